@@ -1,0 +1,11 @@
+//! The rules of accounts, sessions and tokens: pure and synchronous, with no input or output and no ambient clock.
+
+pub(crate) mod account;
+pub(crate) mod audit;
+pub(crate) mod email;
+pub(crate) mod nickname;
+pub(crate) mod passphrase;
+pub(crate) mod password;
+pub(crate) mod secret;
+pub(crate) mod session;
+pub(crate) mod time;

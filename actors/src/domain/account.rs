@@ -1,0 +1,229 @@
+//! Accounts and what may be changed about them.
+
+use std::fmt;
+
+use super::{email::Email, nickname::Nickname, time::Timestamp};
+
+/// The number of an account: positive, given once, never given again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AccountId(u64);
+
+impl AccountId {
+    /// An account number; `None` for zero, which no account has.
+    #[must_use]
+    pub const fn new(number: u64) -> Option<Self> {
+        if number == 0 { None } else { Some(Self(number)) }
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for AccountId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What an account may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Manages itself.
+    User,
+    /// Manages every account.
+    Admin,
+}
+
+impl Role {
+    /// The role as it travels: `user` or `admin`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// The customer plan of an account, a word that Doorward keeps for other services and gives no meaning.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CustomerAccount(String);
+
+/// Why a text is not a customer plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a customer account is 1 to 64 letters, digits, spaces, dots, dashes or underscores")]
+pub struct CustomerAccountError;
+
+impl CustomerAccount {
+    /// The plan of an account that has none.
+    #[must_use]
+    pub fn none() -> Self {
+        Self("none".to_owned())
+    }
+
+    /// Parses a plan: 1 to 64 ASCII letters, digits, spaces, dots, dashes or underscores.
+    pub fn parse(typed: &str) -> Result<Self, CustomerAccountError> {
+        let typed = typed.trim();
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b" ._-".contains(&b);
+        if typed.is_empty() || typed.len() > 64 || !typed.bytes().all(fits) {
+            return Err(CustomerAccountError);
+        }
+        Ok(Self(typed.to_owned()))
+    }
+
+    /// Whether this is the plan of an account that has none.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.0 == "none"
+    }
+
+    /// The plan as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A salted hash of a password or passphrase, in PHC string format. Not printable: a leaked hash can be guessed offline.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CredentialHash(String);
+
+impl CredentialHash {
+    /// A hash in PHC string format.
+    #[must_use]
+    pub fn from_phc(phc: String) -> Self {
+        Self(phc)
+    }
+
+    /// The PHC string, for the hasher and the store alone.
+    #[must_use]
+    pub fn as_phc(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for CredentialHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CredentialHash(***)")
+    }
+}
+
+/// An account as the store keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Its number.
+    pub id: AccountId,
+    /// Its address, unique by key.
+    pub email: Email,
+    /// Its public name, unique by key.
+    pub nickname: Nickname,
+    /// The hash of its password.
+    pub password_hash: CredentialHash,
+    /// The hash of its recovery passphrase.
+    pub passphrase_hash: CredentialHash,
+    /// Its customer plan.
+    pub customer_account: CustomerAccount,
+    /// What it may do.
+    pub role: Role,
+    /// A locked account cannot log in and has no live session.
+    pub locked: bool,
+    /// Whether its owner showed that mail to `email` arrives.
+    pub email_verified: bool,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Counts the times all its sessions were ended at once. A session is alive only while it carries this number, so
+    /// the one commit that raises it ends them everywhere, whatever an actor still remembers.
+    pub session_epoch: u64,
+    /// Counts every change of this record. A change that was decided on an older revision is refused, so nothing is
+    /// decided on a credential that was replaced meanwhile.
+    pub revision: u64,
+}
+
+impl Account {
+    /// Whether this account can act as an administrator: the last such one cannot vanish (S58).
+    #[must_use]
+    pub fn is_active_admin(&self) -> bool {
+        self.role == Role::Admin && !self.locked
+    }
+}
+
+/// An account about to be made.
+#[derive(Debug, Clone)]
+pub struct NewAccount {
+    /// Its address.
+    pub email: Email,
+    /// Its public name.
+    pub nickname: Nickname,
+    /// The hash of its password.
+    pub password_hash: CredentialHash,
+    /// The hash of its recovery passphrase.
+    pub passphrase_hash: CredentialHash,
+    /// Its customer plan.
+    pub customer_account: CustomerAccount,
+    /// When it is made.
+    pub created_at: Timestamp,
+    /// How its role is found.
+    pub role: NewRole,
+}
+
+/// How the role of a new account is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NewRole {
+    /// This role.
+    Exactly(Role),
+    /// Administrator if the data directory never had one, else user. The store decides it atomically with the write, so
+    /// two first registrations make one administrator.
+    AdminIfFirst,
+}
+
+/// What to change about an account; `None` leaves a field alone.
+#[derive(Debug, Clone, Default)]
+pub struct AccountChange {
+    /// A new address.
+    pub email: Option<Email>,
+    /// A new public name.
+    pub nickname: Option<Nickname>,
+    /// A new password, hashed.
+    pub password_hash: Option<CredentialHash>,
+    /// A new passphrase, hashed.
+    pub passphrase_hash: Option<CredentialHash>,
+    /// A new customer plan.
+    pub customer_account: Option<CustomerAccount>,
+    /// A new role.
+    pub role: Option<Role>,
+    /// Lock or unlock it.
+    pub locked: Option<bool>,
+}
+
+impl AccountChange {
+    /// The account after this change. The store calls it, so that every engine applies a change alike: a new address
+    /// counts as unverified, the revision rises, and the session epoch rises with `ends_sessions`.
+    #[must_use]
+    pub fn apply(&self, account: &Account, ends_sessions: bool) -> Account {
+        let mut after = account.clone();
+        if let Some(email) = &self.email {
+            after.email_verified = after.email_verified && email.key() == after.email.key();
+            after.email = email.clone();
+        }
+        if let Some(nickname) = &self.nickname {
+            after.nickname = nickname.clone();
+        }
+        if let Some(hash) = &self.password_hash {
+            after.password_hash = hash.clone();
+        }
+        if let Some(hash) = &self.passphrase_hash {
+            after.passphrase_hash = hash.clone();
+        }
+        if let Some(plan) = &self.customer_account {
+            after.customer_account = plan.clone();
+        }
+        after.role = self.role.unwrap_or(after.role);
+        after.locked = self.locked.unwrap_or(after.locked);
+        after.revision += 1;
+        after.session_epoch += u64::from(ends_sessions);
+        after
+    }
+}

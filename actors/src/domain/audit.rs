@@ -1,0 +1,136 @@
+//! The record of what happened: who did what to whom, from where, and how it ended (S70).
+
+use super::account::AccountId;
+use super::session::{Origin, SessionId};
+use super::time::Timestamp;
+
+/// One line of the audit log. The store numbers it in the order of commits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditRecord {
+    /// When it happened.
+    pub at: Timestamp,
+    /// What happened.
+    pub event: AuditEvent,
+    /// Who did it.
+    pub actor: AuditActorKind,
+    /// Whose account it was done to, when that is known. A failed login at an address nobody has has no subject.
+    pub subject: Option<AccountId>,
+    /// The session it was done in, or that was opened or ended.
+    pub session: Option<SessionId>,
+    /// Where the request came from.
+    pub origin: Origin,
+    /// Why it was refused; `None` when it was done.
+    pub refusal: Option<AuditRefusal>,
+}
+
+/// Who did something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuditActorKind {
+    /// Somebody who was not logged in.
+    Anonymous,
+    /// The owner of this account.
+    Account(AccountId),
+    /// An administrator, by their account.
+    Admin(AccountId),
+    /// Doorward itself, or its operator at the command line.
+    System,
+}
+
+/// Declares a closed set of codes together with its written form and its number in storage, each said once.
+macro_rules! codes {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $number:literal $text:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$doc])* $variant,)+ }
+
+        impl $name {
+            /// Every code of the set.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The code as it is written in an answer or a log.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+
+            /// The number under which it is stored; never given to another code.
+            #[must_use]
+            pub const fn number(self) -> u8 {
+                match self { $(Self::$variant => $number,)+ }
+            }
+
+            /// The code with this number.
+            #[must_use]
+            pub const fn from_number(number: u8) -> Option<Self> {
+                match number { $($number => Some(Self::$variant),)+ _ => None }
+            }
+        }
+    };
+}
+
+codes! {
+    /// What happened.
+    AuditEvent {
+        /// An account was made by its owner.
+        Registered = 1 "account.registered",
+        /// An account was made by an administrator or at the command line.
+        AccountCreated = 2 "account.created",
+        /// An account was changed.
+        AccountUpdated = 3 "account.updated",
+        /// An account was deleted.
+        AccountDeleted = 4 "account.deleted",
+        /// Somebody logged in, or failed to.
+        Login = 5 "session.login",
+        /// A session was ended by its owner.
+        Logout = 6 "session.logout",
+        /// A session ended because it was idle or old.
+        SessionExpired = 7 "session.expired",
+        /// A session made room for a newer one of the same account.
+        SessionEvicted = 8 "session.evicted",
+        /// A password was replaced by way of the passphrase.
+        Recovered = 9 "account.recovered",
+    }
+}
+
+codes! {
+    /// Why something was refused.
+    AuditRefusal {
+        /// No account has this address.
+        UnknownAccount = 1 "unknown_account",
+        /// The password was wrong.
+        WrongPassword = 2 "wrong_password",
+        /// The passphrase was wrong.
+        WrongPassphrase = 3 "wrong_passphrase",
+        /// The account is locked.
+        Locked = 4 "locked",
+        /// The session is too old for this and no password came along.
+        ReauthenticationNeeded = 5 "reauthentication_needed",
+        /// The address is taken.
+        EmailTaken = 6 "email_taken",
+        /// The nickname is taken.
+        NicknameTaken = 7 "nickname_taken",
+        /// No administrator would be left.
+        LastAdmin = 8 "last_admin",
+        /// The new password is too weak.
+        WeakPassword = 9 "weak_password",
+        /// The account changed meanwhile.
+        Conflict = 10 "conflict",
+        /// An administrator cannot delete the own account this way.
+        OwnAccount = 11 "own_account",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_have_distinct_numbers_that_read_back() {
+        for event in AuditEvent::ALL {
+            assert_eq!(AuditEvent::from_number(event.number()), Some(*event));
+        }
+        for refusal in AuditRefusal::ALL {
+            assert_eq!(AuditRefusal::from_number(refusal.number()), Some(*refusal));
+        }
+    }
+}

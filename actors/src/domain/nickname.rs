@@ -1,0 +1,126 @@
+//! The public name of an account.
+
+use std::fmt;
+
+use unicode_normalization::UnicodeNormalization as _;
+
+/// The longest nickname, in characters.
+const MAX_CHARS: usize = 64;
+
+/// A nickname: 1 to 64 visible characters, in NFC, with no control or direction-changing character.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nickname {
+    text: String,
+    key: NicknameKey,
+}
+
+/// The form in which nicknames are compared: two that a reader would call the same (letter case, width, composed or
+/// decomposed accents) have one key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NicknameKey(String);
+
+/// Why a text is not a nickname.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NicknameError {
+    /// Nothing but white space.
+    #[error("a nickname has at least one visible character")]
+    Empty,
+    /// More than 64 characters.
+    #[error("a nickname has at most 64 characters")]
+    TooLong,
+    /// A control, formatting or direction-changing character.
+    #[error("a nickname has no control or invisible characters")]
+    Invisible,
+}
+
+impl Nickname {
+    /// Parses a nickname as a person typed it; surrounding white space is not part of it.
+    pub fn parse(typed: &str) -> Result<Self, NicknameError> {
+        let typed = typed.trim();
+        if typed.len() > 8 * MAX_CHARS {
+            return Err(NicknameError::TooLong);
+        }
+        let text: String = typed.nfc().collect();
+        if text.is_empty() {
+            return Err(NicknameError::Empty);
+        }
+        if text.chars().any(is_invisible) {
+            return Err(NicknameError::Invisible);
+        }
+        if text.chars().count() > MAX_CHARS {
+            return Err(NicknameError::TooLong);
+        }
+        let key = text.nfkc().flat_map(char::to_lowercase).nfkc().collect();
+        Ok(Self { text, key: NicknameKey(key) })
+    }
+
+    /// The nickname as it is shown.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The key by which it is unique.
+    #[must_use]
+    pub fn key(&self) -> &NicknameKey {
+        &self.key
+    }
+}
+
+impl fmt::Display for Nickname {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl NicknameKey {
+    /// The key as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Control characters, line separators, zero-width and bidirectional formatting characters (UAX #9), tags, and the
+/// fillers that show as nothing: each can make one name look like another or break a line of a log.
+fn is_invisible(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{00AD}' | '\u{034F}' | '\u{061C}' | '\u{115F}' | '\u{1160}' | '\u{17B4}' | '\u{17B5}'
+            | '\u{180B}'..='\u{180F}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}'
+            | '\u{3164}' | '\u{FEFF}' | '\u{FFA0}' | '\u{FFF0}'..='\u{FFFB}' | '\u{E0000}'..='\u{E0FFF}')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn names_a_reader_would_call_the_same_share_a_key() {
+        let key = |typed: &str| Nickname::parse(typed).unwrap().key().clone();
+        assert_eq!(key("Ann"), key("ANN"));
+        assert_eq!(key("é"), key("e\u{301}"));
+        assert_eq!(key("Ａｎｎ"), key("ann"));
+    }
+
+    #[test]
+    fn what_is_not_a_nickname_is_refused() {
+        assert_eq!(Nickname::parse("  \t"), Err(NicknameError::Empty));
+        assert_eq!(Nickname::parse(&"x".repeat(65)), Err(NicknameError::TooLong));
+        assert_eq!(Nickname::parse(&"x".repeat(1_000_000)), Err(NicknameError::TooLong));
+        for bad in ["a\nb", "a\x1b[31mb", "a\0b", "a\u{202E}b", "a\u{200B}b", "\u{3164}"] {
+            assert_eq!(Nickname::parse(bad), Err(NicknameError::Invisible), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_nickname_parsed_again_is_itself(typed in "\\PC{1,40}") {
+            if let Ok(nickname) = Nickname::parse(&typed) {
+                prop_assert_eq!(Nickname::parse(nickname.as_str()).unwrap(), nickname);
+            }
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! The recovery passphrase, a credential like the password (S08).
+
+use unicode_normalization::UnicodeNormalization as _;
+
+use super::secret::Secret;
+
+/// The longest passphrase as typed, in bytes; checked before it is normalised or hashed.
+pub(crate) const MAX_BYTES: usize = 1024;
+
+/// A recovery passphrase in the form that is hashed: NFKC, lower case, one space between words.
+#[derive(Debug, Clone)]
+pub struct Passphrase(Secret);
+
+/// Why a text is not a passphrase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PassphraseError {
+    /// Nothing but white space.
+    #[error("a passphrase has at least one visible character")]
+    Empty,
+    /// More than 1,024 bytes.
+    #[error("a passphrase has at most 1024 bytes")]
+    TooLong,
+}
+
+impl Passphrase {
+    /// Takes a passphrase as a person typed it.
+    pub fn parse(typed: &str) -> Result<Self, PassphraseError> {
+        if typed.len() > MAX_BYTES {
+            return Err(PassphraseError::TooLong);
+        }
+        let folded: String = typed.nfkc().flat_map(char::to_lowercase).nfkc().collect();
+        let words: Vec<&str> = folded.split_whitespace().collect();
+        if words.is_empty() {
+            return Err(PassphraseError::Empty);
+        }
+        Ok(Self(Secret::new(words.join(" "))))
+    }
+
+    /// The normalised passphrase, for the hasher alone.
+    #[must_use]
+    pub fn secret(&self) -> &Secret {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s08_spelling_differences_do_not_matter() {
+        let form = |typed: &str| Passphrase::parse(typed).unwrap().secret().expose().to_owned();
+        assert_eq!(form("  My   FIRST\tcar "), "my first car");
+        assert_eq!(form("Ｃafe\u{301}"), form("café"));
+    }
+
+    #[test]
+    fn an_empty_or_a_huge_passphrase_is_refused() {
+        assert_eq!(Passphrase::parse(" \n ").unwrap_err(), PassphraseError::Empty);
+        assert_eq!(Passphrase::parse(&"x".repeat(1025)).unwrap_err(), PassphraseError::TooLong);
+    }
+}

@@ -1,0 +1,78 @@
+//! Values that must never be printed.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+/// Text that is secret: it cannot be printed, formatted or serialised, and its memory is overwritten when it is dropped.
+#[derive(Clone)]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// Takes ownership of a secret text.
+    #[must_use]
+    pub fn new(value: String) -> Self {
+        Self(Zeroizing::new(value))
+    }
+
+    /// The secret itself. Every caller of this is a place to look at in a review.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(***)")
+    }
+}
+
+/// SHA-256 of a high-entropy secret, the only form in which such a secret is kept or compared.
+///
+/// Two digests are compared in constant time. Not for passwords: those need a slow hash.
+#[derive(Clone, Copy)]
+pub struct SecretDigest([u8; 32]);
+
+impl SecretDigest {
+    /// The digest of a secret.
+    #[must_use]
+    pub fn of(secret: &[u8]) -> Self {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, secret);
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest.as_ref());
+        Self(bytes)
+    }
+
+    /// Whether a presented secret is the one this digest was made of.
+    #[must_use]
+    pub fn matches(&self, presented: &[u8]) -> bool {
+        let presented = Self::of(presented);
+        aws_lc_rs::constant_time::verify_slices_are_equal(&self.0, &presented.0).is_ok()
+    }
+}
+
+impl fmt::Debug for SecretDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretDigest(***)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s09_a_secret_does_not_print_itself() {
+        let secret = Secret::new("hunter2".to_owned());
+        assert!(!format!("{secret:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_digest_matches_its_own_secret_alone() {
+        let digest = SecretDigest::of(b"one");
+        assert!(digest.matches(b"one"));
+        assert!(!digest.matches(b"two"));
+        assert!(!digest.matches(b""));
+    }
+}

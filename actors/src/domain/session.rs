@@ -1,0 +1,180 @@
+//! Sessions: what a login opens, and when it is over.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::account::AccountId;
+use super::time::Timestamp;
+
+/// The longest user agent that is kept, in bytes.
+const MAX_USER_AGENT_BYTES: usize = 256;
+
+/// The name of a session: 128 random bits (S40), written as 22 characters of URL-safe base64. Knowing it opens nothing; only a
+/// signed token that carries it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId([u8; 16]);
+
+impl SessionId {
+    /// A session id from random bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, as the store keeps them.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// Reads the written form; `None` for anything that is not exactly one.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bytes = [0; 16];
+        // The decoder wants room for its own estimate, so it gets two bytes more than an id has.
+        let mut buffer = [0; 18];
+        let length = URL_SAFE_NO_PAD.decode_slice(text, &mut buffer).ok()?;
+        if length != bytes.len() {
+            return None;
+        }
+        bytes.copy_from_slice(&buffer[..length]);
+        Some(Self(bytes))
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
+    }
+}
+
+/// Where a request came from, for the record.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The client's address.
+    pub address: Option<IpAddr>,
+    /// What the client calls itself, cut to 256 bytes with control characters removed.
+    pub user_agent: Option<String>,
+    /// The id of the request, as in `X-Request-Id`.
+    pub request_id: Option<String>,
+}
+
+impl Origin {
+    /// An origin; the user agent is made safe to keep and to show.
+    #[must_use]
+    pub fn new(address: Option<IpAddr>, user_agent: Option<&str>, request_id: Option<String>) -> Self {
+        let user_agent = user_agent.map(|agent| {
+            let mut kept = String::new();
+            for c in agent.chars().filter(|c| !c.is_control()) {
+                if kept.len() + c.len_utf8() > MAX_USER_AGENT_BYTES {
+                    break;
+                }
+                kept.push(c);
+            }
+            kept
+        });
+        Self { address, user_agent, request_id }
+    }
+}
+
+/// A session as the store keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// Its name.
+    pub id: SessionId,
+    /// Whose it is.
+    pub account: AccountId,
+    /// The account's `session_epoch` when it was opened; another number there means it is over.
+    pub epoch: u64,
+    /// When its owner logged in.
+    pub created_at: Timestamp,
+    /// When it ends, whatever happens (S39).
+    pub expires_at: Timestamp,
+    /// When it was last used. At most 5 s of this are lost by a crash.
+    pub last_active_at: Timestamp,
+    /// Where the login came from.
+    pub address: Option<IpAddr>,
+    /// What the client called itself at login.
+    pub user_agent: Option<String>,
+}
+
+/// How long sessions live.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionPolicy {
+    /// The longest pause between two uses (`IDDLE_MINUTES`).
+    pub idle_timeout: Duration,
+    /// The longest life from login on.
+    pub lifetime: Duration,
+    /// How many live sessions an account may have; a login beyond it ends the one idle for longest (S42).
+    pub max_per_account: usize,
+}
+
+impl SessionPolicy {
+    /// Whether a session is still alive at `now`: not idle for longer than allowed, and not past its end. The moment of
+    /// expiry itself counts as over (RFC 7519 §4.1.4).
+    #[must_use]
+    pub fn is_alive(&self, session: &Session, now: Timestamp) -> bool {
+        now < session.expires_at && now.since(session.last_active_at) <= self.idle_timeout
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session() -> Session {
+        Session {
+            id: SessionId::from_bytes([7; 16]),
+            account: AccountId::new(1).unwrap(),
+            epoch: 0,
+            created_at: Timestamp::from_millis(0),
+            expires_at: Timestamp::from_millis(100_000),
+            last_active_at: Timestamp::from_millis(10_000),
+            address: None,
+            user_agent: None,
+        }
+    }
+
+    #[test]
+    fn s39_idle_and_absolute_lifetimes_end_a_session() {
+        let policy = SessionPolicy {
+            idle_timeout: Duration::from_secs(30),
+            lifetime: Duration::from_secs(100),
+            max_per_account: 3,
+        };
+        let at = |millis| policy.is_alive(&session(), Timestamp::from_millis(millis));
+        assert!(at(40_000));
+        assert!(!at(40_001));
+        let busy = Session { last_active_at: Timestamp::from_millis(99_000), ..session() };
+        assert!(policy.is_alive(&busy, Timestamp::from_millis(99_999)));
+        assert!(!policy.is_alive(&busy, Timestamp::from_millis(100_000)));
+    }
+
+    #[test]
+    fn a_session_id_reads_back_and_nothing_else_does() {
+        let id = SessionId::from_bytes([0xF5; 16]);
+        assert_eq!(SessionId::parse(&id.to_string()), Some(id));
+        for bad in [
+            "",
+            "x",
+            "9fX19fX19fX19fX19fX19",
+            "9fX19fX19fX19fX19fX19fX19fX1",
+            "9fX19fX19fX19fX19fX19!",
+            &"a".repeat(5000),
+        ] {
+            assert_eq!(SessionId::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn s71_a_user_agent_is_cut_and_cleaned() {
+        let origin = Origin::new(None, Some("a\r\nb\x1b[31m"), None);
+        assert_eq!(origin.user_agent.as_deref(), Some("ab[31m"));
+        let long = Origin::new(None, Some(&"é".repeat(500)), None);
+        assert_eq!(long.user_agent.unwrap().len(), 256);
+    }
+}

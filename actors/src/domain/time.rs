@@ -1,0 +1,88 @@
+//! Points in time as the whole system carries them.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// A UTC wall-clock time with millisecond precision, counted from the Unix epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// A time from milliseconds since the Unix epoch.
+    #[must_use]
+    pub const fn from_millis(millis: i64) -> Self {
+        Self(millis)
+    }
+
+    /// Milliseconds since the Unix epoch.
+    #[must_use]
+    pub const fn as_millis(self) -> i64 {
+        self.0
+    }
+
+    /// Whole seconds since the Unix epoch, rounded down: the `NumericDate` of RFC 7519.
+    #[must_use]
+    pub const fn as_seconds(self) -> i64 {
+        self.0.div_euclid(1000)
+    }
+
+    /// This time moved forward; stops at the largest representable time.
+    #[must_use]
+    pub fn plus(self, duration: Duration) -> Self {
+        let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_add(millis))
+    }
+
+    /// How long ago `earlier` was; zero when it lies in the future.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
+    /// The time as RFC 3339 in UTC with millisecond precision, the form every response body uses.
+    #[must_use]
+    pub fn to_rfc3339(self) -> String {
+        OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000)
+            .ok()
+            .and_then(|at| at.format(&Rfc3339).ok())
+            // Only times outside the years 0 to 9999 have no RFC 3339 form; no clock we read gives one.
+            .unwrap_or_else(|| "9999-12-31T23:59:59Z".to_owned())
+    }
+}
+
+/// How long an account has been idle, in the established wording: `"45 sec"` or `"5 min 30 sec"`.
+#[must_use]
+pub fn describe_idle(idle: Duration) -> String {
+    let seconds = idle.as_secs();
+    match (seconds / 60, seconds % 60) {
+        (0, sec) => format!("{sec} sec"),
+        (min, sec) => format!("{min} min {sec} sec"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idle_durations_use_the_established_wording() {
+        assert_eq!(describe_idle(Duration::from_secs(45)), "45 sec");
+        assert_eq!(describe_idle(Duration::from_secs(330)), "5 min 30 sec");
+        assert_eq!(describe_idle(Duration::from_secs(60)), "1 min 0 sec");
+        assert_eq!(describe_idle(Duration::ZERO), "0 sec");
+    }
+
+    #[test]
+    fn times_are_rfc3339_in_utc() {
+        assert_eq!(Timestamp::from_millis(1_000).to_rfc3339(), "1970-01-01T00:00:01Z");
+        assert_eq!(Timestamp::from_millis(1_500).to_rfc3339(), "1970-01-01T00:00:01.5Z");
+    }
+
+    #[test]
+    fn a_clock_set_back_gives_no_negative_age() {
+        let now = Timestamp::from_millis(10);
+        assert_eq!(now.since(Timestamp::from_millis(20)), Duration::ZERO);
+    }
+}

@@ -1,0 +1,229 @@
+//! What the domain needs from outside: storage, time and randomness. The binary implements these; tests bring their own.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::domain::account::{Account, AccountChange, AccountId, NewAccount};
+use crate::domain::audit::AuditRecord;
+use crate::domain::email::EmailKey;
+use crate::domain::session::{Session, SessionId};
+use crate::domain::time::Timestamp;
+
+/// Where time comes from.
+pub trait Clock: Send + Sync + 'static {
+    /// The wall-clock time, for what is stored and shown.
+    fn now(&self) -> Timestamp;
+
+    /// Time since some fixed moment, never going back, for limits and back-offs.
+    fn monotonic(&self) -> Duration;
+}
+
+/// Where unguessable bytes come from.
+pub trait Entropy: Send + Sync + 'static {
+    /// Fills the buffer with bytes nobody can guess.
+    fn fill(&self, buffer: &mut [u8]);
+}
+
+/// The store could not do what it was asked: the data directory failed, filled up or stopped answering.
+///
+/// Nothing that was asked in this call may be taken as done or as not done. The text is for the log, never for a client.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the store failed: {0}")]
+pub struct StoreFailure(pub String);
+
+/// Why a change to the store was not made: a rule refused it (and nothing was written), or the store failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError<R> {
+    /// A rule refused the change; nothing of it was written.
+    #[error("refused")]
+    Refused(R),
+    /// The store itself failed.
+    #[error(transparent)]
+    Failed(#[from] StoreFailure),
+}
+
+/// Why an account was not made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CreateAccountRefusal {
+    /// Another account has this address (by key).
+    EmailTaken,
+    /// Another account has this nickname (by key).
+    NicknameTaken,
+}
+
+/// Why an account was not changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpdateAccountRefusal {
+    /// There is no such account.
+    Unknown,
+    /// The account is at another revision than the change was decided on.
+    Stale,
+    /// Another account has this address (by key).
+    EmailTaken,
+    /// Another account has this nickname (by key).
+    NicknameTaken,
+    /// No unlocked administrator would be left (S58).
+    LastAdmin,
+}
+
+/// Why an account was not deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeleteAccountRefusal {
+    /// There is no such account.
+    Unknown,
+    /// The account is at another revision than the deletion was decided on.
+    Stale,
+    /// No unlocked administrator would be left while other accounts exist.
+    LastAdmin,
+}
+
+/// The account cannot have a session opened: it is gone, locked, or its sessions were ended since its credentials were checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenSessionRefusal;
+
+/// A change to one account, with what it was decided on and what it does to sessions.
+#[derive(Debug, Clone)]
+pub struct AccountUpdate {
+    /// Which account.
+    pub id: AccountId,
+    /// The revision the change was decided on; `None` when it does not depend on what the account was.
+    pub expected_revision: Option<u64>,
+    /// What to change.
+    pub change: AccountChange,
+    /// Which sessions the change ends.
+    pub ends: EndSessions,
+}
+
+/// Which sessions of an account a change ends. Ending raises the account's `session_epoch` in the same commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndSessions {
+    /// None of them; the epoch stays.
+    None,
+    /// All of them.
+    All,
+    /// All but this one, which is carried over to the new epoch, if it exists.
+    AllBut(SessionId),
+}
+
+/// The last use of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Touch {
+    /// Whose session.
+    pub account: AccountId,
+    /// Which session.
+    pub session: SessionId,
+    /// When it was last used.
+    pub at: Timestamp,
+}
+
+/// A page of accounts in the order of their numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    /// How many accounts to pass over.
+    pub skip: u64,
+    /// How many to return at most.
+    pub limit: usize,
+}
+
+/// An account together with when it was last active in a session that has ended; live sessions know better.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedAccount {
+    /// The account.
+    pub account: Account,
+    /// The last activity of its ended sessions.
+    pub last_active_at: Option<Timestamp>,
+}
+
+/// Which part of all sessions: those of accounts with `id % of == index`. One session shard owns one part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShardOf {
+    /// Which part, from 0.
+    pub index: u64,
+    /// Into how many parts, at least 1.
+    pub of: u64,
+}
+
+impl ShardOf {
+    /// Whether an account's sessions belong to this part.
+    #[must_use]
+    pub fn owns(&self, account: AccountId) -> bool {
+        account.get() % self.of == self.index
+    }
+}
+
+/// Durable state, with one method for each atomic change of the domain.
+///
+/// A change that is answered with `Ok` has reached the disk and survives a kill; its audit records are written in the
+/// same commit and numbered in commit order. Rules that span records (unique names, the account counter, the last
+/// administrator, the session epoch) are checked inside the method, atomically with the write, so they hold whoever
+/// writes. A refused change writes nothing, its audit records included; who wants the refusal on record appends it.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// The account with this number.
+    async fn account(&self, id: AccountId) -> Result<Option<Account>, StoreFailure>;
+
+    /// The account with this address.
+    async fn account_by_email(&self, key: &EmailKey) -> Result<Option<Account>, StoreFailure>;
+
+    /// A page of accounts.
+    async fn accounts(&self, page: Page) -> Result<Vec<ListedAccount>, StoreFailure>;
+
+    /// The account with the last activity of its ended sessions.
+    async fn listed_account(&self, id: AccountId) -> Result<Option<ListedAccount>, StoreFailure>;
+
+    /// Whether this data directory ever had an administrator; once true, always true.
+    async fn had_admin(&self) -> Result<bool, StoreFailure>;
+
+    /// All stored sessions of one shard, with their last stored use, in no order. Ones that are over may be among them.
+    async fn sessions(&self, shard: ShardOf) -> Result<Vec<Session>, StoreFailure>;
+
+    /// The newest audit records, newest first, with their sequence numbers.
+    async fn recent_audit(&self, limit: usize) -> Result<Vec<(u64, AuditRecord)>, StoreFailure>;
+
+    /// Makes an account: gives it the next number, revision 0 and epoch 0. Its number becomes the subject of the audit record.
+    async fn create_account(
+        &self,
+        account: NewAccount,
+        audit: AuditRecord,
+    ) -> Result<Account, StoreError<CreateAccountRefusal>>;
+
+    /// Changes an account and ends sessions with it; the answer is the account after the change. Sessions that end
+    /// leave their last stored use behind as the account's last activity.
+    async fn update_account(
+        &self,
+        update: AccountUpdate,
+        audit: AuditRecord,
+    ) -> Result<Account, StoreError<UpdateAccountRefusal>>;
+
+    /// Deletes an account with its sessions and activity (S60). Its number is never given again. The very last account
+    /// of all may go even if it is the last administrator.
+    async fn delete_account(
+        &self,
+        id: AccountId,
+        expected_revision: Option<u64>,
+        audit: AuditRecord,
+    ) -> Result<(), StoreError<DeleteAccountRefusal>>;
+
+    /// Opens a session and ends those named in `evicted` (of the same account; unknown ones are passed over). Refused
+    /// unless the account exists, is unlocked and is at the session's epoch.
+    async fn open_session(
+        &self,
+        session: Session,
+        evicted: Vec<SessionId>,
+        audit: Vec<AuditRecord>,
+    ) -> Result<(), StoreError<OpenSessionRefusal>>;
+
+    /// Ends sessions, each with its last use, which becomes the account's last activity if it is newer than the one
+    /// stored. Unknown sessions are passed over; an account that is gone gets no activity.
+    async fn end_sessions(&self, ended: Vec<Touch>, audit: Vec<AuditRecord>) -> Result<(), StoreFailure>;
+
+    /// Notes the last use of sessions; unknown ones are passed over, older times than the stored one too.
+    async fn touch_sessions(&self, touches: Vec<Touch>) -> Result<(), StoreFailure>;
+
+    /// Appends audit records that go with no other change.
+    async fn append_audit(&self, records: Vec<AuditRecord>) -> Result<(), StoreFailure>;
+
+    /// Writes and reads a record of its own, durably, to see that the store works.
+    async fn probe(&self) -> Result<(), StoreFailure>;
+}

@@ -9,6 +9,7 @@ use crate::domain::email::Email;
 use crate::domain::nickname::Nickname;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
+const GOOD_HEADER: &str = r#"{"typ":"at+jwt","alg":"HS256"}"#;
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
 fn settings() -> TokenSettings {
@@ -60,21 +61,16 @@ fn good_claims() -> Value {
 }
 
 /// A token signed with the right secret, whatever its header and claims say.
-fn forge(header: &Value, claims: &Value, secret: &str) -> String {
-    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    let message = format!("{}.{}", part(header), part(claims));
-    let algorithm = match header["alg"].as_str() {
-        Some("HS384") => Algorithm::HS384,
-        Some("HS512") => Algorithm::HS512,
-        _ => Algorithm::HS256,
-    };
+fn forge(header: &str, claims: &Value, secret: &str) -> String {
+    let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims.to_string()));
+    let algorithm = if header.contains("HS384") { Algorithm::HS384 } else { Algorithm::HS256 };
     let key = EncodingKey::from_secret(secret.as_bytes());
     let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, algorithm).unwrap();
     format!("{message}.{signature}")
 }
 
 fn signed(claims: &Value) -> String {
-    forge(&json!({"typ": "at+jwt", "alg": "HS256"}), claims, SECRET)
+    forge(GOOD_HEADER, claims, SECRET)
 }
 
 #[test]
@@ -88,17 +84,17 @@ fn an_issued_token_reads_back() {
 #[test]
 fn s43_any_other_header_is_refused() {
     for header in [
-        json!({"typ": "at+jwt", "alg": "none"}),
-        json!({"typ": "at+jwt", "alg": "HS384"}),
-        json!({"typ": "at+jwt", "alg": "RS256"}),
-        json!({"typ": "at+jwt", "alg": "HS256", "kid": "1"}),
-        json!({"typ": "at+jwt", "alg": "HS256", "jku": "https://example.com/keys"}),
-        json!({"typ": "at+jwt", "alg": "HS256", "x5u": "https://example.com/cert"}),
-        json!({"typ": "at+jwt", "alg": "HS256", "jwk": {"kty": "oct", "k": "AA"}}),
-        json!({"typ": "at+jwt", "alg": "HS256", "crit": ["exp"]}),
-        json!({"typ": "at+jwt", "alg": "HS256", "zip": "DEF"}),
+        r#"{"typ":"at+jwt","alg":"none"}"#,
+        r#"{"typ":"at+jwt","alg":"HS384"}"#,
+        r#"{"typ":"at+jwt","alg":"RS256"}"#,
+        r#"{"typ":"at+jwt","alg":"HS256","kid":"1"}"#,
+        r#"{"typ":"at+jwt","alg":"HS256","jku":"https://example.com/keys"}"#,
+        r#"{"typ":"at+jwt","alg":"HS256","x5u":"https://example.com/cert"}"#,
+        r#"{"typ":"at+jwt","alg":"HS256","jwk":{"kty":"oct","k":"AA"}}"#,
+        r#"{"typ":"at+jwt","alg":"HS256","crit":["exp"]}"#,
+        r#"{"typ":"at+jwt","alg":"HS256","zip":"DEF"}"#,
     ] {
-        assert_eq!(tokens().verify(&forge(&header, &good_claims(), SECRET), NOW), Err(InvalidToken), "{header}");
+        assert_eq!(tokens().verify(&forge(header, &good_claims(), SECRET), NOW), Err(InvalidToken), "{header}");
     }
 }
 
@@ -115,7 +111,7 @@ fn s43_an_unsigned_or_foreign_token_is_refused() {
         format!("{unsigned}.{flipped}"),
         format!("{good}="),
         format!("{good}.{signature}"),
-        forge(&json!({"typ": "at+jwt", "alg": "HS256"}), &good_claims(), "another secret of thirty-two byte"),
+        forge(GOOD_HEADER, &good_claims(), "another secret of thirty-two byte"),
         String::new(),
         ".".repeat(5),
         "x".repeat(100_000),
@@ -145,8 +141,9 @@ fn s45_each_required_claim_is_required_and_typed() {
 
 #[test]
 fn s47_nothing_else_that_is_signed_passes_as_an_access_token() {
-    for typ in [json!("JWT"), json!("rt+jwt"), json!("AT+JWT"), json!(null)] {
-        let header = json!({"typ": typ, "alg": "HS256"});
+    for typ in [r#""JWT""#, r#""rt+jwt""#, r#""AT+JWT""#, "null"] {
+        let header = GOOD_HEADER.replace(r#""at+jwt""#, typ);
+        assert_ne!(header, GOOD_HEADER);
         assert_eq!(tokens().verify(&forge(&header, &good_claims(), SECRET), NOW), Err(InvalidToken), "{typ}");
     }
 }

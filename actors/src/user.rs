@@ -11,7 +11,7 @@ use std::time::Duration;
 pub(crate) use actor::UserActor;
 pub(crate) use flows::Flows;
 pub(crate) use message::Message;
-use message::Request;
+use message::{Creator, Request};
 
 use crate::ask::Unavailable;
 use crate::domain::account::{Account, AccountId, CustomerAccount, Role};
@@ -231,7 +231,7 @@ impl UserHandle {
 
     /// Makes an account for somebody who asked for one.
     pub async fn register(&self, registration: Registration, origin: Origin) -> Result<Account, RegisterError> {
-        self.ask(origin, |reply| Request::Register { registration, by: None, reply }).await?
+        self.ask(origin, |reply| Request::Register { registration, by: Creator::Owner, reply }).await?
     }
 
     /// Makes an account on behalf of an administrator; its role is user.
@@ -241,9 +241,14 @@ impl UserHandle {
         registration: Registration,
         origin: Origin,
     ) -> Result<AccountOverview, RegisterError> {
-        let by = Some(admin.account.id);
+        let by = Creator::Admin(admin.account.id);
         let account = self.ask(origin, |reply| Request::Register { registration, by, reply }).await??;
         Ok(AccountOverview { account, last_active_at: None, idle: None, live_sessions: 0 })
+    }
+
+    /// Makes an administrator on the word of the operator, who is at the data directory itself.
+    pub async fn create_by_operator(&self, registration: Registration) -> Result<Account, RegisterError> {
+        self.ask(Origin::default(), |reply| Request::Register { registration, by: Creator::Operator, reply }).await?
     }
 
     /// Opens a session for whoever knows the password. Exactly one hash is computed, whatever the outcome (S11).

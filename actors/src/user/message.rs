@@ -14,11 +14,21 @@ pub(crate) struct Message {
     pub(crate) request: Request,
 }
 
+/// Who makes an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Creator {
+    /// Its owner, by registering.
+    Owner,
+    /// An administrator, for somebody else.
+    Admin(AccountId),
+    /// The operator at the command line: makes an administrator.
+    Operator,
+}
+
 pub(crate) enum Request {
     Register {
         registration: Registration,
-        /// The administrator who makes it; `None` for its owner.
-        by: Option<AccountId>,
+        by: Creator,
         reply: Reply<Result<Account, RegisterError>>,
     },
     Login {

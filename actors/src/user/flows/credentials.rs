@@ -3,30 +3,32 @@
 use super::{Flows, MAX_ATTEMPTS, Story};
 use crate::ask::Unavailable;
 use crate::domain::account::{
-    Account, AccountChange, AccountId, CredentialHash, CustomerAccount, NewAccount, NewRole, Role,
+    Account, AccountChange, CredentialHash, CustomerAccount, NewAccount, NewRole, Role,
 };
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRefusal};
 use crate::domain::secret::Secret;
 use crate::domain::session::Origin;
 use crate::ports::{AccountUpdate, CreateAccountRefusal, EndSessions, StoreError, UpdateAccountRefusal};
 use crate::session::OpenError;
+use crate::user::message::Creator;
 use crate::user::{LoggedIn, LoginAttempt, LoginError, RecoverError, RecoveryAttempt, RegisterError, Registration};
 
 impl Flows {
-    /// Makes an account, for its owner or (with `by`) on behalf of an administrator.
+    /// Makes an account.
     pub(crate) async fn register(
         &self,
         registration: Registration,
-        by: Option<AccountId>,
+        by: Creator,
         origin: Origin,
     ) -> Result<Account, RegisterError> {
         let Registration { email, nickname, password, passphrase, customer_account } = registration;
         let story = match by {
-            None => Story::new(AuditEvent::Registered, AuditActorKind::Anonymous, origin),
-            Some(admin) => Story::new(AuditEvent::AccountCreated, AuditActorKind::Admin(admin), origin),
+            Creator::Owner => Story::new(AuditEvent::Registered, AuditActorKind::Anonymous, origin),
+            Creator::Admin(admin) => Story::new(AuditEvent::AccountCreated, AuditActorKind::Admin(admin), origin),
+            Creator::Operator => Story::new(AuditEvent::AccountCreated, AuditActorKind::System, origin),
         };
         let customer_account = customer_account.unwrap_or_else(CustomerAccount::none);
-        if by.is_none() && !customer_account.is_none() && !self.rules.customer_account_self_service {
+        if by == Creator::Owner && !customer_account.is_none() && !self.rules.customer_account_self_service {
             return Err(RegisterError::CustomerAccountNotAllowed);
         }
         if let Err(weak) = self.rules.password_policy.check(&password, &email, Some(&nickname)) {
@@ -39,15 +41,16 @@ impl Flows {
         let password_hash = self.hasher.hash(password.secret().clone()).await?;
         let passphrase_hash = self.hasher.hash(passphrase.secret().clone()).await?;
         let role = match by {
-            None if self.rules.first_user_is_admin => NewRole::AdminIfFirst,
-            _ => NewRole::Exactly(Role::User),
+            Creator::Owner if self.rules.first_user_is_admin => NewRole::AdminIfFirst,
+            Creator::Owner | Creator::Admin(_) => NewRole::Exactly(Role::User),
+            Creator::Operator => NewRole::Exactly(Role::Admin),
         };
         let created_at = self.clock.now();
         let account =
             NewAccount { email, nickname, password_hash, passphrase_hash, customer_account, created_at, role };
         match self.store.create_account(account, story.done(self)).await {
             Ok(account) => {
-                if by.is_none() && account.role == Role::Admin {
+                if by == Creator::Owner && account.role == Role::Admin {
                     tracing::warn!(account = %account.id, "the first account of this data directory became its administrator");
                 }
                 Ok(account)

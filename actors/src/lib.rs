@@ -6,6 +6,8 @@
 
 mod domain;
 pub mod ports;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use domain::account::{
     Account, AccountChange, AccountId, CredentialHash, CustomerAccount, CustomerAccountError, NewAccount, NewRole, Role,

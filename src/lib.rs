@@ -1,6 +1,11 @@
 //! Doorward, a self-hosted authentication and user-management service.
+//!
+//! The library is what the program and its tests are made of; it promises no stable interface. The promises are in
+//! `docs/api.md` and `docs/settings.md`.
 
 pub mod cli;
-pub mod run;
+mod run;
 pub mod settings;
-pub mod telemetry;
+#[doc(hidden)]
+pub mod store;
+mod telemetry;

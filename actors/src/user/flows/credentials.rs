@@ -2,9 +2,7 @@
 
 use super::{Flows, MAX_ATTEMPTS, Story};
 use crate::ask::Unavailable;
-use crate::domain::account::{
-    Account, AccountChange, CredentialHash, CustomerAccount, NewAccount, NewRole, Role,
-};
+use crate::domain::account::{Account, AccountChange, CredentialHash, CustomerAccount, NewAccount, NewRole, Role};
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRefusal};
 use crate::domain::secret::Secret;
 use crate::domain::session::Origin;

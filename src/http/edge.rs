@@ -67,7 +67,7 @@ where
     };
 
     let work = async {
-        let mut response = dispatch(routes, parts, body, &id, arrival).await;
+        let mut response = dispatch(routes, parts, body, &id, resolved, arrival).await;
         finish(&mut response, &id, resolved);
         if chunked {
             // Nobody watches the framing of what follows a chunked body, so nothing may follow it; see `framing`.
@@ -105,7 +105,8 @@ where
         parts.uri = uri;
     }
     let headers = std::mem::take(&mut parts.headers);
-    parts.extensions.insert(Arc::new(RequestContext::new(arrival.address, id.clone(), headers)));
+    let context = RequestContext::new(arrival.address, id.clone(), headers, parts.uri.query(), resolved.class());
+    parts.extensions.insert(Arc::new(context));
     let request = Request::from_parts(parts, body);
     let call = AssertUnwindSafe(async move { routes.call(request).await }).catch_unwind();
     match tokio::time::timeout(arrival.timeout, call).await {

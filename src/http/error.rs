@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::convert::Infallible;
 use std::time::Duration;
 
+use doorward_actors::WeakPassword;
 use hyper::StatusCode;
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde::Serialize;
@@ -87,6 +88,19 @@ pub(crate) struct Problem<'a> {
 }
 
 impl ApiError {
+    /// 400: another account has the address.
+    pub(super) const EMAIL_TAKEN: Self = Self::Refused(Cow::Borrowed("Email already registered"));
+    /// 400: another account has the nickname.
+    pub(super) const NICKNAME_TAKEN: Self = Self::Refused(Cow::Borrowed("Nickname already taken"));
+    /// 400: customer plans are the administrators' business here.
+    pub(super) const CUSTOMER_ACCOUNT_NOT_ALLOWED: Self =
+        Self::Refused(Cow::Borrowed("The customer account cannot be chosen here, only \"none\""));
+
+    /// 400: the password is not good enough, with the reason.
+    pub(super) fn weak(reason: WeakPassword) -> Self {
+        Self::Refused(Cow::Owned(reason.to_string()))
+    }
+
     /// The status of each error.
     pub(crate) const fn status(&self) -> StatusCode {
         match self {

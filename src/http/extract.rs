@@ -3,19 +3,23 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use doorward_actors::{AccountId, Origin, SecretDigest};
+use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt as _};
-use hyper::HeaderMap;
 use hyper::header::{
     AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, TRANSFER_ENCODING, USER_AGENT,
 };
+use hyper::{HeaderMap, StatusCode};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
+use warp::reply::Response;
 use warp::{Filter, Rejection};
 
 use super::edge::MAX_BODY_BYTES;
 use super::error::{ApiError, FieldError};
 use super::json;
+use super::routes::Class;
 
 /// Where services present their secret.
 pub(super) const X_SERVICE_TOKEN: HeaderName = HeaderName::from_static("x-service-token");
@@ -26,11 +30,29 @@ pub(super) struct RequestContext {
     address: IpAddr,
     request_id: HeaderValue,
     headers: HeaderMap,
+    query: Option<String>,
+    class: Class,
 }
 
 impl RequestContext {
-    pub(super) fn new(address: IpAddr, request_id: HeaderValue, headers: HeaderMap) -> Self {
-        Self { address, request_id, headers }
+    pub(super) fn new(
+        address: IpAddr,
+        request_id: HeaderValue,
+        headers: HeaderMap,
+        query: Option<&str>,
+        class: Class,
+    ) -> Self {
+        Self { address, request_id, headers, query: query.map(str::to_owned), class }
+    }
+
+    /// What the request's route draws on.
+    pub(super) fn class(&self) -> Class {
+        self.class
+    }
+
+    /// The query, undecoded.
+    pub(super) fn query(&self) -> Option<&str> {
+        self.query.as_deref()
     }
 
     /// The client's address, IPv4-mapped ones folded.
@@ -74,30 +96,20 @@ impl RequestContext {
     }
 
     /// Reads the body as JSON of exactly the fields of `T`.
-    pub(super) async fn json<T, S, B>(&self, body: S) -> Result<T, ApiError>
-    where
-        T: DeserializeOwned,
-        S: Stream<Item = Result<B, warp::Error>>,
-        B: Buf,
-    {
+    pub(super) async fn json<T: DeserializeOwned>(&self, payload: Payload) -> Result<T, ApiError> {
         let missing = || ApiError::Invalid(vec![FieldError::new("", "A JSON body is required")]);
-        self.optional_json(body).await?.ok_or_else(missing)
+        self.optional_json(payload).await?.ok_or_else(missing)
     }
 
     /// Reads the body as JSON if there is one: an empty body is none, whatever type it is declared as.
-    pub(super) async fn optional_json<T, S, B>(&self, body: S) -> Result<Option<T>, ApiError>
-    where
-        T: DeserializeOwned,
-        S: Stream<Item = Result<B, warp::Error>>,
-        B: Buf,
-    {
+    pub(super) async fn optional_json<T: DeserializeOwned>(&self, payload: Payload) -> Result<Option<T>, ApiError> {
         if !self.announces_body() {
             return Ok(None);
         }
         if !is_json(&self.headers) {
             return Err(ApiError::NotJson);
         }
-        let bytes = read(body).await?;
+        let bytes = read(payload).await?;
         if bytes.is_empty() { Ok(None) } else { json::parse(&bytes).map(Some) }
     }
 
@@ -111,6 +123,31 @@ impl RequestContext {
 /// The context of the request, put there by the edge. Never rejects behind the edge.
 pub(super) fn context() -> impl Filter<Extract = (Arc<RequestContext>,), Error = Rejection> + Copy {
     warp::ext::get::<Arc<RequestContext>>()
+}
+
+/// A request body that nobody has read yet.
+pub(super) struct Payload(BoxStream<'static, Result<Bytes, warp::Error>>);
+
+/// The body of the request, unread: handlers read it once they know who sends it.
+pub(super) fn payload() -> impl Filter<Extract = (Payload,), Error = Rejection> + Copy {
+    fn whole(stream: impl Stream<Item = Result<impl Buf, warp::Error>> + Send + 'static) -> Payload {
+        Payload(stream.map(|piece| piece.map(|mut piece| piece.copy_to_bytes(piece.remaining()))).boxed())
+    }
+    warp::body::stream().map(whole)
+}
+
+/// A success with a JSON body.
+pub(super) fn json_reply(body: &impl Serialize) -> Response {
+    json_reply_with(StatusCode::OK, body)
+}
+
+/// A JSON body under another status.
+pub(super) fn json_reply_with(status: StatusCode, body: &impl Serialize) -> Response {
+    // Our bodies are structs of texts, numbers and lists, which always serialise.
+    let mut response = Response::new(serde_json::to_vec(body).unwrap_or_default().into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 /// Whether the one `Content-Type` is `application/json`, with no parameter but `charset=utf-8`.
@@ -129,25 +166,15 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// Reads a body to its end and counts: a chunked one declares no length.
-async fn read<S, B>(body: S) -> Result<Vec<u8>, ApiError>
-where
-    S: Stream<Item = Result<B, warp::Error>>,
-    B: Buf,
-{
-    let mut body = std::pin::pin!(body);
+async fn read(Payload(mut pieces): Payload) -> Result<Vec<u8>, ApiError> {
     let mut bytes = Vec::new();
-    while let Some(piece) = body.next().await {
+    while let Some(piece) = pieces.next().await {
         // The peer broke off or sent broken chunks; it may not even see the answer.
-        let mut piece = piece.map_err(|_| ApiError::Malformed("The request body is incomplete"))?;
-        if bytes.len() + piece.remaining() > MAX_BODY_BYTES {
+        let piece = piece.map_err(|_| ApiError::Malformed("The request body is incomplete"))?;
+        if bytes.len() + piece.len() > MAX_BODY_BYTES {
             return Err(ApiError::BodyTooLarge);
         }
-        while piece.has_remaining() {
-            let chunk = piece.chunk();
-            bytes.extend_from_slice(chunk);
-            let taken = chunk.len();
-            piece.advance(taken);
-        }
+        bytes.extend_from_slice(&piece);
     }
     Ok(bytes)
 }
@@ -174,7 +201,7 @@ mod tests {
         for (name, value) in headers {
             map.append(name, HeaderValue::from_str(value).unwrap());
         }
-        RequestContext::new(IpAddr::V4(Ipv4Addr::LOCALHOST), HeaderValue::from_static("id"), map)
+        RequestContext::new(IpAddr::V4(Ipv4Addr::LOCALHOST), HeaderValue::from_static("id"), map, None, Class::Account)
     }
 
     #[test]

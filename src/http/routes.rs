@@ -122,6 +122,11 @@ impl Resolved {
         }
     }
 
+    /// What the request draws on; an error answered from memory draws on nothing.
+    pub(super) fn class(self) -> Class {
+        if let Self::Route(info) = self { info.class } else { Class::Static }
+    }
+
     /// Whether the log line of a success belongs at debug: these come many times a second.
     pub(super) fn is_quiet(self) -> bool {
         matches!(self, Self::Route(info) if matches!(info.class, Class::Verify | Class::Operator))

@@ -38,15 +38,17 @@ struct Greeting {
 }
 
 async fn start(settings: ServerSettings) -> Server {
-    let hello =
-        warp::path("login").and(warp::path::end()).and(warp::post()).and(context()).and(warp::body::stream()).then(
-            |context: std::sync::Arc<super::extract::RequestContext>, body| async move {
-                match context.json::<Greeting, _, _>(body).await {
-                    Ok(greeting) => Response::new(format!("hello {}", greeting.name).into()),
-                    Err(error) => error.into_response(),
-                }
-            },
-        );
+    let hello = warp::path("login")
+        .and(warp::path::end())
+        .and(warp::post())
+        .and(context())
+        .and(super::extract::payload())
+        .then(|context: std::sync::Arc<super::extract::RequestContext>, body| async move {
+            match context.json::<Greeting>(body).await {
+                Ok(greeting) => Response::new(format!("hello {}", greeting.name).into()),
+                Err(error) => error.into_response(),
+            }
+        });
     let root = warp::path::end().and(warp::get()).then(|| async { Response::new("root".into()) });
     let panics = warp::path!("docs").and(warp::get()).then(|| async { panic!("on purpose") });
     let slow = warp::path!("docs" / "slow").and(warp::get()).then(|| async {

@@ -34,7 +34,7 @@ async fn main() {
     if let Some(port) = std::env::args().skip_while(|argument| argument != "--serve-bare").nth(1) {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", port.parse().unwrap())).await.unwrap();
         if std::env::args().any(|argument| argument == "--plain") {
-            support::serve_plain(listener).await;
+            return support::serve_plain(listener).await;
         }
         return doorward::serve_bare(listener).await;
     }
@@ -49,7 +49,9 @@ async fn token_checks() {
     let plain = Server::start_bare(&["--plain"]).await;
     let token = server.token("ann").await;
     let verify = Load::verify(&server, &token);
-    println!("\n| connections | `/verify` | bare route, same accept loop | bare route, bare loop | ratio to the former | to the latter |");
+    println!(
+        "\n| connections | `/verify` | bare route, same accept loop | bare route, bare loop | ratio to the former | to the latter |"
+    );
     println!("|---|---|---|---|---|---|");
     for connections in [8, 64] {
         let (mut checks, mut floors, mut plains) = (Vec::new(), Vec::new(), Vec::new());
@@ -58,7 +60,8 @@ async fn token_checks() {
             checks.push(verify.run(connections, ROUND));
             plains.push(Load::get(&plain, "/bare").run(connections, ROUND));
         }
-        let ratio = |floors: &[f64]| median(&checks.iter().zip(floors).map(|(check, floor)| check / floor).collect::<Vec<_>>());
+        let ratio =
+            |floors: &[f64]| median(&checks.iter().zip(floors).map(|(check, floor)| check / floor).collect::<Vec<_>>());
         println!(
             "| {connections} | {:.0}/s | {:.0}/s | {:.0}/s | {:.2} | {:.2} |",
             median(&checks),

@@ -10,7 +10,7 @@ use crate::settings::{LogFormat, LogSettings};
 
 /// The log could not be set up.
 #[derive(Debug, thiserror::Error)]
-pub enum TelemetryError {
+pub(crate) enum TelemetryError {
     /// The level is no filter; settings that were loaded never have such a one.
     #[error("the log level is not a filter")]
     Filter(#[from] ParseError),
@@ -20,7 +20,7 @@ pub enum TelemetryError {
 }
 
 /// Starts the log of this process, once.
-pub fn init(settings: &LogSettings) -> Result<(), TelemetryError> {
+pub(crate) fn init(settings: &LogSettings) -> Result<(), TelemetryError> {
     let terminal = io::stderr().is_terminal();
     let pretty = match settings.format {
         LogFormat::Pretty => true,

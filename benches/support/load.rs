@@ -30,7 +30,8 @@ impl Load {
 
     /// Logins of these people in turn.
     pub fn logins(server: &Server, people: &[Person]) -> Self {
-        let mut script = String::from("wrk.method = 'POST'\nwrk.headers['Content-Type'] = 'application/json'\nbodies = {\n");
+        let mut script =
+            String::from("wrk.method = 'POST'\nwrk.headers['Content-Type'] = 'application/json'\nbodies = {\n");
         for person in people {
             writeln!(script, "'{{\"email\":\"{}\",\"password\":\"{}\"}}',", person.email, person.password).unwrap();
         }

@@ -78,9 +78,9 @@ pub async fn populate(data_dir: &Path, accounts: usize) {
     store.close().unwrap();
 }
 
-/// A route that does nothing on an accept loop that does nothing either: what hyper and warp cost by themselves.
+/// A route that does nothing on an accept loop that does nothing either: what hyper and warp cost by themselves. Never returns.
 pub async fn serve_plain(listener: tokio::net::TcpListener) {
-    let service = TowerToHyperService::new(warp::service(warp::path!("bare").map(|| "bare")));
+    let service = TowerToHyperService::new(warp::service(warp::path!("bare").map(|| "bare".to_owned())));
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         stream.set_nodelay(true).unwrap();

@@ -1,0 +1,108 @@
+//! The HTTP front: the accept loop, what every request goes through, and the route families.
+//!
+//! This module knows the actors' handles and nothing of the store behind them.
+
+mod access;
+mod accounts_management;
+mod admission;
+mod body;
+mod docs;
+mod edge;
+mod error;
+mod extract;
+mod fields;
+mod framing;
+mod health;
+mod json;
+mod linger;
+mod login;
+mod my_account;
+mod openapi;
+mod recovery;
+mod register;
+mod request_id;
+mod root;
+mod routes;
+mod server;
+mod verify;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use doorward_actors::{Handles, SecretDigest};
+use hyper::Request;
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use warp::Filter;
+use warp::filters::BoxedFilter;
+use warp::reply::Response;
+
+use admission::Admission;
+use body::TrackedBody;
+pub use routes::{Access, Class, Documented, RouteInfo, route_table};
+pub(crate) use server::{ServerSettings, serve};
+
+/// The routes of one family. Boxed, so that the type of the whole stays readable and compiles fast.
+type Family = BoxedFilter<(Response,)>;
+
+/// What all routes share.
+pub(crate) struct Api {
+    handles: Handles,
+    service_token: SecretDigest,
+    admission: Admission,
+}
+
+impl Api {
+    /// An interface in front of these actors. `service_token` is what services present in `X-Service-Token`.
+    pub(crate) fn new(handles: Handles, service_token: SecretDigest) -> Arc<Self> {
+        Arc::new(Self { handles, service_token, admission: Admission::default() })
+    }
+}
+
+/// All routes, as [`serve`] takes them.
+pub(crate) fn service(
+    api: &Arc<Api>,
+) -> impl Service<Request<TrackedBody>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static
+{
+    TowerToHyperService::new(warp::service(routes(api)))
+}
+
+/// Joins the families. Each request pays for the families it passes on its way, so the hot one stands first and the rest
+/// are one step behind it.
+fn routes(api: &Arc<Api>) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
+    let rest: Family = health::routes(api)
+        .or(login::routes(api))
+        .unify()
+        .or(my_account::routes(api))
+        .unify()
+        .or(accounts_management::routes(api))
+        .unify()
+        .or(register::routes(api))
+        .unify()
+        .or(recovery::routes(api))
+        .unify()
+        .or(root::routes())
+        .unify()
+        .or(docs::routes())
+        .unify()
+        .boxed();
+    verify::routes(api).or(rest).unify().recover(error::recover).unify()
+}
+
+/// Serves a route that does nothing on the accept loop, without end: what benchmarks measure the others against.
+#[doc(hidden)]
+pub async fn serve_bare(listener: TcpListener) {
+    let settings = ServerSettings {
+        max_connections: 8192,
+        header_timeout: Duration::from_secs(10),
+        request_timeout: Duration::from_secs(30),
+        shutdown_timeout: Duration::ZERO,
+    };
+    let service = TowerToHyperService::new(warp::service(warp::path!("bare").map(|| "bare".to_owned())));
+    serve(listener, service, settings, std::future::pending()).await;
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,82 @@
+//! Who may go on: admission, limits, authentication and authorisation, in this order, after the path and before the body.
+
+use doorward_actors::Role;
+use warp::reply::{Reply as _, Response};
+
+use super::Api;
+use super::error::ApiError;
+use super::extract::RequestContext;
+use doorward_actors::{AuthenticateError, Limited, Principal, Unavailable};
+
+impl Api {
+    /// Does the work of a request within the bound of its class.
+    pub(super) async fn admit(
+        &self,
+        context: &RequestContext,
+        work: impl Future<Output = Result<Response, ApiError>>,
+    ) -> Response {
+        let answer = match self.admission.enter(context.class()) {
+            Ok(permit) => {
+                let answer = work.await;
+                drop(permit);
+                answer
+            }
+            Err(refused) => Err(refused),
+        };
+        answer.unwrap_or_else(ApiError::into_response)
+    }
+
+    /// Anyone, counted by address.
+    pub(super) fn anyone(&self, context: &RequestContext) -> Result<(), ApiError> {
+        Ok(self.handles.limits.check_public(context.address())?)
+    }
+
+    /// A user with a live session, not counted.
+    pub(super) async fn authenticate(&self, context: &RequestContext) -> Result<Principal, ApiError> {
+        Ok(self.handles.sessions.authenticate(context.bearer()?).await?)
+    }
+
+    /// A user with a live session, counted by account.
+    pub(super) async fn user(&self, context: &RequestContext) -> Result<Principal, ApiError> {
+        let principal = self.authenticate(context).await?;
+        self.handles.limits.check_private(principal.account.id)?;
+        Ok(principal)
+    }
+
+    /// An administrator with a live session.
+    pub(super) async fn admin(&self, context: &RequestContext) -> Result<Principal, ApiError> {
+        let principal = self.authenticate(context).await?;
+        if principal.account.role == Role::Admin { Ok(principal) } else { Err(ApiError::AdminOnly) }
+    }
+
+    /// A service. To anyone else the route is not there, and asking for it counts by address, so that secrets are not
+    /// guessed at full speed (S22).
+    pub(super) fn a_service(&self, context: &RequestContext) -> Result<(), ApiError> {
+        if context.is_service(&self.service_token) {
+            return Ok(());
+        }
+        self.anyone(context)?;
+        Err(ApiError::NotFound)
+    }
+}
+
+impl From<Unavailable> for ApiError {
+    fn from(unavailable: Unavailable) -> Self {
+        Self::Unavailable(unavailable.retry_after)
+    }
+}
+
+impl From<Limited> for ApiError {
+    fn from(limited: Limited) -> Self {
+        Self::Limited(limited.retry_after)
+    }
+}
+
+impl From<AuthenticateError> for ApiError {
+    fn from(error: AuthenticateError) -> Self {
+        match error {
+            AuthenticateError::Dead => Self::Unauthenticated { token_sent: true },
+            AuthenticateError::Unavailable(unavailable) => unavailable.into(),
+        }
+    }
+}

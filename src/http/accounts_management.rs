@@ -1,0 +1,282 @@
+//! `/accounts_management`: what administrators do with all accounts. Not limited by rate, so that an administrator can act
+//! during an attack.
+
+use std::sync::Arc;
+
+use doorward_actors::ports::Page;
+use doorward_actors::{Role, describe_idle};
+use hyper::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use warp::Filter as _;
+use warp::reply::Response;
+
+use super::error::{ApiError, FieldError, Problem};
+use super::extract::{Payload, RequestContext, account_id, context, json_reply, json_reply_with, payload};
+use super::fields::Fields;
+use super::recovery::Message;
+use super::register::RegisterRequest;
+use super::{Api, Family};
+use doorward_actors::{AccountOverview, AdminChange, DeleteError, OwnChange, UpdateError};
+
+/// How many accounts a page has if the caller does not say.
+const DEFAULT_LIMIT: usize = 100;
+/// The most a page may have: about 300 KB of body.
+const MAX_LIMIT: usize = 1000;
+
+/// What an account may do.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = Role)]
+pub(super) enum WireRole {
+    User,
+    Admin,
+}
+
+impl From<Role> for WireRole {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::User => Self::User,
+            Role::Admin => Self::Admin,
+        }
+    }
+}
+
+impl From<WireRole> for Role {
+    fn from(role: WireRole) -> Self {
+        match role {
+            WireRole::User => Self::User,
+            WireRole::Admin => Self::Admin,
+        }
+    }
+}
+
+/// An account as administrators see it.
+#[derive(Serialize, ToSchema)]
+struct AccountObject<'a> {
+    /// Given once, never reused.
+    #[schema(minimum = 1)]
+    id: u64,
+    nickname: &'a str,
+    email: &'a str,
+    customer_account: &'a str,
+    role: WireRole,
+    lock: bool,
+    email_verified: bool,
+    /// The last activity, RFC 3339, UTC; null if there was none. The spelling is the established one.
+    #[schema(format = DateTime)]
+    iddle_time: Option<String>,
+    /// How long ago that was; null if there was none.
+    #[schema(example = "5 min 30 sec")]
+    idle_duration: Option<String>,
+    /// Whether there is a live session.
+    is_logged_in: bool,
+    /// RFC 3339, UTC.
+    #[schema(format = DateTime)]
+    created_at: String,
+}
+
+impl<'a> AccountObject<'a> {
+    fn of(overview: &'a AccountOverview) -> Self {
+        let account = &overview.account;
+        Self {
+            id: account.id.get(),
+            nickname: account.nickname.as_str(),
+            email: account.email.as_str(),
+            customer_account: account.customer_account.as_str(),
+            role: account.role.into(),
+            lock: account.locked,
+            email_verified: account.email_verified,
+            iddle_time: overview.last_active_at.map(doorward_actors::Timestamp::to_rfc3339),
+            idle_duration: overview.idle.map(describe_idle),
+            is_logged_in: overview.live_sessions > 0,
+            created_at: account.created_at.to_rfc3339(),
+        }
+    }
+}
+
+/// What to change; what is left out or null stays. Lock, role and password act on live tokens at once.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct AccountChange {
+    #[schema(max_length = 64)]
+    nickname: Option<String>,
+    #[schema(max_length = 254)]
+    email: Option<String>,
+    #[schema(format = Password)]
+    password: Option<String>,
+    #[schema(format = Password)]
+    passphrase: Option<String>,
+    #[schema(max_length = 64)]
+    customer_account: Option<String>,
+    role: Option<WireRole>,
+    lock: Option<bool>,
+}
+
+impl AccountChange {
+    fn parse(self) -> Result<AdminChange, ApiError> {
+        let mut fields = Fields::default();
+        let own = OwnChange {
+            email: self.email.and_then(|email| fields.email(&email)),
+            nickname: self.nickname.and_then(|nickname| fields.nickname(&nickname)),
+            password: self.password.and_then(|password| fields.password("/password", password)),
+            passphrase: self.passphrase.and_then(|passphrase| fields.passphrase(&passphrase)),
+            customer_account: self.customer_account.and_then(|plan| fields.customer_account(&plan)),
+        };
+        fields.check()?;
+        Ok(AdminChange { own, role: self.role.map(Role::from), locked: self.lock })
+    }
+}
+
+pub(super) fn routes(api: &Arc<Api>) -> Family {
+    let (list_api, create_api, show_api) = (Arc::clone(api), Arc::clone(api), Arc::clone(api));
+    let (change_api, delete_api) = (Arc::clone(api), Arc::clone(api));
+    let all = || warp::path!("accounts_management");
+    // The id is taken as text: what is no integer is of the wrong shape (422), not an unknown path.
+    let one = || warp::path!("accounts_management" / String);
+    let list = all().and(warp::get()).and(context()).then(move |context: Arc<RequestContext>| {
+        let api = Arc::clone(&list_api);
+        async move { api.admit(&context, list(&api, &context)).await }
+    });
+    let create =
+        all().and(warp::post()).and(context()).and(payload()).then(move |context: Arc<RequestContext>, payload| {
+            let api = Arc::clone(&create_api);
+            async move { api.admit(&context, create(&api, &context, payload)).await }
+        });
+    let show = one().and(warp::get()).and(context()).then(move |id: String, context: Arc<RequestContext>| {
+        let api = Arc::clone(&show_api);
+        async move { api.admit(&context, show(&api, &context, &id)).await }
+    });
+    let change = one().and(warp::put()).and(context()).and(payload()).then(
+        move |id: String, context: Arc<RequestContext>, payload| {
+            let api = Arc::clone(&change_api);
+            async move { api.admit(&context, change(&api, &context, &id, payload)).await }
+        },
+    );
+    let delete = one().and(warp::delete()).and(context()).then(move |id: String, context: Arc<RequestContext>| {
+        let api = Arc::clone(&delete_api);
+        async move { api.admit(&context, delete(&api, &context, &id)).await }
+    });
+    list.or(create).unify().or(show).unify().or(change).unify().or(delete).unify().boxed()
+}
+
+/// List accounts, by id
+#[utoipa::path(get, path = "/accounts_management/", tag = "Administration", params(
+    ("skip" = Option<u64>, Query, description = "How many to pass over (0)"),
+    ("limit" = Option<u64>, Query, description = "How many to return (100), 1 to 1,000"),
+), responses(
+    (status = 200, description = "The accounts", body = [AccountObject]),
+    (status = 422, description = "`skip` or `limit` is not possible", body = Problem, content_type = "application/problem+json"),
+))]
+async fn list(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
+    api.admin(context).await?;
+    let accounts = api.handles.users.list(page(context.query())?).await?;
+    Ok(json_reply(&accounts.iter().map(AccountObject::of).collect::<Vec<_>>()))
+}
+
+/// Make an account
+///
+/// Its role is `user`.
+#[utoipa::path(post, path = "/accounts_management/", tag = "Administration", request_body = RegisterRequest, responses(
+    (status = 201, description = "The account was made", body = AccountObject),
+    (status = 400, description = "Weak password, or the email or nickname is taken", body = Problem, content_type = "application/problem+json"),
+))]
+async fn create(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
+    let admin = api.admin(context).await?;
+    let registration = context.json::<RegisterRequest>(payload).await?.parse()?;
+    let overview = api.handles.users.create_by_admin(&admin, registration, context.origin()).await?;
+    Ok(json_reply_with(StatusCode::CREATED, &AccountObject::of(&overview)))
+}
+
+/// Show an account
+#[utoipa::path(get, path = "/accounts_management/{id}", tag = "Administration", params(
+    ("id" = i64, Path, description = "The number of the account"),
+), responses(
+    (status = 200, description = "The account", body = AccountObject),
+    (status = 404, description = "No such account", body = Problem, content_type = "application/problem+json"),
+    (status = 422, description = "The id is not an integer", body = Problem, content_type = "application/problem+json"),
+))]
+async fn show(api: &Api, context: &RequestContext, id: &str) -> Result<Response, ApiError> {
+    api.admin(context).await?;
+    let id = account_id(id)?;
+    let overview = api.handles.users.get(id).await?;
+    overview.map(|found| json_reply(&AccountObject::of(&found))).ok_or(ApiError::UnknownAccount(id.to_string()))
+}
+
+/// Change an account
+#[utoipa::path(put, path = "/accounts_management/{id}", tag = "Administration", params(
+    ("id" = i64, Path, description = "The number of the account"),
+), request_body = AccountChange, responses(
+    (status = 200, description = "The account is changed", body = Message),
+    (status = 400, description = "Weak password, or the email or nickname is taken", body = Problem, content_type = "application/problem+json"),
+    (status = 404, description = "No such account", body = Problem, content_type = "application/problem+json"),
+    (status = 409, description = "The last administrator", body = Problem, content_type = "application/problem+json"),
+))]
+async fn change(api: &Api, context: &RequestContext, id: &str, payload: Payload) -> Result<Response, ApiError> {
+    let admin = api.admin(context).await?;
+    let id = account_id(id)?;
+    let change = context.json::<AccountChange>(payload).await?.parse()?;
+    match api.handles.users.update_by_admin(&admin, id, change, context.origin()).await {
+        Ok(()) => {
+            Ok(json_reply(&Message { message: format!("User details successfully updated for user {id}").into() }))
+        }
+        Err(UpdateError::Unknown) => Err(ApiError::UnknownAccount(id.to_string())),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Delete an account
+#[utoipa::path(delete, path = "/accounts_management/{id}", tag = "Administration", params(
+    ("id" = i64, Path, description = "The number of the account"),
+), responses(
+    (status = 200, description = "The account is gone", body = Message),
+    (status = 400, description = "Administrators cannot delete their own accounts", body = Problem, content_type = "application/problem+json"),
+    (status = 404, description = "No such account", body = Problem, content_type = "application/problem+json"),
+    (status = 409, description = "The last administrator", body = Problem, content_type = "application/problem+json"),
+    (status = 422, description = "The id is not an integer", body = Problem, content_type = "application/problem+json"),
+))]
+async fn delete(api: &Api, context: &RequestContext, id: &str) -> Result<Response, ApiError> {
+    let admin = api.admin(context).await?;
+    let id = account_id(id)?;
+    match api.handles.users.delete_by_admin(&admin, id, context.origin()).await {
+        Ok(()) => Ok(json_reply(&Message { message: format!("User {id} has been successfully deleted").into() })),
+        Err(DeleteError::Unknown) => Err(ApiError::UnknownAccount(id.to_string())),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Reads `skip` and `limit`. Other parameters are passed over; of two with one name the last counts.
+fn page(query: Option<&str>) -> Result<Page, ApiError> {
+    let mut page = Page { skip: 0, limit: DEFAULT_LIMIT };
+    let mut errors = Vec::new();
+    for (name, value) in query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('=')) {
+        match name {
+            "skip" => match value.parse() {
+                Ok(skip) => page.skip = skip,
+                Err(_) => errors.push(FieldError::new("?skip", "This must be an integer of at least 0")),
+            },
+            "limit" => match value.parse() {
+                Ok(limit @ 1..=MAX_LIMIT) => page.limit = limit,
+                _ => errors.push(FieldError::new("?limit", "This must be an integer from 1 to 1000")),
+            },
+            _ => {}
+        }
+    }
+    if errors.is_empty() { Ok(page) } else { Err(ApiError::Invalid(errors)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_has_its_bounds() {
+        let read = |query: &str| page(Some(query)).ok().map(|page| (page.skip, page.limit));
+        assert_eq!(page(None).unwrap(), Page { skip: 0, limit: 100 });
+        assert_eq!(read("skip=5&limit=1000&x=y"), Some((5, 1000)));
+        for bad in ["skip=-1", "skip=x", "skip=", "limit=0", "limit=1001", "limit=1.5", "limit=99999999999999999999999"]
+        {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! `GET /docs` and `GET /openapi.json`: the documentation, from the binary alone. No other host is asked for anything.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue};
+use utoipa_swagger_ui::Config;
+use warp::Filter as _;
+use warp::reply::{Reply as _, Response};
+
+use super::error::ApiError;
+use super::{Family, openapi};
+
+/// Scripts come from here alone and none stand in the page. Swagger UI sets style attributes, and its style sheet and icons
+/// carry images as `data:` URLs. Nothing may frame the page: it takes tokens.
+const POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; \
+     base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+);
+/// An hour: the files change only with the version of the service.
+const CACHE: HeaderValue = HeaderValue::from_static("public, max-age=3600");
+/// The page and nothing but its files. The other files of the package (source maps, other bundles) are for developers of it.
+const FILES: [&str; 7] = [
+    "swagger-ui.css",
+    "index.css",
+    "swagger-ui-bundle.js",
+    "swagger-ui-standalone-preset.js",
+    "swagger-initializer.js",
+    "favicon-32x32.png",
+    "favicon-16x16.png",
+];
+
+pub(super) fn routes() -> Family {
+    // Written once; each answer shares the bytes. The document is made of texts and maps, which always serialise.
+    let document = Bytes::from(serde_json::to_vec(&openapi::document()).unwrap_or_default());
+    let config = Arc::new(Config::new(["/openapi.json"]).validator_url("none"));
+    let page_config = Arc::clone(&config);
+    let openapi = warp::path!("openapi.json").and(warp::get()).map(move || {
+        let mut response = Response::new(document.clone().into());
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    });
+    let page = warp::path!("docs").and(warp::get()).map(move || page(&page_config));
+    let file = warp::path!("docs" / String).and(warp::get()).map(move |name: String| file(&name, &config));
+    openapi.or(page).unify().or(file).unify().boxed()
+}
+
+/// The page. Its links are made absolute, because `/docs` and `/docs/` are one page and relative links would differ.
+fn page(config: &Arc<Config<'static>>) -> Response {
+    let Ok(Some(file)) = utoipa_swagger_ui::serve("index.html", Arc::clone(config)) else {
+        return ApiError::Internal.into_response();
+    };
+    let page = String::from_utf8_lossy(&file.bytes)
+        .replace("\"./", "\"/docs/")
+        .replace("href=\"index.css\"", "href=\"/docs/index.css\"")
+        .replace("<title>Swagger UI</title>", "<title>Doorward</title>");
+    asset(page.into(), "text/html; charset=utf-8")
+}
+
+fn file(name: &str, config: &Arc<Config<'static>>) -> Response {
+    if !FILES.contains(&name) {
+        return ApiError::NotFound.into_response();
+    }
+    match utoipa_swagger_ui::serve(name, Arc::clone(config)) {
+        Ok(Some(file)) => asset(Bytes::from(file.bytes.into_owned()), &file.content_type),
+        _ => ApiError::Internal.into_response(),
+    }
+}
+
+fn asset(bytes: Bytes, content_type: &str) -> Response {
+    let mut response = Response::new(bytes.into());
+    let headers = response.headers_mut();
+    if let Ok(content_type) = HeaderValue::from_str(content_type) {
+        headers.insert(CONTENT_TYPE, content_type);
+    }
+    headers.insert(CACHE_CONTROL, CACHE);
+    headers.insert(CONTENT_SECURITY_POLICY, POLICY);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_names_only_files_that_are_there() {
+        let config = Arc::new(Config::new(["/openapi.json"]));
+        let file = utoipa_swagger_ui::serve("index.html", Arc::clone(&config)).unwrap().unwrap();
+        assert!(!String::from_utf8_lossy(&file.bytes).contains("://"), "the page asks another host");
+        for name in FILES {
+            assert_eq!(super::file(name, &config).status(), 200, "{name}");
+        }
+        assert_eq!(super::file("index.html", &config).status(), 404);
+        assert_eq!(super::file("../Cargo.toml", &config).status(), 404);
+    }
+}

@@ -1,0 +1,192 @@
+//! What happens to every request, whatever its route: its name, its deadline, its log line, the headers of its answer.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt as _;
+use hyper::body::Incoming;
+use hyper::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, Entry, HeaderValue, REFERRER_POLICY, TRANSFER_ENCODING,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::http::request::Parts;
+use hyper::http::uri::PathAndQuery;
+use hyper::service::Service;
+use hyper::{Method, Request, Uri};
+use tracing::Instrument as _;
+use warp::reply::{Reply as _, Response};
+
+use super::body::{BodyProgress, TrackedBody};
+use super::error::ApiError;
+use super::extract::RequestContext;
+use super::request_id;
+use super::routes::{self, Resolved};
+
+/// The largest request body, in bytes. The largest useful one, a registration at every limit, has under 5 KiB.
+pub(super) const MAX_BODY_BYTES: usize = 64 * 1024;
+
+/// What the accept loop knows of a request before it is read.
+pub(super) struct Arrival {
+    /// The peer, IPv4-mapped addresses folded.
+    pub(super) address: IpAddr,
+    /// How long the answer may take.
+    pub(super) timeout: Duration,
+    /// How far the body came.
+    pub(super) progress: Arc<BodyProgress>,
+}
+
+/// Answers one request. Whatever happens inside, this is an answer with the fixed headers; only a head that hyper itself
+/// cannot read (400, 431) is answered without them, before this function is reached.
+pub(super) async fn answer<S>(routes: S, request: Request<Incoming>, arrival: Arrival) -> Result<Response, Infallible>
+where
+    S: Service<Request<TrackedBody>, Response = Response, Error = Infallible>,
+{
+    let started = Instant::now();
+    let (mut parts, body) = request.into_parts();
+    let method_name = known_method(&parts.method);
+    if parts.method == Method::HEAD {
+        // hyper remembers that it was HEAD and leaves the body out.
+        parts.method = Method::GET;
+    }
+    let resolved = if parts.uri.path().starts_with('/') {
+        routes::resolve(&parts.method, parts.uri.path())
+    } else {
+        Resolved::Unknown
+    };
+    let id = request_id::of(&parts.headers);
+    let id_text = id.to_str().unwrap_or_default();
+    let chunked = parts.headers.contains_key(TRANSFER_ENCODING);
+    let quiet = resolved.is_quiet();
+    let span = if quiet {
+        tracing::debug_span!("request", request_id = id_text)
+    } else {
+        tracing::info_span!("request", request_id = id_text)
+    };
+
+    let work = async {
+        let mut response = dispatch(routes, parts, body, &id, resolved, arrival).await;
+        finish(&mut response, &id, resolved);
+        if chunked {
+            // Nobody watches the framing of what follows a chunked body, so nothing may follow it; see `framing`.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        let status = response.status().as_u16();
+        let duration_ms = started.elapsed().as_secs_f64() * 1000.0;
+        let route = resolved.template();
+        // A failing check is news, a succeeding one is not.
+        if quiet && status < 500 {
+            tracing::debug!(method = method_name, route, status, duration_ms, request_id = id_text, "answered");
+        } else {
+            tracing::info!(method = method_name, route, status, duration_ms, request_id = id_text, "answered");
+        }
+        response
+    };
+    Ok(work.instrument(span).await)
+}
+
+/// Runs the routes under the deadline; a panic in them ends this request alone.
+async fn dispatch<S>(
+    routes: S,
+    mut parts: Parts,
+    body: Incoming,
+    id: &HeaderValue,
+    resolved: Resolved,
+    arrival: Arrival,
+) -> Response
+where
+    S: Service<Request<TrackedBody>, Response = Response, Error = Infallible>,
+{
+    let body = TrackedBody::new(body, Arc::clone(&arrival.progress));
+    if !parts.uri.path().starts_with('/') {
+        return ApiError::NotFound.into_response();
+    }
+    // hyper has checked that there is one length at most and that it is a number; one too large for us is too large.
+    let declared = parts.headers.get(CONTENT_LENGTH).map(|length| length.to_str().ok().and_then(|n| n.parse().ok()));
+    if declared.is_some_and(|length| length.is_none_or(|n: usize| n > MAX_BODY_BYTES)) {
+        return ApiError::BodyTooLarge.into_response();
+    }
+    if let Some(uri) = without_trailing_slash(&parts.uri) {
+        parts.uri = uri;
+    }
+    let headers = std::mem::take(&mut parts.headers);
+    let context = RequestContext::new(arrival.address, id.clone(), headers, parts.uri.query(), resolved.class());
+    parts.extensions.insert(Arc::new(context));
+    let request = Request::from_parts(parts, body);
+    let call = AssertUnwindSafe(async move { routes.call(request).await }).catch_unwind();
+    match tokio::time::timeout(arrival.timeout, call).await {
+        Ok(Ok(Ok(response))) => response,
+        Ok(Err(panic)) => {
+            let request_id = id.to_str().unwrap_or_default();
+            tracing::error!(request_id, panic = panic_text(panic.as_ref()), "a handler panicked");
+            ApiError::Internal.into_response()
+        }
+        Err(_) if arrival.progress.is_arriving() => ApiError::BodyTooSlow.into_response(),
+        Err(_) => ApiError::Unavailable(Duration::from_secs(1)).into_response(),
+    }
+}
+
+/// Renders an error that a route returned and sets what every response carries (S66).
+fn finish(response: &mut Response, id: &HeaderValue, resolved: Resolved) {
+    if let Some(error) = response.extensions_mut().remove::<ApiError>() {
+        let allow = if error == ApiError::MethodNotAllowed { resolved.allow() } else { None };
+        *response = error.render(id.to_str().unwrap_or_default(), allow.as_deref());
+    }
+    let headers = response.headers_mut();
+    headers.insert(request_id::X_REQUEST_ID, id.clone());
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    if let Entry::Vacant(vacant) = headers.entry(CACHE_CONTROL) {
+        vacant.insert(HeaderValue::from_static("no-store"));
+    }
+}
+
+/// The same place without its trailing slash; `None` when there is nothing to take away. Two slashes stay: that is another path.
+fn without_trailing_slash(uri: &Uri) -> Option<Uri> {
+    let bare = uri.path().strip_suffix('/').filter(|bare| !bare.is_empty() && !bare.ends_with('/'))?;
+    let path_and_query = match uri.query() {
+        Some(query) => PathAndQuery::try_from(format!("{bare}?{query}")),
+        None => PathAndQuery::try_from(bare),
+    };
+    path_and_query.ok().map(Uri::from)
+}
+
+/// The method for the log: any token can be a method, the usual ones are all we name.
+fn known_method(method: &Method) -> &'static str {
+    const KNOWN: [(&Method, &str); 8] = [
+        (&Method::GET, "GET"),
+        (&Method::POST, "POST"),
+        (&Method::PUT, "PUT"),
+        (&Method::DELETE, "DELETE"),
+        (&Method::HEAD, "HEAD"),
+        (&Method::PATCH, "PATCH"),
+        (&Method::OPTIONS, "OPTIONS"),
+        (&Method::TRACE, "TRACE"),
+    ];
+    KNOWN.iter().find(|(known, _)| *known == method).map_or("OTHER", |(_, name)| name)
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("not a text")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_trailing_slash_is_taken_away_and_the_query_stays() {
+        let bare = |uri: &str| without_trailing_slash(&uri.parse().unwrap()).map(|uri| uri.to_string());
+        assert_eq!(bare("/my_account/").as_deref(), Some("/my_account"));
+        assert_eq!(bare("/accounts_management/?skip=1&x=/").as_deref(), Some("/accounts_management?skip=1&x=/"));
+        for kept in ["/", "//", "/login", "/login//", "/a?b=/"] {
+            assert_eq!(bare(kept), None, "{kept}");
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! What went wrong, as clients see it: RFC 9457 problems with one human sentence and no detail of the inside.
+
+use std::borrow::Cow;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use doorward_actors::WeakPassword;
+use hyper::StatusCode;
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use serde::Serialize;
+use utoipa::ToSchema;
+use warp::Rejection;
+use warp::reply::{Reply, Response};
+
+/// One thing that is wrong with a request body.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct FieldError {
+    /// Where: a JSON Pointer (RFC 6901) into the body, or `?name` for a query parameter.
+    #[schema(example = "/email")]
+    pub(crate) pointer: String,
+    /// What: one human sentence.
+    pub(crate) detail: Cow<'static, str>,
+}
+
+impl FieldError {
+    pub(super) fn new(pointer: impl Into<String>, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { pointer: pointer.into(), detail: detail.into() }
+    }
+}
+
+/// Every way a request ends without success. Rendered by the edge, which knows the request id and the path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ApiError {
+    /// 400: the request is broken below the level of fields (not JSON, two `Authorization` headers).
+    Malformed(&'static str),
+    /// 400: well-formed, but a rule refuses it. The text is for the client.
+    Refused(Cow<'static, str>),
+    /// 401: no live credential. `token_sent` tells a missing token from a dead one (RFC 6750 §3.1).
+    Unauthenticated { token_sent: bool },
+    /// 401 at login: unknown, wrong and locked are one answer (S10).
+    IncorrectCredentials,
+    /// 403: an administrator's route.
+    AdminOnly,
+    /// 403: a sensitive change needs `current_password` or a recent login (S05).
+    ReauthenticationNeeded,
+    /// 404: no such path, or none that the caller may know of.
+    NotFound,
+    /// 404: no account with this number, given as the caller wrote it.
+    UnknownAccount(String),
+    /// 405; the edge adds `Allow`.
+    MethodNotAllowed,
+    /// 408: the body did not arrive in time.
+    BodyTooSlow,
+    /// 409: no administrator would be left (S58).
+    LastAdmin,
+    /// 413: more than 64 KiB of body.
+    BodyTooLarge,
+    /// 415: a body that is not declared as JSON.
+    NotJson,
+    /// 422: the fields are not of the right shape.
+    Invalid(Vec<FieldError>),
+    /// 429: too many requests; how long to wait.
+    Limited(Duration),
+    /// 503: busy or failing; when to try again.
+    Unavailable(Duration),
+    /// 500: a defect. The cause is in the log under the same request id.
+    Internal,
+}
+
+/// An error body (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Problem<'a> {
+    /// Always `about:blank`: the status says it all (RFC 9457 §4.2.1).
+    #[schema(example = "about:blank")]
+    pub(crate) r#type: &'static str,
+    /// The name of the status.
+    pub(crate) title: &'a str,
+    /// The status code.
+    pub(crate) status: u16,
+    /// One human sentence about this occurrence.
+    pub(crate) detail: Cow<'a, str>,
+    /// The request id, as in `X-Request-Id`; the log of the service knows it too.
+    pub(crate) instance: &'a str,
+    /// With 422: each thing that is wrong.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[schema(required = false)]
+    pub(crate) errors: &'a [FieldError],
+}
+
+impl ApiError {
+    /// 400: another account has the address.
+    pub(super) const EMAIL_TAKEN: Self = Self::Refused(Cow::Borrowed("Email already registered"));
+    /// 400: another account has the nickname.
+    pub(super) const NICKNAME_TAKEN: Self = Self::Refused(Cow::Borrowed("Nickname already taken"));
+    /// 400: customer plans are the administrators' business here.
+    pub(super) const CUSTOMER_ACCOUNT_NOT_ALLOWED: Self =
+        Self::Refused(Cow::Borrowed("The customer account cannot be chosen here, only \"none\""));
+
+    /// 400: the password is not good enough, with the reason.
+    pub(super) fn weak(reason: WeakPassword) -> Self {
+        Self::Refused(Cow::Owned(reason.to_string()))
+    }
+
+    /// The status of each error.
+    pub(crate) const fn status(&self) -> StatusCode {
+        match self {
+            Self::Malformed(_) | Self::Refused(_) => StatusCode::BAD_REQUEST,
+            Self::Unauthenticated { .. } | Self::IncorrectCredentials => StatusCode::UNAUTHORIZED,
+            Self::AdminOnly | Self::ReauthenticationNeeded => StatusCode::FORBIDDEN,
+            Self::NotFound | Self::UnknownAccount(_) => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::LastAdmin => StatusCode::CONFLICT,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Limited(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    fn detail(&self) -> Cow<'_, str> {
+        Cow::Borrowed(match self {
+            Self::Malformed(detail) => detail,
+            Self::Refused(detail) => detail,
+            Self::Unauthenticated { token_sent: false } => "Not authenticated",
+            Self::Unauthenticated { token_sent: true } => "Could not validate credentials",
+            Self::IncorrectCredentials => "Incorrect email or password",
+            Self::AdminOnly => "Insufficient permissions. Admin role required.",
+            Self::ReauthenticationNeeded => "Send current_password, or log in again, to make this change",
+            Self::NotFound => "Not found",
+            Self::UnknownAccount(id) => return Cow::Owned(format!("User with id {id} not found")),
+            Self::MethodNotAllowed => "Method not allowed",
+            Self::BodyTooSlow => "The request body did not arrive in time",
+            Self::LastAdmin => "The last administrator cannot be removed, demoted or locked",
+            Self::BodyTooLarge => "The request body is larger than 64 KiB",
+            Self::NotJson => "The request body must be application/json",
+            Self::Invalid(_) => "The request is not of the right shape",
+            Self::Limited(_) => "Too many requests, try again later",
+            Self::Unavailable(_) => "The service is busy, try again later",
+            Self::Internal => "Internal server error",
+        })
+    }
+
+    /// The problem as a response. `allow` is the value of `Allow` for a 405.
+    pub(super) fn render(&self, request_id: &str, allow: Option<&str>) -> Response {
+        let status = self.status();
+        let errors: &[FieldError] = if let Self::Invalid(errors) = self { errors } else { &[] };
+        let problem = Problem {
+            r#type: "about:blank",
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            detail: self.detail(),
+            instance: request_id,
+            errors,
+        };
+        // Strings and a number always serialise; an empty body would still carry the status.
+        let mut response = Response::new(serde_json::to_vec(&problem).unwrap_or_default().into());
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        match self {
+            Self::Unauthenticated { token_sent: true } => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\""));
+            }
+            Self::Unauthenticated { token_sent: false } | Self::IncorrectCredentials => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Self::Limited(after) | Self::Unavailable(after) => {
+                headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(*after)));
+            }
+            Self::MethodNotAllowed => {
+                if let Some(allow) = allow.and_then(|methods| HeaderValue::from_str(methods).ok()) {
+                    headers.insert(ALLOW, allow);
+                }
+            }
+            // What is left of the body would be read as the next request.
+            Self::BodyTooSlow | Self::BodyTooLarge => {
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+/// A wait as `Retry-After` says it: whole seconds, rounded up, at least one (RFC 9110 §10.2.3).
+fn whole_seconds(wait: Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
+}
+
+/// The error travels in the response's extensions to the edge, the one place that renders problems.
+impl Reply for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = Response::default();
+        *response.status_mut() = self.status();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// What a request that no route took becomes.
+pub(super) async fn recover(rejection: Rejection) -> Result<Response, Infallible> {
+    let error = if rejection.is_not_found() {
+        ApiError::NotFound
+    } else if rejection.find::<warp::reject::MethodNotAllowed>().is_some() {
+        ApiError::MethodNotAllowed
+    } else {
+        // Routes reject for nothing else: this is a defect of a route.
+        tracing::error!(?rejection, "a route rejected in an unknown way");
+        ApiError::Internal
+    };
+    Ok(error.into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s61_waits_are_whole_seconds_and_never_zero() {
+        assert_eq!(whole_seconds(Duration::ZERO), 1);
+        assert_eq!(whole_seconds(Duration::from_millis(1001)), 2);
+        assert_eq!(whole_seconds(Duration::from_secs(60)), 60);
+    }
+
+    #[test]
+    fn s61_a_challenge_names_the_error_only_when_a_token_was_sent() {
+        let challenge = |token_sent| {
+            ApiError::Unauthenticated { token_sent }.render("id", None).headers()[WWW_AUTHENTICATE].clone()
+        };
+        assert_eq!(challenge(false), "Bearer");
+        assert_eq!(challenge(true), "Bearer error=\"invalid_token\"");
+    }
+}

@@ -1,0 +1,268 @@
+//! What handlers take from a request: credentials, the client's address, the body.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use doorward_actors::{AccountId, Origin, SecretDigest};
+use futures_util::stream::BoxStream;
+use futures_util::{Stream, StreamExt as _};
+use hyper::header::{
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, TRANSFER_ENCODING, USER_AGENT,
+};
+use hyper::{HeaderMap, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use warp::reply::Response;
+use warp::{Filter, Rejection};
+
+use super::edge::MAX_BODY_BYTES;
+use super::error::{ApiError, FieldError};
+use super::json;
+use super::routes::Class;
+
+/// Where services present their secret.
+pub(super) const X_SERVICE_TOKEN: HeaderName = HeaderName::from_static("x-service-token");
+
+/// A request's head, as the edge leaves it to handlers. Lives as long as its request.
+#[derive(Debug)]
+pub(super) struct RequestContext {
+    address: IpAddr,
+    request_id: HeaderValue,
+    headers: HeaderMap,
+    query: Option<String>,
+    class: Class,
+}
+
+impl RequestContext {
+    pub(super) fn new(
+        address: IpAddr,
+        request_id: HeaderValue,
+        headers: HeaderMap,
+        query: Option<&str>,
+        class: Class,
+    ) -> Self {
+        Self { address, request_id, headers, query: query.map(str::to_owned), class }
+    }
+
+    /// What the request's route draws on.
+    pub(super) fn class(&self) -> Class {
+        self.class
+    }
+
+    /// The query, undecoded.
+    pub(super) fn query(&self) -> Option<&str> {
+        self.query.as_deref()
+    }
+
+    /// The client's address, IPv4-mapped ones folded.
+    pub(super) fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// Where the request comes from, for the record.
+    pub(super) fn origin(&self) -> Origin {
+        let agent = self.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok());
+        let id = self.request_id.to_str().ok().map(str::to_owned);
+        Origin::new(Some(self.address), agent, id)
+    }
+
+    /// The bearer token (RFC 6750 §2.1), from the one `Authorization` header alone. Any other scheme counts as no token.
+    pub(super) fn bearer(&self) -> Result<&str, ApiError> {
+        let mut given = self.headers.get_all(AUTHORIZATION).iter();
+        let (first, second) = (given.next(), given.next());
+        if second.is_some() {
+            return Err(ApiError::Malformed("There is more than one Authorization header"));
+        }
+        let value = first.ok_or(ApiError::Unauthenticated { token_sent: false })?.as_bytes();
+        let space = value.iter().position(|b| *b == b' ').unwrap_or(value.len());
+        let (scheme, token) = value.split_at(space);
+        let token = token.trim_ascii();
+        if !scheme.eq_ignore_ascii_case(b"bearer") || token.is_empty() {
+            return Err(ApiError::Unauthenticated { token_sent: false });
+        }
+        // A token is ASCII; one that is not is a dead one.
+        let token = std::str::from_utf8(token).ok().filter(|token| token.is_ascii());
+        token.ok_or(ApiError::Unauthenticated { token_sent: true })
+    }
+
+    /// Whether a service presented this secret, once. Compared in constant time (S50).
+    pub(super) fn is_service(&self, expected: &SecretDigest) -> bool {
+        let mut given = self.headers.get_all(X_SERVICE_TOKEN).iter();
+        match (given.next(), given.next()) {
+            (Some(presented), None) => expected.matches(presented.as_bytes()),
+            _ => false,
+        }
+    }
+
+    /// Reads the body as JSON of exactly the fields of `T`.
+    pub(super) async fn json<T: DeserializeOwned>(&self, payload: Payload) -> Result<T, ApiError> {
+        let missing = || ApiError::Invalid(vec![FieldError::new("", "A JSON body is required")]);
+        self.optional_json(payload).await?.ok_or_else(missing)
+    }
+
+    /// Reads the body as JSON if there is one: an empty body is none, whatever type it is declared as.
+    pub(super) async fn optional_json<T: DeserializeOwned>(&self, payload: Payload) -> Result<Option<T>, ApiError> {
+        if !self.announces_body() {
+            return Ok(None);
+        }
+        if !is_json(&self.headers) {
+            return Err(ApiError::NotJson);
+        }
+        let bytes = read(payload).await?;
+        if bytes.is_empty() { Ok(None) } else { json::parse(&bytes).map(Some) }
+    }
+
+    /// Whether the head announces a body (RFC 9112 §6.3).
+    fn announces_body(&self) -> bool {
+        self.headers.contains_key(TRANSFER_ENCODING)
+            || self.headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0")
+    }
+}
+
+/// The context of the request, put there by the edge. Never rejects behind the edge.
+pub(super) fn context() -> impl Filter<Extract = (Arc<RequestContext>,), Error = Rejection> + Copy {
+    warp::ext::get::<Arc<RequestContext>>()
+}
+
+/// A request body that nobody has read yet.
+pub(super) struct Payload(BoxStream<'static, Result<Bytes, warp::Error>>);
+
+/// The body of the request, unread: handlers read it once they know who sends it.
+pub(super) fn payload() -> impl Filter<Extract = (Payload,), Error = Rejection> + Copy {
+    fn whole(stream: impl Stream<Item = Result<impl Buf, warp::Error>> + Send + 'static) -> Payload {
+        Payload(stream.map(|piece| piece.map(|mut piece| piece.copy_to_bytes(piece.remaining()))).boxed())
+    }
+    warp::body::stream().map(whole)
+}
+
+/// A success with a JSON body.
+pub(super) fn json_reply(body: &impl Serialize) -> Response {
+    json_reply_with(StatusCode::OK, body)
+}
+
+/// A JSON body under another status.
+pub(super) fn json_reply_with(status: StatusCode, body: &impl Serialize) -> Response {
+    // Our bodies are structs of texts, numbers and lists, which always serialise.
+    let mut response = Response::new(serde_json::to_vec(body).unwrap_or_default().into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// Whether the one `Content-Type` is `application/json`, with no parameter but `charset=utf-8`.
+fn is_json(headers: &HeaderMap) -> bool {
+    let mut given = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(value), None) = (given.next(), given.next()) else { return false };
+    let Ok(value) = value.to_str() else { return false };
+    let mut parts = value.split(';').map(str::trim);
+    parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"))
+        && parts.filter(|parameter| !parameter.is_empty()).all(|parameter| {
+            parameter.split_once('=').is_some_and(|(name, value)| {
+                name.trim().eq_ignore_ascii_case("charset")
+                    && value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+            })
+        })
+}
+
+/// Reads a body to its end and counts: a chunked one declares no length.
+async fn read(Payload(mut pieces): Payload) -> Result<Vec<u8>, ApiError> {
+    let mut bytes = Vec::new();
+    while let Some(piece) = pieces.next().await {
+        // The peer broke off or sent broken chunks; it may not even see the answer.
+        let piece = piece.map_err(|_| ApiError::Malformed("The request body is incomplete"))?;
+        if bytes.len() + piece.len() > MAX_BODY_BYTES {
+            return Err(ApiError::BodyTooLarge);
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes)
+}
+
+/// An account number from a path. What is not an integer is of the wrong shape; an integer that no account can have is just
+/// unknown, and is named as it was written.
+pub(super) fn account_id(segment: &str) -> Result<AccountId, ApiError> {
+    let digits = segment.strip_prefix('-').unwrap_or(segment);
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(ApiError::Invalid(vec![FieldError::new("/id", "An account id is an integer")]));
+    }
+    let unknown = || ApiError::UnknownAccount(segment.chars().take(24).collect());
+    segment.parse().ok().and_then(AccountId::new).ok_or_else(unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn with(headers: &[(HeaderName, &str)]) -> RequestContext {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(name, HeaderValue::from_str(value).unwrap());
+        }
+        RequestContext::new(IpAddr::V4(Ipv4Addr::LOCALHOST), HeaderValue::from_static("id"), map, None, Class::Account)
+    }
+
+    #[test]
+    fn a_bearer_token_comes_from_one_authorization_header() {
+        let bearer = |value: &str| with(&[(AUTHORIZATION, value)]).bearer().map(str::to_owned);
+        for scheme in ["Bearer", "bearer", "BEARER"] {
+            assert_eq!(bearer(&format!("{scheme} abc.def")), Ok("abc.def".to_owned()));
+        }
+        assert_eq!(bearer("Bearer   abc"), Ok("abc".to_owned()));
+        for none in ["Basic abc", "Bearer", "Bearer ", "", "abc", "Bearerabc", "Bearer\tabc"] {
+            assert_eq!(bearer(none), Err(ApiError::Unauthenticated { token_sent: false }), "{none}");
+        }
+        assert_eq!(with(&[]).bearer(), Err(ApiError::Unauthenticated { token_sent: false }));
+    }
+
+    #[test]
+    fn s63_two_authorization_headers_are_400() {
+        let twice = with(&[(AUTHORIZATION, "Bearer a"), (AUTHORIZATION, "Bearer a")]);
+        assert!(matches!(twice.bearer(), Err(ApiError::Malformed(_))));
+    }
+
+    #[test]
+    fn s50_the_service_token_must_be_there_once_and_right() {
+        let digest = SecretDigest::of(b"right");
+        assert!(with(&[(X_SERVICE_TOKEN, "right")]).is_service(&digest));
+        assert!(!with(&[(X_SERVICE_TOKEN, "wrong")]).is_service(&digest));
+        assert!(!with(&[]).is_service(&digest));
+        assert!(!with(&[(X_SERVICE_TOKEN, "right"), (X_SERVICE_TOKEN, "right")]).is_service(&digest));
+    }
+
+    #[test]
+    fn s61_only_json_in_utf_8_is_json() {
+        let json = |value: &str| is_json(&with(&[(CONTENT_TYPE, value)]).headers);
+        for good in [
+            "application/json",
+            "Application/JSON",
+            "application/json; charset=utf-8",
+            "application/json;charset=\"UTF-8\";",
+        ] {
+            assert!(json(good), "{good}");
+        }
+        for bad in [
+            "text/plain",
+            "application/jsonp",
+            "application/json; charset=latin1",
+            "application/json; v=1",
+            "",
+            "application/problem+json",
+        ] {
+            assert!(!json(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_id_is_an_integer_and_a_possible_one() {
+        assert_eq!(account_id("7").unwrap().get(), 7);
+        for unknown in ["0", "-1", "99999999999999999999999999"] {
+            assert!(matches!(account_id(unknown), Err(ApiError::UnknownAccount(_))), "{unknown}");
+        }
+        for wrong in ["x", "1.0", "+1", "1e3", "%31", "-", "0x1", "１"] {
+            assert!(matches!(account_id(wrong), Err(ApiError::Invalid(_))), "{wrong}");
+        }
+    }
+}

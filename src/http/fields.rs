@@ -1,0 +1,56 @@
+//! From what was typed to what is usable: all fields are parsed, and all that fail are told at once.
+
+use std::fmt::Display;
+
+use doorward_actors::{CustomerAccount, Email, Nickname, Passphrase, Password};
+
+use super::error::{ApiError, FieldError};
+
+/// Collects what is wrong with a body.
+#[derive(Debug, Default)]
+pub(super) struct Fields(Vec<FieldError>);
+
+impl Fields {
+    fn take<T, E: Display>(&mut self, pointer: &str, parsed: Result<T, E>) -> Option<T> {
+        parsed.map_err(|error| self.0.push(FieldError::new(pointer, sentence(&error)))).ok()
+    }
+
+    pub(super) fn email(&mut self, typed: &str) -> Option<Email> {
+        self.take("/email", Email::parse(typed))
+    }
+
+    pub(super) fn nickname(&mut self, typed: &str) -> Option<Nickname> {
+        self.take("/nickname", Nickname::parse(typed))
+    }
+
+    /// A password under the name that the route has for it.
+    pub(super) fn password(&mut self, pointer: &str, typed: String) -> Option<Password> {
+        self.take(pointer, Password::new(typed))
+    }
+
+    pub(super) fn passphrase(&mut self, typed: &str) -> Option<Passphrase> {
+        self.take("/passphrase", Passphrase::parse(typed))
+    }
+
+    pub(super) fn customer_account(&mut self, typed: &str) -> Option<CustomerAccount> {
+        self.take("/customer_account", CustomerAccount::parse(typed))
+    }
+
+    /// Nothing, or everything that was wrong.
+    pub(super) fn check(self) -> Result<(), ApiError> {
+        if self.0.is_empty() { Ok(()) } else { Err(self.into()) }
+    }
+}
+
+impl From<Fields> for ApiError {
+    fn from(fields: Fields) -> Self {
+        Self::Invalid(fields.0)
+    }
+}
+
+/// The domain words its errors as clauses; clients read sentences.
+fn sentence(error: &impl Display) -> String {
+    let clause = error.to_string();
+    let mut chars = clause.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}

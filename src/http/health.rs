@@ -1,0 +1,168 @@
+//! `/health`: whether the process lives, whether it can work, and for its operators how it is inside.
+
+use std::sync::Arc;
+
+use doorward_actors::{Role, Timestamp};
+use hyper::StatusCode;
+use serde::Serialize;
+use utoipa::ToSchema;
+use warp::Filter as _;
+use warp::reply::Response;
+
+use super::error::{ApiError, Problem};
+use super::extract::{RequestContext, context, json_reply, json_reply_with};
+use super::{Api, Family};
+use doorward_actors::{HasherHealth, HealthReport, StoreHealth};
+
+/// One word.
+#[derive(Serialize, ToSchema)]
+struct Status {
+    status: &'static str,
+}
+
+/// How all of it is.
+#[derive(Serialize, ToSchema)]
+struct SystemHealth<'a> {
+    /// `ok` or `degraded`.
+    status: &'a str,
+    uptime_seconds: u64,
+    actors: Vec<Actor<'a>>,
+    store: Store,
+    hasher: Hasher,
+    sessions: Sessions,
+}
+
+/// One actor.
+#[derive(Serialize, ToSchema)]
+struct Actor<'a> {
+    name: &'a str,
+    state: &'a str,
+    uptime_seconds: u64,
+    /// How many messages wait.
+    mailbox: u64,
+    handled: u64,
+    failed: u64,
+    restarts: u64,
+    #[schema(format = DateTime)]
+    last_restart: Option<String>,
+    last_failure: Option<&'a str>,
+    /// When it last finished a message.
+    #[schema(format = DateTime)]
+    last_progress: Option<String>,
+}
+
+/// The store.
+#[derive(Serialize, ToSchema)]
+struct Store {
+    ok: bool,
+    /// How long a durable write and a read took just now.
+    probe_ms: u64,
+}
+
+/// The hashing threads.
+#[derive(Serialize, ToSchema)]
+struct Hasher {
+    threads: usize,
+    busy: usize,
+    queued: usize,
+    /// How many jobs may wait; one more is refused.
+    capacity: usize,
+    done: u64,
+    failed: u64,
+    refused: u64,
+}
+
+/// The sessions.
+#[derive(Serialize, ToSchema)]
+struct Sessions {
+    live: usize,
+}
+
+pub(super) fn routes(api: &Arc<Api>) -> Family {
+    let (ready_api, actors_api) = (Arc::clone(api), Arc::clone(api));
+    // No admission for this one: it says only that the process answers, and a busy process does.
+    let live = warp::path!("health" / "live").and(warp::get()).then(async || live());
+    let ready =
+        warp::path!("health" / "ready").and(warp::get()).and(context()).then(move |context: Arc<RequestContext>| {
+            let api = Arc::clone(&ready_api);
+            async move { api.admit(&context, ready(&api)).await }
+        });
+    let actors =
+        warp::path!("health" / "actors").and(warp::get()).and(context()).then(move |context: Arc<RequestContext>| {
+            let api = Arc::clone(&actors_api);
+            async move { api.admit(&context, actors(&api, &context)).await }
+        });
+    live.or(ready).unify().or(actors).unify().boxed()
+}
+
+/// Does the process answer?
+#[utoipa::path(get, path = "/health/live", tag = "Operation", responses((status = 200, description = "It does", body = Status)))]
+fn live() -> Response {
+    json_reply(&Status { status: "ok" })
+}
+
+/// Can it work?
+///
+/// Asks the store and the actors.
+#[utoipa::path(get, path = "/health/ready", tag = "Operation", responses(
+    (status = 200, description = "It can", body = Status),
+    (status = 503, description = "It cannot: `not_ready`", body = Status),
+))]
+async fn ready(api: &Api) -> Result<Response, ApiError> {
+    Ok(if api.handles.health.ready().await { json_reply(&Status { status: "ready" }) } else { not_ready() })
+}
+
+/// Every 503 says when to come back.
+fn not_ready() -> Response {
+    let mut response = json_reply_with(StatusCode::SERVICE_UNAVAILABLE, &Status { status: "not_ready" });
+    response.headers_mut().insert(hyper::header::RETRY_AFTER, hyper::header::HeaderValue::from_static("1"));
+    response
+}
+
+/// How is it inside?
+///
+/// For administrators and services; nobody else learns that this exists.
+#[utoipa::path(get, path = "/health/actors", tag = "Operation", responses(
+    (status = 200, description = "How all of it is", body = SystemHealth),
+    (status = 404, description = "Neither an administrator nor a service", body = Problem, content_type = "application/problem+json"),
+))]
+async fn actors(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
+    if !context.is_service(&api.service_token) {
+        match api.authenticate(context).await {
+            Ok(principal) if principal.account.role == Role::Admin => {}
+            Err(unavailable @ ApiError::Unavailable(_)) => return Err(unavailable),
+            _ => {
+                api.anyone(context)?;
+                return Err(ApiError::NotFound);
+            }
+        }
+    }
+    Ok(json_reply(&SystemHealth::of(&api.handles.health.report().await)))
+}
+
+impl<'a> SystemHealth<'a> {
+    fn of(report: &'a HealthReport) -> Self {
+        let actors = report.actors.iter().map(|actor| Actor {
+            name: &actor.name,
+            state: actor.state,
+            uptime_seconds: actor.uptime.as_secs(),
+            mailbox: actor.mailbox,
+            handled: actor.handled,
+            failed: actor.failed,
+            restarts: actor.restarts,
+            last_restart: actor.last_restart.map(Timestamp::to_rfc3339),
+            last_failure: actor.last_failure.as_deref(),
+            last_progress: actor.last_progress.map(Timestamp::to_rfc3339),
+        });
+        let HasherHealth { threads, busy, queued, capacity, done, failed, refused } = report.hasher;
+        let StoreHealth { ok, probe } = report.store;
+        Self {
+            status: report.status,
+            uptime_seconds: report.uptime.as_secs(),
+            actors: actors.collect(),
+            store: Store { ok, probe_ms: u64::try_from(probe.as_millis()).unwrap_or(u64::MAX) },
+            hasher: Hasher { threads, busy, queued, capacity, done, failed, refused },
+            sessions: Sessions { live: report.live_sessions },
+        }
+    }
+}

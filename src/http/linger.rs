@@ -1,0 +1,93 @@
+//! A socket that lets a refused upload read its refusal.
+//!
+//! Closing a socket with unread input makes the kernel send a reset, and the peer may lose the 413 that was already on its
+//! way. So when a request's body was left unread, the sending side is closed first and what still arrives is thrown away,
+//! for a bounded time and amount (RFC 9112 §9.6).
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+
+use super::body::BodyProgress;
+use super::framing::FramingGuard;
+
+/// How long a peer may take to notice: a few round trips across the world.
+const LINGER: Duration = Duration::from_secs(1);
+/// How much is thrown away at most: four times the largest allowed body.
+const MAX_DISCARDED_BYTES: usize = 256 * 1024;
+
+/// A TCP stream that watches its input for ambiguous framing, and whose shutdown lingers when its last request left input
+/// unread.
+#[derive(Debug)]
+pub(super) struct LingeringStream {
+    stream: TcpStream,
+    framing: FramingGuard,
+    progress: Arc<BodyProgress>,
+    lingering: Option<Pin<Box<Sleep>>>,
+    discarded: usize,
+}
+
+impl LingeringStream {
+    pub(super) fn new(stream: TcpStream, progress: Arc<BodyProgress>) -> Self {
+        Self { stream, framing: FramingGuard::default(), progress, lingering: None, discarded: 0 }
+    }
+}
+
+impl AsyncRead for LingeringStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        self.framing.inspect(&mut buffer.filled_mut()[before..]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for LingeringStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.lingering.is_none() {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+            if !self.progress.is_incomplete() {
+                return Poll::Ready(Ok(()));
+            }
+            self.lingering = Some(Box::pin(tokio::time::sleep(LINGER)));
+        }
+        let this = &mut *self;
+        let over = this.lingering.as_mut().is_none_or(|until| until.as_mut().poll(cx).is_ready());
+        let mut scratch = [0; 4096];
+        while !over && this.discarded < MAX_DISCARDED_BYTES {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut this.stream).poll_read(cx, &mut buffer) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => this.discarded += buffer.filled().len(),
+                Poll::Ready(_) => break,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,170 @@
+//! `/my_account`: what owners do with their own account.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use warp::Filter as _;
+use warp::reply::Response;
+
+use super::error::{ApiError, Problem};
+use super::extract::{Payload, RequestContext, context, json_reply, payload};
+use super::fields::Fields;
+use super::login::Detail;
+use super::recovery::Message;
+use super::{Api, Family};
+use doorward_actors::{DeleteError, OwnChange, UpdateError};
+
+/// An account as its owner sees it.
+#[derive(Serialize, ToSchema)]
+struct MyAccount<'a> {
+    nickname: &'a str,
+    email: &'a str,
+    customer_account: &'a str,
+    email_verified: bool,
+    /// RFC 3339, UTC.
+    #[schema(format = DateTime)]
+    created_at: String,
+}
+
+/// What to change; what is left out or null stays. A new email, password or passphrase needs `current_password`, or a login
+/// within the last few minutes.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct MyAccountChange {
+    #[schema(max_length = 64)]
+    nickname: Option<String>,
+    #[schema(max_length = 254)]
+    email: Option<String>,
+    #[schema(format = Password)]
+    password: Option<String>,
+    #[schema(format = Password)]
+    passphrase: Option<String>,
+    #[schema(max_length = 64)]
+    customer_account: Option<String>,
+    /// The password as it is now.
+    #[schema(format = Password)]
+    current_password: Option<String>,
+}
+
+/// Who deletes an account shows the password, or has logged in within the last few minutes.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct MyAccountDeletion {
+    /// The password as it is now.
+    #[schema(format = Password)]
+    current_password: Option<String>,
+}
+
+pub(super) fn routes(api: &Arc<Api>) -> Family {
+    let (show_api, change_api, delete_api) = (Arc::clone(api), Arc::clone(api), Arc::clone(api));
+    let show = warp::path!("my_account").and(warp::get()).and(context()).then(move |context: Arc<RequestContext>| {
+        let api = Arc::clone(&show_api);
+        async move { api.admit(&context, show(&api, &context)).await }
+    });
+    let change = warp::path!("my_account").and(warp::put()).and(context()).and(payload()).then(
+        move |context: Arc<RequestContext>, payload| {
+            let api = Arc::clone(&change_api);
+            async move { api.admit(&context, change(&api, &context, payload)).await }
+        },
+    );
+    let delete = warp::path!("my_account" / "delete").and(warp::delete()).and(context()).and(payload()).then(
+        move |context: Arc<RequestContext>, payload| {
+            let api = Arc::clone(&delete_api);
+            async move { api.admit(&context, delete(&api, &context, payload)).await }
+        },
+    );
+    show.or(change).unify().or(delete).unify().boxed()
+}
+
+/// Show my account
+#[utoipa::path(get, path = "/my_account/", tag = "Account", responses(
+    (status = 200, description = "The account of the caller", body = MyAccount),
+))]
+async fn show(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
+    let account = api.user(context).await?.account;
+    Ok(json_reply(&MyAccount {
+        nickname: account.nickname.as_str(),
+        email: account.email.as_str(),
+        customer_account: account.customer_account.as_str(),
+        email_verified: account.email_verified,
+        created_at: account.created_at.to_rfc3339(),
+    }))
+}
+
+/// Change my account
+///
+/// A new password ends all other sessions.
+#[utoipa::path(put, path = "/my_account/", tag = "Account", request_body = MyAccountChange, responses(
+    (status = 200, description = "The account is changed", body = Message),
+    (status = 400, description = "Weak password, or the email or nickname is taken", body = Problem, content_type = "application/problem+json"),
+    (status = 403, description = "Re-authentication needed", body = Problem, content_type = "application/problem+json"),
+))]
+async fn change(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
+    let principal = api.user(context).await?;
+    let typed: MyAccountChange = context.json(payload).await?;
+    let mut fields = Fields::default();
+    let change = OwnChange {
+        email: typed.email.and_then(|email| fields.email(&email)),
+        nickname: typed.nickname.and_then(|nickname| fields.nickname(&nickname)),
+        password: typed.password.and_then(|password| fields.password("/password", password)),
+        passphrase: typed.passphrase.and_then(|passphrase| fields.passphrase(&passphrase)),
+        customer_account: typed.customer_account.and_then(|plan| fields.customer_account(&plan)),
+    };
+    let current = typed.current_password.and_then(|password| fields.password("/current_password", password));
+    fields.check()?;
+    match api.handles.users.update_own(&principal, change, current, context.origin()).await {
+        Ok(_) => Ok(json_reply(&Message { message: "Account details updated successfully".into() })),
+        // The account went while it was being changed, and the token with it.
+        Err(UpdateError::Unknown) => Err(ApiError::Unauthenticated { token_sent: true }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Delete my account
+///
+/// Its sessions go with it; its number is never given again.
+#[utoipa::path(delete, path = "/my_account/delete", tag = "Account", request_body = Option<MyAccountDeletion>, responses(
+    (status = 200, description = "The account is gone", body = Detail),
+    (status = 403, description = "Re-authentication needed", body = Problem, content_type = "application/problem+json"),
+    (status = 409, description = "The last administrator, while other accounts exist", body = Problem, content_type = "application/problem+json"),
+))]
+async fn delete(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
+    let principal = api.user(context).await?;
+    let typed: MyAccountDeletion = context.optional_json(payload).await?.unwrap_or_default();
+    let mut fields = Fields::default();
+    let current = typed.current_password.and_then(|password| fields.password("/current_password", password));
+    fields.check()?;
+    match api.handles.users.delete_own(&principal, current, context.origin()).await {
+        Ok(()) => Ok(json_reply(&Detail { detail: "Account deleted successfully" })),
+        Err(DeleteError::Unknown) => Err(ApiError::Unauthenticated { token_sent: true }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl From<UpdateError> for ApiError {
+    fn from(error: UpdateError) -> Self {
+        match error {
+            UpdateError::Unknown => Self::NotFound,
+            UpdateError::Weak(weak) => Self::weak(weak),
+            UpdateError::EmailTaken => Self::EMAIL_TAKEN,
+            UpdateError::NicknameTaken => Self::NICKNAME_TAKEN,
+            UpdateError::CustomerAccountNotAllowed => Self::CUSTOMER_ACCOUNT_NOT_ALLOWED,
+            UpdateError::ReauthenticationNeeded => Self::ReauthenticationNeeded,
+            UpdateError::LastAdmin => Self::LastAdmin,
+            UpdateError::Unavailable(unavailable) => unavailable.into(),
+        }
+    }
+}
+
+impl From<DeleteError> for ApiError {
+    fn from(error: DeleteError) -> Self {
+        match error {
+            DeleteError::Unknown => Self::NotFound,
+            DeleteError::OwnAccount => Self::Refused("Administrators cannot delete their own accounts".into()),
+            DeleteError::ReauthenticationNeeded => Self::ReauthenticationNeeded,
+            DeleteError::LastAdmin => Self::LastAdmin,
+            DeleteError::Unavailable(unavailable) => unavailable.into(),
+        }
+    }
+}

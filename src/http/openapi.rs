@@ -1,0 +1,202 @@
+//! `GET /openapi.json`: the interface as OpenAPI 3.1, from the types and handlers themselves.
+//!
+//! What is the same for many routes (who may use it, how it refuses) is not written at the handlers but filled in from the
+//! route table.
+
+use hyper::Method;
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{Content, OpenApi as Document, Ref, ResponseBuilder};
+use utoipa::{Modify, OpenApi};
+
+use super::error::Problem;
+use super::routes::{Access, Class, Documented, RouteInfo, route_table};
+use super::{accounts_management, health, login, my_account, recovery, register, root, verify};
+
+const USER_AUTH: &str = "userAuth";
+const SERVICE_AUTH: &str = "serviceAuth";
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Doorward", description = "A self-hosted authentication and user-management service."),
+    paths(
+        root::welcome,
+        register::register,
+        login::login,
+        login::logout,
+        recovery::recover,
+        my_account::show,
+        my_account::change,
+        my_account::delete,
+        accounts_management::list,
+        accounts_management::create,
+        accounts_management::show,
+        accounts_management::change,
+        accounts_management::delete,
+        verify::verify,
+        health::live,
+        health::ready,
+        health::actors,
+    ),
+    components(schemas(Problem)),
+    modifiers(&FromTheRouteTable),
+    tags(
+        (name = "Account", description = "One's own account"),
+        (name = "Session", description = "Logging in and out"),
+        (name = "Services", description = "For services that trust Doorward"),
+        (name = "Administration", description = "All accounts; for administrators"),
+        (name = "Operation", description = "For operators and their probes"),
+        (name = "Service", description = "What answers here"),
+    ),
+    security(("userAuth" = []))
+)]
+struct ApiDocument;
+
+/// The document.
+pub(super) fn document() -> Document {
+    ApiDocument::openapi()
+}
+
+struct FromTheRouteTable;
+
+impl Modify for FromTheRouteTable {
+    fn modify(&self, document: &mut Document) {
+        let components = document.components.get_or_insert_default();
+        let bearer = Http::builder().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
+        components.add_security_scheme(USER_AUTH, SecurityScheme::Http(bearer));
+        let service = ApiKey::Header(ApiKeyValue::with_description("X-Service-Token", "The secret of the services"));
+        components.add_security_scheme(SERVICE_AUTH, SecurityScheme::ApiKey(service));
+        for route in route_table().iter().filter(|route| route.documented == Documented::Yes) {
+            let item = document.paths.paths.get_mut(route.path);
+            if let Some(operation) = item.and_then(|item| operation(item, &route.method)) {
+                describe(operation, route);
+            }
+        }
+    }
+}
+
+fn operation<'a>(item: &'a mut PathItem, method: &Method) -> Option<&'a mut Operation> {
+    match *method {
+        Method::GET => item.get.as_mut(),
+        Method::POST => item.post.as_mut(),
+        Method::PUT => item.put.as_mut(),
+        Method::DELETE => item.delete.as_mut(),
+        _ => None,
+    }
+}
+
+/// Adds who may use a route and the refusals that follow from it. What a handler says about a status stays.
+fn describe(operation: &mut Operation, route: &RouteInfo) {
+    let user = || SecurityRequirement::new::<_, [&str; 0], &str>(USER_AUTH, []);
+    let service = || SecurityRequirement::new::<_, [&str; 0], &str>(SERVICE_AUTH, []);
+    operation.security = match route.access {
+        // The rule for the whole document.
+        Access::Bearer | Access::Admin => None,
+        Access::Public => Some(vec![]),
+        Access::Service => Some(vec![service()]),
+        Access::ServiceAndBearer => Some(vec![user().add::<_, [&str; 0], &str>(SERVICE_AUTH, [])]),
+        Access::AdminOrService => Some(vec![user(), service()]),
+    };
+    let mut refusals = Vec::new();
+    if matches!(route.access, Access::Bearer | Access::Admin | Access::ServiceAndBearer) {
+        refusals.push(("401", "No token, or one that is not live"));
+    }
+    if route.access == Access::Admin {
+        refusals.push(("403", "Insufficient permissions. Admin role required."));
+    }
+    if operation.request_body.is_some() {
+        refusals.extend([
+            ("400", "The body is not JSON"),
+            ("413", "The body is larger than 64 KiB"),
+            ("415", "The body is not application/json"),
+            ("422", "The fields are not of the right shape; `errors` says which and why"),
+        ]);
+    }
+    if matches!(route.class, Class::Credential | Class::Account | Class::Verify) {
+        refusals.push(("429", "Too many requests; `Retry-After` says when to come back"));
+    }
+    if route.class != Class::Static && route.path != "/health/live" {
+        refusals.push(("503", "Busy or failing; `Retry-After` says when to come back"));
+    }
+    for (status, description) in refusals {
+        let problem = Content::new(Some(Ref::from_schema_name("Problem")));
+        let response = ResponseBuilder::new().description(description).content("application/problem+json", problem);
+        operation.responses.responses.entry(status.to_owned()).or_insert_with(|| response.build().into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn parsed() -> Value {
+        serde_json::to_value(document()).unwrap()
+    }
+
+    #[test]
+    fn the_document_has_exactly_the_routes_of_the_table() {
+        let document = parsed();
+        let mut documented = BTreeSet::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            documented.extend(item.as_object().unwrap().keys().map(|method| (method.to_uppercase(), path.clone())));
+        }
+        let expected = route_table().iter().filter(|route| route.documented == Documented::Yes);
+        let expected: BTreeSet<_> = expected.map(|route| (route.method.to_string(), route.path.to_owned())).collect();
+        assert_eq!(documented, expected);
+    }
+
+    #[test]
+    fn security_is_what_the_contract_says() {
+        let document = parsed();
+        assert!(document["openapi"].as_str().unwrap().starts_with("3.1."));
+        assert_eq!(document["security"], json!([{"userAuth": []}]));
+        assert_eq!(document["paths"]["/verify"]["post"]["security"], json!([{"userAuth": [], "serviceAuth": []}]));
+        assert_eq!(document["paths"]["/login"]["post"]["security"], json!([]));
+        assert_eq!(document["paths"]["/my_account/"]["get"].get("security"), None);
+        let schemes = &document["components"]["securitySchemes"];
+        assert_eq!(schemes["userAuth"]["type"], "http");
+        assert_eq!(schemes["userAuth"]["scheme"], "bearer");
+        assert_eq!(schemes["serviceAuth"]["type"], "apiKey");
+        assert_eq!(schemes["serviceAuth"]["in"], "header");
+        assert_eq!(schemes["serviceAuth"]["name"], "X-Service-Token");
+    }
+
+    #[test]
+    fn s56_no_request_schema_admits_other_fields() {
+        let document = parsed();
+        for schema in [
+            "RegisterRequest",
+            "LoginRequest",
+            "RecoveryRequest",
+            "MyAccountChange",
+            "AccountChange",
+            "MyAccountDeletion",
+        ] {
+            assert_eq!(document["components"]["schemas"][schema]["additionalProperties"], false, "{schema}");
+        }
+        assert_eq!(
+            document["components"]["schemas"]["RegisterRequest"]["required"],
+            json!(["email", "nickname", "password", "passphrase"])
+        );
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        fn check(value: &Value, document: &Value) {
+            if let Some(reference) = value.get("$ref").and_then(Value::as_str) {
+                assert!(document.pointer(reference.trim_start_matches('#')).is_some(), "{reference}");
+            }
+            match value {
+                Value::Object(members) => members.values().for_each(|member| check(member, document)),
+                Value::Array(items) => items.iter().for_each(|item| check(item, document)),
+                _ => {}
+            }
+        }
+        let document = parsed();
+        check(&document, &document);
+    }
+}

@@ -1,0 +1,81 @@
+//! `POST /recovery`: a new password for whoever knows the passphrase.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use warp::Filter as _;
+use warp::reply::Response;
+
+use super::error::{ApiError, Problem};
+use super::extract::{Payload, RequestContext, context, json_reply, payload};
+use super::fields::Fields;
+use super::{Api, Family};
+use doorward_actors::{RecoverError, RecoveryAttempt};
+
+/// Somebody who lost the password.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct RecoveryRequest {
+    /// The address of the account.
+    #[schema(example = "ann@example.com", max_length = 254)]
+    email: String,
+    /// The passphrase of the account. Case and spacing do not matter.
+    #[schema(format = Password, example = "my first car was blue")]
+    passphrase: String,
+    /// The password from now on; the rules of registration apply.
+    #[schema(format = Password, example = "quiet-lamp-forest")]
+    new_password: String,
+}
+
+/// It is done.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Message {
+    /// One sentence.
+    pub(super) message: std::borrow::Cow<'static, str>,
+}
+
+pub(super) fn routes(api: &Arc<Api>) -> Family {
+    let api = Arc::clone(api);
+    warp::path!("recovery")
+        .and(warp::post())
+        .and(context())
+        .and(payload())
+        .then(move |context: Arc<RequestContext>, payload| {
+            let api = Arc::clone(&api);
+            async move { api.admit(&context, recover(&api, &context, payload)).await }
+        })
+        .boxed()
+}
+
+/// Set a new password by passphrase
+///
+/// Every session of the account ends. Nobody is logged in by this.
+#[utoipa::path(post, path = "/recovery", tag = "Account", request_body = RecoveryRequest, responses(
+    (status = 200, description = "The password is changed", body = Message),
+    (status = 400, description = "Entered details do not match, the same for unknown accounts; or a weak password", body = Problem, content_type = "application/problem+json"),
+))]
+async fn recover(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
+    api.anyone(context)?;
+    let typed: RecoveryRequest = context.json(payload).await?;
+    let mut fields = Fields::default();
+    let email = fields.email(&typed.email);
+    let passphrase = fields.passphrase(&typed.passphrase);
+    let new_password = fields.password("/new_password", typed.new_password);
+    let (Some(email), Some(passphrase), Some(new_password)) = (email, passphrase, new_password) else {
+        return Err(fields.into());
+    };
+    let attempt = RecoveryAttempt { email, passphrase, new_password };
+    api.handles.users.recover(attempt, context.origin()).await?;
+    Ok(json_reply(&Message { message: "Password changed successfully".into() }))
+}
+
+impl From<RecoverError> for ApiError {
+    fn from(error: RecoverError) -> Self {
+        match error {
+            RecoverError::NoMatch => Self::Refused("Entered details do not match".into()),
+            RecoverError::Weak(weak) => Self::weak(weak),
+            RecoverError::Unavailable(unavailable) => unavailable.into(),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! `POST /register`: a new account.
+
+use std::sync::Arc;
+
+use doorward_actors::Account;
+use hyper::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use warp::Filter as _;
+use warp::reply::Response;
+
+use super::error::{ApiError, Problem};
+use super::extract::{Payload, RequestContext, context, json_reply_with, payload};
+use super::fields::Fields;
+use super::{Api, Family};
+use doorward_actors::{RegisterError, Registration};
+
+/// A new account. Everything but `customer_account` is required.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RegisterRequest {
+    /// Unique, whatever its case.
+    #[schema(example = "ann@example.com", max_length = 254)]
+    email: String,
+    /// Unique.
+    #[schema(example = "ann", max_length = 64)]
+    nickname: String,
+    /// At least 15 characters, or 8 with upper case, lower case, digit and special; not easy to guess. At most 1,024 bytes.
+    #[schema(format = Password, example = "quiet-lamp-tree")]
+    password: String,
+    /// Opens the way back when the password is lost. Case and spacing do not matter. At most 1,024 bytes.
+    #[schema(format = Password, example = "my first car was blue")]
+    passphrase: String,
+    /// Only `none` unless the service lets users choose.
+    #[schema(example = "none", max_length = 64)]
+    customer_account: Option<String>,
+}
+
+impl RegisterRequest {
+    pub(super) fn parse(self) -> Result<Registration, ApiError> {
+        let mut fields = Fields::default();
+        let email = fields.email(&self.email);
+        let nickname = fields.nickname(&self.nickname);
+        let password = fields.password("/password", self.password);
+        let passphrase = fields.passphrase(&self.passphrase);
+        let customer_account = self.customer_account.and_then(|plan| fields.customer_account(&plan));
+        match (email, nickname, password, passphrase, fields.check()) {
+            (Some(email), Some(nickname), Some(password), Some(passphrase), Ok(())) => {
+                Ok(Registration { email, nickname, password, passphrase, customer_account })
+            }
+            (.., Err(wrong)) => Err(wrong),
+            // A field that is missing here has left an error in `fields`.
+            (.., Ok(())) => Err(ApiError::Internal),
+        }
+    }
+}
+
+/// Who an account is.
+#[derive(Serialize, ToSchema)]
+pub(super) struct AccountSummary<'a> {
+    /// Given once, never reused.
+    #[schema(minimum = 1)]
+    id: u64,
+    nickname: &'a str,
+    email: &'a str,
+}
+
+impl<'a> AccountSummary<'a> {
+    pub(super) fn of(account: &'a Account) -> Self {
+        Self { id: account.id.get(), nickname: account.nickname.as_str(), email: account.email.as_str() }
+    }
+}
+
+pub(super) fn routes(api: &Arc<Api>) -> Family {
+    let api = Arc::clone(api);
+    warp::path!("register")
+        .and(warp::post())
+        .and(context())
+        .and(payload())
+        .then(move |context: Arc<RequestContext>, payload| {
+            let api = Arc::clone(&api);
+            async move { api.admit(&context, register(&api, &context, payload)).await }
+        })
+        .boxed()
+}
+
+/// Make an account
+///
+/// The first account of a fresh service becomes its administrator, if the service is set up so.
+#[utoipa::path(post, path = "/register", tag = "Account", request_body = RegisterRequest, responses(
+    (status = 201, description = "The account was made", body = AccountSummary),
+    (status = 400, description = "Weak password, or the email or nickname is taken", body = Problem, content_type = "application/problem+json"),
+))]
+async fn register(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
+    api.anyone(context)?;
+    let registration = context.json::<RegisterRequest>(payload).await?.parse()?;
+    let account = api.handles.users.register(registration, context.origin()).await?;
+    Ok(json_reply_with(StatusCode::CREATED, &AccountSummary::of(&account)))
+}
+
+impl From<RegisterError> for ApiError {
+    fn from(error: RegisterError) -> Self {
+        match error {
+            RegisterError::Weak(weak) => Self::weak(weak),
+            RegisterError::EmailTaken => Self::EMAIL_TAKEN,
+            RegisterError::NicknameTaken => Self::NICKNAME_TAKEN,
+            RegisterError::CustomerAccountNotAllowed => Self::CUSTOMER_ACCOUNT_NOT_ALLOWED,
+            RegisterError::Unavailable(unavailable) => unavailable.into(),
+        }
+    }
+}

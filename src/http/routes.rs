@@ -1,0 +1,218 @@
+//! The table of all routes: what `Allow`, admission, the request log, the documentation and the access tests agree on.
+
+use hyper::Method;
+
+/// Who may use a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Anyone.
+    Public,
+    /// A user with a live session.
+    Bearer,
+    /// An administrator with a live session.
+    Admin,
+    /// A service, by `X-Service-Token`.
+    Service,
+    /// A service that presents a user's token.
+    ServiceAndBearer,
+    /// An administrator or a service.
+    AdminOrService,
+}
+
+/// Which share of the server a route draws on; see [`super::admission`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Computes a hash: registration, login, recovery.
+    Credential,
+    /// A user about their own account.
+    Account,
+    /// An administrator about others' accounts.
+    Admin,
+    /// Services checking tokens: the hot path.
+    Verify,
+    /// Probes and health.
+    Operator,
+    /// Answered from memory at once: never refused.
+    Static,
+}
+
+/// Whether `openapi.json` describes a route, or why it does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Documented {
+    /// It does.
+    Yes,
+    /// It does not, for this reason.
+    No(&'static str),
+}
+
+/// One method of one path.
+#[derive(Debug, Clone)]
+pub struct RouteInfo {
+    /// The method. `HEAD` is served wherever `GET` is and has no entry of its own.
+    pub method: Method,
+    /// The path as a template, as documented: `/accounts_management/{id}`. A trailing slash is the documented spelling of the
+    /// established interface; every path works with and without it.
+    pub path: &'static str,
+    /// Who may use it.
+    pub access: Access,
+    /// What it draws on.
+    pub class: Class,
+    /// Whether it is in the documentation.
+    pub documented: Documented,
+}
+
+const ASSETS: Documented = Documented::No("serves the documentation itself");
+
+const fn route(method: Method, path: &'static str, access: Access, class: Class) -> RouteInfo {
+    RouteInfo { method, path, access, class, documented: Documented::Yes }
+}
+
+const fn undocumented(path: &'static str) -> RouteInfo {
+    RouteInfo { method: Method::GET, path, access: Access::Public, class: Class::Static, documented: ASSETS }
+}
+
+/// All routes, the most frequent first: it is searched from the front. A fixed path comes before a template that would match it.
+static ROUTES: [RouteInfo; 20] = [
+    route(Method::POST, "/verify", Access::ServiceAndBearer, Class::Verify),
+    route(Method::GET, "/health/live", Access::Public, Class::Operator),
+    route(Method::GET, "/health/ready", Access::Public, Class::Operator),
+    route(Method::GET, "/health/actors", Access::AdminOrService, Class::Operator),
+    route(Method::POST, "/login", Access::Public, Class::Credential),
+    route(Method::POST, "/logout", Access::Bearer, Class::Account),
+    route(Method::POST, "/register", Access::Public, Class::Credential),
+    route(Method::POST, "/recovery", Access::Public, Class::Credential),
+    route(Method::GET, "/my_account/", Access::Bearer, Class::Account),
+    route(Method::PUT, "/my_account/", Access::Bearer, Class::Account),
+    route(Method::DELETE, "/my_account/delete", Access::Bearer, Class::Account),
+    route(Method::GET, "/accounts_management/", Access::Admin, Class::Admin),
+    route(Method::POST, "/accounts_management/", Access::Admin, Class::Admin),
+    route(Method::GET, "/accounts_management/{id}", Access::Admin, Class::Admin),
+    route(Method::PUT, "/accounts_management/{id}", Access::Admin, Class::Admin),
+    route(Method::DELETE, "/accounts_management/{id}", Access::Admin, Class::Admin),
+    route(Method::GET, "/", Access::Public, Class::Static),
+    undocumented("/openapi.json"),
+    undocumented("/docs"),
+    undocumented("/docs/{file}"),
+];
+
+/// All routes, for tests that must not miss one (S54).
+#[doc(hidden)]
+#[must_use]
+pub fn route_table() -> &'static [RouteInfo] {
+    &ROUTES
+}
+
+/// What the table knows of a request.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Resolved {
+    /// This route.
+    Route(&'static RouteInfo),
+    /// The path of this route, but no route of that path has the method.
+    OtherMethod(&'static RouteInfo),
+    /// No such path.
+    Unknown,
+}
+
+impl Resolved {
+    /// The template for the log, never the raw path: that would let clients write into it (S71).
+    pub(super) fn template(self) -> &'static str {
+        match self {
+            Self::Route(info) | Self::OtherMethod(info) => info.path,
+            Self::Unknown => "unmatched",
+        }
+    }
+
+    /// What the request draws on; an error answered from memory draws on nothing.
+    pub(super) fn class(self) -> Class {
+        if let Self::Route(info) = self { info.class } else { Class::Static }
+    }
+
+    /// Whether the log line of a success belongs at debug: these come many times a second.
+    pub(super) fn is_quiet(self) -> bool {
+        matches!(self, Self::Route(info) if matches!(info.class, Class::Verify | Class::Operator))
+    }
+
+    /// The value of `Allow` for the path (RFC 9110 §10.2.1).
+    pub(super) fn allow(self) -> Option<String> {
+        let (Self::Route(known) | Self::OtherMethod(known)) = self else { return None };
+        let mut methods = Vec::new();
+        for info in ROUTES.iter().filter(|info| info.path == known.path) {
+            methods.push(info.method.as_str());
+            if info.method == Method::GET {
+                methods.push("HEAD");
+            }
+        }
+        Some(methods.join(", "))
+    }
+}
+
+/// Finds the route of a request. `path` may have one trailing slash more than its template.
+pub(super) fn resolve(method: &Method, path: &str) -> Resolved {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let mut same_path = None;
+    for info in &ROUTES {
+        // A fixed path shadows the templates after it, whatever the method.
+        if same_path.is_some_and(|known: &RouteInfo| known.path != info.path) || !matches(info.path, path) {
+            continue;
+        }
+        if info.method == *method {
+            return Resolved::Route(info);
+        }
+        same_path = Some(info);
+    }
+    same_path.map_or(Resolved::Unknown, Resolved::OtherMethod)
+}
+
+/// Whether a path without its trailing slash is one of a template's.
+fn matches(template: &str, path: &str) -> bool {
+    let template = template.strip_suffix('/').unwrap_or(template);
+    match template.split_once('{') {
+        None => template == path,
+        // Parameters stand at the end and take exactly one segment.
+        Some((prefix, _)) => path.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && !rest.contains('/')),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn template(method: &Method, path: &str) -> &'static str {
+        match resolve(method, path) {
+            Resolved::Route(info) => info.path,
+            Resolved::OtherMethod(_) => "other method",
+            Resolved::Unknown => "unknown",
+        }
+    }
+
+    #[test]
+    fn paths_resolve_with_and_without_their_trailing_slash() {
+        for info in route_table() {
+            let path = info.path.replace("{id}", "7").replace("{file}", "x.js");
+            let bare = path.trim_end_matches('/');
+            assert_eq!(template(&info.method, &format!("{bare}/")), info.path);
+            if !bare.is_empty() {
+                assert_eq!(template(&info.method, bare), info.path);
+            }
+        }
+    }
+
+    #[test]
+    fn s61_other_paths_and_methods_are_told_apart() {
+        for unknown in
+            ["", "*", "//", "/nope", "/login//", "/login/x", "/accounts_management/1/2", "/my_account/deleted"]
+        {
+            assert_eq!(template(&Method::GET, unknown), if unknown.is_empty() { "/" } else { "unknown" }, "{unknown}");
+        }
+        assert_eq!(template(&Method::GET, "/login"), "other method");
+        assert_eq!(resolve(&Method::PATCH, "/my_account").allow().unwrap(), "GET, HEAD, PUT");
+        assert_eq!(resolve(&Method::GET, "/login").allow().unwrap(), "POST");
+    }
+
+    #[test]
+    fn no_route_stands_twice_in_the_table() {
+        for (n, info) in ROUTES.iter().enumerate() {
+            assert!(!ROUTES[..n].iter().any(|other| other.method == info.method && other.path == info.path));
+        }
+    }
+}

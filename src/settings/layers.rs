@@ -81,7 +81,7 @@ fn config_file(path: &Path, mistakes: &mut Vec<Mistake>) -> Layer {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) => {
-            mistakes.push(unreadable("--config", &file.to_string(), &error));
+            mistakes.push(unreadable("settings file", &file.to_string(), &error));
             return layer;
         }
     };
@@ -90,7 +90,7 @@ fn config_file(path: &Path, mistakes: &mut Vec<Mistake>) -> Layer {
         Err(error) => {
             // The parser's own message quotes the line, and the line may hold a secret.
             let line = error.span().map_or(1, |span| line_of(&text, span.start));
-            mistakes.push(mistake("--config", &file.to_string(), format!("line {line} is not valid TOML")));
+            mistakes.push(mistake("settings file", &file.to_string(), format!("line {line} is not valid TOML")));
             return layer;
         }
     };

@@ -98,9 +98,9 @@ impl Process for SessionActor {
                 });
             }
             Message::Opened(session) => {
-                let account = session.account;
+                let (account, newest) = (session.account, session.id);
                 self.take_in(state, session);
-                self.make_room(state, account, now);
+                self.make_room(state, account, newest, now);
             }
             Message::End { account, session, audit, reply } => {
                 let ended = self.remove(state, account, |live| live.id == session);
@@ -179,14 +179,16 @@ impl SessionActor {
         }
     }
 
-    /// Ends the sessions that were idle for longest until the account has no more than its cap (S42). The newest was used last
-    /// of all, so it stays.
-    fn make_room(&self, state: &mut State, account: AccountId, now: Timestamp) {
+    /// Ends the sessions that were idle for longest until the account has no more than its cap (S42). The newest stays
+    /// whatever the times say: its token is about to be handed out, and the clock may stand still or have been set back.
+    fn make_room(&self, state: &mut State, account: AccountId, newest: SessionId, now: Timestamp) {
         let Some(sessions) = state.accounts.get_mut(&account) else { return };
         if sessions.len() <= self.policy.max_per_account {
             return;
         }
-        sessions.sort_by_key(|live| std::cmp::Reverse((live.session.last_active_at, live.session.created_at)));
+        sessions.sort_by_key(|Live { session, .. }| {
+            std::cmp::Reverse((session.id == newest, session.last_active_at, session.created_at))
+        });
         let evicted = sessions.split_off(self.policy.max_per_account);
         self.live.fetch_sub(evicted.len(), Ordering::Relaxed);
         self.end_in_store(evicted.into_iter().map(|live| live.session), AuditEvent::SessionEvicted, now);

@@ -178,6 +178,9 @@ pub trait Store: Send + Sync + 'static {
     /// All stored sessions of one shard, with their last stored use, in no order. Ones that are over may be among them.
     async fn sessions(&self, shard: ShardOf) -> Result<Vec<Session>, StoreFailure>;
 
+    /// One stored session, with its last stored use.
+    async fn session(&self, account: AccountId, id: SessionId) -> Result<Option<Session>, StoreFailure>;
+
     /// The newest audit records, newest first, with their sequence numbers.
     async fn recent_audit(&self, limit: usize) -> Result<Vec<(u64, AuditRecord)>, StoreFailure>;
 
@@ -205,14 +208,8 @@ pub trait Store: Send + Sync + 'static {
         audit: AuditRecord,
     ) -> Result<(), StoreError<DeleteAccountRefusal>>;
 
-    /// Opens a session and ends those named in `evicted` (of the same account; unknown ones are passed over). Refused
-    /// unless the account exists, is unlocked and is at the session's epoch.
-    async fn open_session(
-        &self,
-        session: Session,
-        evicted: Vec<SessionId>,
-        audit: Vec<AuditRecord>,
-    ) -> Result<(), StoreError<OpenSessionRefusal>>;
+    /// Opens a session. Refused unless the account exists, is unlocked and is at the session's epoch.
+    async fn open_session(&self, session: Session, audit: AuditRecord) -> Result<(), StoreError<OpenSessionRefusal>>;
 
     /// Ends sessions, each with its last use, which becomes the account's last activity if it is newer than the one
     /// stored. Unknown sessions are passed over; an account that is gone gets no activity.

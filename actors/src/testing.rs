@@ -1,4 +1,5 @@
-//! Ports for tests: a clock that is moved by hand, entropy that repeats itself, and a store in memory.
+//! What tests bring instead of the real outside world (a clock that is moved by hand, entropy that repeats itself, a store
+//! in memory), and the faults they inject.
 
 mod memory_store;
 
@@ -82,6 +83,31 @@ impl Entropy for SeededEntropy {
             let block = self.blocks.fetch_add(1, Ordering::SeqCst);
             let bytes = digest(&SHA256, &[self.seed.to_be_bytes(), block.to_be_bytes()].concat());
             chunk.copy_from_slice(&bytes.as_ref()[..chunk.len()]);
+        }
+    }
+}
+
+/// A way for an actor to fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Its handler panics.
+    Panic,
+    /// Its handler returns an error, which is a crash too.
+    Error,
+    /// Its handler hangs for this long, by the runtime's clock.
+    Hang(Duration),
+}
+
+impl Fault {
+    #[expect(clippy::panic, reason = "this is the injected fault")]
+    pub(crate) async fn happen(self) -> Result<(), String> {
+        match self {
+            Self::Panic => panic!("injected panic"),
+            Self::Error => Err("injected error".to_owned()),
+            Self::Hang(duration) => {
+                tokio::time::sleep(duration).await;
+                Ok(())
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 //! A read of several records may fall between two changes; where that could show, the record read last decides.
 
 use doorward_actors::ports::{ListedAccount, Page, ShardOf};
-use doorward_actors::{Account, AccountId, AuditRecord, EmailKey, Session, Timestamp};
+use doorward_actors::{Account, AccountId, AuditRecord, EmailKey, Session, SessionId, Timestamp};
 
 use super::codec::{self, Record};
 use super::keys;
@@ -65,13 +65,20 @@ pub(super) fn sessions(tree: &sled::Tree, shard: ShardOf) -> Result<Vec<Session>
         if !keys::account_of_session(&key).is_some_and(|account| shard.owns(account)) {
             continue;
         }
-        let mut session: Session = codec::decode(&value)?;
-        if let Some(at) = get::<Timestamp>(tree, &keys::touch(session.account, session.id))? {
-            session.last_active_at = session.last_active_at.max(at);
-        }
-        sessions.push(session);
+        sessions.push(with_last_use(tree, codec::decode(&value)?)?);
     }
     Ok(sessions)
+}
+
+pub(super) fn session(tree: &sled::Tree, account: AccountId, id: SessionId) -> Result<Option<Session>, Fault> {
+    get(tree, &keys::session(account, id))?.map(|session| with_last_use(tree, session)).transpose()
+}
+
+fn with_last_use(tree: &sled::Tree, mut session: Session) -> Result<Session, Fault> {
+    if let Some(at) = get::<Timestamp>(tree, &keys::touch(session.account, session.id))? {
+        session.last_active_at = session.last_active_at.max(at);
+    }
+    Ok(session)
 }
 
 pub(super) fn recent_audit(tree: &sled::Tree, limit: usize) -> Result<Vec<(u64, AuditRecord)>, Fault> {

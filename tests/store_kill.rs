@@ -1,4 +1,5 @@
-//! R01, R02: a process that is killed at any moment loses nothing it has acknowledged, and starts again.
+//! R01, R02: a process that is killed at any moment loses nothing it has acknowledged, and starts again. R03: neither does
+//! one whose disk is full; it says so.
 //!
 //! The test starts itself as a child process, which works on a store and reports each acknowledgement; kills it; and looks at
 //! what is on disk. `DOORWARD_KILL_LOOPS` sets how often; 300 is a thorough run.
@@ -121,6 +122,60 @@ async fn live(store: &SledStore, name: &str) {
         store.delete_account(id, Some(1), audit()).await.unwrap();
         report(Stage::Deleted, id);
     }
+}
+
+/// The child of R03: registers accounts until the disk takes no more, and ends well if the store then does what it must.
+#[tokio::test]
+#[ignore = "the parent starts this as a process of its own"]
+async fn child_with_a_full_disk() {
+    let Ok(dir) = std::env::var(CHILD_DIR) else { return };
+    let store = open(Path::new(&dir));
+    let failed = store.failed();
+    for n in 0_u64.. {
+        // Large, and different each time: what is the same or repeats itself may need no room.
+        let mut bytes = [0; 1500];
+        SeededEntropy::new(n).fill(&mut bytes);
+        let agent = bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+        let origin = Origin { request_id: Some(agent), ..Origin::default() };
+        match store.append_audit(vec![AuditRecord { at: at(1), origin, ..audit() }]).await {
+            Ok(()) => writeln!(std::io::stdout().lock(), "{ACK}").unwrap(),
+            Err(_) => break,
+        }
+    }
+    let reason = tokio::time::timeout(Duration::from_secs(5), failed).await.unwrap();
+    assert!(store.append_audit(vec![audit()]).await.is_err(), "a failed store took a write");
+    assert!(store.probe().await.is_err(), "a failed store says it is well");
+    assert!(store.recent_audit(1).await.is_err(), "a failed store shows what may not be on disk");
+    writeln!(std::io::stdout().lock(), "reason: {reason}").unwrap();
+}
+
+#[test]
+fn r03_a_full_disk_is_no_false_acknowledgement_and_no_loss() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    // A limit on the size of a file stands in for a full disk. The signal that comes with it is ignored, so that writes
+    // fail as they do there.
+    let script = "trap '' XFSZ; ulimit -f 8192; exec \"$0\" --exact child_with_a_full_disk --ignored --nocapture";
+    let output = Command::new("sh")
+        .args(["-c", script])
+        .arg(std::env::current_exe().unwrap())
+        .env(CHILD_DIR, dir.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("reason: "), "{said}");
+    let acknowledged = said.lines().filter(|line| *line == ACK).count();
+    assert!(acknowledged > 100, "the disk was full too soon to tell: {acknowledged}");
+
+    // Room has returned.
+    let store = open(dir.path());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let found = store.recent_audit(usize::MAX).await.unwrap().len();
+        assert!(found >= acknowledged, "{found} of {acknowledged} records");
+        store.probe().await.unwrap();
+    });
 }
 
 /// Runs a child until it has acknowledged `acks` things, or for `or_for`, and kills it. Returns all it acknowledged.

@@ -1,1 +1,7 @@
-fn main() {}
+//! The `doorward` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    doorward::cli::parse().execute()
+}

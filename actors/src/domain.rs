@@ -9,3 +9,4 @@ pub(crate) mod password;
 pub(crate) mod secret;
 pub(crate) mod session;
 pub(crate) mod time;
+pub(crate) mod token;

@@ -4,8 +4,23 @@
 //! database, of settings files or of mail servers: those reach it through the traits of [`ports`], which the binary
 //! implements.
 
+mod ask;
+mod auditor;
 mod domain;
+mod hasher;
+mod health;
 pub mod ports;
+mod process;
+mod rate_limiter;
+mod session;
+mod supervisor;
+mod system;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod user;
+
+pub use ask::Unavailable;
+pub use auditor::AuditHandle;
 
 pub use domain::account::{
     Account, AccountChange, AccountId, CredentialHash, CustomerAccount, CustomerAccountError, NewAccount, NewRole, Role,
@@ -18,3 +33,13 @@ pub use domain::password::{Password, PasswordPolicy, PasswordTooLong, WeakPasswo
 pub use domain::secret::{Secret, SecretDigest};
 pub use domain::session::{Origin, Session, SessionId, SessionPolicy};
 pub use domain::time::{Timestamp, describe_idle};
+pub use domain::token::{SigningAlgorithm, TokenSettings};
+pub use hasher::{HashCost, HasherHandle, HasherSettings, HasherStartError};
+pub use health::{ActorHealth, HasherHealth, HealthReport, StoreHealth};
+pub use rate_limiter::{Limited, RateLimiterHandle, RateLimits, RateQuota};
+pub use session::{AuthenticateError, Principal, SessionHandle};
+pub use system::{ActorSystem, Handles, HealthHandle, Ports, StartError, SystemSettings};
+pub use user::{
+    AccountOverview, AccountRules, AdminChange, DeleteError, LoggedIn, LoginAttempt, LoginError, OwnChange,
+    RecoverError, RecoveryAttempt, RegisterError, Registration, UpdateError, UserHandle,
+};

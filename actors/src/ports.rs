@@ -178,6 +178,9 @@ pub trait Store: Send + Sync + 'static {
     /// All stored sessions of one shard, with their last stored use, in no order. Ones that are over may be among them.
     async fn sessions(&self, shard: ShardOf) -> Result<Vec<Session>, StoreFailure>;
 
+    /// One stored session, with its last stored use.
+    async fn session(&self, account: AccountId, id: SessionId) -> Result<Option<Session>, StoreFailure>;
+
     /// The newest audit records, newest first, with their sequence numbers.
     async fn recent_audit(&self, limit: usize) -> Result<Vec<(u64, AuditRecord)>, StoreFailure>;
 

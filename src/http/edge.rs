@@ -88,7 +88,14 @@ where
 }
 
 /// Runs the routes under the deadline; a panic in them ends this request alone.
-async fn dispatch<S>(routes: S, mut parts: Parts, body: Incoming, id: &HeaderValue, arrival: Arrival) -> Response
+async fn dispatch<S>(
+    routes: S,
+    mut parts: Parts,
+    body: Incoming,
+    id: &HeaderValue,
+    resolved: Resolved,
+    arrival: Arrival,
+) -> Response
 where
     S: Service<Request<TrackedBody>, Response = Response, Error = Infallible>,
 {

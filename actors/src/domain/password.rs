@@ -63,9 +63,10 @@ pub struct PasswordPolicy {
 }
 
 impl PasswordPolicy {
-    /// Checks a new password of the account with these names: its length and classes (S02), then how soon a guesser who
+    /// Checks a new password of the account with these names (the nickname is left out where it must not be given away):
+    /// its length and classes (S02), then how soon a guesser who
     /// knows common passwords and these names would find it (S04; ASVS 6.2.4, 6.2.11).
-    pub fn check(&self, password: &Password, email: &Email, nickname: &Nickname) -> Result<(), WeakPassword> {
+    pub fn check(&self, password: &Password, email: &Email, nickname: Option<&Nickname>) -> Result<(), WeakPassword> {
         let text = password.secret().expose();
         let chars = text.chars().count();
         if chars < MIN_CHARS {
@@ -76,7 +77,8 @@ impl PasswordPolicy {
         }
         let judged: String = text.chars().take(JUDGED_CHARS).collect();
         let (local, domain) = email.as_str().rsplit_once('@').unwrap_or((email.as_str(), ""));
-        let mut context = vec![email.as_str(), local, domain, nickname.as_str()];
+        let mut context = vec![email.as_str(), local, domain];
+        context.extend(nickname.map(Nickname::as_str));
         context.extend(domain.split('.').filter(|label| label.len() > 3));
         context.extend(PRODUCT_WORDS);
         if score(zxcvbn::zxcvbn(&judged, &context).score()) < self.min_score {
@@ -104,7 +106,7 @@ mod tests {
     fn check(password: &str) -> Result<(), WeakPassword> {
         let email = Email::parse("ann.lee@example.com").unwrap();
         let nickname = Nickname::parse("annlee77").unwrap();
-        PasswordPolicy { min_score: 2 }.check(&Password::new(password.to_owned()).unwrap(), &email, &nickname)
+        PasswordPolicy { min_score: 2 }.check(&Password::new(password.to_owned()).unwrap(), &email, Some(&nickname))
     }
 
     #[test]

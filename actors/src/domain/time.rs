@@ -70,7 +70,7 @@ mod tests {
     fn idle_durations_use_the_established_wording() {
         assert_eq!(describe_idle(Duration::from_secs(45)), "45 sec");
         assert_eq!(describe_idle(Duration::from_secs(330)), "5 min 30 sec");
-        assert_eq!(describe_idle(Duration::from_secs(60)), "1 min 0 sec");
+        assert_eq!(describe_idle(Duration::from_mins(1)), "1 min 0 sec");
         assert_eq!(describe_idle(Duration::ZERO), "0 sec");
     }
 

@@ -1,0 +1,47 @@
+//! Asking an actor: how a question can fail, and what a client is told then.
+
+use std::time::Duration;
+
+/// How long a client is asked to wait before it tries again after a question that failed: an actor is back within a second.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Why an actor gave no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AskError {
+    /// It is being restarted, or the system stops.
+    #[error("the actor is not running")]
+    NotRunning,
+    /// It took the question and failed, or was stopped, before it answered.
+    #[error("the actor ended before it answered")]
+    Lost,
+    /// It did not answer in time. The question may still be handled later.
+    #[error("the actor did not answer in time")]
+    TimedOut,
+}
+
+/// Doorward cannot do this just now; nothing may be concluded from it but that one can try again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unavailable {
+    /// When to try again; at least one second.
+    pub retry_after: Duration,
+}
+
+impl Default for Unavailable {
+    fn default() -> Self {
+        Self { retry_after: RETRY_AFTER }
+    }
+}
+
+impl From<AskError> for Unavailable {
+    fn from(error: AskError) -> Self {
+        tracing::warn!(%error, "an actor gave no answer");
+        Self::default()
+    }
+}
+
+impl From<crate::ports::StoreFailure> for Unavailable {
+    fn from(failure: crate::ports::StoreFailure) -> Self {
+        tracing::error!(%failure, "the store did not do what it was asked");
+        Self::default()
+    }
+}

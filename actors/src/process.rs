@@ -1,0 +1,221 @@
+//! What every actor of Doorward has in common: a mailbox that survives restarts, vital signs, and a host that keeps both.
+//!
+//! An actor implements [`Process`]. A [`Mailbox`] is what its handle holds: it finds the running incarnation at every
+//! call, so a restart shows as [`AskError::NotRunning`] while it lasts and as nothing afterwards.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::oneshot;
+
+use crate::ask::AskError;
+use crate::health::Vitals;
+use crate::ports::Clock;
+
+/// Where an answer goes. Dropping it tells the asker that there will be none.
+pub(crate) type Reply<T> = oneshot::Sender<T>;
+
+/// One kind of actor: how it starts, what it does with a message, and what it leaves in order when it stops.
+///
+/// `Err` from [`Process::handle`] is a crash, like a panic: the supervisor restarts the actor and its queue is lost. A
+/// refusal that a caller has to hear about travels in the reply instead.
+pub(crate) trait Process: Send + Sync + 'static {
+    type Message: Send + 'static;
+    type State: Send + 'static;
+
+    fn start(&self, mailbox: &Arc<Mailbox<Self::Message>>) -> impl Future<Output = Result<Self::State, String>> + Send;
+
+    fn handle(
+        &self,
+        state: &mut Self::State,
+        message: Self::Message,
+    ) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// Runs when the actor was drained, after its last message; not after a crash.
+    fn stop(&self, _state: &mut Self::State) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+}
+
+/// What travels to an actor.
+pub(crate) enum Letter<M> {
+    Work(M),
+    /// Answered by the host itself: shows that the mailbox moves.
+    Ping(Reply<()>),
+    /// Makes the actor fail, for tests of supervision.
+    #[cfg(feature = "testing")]
+    Fault(crate::testing::Fault),
+}
+
+/// The way to an actor, for as long as the system runs.
+pub(crate) struct Mailbox<M: Send + 'static> {
+    /// The running incarnation; `None` before the first start, during a restart and after the stop.
+    current: ArcSwapOption<Address<M>>,
+    vitals: Arc<Vitals>,
+}
+
+/// One incarnation of an actor and how many letters wait for it. The count starts anew with each, as a crash loses the queue.
+struct Address<M: Send + 'static> {
+    actor: ActorRef<Letter<M>>,
+    waiting: Arc<AtomicU64>,
+}
+
+impl<M: Send + 'static> Mailbox<M> {
+    pub(crate) fn new(vitals: Arc<Vitals>) -> Arc<Self> {
+        Arc::new(Self { current: ArcSwapOption::empty(), vitals })
+    }
+
+    pub(crate) fn vitals(&self) -> &Arc<Vitals> {
+        &self.vitals
+    }
+
+    /// How many letters wait.
+    pub(crate) fn depth(&self) -> u64 {
+        self.current.load().as_ref().map_or(0, |address| address.waiting.load(Ordering::Relaxed))
+    }
+
+    /// Sends a message and does not wait.
+    pub(crate) fn tell(&self, message: M) -> Result<(), AskError> {
+        self.post(Letter::Work(message))
+    }
+
+    /// Sends a question and waits for its answer, at most as long as the deadline.
+    pub(crate) async fn ask<R>(&self, deadline: Duration, question: impl FnOnce(Reply<R>) -> M) -> Result<R, AskError> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(question(reply))?;
+        wait(deadline, answer).await
+    }
+
+    /// Whether the actor takes a letter off its queue within the deadline.
+    pub(crate) async fn ping(&self, deadline: Duration) -> Result<(), AskError> {
+        let (reply, answer) = oneshot::channel();
+        self.post(Letter::Ping(reply))?;
+        wait(deadline, answer).await
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn inject(&self, fault: crate::testing::Fault) -> Result<(), AskError> {
+        self.post(Letter::Fault(fault))
+    }
+
+    fn post(&self, letter: Letter<M>) -> Result<(), AskError> {
+        let current = self.current.load();
+        let address = current.as_ref().ok_or(AskError::NotRunning)?;
+        // Counted before it is sent, so that the actor never takes off more than was put on.
+        address.waiting.fetch_add(1, Ordering::Relaxed);
+        address.actor.send_message(letter).map_err(|_| {
+            address.waiting.fetch_sub(1, Ordering::Relaxed);
+            AskError::NotRunning
+        })
+    }
+
+    /// No incarnation runs any more.
+    pub(crate) fn clear(&self) {
+        self.current.store(None);
+    }
+}
+
+async fn wait<R>(deadline: Duration, answer: oneshot::Receiver<R>) -> Result<R, AskError> {
+    match tokio::time::timeout(deadline, answer).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(_)) => Err(AskError::Lost),
+        Err(_) => Err(AskError::TimedOut),
+    }
+}
+
+/// Runs one incarnation of a [`Process`] as a ractor actor and keeps its vital signs.
+pub(crate) struct Host<P: Process> {
+    process: Arc<P>,
+    mailbox: Arc<Mailbox<P::Message>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl<P: Process> Host<P> {
+    pub(crate) fn new(process: Arc<P>, mailbox: Arc<Mailbox<P::Message>>, clock: Arc<dyn Clock>) -> Self {
+        Self { process, mailbox, clock }
+    }
+}
+
+/// The state of an incarnation and the count of its waiting letters.
+pub(crate) struct Hosted<S> {
+    state: S,
+    waiting: Arc<AtomicU64>,
+}
+
+impl<P: Process> Actor for Host<P> {
+    type Msg = Letter<P::Message>;
+    type State = Hosted<P::State>;
+    type Arguments = ();
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        (): Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        let state = self.process.start(&self.mailbox).await?;
+        let waiting = Arc::new(AtomicU64::new(0));
+        self.mailbox.vitals.started(self.clock.now());
+        self.mailbox.current.store(Some(Arc::new(Address { actor: myself, waiting: Arc::clone(&waiting) })));
+        Ok(Hosted { state, waiting })
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        letter: Self::Msg,
+        hosted: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        hosted.waiting.fetch_sub(1, Ordering::Relaxed);
+        match letter {
+            Letter::Work(message) => self.process.handle(&mut hosted.state, message).await?,
+            Letter::Ping(reply) => drop(reply.send(())),
+            #[cfg(feature = "testing")]
+            Letter::Fault(fault) => fault.happen().await?,
+        }
+        self.mailbox.vitals.progressed(self.clock.now());
+        Ok(())
+    }
+
+    async fn post_stop(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        hosted: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        self.process.stop(&mut hosted.state).await;
+        Ok(())
+    }
+}
+
+/// Sends a message to an actor after a while, again and again, until its incarnation ends.
+///
+/// The task is tied to the returned guard, which the actor keeps in its state: a restarted actor starts its own.
+pub(crate) fn every<M: Send + 'static>(
+    period: Duration,
+    mailbox: &Arc<Mailbox<M>>,
+    message: impl Fn() -> M + Send + 'static,
+) -> Timer {
+    let mailbox = Arc::clone(mailbox);
+    Timer(tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(period);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        ticks.tick().await;
+        loop {
+            ticks.tick().await;
+            // While the actor is down there is nobody to remind; its next incarnation has a timer of its own.
+            let _ = mailbox.tell(message());
+        }
+    }))
+}
+
+/// A running timer; it ends when this is dropped.
+pub(crate) struct Timer(tokio::task::JoinHandle<()>);
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

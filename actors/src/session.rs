@@ -1,0 +1,250 @@
+//! Live sessions: who is logged in, since when, and whether they still are.
+//!
+//! Sessions are sharded by account number, so listing, capping and ending the sessions of one account is one mailbox's
+//! business. A shard owns the live sessions of its accounts and their idle clocks in memory; the store has them too.
+//! Opening and ending are durable before they are acknowledged; uses are written behind.
+
+mod actor;
+mod message;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+pub(crate) use actor::SessionActor;
+pub(crate) use message::{Message, Presence};
+
+use crate::ask::{AskError, Unavailable};
+use crate::domain::account::{Account, AccountId};
+use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord};
+use crate::domain::secret::Secret;
+use crate::domain::session::{Origin, Session, SessionId, SessionPolicy};
+use crate::domain::time::Timestamp;
+use crate::domain::token::AccessTokens;
+use crate::ports::{Clock, Entropy, ShardOf, Store, StoreError};
+use crate::process::Mailbox;
+
+/// How long a shard may take to say whether a session lives. It answers from memory; more means that it hangs.
+const USE_DEADLINE: Duration = Duration::from_secs(2);
+/// How long a shard may take to open or end a session: a commit, which the store itself bounds at 10 s.
+const COMMIT_DEADLINE: Duration = Duration::from_secs(12);
+
+/// The way to the session shards.
+#[derive(Clone)]
+pub struct SessionHandle {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shards: Vec<Shard>,
+    tokens: AccessTokens,
+    policy: SessionPolicy,
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+}
+
+/// One shard: its mailbox and how many sessions live in it.
+pub(crate) struct Shard {
+    pub(crate) mailbox: Arc<Mailbox<Message>>,
+    pub(crate) live: Arc<AtomicUsize>,
+}
+
+/// Whom a live token speaks for, as of the last acknowledged change.
+#[derive(Debug, Clone)]
+pub struct Principal {
+    /// The account as the store has it now.
+    pub account: Account,
+    /// The session the token belongs to.
+    pub session: SessionId,
+    /// When the owner last showed a password in this session.
+    pub authenticated_at: Timestamp,
+}
+
+/// Why a bearer token opens nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthenticateError {
+    /// It is not a token of ours, or its session or account is over. Which of these is not told (S51).
+    Dead,
+    /// It could not be found out (S52); never to be taken for valid.
+    Unavailable(Unavailable),
+}
+
+impl<E: Into<Unavailable>> From<E> for AuthenticateError {
+    fn from(error: E) -> Self {
+        Self::Unavailable(error.into())
+    }
+}
+
+/// Why a session was not opened.
+#[derive(Debug)]
+pub(crate) enum OpenError {
+    /// The account is gone or locked, or its sessions were ended since its credentials were checked.
+    Refused,
+    Unavailable(Unavailable),
+}
+
+/// A session just opened and the token for it.
+pub(crate) struct Opened {
+    pub(crate) access_token: Secret,
+    pub(crate) expires_in: Duration,
+}
+
+impl SessionHandle {
+    pub(crate) fn new(
+        shards: Vec<Shard>,
+        tokens: AccessTokens,
+        policy: SessionPolicy,
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Self {
+        Self { inner: Arc::new(Inner { shards, tokens, policy, store, clock, entropy }) }
+    }
+
+    /// Whom a bearer token speaks for; a success counts as a use and restarts the session's idle clock.
+    ///
+    /// The token is checked here, the session in its shard, and the account in the store, in this order: so the answer is
+    /// never older than the last acknowledged change of either.
+    pub async fn authenticate(&self, bearer: &str) -> Result<Principal, AuthenticateError> {
+        let inner = &*self.inner;
+        let token = inner.tokens.verify(bearer, inner.clock.now()).map_err(|_| AuthenticateError::Dead)?;
+        let standing = self
+            .shard(token.account)
+            .ask(USE_DEADLINE, |reply| Message::Use { account: token.account, session: token.session, reply })
+            .await?
+            .ok_or(AuthenticateError::Dead)?;
+        let account = inner.store.account(token.account).await?.ok_or(AuthenticateError::Dead)?;
+        if account.locked {
+            return Err(AuthenticateError::Dead);
+        }
+        if standing.epoch != account.session_epoch {
+            self.carried_over(&account, token.session).await?;
+        }
+        Ok(Principal { account, session: token.session, authenticated_at: standing.created_at })
+    }
+
+    /// The account's sessions were ended after this one was opened. Alive only if that change spared it, which its
+    /// shard may not have heard yet; the store knows.
+    async fn carried_over(&self, account: &Account, session: SessionId) -> Result<(), AuthenticateError> {
+        match self.inner.store.session(account.id, session).await? {
+            Some(stored) if stored.epoch == account.session_epoch => Ok(()),
+            _ => Err(AuthenticateError::Dead),
+        }
+    }
+
+    /// Ends the principal's session. Its token is dead everywhere when this returns.
+    pub async fn logout(&self, principal: &Principal, origin: Origin) -> Result<(), Unavailable> {
+        let account = principal.account.id;
+        let audit = AuditRecord {
+            at: self.inner.clock.now(),
+            event: AuditEvent::Logout,
+            actor: AuditActorKind::Account(account),
+            subject: Some(account),
+            session: Some(principal.session),
+            origin,
+            refusal: None,
+        };
+        self.shard(account)
+            .ask(COMMIT_DEADLINE, |reply| Message::End { account, session: principal.session, audit, reply })
+            .await??;
+        Ok(())
+    }
+
+    /// How many sessions live.
+    #[must_use]
+    pub fn live(&self) -> usize {
+        self.inner.shards.iter().map(|shard| shard.live.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Opens a session for an account whose credentials were just checked, and issues its token.
+    pub(crate) async fn open(&self, account: &Account, origin: Origin) -> Result<Opened, OpenError> {
+        let inner = &*self.inner;
+        let now = inner.clock.now();
+        let mut id = [0; 16];
+        inner.entropy.fill(&mut id);
+        let session = Session {
+            id: SessionId::from_bytes(id),
+            account: account.id,
+            epoch: account.session_epoch,
+            created_at: now,
+            expires_at: now.plus(inner.policy.lifetime),
+            last_active_at: now,
+            address: origin.address,
+            user_agent: origin.user_agent.clone(),
+        };
+        let access_token = inner.tokens.issue(account, &session).map_err(|error| {
+            tracing::error!(%error, "an access token could not be signed");
+            OpenError::Unavailable(Unavailable::default())
+        })?;
+        let audit = AuditRecord {
+            at: now,
+            event: AuditEvent::Login,
+            actor: AuditActorKind::Account(account.id),
+            subject: Some(account.id),
+            session: Some(session.id),
+            origin,
+            refusal: None,
+        };
+        let answer = self.shard(account.id).ask(COMMIT_DEADLINE, |reply| Message::Open { session, audit, reply }).await;
+        match answer {
+            Ok(Ok(())) => Ok(Opened { access_token, expires_in: inner.policy.lifetime }),
+            Ok(Err(StoreError::Refused(_))) => Err(OpenError::Refused),
+            Ok(Err(StoreError::Failed(failure))) => Err(OpenError::Unavailable(failure.into())),
+            Err(error) => Err(OpenError::Unavailable(error.into())),
+        }
+    }
+
+    /// Tells a shard that a commit ended the sessions of an account, all or all but one. Safety does not hang on it, as
+    /// those sessions carry an older epoch; it frees their memory and keeps the spared one quick.
+    pub(crate) async fn forget(&self, account: AccountId, spared: Option<(SessionId, u64)>) {
+        let told = self.shard(account).ask(USE_DEADLINE, |reply| Message::Forget { account, spared, reply }).await;
+        if let Err(error) = told {
+            tracing::debug!(%error, %account, "a shard was not told that sessions ended");
+        }
+    }
+
+    /// What is known of the live sessions of these accounts, each given with its present epoch.
+    pub(crate) async fn presence(
+        &self,
+        accounts: impl IntoIterator<Item = (AccountId, u64)>,
+    ) -> Result<HashMap<AccountId, Presence>, AskError> {
+        let mut by_shard: HashMap<usize, Vec<(AccountId, u64)>> = HashMap::new();
+        for (account, epoch) in accounts {
+            by_shard.entry(self.index(account)).or_default().push((account, epoch));
+        }
+        let mut found = HashMap::new();
+        for (index, accounts) in by_shard {
+            let question = |reply| Message::Presence { accounts, reply };
+            found.extend(self.inner.shards[index].mailbox.ask(USE_DEADLINE, question).await?);
+        }
+        Ok(found)
+    }
+
+    /// Ends what is over and writes what is unwritten, now; otherwise timers do it.
+    #[cfg(feature = "testing")]
+    pub(crate) async fn tend(&self) -> Result<(), AskError> {
+        for shard in &self.inner.shards {
+            shard.mailbox.tell(Message::Sweep)?;
+            shard.mailbox.tell(Message::Flush)?;
+            shard.mailbox.ask(COMMIT_DEADLINE, |reply| Message::Settle { reply }).await?;
+        }
+        Ok(())
+    }
+
+    fn index(&self, account: AccountId) -> usize {
+        let shards = u64::try_from(self.inner.shards.len()).unwrap_or(1);
+        // A remainder of a number of shards fits where the number did.
+        usize::try_from(account.get() % shards).unwrap_or(0)
+    }
+
+    fn shard(&self, account: AccountId) -> &Mailbox<Message> {
+        &self.inner.shards[self.index(account)].mailbox
+    }
+}
+
+/// The part of all accounts that a shard owns; must agree with [`SessionHandle::index`].
+pub(crate) fn shard_of(index: usize, of: usize) -> ShardOf {
+    ShardOf { index: u64::try_from(index).unwrap_or(0), of: u64::try_from(of).unwrap_or(1).max(1) }
+}

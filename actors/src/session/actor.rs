@@ -1,0 +1,280 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio_util::task::TaskTracker;
+
+use super::message::{Message, Presence, Standing};
+use crate::domain::account::AccountId;
+use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord};
+use crate::domain::session::{Origin, Session, SessionId, SessionPolicy};
+use crate::domain::time::Timestamp;
+use crate::ports::{Clock, ShardOf, Store, Touch};
+use crate::process::{Mailbox, Process, Timer, every};
+
+/// How often uses are written. A crash loses at most this much idle progress and the time of one commit: less than 5 s.
+const FLUSH_PERIOD: Duration = Duration::from_secs(2);
+/// How often ended sessions are looked for. An idle session is refused from its first moment on; this only frees its memory
+/// and puts its end on record.
+const SWEEP_PERIOD: Duration = Duration::from_secs(15);
+/// The most uses written in one commit: a record of about 60 bytes each, so at most some 500 KiB.
+const MAX_FLUSH: usize = 8192;
+
+/// One shard. It outlives its incarnations; what they own is [`State`].
+pub(crate) struct SessionActor {
+    pub(crate) shard: ShardOf,
+    pub(crate) policy: SessionPolicy,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// The commits under way. They run outside the mailbox, so that no token check waits for the disk, and they outlive a
+    /// crash: a new incarnation waits for them before it reads the store, so it sees all that was or will be acknowledged.
+    pub(crate) commits: TaskTracker,
+    /// How many sessions live in this shard, for the health report.
+    pub(crate) live: Arc<AtomicUsize>,
+}
+
+/// What one incarnation owns.
+pub(crate) struct State {
+    accounts: HashMap<AccountId, Vec<Live>>,
+    /// The sessions used since the last flush; each stands here once.
+    dirty: Vec<(AccountId, SessionId)>,
+    /// A flush is under way; the next one waits its turn, so that times are written in order.
+    flushing: Arc<AtomicBool>,
+    mailbox: Arc<Mailbox<Message>>,
+    _timers: [Timer; 2],
+}
+
+struct Live {
+    session: Session,
+    /// Whether it stands in [`State::dirty`].
+    dirty: bool,
+}
+
+impl Process for SessionActor {
+    type Message = Message;
+    type State = State;
+
+    async fn start(&self, mailbox: &Arc<Mailbox<Message>>) -> Result<State, String> {
+        self.settle().await;
+        let stored = self.store.sessions(self.shard).await.map_err(|failure| failure.to_string())?;
+        let now = self.clock.now();
+        let mut state = State {
+            accounts: HashMap::new(),
+            dirty: Vec::new(),
+            flushing: Arc::new(AtomicBool::new(false)),
+            mailbox: Arc::clone(mailbox),
+            _timers: [every(FLUSH_PERIOD, mailbox, || Message::Flush), every(SWEEP_PERIOD, mailbox, || Message::Sweep)],
+        };
+        self.live.store(0, Ordering::Relaxed);
+        let (alive, over): (Vec<_>, Vec<_>) =
+            stored.into_iter().partition(|session| self.policy.is_alive(session, now));
+        for session in alive {
+            self.take_in(&mut state, session);
+        }
+        self.end_in_store(over, AuditEvent::SessionExpired, now);
+        Ok(state)
+    }
+
+    async fn handle(&self, state: &mut State, message: Message) -> Result<(), String> {
+        let now = self.clock.now();
+        match message {
+            Message::Use { account, session, reply } => {
+                let _ = reply.send(self.use_session(state, account, session, now));
+            }
+            Message::Open { session, audit, reply } => {
+                // Whoever asked has given up; opening a session that nobody gets the token of helps no one.
+                if reply.is_closed() {
+                    return Ok(());
+                }
+                let (store, mailbox) = (Arc::clone(&self.store), Arc::clone(&state.mailbox));
+                self.commits.spawn(async move {
+                    let outcome = store.open_session(session.clone(), Vec::new(), vec![audit]).await;
+                    if outcome.is_ok() {
+                        // A shard that is down just now reads the session from the store when it starts again.
+                        let _ = mailbox.tell(Message::Opened(session));
+                    }
+                    let _ = reply.send(outcome);
+                });
+            }
+            Message::Opened(session) => {
+                let account = session.account;
+                self.take_in(state, session);
+                self.make_room(state, account, now);
+            }
+            Message::End { account, session, audit, reply } => {
+                let ended = self.remove(state, account, |live| live.id == session);
+                let at = ended.first().map_or(now, |live| live.last_active_at);
+                let store = Arc::clone(&self.store);
+                self.commits.spawn(async move {
+                    let outcome = store.end_sessions(vec![Touch { account, session, at }], vec![audit]).await;
+                    let _ = reply.send(outcome);
+                });
+            }
+            Message::Forget { account, spared, reply } => {
+                self.remove(state, account, |live| spared.is_none_or(|(id, _)| live.id != id));
+                if let (Some((id, epoch)), Some(sessions)) = (spared, state.accounts.get_mut(&account)) {
+                    sessions
+                        .iter_mut()
+                        .filter(|live| live.session.id == id)
+                        .for_each(|live| live.session.epoch = epoch);
+                }
+                let _ = reply.send(());
+            }
+            Message::Presence { accounts, reply } => {
+                let _ = reply.send(self.presence(state, accounts, now));
+            }
+            Message::Sweep => self.sweep(state, now),
+            Message::Flush => self.flush(state),
+            #[cfg(feature = "testing")]
+            Message::Settle { reply } => {
+                self.settle().await;
+                let _ = reply.send(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn stop(&self, state: &mut State) {
+        self.settle().await;
+        while !state.dirty.is_empty() {
+            self.flush(state);
+            self.settle().await;
+        }
+    }
+}
+
+impl SessionActor {
+    /// Waits until no commit is under way.
+    async fn settle(&self) {
+        self.commits.close();
+        self.commits.wait().await;
+        self.commits.reopen();
+    }
+
+    fn use_session(&self, state: &mut State, account: AccountId, id: SessionId, now: Timestamp) -> Option<Standing> {
+        let live = state.accounts.get_mut(&account)?.iter_mut().find(|live| live.session.id == id)?;
+        if !self.policy.is_alive(&live.session, now) {
+            // Ended here and now, not at the next sweep: a clock that is set back must not revive it.
+            let over = self.remove(state, account, |session| session.id == id);
+            self.end_in_store(over, AuditEvent::SessionExpired, now);
+            return None;
+        }
+        if now > live.session.last_active_at {
+            live.session.last_active_at = now;
+            if !live.dirty {
+                live.dirty = true;
+                state.dirty.push((account, id));
+            }
+        }
+        Some(Standing { epoch: live.session.epoch, created_at: live.session.created_at })
+    }
+
+    /// Makes a committed session live. One that is live already (read from the store at a restart) stays as it is.
+    fn take_in(&self, state: &mut State, session: Session) {
+        let sessions = state.accounts.entry(session.account).or_default();
+        if sessions.iter().all(|live| live.session.id != session.id) {
+            sessions.push(Live { session, dirty: false });
+            self.live.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Ends the sessions that were idle for longest until the account has no more than its cap (S42). The newest was used last
+    /// of all, so it stays.
+    fn make_room(&self, state: &mut State, account: AccountId, now: Timestamp) {
+        let Some(sessions) = state.accounts.get_mut(&account) else { return };
+        if sessions.len() <= self.policy.max_per_account {
+            return;
+        }
+        sessions.sort_by_key(|live| std::cmp::Reverse((live.session.last_active_at, live.session.created_at)));
+        let evicted = sessions.split_off(self.policy.max_per_account);
+        self.live.fetch_sub(evicted.len(), Ordering::Relaxed);
+        self.end_in_store(evicted.into_iter().map(|live| live.session), AuditEvent::SessionEvicted, now);
+    }
+
+    /// Takes the matching sessions of an account out of memory: from here on they are dead.
+    fn remove(&self, state: &mut State, account: AccountId, matches: impl Fn(&Session) -> bool) -> Vec<Session> {
+        let Some(sessions) = state.accounts.get_mut(&account) else { return Vec::new() };
+        let removed: Vec<Session> =
+            sessions.extract_if(.., |live| matches(&live.session)).map(|live| live.session).collect();
+        if sessions.is_empty() {
+            state.accounts.remove(&account);
+        }
+        self.live.fetch_sub(removed.len(), Ordering::Relaxed);
+        removed
+    }
+
+    fn presence(&self, state: &State, accounts: Vec<(AccountId, u64)>, now: Timestamp) -> Vec<(AccountId, Presence)> {
+        let present = |(account, epoch): (AccountId, u64)| {
+            let alive = |live: &&Live| live.session.epoch == epoch && self.policy.is_alive(&live.session, now);
+            let mut last_active_at = None;
+            let live = state.accounts.get(&account)?.iter().filter(alive).inspect(|live| {
+                last_active_at = last_active_at.max(Some(live.session.last_active_at));
+            });
+            let live = live.count();
+            last_active_at.map(|last_active_at| (account, Presence { live, last_active_at }))
+        };
+        accounts.into_iter().filter_map(present).collect()
+    }
+
+    fn sweep(&self, state: &mut State, now: Timestamp) {
+        let mut over = Vec::new();
+        state.accounts.retain(|_, sessions| {
+            over.extend(
+                sessions.extract_if(.., |live| !self.policy.is_alive(&live.session, now)).map(|live| live.session),
+            );
+            !sessions.is_empty()
+        });
+        self.live.fetch_sub(over.len(), Ordering::Relaxed);
+        self.end_in_store(over, AuditEvent::SessionExpired, now);
+    }
+
+    /// Ends sessions in the store that are dead in memory already. Nobody waits for it: should it be lost with the process,
+    /// they are found over at the next start.
+    fn end_in_store(&self, sessions: impl IntoIterator<Item = Session>, event: AuditEvent, now: Timestamp) {
+        let mut ended = Vec::new();
+        let mut audit = Vec::new();
+        for session in sessions {
+            ended.push(Touch { account: session.account, session: session.id, at: session.last_active_at });
+            audit.push(AuditRecord {
+                at: now,
+                event,
+                actor: AuditActorKind::System,
+                subject: Some(session.account),
+                session: Some(session.id),
+                origin: Origin::default(),
+                refusal: None,
+            });
+        }
+        if ended.is_empty() {
+            return;
+        }
+        let store = Arc::clone(&self.store);
+        self.commits.spawn(async move {
+            if let Err(failure) = store.end_sessions(ended, audit).await {
+                tracing::error!(%failure, "ended sessions could not be recorded");
+            }
+        });
+    }
+
+    fn flush(&self, state: &mut State) {
+        if state.dirty.is_empty() || state.flushing.swap(true, Ordering::Acquire) {
+            return;
+        }
+        let mut touches = Vec::new();
+        for (account, id) in state.dirty.drain(..state.dirty.len().min(MAX_FLUSH)) {
+            let sessions = state.accounts.get_mut(&account).into_iter().flatten();
+            for live in sessions.filter(|live| live.session.id == id) {
+                live.dirty = false;
+                touches.push(Touch { account, session: id, at: live.session.last_active_at });
+            }
+        }
+        let (store, flushing) = (Arc::clone(&self.store), Arc::clone(&state.flushing));
+        self.commits.spawn(async move {
+            if let Err(failure) = store.touch_sessions(touches).await {
+                tracing::error!(%failure, "uses of sessions could not be recorded");
+            }
+            flushing.store(false, Ordering::Release);
+        });
+    }
+}

@@ -1,0 +1,44 @@
+use crate::domain::account::AccountId;
+use crate::domain::audit::AuditRecord;
+use crate::domain::session::{Session, SessionId};
+use crate::domain::time::Timestamp;
+use crate::ports::{OpenSessionRefusal, StoreError, StoreFailure};
+use crate::process::Reply;
+
+/// What a session shard is asked.
+pub(crate) enum Message {
+    /// Is this session alive? If so it is in use now.
+    Use { account: AccountId, session: SessionId, reply: Reply<Option<Standing>> },
+    /// Commit this session and take it in.
+    Open { session: Session, audit: AuditRecord, reply: Reply<Result<(), StoreError<OpenSessionRefusal>>> },
+    /// Its commit is done: from now on it is live. Sent by the shard's own commit task, before the opener is answered.
+    Opened(Session),
+    /// End this session, durably. An unknown one is ended already.
+    End { account: AccountId, session: SessionId, audit: AuditRecord, reply: Reply<Result<(), StoreFailure>> },
+    /// A commit ended the account's sessions; the spared one goes on under the new epoch.
+    Forget { account: AccountId, spared: Option<(SessionId, u64)>, reply: Reply<()> },
+    /// What is known of the live sessions of these accounts at these epochs?
+    Presence { accounts: Vec<(AccountId, u64)>, reply: Reply<Vec<(AccountId, Presence)>> },
+    /// End what is idle or old. Sent by a timer.
+    Sweep,
+    /// Write the uses since the last time. Sent by a timer.
+    Flush,
+    /// Answered when no commit is under way.
+    #[cfg(feature = "testing")]
+    Settle { reply: Reply<()> },
+}
+
+/// How a live session stands.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Standing {
+    /// The account's epoch when it was opened, or when a change spared it.
+    pub(crate) epoch: u64,
+    pub(crate) created_at: Timestamp,
+}
+
+/// The live sessions of one account, in short.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Presence {
+    pub(crate) live: usize,
+    pub(crate) last_active_at: Timestamp,
+}

@@ -1,0 +1,214 @@
+//! Who is restarted, how soon and how often; past that the process exits with the reason.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::sync::watch;
+
+use crate::health::{ActorState, Vitals};
+use crate::ports::Clock;
+use crate::process::{Host, Mailbox, Process};
+
+/// How many restarts of one actor within [`BUDGET_WINDOW`] are taken for bad luck. One more is a fault that restarting does not
+/// mend, and the process exits so that its own supervisor (or a person) sees it.
+const RESTART_BUDGET: usize = 10;
+/// See [`RESTART_BUDGET`].
+const BUDGET_WINDOW: Duration = Duration::from_mins(1);
+/// The pause before the first restart; it doubles with each failure within the window.
+const FIRST_BACK_OFF: Duration = Duration::from_millis(20);
+/// The longest pause. All ten pauses of a budget add up to 0.02 + 0.04 + … + 2 + 2 + 2 ≈ 8.5 s, so an actor that fails at
+/// every start ends the process after about that long.
+const MAX_BACK_OFF: Duration = Duration::from_secs(2);
+
+type StartFuture = Pin<Box<dyn Future<Output = Result<ActorCell, String>> + Send>>;
+
+/// How one child is started and known. It lives as long as the supervisor.
+pub(crate) struct ChildSpec {
+    vitals: Arc<Vitals>,
+    start: Box<dyn Fn(ActorCell) -> StartFuture + Send + Sync>,
+    /// Forgets the incarnation that ended.
+    clear: Box<dyn Fn() + Send + Sync>,
+}
+
+impl ChildSpec {
+    pub(crate) fn new<P: Process>(process: Arc<P>, mailbox: Arc<Mailbox<P::Message>>, clock: Arc<dyn Clock>) -> Self {
+        let vitals = Arc::clone(mailbox.vitals());
+        let cleared = Arc::clone(&mailbox);
+        Self {
+            vitals,
+            start: Box::new(move |supervisor| {
+                let host = Host::new(Arc::clone(&process), Arc::clone(&mailbox), Arc::clone(&clock));
+                // Without a name: ractor's names are global to the process, ours belong to one system.
+                Box::pin(async move {
+                    match supervisor.spawn_linked(None, host, ()).await {
+                        Ok((actor, _)) => Ok(actor.get_cell()),
+                        Err(error) => Err(error.to_string()),
+                    }
+                })
+            }),
+            clear: Box::new(move || cleared.clear()),
+        }
+    }
+}
+
+/// A child and its record of failures.
+struct Child {
+    spec: ChildSpec,
+    cell: Option<ActorCell>,
+    /// When it failed within the window, on the monotonic clock; at most the budget and one more.
+    failures: VecDeque<Duration>,
+}
+
+/// Supervises every actor of one system, one for one.
+pub(crate) struct Supervisor {
+    clock: Arc<dyn Clock>,
+    /// Set once, with the reason, when a child cannot be kept alive.
+    gave_up: watch::Sender<Option<String>>,
+}
+
+pub(crate) enum SupervisorMessage {
+    Restart(usize),
+    /// Drains every child in the given order, each with its queue handled, and waits for it. From here on nothing is restarted.
+    Drain(tokio::sync::oneshot::Sender<()>),
+}
+
+pub(crate) struct SupervisorState {
+    children: Vec<Child>,
+    draining: bool,
+}
+
+impl Supervisor {
+    pub(crate) fn new(clock: Arc<dyn Clock>, gave_up: watch::Sender<Option<String>>) -> Self {
+        Self { clock, gave_up }
+    }
+
+    /// Notes a failure and decides what follows: a restart after a pause, or the end.
+    fn child_failed(&self, myself: &ActorRef<SupervisorMessage>, index: usize, child: &mut Child, cause: &str) {
+        let vitals = &child.spec.vitals;
+        child.cell = None;
+        (child.spec.clear)();
+        vitals.failed(cause.to_owned());
+        let now = self.clock.monotonic();
+        child.failures.push_back(now);
+        child.failures.retain(|at| now.saturating_sub(*at) <= BUDGET_WINDOW);
+        if child.failures.len() > RESTART_BUDGET {
+            vitals.set_state(ActorState::Stopped);
+            let reason = format!("actor {} failed {} times in a row: {cause}", vitals.name(), child.failures.len());
+            tracing::error!(actor = vitals.name(), cause, "an actor cannot be kept alive");
+            self.gave_up.send_if_modified(|reported| {
+                let first = reported.is_none();
+                reported.get_or_insert(reason);
+                first
+            });
+            return;
+        }
+        vitals.set_state(ActorState::Restarting);
+        let pause = back_off(child.failures.len());
+        tracing::warn!(actor = vitals.name(), cause, pause_ms = pause.as_millis(), "an actor failed and is restarted");
+        myself.send_after(pause, move || SupervisorMessage::Restart(index));
+    }
+
+    async fn start_child(&self, myself: &ActorRef<SupervisorMessage>, index: usize, child: &mut Child) {
+        match (child.spec.start)(myself.get_cell()).await {
+            Ok(cell) => child.cell = Some(cell),
+            Err(cause) => self.child_failed(myself, index, child, &format!("it did not start: {cause}")),
+        }
+    }
+}
+
+/// The pause before the n-th restart within the window.
+fn back_off(failures: usize) -> Duration {
+    let doublings = u32::try_from(failures.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
+    FIRST_BACK_OFF.saturating_mul(1 << doublings).min(MAX_BACK_OFF)
+}
+
+impl Actor for Supervisor {
+    type Msg = SupervisorMessage;
+    type State = SupervisorState;
+    type Arguments = Vec<ChildSpec>;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        specs: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        let mut children: Vec<Child> =
+            specs.into_iter().map(|spec| Child { spec, cell: None, failures: VecDeque::new() }).collect();
+        for (index, child) in children.iter_mut().enumerate() {
+            self.start_child(&myself, index, child).await;
+        }
+        Ok(SupervisorState { children, draining: false })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            SupervisorMessage::Restart(index) if !state.draining => {
+                if let Some(child) = state.children.get_mut(index) {
+                    self.start_child(&myself, index, child).await;
+                }
+            }
+            SupervisorMessage::Restart(_) => {}
+            SupervisorMessage::Drain(done) => {
+                state.draining = true;
+                for child in &mut state.children {
+                    if let Some(cell) = child.cell.take() {
+                        // The caller holds the deadline of the whole stop.
+                        if let Err(error) = cell.drain_and_wait(None).await {
+                            tracing::warn!(actor = child.spec.vitals.name(), %error, "an actor did not drain");
+                        }
+                    }
+                    (child.spec.clear)();
+                    child.spec.vitals.set_state(ActorState::Stopped);
+                }
+                let _ = done.send(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        event: SupervisionEvent,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        let (cell, cause) = match event {
+            SupervisionEvent::ActorFailed(cell, cause) => (cell, cause.to_string()),
+            SupervisionEvent::ActorTerminated(cell, _, reason) => {
+                (cell, reason.unwrap_or_else(|| "it stopped by itself".to_owned()))
+            }
+            _ => return Ok(()),
+        };
+        if state.draining {
+            return Ok(());
+        }
+        let ended = |child: &Child| child.cell.as_ref().is_some_and(|running| running.get_id() == cell.get_id());
+        if let Some(index) = state.children.iter().position(ended) {
+            self.child_failed(&myself, index, &mut state.children[index], &cause);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_back_off_doubles_up_to_its_limit() {
+        assert_eq!(back_off(1), FIRST_BACK_OFF);
+        assert_eq!(back_off(2), FIRST_BACK_OFF * 2);
+        assert_eq!(back_off(7), FIRST_BACK_OFF * 64);
+        assert_eq!(back_off(8), MAX_BACK_OFF);
+        assert_eq!(back_off(usize::MAX), MAX_BACK_OFF);
+    }
+}

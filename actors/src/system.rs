@@ -1,0 +1,354 @@
+//! The whole of the actors: started together, watched together, drained in order.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use ractor::{Actor as _, ActorRef};
+use tokio::sync::{Mutex, oneshot, watch};
+use tokio_util::task::TaskTracker;
+
+use crate::ask::AskError;
+use crate::auditor::{AuditActor, AuditHandle};
+use crate::domain::session::SessionPolicy;
+use crate::domain::time::Timestamp;
+use crate::domain::token::{AccessTokens, TokenSettings};
+use crate::hasher::{HasherHandle, HasherSettings, HasherStartError};
+use crate::health::{ActorHealth, HealthReport, StoreHealth, Vitals};
+use crate::ports::{Clock, Entropy, Store};
+use crate::process::Mailbox;
+use crate::rate_limiter::{RateLimiterActor, RateLimiterHandle, RateLimits};
+use crate::session::{SessionActor, SessionHandle, Shard, shard_of};
+use crate::supervisor::{ChildSpec, Supervisor, SupervisorMessage};
+use crate::user::{AccountRules, Flows, UserActor, UserHandle};
+
+/// How long readiness waits for each actor, and for a write and a read of the store.
+const READY_DEADLINE: Duration = Duration::from_secs(2);
+/// How long an answer about readiness is good for: strangers may ask, and each look costs a commit.
+const READY_FOR: Duration = Duration::from_secs(1);
+
+/// What the actors need from outside.
+#[derive(Clone)]
+pub struct Ports {
+    /// Durable state.
+    pub store: Arc<dyn Store>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// How the actors behave.
+#[derive(Debug, Clone)]
+pub struct SystemSettings {
+    /// Access tokens.
+    pub tokens: TokenSettings,
+    /// Sessions.
+    pub sessions: SessionPolicy,
+    /// Into how many shards the sessions are parted, at least 1.
+    pub session_shards: usize,
+    /// Accounts.
+    pub accounts: AccountRules,
+    /// Password hashing.
+    pub hasher: HasherSettings,
+    /// Rate limits.
+    pub limits: RateLimits,
+}
+
+/// Why the actors did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The hashing threads.
+    #[error(transparent)]
+    Hasher(#[from] HasherStartError),
+    /// The signing key.
+    #[error("access tokens cannot be signed: {0}")]
+    Tokens(#[from] jsonwebtoken::errors::Error),
+    /// The supervisor.
+    #[error("the supervisor did not start: {0}")]
+    Supervisor(String),
+}
+
+/// Everything that routes talk to.
+#[derive(Clone)]
+pub struct Handles {
+    /// Accounts.
+    pub users: UserHandle,
+    /// Sessions.
+    pub sessions: SessionHandle,
+    /// Rate limits.
+    pub limits: RateLimiterHandle,
+    /// The audit log.
+    pub audit: AuditHandle,
+    /// Password hashing.
+    pub hasher: HasherHandle,
+    /// How all of it is.
+    pub health: HealthHandle,
+}
+
+/// The running actors. Dropping it without [`ActorSystem::drain`] leaves them running until the runtime ends.
+pub struct ActorSystem {
+    supervisor: ActorRef<SupervisorMessage>,
+    gave_up: watch::Receiver<Option<String>>,
+    draining: Arc<AtomicBool>,
+    handles: Handles,
+}
+
+impl ActorSystem {
+    /// Starts the hashing threads and every actor, in the order in which they need each other.
+    pub async fn start(ports: Ports, settings: SystemSettings) -> Result<Self, StartError> {
+        let Ports { store, clock, entropy } = ports;
+        let hasher = HasherHandle::start(settings.hasher, Arc::clone(&clock), Arc::clone(&entropy))?;
+        let tokens = AccessTokens::new(&settings.tokens)?;
+        let mut children = Vec::new();
+        let mut watched: Vec<Arc<dyn Watched>> = Vec::new();
+
+        // Drained in this order: who asks stops before who answers.
+        let user_mailbox = Mailbox::new(Vitals::new("user"));
+        let audit_mailbox = Mailbox::new(Vitals::new("audit"));
+        let limiter_mailbox = Mailbox::new(Vitals::new("rate_limiter"));
+        let shards: Vec<Shard> = (0..settings.session_shards.max(1))
+            .map(|index| Shard {
+                mailbox: Mailbox::new(Vitals::new(format!("session-{index}"))),
+                live: Arc::new(AtomicUsize::new(0)),
+            })
+            .collect();
+
+        let session_actors: Vec<_> = shards
+            .iter()
+            .enumerate()
+            .map(|(index, shard)| {
+                let actor = SessionActor {
+                    shard: shard_of(index, shards.len()),
+                    policy: settings.sessions,
+                    store: Arc::clone(&store),
+                    clock: Arc::clone(&clock),
+                    commits: TaskTracker::new(),
+                    live: Arc::clone(&shard.live),
+                };
+                (Arc::new(actor), Arc::clone(&shard.mailbox))
+            })
+            .collect();
+        let sessions = SessionHandle::new(
+            shards,
+            tokens,
+            settings.sessions,
+            Arc::clone(&store),
+            Arc::clone(&clock),
+            Arc::clone(&entropy),
+        );
+        let audit = AuditHandle::new(Arc::clone(&audit_mailbox));
+        let limits = RateLimiterHandle::new(settings.limits, Arc::clone(&clock));
+        let flows = Flows {
+            rules: settings.accounts,
+            store: Arc::clone(&store),
+            hasher: hasher.clone(),
+            sessions: sessions.clone(),
+            audit: audit.clone(),
+            clock: Arc::clone(&clock),
+        };
+
+        let users =
+            UserHandle::new(Arc::clone(&user_mailbox), Arc::clone(&store), sessions.clone(), Arc::clone(&clock));
+        watched.push(user_mailbox.clone());
+        children.push(ChildSpec::new(Arc::new(UserActor::new(flows)), user_mailbox, Arc::clone(&clock)));
+        for (actor, mailbox) in session_actors {
+            watched.push(mailbox.clone());
+            children.push(ChildSpec::new(actor, mailbox, Arc::clone(&clock)));
+        }
+        watched.push(limiter_mailbox.clone());
+        let limiter = RateLimiterActor { handle: limits.clone() };
+        children.push(ChildSpec::new(Arc::new(limiter), limiter_mailbox, Arc::clone(&clock)));
+        watched.push(audit_mailbox.clone());
+        let auditor = AuditActor { store: Arc::clone(&store), commits: TaskTracker::new() };
+        children.push(ChildSpec::new(Arc::new(auditor), audit_mailbox, Arc::clone(&clock)));
+
+        let (gave_up_sender, gave_up) = watch::channel(None);
+        let supervisor = Supervisor::new(Arc::clone(&clock), gave_up_sender.clone());
+        let (supervisor, ended) = Supervisor::spawn(None, supervisor, children)
+            .await
+            .map_err(|error| StartError::Supervisor(error.to_string()))?;
+        let draining = Arc::new(AtomicBool::new(false));
+        let expected = Arc::clone(&draining);
+        tokio::spawn(async move {
+            let _ = ended.await;
+            if !expected.load(Ordering::Acquire) {
+                gave_up_sender.send_if_modified(|reason| {
+                    reason.get_or_insert_with(|| "the supervisor itself ended".to_owned());
+                    true
+                });
+            }
+        });
+        let started_at = clock.now();
+        let health = HealthHandle {
+            inner: Arc::new(Health {
+                watched,
+                store,
+                clock,
+                hasher: hasher.clone(),
+                sessions: sessions.clone(),
+                started_at,
+                last_look: Mutex::new(None),
+            }),
+        };
+        Ok(Self { supervisor, gave_up, draining, handles: Handles { users, sessions, limits, audit, hasher, health } })
+    }
+
+    /// The ways to the actors.
+    #[must_use]
+    pub fn handles(&self) -> &Handles {
+        &self.handles
+    }
+
+    /// Resolves with the reason when an actor cannot be kept alive; the process ought to end then.
+    pub fn gave_up(&self) -> impl Future<Output = String> + Send + 'static {
+        let mut gave_up = self.gave_up.clone();
+        async move {
+            let reason = gave_up.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+            match reason {
+                Some(reason) => reason,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Lets every actor handle what waits for it and stop, in order; false when the deadline came first.
+    pub async fn drain(&self, deadline: Duration) -> bool {
+        self.draining.store(true, Ordering::Release);
+        let (done, drained) = oneshot::channel();
+        if self.supervisor.send_message(SupervisorMessage::Drain(done)).is_err() {
+            return false;
+        }
+        let drained = tokio::time::timeout(deadline, drained).await.is_ok_and(|answer| answer.is_ok());
+        self.supervisor.stop(None);
+        drained
+    }
+}
+
+type PingFuture<'a> = Pin<Box<dyn Future<Output = Result<(), AskError>> + Send + 'a>>;
+
+/// An actor as health sees it, whatever its messages.
+trait Watched: Send + Sync {
+    fn report(&self, now: Timestamp) -> ActorHealth;
+    fn ping(&self, deadline: Duration) -> PingFuture<'_>;
+    #[cfg(feature = "testing")]
+    fn inject(&self, fault: crate::testing::Fault) -> Result<(), AskError>;
+}
+
+impl<M: Send + 'static> Watched for Mailbox<M> {
+    fn report(&self, now: Timestamp) -> ActorHealth {
+        self.vitals().report(now, self.depth())
+    }
+
+    fn ping(&self, deadline: Duration) -> PingFuture<'_> {
+        Box::pin(Mailbox::ping(self, deadline))
+    }
+
+    #[cfg(feature = "testing")]
+    fn inject(&self, fault: crate::testing::Fault) -> Result<(), AskError> {
+        Mailbox::inject(self, fault)
+    }
+}
+
+/// Looks at everything.
+#[derive(Clone)]
+pub struct HealthHandle {
+    inner: Arc<Health>,
+}
+
+struct Health {
+    watched: Vec<Arc<dyn Watched>>,
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    hasher: HasherHandle,
+    sessions: SessionHandle,
+    started_at: Timestamp,
+    /// The last look and when it was, on the monotonic clock. Held while looking, so that many askers cost one look.
+    last_look: Mutex<Option<(Duration, Look)>>,
+}
+
+/// What a look found.
+#[derive(Clone)]
+struct Look {
+    store: StoreHealth,
+    actors_answer: bool,
+}
+
+impl HealthHandle {
+    /// Whether requests can be served: the store takes a write and reads it back, and every actor answers.
+    pub async fn ready(&self) -> bool {
+        let look = self.look().await;
+        look.store.ok && look.actors_answer
+    }
+
+    /// How every part is.
+    pub async fn report(&self) -> HealthReport {
+        let look = self.look().await;
+        let inner = &*self.inner;
+        let now = inner.clock.now();
+        HealthReport {
+            status: if look.store.ok && look.actors_answer { "ok" } else { "degraded" },
+            uptime: now.since(inner.started_at),
+            actors: inner.watched.iter().map(|watched| watched.report(now)).collect(),
+            store: look.store,
+            hasher: inner.hasher.health(),
+            live_sessions: inner.sessions.live(),
+        }
+    }
+
+    async fn look(&self) -> Look {
+        let inner = &*self.inner;
+        let mut last_look = inner.last_look.lock().await;
+        let began = inner.clock.monotonic();
+        if let Some((at, look)) = &*last_look
+            && began.saturating_sub(*at) < READY_FOR
+        {
+            return look.clone();
+        }
+        let probe = tokio::time::timeout(READY_DEADLINE, inner.store.probe());
+        let pings = futures_util::future::join_all(inner.watched.iter().map(|watched| watched.ping(READY_DEADLINE)));
+        let (probed, pinged) = futures_util::future::join(probe, pings).await;
+        let ended = inner.clock.monotonic();
+        let look = Look {
+            store: StoreHealth { ok: matches!(probed, Ok(Ok(()))), probe: ended.saturating_sub(began) },
+            actors_answer: pinged.iter().all(Result::is_ok),
+        };
+        *last_look = Some((ended, look.clone()));
+        look
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Handles {
+    /// Makes the actor of this name fail in this way; `hasher` stands for a hashing thread.
+    ///
+    /// # Errors
+    /// There is no such actor, or it is not running.
+    pub async fn inject(&self, name: &str, fault: crate::testing::Fault) -> Result<(), String> {
+        if name == "hasher" {
+            self.hasher.inject_panic().await;
+            return Ok(());
+        }
+        let now = self.health.inner.clock.now();
+        let watched = self.health.inner.watched.iter().find(|watched| watched.report(now).name == name);
+        let watched = watched.ok_or_else(|| format!("no actor {name}"))?;
+        watched.inject(fault).map_err(|error| error.to_string())
+    }
+
+    /// What every actor reports now, without asking any of them.
+    #[must_use]
+    pub fn vitals(&self) -> Vec<ActorHealth> {
+        let now = self.health.inner.clock.now();
+        self.health.inner.watched.iter().map(|watched| watched.report(now)).collect()
+    }
+
+    /// Ends sessions that are over and writes unwritten uses, as timers otherwise do.
+    ///
+    /// # Errors
+    /// A shard is not running.
+    pub async fn tend_sessions(&self) -> Result<(), String> {
+        self.sessions.tend().await.map_err(|error| error.to_string())
+    }
+}

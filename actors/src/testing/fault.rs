@@ -1,0 +1,26 @@
+use std::time::Duration;
+
+/// A way for an actor to fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Its handler panics.
+    Panic,
+    /// Its handler returns an error, which is a crash too.
+    Error,
+    /// Its handler hangs for this long, by the runtime's clock.
+    Hang(Duration),
+}
+
+impl Fault {
+    #[expect(clippy::panic, reason = "this is the injected fault")]
+    pub(crate) async fn happen(self) -> Result<(), String> {
+        match self {
+            Self::Panic => panic!("injected panic"),
+            Self::Error => Err("injected error".to_owned()),
+            Self::Hang(duration) => {
+                tokio::time::sleep(duration).await;
+                Ok(())
+            }
+        }
+    }
+}

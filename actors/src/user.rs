@@ -1,0 +1,341 @@
+//! Accounts: registration, login, recovery, and what their owners and administrators do to them.
+
+mod actor;
+mod flows;
+mod message;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) use actor::UserActor;
+pub(crate) use flows::Flows;
+pub(crate) use message::Message;
+use message::{Creator, Request};
+
+use crate::ask::Unavailable;
+use crate::domain::account::{Account, AccountId, CustomerAccount, Role};
+use crate::domain::email::Email;
+use crate::domain::nickname::Nickname;
+use crate::domain::passphrase::Passphrase;
+use crate::domain::password::{Password, PasswordPolicy, WeakPassword};
+use crate::domain::secret::Secret;
+use crate::domain::session::Origin;
+use crate::domain::time::Timestamp;
+use crate::ports::{Clock, ListedAccount, Page, Store};
+use crate::process::{Mailbox, Reply};
+use crate::session::{Presence, Principal, SessionHandle};
+
+/// How long a flow may take: two hashes, each at most its queue's deadline and itself, and two commits of at most 10 s.
+const FLOW_DEADLINE: Duration = Duration::from_secs(40);
+
+/// The rules that an operator sets for accounts.
+#[derive(Debug, Clone, Copy)]
+pub struct AccountRules {
+    /// Whether the first account of a data directory becomes an administrator (`FIRST_USER_IS_ADMIN`).
+    pub first_user_is_admin: bool,
+    /// Whether owners choose their own customer plan (`CUSTOMER_ACCOUNT_SELF_SERVICE`).
+    pub customer_account_self_service: bool,
+    /// How long after a login a change of credentials needs no password (`REAUTH_MINUTES`).
+    pub reauth_window: Duration,
+    /// What a new password must be like.
+    pub password_policy: PasswordPolicy,
+}
+
+/// Somebody who wants an account.
+#[derive(Debug, Clone)]
+pub struct Registration {
+    /// Its address.
+    pub email: Email,
+    /// Its public name.
+    pub nickname: Nickname,
+    /// Its password.
+    pub password: Password,
+    /// Its recovery passphrase.
+    pub passphrase: Passphrase,
+    /// Its customer plan; none if nothing is said.
+    pub customer_account: Option<CustomerAccount>,
+}
+
+/// Somebody who wants to log in.
+#[derive(Debug, Clone)]
+pub struct LoginAttempt {
+    /// The address of the account.
+    pub email: Email,
+    /// The password.
+    pub password: Password,
+}
+
+/// Somebody who forgot the password and knows the passphrase.
+#[derive(Debug, Clone)]
+pub struct RecoveryAttempt {
+    /// The address of the account.
+    pub email: Email,
+    /// The recovery passphrase.
+    pub passphrase: Passphrase,
+    /// The password from now on.
+    pub new_password: Password,
+}
+
+/// What owners change about their own account; `None` leaves a field alone.
+#[derive(Debug, Clone, Default)]
+pub struct OwnChange {
+    /// A new address.
+    pub email: Option<Email>,
+    /// A new public name.
+    pub nickname: Option<Nickname>,
+    /// A new password.
+    pub password: Option<Password>,
+    /// A new passphrase.
+    pub passphrase: Option<Passphrase>,
+    /// A new customer plan.
+    pub customer_account: Option<CustomerAccount>,
+}
+
+/// What administrators change about an account; `None` leaves a field alone.
+#[derive(Debug, Clone, Default)]
+pub struct AdminChange {
+    /// What the owner could change too.
+    pub own: OwnChange,
+    /// A new role.
+    pub role: Option<Role>,
+    /// Lock or unlock it.
+    pub locked: Option<bool>,
+}
+
+/// A login that succeeded.
+#[derive(Debug, Clone)]
+pub struct LoggedIn {
+    /// Whose.
+    pub account: Account,
+    /// The bearer token of the new session.
+    pub access_token: Secret,
+    /// How long it is good for.
+    pub expires_in: Duration,
+}
+
+/// An account as it is shown to administrators.
+#[derive(Debug, Clone)]
+pub struct AccountOverview {
+    /// The account.
+    pub account: Account,
+    /// When it was last active, in a live session or an ended one.
+    pub last_active_at: Option<Timestamp>,
+    /// How long ago that was.
+    pub idle: Option<Duration>,
+    /// How many live sessions it has.
+    pub live_sessions: usize,
+}
+
+/// Why an account was not made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RegisterError {
+    /// The password is not good enough.
+    Weak(WeakPassword),
+    /// Another account has this address.
+    EmailTaken,
+    /// Another account has this nickname.
+    NicknameTaken,
+    /// Owners do not choose their own customer plan here.
+    CustomerAccountNotAllowed,
+    /// It could not be done just now.
+    Unavailable(Unavailable),
+}
+
+/// Why a login failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginError {
+    /// No such account, another password, or a locked account: the same to whoever asks (S10).
+    Incorrect,
+    /// It could not be found out just now.
+    Unavailable(Unavailable),
+}
+
+/// Why a recovery failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecoverError {
+    /// No such account, another passphrase, or a locked account: the same to whoever asks (S12).
+    NoMatch,
+    /// The new password is not good enough.
+    Weak(WeakPassword),
+    /// It could not be done just now.
+    Unavailable(Unavailable),
+}
+
+/// Why an account was not changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpdateError {
+    /// There is no such account.
+    Unknown,
+    /// The new password is not good enough.
+    Weak(WeakPassword),
+    /// Another account has this address.
+    EmailTaken,
+    /// Another account has this nickname.
+    NicknameTaken,
+    /// Owners do not choose their own customer plan here.
+    CustomerAccountNotAllowed,
+    /// The change needs the current password or a fresh login, and neither is there (S05).
+    ReauthenticationNeeded,
+    /// No unlocked administrator would be left (S58).
+    LastAdmin,
+    /// It could not be done just now.
+    Unavailable(Unavailable),
+}
+
+/// Why an account was not deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeleteError {
+    /// There is no such account.
+    Unknown,
+    /// Administrators delete their own account as its owners, not as administrators.
+    OwnAccount,
+    /// Deletion needs the current password or a fresh login, and neither is there (S05).
+    ReauthenticationNeeded,
+    /// No unlocked administrator would be left while other accounts exist (S58).
+    LastAdmin,
+    /// It could not be done just now.
+    Unavailable(Unavailable),
+}
+
+/// Gives each refusal a conversion from what makes any question fail.
+macro_rules! unavailable {
+    ($($error:ident),+) => {$(
+        impl<E: Into<Unavailable>> From<E> for $error {
+            fn from(error: E) -> Self {
+                Self::Unavailable(error.into())
+            }
+        }
+    )+};
+}
+unavailable!(RegisterError, LoginError, RecoverError, UpdateError, DeleteError);
+
+/// The way to the accounts.
+#[derive(Clone)]
+pub struct UserHandle {
+    mailbox: Arc<Mailbox<Message>>,
+    store: Arc<dyn Store>,
+    sessions: SessionHandle,
+    clock: Arc<dyn Clock>,
+}
+
+impl UserHandle {
+    pub(crate) fn new(
+        mailbox: Arc<Mailbox<Message>>,
+        store: Arc<dyn Store>,
+        sessions: SessionHandle,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { mailbox, store, sessions, clock }
+    }
+
+    /// Makes an account for somebody who asked for one.
+    pub async fn register(&self, registration: Registration, origin: Origin) -> Result<Account, RegisterError> {
+        self.ask(origin, |reply| Request::Register { registration, by: Creator::Owner, reply }).await?
+    }
+
+    /// Makes an account on behalf of an administrator; its role is user.
+    pub async fn create_by_admin(
+        &self,
+        admin: &Principal,
+        registration: Registration,
+        origin: Origin,
+    ) -> Result<AccountOverview, RegisterError> {
+        let by = Creator::Admin(admin.account.id);
+        let account = self.ask(origin, |reply| Request::Register { registration, by, reply }).await??;
+        Ok(AccountOverview { account, last_active_at: None, idle: None, live_sessions: 0 })
+    }
+
+    /// Makes an administrator on the word of the operator, who is at the data directory itself.
+    pub async fn create_by_operator(&self, registration: Registration) -> Result<Account, RegisterError> {
+        self.ask(Origin::default(), |reply| Request::Register { registration, by: Creator::Operator, reply }).await?
+    }
+
+    /// Opens a session for whoever knows the password. Exactly one hash is computed, whatever the outcome (S11).
+    pub async fn login(&self, attempt: LoginAttempt, origin: Origin) -> Result<LoggedIn, LoginError> {
+        self.ask(origin, |reply| Request::Login { attempt, reply }).await?
+    }
+
+    /// Replaces the password for whoever knows the passphrase, and ends every session of the account (S31).
+    pub async fn recover(&self, attempt: RecoveryAttempt, origin: Origin) -> Result<(), RecoverError> {
+        self.ask(origin, |reply| Request::Recover { attempt, reply }).await?
+    }
+
+    /// Changes the principal's own account. A new address, password or passphrase needs the current password or a fresh
+    /// login; a new password ends the other sessions.
+    pub async fn update_own(
+        &self,
+        principal: &Principal,
+        change: OwnChange,
+        current_password: Option<Password>,
+        origin: Origin,
+    ) -> Result<Account, UpdateError> {
+        let principal = principal.clone();
+        self.ask(origin, |reply| Request::UpdateOwn { principal, change, current_password, reply }).await?
+    }
+
+    /// Deletes the principal's own account, given the current password or a fresh login.
+    pub async fn delete_own(
+        &self,
+        principal: &Principal,
+        current_password: Option<Password>,
+        origin: Origin,
+    ) -> Result<(), DeleteError> {
+        let principal = principal.clone();
+        self.ask(origin, |reply| Request::DeleteOwn { principal, current_password, reply }).await?
+    }
+
+    /// Changes any account. Locking it or giving it another password ends its sessions.
+    pub async fn update_by_admin(
+        &self,
+        admin: &Principal,
+        id: AccountId,
+        change: AdminChange,
+        origin: Origin,
+    ) -> Result<(), UpdateError> {
+        let admin = admin.account.id;
+        self.ask(origin, |reply| Request::UpdateByAdmin { admin, id, change, reply }).await?
+    }
+
+    /// Deletes any account but the administrator's own.
+    pub async fn delete_by_admin(&self, admin: &Principal, id: AccountId, origin: Origin) -> Result<(), DeleteError> {
+        let admin = admin.account.id;
+        self.ask(origin, |reply| Request::DeleteByAdmin { admin, id, reply }).await?
+    }
+
+    /// A page of accounts, by number.
+    pub async fn list(&self, page: Page) -> Result<Vec<AccountOverview>, Unavailable> {
+        self.overviews(self.store.accounts(page).await?).await
+    }
+
+    /// One account.
+    pub async fn get(&self, id: AccountId) -> Result<Option<AccountOverview>, Unavailable> {
+        let found = self.store.listed_account(id).await?;
+        Ok(self.overviews(found.into_iter().collect()).await?.pop())
+    }
+
+    async fn overviews(&self, listed: Vec<ListedAccount>) -> Result<Vec<AccountOverview>, Unavailable> {
+        let epochs = listed.iter().map(|listed| (listed.account.id, listed.account.session_epoch));
+        let present: HashMap<AccountId, Presence> = self.sessions.presence(epochs).await?;
+        let now = self.clock.now();
+        let overview = |ListedAccount { account, last_active_at }: ListedAccount| {
+            let presence = present.get(&account.id);
+            let last_active_at = last_active_at.max(presence.map(|presence| presence.last_active_at));
+            AccountOverview {
+                last_active_at,
+                idle: last_active_at.map(|at| now.since(at)),
+                live_sessions: presence.map_or(0, |presence| presence.live),
+                account,
+            }
+        };
+        Ok(listed.into_iter().map(overview).collect())
+    }
+
+    async fn ask<R>(
+        &self,
+        origin: Origin,
+        request: impl FnOnce(Reply<R>) -> Request,
+    ) -> Result<R, crate::ask::AskError> {
+        self.mailbox.ask(FLOW_DEADLINE, |reply| Message { origin, request: request(reply) }).await
+    }
+}

@@ -1,0 +1,101 @@
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use super::flows::Flows;
+use super::message::{Message, Request};
+use crate::health::Vitals;
+use crate::process::{Mailbox, Process, Reply};
+
+/// How many flows run side by side; a further one waits in the mailbox. Most of a flow's life is waiting for a hash, whose
+/// queue is bounded and far shorter, and a flow holds a few KiB.
+const MAX_FLOWS: usize = 1024;
+
+/// Runs the flows of accounts. Each runs in a task of its own, as most of its life is waiting for a hash or a commit; the
+/// rules that span accounts are kept by the store, so flows need no order among themselves.
+pub(crate) struct UserActor {
+    flows: Arc<Flows>,
+    /// The flows under way. They outlive a crash of the actor: whoever asked gets an answer.
+    running: TaskTracker,
+    places: Arc<Semaphore>,
+}
+
+impl UserActor {
+    pub(crate) fn new(flows: Flows) -> Self {
+        Self { flows: Arc::new(flows), running: TaskTracker::new(), places: Arc::new(Semaphore::new(MAX_FLOWS)) }
+    }
+
+    /// Runs a flow and answers with its outcome, unless whoever asked has given up before it began. A flow that panics counts as
+    /// a failure of the actor, and its asker is told that there is no answer.
+    async fn run<R: Send + 'static>(
+        &self,
+        vitals: &Arc<Vitals>,
+        reply: Reply<R>,
+        flow: impl Future<Output = R> + Send + 'static,
+    ) {
+        // The semaphore is never closed.
+        let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
+        if reply.is_closed() {
+            return;
+        }
+        let vitals = Arc::clone(vitals);
+        self.running.spawn(async move {
+            if let Ok(outcome) = AssertUnwindSafe(flow).catch_unwind().await {
+                // Whoever asked may have given up meanwhile; what was done stays done.
+                let _ = reply.send(outcome);
+            } else {
+                tracing::error!("a flow of the user actor panicked");
+                vitals.failed("a flow panicked".to_owned());
+            }
+            drop(place);
+        });
+    }
+}
+
+impl Process for UserActor {
+    type Message = Message;
+    type State = Arc<Vitals>;
+
+    async fn start(&self, mailbox: &Arc<Mailbox<Message>>) -> Result<Self::State, String> {
+        Ok(Arc::clone(mailbox.vitals()))
+    }
+
+    async fn handle(&self, vitals: &mut Self::State, Message { origin, request }: Message) -> Result<(), String> {
+        let flows = Arc::clone(&self.flows);
+        match request {
+            Request::Register { registration, by, reply } => {
+                let flow = async move { flows.register(registration, by, origin).await };
+                self.run(vitals, reply, flow).await;
+            }
+            Request::Login { attempt, reply } => {
+                self.run(vitals, reply, async move { flows.login(attempt, origin).await }).await;
+            }
+            Request::Recover { attempt, reply } => {
+                self.run(vitals, reply, async move { flows.recover(attempt, origin).await }).await;
+            }
+            Request::UpdateOwn { principal, change, current_password, reply } => {
+                let flow = async move { flows.update_own(&principal, change, current_password, origin).await };
+                self.run(vitals, reply, flow).await;
+            }
+            Request::DeleteOwn { principal, current_password, reply } => {
+                let flow = async move { flows.delete_own(&principal, current_password, origin).await };
+                self.run(vitals, reply, flow).await;
+            }
+            Request::UpdateByAdmin { admin, id, change, reply } => {
+                self.run(vitals, reply, async move { flows.update_by_admin(admin, id, change, origin).await }).await;
+            }
+            Request::DeleteByAdmin { admin, id, reply } => {
+                self.run(vitals, reply, async move { flows.delete_by_admin(admin, id, origin).await }).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn stop(&self, _: &mut Self::State) {
+        self.running.close();
+        self.running.wait().await;
+    }
+}

@@ -1,0 +1,80 @@
+//! The flows of accounts, each from what was asked to what is answered.
+//!
+//! A flow decides on an account it read, and commits with that account's revision: should the account have changed
+//! meanwhile (a new password, say), the store refuses and the flow decides anew.
+
+mod credentials;
+mod manage;
+
+use std::sync::Arc;
+
+use super::AccountRules;
+use crate::auditor::AuditHandle;
+use crate::domain::account::AccountId;
+use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord, AuditRefusal};
+use crate::domain::session::{Origin, SessionId};
+use crate::hasher::HasherHandle;
+use crate::ports::{Clock, Store};
+use crate::session::SessionHandle;
+
+/// How often a flow decides anew because its account changed meanwhile, before it asks its client to come back.
+const MAX_ATTEMPTS: usize = 3;
+
+/// What the flows work with.
+pub(crate) struct Flows {
+    pub(crate) rules: AccountRules,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) hasher: HasherHandle,
+    pub(crate) sessions: SessionHandle,
+    pub(crate) audit: AuditHandle,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// What all audit records of one flow have in common.
+#[derive(Clone)]
+struct Story {
+    event: AuditEvent,
+    actor: AuditActorKind,
+    subject: Option<AccountId>,
+    session: Option<SessionId>,
+    origin: Origin,
+}
+
+impl Story {
+    fn new(event: AuditEvent, actor: AuditActorKind, origin: Origin) -> Self {
+        Self { event, actor, subject: None, session: None, origin }
+    }
+
+    fn about(mut self, subject: AccountId) -> Self {
+        self.subject = Some(subject);
+        self
+    }
+
+    fn within(mut self, session: SessionId) -> Self {
+        self.session = Some(session);
+        self
+    }
+
+    fn told(&self, flows: &Flows, refusal: Option<AuditRefusal>) -> AuditRecord {
+        AuditRecord {
+            at: flows.clock.now(),
+            event: self.event,
+            actor: self.actor,
+            subject: self.subject,
+            session: self.session,
+            origin: self.origin.clone(),
+            refusal,
+        }
+    }
+
+    /// The record that goes into the commit of the change itself.
+    fn done(&self, flows: &Flows) -> AuditRecord {
+        self.told(flows, None)
+    }
+
+    /// Puts a refusal on record and hands back what to answer.
+    fn refuse<E>(&self, flows: &Flows, refusal: AuditRefusal, answer: E) -> E {
+        flows.audit.record(self.told(flows, Some(refusal)));
+        answer
+    }
+}

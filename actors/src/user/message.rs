@@ -1,0 +1,64 @@
+use super::{
+    AdminChange, DeleteError, LoggedIn, LoginAttempt, LoginError, OwnChange, RecoverError, RecoveryAttempt,
+    RegisterError, Registration, UpdateError,
+};
+use crate::domain::account::{Account, AccountId};
+use crate::domain::password::Password;
+use crate::domain::session::Origin;
+use crate::process::Reply;
+use crate::session::Principal;
+
+/// What the user actor is asked, and where from.
+pub(crate) struct Message {
+    pub(crate) origin: Origin,
+    pub(crate) request: Request,
+}
+
+/// Who makes an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Creator {
+    /// Its owner, by registering.
+    Owner,
+    /// An administrator, for somebody else.
+    Admin(AccountId),
+    /// The operator at the command line: makes an administrator.
+    Operator,
+}
+
+pub(crate) enum Request {
+    Register {
+        registration: Registration,
+        by: Creator,
+        reply: Reply<Result<Account, RegisterError>>,
+    },
+    Login {
+        attempt: LoginAttempt,
+        reply: Reply<Result<LoggedIn, LoginError>>,
+    },
+    Recover {
+        attempt: RecoveryAttempt,
+        reply: Reply<Result<(), RecoverError>>,
+    },
+    UpdateOwn {
+        principal: Principal,
+        change: OwnChange,
+        current_password: Option<Password>,
+        reply: Reply<Result<Account, UpdateError>>,
+    },
+    DeleteOwn {
+        principal: Principal,
+        current_password: Option<Password>,
+        reply: Reply<Result<(), DeleteError>>,
+    },
+    UpdateByAdmin {
+        admin: AccountId,
+        id: AccountId,
+        change: AdminChange,
+        reply: Reply<Result<(), UpdateError>>,
+    },
+    DeleteByAdmin {
+        admin: AccountId,
+        id: AccountId,
+        reply: Reply<Result<(), DeleteError>>,
+    },
+}

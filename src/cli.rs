@@ -1,0 +1,150 @@
+//! The command line.
+
+mod check_config;
+mod health;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::settings::{Settings, SettingsError, Sources};
+use crate::{run, telemetry};
+
+/// The exit code of a wrong command line or of wrong settings.
+const EXIT_USAGE: u8 = 2;
+/// The variable that names a settings file when `--config` does not; for containers, whose health check is a command of
+/// its own and must read the same settings.
+const CONFIG_VARIABLE: &str = "DOORWARD_CONFIG";
+
+/// A self-hosted authentication and user-management service.
+#[derive(Debug, Parser)]
+#[command(name = "doorward", version, about)]
+pub struct Cli {
+    /// A TOML file with settings; `DOORWARD_CONFIG` names it otherwise.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+    /// What to do; without one, serve.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What the program can be asked to do.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Subcommand)]
+pub enum Command {
+    /// Serve until a signal ends it.
+    #[default]
+    Serve,
+    /// Print every setting, its value and where it came from; secrets as ***.
+    CheckConfig,
+    /// Ask a running server whether it is ready; for the health check of a container.
+    Health(HealthArgs),
+    /// Look after accounts without a running server.
+    #[command(subcommand)]
+    Admin(AdminCommand),
+}
+
+/// Whom to ask.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct HealthArgs {
+    /// Where to ask; by default, /health/ready of the configured HOST and PORT.
+    #[arg(long)]
+    pub url: Option<String>,
+}
+
+/// What can be done to accounts without a running server.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum AdminCommand {
+    /// Create an administrator. The password and the passphrase are read from two lines of standard input, or from
+    /// `DOORWARD_ADMIN_PASSWORD` and `DOORWARD_ADMIN_PASSPHRASE`; arguments are for every user of the machine to see.
+    Create(NewAdmin),
+}
+
+/// The public part of a new administrator.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct NewAdmin {
+    /// The e-mail address to log in with.
+    #[arg(long)]
+    pub email: String,
+    /// The name that others see.
+    #[arg(long)]
+    pub nickname: String,
+}
+
+/// Reads the command line of this process. Ends the process on a mistake, with exit code 2, and on `--help`.
+#[must_use]
+pub fn parse() -> Cli {
+    let mut cli = Cli::parse();
+    if cli.config.is_none() {
+        cli.config = std::env::var_os(CONFIG_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+    }
+    cli
+}
+
+impl Cli {
+    /// Does what was asked.
+    #[must_use]
+    pub fn execute(self) -> ExitCode {
+        let command = self.command.unwrap_or_default();
+        let load = || Settings::load(&Sources::of_process(self.config));
+        match command {
+            Command::CheckConfig => match load() {
+                Ok(loaded) => check_config::print(&loaded),
+                Err(error) => refuse(&error),
+            },
+            Command::Health(HealthArgs { url: Some(url) }) => health::ask(&url),
+            Command::Health(HealthArgs { url: None }) => match load() {
+                Ok(loaded) => health::ask(&health::url_of(&loaded.settings.http)),
+                Err(error) => {
+                    complain(&error);
+                    ExitCode::FAILURE
+                }
+            },
+            Command::Serve => match load() {
+                Ok(loaded) => start(loaded.settings, run::serve),
+                Err(error) => refuse(&error),
+            },
+            Command::Admin(AdminCommand::Create(admin)) => match load() {
+                Ok(loaded) => start(loaded.settings, |settings| run::create_admin(settings, admin)),
+                Err(error) => refuse(&error),
+            },
+        }
+    }
+}
+
+/// Starts the log and the async runtime, and runs `work` on it.
+fn start<W, F>(settings: Settings, work: W) -> ExitCode
+where
+    W: FnOnce(Settings) -> F,
+    F: Future<Output = Result<(), run::RunError>>,
+{
+    if let Err(error) = telemetry::init(&settings.log) {
+        complain(&error);
+        return ExitCode::FAILURE;
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(&error);
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(work(settings)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn refuse(error: &SettingsError) -> ExitCode {
+    complain(error);
+    ExitCode::from(EXIT_USAGE)
+}
+
+/// Tells the operator, who may have no log yet.
+#[expect(clippy::print_stderr, reason = "a command line talks to its user")]
+fn complain(error: &dyn std::error::Error) {
+    eprintln!("doorward: {error}");
+}

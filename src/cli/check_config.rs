@@ -1,0 +1,31 @@
+//! `doorward check-config`.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use crate::settings::Loaded;
+
+/// Prints one line for each setting: name, value, source.
+pub(super) fn print(loaded: &Loaded) -> ExitCode {
+    match write(loaded) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads has gone away, as `| head` does, or the disk behind standard output is full.
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn write(loaded: &Loaded) -> io::Result<()> {
+    // Escaped, so that a control character in a value can neither forge a line nor drive the terminal.
+    let rows: Vec<_> = loaded
+        .entries
+        .iter()
+        .map(|entry| (entry.key.name, entry.value.escape_debug().to_string(), &entry.source))
+        .collect();
+    let name_width = rows.iter().map(|(name, ..)| name.len()).max().unwrap_or(0);
+    let value_width = rows.iter().map(|(_, value, _)| value.chars().count()).max().unwrap_or(0);
+    let mut out = io::stdout().lock();
+    for (name, value, source) in rows {
+        writeln!(out, "{name:name_width$}  {value:value_width$}  {source}")?;
+    }
+    out.flush()
+}

@@ -1,0 +1,101 @@
+//! `doorward health`: asks a running server whether it is ready, over plain HTTP/1.1.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use hyper::Uri;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::complain;
+use crate::settings::HttpSettings;
+
+/// How long the whole question may take. Shorter than the five seconds that the Dockerfile grants the health check, so
+/// that the reason is printed before the container runtime loses patience.
+const DEADLINE: Duration = Duration::from_secs(4);
+/// The longest status line that is read, in bytes.
+const MAX_STATUS_LINE: u64 = 256;
+
+#[derive(Debug, thiserror::Error)]
+enum HealthError {
+    #[error("the address to ask must look like http://host:port/path")]
+    BadUrl,
+    #[error("PORT is 0, so nobody knows where to ask: use --url")]
+    AnyPort,
+    #[error("no answer within {} seconds", DEADLINE.as_secs())]
+    TimedOut,
+    #[error("no answer: {0}")]
+    Io(#[from] io::Error),
+    #[error("not ready: {0}")]
+    NotReady(String),
+}
+
+/// Where a server with these settings is to be asked from the same machine.
+pub(super) fn url_of(http: &HttpSettings) -> String {
+    let host = match http.host {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        host => host,
+    };
+    format!("http://{}/health/ready", SocketAddr::new(host, http.port))
+}
+
+/// Succeeds when the answer is 200.
+pub(super) fn ask(url: &str) -> ExitCode {
+    let outcome = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(HealthError::from)
+        .and_then(|runtime| runtime.block_on(ask_within_deadline(url)));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn ask_within_deadline(url: &str) -> Result<(), HealthError> {
+    timeout(DEADLINE, exchange(url)).await.unwrap_or(Err(HealthError::TimedOut))
+}
+
+async fn exchange(url: &str) -> Result<(), HealthError> {
+    // Parsing as a URI refuses spaces and line breaks, so nothing can be smuggled into the request below.
+    let uri: Uri = url.parse().map_err(|_| HealthError::BadUrl)?;
+    let host = uri.host().filter(|_| uri.scheme_str() == Some("http")).ok_or(HealthError::BadUrl)?;
+    let port = uri.port_u16().unwrap_or(80);
+    if port == 0 {
+        return Err(HealthError::AnyPort);
+    }
+    let path = uri.path();
+    let mut stream = TcpStream::connect(format!("{host}:{port}")).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut status_line = String::new();
+    let mut answer = tokio::io::BufReader::new(stream.take(MAX_STATUS_LINE));
+    tokio::io::AsyncBufReadExt::read_line(&mut answer, &mut status_line).await?;
+    match status_line.split(' ').nth(1) {
+        Some("200") if status_line.starts_with("HTTP/1.") => Ok(()),
+        _ => Err(HealthError::NotReady(status_line.trim_end().escape_debug().to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn http(host: &str) -> HttpSettings {
+        HttpSettings { host: host.parse().unwrap(), port: 8123, ..HttpSettings::default() }
+    }
+
+    #[test]
+    fn a_server_on_every_interface_is_asked_on_the_loopback_one() {
+        assert_eq!(url_of(&http("0.0.0.0")), "http://127.0.0.1:8123/health/ready");
+        assert_eq!(url_of(&http("::")), "http://[::1]:8123/health/ready");
+        assert_eq!(url_of(&http("192.0.2.7")), "http://192.0.2.7:8123/health/ready");
+    }
+}

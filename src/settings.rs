@@ -1,0 +1,202 @@
+//! Settings: from what an operator wrote to values that are usable as they stand, in one step before anything runs.
+//!
+//! Four layers, the later over the earlier: the documented defaults, a TOML file, a `.env` file, the environment.
+//! [`Settings::load`] gives checked settings or every mistake that it found; a mistake names the setting and where it
+//! was given, and never a value, because a secret may stand in the wrong place.
+
+mod accounts;
+mod http;
+pub mod keys;
+mod layers;
+mod limits;
+mod logging;
+mod passwords;
+mod reader;
+mod sessions;
+mod storage;
+mod tokens;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+pub use accounts::AccountSettings;
+pub use http::HttpSettings;
+pub use limits::{LimitSettings, Rate};
+pub use logging::{LogFormat, LogSettings};
+pub use passwords::PasswordSettings;
+pub use sessions::SessionSettings;
+pub use storage::StorageSettings;
+pub use tokens::{Algorithm, TokenSettings};
+
+use keys::Key;
+use reader::{Reader, documented};
+
+/// Where settings are looked for. Nothing ambient is read but the files named here, so that a test can state all of it.
+#[derive(Debug, Default)]
+pub struct Sources {
+    config_file: Option<PathBuf>,
+    dotenv_file: Option<PathBuf>,
+    environment: Vec<(OsString, OsString)>,
+}
+
+impl Sources {
+    /// What an operator's process has: its environment, `.env` in the working directory, and the file of `--config`.
+    #[must_use]
+    pub fn of_process(config_file: Option<PathBuf>) -> Self {
+        Self { config_file, dotenv_file: Some(PathBuf::from(".env")), environment: std::env::vars_os().collect() }
+    }
+
+    /// A TOML file. It must exist.
+    #[must_use]
+    pub fn config_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.config_file = Some(path.into());
+        self
+    }
+
+    /// A `.env` file. It may be missing.
+    #[must_use]
+    pub fn dotenv_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.dotenv_file = Some(path.into());
+        self
+    }
+
+    /// Environment variables. Names that are no settings are ignored, as the environment holds many others; an empty
+    /// value counts as not given.
+    #[must_use]
+    pub fn environment<N, V>(mut self, variables: impl IntoIterator<Item = (N, V)>) -> Self
+    where
+        N: Into<OsString>,
+        V: Into<OsString>,
+    {
+        self.environment.extend(variables.into_iter().map(|(name, value)| (name.into(), value.into())));
+        self
+    }
+}
+
+/// Everything an operator can set, checked.
+///
+/// Only [`Settings::load`] checks. The fields are public so that tests may build what it would refuse, a cheap password
+/// hash above all.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The listener.
+    pub http: HttpSettings,
+    /// The data directory.
+    pub storage: StorageSettings,
+    /// Access tokens and the service token.
+    pub tokens: TokenSettings,
+    /// Sessions.
+    pub sessions: SessionSettings,
+    /// Password hashing and strength.
+    pub passwords: PasswordSettings,
+    /// Rate limits.
+    pub limits: LimitSettings,
+    /// Registration.
+    pub accounts: AccountSettings,
+    /// The log.
+    pub log: LogSettings,
+}
+
+/// Settings, and where each of them came from.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The settings.
+    pub settings: Settings,
+    /// One entry for each key of [`keys::ALL`], in that order.
+    pub entries: Vec<Entry>,
+}
+
+/// One setting as it took effect.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Which setting.
+    pub key: &'static Key,
+    /// Its value as text; `***` for a secret, and words in brackets for a secret that is yet to be made.
+    pub value: String,
+    /// Where it was given.
+    pub source: String,
+}
+
+/// One thing that is wrong with the settings. It holds no value, secret or not.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {problem} ({origin})")]
+pub struct Mistake {
+    /// The setting, or the file that could not be read.
+    pub key: String,
+    /// Where it was given.
+    pub origin: String,
+    /// What is wrong.
+    pub problem: String,
+}
+
+/// The settings cannot be used: everything that is wrong with them.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the settings cannot be used:\n{}", lines(mistakes))]
+pub struct SettingsError {
+    /// The mistakes, at least one.
+    pub mistakes: Vec<Mistake>,
+}
+
+fn lines(mistakes: &[Mistake]) -> String {
+    mistakes.iter().map(|mistake| format!("  {mistake}")).collect::<Vec<_>>().join("\n")
+}
+
+impl Settings {
+    /// Reads, layers and checks the settings.
+    ///
+    /// Fails with every mistake found: an unreadable file, an unknown name in one of the two files, a value outside its
+    /// limits, a setting given twice in contradiction.
+    pub fn load(sources: &Sources) -> Result<Loaded, SettingsError> {
+        let mut mistakes = Vec::new();
+        let layers = layers::collect(sources, &mut mistakes);
+        let mut reader = Reader::new(layers, mistakes);
+        let settings = Self::read(&mut reader);
+        let entries = reader.entries();
+        match (settings, reader.into_mistakes()) {
+            (Some(settings), mistakes) if mistakes.is_empty() => Ok(Loaded { settings, entries }),
+            (_, mistakes) => Err(SettingsError { mistakes }),
+        }
+    }
+
+    /// Every section is read before the first missing one gives up, so that all mistakes are found.
+    fn read(reader: &mut Reader) -> Option<Self> {
+        let http = HttpSettings::read(reader);
+        let storage = StorageSettings::read(reader);
+        let tokens = TokenSettings::read(reader);
+        let sessions = SessionSettings::read(reader);
+        let passwords = PasswordSettings::read(reader);
+        let limits = LimitSettings::read(reader);
+        let accounts = AccountSettings::read(reader);
+        let log = LogSettings::read(reader);
+        Some(Self {
+            http: http?,
+            storage: storage?,
+            tokens: tokens?,
+            sessions: sessions?,
+            passwords: passwords?,
+            limits: limits?,
+            accounts: accounts?,
+            log: log?,
+        })
+    }
+}
+
+impl Default for Settings {
+    /// The documented defaults.
+    fn default() -> Self {
+        documented(Self::read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_of_the_table_is_read_by_a_section() {
+        let mut reader = Reader::new(layers::defaults_alone(), Vec::new());
+        assert!(Settings::read(&mut reader).is_some());
+        let unread: Vec<_> = keys::ALL.iter().map(|key| key.name).filter(|name| !reader.has_read(name)).collect();
+        assert_eq!(unread, Vec::<&str>::new(), "settings that nothing uses");
+    }
+}

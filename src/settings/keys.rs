@@ -1,0 +1,219 @@
+//! The table of every setting: the one place that names them.
+//!
+//! The loader reads it, `check-config` prints it, and a test holds `config/default.toml`, `docs/settings.md` and
+//! `docker-compose.yml` to it.
+
+use std::fmt;
+
+/// One setting, as operators see it.
+#[derive(Debug)]
+pub struct Key {
+    /// Its name in the environment and in `.env`.
+    pub name: &'static str,
+    /// Other names that the environment may use for it.
+    pub aliases: &'static [&'static str],
+    /// Its place in the TOML file, `section.key`.
+    pub path: &'static str,
+    /// What its values look like.
+    pub kind: Kind,
+    /// The value of a setting that nobody gives; `None` for a secret that is made at the first start.
+    pub default: Option<&'static str>,
+    /// What it means, in one line.
+    pub meaning: &'static str,
+}
+
+/// What the values of a setting look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Text of 1 to 255 characters without control characters.
+    Text,
+    /// An IP address, not a host name.
+    Address,
+    /// A whole number between two limits, both included.
+    Integer {
+        /// The smallest value.
+        min: u64,
+        /// The largest value.
+        max: u64,
+    },
+    /// A whole number as above, or `auto`: the number of cores.
+    PerCore {
+        /// The smallest value.
+        min: u64,
+        /// The largest value.
+        max: u64,
+    },
+    /// `true` or `false`.
+    Flag,
+    /// One of a few words.
+    Choice(&'static [&'static str]),
+    /// A span of time such as `minute`, `10minute`, `1hour`, `30second` or `1day`.
+    TimeUnit,
+    /// A path of the file system.
+    Path,
+    /// A tracing level, or a filter made of directives.
+    LogFilter,
+    /// A secret of at least 32 bytes, never printed; `NAME_FILE` may name a file that holds it.
+    Secret,
+}
+
+impl Key {
+    const fn new(
+        name: &'static str,
+        path: &'static str,
+        kind: Kind,
+        default: Option<&'static str>,
+        meaning: &'static str,
+    ) -> Self {
+        Self { name, aliases: &[], path, kind, default, meaning }
+    }
+
+    const fn or(mut self, aliases: &'static [&'static str]) -> Self {
+        self.aliases = aliases;
+        self
+    }
+
+    /// Whether the value must never be printed.
+    #[must_use]
+    pub fn is_secret(&self) -> bool {
+        self.kind == Kind::Secret
+    }
+
+    /// The name that holds the path of a file with the value, for secrets alone.
+    #[must_use]
+    pub fn file_name(&self) -> Option<String> {
+        self.is_secret().then(|| format!("{}_FILE", self.name))
+    }
+
+    /// The place of [`Key::file_name`] in the TOML file.
+    #[must_use]
+    pub fn file_path(&self) -> Option<String> {
+        self.is_secret().then(|| format!("{}_file", self.path))
+    }
+
+    /// The name and every alias.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        std::iter::once(self.name).chain(self.aliases.iter().copied())
+    }
+}
+
+impl fmt::Display for Kind {
+    /// The limits, in words that follow "must be".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text => f.write_str("1 to 255 characters, none of them a control character"),
+            Self::Address => f.write_str("an IP address"),
+            Self::Integer { min, max } => write!(f, "a whole number from {min} to {max}"),
+            Self::PerCore { min, max } => {
+                write!(f, "a whole number from {min} to {max}, or auto (the number of cores)")
+            }
+            Self::Flag => f.write_str("true or false"),
+            Self::Choice(words) => write!(f, "one of {}", words.join(", ")),
+            Self::TimeUnit => {
+                f.write_str("second, minute, hour or day, with a whole number before it or none, at most 366day")
+            }
+            Self::Path => f.write_str("a path"),
+            Self::LogFilter => f.write_str("off, error, warn, info, debug, trace, or a list of target=level"),
+            Self::Secret => f.write_str("at least 32 bytes"),
+        }
+    }
+}
+
+const fn integer(min: u64, max: u64) -> Kind {
+    Kind::Integer { min, max }
+}
+
+const fn per_core(min: u64, max: u64) -> Kind {
+    Kind::PerCore { min, max }
+}
+
+/// The most requests that a limit may grant in its span of time.
+const MAX_PERMITS: u64 = 1_000_000;
+/// A year, in minutes.
+const YEAR_MINUTES: u64 = 365 * 24 * 60;
+
+macro_rules! keys {
+    ($($name:ident = $path:literal, $kind:expr, $default:expr, $meaning:expr
+        $(, or $aliases:expr)?;)*) => {
+        $(
+            #[doc = concat!("`", $path, "`")]
+            pub static $name: Key =
+                Key::new(stringify!($name), $path, $kind, $default, $meaning)$(.or($aliases))?;
+        )*
+
+        /// Every setting, in the order in which the documents list them.
+        pub static ALL: &[&Key] = &[$(&$name),*];
+    };
+}
+
+keys! {
+    HOST = "http.host", Kind::Address, Some("127.0.0.1"),
+        "The address to listen on; 0.0.0.0 or :: means every interface.";
+    PORT = "http.port", integer(0, 65_535), Some("8000"),
+        "The TCP port to listen on; 0 takes any free one and logs which.";
+    MAX_CONNECTIONS = "http.max_connections", integer(1, 1_000_000), Some("8192"),
+        "How many connections may be open at once; further ones wait to be accepted.";
+    HEADER_TIMEOUT_SECONDS = "http.header_timeout_seconds", integer(1, 300), Some("10"),
+        "How long a client may take to send the head of a request, in seconds.";
+    REQUEST_TIMEOUT_SECONDS = "http.request_timeout_seconds", integer(1, 3600), Some("30"),
+        "How long a request may take from its head to its answer, in seconds.";
+    SHUTDOWN_TIMEOUT_SECONDS = "http.shutdown_timeout_seconds", integer(1, 600), Some("15"),
+        "How long a stop may take before it is forced, in seconds.";
+
+    DATA_DIR = "storage.data_dir", Kind::Path, Some("./data"),
+        "The directory of the database, the generated secrets and the mail spool.";
+
+    SECRET_KEY = "tokens.secret_key", Kind::Secret, None,
+        "The secret that signs access tokens; made at the first start and kept in the data directory when not given.";
+    ALGORITHM = "tokens.algorithm", Kind::Choice(&["HS256", "HS384", "HS512"]), Some("HS256"),
+        "The algorithm that signs access tokens, the only one accepted.";
+    ACCESS_TOKEN_EXPIRE_MINUTES = "tokens.access_token_expire_minutes", integer(1, YEAR_MINUTES), Some("30"),
+        "The lifetime of an access token, in minutes.";
+    TOKEN_ISSUER = "tokens.issuer", Kind::Text, Some("doorward"),
+        "The iss claim of access tokens.";
+    TOKEN_AUDIENCE = "tokens.audience", Kind::Text, Some("doorward"),
+        "The aud claim of access tokens.";
+    SERVICE_TOKEN = "tokens.service_token", Kind::Secret, None,
+        "What services send in X-Service-Token; made at the first start and kept in the data directory when not given.";
+
+    IDDLE_MINUTES = "sessions.idle_minutes", integer(1, YEAR_MINUTES), Some("30"),
+        "A session idle for longer than this is over, in minutes.", or &["IDLE_MINUTES"];
+    REAUTH_MINUTES = "sessions.reauth_minutes", integer(1, 1440), Some("5"),
+        "How long after a login sensitive changes need no current_password, in minutes.";
+    MAX_SESSIONS_PER_USER = "sessions.max_per_user", integer(1, 1000), Some("20"),
+        "How many sessions an account may have; a further login ends the oldest.";
+    SESSION_SHARDS = "sessions.shards", per_core(1, 64), Some("auto"),
+        "How many actors share the live sessions.";
+
+    HASH_THREADS = "passwords.hash_threads", per_core(1, 64), Some("auto"),
+        "How many threads hash passwords; times HASH_MEMORY_KIB it bounds the memory of hashing.";
+    HASH_MEMORY_KIB = "passwords.hash_memory_kib", integer(19_456, 1_048_576), Some("19456"),
+        "The memory cost of one argon2id hash, in KiB.";
+    HASH_ITERATIONS = "passwords.hash_iterations", integer(2, 16), Some("2"),
+        "The number of passes of one argon2id hash.";
+    HASH_QUEUE = "passwords.hash_queue", integer(1, 65_536), Some("256"),
+        "How many hashes may wait; further requests are answered 503.";
+    HASH_DEADLINE_MS = "passwords.hash_deadline_ms", integer(100, 60_000), Some("5000"),
+        "How long a hash may wait and take before its request is answered 503, in milliseconds.";
+    PASSWORD_MIN_SCORE = "passwords.min_score", integer(0, 4), Some("2"),
+        "The lowest zxcvbn score of a new password; 0 takes any, 4 only very unguessable ones.";
+
+    RATE_LIMITS_PUBLIC_ROUTES = "limits.public_routes", integer(1, MAX_PERMITS), Some("100"),
+        "How many requests a client address may make on public routes in RATE_LIMITS_PUBLIC_ROUTES_TIME_UNIT.";
+    RATE_LIMITS_PUBLIC_ROUTES_TIME_UNIT = "limits.public_routes_time_unit", Kind::TimeUnit, Some("10minute"),
+        "The span of time of RATE_LIMITS_PUBLIC_ROUTES.";
+    RATE_LIMITS_PRIVATE_ROUTES = "limits.private_routes", integer(1, MAX_PERMITS), Some("300"),
+        "How many requests an account may make on bearer routes in RATE_LIMITS_PRIVATE_ROUTES_TIME_UNIT.";
+    RATE_LIMITS_PRIVATE_ROUTES_TIME_UNIT = "limits.private_routes_time_unit", Kind::TimeUnit, Some("60minute"),
+        "The span of time of RATE_LIMITS_PRIVATE_ROUTES.";
+
+    FIRST_USER_IS_ADMIN = "accounts.first_user_is_admin", Kind::Flag, Some("true"),
+        "Whether the first account ever registered in a data directory becomes an administrator.";
+    CUSTOMER_ACCOUNT_SELF_SERVICE = "accounts.customer_account_self_service", Kind::Flag, Some("false"),
+        "Whether people may choose their own customer_account; otherwise administrators alone do.";
+
+    LOG_LEVEL = "log.level", Kind::LogFilter, Some("info"),
+        "What is logged: a level, or a list of target=level.";
+    LOG_FORMAT = "log.format", Kind::Choice(&["auto", "pretty", "json"]), Some("auto"),
+        "The form of the log on standard error; auto means pretty on a terminal, else json.";
+}

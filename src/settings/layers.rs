@@ -1,0 +1,316 @@
+//! The four layers of settings, each read into the same form: text by place in the table, and where it was given.
+//!
+//! figment lays them over each other and remembers which one a value came from. It never sees a raw environment value
+//! or `.env` line, because it would guess a type for it: an all-digit secret would become a number.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use figment::providers::{Format, Toml};
+use figment::value::{Dict, Map, Value};
+use figment::{Figment, Metadata, Profile, Provider};
+
+use super::keys::{self, Key, Kind};
+use super::{Mistake, Sources};
+
+/// The longest name of an unknown setting that is repeated in a message, in bytes.
+const MAX_SHOWN_NAME: usize = 48;
+
+/// What one source gives. Keyed by [`Key::path`].
+#[derive(Default)]
+struct Layer(BTreeMap<&'static str, Given>);
+
+struct Given {
+    text: String,
+    source: String,
+    /// Read from the file that `NAME_FILE` names.
+    from_file: bool,
+}
+
+impl Provider for Layer {
+    fn metadata(&self) -> Metadata {
+        let sources: BTreeMap<String, String> =
+            self.0.iter().map(|(path, given)| ((*path).to_owned(), given.source.clone())).collect();
+        Metadata::named("settings")
+            .interpolater(move |_, path: &[&str]| sources.get(&path.join(".")).cloned().unwrap_or_default())
+    }
+
+    fn data(&self) -> figment::Result<Map<Profile, Dict>> {
+        let mut sections = BTreeMap::<String, Dict>::new();
+        for (path, given) in &self.0 {
+            if let Some((section, key)) = path.split_once('.') {
+                let section = sections.entry(section.to_owned()).or_default();
+                section.insert(key.to_owned(), Value::from(given.text.clone()));
+            }
+        }
+        let dict = sections.into_iter().map(|(name, section)| (name, Value::from(section))).collect();
+        Ok(Profile::Default.collect(dict))
+    }
+}
+
+/// Reads every source and lays them over each other.
+pub(super) fn collect(sources: &Sources, mistakes: &mut Vec<Mistake>) -> Figment {
+    let mut layers = vec![defaults()];
+    if let Some(path) = &sources.config_file {
+        layers.push(config_file(path, mistakes));
+    }
+    if let Some(path) = &sources.dotenv_file {
+        layers.push(dotenv_file(path, mistakes));
+    }
+    layers.push(environment(&sources.environment, mistakes));
+    refuse_secrets_given_both_ways(&layers, mistakes);
+    layers.into_iter().fold(Figment::new(), Figment::merge)
+}
+
+/// The defaults with nothing over them.
+pub(super) fn defaults_alone() -> Figment {
+    Figment::new().merge(defaults())
+}
+
+fn defaults() -> Layer {
+    let given = |text: &str| Given { text: text.to_owned(), source: "default".to_owned(), from_file: false };
+    Layer(keys::ALL.iter().filter_map(|key| Some((key.path, given(key.default?)))).collect())
+}
+
+fn config_file(path: &Path, mistakes: &mut Vec<Mistake>) -> Layer {
+    let mut layer = Layer::default();
+    let file = path.display();
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            mistakes.push(unreadable("--config", &file.to_string(), &error));
+            return layer;
+        }
+    };
+    let root: Dict = match Toml::from_str(&text) {
+        Ok(root) => root,
+        Err(error) => {
+            // The parser's own message quotes the line, and the line may hold a secret.
+            let line = error.span().map_or(1, |span| line_of(&text, span.start));
+            mistakes.push(mistake("--config", &file.to_string(), format!("line {line} is not valid TOML")));
+            return layer;
+        }
+    };
+    for (section, entries) in root {
+        let Value::Dict(_, entries) = entries else {
+            mistakes.push(unknown(&section, &file.to_string()));
+            continue;
+        };
+        for (key, value) in entries {
+            let place = format!("{section}.{key}");
+            let source = format!("{file}: {}", shown(&place));
+            if let Some(key) = keys::ALL.iter().find(|key| key.path == place) {
+                match toml_text(key, &value) {
+                    Some(text) => layer.give(key, text, source),
+                    None => mistakes.push(mistake(key.name, &source, must_be(key))),
+                }
+            } else if let Some(key) = keys::ALL.iter().find(|key| key.file_path().is_some_and(|path| path == place)) {
+                match value.as_str() {
+                    Some(secret_file) => layer.give_from_file(key, Path::new(secret_file), &source, mistakes),
+                    None => mistakes.push(mistake(key.name, &source, "must be the path of a file".to_owned())),
+                }
+            } else {
+                mistakes.push(unknown(&place, &file.to_string()));
+            }
+        }
+    }
+    layer
+}
+
+/// The text of a TOML value of the right type. Text must be quoted, so that `issuer = 007` is no surprise.
+fn toml_text(key: &Key, value: &Value) -> Option<String> {
+    match (key.kind, value) {
+        (_, Value::String(_, text)) => Some(text.clone()),
+        (Kind::Integer { .. } | Kind::PerCore { .. }, Value::Num(..)) => Some(value.to_i128()?.to_string()),
+        (Kind::Flag, Value::Bool(_, flag)) => Some(flag.to_string()),
+        _ => None,
+    }
+}
+
+fn dotenv_file(path: &Path, mistakes: &mut Vec<Mistake>) -> Layer {
+    let file = path.display().to_string();
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Layer::default(),
+        Err(error) => {
+            mistakes.push(unreadable(".env", &file, &error));
+            return Layer::default();
+        }
+    };
+    if let Some(line) = first_substitution(&text) {
+        let problem = format!("line {line} has a $ outside single quotes: variables are not substituted here");
+        mistakes.push(mistake(".env", &file, problem));
+        return Layer::default();
+    }
+    let mut names = BTreeMap::new();
+    for item in dotenvy::from_read_iter(text.as_bytes()) {
+        match item {
+            Ok((name, value)) => {
+                if key_of(&name).is_none() {
+                    mistakes.push(unknown(&name, &file));
+                } else if names.insert(name.clone(), value).is_some() {
+                    mistakes.push(mistake(&name, &file, "is given twice".to_owned()));
+                }
+            }
+            // The parser's own message quotes the line, and the line may hold a secret.
+            Err(error) => mistakes.push(mistake(".env", &file, unparsable_line(&text, &error))),
+        }
+    }
+    Layer::from_names(&names, |name| format!("{file}: {name}"), mistakes)
+}
+
+/// The setting that a flat name means.
+fn key_of(name: &str) -> Option<&'static Key> {
+    let means =
+        |key: &Key| key.names().any(|known| known == name) || key.file_name().is_some_and(|known| known == name);
+    keys::ALL.iter().copied().find(|key| means(key))
+}
+
+fn unparsable_line(text: &str, error: &dotenvy::Error) -> String {
+    let line = match error {
+        dotenvy::Error::LineParse(quoted, _) => text.find(quoted.trim_end()).map(|offset| line_of(text, offset)),
+        _ => None,
+    };
+    match line {
+        Some(line) => format!("line {line} is not NAME=value"),
+        None => "has a line that is not NAME=value".to_owned(),
+    }
+}
+
+/// The line of the first `$` that dotenvy would take for a variable of the process, if there is one. A secret with a
+/// dollar in it would silently lose a part.
+fn first_substitution(text: &str) -> Option<usize> {
+    let mut quote = None;
+    let mut comment = false;
+    let mut escaped = false;
+    let mut previous = '\n';
+    for (offset, c) in text.char_indices() {
+        if comment {
+            comment = c != '\n';
+        } else if escaped {
+            escaped = false;
+        } else {
+            match (quote, c) {
+                (None | Some('"'), '$') => return Some(line_of(text, offset)),
+                (None | Some('"'), '\\') => escaped = true,
+                (None, '\'' | '"') => quote = Some(c),
+                (Some(open), _) if open == c => quote = None,
+                (None, '#') if previous.is_whitespace() => comment = true,
+                _ => {}
+            }
+        }
+        previous = c;
+    }
+    None
+}
+
+fn environment(variables: &[(OsString, OsString)], mistakes: &mut Vec<Mistake>) -> Layer {
+    let source = |name: &str| format!("environment variable {name}");
+    let mut names = BTreeMap::new();
+    for (name, value) in variables {
+        // A name that is not UTF-8 is none of ours.
+        let Some(name) = name.to_str() else { continue };
+        let Some(key) = key_of(name) else { continue };
+        match value.to_str() {
+            Some(value) => _ = names.insert(name.to_owned(), value.to_owned()),
+            None => mistakes.push(mistake(key.name, &source(name), "must be UTF-8".to_owned())),
+        }
+    }
+    Layer::from_names(&names, source, mistakes)
+}
+
+impl Layer {
+    /// A layer of flat names. An empty value counts as not given, so that a container can pass every name through.
+    fn from_names(
+        names: &BTreeMap<String, String>,
+        source: impl Fn(&str) -> String,
+        mistakes: &mut Vec<Mistake>,
+    ) -> Self {
+        let get = |name: &str| names.get(name).filter(|value| !value.is_empty());
+        let mut layer = Self::default();
+        for key in keys::ALL {
+            let mut spellings = key.names().filter_map(|name| Some((name, get(name)?)));
+            if let Some((name, value)) = spellings.next() {
+                if let Some((other, _)) = spellings.find(|(_, other)| *other != value) {
+                    let problem = format!("contradicts {other}, which is another name for it");
+                    mistakes.push(mistake(name, &source(name), problem));
+                }
+                layer.give(key, value.clone(), source(name));
+            }
+            let file_name = key.file_name().unwrap_or_default();
+            if let Some(secret_file) = get(&file_name) {
+                let named_by = source(&file_name);
+                layer.give_from_file(key, Path::new(secret_file), &named_by, mistakes);
+            }
+        }
+        layer
+    }
+
+    fn give(&mut self, key: &Key, text: String, source: String) {
+        self.0.insert(key.path, Given { text, source, from_file: false });
+    }
+
+    /// Reads a secret from its file; the newline that most editors leave at the end is not part of it.
+    fn give_from_file(&mut self, key: &Key, file: &Path, named_by: &str, mistakes: &mut Vec<Mistake>) {
+        let source = format!("file {}, named by {named_by}", file.display());
+        if let Some(given) = self.0.get(key.path) {
+            mistakes.push(given_both_ways(key, &given.source, &source));
+            return;
+        }
+        match fs::read_to_string(file) {
+            Ok(text) => {
+                let text = text.trim_end_matches(['\r', '\n']).to_owned();
+                self.0.insert(key.path, Given { text, source, from_file: true });
+            }
+            Err(error) => mistakes.push(unreadable(key.name, &source, &error)),
+        }
+    }
+}
+
+/// A secret in one layer and its file in another is a contradiction, not an override: whoever moved a secret into a
+/// file wants to know that the old one is still lying about.
+fn refuse_secrets_given_both_ways(layers: &[Layer], mistakes: &mut Vec<Mistake>) {
+    for key in keys::ALL.iter().filter(|key| key.is_secret()) {
+        let source = |from_file: bool| {
+            let mut given = layers.iter().filter_map(|layer| layer.0.get(key.path));
+            given.find(|given| given.from_file == from_file).map(|given| &given.source)
+        };
+        if let (Some(value), Some(file)) = (source(false), source(true)) {
+            mistakes.push(given_both_ways(key, value, file));
+        }
+    }
+}
+
+fn given_both_ways(key: &Key, value: &str, file: &str) -> Mistake {
+    mistake(key.name, file, format!("is given as a value too, by {value}"))
+}
+
+pub(super) fn must_be(key: &Key) -> String {
+    format!("must be {}", key.kind)
+}
+
+fn unknown(name: &str, source: &str) -> Mistake {
+    mistake(shown(name), source, "is not a known setting".to_owned())
+}
+
+fn unreadable(key: &str, source: &str, error: &io::Error) -> Mistake {
+    mistake(key, source, format!("cannot be read: {error}"))
+}
+
+fn mistake(key: &str, source: &str, problem: String) -> Mistake {
+    Mistake { key: key.to_owned(), origin: source.to_owned(), problem }
+}
+
+/// The name of an unknown setting, if it looks like one. A line of a wrapped secret does not: base64 ends in `=` too.
+fn shown(name: &str) -> &str {
+    let of = |case: fn(&char) -> bool| name.chars().all(|c| case(&c) || c.is_ascii_digit() || "_-.".contains(c));
+    let plausible = of(char::is_ascii_lowercase) || of(char::is_ascii_uppercase);
+    if plausible && name.len() <= MAX_SHOWN_NAME { name } else { "(a name that is not shown)" }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
+}

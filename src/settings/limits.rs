@@ -1,0 +1,111 @@
+//! Rate limits.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::keys::{self, Key};
+use super::reader::{Reader, documented};
+
+/// The longest span of time of a limit.
+const MAX_SECONDS: u64 = 366 * 24 * 60 * 60;
+
+/// How many requests strangers and accounts may make.
+#[derive(Debug, Clone)]
+pub struct LimitSettings {
+    /// Per client address, on public routes.
+    pub public: Rate,
+    /// Per account, on bearer routes.
+    pub private: Rate,
+}
+
+/// So many requests in so much time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// How many, 1 to 1,000,000.
+    pub permits: NonZeroU32,
+    /// In which span of time, 1 second to 366 days.
+    pub per: Duration,
+}
+
+impl LimitSettings {
+    pub(super) fn read(reader: &mut Reader) -> Option<Self> {
+        let public = Rate::read(reader, &keys::RATE_LIMITS_PUBLIC_ROUTES, &keys::RATE_LIMITS_PUBLIC_ROUTES_TIME_UNIT);
+        let private =
+            Rate::read(reader, &keys::RATE_LIMITS_PRIVATE_ROUTES, &keys::RATE_LIMITS_PRIVATE_ROUTES_TIME_UNIT);
+        Some(Self { public: public?, private: private? })
+    }
+}
+
+impl Rate {
+    fn read(reader: &mut Reader, permits: &'static Key, per: &'static Key) -> Option<Self> {
+        let permits = reader.integer::<u32>(permits);
+        let per = reader.parse(per, time_unit);
+        Some(Self { permits: NonZeroU32::new(permits?)?, per: per? })
+    }
+}
+
+impl Default for LimitSettings {
+    /// The documented defaults.
+    fn default() -> Self {
+        documented(Self::read)
+    }
+}
+
+/// A unit, with a positive whole number before it or none: `minute`, `10minute`.
+fn time_unit(text: &str) -> Option<Duration> {
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let number = text.strip_suffix(unit)?;
+    let count: u64 = match number {
+        "" => 1,
+        _ if number.starts_with('0') => return None,
+        _ => number.parse().ok()?,
+    };
+    let seconds = match unit {
+        "second" => 1,
+        "minute" => 60,
+        "hour" => 60 * 60,
+        "day" => 24 * 60 * 60,
+        _ => return None,
+    };
+    count.checked_mul(seconds).filter(|seconds| *seconds <= MAX_SECONDS).map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_units_of_the_contract() {
+        let seconds = |text| time_unit(text).map(|span| span.as_secs());
+        assert_eq!(seconds("minute"), Some(60));
+        assert_eq!(seconds("10minute"), Some(600));
+        assert_eq!(seconds("1hour"), Some(3600));
+        assert_eq!(seconds("30second"), Some(30));
+        assert_eq!(seconds("1day"), Some(86_400));
+        assert_eq!(seconds("366day"), Some(MAX_SECONDS));
+    }
+
+    #[test]
+    fn anything_else_is_no_time_unit() {
+        for text in [
+            "",
+            "10",
+            "0minute",
+            "010minute",
+            "-1minute",
+            "+1minute",
+            "1.5hour",
+            "10 minute",
+            "10minutes",
+            "Minute",
+            "minute ",
+            "week",
+            "367day",
+            "99999999999999999999day",
+            "18446744073709551615day",
+            "٣minute",
+        ] {
+            assert_eq!(time_unit(text), None, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Turns the text of a setting into its type, and collects what is wrong.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::thread;
+use std::time::Duration;
+
+use doorward_actors::Secret;
+use figment::{Figment, Profile};
+
+use super::keys::{self, Key, Kind};
+use super::layers::{self, must_be};
+use super::{Entry, Mistake};
+
+/// The fewest bytes of a secret. RFC 7518, section 3.2 asks an HMAC key to be as long as SHA-256's output.
+const MIN_SECRET_BYTES: usize = 32;
+/// What examples carry instead of a secret.
+const PLACEHOLDER: &str = "your_secret_key_here";
+/// The longest [`Kind::Text`], in characters.
+const MAX_TEXT_CHARS: usize = 255;
+
+/// Reads settings one by one. A method that returns `None` has written down why.
+pub(super) struct Reader {
+    layers: Figment,
+    mistakes: Vec<Mistake>,
+    read: BTreeSet<&'static str>,
+}
+
+impl Reader {
+    pub(super) fn new(layers: Figment, mistakes: Vec<Mistake>) -> Self {
+        Self { layers, mistakes, read: BTreeSet::new() }
+    }
+
+    pub(super) fn into_mistakes(self) -> Vec<Mistake> {
+        self.mistakes
+    }
+
+    /// Whether a section has asked for this setting.
+    #[cfg(test)]
+    pub(super) fn has_read(&self, name: &str) -> bool {
+        self.read.contains(name)
+    }
+
+    /// Every setting as it took effect.
+    pub(super) fn entries(&self) -> Vec<Entry> {
+        let entry = |key: &'static Key| match self.find(key) {
+            Some((_, source)) if key.is_secret() => Entry { key, value: "***".to_owned(), source },
+            Some((value, source)) => Entry { key, value, source },
+            None => Entry { key, value: "(made at the first start)".to_owned(), source: "default".to_owned() },
+        };
+        keys::ALL.iter().copied().map(entry).collect()
+    }
+
+    /// A value and where it was given.
+    fn find(&self, key: &Key) -> Option<(String, String)> {
+        let value = self.layers.find_value(key.path).ok()?;
+        let metadata = self.layers.get_metadata(value.tag())?;
+        let path: Vec<&str> = key.path.split('.').collect();
+        let source = metadata.interpolate(&Profile::Default, &path);
+        Some((value.into_string()?, source))
+    }
+
+    /// Reads a setting that has a default.
+    pub(super) fn parse<T>(&mut self, key: &'static Key, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+        self.read.insert(key.name);
+        let (text, _) = self.find(key)?;
+        let parsed = parse(&text);
+        if parsed.is_none() {
+            self.refuse(key, must_be(key));
+        }
+        parsed
+    }
+
+    /// Writes down what is wrong with a setting.
+    pub(super) fn refuse(&mut self, key: &Key, problem: String) {
+        let origin = self.find(key).map(|(_, source)| source).unwrap_or_default();
+        self.mistakes.push(Mistake { key: key.name.to_owned(), origin, problem });
+    }
+
+    /// A whole number within the limits of the table.
+    pub(super) fn integer<T: TryFrom<u64>>(&mut self, key: &'static Key) -> Option<T> {
+        self.parse(key, |text| match key.kind {
+            Kind::PerCore { min, max } if text == "auto" => cores().clamp(min, max).try_into().ok(),
+            Kind::Integer { min, max } | Kind::PerCore { min, max } => whole_number(text, min, max)?.try_into().ok(),
+            _ => None,
+        })
+    }
+
+    /// A span of time, given in minutes.
+    pub(super) fn minutes(&mut self, key: &'static Key) -> Option<Duration> {
+        self.integer(key).map(Duration::from_mins)
+    }
+
+    /// A span of time, given in seconds.
+    pub(super) fn seconds(&mut self, key: &'static Key) -> Option<Duration> {
+        self.integer(key).map(Duration::from_secs)
+    }
+
+    /// A span of time, given in milliseconds.
+    pub(super) fn milliseconds(&mut self, key: &'static Key) -> Option<Duration> {
+        self.integer(key).map(Duration::from_millis)
+    }
+
+    pub(super) fn flag(&mut self, key: &'static Key) -> Option<bool> {
+        self.parse(key, |text| match text.to_ascii_lowercase().as_str() {
+            "true" => Some(true),
+            "false" => Some(false),
+            _ => None,
+        })
+    }
+
+    pub(super) fn text(&mut self, key: &'static Key) -> Option<String> {
+        self.parse(key, |text| {
+            let fits = (1..=MAX_TEXT_CHARS).contains(&text.chars().count());
+            (fits && !text.chars().any(char::is_control)).then(|| text.to_owned())
+        })
+    }
+
+    pub(super) fn address(&mut self, key: &'static Key) -> Option<IpAddr> {
+        self.parse(key, |text| text.parse().ok())
+    }
+
+    /// A secret that may be missing: `Some(None)`, to be made at the first start.
+    #[expect(clippy::option_option, reason = "the outer one says whether the reading went well, as everywhere here")]
+    pub(super) fn secret(&mut self, key: &'static Key) -> Option<Option<Secret>> {
+        self.read.insert(key.name);
+        let Some((text, _)) = self.find(key) else { return Some(None) };
+        let secret = Secret::new(text);
+        if secret.expose() == PLACEHOLDER {
+            self.refuse(key, "is still the placeholder of the examples".to_owned());
+            None
+        } else if secret.expose().len() < MIN_SECRET_BYTES {
+            self.refuse(key, must_be(key));
+            None
+        } else {
+            Some(Some(secret))
+        }
+    }
+}
+
+/// The documented defaults of a section, or of all of them.
+#[expect(clippy::expect_used, reason = "the defaults are constants, and a test reads every one of them")]
+pub(super) fn documented<T>(read: impl FnOnce(&mut Reader) -> Option<T>) -> T {
+    read(&mut Reader::new(layers::defaults_alone(), Vec::new())).expect("the documented defaults are valid")
+}
+
+/// Digits alone: no sign, no space, no separator.
+fn whole_number(text: &str, min: u64, max: u64) -> Option<u64> {
+    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    text.parse().ok().filter(|number| (min..=max).contains(number))
+}
+
+/// How many cores this process may use.
+fn cores() -> u64 {
+    thread::available_parallelism().map_or(1, |cores| u64::try_from(cores.get()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,29 @@
+//! The data directory.
+
+use std::path::PathBuf;
+
+use super::keys;
+use super::reader::{Reader, documented};
+
+/// Where the program keeps what must outlive it.
+#[derive(Debug, Clone)]
+pub struct StorageSettings {
+    /// The directory of the database, the generated secrets and the mail spool; relative to the working directory.
+    pub data_dir: PathBuf,
+}
+
+impl StorageSettings {
+    pub(super) fn read(reader: &mut Reader) -> Option<Self> {
+        // A NUL byte can be in no path; everything else is for the file system to judge.
+        let data_dir = reader
+            .parse(&keys::DATA_DIR, |text| (!text.is_empty() && !text.contains('\0')).then(|| PathBuf::from(text)));
+        Some(Self { data_dir: data_dir? })
+    }
+}
+
+impl Default for StorageSettings {
+    /// The documented defaults.
+    fn default() -> Self {
+        documented(Self::read)
+    }
+}

@@ -1,0 +1,80 @@
+//! Access tokens, and the token of services.
+
+use std::time::Duration;
+
+use doorward_actors::Secret;
+
+use super::keys;
+use super::reader::{Reader, documented};
+
+/// How access tokens are signed and what they say; what services present.
+#[derive(Debug, Clone)]
+pub struct TokenSettings {
+    /// What signs access tokens, at least 32 bytes. `None`: made at the first start and kept in the data directory.
+    pub secret_key: Option<Secret>,
+    /// The one algorithm that is used and accepted.
+    pub algorithm: Algorithm,
+    /// How long an access token is good for, 1 minute to 365 days.
+    pub access_token_lifetime: Duration,
+    /// The `iss` claim.
+    pub issuer: String,
+    /// The `aud` claim.
+    pub audience: String,
+    /// What services send in `X-Service-Token`, at least 32 visible ASCII characters. `None`: made at the first start
+    /// and kept in the data directory.
+    pub service_token: Option<Secret>,
+}
+
+/// An algorithm that signs access tokens (RFC 7518, section 3.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Algorithm {
+    /// HMAC with SHA-256.
+    Hs256,
+    /// HMAC with SHA-384.
+    Hs384,
+    /// HMAC with SHA-512.
+    Hs512,
+}
+
+impl Algorithm {
+    fn parse(name: &str) -> Option<Self> {
+        match name {
+            "HS256" => Some(Self::Hs256),
+            "HS384" => Some(Self::Hs384),
+            "HS512" => Some(Self::Hs512),
+            _ => None,
+        }
+    }
+}
+
+impl TokenSettings {
+    pub(super) fn read(reader: &mut Reader) -> Option<Self> {
+        let secret_key = reader.secret(&keys::SECRET_KEY);
+        let algorithm = reader.parse(&keys::ALGORITHM, Algorithm::parse);
+        let access_token_lifetime = reader.minutes(&keys::ACCESS_TOKEN_EXPIRE_MINUTES);
+        let issuer = reader.text(&keys::TOKEN_ISSUER);
+        let audience = reader.text(&keys::TOKEN_AUDIENCE);
+        let service_token = reader.secret(&keys::SERVICE_TOKEN);
+        if let Some(Some(token)) = &service_token
+            && !token.expose().bytes().all(|byte| byte.is_ascii_graphic())
+        {
+            // It travels in a header, which would trim or refuse anything else, so that no service could ever match it.
+            reader.refuse(&keys::SERVICE_TOKEN, "must be visible ASCII characters without spaces".to_owned());
+        }
+        Some(Self {
+            secret_key: secret_key?,
+            algorithm: algorithm?,
+            access_token_lifetime: access_token_lifetime?,
+            issuer: issuer?,
+            audience: audience?,
+            service_token: service_token?,
+        })
+    }
+}
+
+impl Default for TokenSettings {
+    /// The documented defaults.
+    fn default() -> Self {
+        documented(Self::read)
+    }
+}

@@ -1,0 +1,331 @@
+//! The store on disk: [`SledStore`] keeps accounts, sessions and the audit log in one embedded sled tree.
+//!
+//! Reads go straight to the engine, which answers from its cache in a few microseconds. Writes go through one committer
+//! thread, and what is acknowledged has reached the disk. The modules: `keys` (where a record is), `codec` (what it looks
+//! like), `changes` (the rules of each change), `staging` and `committer` (how changes become durable together),
+//! `migrations`, `lock`, `health` and [`secrets`].
+
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use doorward_actors::ports::{
+    AccountUpdate, CreateAccountRefusal, DeleteAccountRefusal, ListedAccount, OpenSessionRefusal, Page, ShardOf, Store,
+    StoreError, StoreFailure, Touch, UpdateAccountRefusal,
+};
+use doorward_actors::{Account, AccountId, AuditRecord, EmailKey, NewAccount, Session, SessionId};
+
+mod changes;
+mod codec;
+mod committer;
+mod health;
+mod keys;
+mod lock;
+mod migrations;
+mod reads;
+pub mod secrets;
+mod staging;
+
+use committer::Committer;
+use health::Health;
+use lock::DirLock;
+use staging::{Abort, Fault, Staging};
+
+/// How long a caller waits for a change to be durable. A healthy disk needs milliseconds, a busy one a second; one that
+/// takes this long is not coming back, and clients have given up.
+const WRITE_DEADLINE: Duration = Duration::from_secs(10);
+/// What the engine keeps in memory. Its own default is 1 GiB.
+const CACHE_BYTES: u64 = 48 * 1024 * 1024;
+/// How often the engine cleans up and flushes in the background; its garbage collection depends on it.
+const FLUSH_EVERY_MS: u64 = 500;
+/// How often and how long to wait for an engine of this same process to let go of its files: 5 s in all.
+const REOPEN_TRIES: u32 = 500;
+const REOPEN_PAUSE: Duration = Duration::from_millis(10);
+
+/// Why a data directory could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process, or another store in this one, has it open.
+    #[error("the data directory {} is in use by another doorward process; stop that one first", .data_dir.display())]
+    InUse {
+        /// The directory.
+        data_dir: PathBuf,
+    },
+    /// A newer version of this program wrote it.
+    #[error(
+        "the data was written by a newer version of doorward (layout {found}, this one knows up to {known}); \
+         run that version, or restore a backup made by this one"
+    )]
+    Newer {
+        /// The layout of the data.
+        found: u32,
+        /// The newest layout that this program knows.
+        known: u32,
+    },
+    /// What is stored is damaged.
+    #[error("the data is damaged: {0}; restore a backup")]
+    Corrupt(String),
+    /// This process may not use it.
+    #[error("no permission to use {}: {source}", .path.display())]
+    Permission {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file system failed.
+    #[error("cannot use {}: {source}", .path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The engine failed.
+    #[error("the storage engine failed: {0}")]
+    Engine(String),
+}
+
+impl OpenError {
+    fn at(path: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Self::Permission { path, source },
+            _ => Self::Io { path, source },
+        }
+    }
+}
+
+impl From<sled::Error> for OpenError {
+    fn from(error: sled::Error) -> Self {
+        match error {
+            sled::Error::Corruption { .. } => Self::Corrupt(error.to_string()),
+            _ => Self::Engine(error.to_string()),
+        }
+    }
+}
+
+/// How a store is opened.
+#[derive(Debug, Clone, Copy)]
+pub struct StoreOptions {
+    /// How long a caller waits for a change to be durable; one that takes longer fails the store for good.
+    pub write_deadline: Duration,
+    /// How much the engine keeps in memory, in bytes.
+    pub cache_bytes: u64,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { write_deadline: WRITE_DEADLINE, cache_bytes: CACHE_BYTES }
+    }
+}
+
+/// The durable store of one data directory, which it owns alone while it is open.
+///
+/// After the first storage error, or a write that took too long, it is *failed*: it refuses every call, reads too, as
+/// those could show changes that never reached the disk. Only a restart of the process helps; see [`failed`](Self::failed).
+pub struct SledStore {
+    // Before the engine: it is closed first, so that what is queued still finds the engine.
+    committer: Committer,
+    /// `None` once closed.
+    engine: Arc<RwLock<Option<Engine>>>,
+    health: Arc<Health>,
+}
+
+/// The open engine. The lock comes last, as it goes after the engine has let go of its files.
+struct Engine {
+    db: sled::Db,
+    _lock: Arc<DirLock>,
+}
+
+impl SledStore {
+    /// Opens a data directory; makes it, for its owner alone, if it does not exist. Blocks, for as long as recovery takes.
+    pub fn open(data_dir: &Path, options: StoreOptions) -> Result<Self, OpenError> {
+        let engine_dir = data_dir.join("db");
+        lock::create_private_dir(data_dir).map_err(|error| OpenError::at(data_dir, error))?;
+        let lock = Arc::new(DirLock::take(data_dir)?);
+        lock::create_private_dir(&engine_dir).map_err(|error| OpenError::at(&engine_dir, error))?;
+        lock::remove_leftovers(&engine_dir).map_err(|error| OpenError::at(&engine_dir, error))?;
+        let db = open_engine(&engine_dir, options)?;
+        migrations::run(&db, migrations::CURRENT, migrations::STEPS)?;
+        db.flush()?;
+        lock::sync_all(data_dir, &engine_dir).map_err(|error| OpenError::at(data_dir, error))?;
+
+        let health = Arc::new(Health::new());
+        let committer =
+            Committer::start(db.clone(), &engine_dir, Arc::clone(&lock), Arc::clone(&health), options.write_deadline)
+                .map_err(|error| OpenError::at(&engine_dir, error))?;
+        Ok(Self { committer, engine: Arc::new(RwLock::new(Some(Engine { db, _lock: lock }))), health })
+    }
+
+    /// Makes the queued changes durable, refuses all further calls and gives the directory back, so that it can be opened
+    /// again. Blocks, for at most the write deadline. Dropping the store does the same and swallows the error.
+    pub fn close(&self) -> Result<(), StoreFailure> {
+        let outcome = self.committer.close();
+        drop(self.engine.write().unwrap_or_else(PoisonError::into_inner).take());
+        outcome
+    }
+
+    /// Ends with the reason when the store fails; the process should then exit, to be started anew. Never ends otherwise.
+    pub fn failed(&self) -> impl Future<Output = String> + Send + use<> {
+        self.health.failed()
+    }
+
+    /// Reads from the engine here and now.
+    fn read<T>(&self, read: impl FnOnce(&sled::Tree) -> Result<T, Fault>) -> Result<T, StoreFailure> {
+        read_from(&self.engine, &self.health, read)
+    }
+
+    /// Reads many rows, on a thread that may block.
+    async fn scan<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&sled::Tree) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StoreFailure> {
+        let (engine, health) = (Arc::clone(&self.engine), Arc::clone(&self.health));
+        tokio::task::spawn_blocking(move || read_from(&engine, &health, read))
+            .await
+            .unwrap_or_else(|_| Err(StoreFailure("a read was cut short".to_owned())))
+    }
+
+    /// Makes a change that no rule can refuse.
+    async fn note<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Staging<'_>) -> Result<T, Abort<Never>> + Send + 'static,
+    ) -> Result<T, StoreFailure> {
+        self.committer.change(change).await.map_err(|error| match error {
+            StoreError::Refused(never) => match never {},
+            StoreError::Failed(failure) => failure,
+        })
+    }
+}
+
+/// The refusal of a change that is never refused.
+enum Never {}
+
+fn read_from<T>(
+    engine: &RwLock<Option<Engine>>,
+    health: &Health,
+    read: impl FnOnce(&sled::Tree) -> Result<T, Fault>,
+) -> Result<T, StoreFailure> {
+    health.check()?;
+    let engine = engine.read().unwrap_or_else(PoisonError::into_inner);
+    let engine = engine.as_ref().ok_or_else(|| StoreFailure("it is closed".to_owned()))?;
+    read(&engine.db).map_err(|fault| match fault {
+        Fault::Engine(_) => health.fail(fault.to_string()),
+        Fault::Record(_) => {
+            tracing::error!(error = %fault, "a record could not be read");
+            StoreFailure(fault.to_string())
+        }
+    })
+}
+
+/// Opens the engine. The directory is ours by our own lock, so if its files are still locked, that is an engine of this
+/// process whose background threads have not ended yet.
+fn open_engine(engine_dir: &Path, options: StoreOptions) -> Result<sled::Db, OpenError> {
+    let config =
+        sled::Config::new().path(engine_dir).cache_capacity(options.cache_bytes).flush_every_ms(Some(FLUSH_EVERY_MS));
+    for _ in 0..REOPEN_TRIES {
+        match config.open() {
+            Err(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock") => {
+                std::thread::sleep(REOPEN_PAUSE);
+            }
+            Err(sled::Error::Io(error)) => return Err(OpenError::at(engine_dir, error)),
+            other => return Ok(other?),
+        }
+    }
+    Err(OpenError::InUse { data_dir: engine_dir.to_owned() })
+}
+
+#[async_trait]
+impl Store for SledStore {
+    async fn account(&self, id: AccountId) -> Result<Option<Account>, StoreFailure> {
+        self.read(|tree| reads::account(tree, id))
+    }
+
+    async fn account_by_email(&self, key: &EmailKey) -> Result<Option<Account>, StoreFailure> {
+        self.read(|tree| reads::account_by_email(tree, key))
+    }
+
+    async fn accounts(&self, page: Page) -> Result<Vec<ListedAccount>, StoreFailure> {
+        self.scan(move |tree| reads::accounts(tree, page)).await
+    }
+
+    async fn listed_account(&self, id: AccountId) -> Result<Option<ListedAccount>, StoreFailure> {
+        self.read(|tree| reads::listed_account(tree, id))
+    }
+
+    async fn had_admin(&self) -> Result<bool, StoreFailure> {
+        self.read(|tree| Ok(reads::counter(tree, keys::HAD_ADMIN)? != 0))
+    }
+
+    async fn sessions(&self, shard: ShardOf) -> Result<Vec<Session>, StoreFailure> {
+        self.scan(move |tree| reads::sessions(tree, shard)).await
+    }
+
+    async fn session(&self, account: AccountId, id: SessionId) -> Result<Option<Session>, StoreFailure> {
+        self.read(|tree| reads::session(tree, account, id))
+    }
+
+    async fn recent_audit(&self, limit: usize) -> Result<Vec<(u64, AuditRecord)>, StoreFailure> {
+        self.scan(move |tree| reads::recent_audit(tree, limit)).await
+    }
+
+    async fn create_account(
+        &self,
+        account: NewAccount,
+        audit: AuditRecord,
+    ) -> Result<Account, StoreError<CreateAccountRefusal>> {
+        self.committer.change(move |staging| changes::create_account(staging, account, audit)).await
+    }
+
+    async fn update_account(
+        &self,
+        update: AccountUpdate,
+        audit: AuditRecord,
+    ) -> Result<Account, StoreError<UpdateAccountRefusal>> {
+        self.committer.change(move |staging| changes::update_account(staging, &update, &audit)).await
+    }
+
+    async fn delete_account(
+        &self,
+        id: AccountId,
+        expected_revision: Option<u64>,
+        audit: AuditRecord,
+    ) -> Result<(), StoreError<DeleteAccountRefusal>> {
+        self.committer.change(move |staging| changes::delete_account(staging, id, expected_revision, &audit)).await
+    }
+
+    async fn open_session(
+        &self,
+        session: Session,
+        evicted: Vec<SessionId>,
+        audit: Vec<AuditRecord>,
+    ) -> Result<(), StoreError<OpenSessionRefusal>> {
+        self.committer.change(move |staging| changes::open_session(staging, &session, &evicted, &audit)).await
+    }
+
+    async fn end_sessions(&self, ended: Vec<Touch>, audit: Vec<AuditRecord>) -> Result<(), StoreFailure> {
+        self.note(move |staging| changes::end_sessions(staging, &ended, &audit)).await
+    }
+
+    async fn touch_sessions(&self, touches: Vec<Touch>) -> Result<(), StoreFailure> {
+        self.note(move |staging| changes::touch_sessions(staging, &touches)).await
+    }
+
+    async fn append_audit(&self, records: Vec<AuditRecord>) -> Result<(), StoreFailure> {
+        self.note(move |staging| changes::append_audit(staging, &records)).await
+    }
+
+    async fn probe(&self) -> Result<(), StoreFailure> {
+        let written = self.note(changes::probe).await?;
+        let read = self.read(|tree| reads::counter(tree, keys::PROBE))?;
+        // Another probe may have come after.
+        if read < written {
+            return Err(self.health.fail(format!("the probe wrote {written} and read {read}")));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,269 @@
+//! Each change of the domain, worked out against a view of the tree: its rules, and the rows it writes.
+//!
+//! These run one at a time on the committer's thread. One that returns an error has its writes forgotten, so each may
+//! check and write in whatever order reads best.
+
+use doorward_actors::ports::{
+    AccountUpdate, CreateAccountRefusal, DeleteAccountRefusal, EndSessions, OpenSessionRefusal, Touch,
+    UpdateAccountRefusal,
+};
+use doorward_actors::{Account, AccountId, AuditRecord, NewAccount, NewRole, Role, Session, SessionId, Timestamp};
+
+use super::codec::{self, RecordError};
+use super::keys;
+use super::staging::{Abort, Fault, Staging};
+
+pub(super) fn create_account(
+    staging: &mut Staging<'_>,
+    new: NewAccount,
+    audit: AuditRecord,
+) -> Result<Account, Abort<CreateAccountRefusal>> {
+    let (email, nickname) = (keys::email(new.email.key()), keys::nickname(new.nickname.key()));
+    if staging.has(&email)? {
+        return Err(Abort::Refused(CreateAccountRefusal::EmailTaken));
+    }
+    if staging.has(&nickname)? {
+        return Err(Abort::Refused(CreateAccountRefusal::NicknameTaken));
+    }
+    let id = next(staging, keys::LAST_ACCOUNT_ID)?;
+    let id = AccountId::new(id).ok_or(RecordError::Unreadable { kind: "counter", why: "account number zero" })?;
+    let role = match new.role {
+        NewRole::Exactly(role) => role,
+        NewRole::AdminIfFirst if staging.counter(keys::HAD_ADMIN)? == 0 => Role::Admin,
+        NewRole::AdminIfFirst => Role::User,
+    };
+    let account = Account {
+        id,
+        email: new.email,
+        nickname: new.nickname,
+        password_hash: new.password_hash,
+        passphrase_hash: new.passphrase_hash,
+        customer_account: new.customer_account,
+        role,
+        locked: false,
+        email_verified: false,
+        created_at: new.created_at,
+        session_epoch: 0,
+        revision: 0,
+    };
+    staging.put(&email, &id)?;
+    staging.put(&nickname, &id)?;
+    staging.put(&keys::account(id), &account)?;
+    count(staging, keys::ACCOUNTS, false, true)?;
+    count_admin(staging, None, Some(&account))?;
+    append(staging, &AuditRecord { subject: Some(id), ..audit })?;
+    Ok(account)
+}
+
+pub(super) fn update_account(
+    staging: &mut Staging<'_>,
+    update: &AccountUpdate,
+    audit: &AuditRecord,
+) -> Result<Account, Abort<UpdateAccountRefusal>> {
+    let refuse = |refusal| Err(Abort::Refused(refusal));
+    let Some(before) = staging.get::<Account>(&keys::account(update.id))? else {
+        return refuse(UpdateAccountRefusal::Unknown);
+    };
+    if update.expected_revision.is_some_and(|expected| expected != before.revision) {
+        return refuse(UpdateAccountRefusal::Stale);
+    }
+    let after = update.change.apply(&before, update.ends != EndSessions::None);
+    if !rename(staging, before.id, &keys::email(before.email.key()), &keys::email(after.email.key()))? {
+        return refuse(UpdateAccountRefusal::EmailTaken);
+    }
+    if !rename(staging, before.id, &keys::nickname(before.nickname.key()), &keys::nickname(after.nickname.key()))? {
+        return refuse(UpdateAccountRefusal::NicknameTaken);
+    }
+    if is_last_admin(staging, &before)? && !after.is_active_admin() {
+        return refuse(UpdateAccountRefusal::LastAdmin);
+    }
+    staging.put(&keys::account(after.id), &after)?;
+    count_admin(staging, Some(&before), Some(&after))?;
+    match update.ends {
+        EndSessions::None => {}
+        EndSessions::All => end_all(staging, &before, None)?,
+        EndSessions::AllBut(kept) => {
+            end_all(staging, &before, Some(kept))?;
+            let key = keys::session(after.id, kept);
+            if let Some(session) = staging.get::<Session>(&key)? {
+                staging.put(&key, &Session { epoch: after.session_epoch, ..session })?;
+            }
+        }
+    }
+    append(staging, audit)?;
+    Ok(after)
+}
+
+pub(super) fn delete_account(
+    staging: &mut Staging<'_>,
+    id: AccountId,
+    expected_revision: Option<u64>,
+    audit: &AuditRecord,
+) -> Result<(), Abort<DeleteAccountRefusal>> {
+    let refuse = |refusal| Err(Abort::Refused(refusal));
+    let Some(account) = staging.get::<Account>(&keys::account(id))? else {
+        return refuse(DeleteAccountRefusal::Unknown);
+    };
+    if expected_revision.is_some_and(|expected| expected != account.revision) {
+        return refuse(DeleteAccountRefusal::Stale);
+    }
+    if is_last_admin(staging, &account)? && staging.counter(keys::ACCOUNTS)? > 1 {
+        return refuse(DeleteAccountRefusal::LastAdmin);
+    }
+    end_all(staging, &account, None)?;
+    staging.remove(&keys::activity(id));
+    staging.remove(&keys::email(account.email.key()));
+    staging.remove(&keys::nickname(account.nickname.key()));
+    staging.remove(&keys::account(id));
+    count(staging, keys::ACCOUNTS, true, false)?;
+    count_admin(staging, Some(&account), None)?;
+    append(staging, audit)?;
+    Ok(())
+}
+
+pub(super) fn open_session(
+    staging: &mut Staging<'_>,
+    session: &Session,
+    evicted: &[SessionId],
+    audit: &[AuditRecord],
+) -> Result<(), Abort<OpenSessionRefusal>> {
+    let account = staging.get::<Account>(&keys::account(session.account))?;
+    if !account.is_some_and(|account| !account.locked && account.session_epoch == session.epoch) {
+        return Err(Abort::Refused(OpenSessionRefusal));
+    }
+    let mut last_use = None;
+    for id in evicted {
+        last_use = last_use.max(end(staging, session.account, *id)?);
+    }
+    note_activity(staging, session.account, last_use)?;
+    // An id is random and never comes twice; if it did, the use of the earlier one is not this one's.
+    staging.remove(&keys::touch(session.account, session.id));
+    staging.put(&keys::session(session.account, session.id), session)?;
+    Ok(append_all(staging, audit)?)
+}
+
+pub(super) fn end_sessions<R>(
+    staging: &mut Staging<'_>,
+    ended: &[Touch],
+    audit: &[AuditRecord],
+) -> Result<(), Abort<R>> {
+    for touch in ended {
+        if let Some(stored) = end(staging, touch.account, touch.session)? {
+            note_activity(staging, touch.account, Some(stored.max(touch.at)))?;
+        }
+    }
+    Ok(append_all(staging, audit)?)
+}
+
+pub(super) fn touch_sessions<R>(staging: &mut Staging<'_>, touches: &[Touch]) -> Result<(), Abort<R>> {
+    for touch in touches {
+        if last_use(staging, touch.account, touch.session)?.is_some_and(|stored| stored < touch.at) {
+            staging.put(&keys::touch(touch.account, touch.session), &touch.at)?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn append_audit<R>(staging: &mut Staging<'_>, records: &[AuditRecord]) -> Result<(), Abort<R>> {
+    Ok(append_all(staging, records)?)
+}
+
+/// Raises the probe and returns it: the engine would not write a value that is already there.
+pub(super) fn probe<R>(staging: &mut Staging<'_>) -> Result<u64, Abort<R>> {
+    Ok(next(staging, keys::PROBE)?)
+}
+
+/// Raises a counter and returns it.
+fn next(staging: &mut Staging<'_>, key: &[u8]) -> Result<u64, Fault> {
+    let number = staging.counter(key)?.checked_add(1);
+    let number = number.ok_or(RecordError::Unstorable { kind: "counter", why: "it is at its end" })?;
+    staging.put(key, &number)?;
+    Ok(number)
+}
+
+/// Keeps a count right when one thing changes from counting `before` to counting `after`.
+fn count(staging: &mut Staging<'_>, key: &[u8], before: bool, after: bool) -> Result<(), Fault> {
+    if before == after {
+        return Ok(());
+    }
+    let counted = staging.counter(key)?;
+    let counted = if after { counted.checked_add(1) } else { counted.checked_sub(1) };
+    let counted = counted.ok_or(RecordError::Unreadable { kind: "counter", why: "it does not fit what it counts" })?;
+    staging.put(key, &counted)
+}
+
+/// Keeps what is known about administrators right when an account changes, appears or goes.
+fn count_admin(staging: &mut Staging<'_>, before: Option<&Account>, after: Option<&Account>) -> Result<(), Fault> {
+    if after.is_some_and(|account| account.role == Role::Admin) && staging.counter(keys::HAD_ADMIN)? == 0 {
+        staging.put(keys::HAD_ADMIN, &1)?;
+    }
+    let counts = |account: Option<&Account>| account.is_some_and(Account::is_active_admin);
+    count(staging, keys::ACTIVE_ADMINS, counts(before), counts(after))
+}
+
+fn is_last_admin(staging: &Staging<'_>, account: &Account) -> Result<bool, Fault> {
+    Ok(account.is_active_admin() && staging.counter(keys::ACTIVE_ADMINS)? <= 1)
+}
+
+/// Moves the index entry of a name; `false` if the new one is another account's.
+fn rename(staging: &mut Staging<'_>, id: AccountId, from: &[u8], to: &[u8]) -> Result<bool, Fault> {
+    if from == to {
+        return Ok(true);
+    }
+    if staging.has(to)? {
+        return Ok(false);
+    }
+    staging.remove(from);
+    staging.put(to, &id)?;
+    Ok(true)
+}
+
+/// Ends all sessions of an account but `kept`, and keeps the last use of those that ended.
+fn end_all(staging: &mut Staging<'_>, account: &Account, kept: Option<SessionId>) -> Result<(), Fault> {
+    let mut newest = None;
+    for (_, value) in staging.scan(&keys::sessions_of(account.id))? {
+        let session: Session = codec::decode(&value)?;
+        // One that an earlier epoch left behind is over already and must not be carried into the next.
+        if Some(session.id) != kept || session.epoch != account.session_epoch {
+            newest = newest.max(end(staging, account.id, session.id)?);
+        }
+    }
+    note_activity(staging, account.id, newest)
+}
+
+/// Removes a session; the answer is its last use, `None` if there is no such session.
+fn end(staging: &mut Staging<'_>, account: AccountId, session: SessionId) -> Result<Option<Timestamp>, Fault> {
+    let last_use = last_use(staging, account, session)?;
+    if last_use.is_some() {
+        staging.remove(&keys::session(account, session));
+        staging.remove(&keys::touch(account, session));
+    }
+    Ok(last_use)
+}
+
+/// When a session was last used; `None` if there is no such session.
+fn last_use(staging: &Staging<'_>, account: AccountId, session: SessionId) -> Result<Option<Timestamp>, Fault> {
+    let Some(opened) = staging.get::<Session>(&keys::session(account, session))? else {
+        return Ok(None);
+    };
+    let touched = staging.get(&keys::touch(account, session))?;
+    Ok(touched.max(Some(opened.last_active_at)))
+}
+
+/// Notes the last use of ended sessions as the account's last activity, unless a later one is known.
+fn note_activity(staging: &mut Staging<'_>, account: AccountId, at: Option<Timestamp>) -> Result<(), Fault> {
+    let key = keys::activity(account);
+    match at {
+        Some(at) if staging.get::<Timestamp>(&key)?.is_none_or(|known| known < at) => staging.put(&key, &at),
+        _ => Ok(()),
+    }
+}
+
+fn append_all(staging: &mut Staging<'_>, records: &[AuditRecord]) -> Result<(), Fault> {
+    records.iter().try_for_each(|record| append(staging, record))
+}
+
+fn append(staging: &mut Staging<'_>, record: &AuditRecord) -> Result<(), Fault> {
+    let sequence = next(staging, keys::LAST_AUDIT_SEQUENCE)?;
+    staging.put(&keys::audit(sequence), record)
+}

@@ -1,0 +1,233 @@
+//! The one writer: an OS thread that makes changes durable, many with one flush.
+//!
+//! The thread takes what waits in its channel, works out each change against one [`Staging`] view, applies all of them as
+//! one batch, flushes, syncs, and only then answers. Having one writer makes every change atomic without transactions
+//! (whose lock would be process-wide), and one flush for a group is what makes durable writes fast: an asynchronous
+//! flush per change deadlocks the engine.
+
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use doorward_actors::ports::{StoreError, StoreFailure};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use super::health::Health;
+use super::lock::DirLock;
+use super::staging::{Abort, Fault, Staging};
+
+/// How many changes wait at most. A caller that finds the queue full waits for room within its own deadline.
+const QUEUE_CHANGES: usize = 1024;
+/// How many changes share a flush at most, so that the first of them is not kept waiting for ever.
+const GROUP_CHANGES: usize = 512;
+/// How much a group writes at most, in bytes: half a segment of the engine, far below the 48 MiB of its cache.
+const GROUP_BYTES: usize = 256 * 1024;
+
+/// Answers the caller of a change, once it is known whether the group it was in is durable.
+type Reply = Box<dyn FnOnce(Result<(), StoreFailure>) + Send>;
+/// Works out a change and says how to answer. An error is the engine's and fails the store.
+type Change = Box<dyn FnOnce(&mut Staging<'_>) -> (Reply, Result<(), sled::Error>) + Send>;
+/// A change that waits, with the place in the queue that it gives back when it is taken out.
+type Queued = (Change, OwnedSemaphorePermit);
+
+/// The sending side of the writer.
+pub(super) struct Committer {
+    /// `None` once closed, which ends the thread when it has done what is queued. The channel has no bound of its own, so
+    /// that nobody holds a sender while waiting for room: it would keep the thread from ending.
+    queue: Mutex<Option<mpsc::Sender<Queued>>>,
+    room: Arc<Semaphore>,
+    thread: Mutex<Option<Thread>>,
+    health: Arc<Health>,
+    /// How long a caller waits for its change to be durable; more than that fails the store.
+    deadline: Duration,
+}
+
+struct Thread {
+    handle: JoinHandle<()>,
+    /// Disconnected when the thread has let go of the engine.
+    ended: mpsc::Receiver<()>,
+}
+
+impl Committer {
+    /// Starts the writer of the engine in `engine_dir`.
+    pub(super) fn start(
+        db: sled::Db,
+        engine_dir: &Path,
+        lock: Arc<DirLock>,
+        health: Arc<Health>,
+        deadline: Duration,
+    ) -> std::io::Result<Self> {
+        let file = File::open(engine_dir.join("db"))?;
+        let (queue, changes) = mpsc::channel();
+        let (running, ended) = mpsc::channel();
+        let writer = Writer { db, file, _lock: lock, health: Arc::clone(&health) };
+        let handle = std::thread::Builder::new().name("store-committer".to_owned()).spawn(move || {
+            writer.run(&changes);
+            drop(running);
+        })?;
+        Ok(Self {
+            queue: Mutex::new(Some(queue)),
+            room: Arc::new(Semaphore::new(QUEUE_CHANGES)),
+            thread: Mutex::new(Some(Thread { handle, ended })),
+            health,
+            deadline,
+        })
+    }
+
+    /// Makes a change durable, or reports why not. A caller that goes away leaves its change in the queue.
+    pub(super) async fn change<T, R>(
+        &self,
+        change: impl FnOnce(&mut Staging<'_>) -> Result<T, Abort<R>> + Send + 'static,
+    ) -> Result<T, StoreError<R>>
+    where
+        T: Send + 'static,
+        R: Send + 'static,
+    {
+        self.health.check()?;
+        let (answer, answered) = oneshot::channel();
+        let change: Change = Box::new(move |staging| work_out(change, staging, answer));
+        let made = async {
+            self.enqueue(change).await?;
+            // The writer drops a change unanswered only when the store has failed.
+            answered.await.unwrap_or_else(|_| Err(self.health.fail("its writer is gone".to_owned()).into()))
+        };
+        // The runtime's clock, not the port: no test needs to move it, and a paused one would expire here at once.
+        match tokio::time::timeout(self.deadline, made).await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.health.fail(format!("a write took longer than {:?}", self.deadline)).into()),
+        }
+    }
+
+    async fn enqueue(&self, change: Change) -> Result<(), StoreFailure> {
+        let closed = || StoreFailure("it is closed".to_owned());
+        let place = Arc::clone(&self.room).acquire_owned().await.map_err(|_| closed())?;
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.as_ref().ok_or_else(closed)?.send((change, place)).map_err(|_| closed())
+    }
+
+    /// Takes no more changes, makes the queued ones durable and ends the thread. Blocks for at most the deadline of a
+    /// write; a writer that is stuck in the engine is left behind, and then the store has failed.
+    pub(super) fn close(&self) -> Result<(), StoreFailure> {
+        drop(self.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.room.close();
+        let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            return self.health.check();
+        };
+        if let Err(RecvTimeoutError::Timeout) = thread.ended.recv_timeout(self.deadline) {
+            return Err(self.health.fail(format!("its last write took longer than {:?}", self.deadline)));
+        }
+        if thread.handle.join().is_err() {
+            return Err(self.health.fail("its writer panicked".to_owned()));
+        }
+        self.health.check()
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        // Whoever wants to know calls it before; a failure is logged where it is found.
+        let _ = self.close();
+    }
+}
+
+/// Runs one change: keeps what it wrote or forgets it, and says how to answer its caller.
+fn work_out<T: Send + 'static, R: Send + 'static>(
+    change: impl FnOnce(&mut Staging<'_>) -> Result<T, Abort<R>>,
+    staging: &mut Staging<'_>,
+    answer: oneshot::Sender<Result<T, StoreError<R>>>,
+) -> (Reply, Result<(), sled::Error>) {
+    let mut engine = Ok(());
+    let outcome = match change(staging) {
+        Ok(value) => {
+            staging.keep();
+            Ok(value)
+        }
+        Err(abort) => {
+            staging.discard();
+            Err(match abort {
+                Abort::Refused(refusal) => StoreError::Refused(refusal),
+                Abort::Fault(fault) => {
+                    let failure = StoreFailure(fault.to_string());
+                    match fault {
+                        Fault::Engine(error) => engine = Err(error),
+                        Fault::Record(error) => tracing::error!(%error, "a change was not made"),
+                    }
+                    StoreError::Failed(failure)
+                }
+            })
+        }
+    };
+    let reply = Box::new(move |committed: Result<(), StoreFailure>| {
+        // A refusal too is answered after the flush: it may rest on a change of the same group.
+        let outcome = match committed {
+            Ok(()) => outcome,
+            Err(failure) => Err(failure.into()),
+        };
+        // The caller may have given up; the change stands.
+        let _ = answer.send(outcome);
+    });
+    (reply, engine)
+}
+
+/// The thread's side: owns the only way to write.
+struct Writer {
+    db: sled::Db,
+    /// The engine's data file, opened once more: its own flush survives a kill but not a power cut.
+    file: File,
+    health: Arc<Health>,
+    /// Held here too, as a stuck writer still has the directory open. The last field, so that it goes after the engine.
+    _lock: Arc<DirLock>,
+}
+
+impl Writer {
+    fn run(self, changes: &mpsc::Receiver<Queued>) {
+        while let Ok(first) = changes.recv() {
+            if self.health.has_failed() {
+                // Dropping a change tells its caller; see `Committer::change`.
+                continue;
+            }
+            let mut replies = Vec::new();
+            let group = AssertUnwindSafe(|| self.commit(first, changes, &mut replies));
+            let committed = match catch_unwind(group) {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(error)) => Err(self.health.fail(format!("the engine failed: {error}"))),
+                Err(_) => Err(self.health.fail("its writer panicked".to_owned())),
+            };
+            // A caller gave up meanwhile and the store is failed: nobody may be told that anything is done.
+            let committed = committed.and_then(|()| self.health.check());
+            for reply in replies {
+                reply(committed.clone());
+            }
+        }
+    }
+
+    fn commit(
+        &self,
+        first: Queued,
+        changes: &mpsc::Receiver<Queued>,
+        replies: &mut Vec<Reply>,
+    ) -> Result<(), sled::Error> {
+        let mut staging = Staging::new(&self.db);
+        let mut next = Some(first);
+        while let Some((change, place)) = next {
+            drop(place);
+            let (reply, engine) = change(&mut staging);
+            replies.push(reply);
+            engine?;
+            let room = replies.len() < GROUP_CHANGES && staging.bytes() < GROUP_BYTES;
+            next = if room { changes.try_recv().ok() } else { None };
+        }
+        let Some(batch) = staging.into_batch() else {
+            // Whatever a refusal of this group rests on was made durable by a group before.
+            return Ok(());
+        };
+        self.db.apply_batch(batch)?;
+        self.db.flush()?;
+        self.file.sync_data()?;
+        Ok(())
+    }
+}

@@ -1,0 +1,120 @@
+//! From the layout a data directory was written in to the one this version uses.
+
+use super::staging::{Fault, Staging};
+use super::{OpenError, keys};
+
+/// The layout this version writes.
+pub(super) const CURRENT: u32 = 1;
+
+/// One step: from the layout with this number to the one with the next.
+pub(super) type Migration = (u32, fn(&mut Staging<'_>) -> Result<(), Fault>);
+
+/// Every step there is, in order. A released step is never changed, only followed.
+pub(super) const STEPS: &[Migration] = &[];
+
+/// Brings a tree to the layout `current`. Each step and its new version number are one batch, so a kill leaves the tree
+/// before or after a step. The caller flushes.
+pub(super) fn run(tree: &sled::Tree, current: u32, steps: &[Migration]) -> Result<(), OpenError> {
+    let Some(stored) = tree.get(keys::FORMAT_VERSION)? else {
+        // A kill between the first open and this write leaves an empty tree, which is as good as a new one.
+        if tree.iter().next().transpose()?.is_some() {
+            return Err(OpenError::Corrupt("it has records but no layout version".to_owned()));
+        }
+        tree.insert(keys::FORMAT_VERSION, &current.to_be_bytes())?;
+        return Ok(());
+    };
+    let stored: [u8; 4] = stored
+        .as_ref()
+        .try_into()
+        .map_err(|_| OpenError::Corrupt("its layout version is not four bytes".to_owned()))?;
+    let mut version = u32::from_be_bytes(stored);
+    if version > current {
+        return Err(OpenError::Newer { found: version, known: current });
+    }
+    while version < current {
+        let Some((_, step)) = steps.iter().find(|(from, _)| *from == version) else {
+            return Err(OpenError::Corrupt(format!("no way leads from its layout version {version} to {current}")));
+        };
+        tracing::info!(from = version, "migrating the data directory");
+        version += 1;
+        let mut staging = Staging::new(tree);
+        step(&mut staging).map_err(|fault| match fault {
+            Fault::Record(error) => OpenError::Corrupt(error.to_string()),
+            Fault::Engine(error) => error.into(),
+        })?;
+        staging.put_raw(keys::FORMAT_VERSION, version.to_be_bytes().to_vec());
+        staging.keep();
+        if let Some(batch) = staging.into_batch() {
+            tree.apply_batch(batch)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree() -> (tempfile::TempDir, sled::Db) {
+        let dir = tempfile::tempdir().unwrap();
+        let db = sled::open(dir.path()).unwrap();
+        (dir, db)
+    }
+
+    fn rename(staging: &mut Staging<'_>) -> Result<(), Fault> {
+        for (key, value) in staging.scan(b"old.")? {
+            staging.remove(&key);
+            staging.put_raw(&[b"new.", &key[4..]].concat(), value);
+        }
+        Ok(())
+    }
+
+    fn double(staging: &mut Staging<'_>) -> Result<(), Fault> {
+        for (key, value) in staging.scan(b"new.")? {
+            staging.put_raw(&key, value.repeat(2));
+        }
+        Ok(())
+    }
+
+    fn fail(staging: &mut Staging<'_>) -> Result<(), Fault> {
+        staging.put_raw(b"half", b"done".to_vec());
+        Err(sled::Error::Unsupported("a test".to_owned()).into())
+    }
+
+    #[test]
+    fn steps_run_in_order_once_each() {
+        let (_dir, db) = tree();
+        run(&db, 1, &[]).unwrap();
+        db.insert(b"old.a", b"x").unwrap();
+        let steps: &[Migration] = &[(1, rename), (2, double)];
+        for _ in 0..2 {
+            run(&db, 3, steps).unwrap();
+            assert_eq!(db.get(b"new.a").unwrap().unwrap(), b"xx");
+            assert!(db.get(b"old.a").unwrap().is_none());
+            assert_eq!(db.get(keys::FORMAT_VERSION).unwrap().unwrap(), &[0, 0, 0, 3]);
+        }
+    }
+
+    #[test]
+    fn a_step_that_fails_leaves_the_layout_before_it() {
+        let (_dir, db) = tree();
+        run(&db, 1, &[]).unwrap();
+        db.insert(b"old.a", b"x").unwrap();
+        run(&db, 3, &[(1, rename), (2, fail)]).unwrap_err();
+        assert_eq!(db.get(keys::FORMAT_VERSION).unwrap().unwrap(), &[0, 0, 0, 2]);
+        assert!(db.get(b"new.a").unwrap().is_some());
+        assert!(db.get(b"half").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_newer_an_unknown_and_a_missing_layout_are_refused() {
+        let (_dir, db) = tree();
+        db.insert(b"some", b"record").unwrap();
+        assert!(matches!(run(&db, 1, &[]), Err(OpenError::Corrupt(_))));
+        db.insert(keys::FORMAT_VERSION, &7_u32.to_be_bytes()).unwrap();
+        assert!(matches!(run(&db, 1, &[]), Err(OpenError::Newer { found: 7, known: 1 })));
+        assert!(matches!(run(&db, 8, &[]), Err(OpenError::Corrupt(_))));
+        db.insert(keys::FORMAT_VERSION, &[1]).unwrap();
+        assert!(matches!(run(&db, 1, &[]), Err(OpenError::Corrupt(_))));
+    }
+}

@@ -1,0 +1,95 @@
+//! What is read straight from the engine, without the committer.
+//!
+//! A read of several records may fall between two changes; where that could show, the record read last decides.
+
+use doorward_actors::ports::{ListedAccount, Page, ShardOf};
+use doorward_actors::{Account, AccountId, AuditRecord, EmailKey, Session, SessionId, Timestamp};
+
+use super::codec::{self, Record};
+use super::keys;
+use super::staging::Fault;
+
+fn get<R: Record>(tree: &sled::Tree, key: &[u8]) -> Result<Option<R>, Fault> {
+    tree.get(key)?.map(|value| Ok(codec::decode(&value)?)).transpose()
+}
+
+/// A counter; 0 until it is first written.
+pub(super) fn counter(tree: &sled::Tree, key: &[u8]) -> Result<u64, Fault> {
+    Ok(get(tree, key)?.unwrap_or(0))
+}
+
+/// One account: one lookup, as every token check does this.
+pub(super) fn account(tree: &sled::Tree, id: AccountId) -> Result<Option<Account>, Fault> {
+    get(tree, &keys::account(id))
+}
+
+pub(super) fn account_by_email(tree: &sled::Tree, key: &EmailKey) -> Result<Option<Account>, Fault> {
+    let Some(id) = get(tree, &keys::email(key))? else {
+        return Ok(None);
+    };
+    // Between the two lookups the account may have taken another address.
+    Ok(account(tree, id)?.filter(|account| account.email.key() == key))
+}
+
+pub(super) fn listed_account(tree: &sled::Tree, id: AccountId) -> Result<Option<ListedAccount>, Fault> {
+    account(tree, id)?.map(|account| listed(tree, account)).transpose()
+}
+
+fn listed(tree: &sled::Tree, account: Account) -> Result<ListedAccount, Fault> {
+    let last_active_at = get(tree, &keys::activity(account.id))?;
+    Ok(ListedAccount { account, last_active_at })
+}
+
+pub(super) fn accounts(tree: &sled::Tree, page: Page) -> Result<Vec<ListedAccount>, Fault> {
+    let mut accounts = Vec::new();
+    let mut to_skip = page.skip;
+    for row in tree.scan_prefix(keys::ALL_ACCOUNTS) {
+        if accounts.len() == page.limit {
+            break;
+        }
+        let (_, value) = row?;
+        if to_skip > 0 {
+            to_skip -= 1;
+            continue;
+        }
+        accounts.push(listed(tree, codec::decode(&value)?)?);
+    }
+    Ok(accounts)
+}
+
+pub(super) fn session(tree: &sled::Tree, account: AccountId, id: SessionId) -> Result<Option<Session>, Fault> {
+    get(tree, &keys::session(account, id))?.map(|session| with_last_use(tree, session)).transpose()
+}
+
+fn with_last_use(tree: &sled::Tree, mut session: Session) -> Result<Session, Fault> {
+    if let Some(at) = get::<Timestamp>(tree, &keys::touch(session.account, session.id))? {
+        session.last_active_at = session.last_active_at.max(at);
+    }
+    Ok(session)
+}
+
+pub(super) fn sessions(tree: &sled::Tree, shard: ShardOf) -> Result<Vec<Session>, Fault> {
+    let mut sessions = Vec::new();
+    for row in tree.scan_prefix(keys::ALL_SESSIONS) {
+        let (key, value) = row?;
+        // Looked at before decoding: all but one of the shards pass a row over.
+        if !keys::account_of_session(&key).is_some_and(|account| shard.owns(account)) {
+            continue;
+        }
+        sessions.push(with_last_use(tree, codec::decode(&value)?)?);
+    }
+    Ok(sessions)
+}
+
+pub(super) fn recent_audit(tree: &sled::Tree, limit: usize) -> Result<Vec<(u64, AuditRecord)>, Fault> {
+    // The numbers have no gaps, so lookups do, and the engine's less-tried way of walking backwards is not needed.
+    let last = counter(tree, keys::LAST_AUDIT_SEQUENCE)?;
+    let mut records = Vec::new();
+    for sequence in (1..=last).rev().take(limit) {
+        match get(tree, &keys::audit(sequence))? {
+            Some(record) => records.push((sequence, record)),
+            None => break,
+        }
+    }
+    Ok(records)
+}

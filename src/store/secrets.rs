@@ -1,0 +1,156 @@
+//! Secrets that Doorward makes for itself when the operator gives none (S07), kept in the data directory.
+
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use doorward_actors::Secret;
+use doorward_actors::ports::Entropy;
+
+use super::lock::sync_dir;
+
+/// The random bytes of a new secret: 256 bits, the strength of the strongest key made from one.
+const RANDOM_BYTES: usize = 32;
+/// The shortest secret that is taken from a file, in bytes.
+const MIN_BYTES: usize = 32;
+/// The longest secret that is taken from a file, in bytes; anything longer is some other file.
+const MAX_BYTES: u64 = 4096;
+
+/// The secret `name` of a data directory: the one that is there, or else a new one of 256 bits in 64 hexadecimal digits,
+/// on disk before this returns.
+///
+/// Call it only while the store of that directory is open, whose lock keeps two processes from each making one.
+///
+/// # Errors
+/// A file that others may read is refused, and so is one with fewer than 32 bytes: both would be a secret in name only.
+pub fn load_or_create(data_dir: &Path, name: &str, entropy: &dyn Entropy) -> io::Result<Secret> {
+    let path = data_dir.join(name);
+    match File::open(&path) {
+        Ok(file) => read(file, &path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => create(data_dir, name, &path, entropy),
+        Err(error) => Err(explain(&path, error.kind(), &error.to_string())),
+    }
+}
+
+fn read(file: File, path: &Path) -> io::Result<Secret> {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(explain(path, io::ErrorKind::InvalidInput, "it is not a file"));
+    }
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        let why = format!("others may use it (mode {mode:03o}); allow only its owner: chmod 600");
+        return Err(explain(path, io::ErrorKind::PermissionDenied, &why));
+    }
+    let mut text = String::new();
+    file.take(MAX_BYTES + 1).read_to_string(&mut text)?;
+    let secret = Secret::new(text);
+    let trimmed = secret.expose().trim_end();
+    if trimmed.len() < MIN_BYTES {
+        let why = format!("it has {} bytes and needs {MIN_BYTES}; was it cut off?", trimmed.len());
+        return Err(explain(path, io::ErrorKind::InvalidData, &why));
+    }
+    if secret.expose().len() as u64 > MAX_BYTES {
+        return Err(explain(path, io::ErrorKind::InvalidData, "it is too long for a secret"));
+    }
+    Ok(Secret::new(trimmed.to_owned()))
+}
+
+fn create(data_dir: &Path, name: &str, path: &Path, entropy: &dyn Entropy) -> io::Result<Secret> {
+    let mut random = [0; RANDOM_BYTES];
+    entropy.fill(&mut random);
+    let mut text = String::with_capacity(2 * RANDOM_BYTES);
+    for byte in random {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    let secret = Secret::new(text);
+
+    // Under another name first, so that a kill leaves no half secret under this one.
+    let unfinished = data_dir.join(format!("{name}.new"));
+    match std::fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+    file.write_all(secret.expose().as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&unfinished, path)?;
+    sync_dir(data_dir)?;
+    Ok(secret)
+}
+
+fn explain(path: &Path, kind: io::ErrorKind, why: &str) -> io::Error {
+    io::Error::new(kind, format!("the secret in {} cannot be used: {why}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use doorward_actors::testing::SeededEntropy;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    fn write(path: &Path, text: &str, mode: u32) {
+        std::fs::write(path, text).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_secret_is_made_once_and_is_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let entropy = SeededEntropy::new(1);
+        let made = load_or_create(dir.path(), "signing.key", &entropy).unwrap();
+        assert_eq!(made.expose().len(), 64);
+        assert_eq!(mode(&dir.path().join("signing.key")), 0o600);
+        let read = load_or_create(dir.path(), "signing.key", &entropy).unwrap();
+        assert_eq!(made.expose(), read.expose());
+        let other = load_or_create(dir.path(), "other.key", &entropy).unwrap();
+        assert_ne!(made.expose(), other.expose());
+        assert!(!dir.path().join("signing.key.new").exists());
+    }
+
+    #[test]
+    fn a_start_that_was_cut_short_leaves_no_half_secret() {
+        let dir = tempfile::tempdir().unwrap();
+        write(&dir.path().join("signing.key.new"), "half", 0o644);
+        let made = load_or_create(dir.path(), "signing.key", &SeededEntropy::new(1)).unwrap();
+        assert_eq!(made.expose().len(), 64);
+        assert_eq!(mode(&dir.path().join("signing.key")), 0o600);
+    }
+
+    #[test]
+    fn a_secret_that_others_may_read_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("signing.key");
+        for bad in [0o640, 0o604, 0o620, 0o601] {
+            write(&path, &"x".repeat(64), bad);
+            let error = load_or_create(dir.path(), "signing.key", &SeededEntropy::new(1)).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{bad:o}");
+            assert!(error.to_string().contains("chmod 600"), "{error}");
+        }
+        write(&path, &format!("{}\n", "x".repeat(32)), 0o400);
+        assert_eq!(
+            load_or_create(dir.path(), "signing.key", &SeededEntropy::new(1)).unwrap().expose(),
+            "x".repeat(32),
+            "the line end of an editor is no part of it"
+        );
+    }
+
+    #[test]
+    fn an_empty_a_short_and_a_huge_secret_are_refused_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("signing.key");
+        for bad in ["", "\n", &"x".repeat(31), &format!("{}\n\n", "x".repeat(31)), &"x".repeat(5000)] {
+            write(&path, bad, 0o600);
+            let error = load_or_create(dir.path(), "signing.key", &SeededEntropy::new(1)).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+            assert_eq!(&std::fs::read_to_string(&path).unwrap(), bad);
+        }
+    }
+}

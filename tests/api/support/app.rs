@@ -1,0 +1,207 @@
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use doorward::settings::Settings;
+use doorward::{Ambient, App, Ended};
+use doorward_actors::testing::{ManualClock, SeededEntropy};
+use doorward_actors::{Handles, Secret};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::client::{Answer, Person};
+
+/// What services present in these tests.
+pub const SERVICE_TOKEN: &str = "test-service-token-0123456789abcdef";
+
+/// A running application with its own data directory, listener and clock. It stops when it is dropped; a test that wants
+/// to see it stop calls [`TestApp::stop`].
+pub struct TestApp {
+    pub address: SocketAddr,
+    /// Moved by the test; nothing else moves it.
+    pub clock: Arc<ManualClock>,
+    pub handles: Handles,
+    client: reqwest::Client,
+    directory: Directory,
+    stop: Option<oneshot::Sender<()>>,
+    running: Option<JoinHandle<Result<(), Ended>>>,
+}
+
+/// The data directory: the test's own, or one that outlives this application because the test restarts it.
+enum Directory {
+    Own(TempDir),
+    Lent(PathBuf),
+}
+
+/// How an application is to be started.
+pub struct TestAppBuilder {
+    settings: Settings,
+    clock: Arc<ManualClock>,
+    directory: Directory,
+}
+
+impl TestApp {
+    /// An application with cheap hashes, generous limits and otherwise the default settings.
+    pub async fn spawn() -> Self {
+        Self::builder().spawn().await
+    }
+
+    pub fn builder() -> TestAppBuilder {
+        let directory = TempDir::new().unwrap();
+        let mut settings = Settings::default();
+        settings.http.port = 0;
+        settings.storage.data_dir = directory.path().to_owned();
+        settings.tokens.secret_key = Some(Secret::new("test-secret-key-0123456789abcdef".to_owned()));
+        settings.tokens.service_token = Some(Secret::new(SERVICE_TOKEN.to_owned()));
+        settings.passwords.hash_memory_kib = 64;
+        settings.passwords.hash_iterations = 1;
+        settings.limits.public.permits = 1_000_000.try_into().unwrap();
+        settings.limits.private.permits = 1_000_000.try_into().unwrap();
+        settings.sessions.shards = 2;
+        TestAppBuilder { settings, clock: Arc::new(ManualClock::new()), directory: Directory::Own(directory) }
+    }
+
+    pub fn data_dir(&self) -> &Path {
+        match &self.directory {
+            Directory::Own(directory) => directory.path(),
+            Directory::Lent(path) => path,
+        }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// A request that a test completes itself.
+    pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.client.request(method, self.url(path))
+    }
+
+    /// Sends a request and reads its answer whole.
+    pub async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
+        Answer::read(request.send().await.unwrap()).await
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(self.request(Method::GET, path)).await
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.send(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// A request with a bearer token and, unless it is null, a JSON body.
+    pub async fn call(&self, method: Method, path: &str, token: &str, body: &Value) -> Answer {
+        let request = self.request(method, path).bearer_auth(token);
+        self.send(if body.is_null() { request } else { request.json(body) }).await
+    }
+
+    /// What a service asks about a user's token.
+    pub async fn verify(&self, token: &str) -> Answer {
+        let request = self.request(Method::POST, "/verify").header("X-Service-Token", SERVICE_TOKEN);
+        self.send(request.bearer_auth(token)).await
+    }
+
+    /// Registers a person of this name. The first one of an application is its administrator.
+    pub async fn register(&self, name: &str) -> Person {
+        let person = Person::named(name);
+        let answer = self.post("/register", &person.registration()).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        Person { id: answer.body["id"].as_u64().unwrap(), ..person }
+    }
+
+    /// Registers a person and logs them in.
+    pub async fn register_and_login(&self, name: &str) -> (Person, String) {
+        let person = self.register(name).await;
+        let token = self.login(&person).await;
+        (person, token)
+    }
+
+    pub async fn login(&self, person: &Person) -> String {
+        let answer = self.try_login(person).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.body["access_token"].as_str().unwrap().to_owned()
+    }
+
+    pub async fn try_login(&self, person: &Person) -> Answer {
+        self.post("/login", &json!({"email": person.email, "password": person.password})).await
+    }
+
+    /// Lets time pass for everything but the runtime's own timers.
+    pub fn pass(&self, time: Duration) {
+        self.clock.advance(time);
+    }
+
+    /// Stops the application in order.
+    pub async fn stop(mut self) -> Result<(), Ended> {
+        self.stop_in_place().await
+    }
+
+    /// Stops it and starts it again on the same data directory, with the same clock.
+    pub async fn restart(mut self) -> Self {
+        self.stop_in_place().await.unwrap();
+        let directory = std::mem::replace(&mut self.directory, Directory::Lent(PathBuf::new()));
+        let mut builder = Self::builder();
+        builder.clock = Arc::clone(&self.clock);
+        builder.settings.storage.data_dir = match &directory {
+            Directory::Own(own) => own.path().to_owned(),
+            Directory::Lent(path) => path.clone(),
+        };
+        builder.directory = directory;
+        builder.spawn().await
+    }
+
+    /// How the application ends by itself.
+    pub async fn ended(mut self) -> Result<(), Ended> {
+        self.running.take().unwrap().await.unwrap()
+    }
+
+    async fn stop_in_place(&mut self) -> Result<(), Ended> {
+        drop(self.stop.take());
+        self.running.take().unwrap().await.unwrap()
+    }
+}
+
+impl TestAppBuilder {
+    /// Changes settings before the start.
+    pub fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(&mut self.settings);
+        self
+    }
+
+    /// Uses a directory of the test's own, which outlives the application.
+    pub fn data_dir(mut self, path: &Path) -> Self {
+        self.settings.storage.data_dir = path.to_owned();
+        self.directory = Directory::Lent(path.to_owned());
+        self
+    }
+
+    pub fn clock(mut self, clock: &Arc<ManualClock>) -> Self {
+        self.clock = Arc::clone(clock);
+        self
+    }
+
+    pub async fn spawn(self) -> TestApp {
+        let Self { settings, clock, directory } = self;
+        // Session ids differ between two starts on one directory, as they would by chance.
+        let seed = u64::try_from(std::ptr::from_ref(&*clock).addr()).unwrap() ^ rand_seed();
+        let ambient = Ambient { clock: Arc::clone(&clock) as _, entropy: Arc::new(SeededEntropy::new(seed)) };
+        let app = App::build_with(settings, ambient).await.unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let (address, handles) = (app.address(), app.handles().clone());
+        let running = tokio::spawn(app.run_until(async move {
+            let _ = stopped.await;
+        }));
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        TestApp { address, clock, handles, client, directory, stop: Some(stop), running: Some(running) }
+    }
+}
+
+fn rand_seed() -> u64 {
+    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+    NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+}

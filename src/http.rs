@@ -91,3 +91,6 @@ fn routes(api: &Arc<Api>) -> impl Filter<Extract = (Response,), Error = Infallib
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod family_tests;

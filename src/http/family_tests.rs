@@ -42,7 +42,7 @@ impl App {
             clock: Arc::clone(&clock) as _,
             entropy: Arc::new(SeededEntropy::new(7)),
         };
-        let quota = |permits| RateQuota { permits: NonZeroU32::new(permits).unwrap(), per: Duration::from_secs(600) };
+        let quota = |permits| RateQuota { permits: NonZeroU32::new(permits).unwrap(), per: Duration::from_mins(10) };
         let settings = SystemSettings {
             tokens: TokenSettings {
                 algorithm: SigningAlgorithm::Hs256,
@@ -51,15 +51,15 @@ impl App {
                 audience: "doorward".to_owned(),
             },
             sessions: SessionPolicy {
-                idle_timeout: Duration::from_secs(1800),
-                lifetime: Duration::from_secs(1800),
+                idle_timeout: Duration::from_mins(30),
+                lifetime: Duration::from_mins(30),
                 max_per_account: 10,
             },
             session_shards: 2,
             accounts: AccountRules {
                 first_user_is_admin: true,
                 customer_account_self_service: false,
-                reauth_window: Duration::from_secs(300),
+                reauth_window: Duration::from_mins(5),
                 password_policy: PasswordPolicy { min_score: 2 },
             },
             hasher: HasherSettings {

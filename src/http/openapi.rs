@@ -1,4 +1,4 @@
-//! `GET /openapi.json`: the interface as OpenAPI 3.1, from the types and handlers themselves.
+//! `GET /openapi.json`: the interface as `OpenAPI` 3.1, from the types and handlers themselves.
 //!
 //! What is the same for many routes (who may use it, how it refuses) is not written at the handlers but filled in from the
 //! route table.

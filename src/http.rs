@@ -28,11 +28,13 @@ mod verify;
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use doorward_actors::{Handles, SecretDigest};
 use hyper::Request;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
 use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
@@ -87,6 +89,19 @@ fn routes(api: &Arc<Api>) -> impl Filter<Extract = (Response,), Error = Infallib
         .unify()
         .boxed();
     verify::routes(api).or(rest).unify().recover(error::recover).unify()
+}
+
+/// Serves a route that does nothing on the accept loop, without end: what benchmarks measure the others against.
+#[doc(hidden)]
+pub async fn serve_bare(listener: TcpListener) {
+    let settings = ServerSettings {
+        max_connections: 8192,
+        header_timeout: Duration::from_secs(10),
+        request_timeout: Duration::from_secs(30),
+        shutdown_timeout: Duration::ZERO,
+    };
+    let service = TowerToHyperService::new(warp::service(warp::path!("bare").map(|| "bare".to_owned())));
+    serve(listener, service, settings, std::future::pending()).await;
 }
 
 #[cfg(test)]

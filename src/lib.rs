@@ -3,13 +3,17 @@
 //! The library is what the program and its tests are made of; it promises no stable interface. The promises are in
 //! `docs/api.md` and `docs/settings.md`.
 
+mod ambient;
+mod app;
 pub mod cli;
 mod http;
 mod run;
 pub mod settings;
+mod shutdown;
 #[doc(hidden)]
 pub mod store;
 mod telemetry;
 
+pub use app::{Ambient, App, BuildError, Core, Ended};
 #[doc(hidden)]
-pub use http::{Access, Class, Documented, RouteInfo, route_table};
+pub use http::{Access, Class, Documented, RouteInfo, route_table, serve_bare};

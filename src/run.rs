@@ -1,23 +1,99 @@
-//! What the commands start. REPLACE: both functions are stand-ins until the application is joined together.
+//! What the commands start.
 
+use std::io::BufRead as _;
+use std::time::Duration;
+
+use doorward_actors::{Email, Nickname, Passphrase, Password, RegisterError, Registration};
+
+use crate::app::{Ambient, App, BuildError, Core, Ended};
 use crate::cli::NewAdmin;
 use crate::settings::Settings;
+use crate::shutdown;
+
+/// Where the password of a new administrator may stand instead of on standard input.
+const PASSWORD_VARIABLE: &str = "DOORWARD_ADMIN_PASSWORD";
+/// Where the passphrase of a new administrator may stand instead of on standard input.
+const PASSPHRASE_VARIABLE: &str = "DOORWARD_ADMIN_PASSPHRASE";
+/// How long the actors of a command may take to stop.
+const STOP_DEADLINE: Duration = Duration::from_secs(15);
 
 /// The program could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// This build does not contain the part that was asked for.
-    #[error("this build cannot {0} yet")]
-    NotBuilt(&'static str),
+pub(crate) enum RunError {
+    /// It did not start.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// It stopped by itself.
+    #[error(transparent)]
+    Ended(#[from] Ended),
+    /// Signals cannot be received.
+    #[error("signals cannot be received: {0}")]
+    Signals(std::io::Error),
+    /// What was said about the new administrator is not usable.
+    #[error("{what}: {why}")]
+    Input {
+        /// Which part.
+        what: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
 }
 
-/// Serves until a signal ends it. Stand-in: always refuses.
-pub async fn serve(_settings: Settings) -> Result<(), RunError> {
-    Err(RunError::NotBuilt("serve"))
+/// Serves until a signal ends it.
+pub(crate) async fn serve(settings: Settings) -> Result<(), RunError> {
+    let stop = shutdown::requested().map_err(RunError::Signals)?;
+    let app = App::build(settings).await?;
+    app.run_until(stop).await?;
+    tracing::info!("stopped");
+    Ok(())
 }
 
-/// Creates an administrator. Stand-in: always refuses.
-#[expect(clippy::unused_async, reason = "the real one waits")]
-pub async fn create_admin(_settings: Settings, _admin: NewAdmin) -> Result<(), RunError> {
-    Err(RunError::NotBuilt("create an administrator"))
+/// Creates an administrator. Works only while no server holds the data directory, and says so otherwise.
+pub(crate) async fn create_admin(settings: Settings, admin: NewAdmin) -> Result<(), RunError> {
+    let registration = registration(&admin)?;
+    let core = Core::start(&settings, &Ambient::default()).await?;
+    let created = core.handles().users.create_by_operator(registration).await;
+    core.stop(STOP_DEADLINE).await?;
+    let refused = |what, why: &str| Err(RunError::Input { what, why: why.to_owned() });
+    match created {
+        Ok(account) => {
+            tracing::info!(account = %account.id, "the administrator was created");
+            Ok(())
+        }
+        Err(RegisterError::Weak(weak)) => refused("the password", &weak.to_string()),
+        Err(RegisterError::EmailTaken) => refused("--email", "an account has this address already"),
+        Err(RegisterError::NicknameTaken) => refused("--nickname", "an account has this nickname already"),
+        // Only owners are refused a plan.
+        Err(RegisterError::CustomerAccountNotAllowed) => refused("the account", "it cannot have a customer plan"),
+        Err(RegisterError::Unavailable(_)) => refused("the account", "it could not be stored; the log says why"),
+    }
+}
+
+fn registration(admin: &NewAdmin) -> Result<Registration, RunError> {
+    let wrong = |what, why: &dyn std::fmt::Display| RunError::Input { what, why: why.to_string() };
+    Ok(Registration {
+        email: Email::parse(&admin.email).map_err(|error| wrong("--email", &error))?,
+        nickname: Nickname::parse(&admin.nickname).map_err(|error| wrong("--nickname", &error))?,
+        password: Password::new(secret_line("the password", PASSWORD_VARIABLE)?)
+            .map_err(|error| wrong("the password", &error))?,
+        passphrase: Passphrase::parse(&secret_line("the passphrase", PASSPHRASE_VARIABLE)?)
+            .map_err(|error| wrong("the passphrase", &error))?,
+        customer_account: None,
+    })
+}
+
+/// A secret from its environment variable, else from the next line of standard input.
+fn secret_line(what: &'static str, variable: &str) -> Result<String, RunError> {
+    if let Ok(value) = std::env::var(variable)
+        && !value.is_empty()
+    {
+        return Ok(value);
+    }
+    let mut line = String::new();
+    let read = std::io::stdin().lock().read_line(&mut line);
+    match read {
+        Ok(0) => Err(RunError::Input { what, why: format!("give it as a line of standard input or in {variable}") }),
+        Ok(_) => Ok(line.trim_end_matches(['\r', '\n']).to_owned()),
+        Err(error) => Err(RunError::Input { what, why: error.to_string() }),
+    }
 }

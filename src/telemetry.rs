@@ -1,16 +1,22 @@
 //! The log, on standard error.
 
+use std::fmt;
 use std::io::{self, IsTerminal as _};
 
+use tracing::field::Field;
+use tracing::subscriber::Subscriber;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
 use crate::settings::{LogFormat, LogSettings};
 
 /// The log could not be set up.
 #[derive(Debug, thiserror::Error)]
-pub enum TelemetryError {
+pub(crate) enum TelemetryError {
     /// The level is no filter; settings that were loaded never have such a one.
     #[error("the log level is not a filter")]
     Filter(#[from] ParseError),
@@ -20,22 +26,110 @@ pub enum TelemetryError {
 }
 
 /// Starts the log of this process, once.
-pub fn init(settings: &LogSettings) -> Result<(), TelemetryError> {
+pub(crate) fn init(settings: &LogSettings) -> Result<(), TelemetryError> {
     let terminal = io::stderr().is_terminal();
     let pretty = match settings.format {
         LogFormat::Pretty => true,
         LogFormat::Json => false,
         LogFormat::Auto => terminal,
     };
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_new(&settings.level)?)
-        .with_writer(io::stderr)
-        // Colours are escape sequences, which have no place in a file.
-        .with_ansi(terminal);
+    let filter = EnvFilter::try_new(&settings.level)?;
     if pretty {
-        builder.finish().try_init()?;
+        for_people(filter, io::stderr, terminal).try_init()?;
     } else {
-        builder.json().flatten_event(true).finish().try_init()?;
+        for_machines(filter, io::stderr).try_init()?;
     }
     Ok(())
+}
+
+/// One line an event. Colours are escape sequences, which have no place in a file.
+fn for_people<W>(filter: EnvFilter, writer: W, colours: bool) -> impl Subscriber + Send + Sync
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .with_ansi(colours)
+        .fmt_fields(debug_fn(write_field).delimited(" "))
+        .finish()
+}
+
+/// One JSON object an event, the fields of the event beside its time and level.
+fn for_machines<W>(filter: EnvFilter, writer: W) -> impl Subscriber + Send + Sync
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).json().flatten_event(true).with_span_list(false).finish()
+}
+
+/// Writes a field with its control characters escaped, so that nothing a client sends can begin a line of its own or drive
+/// the terminal (S71). The usual formatter lets a `%field` through as it is.
+fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    match field.name() {
+        "message" => {}
+        // What the bridge from the `log` crate adds; the line shows it as target already.
+        name if name.starts_with("log.") => return Ok(()),
+        name => write!(writer, "{name}=")?,
+    }
+    for c in format!("{value:?}").chars() {
+        if c.is_control() { write!(writer, "{}", c.escape_debug())? } else { writer.write_char(c)? }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Captured {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Captured {
+        fn writer(&self) -> impl for<'a> MakeWriter<'a> + Send + Sync + 'static {
+            let captured = self.clone();
+            move || captured.clone()
+        }
+
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    /// Two events with a forged line in the message, in fields of each kind and in a span.
+    fn log_forged_lines() {
+        let forged = "a\r\nINFO forged \u{1b}[31m\u{85}";
+        tracing::info!(display = %forged, debug = ?forged, text = forged, "message {forged}");
+        tracing::info_span!("span", display = %forged).in_scope(|| tracing::info!("second"));
+    }
+
+    #[test]
+    fn s71_input_never_forges_a_line() {
+        let captured = Captured::default();
+        let filter = || EnvFilter::new("info");
+        tracing::subscriber::with_default(for_people(filter(), captured.writer(), false), log_forged_lines);
+        let text = captured.text();
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");
+        assert!(text.contains("display=a\\r\\nINFO forged \\u{1b}[31m"), "{text}");
+
+        let captured = Captured::default();
+        tracing::subscriber::with_default(for_machines(filter(), captured.writer()), log_forged_lines);
+        let text = captured.text();
+        assert_eq!(text.lines().count(), 2, "{text}");
+        let first: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+        assert_eq!(first["display"], "a\r\nINFO forged \u{1b}[31m\u{85}");
+    }
 }

@@ -336,6 +336,8 @@ impl UserHandle {
         origin: Origin,
         request: impl FnOnce(Reply<R>) -> Request,
     ) -> Result<R, crate::ask::AskError> {
-        self.mailbox.ask(FLOW_DEADLINE, |reply| Message { origin, request: request(reply) }).await
+        self.mailbox
+            .ask(FLOW_DEADLINE, |reply| Message { origin, span: tracing::Span::current(), request: request(reply) })
+            .await
     }
 }

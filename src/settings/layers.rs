@@ -16,6 +16,8 @@ use figment::{Figment, Metadata, Profile, Provider};
 use super::keys::{self, Key, Kind};
 use super::{Mistake, Sources};
 
+/// What some editors put before a text.
+const BYTE_ORDER_MARK: char = '\u{feff}';
 /// The longest name of an unknown setting that is repeated in a message, in bytes.
 const MAX_SHOWN_NAME: usize = 48;
 
@@ -81,7 +83,7 @@ fn config_file(path: &Path, mistakes: &mut Vec<Mistake>) -> Layer {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) => {
-            mistakes.push(unreadable("--config", &file.to_string(), &error));
+            mistakes.push(unreadable("settings file", &file.to_string(), &error));
             return layer;
         }
     };
@@ -90,7 +92,7 @@ fn config_file(path: &Path, mistakes: &mut Vec<Mistake>) -> Layer {
         Err(error) => {
             // The parser's own message quotes the line, and the line may hold a secret.
             let line = error.span().map_or(1, |span| line_of(&text, span.start));
-            mistakes.push(mistake("--config", &file.to_string(), format!("line {line} is not valid TOML")));
+            mistakes.push(mistake("settings file", &file.to_string(), format!("line {line} is not valid TOML")));
             return layer;
         }
     };
@@ -140,9 +142,9 @@ fn dotenv_file(path: &Path, mistakes: &mut Vec<Mistake>) -> Layer {
             return Layer::default();
         }
     };
-    if let Some(line) = first_substitution(&text) {
-        let problem = format!("line {line} has a $ outside single quotes: variables are not substituted here");
-        mistakes.push(mistake(".env", &file, problem));
+    let text = text.trim_start_matches(BYTE_ORDER_MARK);
+    if let Some((line, problem)) = first_surprise(text) {
+        mistakes.push(mistake(".env", &file, format!("line {line} {problem}")));
         return Layer::default();
     }
     let mut names = BTreeMap::new();
@@ -156,7 +158,7 @@ fn dotenv_file(path: &Path, mistakes: &mut Vec<Mistake>) -> Layer {
                 }
             }
             // The parser's own message quotes the line, and the line may hold a secret.
-            Err(error) => mistakes.push(mistake(".env", &file, unparsable_line(&text, &error))),
+            Err(error) => mistakes.push(mistake(".env", &file, unparsable_line(text, &error))),
         }
     }
     Layer::from_names(&names, |name| format!("{file}: {name}"), mistakes)
@@ -180,9 +182,9 @@ fn unparsable_line(text: &str, error: &dotenvy::Error) -> String {
     }
 }
 
-/// The line of the first `$` that dotenvy would take for a variable of the process, if there is one. A secret with a
-/// dollar in it would silently lose a part.
-fn first_substitution(text: &str) -> Option<usize> {
+/// The line that dotenvy would silently read otherwise than it looks, and why, if there is one: a secret would lose the
+/// part behind a `$`, which is taken for a variable of the process, or all of it behind a `#`, taken for a comment.
+fn first_surprise(text: &str) -> Option<(usize, &'static str)> {
     let mut quote = None;
     let mut comment = false;
     let mut escaped = false;
@@ -194,7 +196,12 @@ fn first_substitution(text: &str) -> Option<usize> {
             escaped = false;
         } else {
             match (quote, c) {
-                (None | Some('"'), '$') => return Some(line_of(text, offset)),
+                (None | Some('"'), '$') => {
+                    return Some((line_of(text, offset), "has a $ outside single quotes: nothing is substituted here"));
+                }
+                (None, '#') if previous == '=' => {
+                    return Some((line_of(text, offset), "has a value that begins with #, which needs quotes"));
+                }
                 (None | Some('"'), '\\') => escaped = true,
                 (None, '\'' | '"') => quote = Some(c),
                 (Some(open), _) if open == c => quote = None,
@@ -313,4 +320,34 @@ fn shown(name: &str) -> &str {
 
 fn line_of(text: &str, offset: usize) -> usize {
     1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Nothing where a line cannot be read, which stops the program anyway.
+    fn parsed(text: &str) -> Option<Vec<(String, String)>> {
+        dotenvy::from_read_iter(text.as_bytes()).collect::<Result<_, _>>().ok()
+    }
+
+    proptest! {
+        /// Where `first_surprise` sees nothing, dotenvy must read a dollar like any other character.
+        #[test]
+        fn a_dollar_is_never_substituted_unseen(text in r#"([A='"\\$#{} ]|\n|A=|='){0,24}"#) {
+            // An escaped dollar is one on purpose, and has no counterpart without it.
+            if text.contains("\\$") || first_surprise(&text).is_some() {
+                return Ok(());
+            }
+            if let Some(found) = parsed(&text) {
+                let mut plain = parsed(&text.replace('$', "%")).unwrap_or_default();
+                for (_, value) in &mut plain {
+                    *value = value.replace('%', "$");
+                }
+                prop_assert_eq!(found, plain);
+            }
+        }
+    }
 }

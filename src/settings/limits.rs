@@ -37,7 +37,7 @@ impl LimitSettings {
 }
 
 impl Rate {
-    fn read(reader: &mut Reader, permits: &'static Key, per: &'static Key) -> Option<Self> {
+    fn read(reader: &mut Reader, permits: &Key, per: &Key) -> Option<Self> {
         let permits = reader.integer::<u32>(permits);
         let per = reader.parse(per, time_unit);
         Some(Self { permits: NonZeroU32::new(permits?)?, per: per? })

@@ -51,7 +51,8 @@ impl Default for LogSettings {
 fn is_filter(text: &str) -> bool {
     let is_complete = |directive: &str| {
         let level = directive.rsplit_once('=').map_or(directive, |(_, level)| level);
-        level.parse::<LevelFilter>().is_ok()
+        // The parser of levels takes nothing at all for ERROR.
+        !level.is_empty() && level.parse::<LevelFilter>().is_ok()
     };
     // A span directive may hold commas of its own; it must have its level too.
     let complete = if text.contains('[') { is_complete(text) } else { text.split(',').all(is_complete) };

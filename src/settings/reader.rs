@@ -1,6 +1,5 @@
 //! Turns the text of a setting into its type, and collects what is wrong.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::thread;
 use std::time::Duration;
@@ -23,22 +22,15 @@ const MAX_TEXT_CHARS: usize = 255;
 pub(super) struct Reader {
     layers: Figment,
     mistakes: Vec<Mistake>,
-    read: BTreeSet<&'static str>,
 }
 
 impl Reader {
     pub(super) fn new(layers: Figment, mistakes: Vec<Mistake>) -> Self {
-        Self { layers, mistakes, read: BTreeSet::new() }
+        Self { layers, mistakes }
     }
 
     pub(super) fn into_mistakes(self) -> Vec<Mistake> {
         self.mistakes
-    }
-
-    /// Whether a section has asked for this setting.
-    #[cfg(test)]
-    pub(super) fn has_read(&self, name: &str) -> bool {
-        self.read.contains(name)
     }
 
     /// Every setting as it took effect.
@@ -61,8 +53,7 @@ impl Reader {
     }
 
     /// Reads a setting that has a default.
-    pub(super) fn parse<T>(&mut self, key: &'static Key, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
-        self.read.insert(key.name);
+    pub(super) fn parse<T>(&mut self, key: &Key, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
         let (text, _) = self.find(key)?;
         let parsed = parse(&text);
         if parsed.is_none() {
@@ -78,7 +69,7 @@ impl Reader {
     }
 
     /// A whole number within the limits of the table.
-    pub(super) fn integer<T: TryFrom<u64>>(&mut self, key: &'static Key) -> Option<T> {
+    pub(super) fn integer<T: TryFrom<u64>>(&mut self, key: &Key) -> Option<T> {
         self.parse(key, |text| match key.kind {
             Kind::PerCore { min, max } if text == "auto" => cores().clamp(min, max).try_into().ok(),
             Kind::Integer { min, max } | Kind::PerCore { min, max } => whole_number(text, min, max)?.try_into().ok(),
@@ -87,21 +78,21 @@ impl Reader {
     }
 
     /// A span of time, given in minutes.
-    pub(super) fn minutes(&mut self, key: &'static Key) -> Option<Duration> {
+    pub(super) fn minutes(&mut self, key: &Key) -> Option<Duration> {
         self.integer(key).map(Duration::from_mins)
     }
 
     /// A span of time, given in seconds.
-    pub(super) fn seconds(&mut self, key: &'static Key) -> Option<Duration> {
+    pub(super) fn seconds(&mut self, key: &Key) -> Option<Duration> {
         self.integer(key).map(Duration::from_secs)
     }
 
     /// A span of time, given in milliseconds.
-    pub(super) fn milliseconds(&mut self, key: &'static Key) -> Option<Duration> {
+    pub(super) fn milliseconds(&mut self, key: &Key) -> Option<Duration> {
         self.integer(key).map(Duration::from_millis)
     }
 
-    pub(super) fn flag(&mut self, key: &'static Key) -> Option<bool> {
+    pub(super) fn flag(&mut self, key: &Key) -> Option<bool> {
         self.parse(key, |text| match text.to_ascii_lowercase().as_str() {
             "true" => Some(true),
             "false" => Some(false),
@@ -109,21 +100,20 @@ impl Reader {
         })
     }
 
-    pub(super) fn text(&mut self, key: &'static Key) -> Option<String> {
+    pub(super) fn text(&mut self, key: &Key) -> Option<String> {
         self.parse(key, |text| {
             let fits = (1..=MAX_TEXT_CHARS).contains(&text.chars().count());
             (fits && !text.chars().any(char::is_control)).then(|| text.to_owned())
         })
     }
 
-    pub(super) fn address(&mut self, key: &'static Key) -> Option<IpAddr> {
+    pub(super) fn address(&mut self, key: &Key) -> Option<IpAddr> {
         self.parse(key, |text| text.parse().ok())
     }
 
     /// A secret that may be missing: `Some(None)`, to be made at the first start.
     #[expect(clippy::option_option, reason = "the outer one says whether the reading went well, as everywhere here")]
-    pub(super) fn secret(&mut self, key: &'static Key) -> Option<Option<Secret>> {
-        self.read.insert(key.name);
+    pub(super) fn secret(&mut self, key: &Key) -> Option<Option<Secret>> {
         let Some((text, _)) = self.find(key) else { return Some(None) };
         let secret = Secret::new(text);
         if secret.expose() == PLACEHOLDER {

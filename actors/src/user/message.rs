@@ -11,6 +11,8 @@ use crate::session::Principal;
 /// What the user actor is asked, and where from.
 pub(crate) struct Message {
     pub(crate) origin: Origin,
+    /// The span of the request, so that every line logged on its behalf carries its id.
+    pub(crate) span: tracing::Span,
     pub(crate) request: Request,
 }
 

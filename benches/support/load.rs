@@ -1,0 +1,61 @@
+use std::fmt::Write as _;
+use std::process::Command;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::server::{Person, SERVICE_TOKEN, Server};
+
+/// One kind of request, sent as fast as it is answered.
+pub struct Load {
+    url: String,
+    /// Where the script is, if the load needs one; removed with the load.
+    script: Option<TempDir>,
+}
+
+impl Load {
+    pub fn get(server: &Server, path: &str) -> Self {
+        Self { url: server.url(path), script: None }
+    }
+
+    pub fn verify(server: &Server, token: &str) -> Self {
+        Self::scripted(
+            server.url("/verify"),
+            &format!(
+                "wrk.method = 'POST'\nwrk.headers['X-Service-Token'] = '{SERVICE_TOKEN}'\n\
+                 wrk.headers['Authorization'] = 'Bearer {token}'\n"
+            ),
+        )
+    }
+
+    /// Logins of these people in turn.
+    pub fn logins(server: &Server, people: &[Person]) -> Self {
+        let mut script =
+            String::from("wrk.method = 'POST'\nwrk.headers['Content-Type'] = 'application/json'\nbodies = {\n");
+        for person in people {
+            writeln!(script, "'{{\"email\":\"{}\",\"password\":\"{}\"}}',", person.email, person.password).unwrap();
+        }
+        script += "}\nn = 0\nfunction request() n = n % #bodies + 1; return wrk.format(nil, nil, nil, bodies[n]) end\n";
+        Self::scripted(server.url("/login"), &script)
+    }
+
+    fn scripted(url: String, script: &str) -> Self {
+        let directory = TempDir::new().unwrap();
+        std::fs::write(directory.path().join("load.lua"), script).unwrap();
+        Self { url, script: Some(directory) }
+    }
+
+    /// Requests answered in a second. An answer other than a success stops the benchmark.
+    pub fn run(&self, connections: usize, time: Duration) -> f64 {
+        let mut wrk = Command::new("wrk");
+        wrk.args(["-t1", &format!("-c{connections}"), &format!("-d{}s", time.as_secs())]);
+        if let Some(directory) = &self.script {
+            wrk.arg("-s").arg(directory.path().join("load.lua"));
+        }
+        let report = wrk.arg(&self.url).output().unwrap();
+        let report = String::from_utf8(report.stdout).unwrap();
+        assert!(!report.contains("Non-2xx"), "{report}");
+        let rate = report.lines().find_map(|line| line.trim().strip_prefix("Requests/sec:"));
+        rate.unwrap_or_else(|| panic!("{report}")).trim().parse().unwrap()
+    }
+}

@@ -1,0 +1,123 @@
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+pub const SERVICE_TOKEN: &str = "bench-service-token-0123456789abcdef";
+
+/// Somebody with an account.
+pub struct Person {
+    pub email: String,
+    pub password: String,
+}
+
+/// A server process; it ends with this.
+pub struct Server {
+    process: Child,
+    port: u16,
+    client: reqwest::Client,
+    _data_dir: Option<TempDir>,
+}
+
+impl Server {
+    /// The program itself, on a data directory of its own.
+    pub async fn start(settings: &[(&str, &str)]) -> Self {
+        let data_dir = TempDir::new().unwrap();
+        let mut server = Self::start_in(data_dir.path(), settings).await;
+        server._data_dir = Some(data_dir);
+        server.until_ready().await;
+        server
+    }
+
+    /// The program itself, on this data directory; returns before it is ready.
+    pub async fn start_in(data_dir: &Path, settings: &[(&str, &str)]) -> Self {
+        let port = free_port();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_doorward"));
+        command
+            .env_clear()
+            .current_dir(data_dir)
+            .env("PORT", port.to_string())
+            .env("DATA_DIR", data_dir)
+            .env("SERVICE_TOKEN", SERVICE_TOKEN)
+            .env("RATE_LIMITS_PUBLIC_ROUTES", "1000000")
+            .env("LOG_LEVEL", "warn")
+            .envs(settings.iter().copied());
+        Self::spawn(command, port)
+    }
+
+    /// A route that does nothing, in a process of its own.
+    pub async fn start_bare(arguments: &[&str]) -> Self {
+        let port = free_port();
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--serve-bare", &port.to_string()]).args(arguments);
+        let server = Self::spawn(command, port);
+        server.until(StatusCode::OK, "/bare").await;
+        server
+    }
+
+    fn spawn(mut command: Command, port: u16) -> Self {
+        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        Self { process, port, client, _data_dir: None }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    pub async fn until_ready(&self) {
+        self.until(StatusCode::OK, "/health/ready").await;
+    }
+
+    async fn until(&self, status: StatusCode, path: &str) {
+        for _ in 0..20_000 {
+            if self.client.get(self.url(path)).send().await.is_ok_and(|answer| answer.status() == status) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        panic!("the server did not come up");
+    }
+
+    pub async fn register(&self, name: &str) -> Person {
+        let person = Person { email: format!("{name}@example.com"), password: "Quiet-lamp-7-tree".to_owned() };
+        let body = json!({
+            "email": person.email, "nickname": name, "password": person.password, "passphrase": "blue heron over water",
+        });
+        let answer = self.client.post(self.url("/register")).json(&body).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::CREATED);
+        person
+    }
+
+    /// Registers somebody, logs them in and returns their token.
+    pub async fn token(&self, name: &str) -> String {
+        let person = self.register(name).await;
+        let body = json!({"email": person.email, "password": person.password});
+        let answer = self.client.post(self.url("/login")).json(&body).send().await.unwrap();
+        let answer: Value = answer.json().await.unwrap();
+        answer["access_token"].as_str().unwrap().to_owned()
+    }
+
+    /// Memory that is resident, as the kernel counts it.
+    pub fn resident_mib(&self) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").trim().parse::<f64>().unwrap() / 1024.0
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}

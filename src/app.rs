@@ -1,0 +1,268 @@
+//! The composition root: settings become ports, ports become actors, actors become routes behind a listener.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use doorward_actors::ports::{Clock, Entropy, Store};
+use doorward_actors::{
+    AccountRules, ActorSystem, Handles, HashCost, HasherSettings, PasswordPolicy, Ports, RateLimits, RateQuota, Secret,
+    SecretDigest, SessionPolicy, SigningAlgorithm, StartError, SystemSettings, TokenSettings,
+};
+use tokio::net::TcpListener;
+
+use crate::ambient::{SystemClock, SystemEntropy};
+use crate::http::{self, Api, ServerSettings};
+use crate::settings::{Algorithm, Rate, Settings};
+use crate::store::{OpenError, SledStore, StoreOptions, secrets};
+
+/// The file in the data directory that keeps a generated signing secret.
+const SECRET_KEY_FILE: &str = "secret_key";
+/// The file in the data directory that keeps a generated service token.
+const SERVICE_TOKEN_FILE: &str = "service_token";
+/// Which part of the time for a stop belongs to requests in flight; the rest is for the actors and the store.
+const HTTP_SHARE: f64 = 0.6;
+
+/// Why the application did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The data directory.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// A generated secret could not be made or read.
+    #[error("{file} in the data directory: {source}")]
+    Secret {
+        /// Which file.
+        file: &'static str,
+        /// What happened.
+        source: io::Error,
+    },
+    /// The actors.
+    #[error(transparent)]
+    Actors(#[from] StartError),
+    /// The first look at the store failed.
+    #[error("the data directory cannot be read: {0}")]
+    Unreadable(#[from] doorward_actors::ports::StoreFailure),
+    /// The listener.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What happened.
+        source: io::Error,
+    },
+}
+
+/// Why the application stopped by itself.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Ended {
+    /// An actor could not be kept alive.
+    #[error("{0}")]
+    ActorGaveUp(String),
+    /// The store failed; what it holds is intact up to the last acknowledged change.
+    #[error("the store failed: {0}")]
+    StoreFailed(String),
+    /// The last commit failed.
+    #[error("the store could not be closed: {0}")]
+    NotClosed(String),
+}
+
+/// Everything running but the network: the store and the actors over it.
+pub struct Core {
+    store: Arc<SledStore>,
+    system: ActorSystem,
+}
+
+/// The application, listening but not yet answering.
+pub struct App {
+    core: Core,
+    listener: TcpListener,
+    address: SocketAddr,
+    service_token: Secret,
+    settings: Settings,
+}
+
+/// Where the application takes time and randomness from.
+#[derive(Clone)]
+pub struct Ambient {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+impl Default for Ambient {
+    fn default() -> Self {
+        Self { clock: Arc::new(SystemClock::new()), entropy: Arc::new(SystemEntropy) }
+    }
+}
+
+impl Core {
+    /// Opens the data directory and starts the actors.
+    pub async fn start(settings: &Settings, ambient: &Ambient) -> Result<Self, BuildError> {
+        let data_dir = settings.storage.data_dir.clone();
+        // Recovery reads files; at this point there is nothing else to do, but the runtime has its rules.
+        let opened = tokio::task::spawn_blocking(move || SledStore::open(&data_dir, StoreOptions::default())).await;
+        let store = Arc::new(match opened {
+            Ok(opened) => opened?,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        });
+        let secret_key = secret(settings, settings.tokens.secret_key.as_ref(), SECRET_KEY_FILE, ambient)?;
+        let ports = Ports {
+            store: Arc::clone(&store) as Arc<dyn Store>,
+            clock: Arc::clone(&ambient.clock),
+            entropy: Arc::clone(&ambient.entropy),
+        };
+        let system = ActorSystem::start(ports, system_settings(settings, secret_key)).await?;
+        Ok(Self { store, system })
+    }
+
+    /// The ways to the actors.
+    #[must_use]
+    pub fn handles(&self) -> &Handles {
+        self.system.handles()
+    }
+
+    /// Drains the actors, makes the last commit and gives the data directory back.
+    pub async fn stop(self, deadline: Duration) -> Result<(), Ended> {
+        if !self.system.drain(deadline).await {
+            tracing::warn!("the actors did not drain in time");
+        }
+        let store = Arc::clone(&self.store);
+        let closed = tokio::task::spawn_blocking(move || store.close()).await;
+        match closed {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(failure)) => Err(Ended::NotClosed(failure.to_string())),
+            Err(error) => Err(Ended::NotClosed(error.to_string())),
+        }
+    }
+}
+
+impl App {
+    /// Starts everything and binds the listener; requests wait in its backlog until [`App::run_until`].
+    pub async fn build(settings: Settings) -> Result<Self, BuildError> {
+        Self::build_with(settings, Ambient::default()).await
+    }
+
+    /// As [`App::build`], with another clock or source of randomness.
+    pub async fn build_with(settings: Settings, ambient: Ambient) -> Result<Self, BuildError> {
+        let core = Core::start(&settings, &ambient).await?;
+        let service_token = secret(&settings, settings.tokens.service_token.as_ref(), SERVICE_TOKEN_FILE, &ambient)?;
+        if settings.accounts.first_user_is_admin && !core.store.had_admin().await? {
+            tracing::warn!(
+                "nobody administers this data directory yet: the first account that registers will \
+                 (set FIRST_USER_IS_ADMIN=false and use `doorward admin create` to prevent it)"
+            );
+        }
+        let wanted = SocketAddr::new(settings.http.host, settings.http.port);
+        let listen = |source| BuildError::Listen { address: wanted, source };
+        let listener = TcpListener::bind(wanted).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        tracing::info!(%address, data_dir = %settings.storage.data_dir.display(), "listening");
+        Ok(Self { core, listener, address, service_token, settings })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What services present.
+    #[must_use]
+    pub fn service_token(&self) -> &Secret {
+        &self.service_token
+    }
+
+    /// The ways to the actors.
+    #[must_use]
+    pub fn handles(&self) -> &Handles {
+        self.core.handles()
+    }
+
+    /// Serves until `shutdown` resolves or a part fails for good, then stops in order: no new connections, requests in
+    /// flight finished, actors drained, last commit.
+    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), Ended> {
+        let Self { core, listener, service_token, settings, .. } = self;
+        let stop_within = settings.http.shutdown_timeout;
+        let server = ServerSettings {
+            max_connections: settings.http.max_connections,
+            header_timeout: settings.http.header_timeout,
+            request_timeout: settings.http.request_timeout,
+            shutdown_timeout: stop_within.mul_f64(HTTP_SHARE),
+        };
+        let service_token = SecretDigest::of(service_token.expose().as_bytes());
+        let service = http::service(&Api::new(core.handles().clone(), service_token));
+        let (actors, store) = (core.system.gave_up(), core.store.failed());
+        let mut ended = None;
+        let mut stop_began = Instant::now();
+        http::serve(listener, service, server, async {
+            tokio::select! {
+                () = shutdown => {}
+                reason = actors => ended = Some(Ended::ActorGaveUp(reason)),
+                reason = store => ended = Some(Ended::StoreFailed(reason)),
+            }
+            stop_began = Instant::now();
+        })
+        .await;
+        let stopped = core.stop(stop_within.saturating_sub(stop_began.elapsed())).await;
+        match ended {
+            Some(ended) => Err(ended),
+            None => stopped,
+        }
+    }
+}
+
+/// A configured secret, or the one that the data directory keeps; made if there is none yet.
+fn secret(
+    settings: &Settings,
+    configured: Option<&Secret>,
+    file: &'static str,
+    ambient: &Ambient,
+) -> Result<Secret, BuildError> {
+    match configured {
+        Some(secret) => Ok(secret.clone()),
+        None => secrets::load_or_create(&settings.storage.data_dir, file, &*ambient.entropy)
+            .map_err(|source| BuildError::Secret { file, source }),
+    }
+}
+
+fn system_settings(settings: &Settings, secret_key: Secret) -> SystemSettings {
+    let quota = |rate: Rate| RateQuota { permits: rate.permits, per: rate.per };
+    SystemSettings {
+        tokens: TokenSettings {
+            algorithm: match settings.tokens.algorithm {
+                Algorithm::Hs256 => SigningAlgorithm::Hs256,
+                Algorithm::Hs384 => SigningAlgorithm::Hs384,
+                Algorithm::Hs512 => SigningAlgorithm::Hs512,
+            },
+            secret: secret_key,
+            issuer: settings.tokens.issuer.clone(),
+            audience: settings.tokens.audience.clone(),
+        },
+        sessions: SessionPolicy {
+            idle_timeout: settings.sessions.idle_timeout,
+            lifetime: settings.tokens.access_token_lifetime,
+            max_per_account: settings.sessions.max_per_account,
+        },
+        session_shards: settings.sessions.shards,
+        accounts: AccountRules {
+            first_user_is_admin: settings.accounts.first_user_is_admin,
+            customer_account_self_service: settings.accounts.customer_account_self_service,
+            reauth_window: settings.sessions.reauth_window,
+            password_policy: PasswordPolicy { min_score: settings.passwords.min_score },
+        },
+        hasher: HasherSettings {
+            threads: settings.passwords.hash_threads,
+            cost: HashCost {
+                memory_kib: settings.passwords.hash_memory_kib,
+                iterations: settings.passwords.hash_iterations,
+            },
+            queue: settings.passwords.hash_queue,
+            deadline: settings.passwords.hash_deadline,
+        },
+        limits: RateLimits { public: quota(settings.limits.public), private: quota(settings.limits.private) },
+    }
+}

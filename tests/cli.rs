@@ -1,0 +1,185 @@
+//! The built program: exit codes, what it prints, and what it must not print.
+#![expect(clippy::unwrap_used, reason = "a helper of a test may panic like the test itself")]
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener};
+use std::process::{Command, Output};
+use std::thread;
+
+use tempfile::TempDir;
+
+const CANARY: &str = "kanarienvogel-kanarienvogel-kanarienvogel";
+
+/// The program in an empty directory, with nothing in its environment.
+struct Doorward {
+    directory: TempDir,
+    command: Command,
+}
+
+impl Doorward {
+    fn new(arguments: &[&str]) -> Self {
+        let directory = TempDir::new().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_doorward"));
+        command.args(arguments).env_clear().current_dir(directory.path());
+        Self { directory, command }
+    }
+
+    fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    fn file(self, name: &str, text: &str) -> Self {
+        fs::write(self.directory.path().join(name), text).unwrap();
+        self
+    }
+
+    fn run(mut self) -> Run {
+        let output = self.command.output().unwrap();
+        let run = Run::new(&output);
+        assert!(!run.out.contains("kanarienvogel") && !run.err.contains("kanarienvogel"), "a secret was printed");
+        run
+    }
+}
+
+struct Run {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Run {
+    fn new(output: &Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        Self { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
+    }
+
+    /// The line of a setting, the columns one space apart.
+    fn line(&self, name: &str) -> String {
+        let columns = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        self.out.lines().find(|line| line.split(' ').next() == Some(name)).map(columns).unwrap()
+    }
+}
+
+#[test]
+fn check_config_prints_each_setting_with_its_source() {
+    let run = Doorward::new(&["check-config", "--config", "my.toml"])
+        .file("my.toml", "[http]\nport = 1\n")
+        .file(".env", "HASH_QUEUE=2\n")
+        .env("TOKEN_ISSUER", "here")
+        .env("DATA_DIR", "/a\n/b\u{1b}[31m")
+        .run();
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    assert_eq!(run.line("PORT"), "PORT 1 my.toml: http.port");
+    assert_eq!(run.line("HASH_QUEUE"), "HASH_QUEUE 2 .env: HASH_QUEUE");
+    assert_eq!(run.line("TOKEN_ISSUER"), "TOKEN_ISSUER here environment variable TOKEN_ISSUER");
+    assert_eq!(run.line("HASH_ITERATIONS"), "HASH_ITERATIONS 2 default");
+    assert_eq!(run.line("DATA_DIR"), r"DATA_DIR /a\n/b\u{1b}[31m environment variable DATA_DIR");
+}
+
+#[test]
+fn s09_check_config_masks_secrets_from_everywhere() {
+    let file = format!("[tokens]\nservice_token = \"{CANARY}\"\n");
+    let run = Doorward::new(&["check-config"])
+        .file("my.toml", &file)
+        .file("key", &format!("{CANARY}\n"))
+        .env("DOORWARD_CONFIG", "my.toml")
+        .env("SECRET_KEY_FILE", "key")
+        .run();
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    assert_eq!(run.line("SECRET_KEY"), "SECRET_KEY *** file key, named by environment variable SECRET_KEY_FILE");
+    assert_eq!(run.line("SERVICE_TOKEN"), "SERVICE_TOKEN *** my.toml: tokens.service_token");
+    let run = Doorward::new(&["check-config"])
+        .file(".env", &format!("SECRET_KEY='{CANARY}'\n"))
+        .env("SERVICE_TOKEN", CANARY)
+        .run();
+    assert_eq!(run.code, Some(0), "{}", run.err);
+}
+
+#[test]
+fn r13_every_command_that_reads_settings_stops_on_a_mistake() {
+    for arguments in [
+        &["check-config"] as &[&str],
+        &["serve"],
+        &[],
+        &["admin", "create", "--email", "a@example.org", "--nickname", "a"],
+    ] {
+        let run = Doorward::new(arguments).env("PORT", "65536").env("SECRET_KEY", "kanarienvogel").run();
+        assert_eq!(run.code, Some(2), "{arguments:?}");
+        assert!(run.err.contains("PORT: must be a whole number from 0 to 65535 (environment variable PORT)"));
+        assert!(run.err.contains("SECRET_KEY: must be at least 32 bytes (environment variable SECRET_KEY)"));
+        assert_eq!(run.out, "");
+    }
+}
+
+#[test]
+fn r13_mistakes_in_files_stop_the_program() {
+    let run = Doorward::new(&["--config", "missing.toml"]).run();
+    assert_eq!(run.code, Some(2));
+    assert!(run.err.contains("missing.toml"), "{}", run.err);
+    let run = Doorward::new(&[]).file(".env", "PROT=1\n").run();
+    assert_eq!(run.code, Some(2));
+    assert!(run.err.contains("PROT: is not a known setting (.env)"), "{}", run.err);
+    let run = Doorward::new(&[])
+        .file("my.toml", "[tokens]\nsecret_key = kanarienvogel\n")
+        .env("DOORWARD_CONFIG", "my.toml")
+        .run();
+    assert_eq!(run.code, Some(2));
+    assert!(run.err.contains("line 2 is not valid TOML (my.toml)"), "{}", run.err);
+}
+
+#[test]
+fn a_wrong_command_line_is_refused() {
+    assert_eq!(Doorward::new(&["dance"]).run().code, Some(2));
+    assert_eq!(Doorward::new(&["admin", "create"]).run().code, Some(2));
+    assert_eq!(Doorward::new(&["--version"]).run().code, Some(0));
+}
+
+/// Answers one request with `answer`, and hands back what was asked.
+fn answer_once(answer: &'static str) -> (u16, thread::JoinHandle<String>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let asked = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = Vec::new();
+        let mut byte = [0];
+        while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() == 1 {
+            request.push(byte[0]);
+        }
+        stream.write_all(answer.as_bytes()).unwrap();
+        String::from_utf8(request).unwrap()
+    });
+    (port, asked)
+}
+
+#[test]
+fn health_asks_the_configured_server() {
+    let (port, asked) = answer_once("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    let run = Doorward::new(&["health"]).env("HOST", "0.0.0.0").env("PORT", &port.to_string()).run();
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    let asked = asked.join().unwrap();
+    assert!(asked.starts_with("GET /health/ready HTTP/1.1\r\n"), "{asked}");
+    assert!(asked.contains(&format!("\r\nHost: 127.0.0.1:{port}\r\n")), "{asked}");
+}
+
+#[test]
+fn health_fails_unless_the_answer_is_200() {
+    for answer in [
+        "HTTP/1.1 503 Service Unavailable\r\n\r\n",
+        "",
+        "SSH-2.0-x 200\r\n",
+        "HTTP/1.1 2000\r\n\r\n",
+        "200 200 200\r\n",
+    ] {
+        let (port, asked) = answer_once(answer);
+        let run = Doorward::new(&["health", "--url", &format!("http://localhost:{port}/here")]).run();
+        assert_eq!(run.code, Some(1), "{answer:?}");
+        assert!(asked.join().unwrap().starts_with("GET /here HTTP/1.1\r\n"));
+    }
+    for url in ["https://localhost/", "localhost:8000", "http://", "http://a b/", "http://a/\r\nX: y", "http://a:0/"] {
+        assert_eq!(Doorward::new(&["health", "--url", url]).run().code, Some(1), "{url:?}");
+    }
+    assert_eq!(Doorward::new(&["health"]).env("PORT", "x").run().code, Some(1));
+    assert_eq!(Doorward::new(&["health"]).env("PORT", "0").run().code, Some(1));
+}

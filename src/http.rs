@@ -106,3 +106,6 @@ pub async fn serve_bare(listener: TcpListener) {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod family_tests;

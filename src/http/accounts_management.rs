@@ -165,8 +165,8 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
     ("skip" = Option<u64>, Query, description = "How many to pass over (0)"),
     ("limit" = Option<u64>, Query, description = "How many to return (100), 1 to 1,000"),
 ), responses(
-    (status = 200, description = "The accounts", body = [AccountObject]),
-    (status = 422, description = "`skip` or `limit` is not possible", body = Problem, content_type = "application/problem+json"),
+    (status = 200, description = "The accounts", body = [AccountObject<'_>]),
+    (status = 422, description = "`skip` or `limit` is not possible", body = Problem<'_>, content_type = "application/problem+json"),
 ))]
 async fn list(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     api.admin(context).await?;
@@ -178,8 +178,8 @@ async fn list(api: &Api, context: &RequestContext) -> Result<Response, ApiError>
 ///
 /// Its role is `user`.
 #[utoipa::path(post, path = "/accounts_management/", tag = "Administration", request_body = RegisterRequest, responses(
-    (status = 201, description = "The account was made", body = AccountObject),
-    (status = 400, description = "Weak password, or the email or nickname is taken", body = Problem, content_type = "application/problem+json"),
+    (status = 201, description = "The account was made", body = AccountObject<'_>),
+    (status = 400, description = "Weak password, or the email or nickname is taken", body = Problem<'_>, content_type = "application/problem+json"),
 ))]
 async fn create(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     let admin = api.admin(context).await?;
@@ -192,9 +192,9 @@ async fn create(api: &Api, context: &RequestContext, payload: Payload) -> Result
 #[utoipa::path(get, path = "/accounts_management/{id}", tag = "Administration", params(
     ("id" = i64, Path, description = "The number of the account"),
 ), responses(
-    (status = 200, description = "The account", body = AccountObject),
-    (status = 404, description = "No such account", body = Problem, content_type = "application/problem+json"),
-    (status = 422, description = "The id is not an integer", body = Problem, content_type = "application/problem+json"),
+    (status = 200, description = "The account", body = AccountObject<'_>),
+    (status = 404, description = "No such account", body = Problem<'_>, content_type = "application/problem+json"),
+    (status = 422, description = "The id is not an integer", body = Problem<'_>, content_type = "application/problem+json"),
 ))]
 async fn show(api: &Api, context: &RequestContext, id: &str) -> Result<Response, ApiError> {
     api.admin(context).await?;
@@ -208,9 +208,9 @@ async fn show(api: &Api, context: &RequestContext, id: &str) -> Result<Response,
     ("id" = i64, Path, description = "The number of the account"),
 ), request_body = AccountChange, responses(
     (status = 200, description = "The account is changed", body = Message),
-    (status = 400, description = "Weak password, or the email or nickname is taken", body = Problem, content_type = "application/problem+json"),
-    (status = 404, description = "No such account", body = Problem, content_type = "application/problem+json"),
-    (status = 409, description = "The last administrator", body = Problem, content_type = "application/problem+json"),
+    (status = 400, description = "Weak password, or the email or nickname is taken", body = Problem<'_>, content_type = "application/problem+json"),
+    (status = 404, description = "No such account", body = Problem<'_>, content_type = "application/problem+json"),
+    (status = 409, description = "The last administrator", body = Problem<'_>, content_type = "application/problem+json"),
 ))]
 async fn change(api: &Api, context: &RequestContext, id: &str, payload: Payload) -> Result<Response, ApiError> {
     let admin = api.admin(context).await?;
@@ -230,10 +230,10 @@ async fn change(api: &Api, context: &RequestContext, id: &str, payload: Payload)
     ("id" = i64, Path, description = "The number of the account"),
 ), responses(
     (status = 200, description = "The account is gone", body = Message),
-    (status = 400, description = "Administrators cannot delete their own accounts", body = Problem, content_type = "application/problem+json"),
-    (status = 404, description = "No such account", body = Problem, content_type = "application/problem+json"),
-    (status = 409, description = "The last administrator", body = Problem, content_type = "application/problem+json"),
-    (status = 422, description = "The id is not an integer", body = Problem, content_type = "application/problem+json"),
+    (status = 400, description = "Administrators cannot delete their own accounts", body = Problem<'_>, content_type = "application/problem+json"),
+    (status = 404, description = "No such account", body = Problem<'_>, content_type = "application/problem+json"),
+    (status = 409, description = "The last administrator", body = Problem<'_>, content_type = "application/problem+json"),
+    (status = 422, description = "The id is not an integer", body = Problem<'_>, content_type = "application/problem+json"),
 ))]
 async fn delete(api: &Api, context: &RequestContext, id: &str) -> Result<Response, ApiError> {
     let admin = api.admin(context).await?;

@@ -123,8 +123,8 @@ fn not_ready() -> Response {
 ///
 /// For administrators and services; nobody else learns that this exists.
 #[utoipa::path(get, path = "/health/actors", tag = "Operation", responses(
-    (status = 200, description = "How all of it is", body = SystemHealth),
-    (status = 404, description = "Neither an administrator nor a service", body = Problem, content_type = "application/problem+json"),
+    (status = 200, description = "How all of it is", body = SystemHealth<'_>),
+    (status = 404, description = "Neither an administrator nor a service", body = Problem<'_>, content_type = "application/problem+json"),
 ))]
 async fn actors(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     if !context.is_service(&api.service_token) {

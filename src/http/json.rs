@@ -70,7 +70,7 @@ fn push_segment(pointer: &mut String, name: &str) {
 
 const DUPLICATE: &str = "duplicate name";
 
-/// Reads any JSON to its end, keeps nothing of it, and fails on a duplicate name. serde_json bounds the depth at 128.
+/// Reads any JSON to its end, keeps nothing of it, and fails on a duplicate name. `serde_json` bounds the depth at 128.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shape {
     Object,

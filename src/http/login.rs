@@ -63,8 +63,8 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 
 /// Open a session
 #[utoipa::path(post, path = "/login", tag = "Session", request_body = LoginRequest, responses(
-    (status = 200, description = "The session is open", body = LoginReply),
-    (status = 401, description = "Incorrect email or password; the same for unknown and locked accounts", body = Problem, content_type = "application/problem+json"),
+    (status = 200, description = "The session is open", body = LoginReply<'_>),
+    (status = 401, description = "Incorrect email or password; the same for unknown and locked accounts", body = Problem<'_>, content_type = "application/problem+json"),
 ))]
 async fn login(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     api.anyone(context)?;

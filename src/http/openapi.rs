@@ -1,4 +1,4 @@
-//! `GET /openapi.json`: the interface as OpenAPI 3.1, from the types and handlers themselves.
+//! `GET /openapi.json`: the interface as `OpenAPI` 3.1, from the types and handlers themselves.
 //!
 //! What is the same for many routes (who may use it, how it refuses) is not written at the handlers but filled in from the
 //! route table.
@@ -9,7 +9,6 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, Secur
 use utoipa::openapi::{Content, OpenApi as Document, Ref, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
-use super::error::Problem;
 use super::routes::{Access, Class, Documented, RouteInfo, route_table};
 use super::{accounts_management, health, login, my_account, recovery, register, root, verify};
 
@@ -38,7 +37,6 @@ const SERVICE_AUTH: &str = "serviceAuth";
         health::ready,
         health::actors,
     ),
-    components(schemas(Problem)),
     modifiers(&FromTheRouteTable),
     tags(
         (name = "Account", description = "One's own account"),

@@ -53,7 +53,7 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 /// Every session of the account ends. Nobody is logged in by this.
 #[utoipa::path(post, path = "/recovery", tag = "Account", request_body = RecoveryRequest, responses(
     (status = 200, description = "The password is changed", body = Message),
-    (status = 400, description = "Entered details do not match, the same for unknown accounts; or a weak password", body = Problem, content_type = "application/problem+json"),
+    (status = 400, description = "Entered details do not match, the same for unknown accounts; or a weak password", body = Problem<'_>, content_type = "application/problem+json"),
 ))]
 async fn recover(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     api.anyone(context)?;

@@ -88,8 +88,8 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 ///
 /// The first account of a fresh service becomes its administrator, if the service is set up so.
 #[utoipa::path(post, path = "/register", tag = "Account", request_body = RegisterRequest, responses(
-    (status = 201, description = "The account was made", body = AccountSummary),
-    (status = 400, description = "Weak password, or the email or nickname is taken", body = Problem, content_type = "application/problem+json"),
+    (status = 201, description = "The account was made", body = AccountSummary<'_>),
+    (status = 400, description = "Weak password, or the email or nickname is taken", body = Problem<'_>, content_type = "application/problem+json"),
 ))]
 async fn register(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     api.anyone(context)?;

@@ -43,8 +43,8 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 ///
 /// For services, which show who they are in `X-Service-Token` and the user's token as bearer. The session's idle clock restarts.
 #[utoipa::path(post, path = "/verify", tag = "Services", responses(
-    (status = 200, description = "The token is live", body = Verified),
-    (status = 404, description = "The service token is missing or wrong", body = Problem, content_type = "application/problem+json"),
+    (status = 200, description = "The token is live", body = Verified<'_>),
+    (status = 404, description = "The service token is missing or wrong", body = Problem<'_>, content_type = "application/problem+json"),
 ))]
 async fn verify(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     api.a_service(context)?;

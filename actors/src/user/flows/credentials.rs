@@ -99,7 +99,7 @@ impl Flows {
     fn renew_hash(&self, account: &Account, password: Secret, origin: Origin) {
         let (id, revision) = (account.id, account.revision);
         let story = Story::new(AuditEvent::AccountUpdated, AuditActorKind::System, origin).about(id);
-        let (audit, hasher, store) = (story.done(self), self.hasher.clone(), Arc::clone(&self.store));
+        let (record, hasher, store) = (story.done(self), self.hasher.clone(), Arc::clone(&self.store));
         tokio::spawn(async move {
             let Ok(hash) = hasher.hash(password).await else { return };
             let update = AccountUpdate {
@@ -108,7 +108,7 @@ impl Flows {
                 change: AccountChange { password_hash: Some(hash), ..AccountChange::default() },
                 ends: EndSessions::None,
             };
-            if store.update_account(update, audit).await.is_err() {
+            if store.update_account(update, record).await.is_err() {
                 tracing::debug!(account = %id, "an outdated password hash was not renewed");
             }
         });

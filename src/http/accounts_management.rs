@@ -161,7 +161,7 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 }
 
 /// List accounts, by id
-#[utoipa::path(get, path = "/accounts_management/", tag = "Administration", params(
+#[utoipa::path(get, path = "/accounts_management/", operation_id = "list_accounts", tag = "Administration", params(
     ("skip" = Option<u64>, Query, description = "How many to pass over (0)"),
     ("limit" = Option<u64>, Query, description = "How many to return (100), 1 to 1,000"),
 ), responses(
@@ -177,7 +177,7 @@ async fn list(api: &Api, context: &RequestContext) -> Result<Response, ApiError>
 /// Make an account
 ///
 /// Its role is `user`.
-#[utoipa::path(post, path = "/accounts_management/", tag = "Administration", request_body = RegisterRequest, responses(
+#[utoipa::path(post, path = "/accounts_management/", operation_id = "create_account", tag = "Administration", request_body = RegisterRequest, responses(
     (status = 201, description = "The account was made", body = AccountObject<'_>),
     (status = 400, description = "Weak password, or the email or nickname is taken", body = Problem<'_>, content_type = "application/problem+json"),
 ))]
@@ -189,7 +189,7 @@ async fn create(api: &Api, context: &RequestContext, payload: Payload) -> Result
 }
 
 /// Show an account
-#[utoipa::path(get, path = "/accounts_management/{id}", tag = "Administration", params(
+#[utoipa::path(get, path = "/accounts_management/{id}", operation_id = "show_account", tag = "Administration", params(
     ("id" = i64, Path, description = "The number of the account"),
 ), responses(
     (status = 200, description = "The account", body = AccountObject<'_>),
@@ -204,7 +204,7 @@ async fn show(api: &Api, context: &RequestContext, id: &str) -> Result<Response,
 }
 
 /// Change an account
-#[utoipa::path(put, path = "/accounts_management/{id}", tag = "Administration", params(
+#[utoipa::path(put, path = "/accounts_management/{id}", operation_id = "change_account", tag = "Administration", params(
     ("id" = i64, Path, description = "The number of the account"),
 ), request_body = AccountChange, responses(
     (status = 200, description = "The account is changed", body = Message),
@@ -226,7 +226,7 @@ async fn change(api: &Api, context: &RequestContext, id: &str, payload: Payload)
 }
 
 /// Delete an account
-#[utoipa::path(delete, path = "/accounts_management/{id}", tag = "Administration", params(
+#[utoipa::path(delete, path = "/accounts_management/{id}", operation_id = "delete_account", tag = "Administration", params(
     ("id" = i64, Path, description = "The number of the account"),
 ), responses(
     (status = 200, description = "The account is gone", body = Message),

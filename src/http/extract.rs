@@ -101,7 +101,7 @@ impl RequestContext {
         self.optional_json(payload).await?.ok_or_else(missing)
     }
 
-    /// Reads the body as JSON if there is one: an empty body is none, whatever type it is declared as.
+    /// Reads the body as JSON if there is one: an empty body and `null` are none.
     pub(super) async fn optional_json<T: DeserializeOwned>(&self, payload: Payload) -> Result<Option<T>, ApiError> {
         if !self.announces_body() {
             return Ok(None);
@@ -110,7 +110,7 @@ impl RequestContext {
             return Err(ApiError::NotJson);
         }
         let bytes = read(payload).await?;
-        if bytes.is_empty() { Ok(None) } else { json::parse(&bytes).map(Some) }
+        if bytes.is_empty() || bytes.trim_ascii() == b"null" { Ok(None) } else { json::parse(&bytes).map(Some) }
     }
 
     /// Whether the head announces a body (RFC 9112 §6.3).

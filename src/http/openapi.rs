@@ -148,6 +148,14 @@ mod tests {
     }
 
     #[test]
+    fn operation_ids_are_unique() {
+        let document = parsed();
+        let items = document["paths"].as_object().unwrap().values().flat_map(|item| item.as_object().unwrap().values());
+        let ids: Vec<_> = items.map(|operation| operation["operationId"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "{ids:?}");
+    }
+
+    #[test]
     fn security_is_what_the_contract_says() {
         let document = parsed();
         assert!(document["openapi"].as_str().unwrap().starts_with("3.1."));

@@ -12,15 +12,16 @@ use warp::reply::{Reply as _, Response};
 use super::error::ApiError;
 use super::{Family, openapi};
 
-/// Scripts come from here alone and none stand in the page. Swagger UI sets style attributes, and its style sheet and icons
-/// carry images as `data:` URLs. Nothing may frame the page: it takes tokens.
+/// Scripts come from here alone and none stand in the page. Swagger UI sets style attributes, and its style sheet and
+/// icons carry images as `data:` URLs. Nothing may frame the page: it takes tokens.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 /// An hour: the files change only with the version of the service.
 const CACHE: HeaderValue = HeaderValue::from_static("public, max-age=3600");
-/// The page and nothing but its files. The other files of the package (source maps, other bundles) are for developers of it.
+/// The page and nothing but its files. The other files of the package (source maps, other bundles) are for developers
+/// of it.
 const FILES: [&str; 7] = [
     "swagger-ui.css",
     "index.css",

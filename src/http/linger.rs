@@ -1,11 +1,11 @@
 //! A socket that lets a refused upload read its refusal, and waits for no reader for ever.
 //!
-//! hyper bounds how long a peer may take to send, not how long it may take to read: a write that makes no progress within
-//! its time ends the connection here.
+//! hyper bounds how long a peer may take to send, not how long it may take to read: a write that makes no progress
+//! within its time ends the connection here.
 //!
-//! Closing a socket with unread input makes the kernel send a reset, and the peer may lose the 413 that was already on its
-//! way. So when a request's body was left unread, the sending side is closed first and what still arrives is thrown away,
-//! for a bounded time and amount (RFC 9112 §9.6).
+//! Closing a socket with unread input makes the kernel send a reset, and the peer may lose the 413 that was already
+//! on its way. So when a request's body was left unread, the sending side is closed first and what still arrives is
+//! thrown away, for a bounded time and amount (RFC 9112 §9.6).
 
 use std::io;
 use std::pin::Pin;
@@ -25,8 +25,8 @@ const LINGER: Duration = Duration::from_secs(1);
 /// How much is thrown away at most: four times the largest allowed body.
 const MAX_DISCARDED_BYTES: usize = 256 * 1024;
 
-/// A TCP stream that watches its input for ambiguous framing, and whose shutdown lingers when its last request left input
-/// unread.
+/// A TCP stream that watches its input for ambiguous framing, and whose shutdown lingers when its last request left
+/// input unread.
 #[derive(Debug)]
 pub(super) struct LingeringStream {
     stream: TcpStream,

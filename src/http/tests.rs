@@ -1,4 +1,5 @@
-//! The edge over raw sockets: what only a real connection shows. The routes are stand-ins; the families have their own tests.
+//! The edge over raw sockets: what only a real connection shows. The routes are stand-ins; the families have their
+//! own tests.
 
 use std::time::Duration;
 

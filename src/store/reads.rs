@@ -57,17 +57,6 @@ pub(super) fn accounts(tree: &sled::Tree, page: Page) -> Result<Vec<ListedAccoun
     Ok(accounts)
 }
 
-pub(super) fn session(tree: &sled::Tree, account: AccountId, id: SessionId) -> Result<Option<Session>, Fault> {
-    get(tree, &keys::session(account, id))?.map(|session| with_last_use(tree, session)).transpose()
-}
-
-fn with_last_use(tree: &sled::Tree, mut session: Session) -> Result<Session, Fault> {
-    if let Some(at) = get::<Timestamp>(tree, &keys::touch(session.account, session.id))? {
-        session.last_active_at = session.last_active_at.max(at);
-    }
-    Ok(session)
-}
-
 pub(super) fn sessions(tree: &sled::Tree, shard: ShardOf) -> Result<Vec<Session>, Fault> {
     let mut sessions = Vec::new();
     for row in tree.scan_prefix(keys::ALL_SESSIONS) {
@@ -79,6 +68,17 @@ pub(super) fn sessions(tree: &sled::Tree, shard: ShardOf) -> Result<Vec<Session>
         sessions.push(with_last_use(tree, codec::decode(&value)?)?);
     }
     Ok(sessions)
+}
+
+pub(super) fn session(tree: &sled::Tree, account: AccountId, id: SessionId) -> Result<Option<Session>, Fault> {
+    get(tree, &keys::session(account, id))?.map(|session| with_last_use(tree, session)).transpose()
+}
+
+fn with_last_use(tree: &sled::Tree, mut session: Session) -> Result<Session, Fault> {
+    if let Some(at) = get::<Timestamp>(tree, &keys::touch(session.account, session.id))? {
+        session.last_active_at = session.last_active_at.max(at);
+    }
+    Ok(session)
 }
 
 pub(super) fn recent_audit(tree: &sled::Tree, limit: usize) -> Result<Vec<(u64, AuditRecord)>, Fault> {

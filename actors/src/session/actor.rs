@@ -89,7 +89,7 @@ impl Process for SessionActor {
                 }
                 let (store, mailbox) = (Arc::clone(&self.store), Arc::clone(&state.mailbox));
                 self.commits.spawn(async move {
-                    let outcome = store.open_session(session.clone(), Vec::new(), vec![audit]).await;
+                    let outcome = store.open_session(session.clone(), audit).await;
                     if outcome.is_ok() {
                         // A shard that is down just now reads the session from the store when it starts again.
                         let _ = mailbox.tell(Message::Opened(session));

@@ -65,7 +65,11 @@ pub(super) fn sessions(tree: &sled::Tree, shard: ShardOf) -> Result<Vec<Session>
         if !keys::account_of_session(&key).is_some_and(|account| shard.owns(account)) {
             continue;
         }
-        sessions.push(with_last_use(tree, codec::decode(&value)?)?);
+        // One unreadable record ends that session, not the service of all.
+        match codec::decode(&value) {
+            Ok(session) => sessions.push(with_last_use(tree, session)?),
+            Err(error) => tracing::error!(%error, "a stored session cannot be read and counts as ended"),
+        }
     }
     Ok(sessions)
 }

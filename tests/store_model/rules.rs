@@ -271,6 +271,11 @@ async fn a_touch_never_goes_back_and_never_revives_a_session() {
         store.touch_sessions(touch(touched)).await.unwrap();
         assert_eq!(store.sessions(ALL).await.unwrap()[0].last_active_at, at(seen), "touched at {touched}");
     }
+    // A session of the same name, were there ever one, would not inherit the last use of the earlier one.
+    store.open_session(session(1, 1, 0, 11), audit(0)).await.unwrap();
+    assert_eq!(store.session(id(1), SessionId::from_bytes([1; 16])).await.unwrap(), Some(session(1, 1, 0, 11)));
+    store.touch_sessions(touch(20)).await.unwrap();
+
     store.end_sessions(touch(12), vec![]).await.unwrap();
     store.touch_sessions(touch(99)).await.unwrap();
     store.end_sessions(touch(99), vec![]).await.unwrap();

@@ -88,7 +88,7 @@ impl Process for UserActor {
                 self.run(vitals, span, reply, flow).await;
             }
             Request::UpdateByAdmin { admin, id, change, reply } => {
-                self.run(vitals, span, reply, async move { flows.update_by_admin(admin, id, change, origin).await })
+                self.run(vitals, span, reply, async move { flows.update_by_admin(&admin, id, change, origin).await })
                     .await;
             }
             Request::DeleteByAdmin { admin, id, reply } => {

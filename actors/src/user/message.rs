@@ -53,7 +53,7 @@ pub(crate) enum Request {
         reply: Reply<Result<(), DeleteError>>,
     },
     UpdateByAdmin {
-        admin: AccountId,
+        admin: Principal,
         id: AccountId,
         change: AdminChange,
         reply: Reply<Result<(), UpdateError>>,

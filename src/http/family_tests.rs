@@ -1,4 +1,5 @@
-//! The families over a real listener and real actors, with the store in memory: statuses, spellings and the order of checks.
+//! The families over a real listener and real actors, with the store in memory: statuses, spellings and the order of
+//! checks.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

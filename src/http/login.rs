@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use warp::Filter as _;
 use warp::reply::Response;
 
-use super::error::{ApiError, Problem};
+use super::error::ApiError;
 use super::extract::{Payload, RequestContext, context, json_reply, payload};
 use super::fields::Fields;
 use super::register::AccountSummary;
@@ -64,7 +64,7 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 /// Open a session
 #[utoipa::path(post, path = "/login", tag = "Session", request_body = LoginRequest, responses(
     (status = 200, description = "The session is open", body = LoginReply<'_>),
-    (status = 401, description = "Incorrect email or password; the same for unknown and locked accounts", body = Problem<'_>, content_type = "application/problem+json"),
+    (status = 401, description = "Incorrect email or password; the same for unknown and locked accounts"),
 ))]
 async fn login(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     api.anyone(context)?;

@@ -98,8 +98,8 @@ impl Flows {
     /// Should it fail, the next login tries.
     fn renew_hash(&self, account: &Account, password: Secret, origin: Origin) {
         let (id, revision) = (account.id, account.revision);
-        let story = Story::new(AuditEvent::AccountUpdated, AuditActorKind::System, origin).about(id);
-        let (record, hasher, store) = (story.done(self), self.hasher.clone(), Arc::clone(&self.store));
+        let record = Story::new(AuditEvent::AccountUpdated, AuditActorKind::System, origin).about(id).done(self);
+        let (hasher, store) = (self.hasher.clone(), Arc::clone(&self.store));
         tokio::spawn(async move {
             let Ok(hash) = hasher.hash(password).await else { return };
             let update = AccountUpdate {

@@ -1,6 +1,6 @@
 //! Measures the service against its own parts, in one run on one machine, and prints the tables of docs/performance.md.
 //!
-//! `cargo bench --bench service` takes some minutes and needs `wrk`. Every figure is a ratio to something that runs in the same minutes: the
+//! `cargo bench --bench service` takes some minutes and needs `wrk`; `checks`, `logins` or `start` after `--` measures one part alone. Every figure is a ratio to something that runs in the same minutes: the
 //! token check to a route that does nothing, logins to the bare hash function. Servers listen on 127.0.0.1 alone, loads
 //! are bounded in time, and every process is ended by the run that started it.
 
@@ -38,9 +38,17 @@ async fn main() {
         }
         return doorward::serve_bare(listener).await;
     }
-    token_checks().await;
-    logins().await;
-    start().await;
+    let named: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let wanted = |name: &str| named.is_empty() || named.iter().any(|argument| argument == name);
+    if wanted("checks") {
+        token_checks().await;
+    }
+    if wanted("logins") {
+        logins().await;
+    }
+    if wanted("start") {
+        start().await;
+    }
 }
 
 async fn token_checks() {

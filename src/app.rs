@@ -24,6 +24,8 @@ const SECRET_KEY_FILE: &str = "secret_key";
 const SERVICE_TOKEN_FILE: &str = "service_token";
 /// Which part of the time for a stop belongs to requests in flight; the rest is for the actors and the store.
 const HTTP_SHARE: f64 = 0.6;
+/// Which part of what is left then belongs to the actors; the rest is for the last commit.
+const ACTORS_SHARE: f64 = 0.7;
 
 /// Why the application did not start.
 #[derive(Debug, thiserror::Error)]
@@ -125,17 +127,21 @@ impl Core {
         self.system.handles()
     }
 
-    /// Drains the actors, makes the last commit and gives the data directory back.
+    /// Drains the actors, makes the last commit and gives the data directory back, all within the deadline. What was
+    /// acknowledged is on the disk whatever comes of it.
     pub async fn stop(self, deadline: Duration) -> Result<(), Ended> {
-        if !self.system.drain(deadline).await {
+        let began = Instant::now();
+        if !self.system.drain(deadline.mul_f64(ACTORS_SHARE)).await {
             tracing::warn!("the actors did not drain in time");
         }
         let store = Arc::clone(&self.store);
-        let closed = tokio::task::spawn_blocking(move || store.close()).await;
-        match closed {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(failure)) => Err(Ended::NotClosed(failure.to_string())),
-            Err(error) => Err(Ended::NotClosed(error.to_string())),
+        let closing = tokio::task::spawn_blocking(move || store.close());
+        let left = deadline.saturating_sub(began.elapsed());
+        match tokio::time::timeout(left, closing).await {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(failure))) => Err(Ended::NotClosed(failure.to_string())),
+            Ok(Err(panic)) => Err(Ended::NotClosed(panic.to_string())),
+            Err(_) => Err(Ended::NotClosed("the last commit took too long".to_owned())),
         }
     }
 }

@@ -69,8 +69,8 @@ pub(crate) fn service(
     TowerToHyperService::new(warp::service(routes(api)))
 }
 
-/// Joins the families. Each request pays for the families it passes on its way, so the hot one stands first and the rest
-/// are one step behind it.
+/// Joins the families. Each request pays for the families it passes on its way, so the hot one stands first and the
+/// rest are one step behind it.
 fn routes(api: &Arc<Api>) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
     let rest: Family = health::routes(api)
         .or(login::routes(api))
@@ -106,3 +106,6 @@ pub async fn serve_bare(listener: TcpListener) {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod family_tests;

@@ -21,6 +21,8 @@ use doorward_actors::{Account, AccountId, AuditRecord, EmailKey, NewAccount, Ses
 mod changes;
 mod codec;
 mod committer;
+#[cfg(test)]
+mod committer_tests;
 mod health;
 mod keys;
 mod lock;
@@ -298,13 +300,8 @@ impl Store for SledStore {
         self.committer.change(move |staging| changes::delete_account(staging, id, expected_revision, &audit)).await
     }
 
-    async fn open_session(
-        &self,
-        session: Session,
-        evicted: Vec<SessionId>,
-        audit: Vec<AuditRecord>,
-    ) -> Result<(), StoreError<OpenSessionRefusal>> {
-        self.committer.change(move |staging| changes::open_session(staging, &session, &evicted, &audit)).await
+    async fn open_session(&self, session: Session, audit: AuditRecord) -> Result<(), StoreError<OpenSessionRefusal>> {
+        self.committer.change(move |staging| changes::open_session(staging, &session, &audit)).await
     }
 
     async fn end_sessions(&self, ended: Vec<Touch>, audit: Vec<AuditRecord>) -> Result<(), StoreFailure> {

@@ -60,7 +60,13 @@ fn for_machines<W>(filter: EnvFilter, writer: W) -> impl Subscriber + Send + Syn
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).json().flatten_event(true).finish()
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .json()
+        .flatten_event(true)
+        .with_span_list(false)
+        .finish()
 }
 
 /// Writes a field with its control characters escaped, so that nothing a client sends can begin a line of its own or drive

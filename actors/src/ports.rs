@@ -208,14 +208,8 @@ pub trait Store: Send + Sync + 'static {
         audit: AuditRecord,
     ) -> Result<(), StoreError<DeleteAccountRefusal>>;
 
-    /// Opens a session and ends those named in `evicted` (of the same account; unknown ones are passed over). Refused
-    /// unless the account exists, is unlocked and is at the session's epoch.
-    async fn open_session(
-        &self,
-        session: Session,
-        evicted: Vec<SessionId>,
-        audit: Vec<AuditRecord>,
-    ) -> Result<(), StoreError<OpenSessionRefusal>>;
+    /// Opens a session. Refused unless the account exists, is unlocked and is at the session's epoch.
+    async fn open_session(&self, session: Session, audit: AuditRecord) -> Result<(), StoreError<OpenSessionRefusal>>;
 
     /// Ends sessions, each with its last use, which becomes the account's last activity if it is newer than the one
     /// stored. Unknown sessions are passed over; an account that is gone gets no activity.

@@ -196,10 +196,11 @@ impl SessionHandle {
         }
     }
 
-    /// Tells a shard that a commit ended the sessions of an account, all or all but one. Safety does not hang on it, as
-    /// those sessions carry an older epoch; it frees their memory and keeps the spared one quick.
-    pub(crate) async fn forget(&self, account: AccountId, spared: Option<(SessionId, u64)>) {
-        let told = self.shard(account).ask(USE_DEADLINE, |reply| Message::Forget { account, spared, reply }).await;
+    /// Tells a shard that a commit raised the epoch of an account and so ended its sessions, all or all but one. Safety does
+    /// not hang on it, as those sessions carry an older epoch; it frees their memory and keeps the spared one quick.
+    pub(crate) async fn forget(&self, account: AccountId, epoch: u64, spared: Option<SessionId>) {
+        let told =
+            self.shard(account).ask(USE_DEADLINE, |reply| Message::Forget { account, epoch, spared, reply }).await;
         if let Err(error) = told {
             tracing::debug!(%error, %account, "a shard was not told that sessions ended");
         }

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, ActorStatus, SupervisionEvent};
 use tokio::sync::watch;
 
 use crate::health::{ActorState, Vitals};
@@ -71,7 +71,10 @@ pub(crate) struct Supervisor {
 }
 
 pub(crate) enum SupervisorMessage {
+    /// The pause is over: start this child again.
     Restart(usize),
+    /// What came of it. A start runs beside the mailbox, as a child may have to wait for a commit before it can be ready.
+    Started(usize, Result<ActorCell, String>),
     /// Drains every child in the given order, each with its queue handled, and waits for it. From here on nothing is restarted.
     Drain(tokio::sync::oneshot::Sender<()>),
 }
@@ -112,9 +115,17 @@ impl Supervisor {
         myself.send_after(pause, move || SupervisorMessage::Restart(index));
     }
 
-    async fn start_child(&self, myself: &ActorRef<SupervisorMessage>, index: usize, child: &mut Child) {
-        match (child.spec.start)(myself.get_cell()).await {
-            Ok(cell) => child.cell = Some(cell),
+    /// Takes in a child that was started again, unless it has failed already: its failure came before this, and was nobody's.
+    fn child_started(
+        &self,
+        myself: &ActorRef<SupervisorMessage>,
+        index: usize,
+        child: &mut Child,
+        outcome: Result<ActorCell, String>,
+    ) {
+        match outcome {
+            Ok(cell) if cell.get_status() < ActorStatus::Stopping => child.cell = Some(cell),
+            Ok(_) => self.child_failed(myself, index, child, "it ended as soon as it had started"),
             Err(cause) => self.child_failed(myself, index, child, &format!("it did not start: {cause}")),
         }
     }
@@ -136,10 +147,13 @@ impl Actor for Supervisor {
         myself: ActorRef<Self::Msg>,
         specs: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        let mut children: Vec<Child> =
-            specs.into_iter().map(|spec| Child { spec, cell: None, failures: VecDeque::new() }).collect();
-        for (index, child) in children.iter_mut().enumerate() {
-            self.start_child(&myself, index, child).await;
+        let mut children = Vec::new();
+        for spec in specs {
+            // At the first start there is nothing to fall back on: a child that cannot start ends the attempt.
+            let cell = (spec.start)(myself.get_cell())
+                .await
+                .map_err(|cause| format!("actor {} did not start: {cause}", spec.vitals.name()))?;
+            children.push(Child { spec, cell: Some(cell), failures: VecDeque::new() });
         }
         Ok(SupervisorState { children, draining: false })
     }
@@ -152,11 +166,21 @@ impl Actor for Supervisor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             SupervisorMessage::Restart(index) if !state.draining => {
-                if let Some(child) = state.children.get_mut(index) {
-                    self.start_child(&myself, index, child).await;
+                if let Some(child) = state.children.get(index) {
+                    let start = (child.spec.start)(myself.get_cell());
+                    tokio::spawn(async move {
+                        let outcome = start.await;
+                        let _ = myself.send_message(SupervisorMessage::Started(index, outcome));
+                    });
                 }
             }
-            SupervisorMessage::Restart(_) => {}
+            SupervisorMessage::Started(index, outcome) if !state.draining => {
+                if let Some(child) = state.children.get_mut(index) {
+                    self.child_started(&myself, index, child, outcome);
+                }
+            }
+            // Nothing is started any more, and what was on its way is stopped with the supervisor.
+            SupervisorMessage::Restart(_) | SupervisorMessage::Started(..) => {}
             SupervisorMessage::Drain(done) => {
                 state.draining = true;
                 for child in &mut state.children {

@@ -1,4 +1,5 @@
-//! Ports for tests: a clock that is moved by hand, entropy that repeats itself, and a store in memory.
+//! What tests bring instead of the real outside world (a clock that is moved by hand, entropy that repeats itself, a store
+//! in memory), and the faults they inject.
 
 mod fault;
 mod memory_store;

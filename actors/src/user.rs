@@ -92,6 +92,13 @@ pub struct OwnChange {
     pub customer_account: Option<CustomerAccount>,
 }
 
+impl OwnChange {
+    /// Whether it changes what the owner is recognised or reached by (S05).
+    pub(crate) fn is_sensitive(&self) -> bool {
+        self.email.is_some() || self.password.is_some() || self.passphrase.is_some()
+    }
+}
+
 /// What administrators change about an account; `None` leaves a field alone.
 #[derive(Debug, Clone, Default)]
 pub struct AdminChange {
@@ -293,7 +300,7 @@ impl UserHandle {
         change: AdminChange,
         origin: Origin,
     ) -> Result<(), UpdateError> {
-        let admin = admin.account.id;
+        let admin = admin.clone();
         self.ask(origin, |reply| Request::UpdateByAdmin { admin, id, change, reply }).await?
     }
 
@@ -336,6 +343,8 @@ impl UserHandle {
         origin: Origin,
         request: impl FnOnce(Reply<R>) -> Request,
     ) -> Result<R, crate::ask::AskError> {
-        self.mailbox.ask(FLOW_DEADLINE, |reply| Message { origin, request: request(reply) }).await
+        self.mailbox
+            .ask(FLOW_DEADLINE, |reply| Message { origin, span: tracing::Span::current(), request: request(reply) })
+            .await
     }
 }

@@ -7,18 +7,18 @@ use tempfile::TempDir;
 use super::server::{Person, SERVICE_TOKEN, Server};
 
 /// One kind of request, sent as fast as it is answered.
-pub struct Load {
+pub(crate) struct Load {
     url: String,
     /// Where the script is, if the load needs one; removed with the load.
     script: Option<TempDir>,
 }
 
 impl Load {
-    pub fn get(server: &Server, path: &str) -> Self {
+    pub(crate) fn get(server: &Server, path: &str) -> Self {
         Self { url: server.url(path), script: None }
     }
 
-    pub fn verify(server: &Server, token: &str) -> Self {
+    pub(crate) fn verify(server: &Server, token: &str) -> Self {
         Self::scripted(
             server.url("/verify"),
             &format!(
@@ -29,7 +29,7 @@ impl Load {
     }
 
     /// Logins of these people in turn.
-    pub fn logins(server: &Server, people: &[Person]) -> Self {
+    pub(crate) fn logins(server: &Server, people: &[Person]) -> Self {
         let mut script =
             String::from("wrk.method = 'POST'\nwrk.headers['Content-Type'] = 'application/json'\nbodies = {\n");
         for person in people {
@@ -46,7 +46,7 @@ impl Load {
     }
 
     /// Requests answered in a second. An answer other than a success stops the benchmark.
-    pub fn run(&self, connections: usize, time: Duration) -> f64 {
+    pub(crate) fn run(&self, connections: usize, time: Duration) -> f64 {
         let mut wrk = Command::new("wrk");
         wrk.args(["-t1", &format!("-c{connections}"), &format!("-d{}s", time.as_secs())]);
         if let Some(directory) = &self.script {

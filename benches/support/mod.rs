@@ -16,11 +16,11 @@ use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use warp::Filter as _;
 
-pub use load::Load;
-pub use server::{Person, Server};
+pub(crate) use load::Load;
+pub(crate) use server::{Person, Server};
 
 /// The middle of some measurements.
-pub fn median(values: &[f64]) -> f64 {
+pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted[sorted.len() / 2]
@@ -28,7 +28,7 @@ pub fn median(values: &[f64]) -> f64 {
 
 /// How many password hashes of the default cost these threads compute in a second, with memory of their own and nothing
 /// else to do.
-pub fn argon2_rate(threads: usize, time: Duration) -> f64 {
+pub(crate) fn argon2_rate(threads: usize, time: Duration) -> f64 {
     let count = move || {
         let params = argon2::Params::new(19_456, 2, 1, Some(32)).unwrap();
         let mut memory = vec![argon2::Block::default(); params.block_count()];
@@ -45,7 +45,7 @@ pub fn argon2_rate(threads: usize, time: Duration) -> f64 {
 }
 
 /// Fills a data directory with accounts that nobody can log in to, without hashing anything.
-pub async fn populate(data_dir: &Path, accounts: usize) {
+pub(crate) async fn populate(data_dir: &Path, accounts: usize) {
     let store = SledStore::open(data_dir, StoreOptions::default()).unwrap();
     let audit = AuditRecord {
         at: Timestamp::from_millis(0),
@@ -79,7 +79,7 @@ pub async fn populate(data_dir: &Path, accounts: usize) {
 }
 
 /// A route that does nothing on an accept loop that does nothing either: what hyper and warp cost by themselves. Never returns.
-pub async fn serve_plain(listener: tokio::net::TcpListener) {
+pub(crate) async fn serve_plain(listener: tokio::net::TcpListener) {
     let service = TowerToHyperService::new(warp::service(warp::path!("bare").map(|| "bare".to_owned())));
     loop {
         let (stream, _) = listener.accept().await.unwrap();

@@ -7,16 +7,16 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-pub const SERVICE_TOKEN: &str = "bench-service-token-0123456789abcdef";
+pub(crate) const SERVICE_TOKEN: &str = "bench-service-token-0123456789abcdef";
 
 /// Somebody with an account.
-pub struct Person {
-    pub email: String,
-    pub password: String,
+pub(crate) struct Person {
+    pub(crate) email: String,
+    pub(crate) password: String,
 }
 
 /// A server process; it ends with this.
-pub struct Server {
+pub(crate) struct Server {
     process: Child,
     port: u16,
     client: reqwest::Client,
@@ -25,7 +25,7 @@ pub struct Server {
 
 impl Server {
     /// The program itself, on a data directory of its own.
-    pub async fn start(settings: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start(settings: &[(&str, &str)]) -> Self {
         let data_dir = TempDir::new().unwrap();
         let mut server = Self::start_in(data_dir.path(), settings).await;
         server._data_dir = Some(data_dir);
@@ -34,7 +34,7 @@ impl Server {
     }
 
     /// The program itself, on this data directory; returns before it is ready.
-    pub async fn start_in(data_dir: &Path, settings: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start_in(data_dir: &Path, settings: &[(&str, &str)]) -> Self {
         let port = free_port();
         let mut command = Command::new(env!("CARGO_BIN_EXE_doorward"));
         command
@@ -50,7 +50,7 @@ impl Server {
     }
 
     /// A route that does nothing, in a process of its own.
-    pub async fn start_bare(arguments: &[&str]) -> Self {
+    pub(crate) async fn start_bare(arguments: &[&str]) -> Self {
         let port = free_port();
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--serve-bare", &port.to_string()]).args(arguments);
@@ -65,11 +65,11 @@ impl Server {
         Self { process, port, client, _data_dir: None }
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
-    pub async fn until_ready(&self) {
+    pub(crate) async fn until_ready(&self) {
         self.until(StatusCode::OK, "/health/ready").await;
     }
 
@@ -83,7 +83,7 @@ impl Server {
         panic!("the server did not come up");
     }
 
-    pub async fn register(&self, name: &str) -> Person {
+    pub(crate) async fn register(&self, name: &str) -> Person {
         let person = Person { email: format!("{name}@example.com"), password: "Quiet-lamp-7-tree".to_owned() };
         let body = json!({
             "email": person.email, "nickname": name, "password": person.password, "passphrase": "blue heron over water",
@@ -94,7 +94,7 @@ impl Server {
     }
 
     /// Registers somebody, logs them in and returns their token.
-    pub async fn token(&self, name: &str) -> String {
+    pub(crate) async fn token(&self, name: &str) -> String {
         let person = self.register(name).await;
         let body = json!({"email": person.email, "password": person.password});
         let answer = self.client.post(self.url("/login")).json(&body).send().await.unwrap();
@@ -103,7 +103,7 @@ impl Server {
     }
 
     /// Memory that is resident, as the kernel counts it.
-    pub fn resident_mib(&self) -> f64 {
+    pub(crate) fn resident_mib(&self) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").trim().parse::<f64>().unwrap() / 1024.0

@@ -1,4 +1,5 @@
-//! Who may go on: admission, limits, authentication and authorisation, in this order, after the path and before the body.
+//! Who may go on: admission, limits, authentication and authorisation, in this order, after the path and before the
+//! body.
 
 use doorward_actors::Role;
 use warp::reply::{Reply as _, Response};

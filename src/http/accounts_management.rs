@@ -1,5 +1,5 @@
-//! `/accounts_management`: what administrators do with all accounts. Not limited by rate, so that an administrator can act
-//! during an attack.
+//! `/accounts_management`: what administrators do with all accounts. Not limited by rate, so that an administrator
+//! can act during an attack.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use warp::Filter as _;
 use warp::reply::Response;
 
-use super::error::{ApiError, FieldError, Problem};
+use super::error::{ApiError, FieldError};
 use super::extract::{Payload, RequestContext, account_id, context, json_reply, json_reply_with, payload};
 use super::fields::Fields;
 use super::recovery::Message;
@@ -161,12 +161,13 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 }
 
 /// List accounts, by id
-#[utoipa::path(get, path = "/accounts_management/", tag = "Administration", params(
+#[utoipa::path(get, path = "/accounts_management/", operation_id = "list_accounts", tag = "Administration",
+    params(
     ("skip" = Option<u64>, Query, description = "How many to pass over (0)"),
     ("limit" = Option<u64>, Query, description = "How many to return (100), 1 to 1,000"),
 ), responses(
-    (status = 200, description = "The accounts", body = [AccountObject]),
-    (status = 422, description = "`skip` or `limit` is not possible", body = Problem, content_type = "application/problem+json"),
+    (status = 200, description = "The accounts", body = [AccountObject<'_>]),
+    (status = 422, description = "`skip` or `limit` is not possible"),
 ))]
 async fn list(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     api.admin(context).await?;
@@ -177,9 +178,10 @@ async fn list(api: &Api, context: &RequestContext) -> Result<Response, ApiError>
 /// Make an account
 ///
 /// Its role is `user`.
-#[utoipa::path(post, path = "/accounts_management/", tag = "Administration", request_body = RegisterRequest, responses(
-    (status = 201, description = "The account was made", body = AccountObject),
-    (status = 400, description = "Weak password, or the email or nickname is taken", body = Problem, content_type = "application/problem+json"),
+#[utoipa::path(post, path = "/accounts_management/", operation_id = "create_account", tag = "Administration",
+    request_body = RegisterRequest, responses(
+    (status = 201, description = "The account was made", body = AccountObject<'_>),
+    (status = 400, description = "Weak password, or the email or nickname is taken"),
 ))]
 async fn create(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     let admin = api.admin(context).await?;
@@ -189,12 +191,13 @@ async fn create(api: &Api, context: &RequestContext, payload: Payload) -> Result
 }
 
 /// Show an account
-#[utoipa::path(get, path = "/accounts_management/{id}", tag = "Administration", params(
+#[utoipa::path(get, path = "/accounts_management/{id}", operation_id = "show_account", tag = "Administration",
+    params(
     ("id" = i64, Path, description = "The number of the account"),
 ), responses(
-    (status = 200, description = "The account", body = AccountObject),
-    (status = 404, description = "No such account", body = Problem, content_type = "application/problem+json"),
-    (status = 422, description = "The id is not an integer", body = Problem, content_type = "application/problem+json"),
+    (status = 200, description = "The account", body = AccountObject<'_>),
+    (status = 404, description = "No such account"),
+    (status = 422, description = "The id is not an integer"),
 ))]
 async fn show(api: &Api, context: &RequestContext, id: &str) -> Result<Response, ApiError> {
     api.admin(context).await?;
@@ -204,13 +207,14 @@ async fn show(api: &Api, context: &RequestContext, id: &str) -> Result<Response,
 }
 
 /// Change an account
-#[utoipa::path(put, path = "/accounts_management/{id}", tag = "Administration", params(
+#[utoipa::path(put, path = "/accounts_management/{id}", operation_id = "change_account", tag = "Administration",
+    params(
     ("id" = i64, Path, description = "The number of the account"),
 ), request_body = AccountChange, responses(
     (status = 200, description = "The account is changed", body = Message),
-    (status = 400, description = "Weak password, or the email or nickname is taken", body = Problem, content_type = "application/problem+json"),
-    (status = 404, description = "No such account", body = Problem, content_type = "application/problem+json"),
-    (status = 409, description = "The last administrator", body = Problem, content_type = "application/problem+json"),
+    (status = 400, description = "Weak password, or the email or nickname is taken"),
+    (status = 404, description = "No such account"),
+    (status = 409, description = "The last administrator"),
 ))]
 async fn change(api: &Api, context: &RequestContext, id: &str, payload: Payload) -> Result<Response, ApiError> {
     let admin = api.admin(context).await?;
@@ -226,14 +230,15 @@ async fn change(api: &Api, context: &RequestContext, id: &str, payload: Payload)
 }
 
 /// Delete an account
-#[utoipa::path(delete, path = "/accounts_management/{id}", tag = "Administration", params(
+#[utoipa::path(delete, path = "/accounts_management/{id}", operation_id = "delete_account", tag = "Administration",
+    params(
     ("id" = i64, Path, description = "The number of the account"),
 ), responses(
     (status = 200, description = "The account is gone", body = Message),
-    (status = 400, description = "Administrators cannot delete their own accounts", body = Problem, content_type = "application/problem+json"),
-    (status = 404, description = "No such account", body = Problem, content_type = "application/problem+json"),
-    (status = 409, description = "The last administrator", body = Problem, content_type = "application/problem+json"),
-    (status = 422, description = "The id is not an integer", body = Problem, content_type = "application/problem+json"),
+    (status = 400, description = "Administrators cannot delete their own accounts"),
+    (status = 404, description = "No such account"),
+    (status = 409, description = "The last administrator"),
+    (status = 422, description = "The id is not an integer"),
 ))]
 async fn delete(api: &Api, context: &RequestContext, id: &str) -> Result<Response, ApiError> {
     let admin = api.admin(context).await?;

@@ -7,12 +7,14 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::error::ApiError;
 use super::routes::Class;
 
-/// Waiting for a hash takes about 23 ms a request and thread; 256 waiting on two threads is about three seconds of work, and
-/// the hasher's own queue refuses what would wait longer. With 64 KiB of body each they hold 16 MiB at worst.
+/// Waiting for a hash takes about 23 ms a request and thread; 256 waiting on two threads is about three seconds of
+/// work, and the hasher's own queue refuses what would wait longer. With 64 KiB of body each they hold 16 MiB at
+/// worst.
 const CREDENTIAL: usize = 256;
 /// Owners looking after their own accounts: each holds at most 64 KiB of body, so 32 MiB at worst.
 const ACCOUNT: usize = 512;
-/// Administrators: a full page of a list is about 1,000 × 300 bytes, held twice while it is written, so 40 MiB at worst.
+/// Administrators: a full page of a list is about 1,000 × 300 bytes, held twice while it is written, so 40 MiB at
+/// worst.
 const ADMIN: usize = 64;
 /// Token checks hold no body and about 4 KiB each; this many in one mailbox at 100,000/s are answered within 0.05 s.
 const VERIFY: usize = 4096;
@@ -42,8 +44,8 @@ impl Default for Admission {
 }
 
 impl Admission {
-    /// Lets a request in, or refuses it at once: a queue here would only hide the overload. The permit ends with the request.
-    /// Classes answered from memory need none.
+    /// Lets a request in, or refuses it at once: a queue here would only hide the overload. The permit ends with the
+    /// request. Classes answered from memory need none.
     pub(super) fn enter(&self, class: Class) -> Result<Option<SemaphorePermit<'_>>, ApiError> {
         let door = match class {
             Class::Credential => &self.credential,

@@ -38,8 +38,8 @@ pub(super) struct Arrival {
     pub(super) progress: Arc<BodyProgress>,
 }
 
-/// Answers one request. Whatever happens inside, this is an answer with the fixed headers; only a head that hyper itself
-/// cannot read (400, 431) is answered without them, before this function is reached.
+/// Answers one request. Whatever happens inside, this is an answer with the fixed headers; only a head that hyper
+/// itself cannot read (400, 431) is answered without them, before this function is reached.
 pub(super) async fn answer<S>(routes: S, request: Request<Incoming>, arrival: Arrival) -> Result<Response, Infallible>
 where
     S: Service<Request<TrackedBody>, Response = Response, Error = Infallible>,
@@ -147,7 +147,8 @@ fn finish(response: &mut Response, id: &HeaderValue, resolved: Resolved) {
     }
 }
 
-/// The same place without its trailing slash; `None` when there is nothing to take away. Two slashes stay: that is another path.
+/// The same place without its trailing slash; `None` when there is nothing to take away. Two slashes stay: that is
+/// another path.
 fn without_trailing_slash(uri: &Uri) -> Option<Uri> {
     let bare = uri.path().strip_suffix('/').filter(|bare| !bare.is_empty() && !bare.ends_with('/'))?;
     let path_and_query = match uri.query() {

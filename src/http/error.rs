@@ -224,7 +224,7 @@ mod tests {
     fn s61_waits_are_whole_seconds_and_never_zero() {
         assert_eq!(whole_seconds(Duration::ZERO), 1);
         assert_eq!(whole_seconds(Duration::from_millis(1001)), 2);
-        assert_eq!(whole_seconds(Duration::from_secs(60)), 60);
+        assert_eq!(whole_seconds(Duration::from_mins(1)), 60);
     }
 
     #[test]

@@ -67,7 +67,8 @@ impl RequestContext {
         Origin::new(Some(self.address), agent, id)
     }
 
-    /// The bearer token (RFC 6750 §2.1), from the one `Authorization` header alone. Any other scheme counts as no token.
+    /// The bearer token (RFC 6750 §2.1), from the one `Authorization` header alone. Any other scheme counts as no
+    /// token.
     pub(super) fn bearer(&self) -> Result<&str, ApiError> {
         let mut given = self.headers.get_all(AUTHORIZATION).iter();
         let (first, second) = (given.next(), given.next());
@@ -101,7 +102,7 @@ impl RequestContext {
         self.optional_json(payload).await?.ok_or_else(missing)
     }
 
-    /// Reads the body as JSON if there is one: an empty body is none, whatever type it is declared as.
+    /// Reads the body as JSON if there is one: an empty body and `null` are none.
     pub(super) async fn optional_json<T: DeserializeOwned>(&self, payload: Payload) -> Result<Option<T>, ApiError> {
         if !self.announces_body() {
             return Ok(None);
@@ -110,7 +111,7 @@ impl RequestContext {
             return Err(ApiError::NotJson);
         }
         let bytes = read(payload).await?;
-        if bytes.is_empty() { Ok(None) } else { json::parse(&bytes).map(Some) }
+        if bytes.is_empty() || bytes.trim_ascii() == b"null" { Ok(None) } else { json::parse(&bytes).map(Some) }
     }
 
     /// Whether the head announces a body (RFC 9112 §6.3).
@@ -179,8 +180,8 @@ async fn read(Payload(mut pieces): Payload) -> Result<Vec<u8>, ApiError> {
     Ok(bytes)
 }
 
-/// An account number from a path. What is not an integer is of the wrong shape; an integer that no account can have is just
-/// unknown, and is named as it was written.
+/// An account number from a path. What is not an integer is of the wrong shape; an integer that no account can have
+/// is just unknown, and is named as it was written.
 pub(super) fn account_id(segment: &str) -> Result<AccountId, ApiError> {
     let digits = segment.strip_prefix('-').unwrap_or(segment);
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {

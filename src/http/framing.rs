@@ -1,9 +1,9 @@
 //! No two readings of where a request ends (S68).
 //!
-//! hyper takes a bare line feed for a line end, and where a head has both `Content-Length` and `Transfer-Encoding` it drops
-//! the former without a trace. Both are allowed (RFC 9112 §2.2, §6.3), but a proxy in front of us may read them the other
-//! way, and the difference is how requests are smuggled. So the bytes are watched before hyper sees them: in such a head one
-//! byte becomes NUL, which no head may contain, and hyper answers 400 and closes.
+//! hyper takes a bare line feed for a line end, and where a head has both `Content-Length` and `Transfer-Encoding` it
+//! drops the former without a trace. Both are allowed (RFC 9112 §2.2, §6.3), but a proxy in front of us may read them
+//! the other way, and the difference is how requests are smuggled. So the bytes are watched before hyper sees them:
+//! in such a head one byte becomes NUL, which no head may contain, and hyper answers 400 and closes.
 //!
 //! The guard follows bodies by `Content-Length` alone. It stops watching at a chunked one, and the edge answers every
 //! chunked request with `Connection: close`, so no head comes after it.

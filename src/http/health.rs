@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use warp::Filter as _;
 use warp::reply::Response;
 
-use super::error::{ApiError, Problem};
+use super::error::ApiError;
 use super::extract::{RequestContext, context, json_reply, json_reply_with};
 use super::{Api, Family};
 use doorward_actors::{HasherHealth, HealthReport, StoreHealth};
@@ -96,7 +96,8 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 }
 
 /// Does the process answer?
-#[utoipa::path(get, path = "/health/live", tag = "Operation", responses((status = 200, description = "It does", body = Status)))]
+#[utoipa::path(get, path = "/health/live", operation_id = "health_live", tag = "Operation",
+    responses((status = 200, description = "It does", body = Status)))]
 fn live() -> Response {
     json_reply(&Status { status: "ok" })
 }
@@ -104,7 +105,8 @@ fn live() -> Response {
 /// Can it work?
 ///
 /// Asks the store and the actors.
-#[utoipa::path(get, path = "/health/ready", tag = "Operation", responses(
+#[utoipa::path(get, path = "/health/ready", operation_id = "health_ready", tag = "Operation",
+    responses(
     (status = 200, description = "It can", body = Status),
     (status = 503, description = "It cannot: `not_ready`", body = Status),
 ))]
@@ -122,9 +124,10 @@ fn not_ready() -> Response {
 /// How is it inside?
 ///
 /// For administrators and services; nobody else learns that this exists.
-#[utoipa::path(get, path = "/health/actors", tag = "Operation", responses(
-    (status = 200, description = "How all of it is", body = SystemHealth),
-    (status = 404, description = "Neither an administrator nor a service", body = Problem, content_type = "application/problem+json"),
+#[utoipa::path(get, path = "/health/actors", operation_id = "health_actors", tag = "Operation",
+    responses(
+    (status = 200, description = "How all of it is", body = SystemHealth<'_>),
+    (status = 404, description = "Neither an administrator nor a service"),
 ))]
 async fn actors(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     if !context.is_service(&api.service_token) {

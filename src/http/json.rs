@@ -1,7 +1,7 @@
 //! Strict JSON: what a body must be before a handler sees it.
 //!
-//! Bytes → UTF-8 → JSON without duplicate names (400), then fields of the right names and types (422). Duplicate names are
-//! refused at any depth, because two parsers may disagree on which one counts (RFC 8259 §4, S63).
+//! Bytes → UTF-8 → JSON without duplicate names (400), then fields of the right names and types (422). Duplicate
+//! names are refused at any depth, because two parsers may disagree on which one counts (RFC 8259 §4, S63).
 
 use std::collections::HashSet;
 use std::fmt;
@@ -70,7 +70,7 @@ fn push_segment(pointer: &mut String, name: &str) {
 
 const DUPLICATE: &str = "duplicate name";
 
-/// Reads any JSON to its end, keeps nothing of it, and fails on a duplicate name. serde_json bounds the depth at 128.
+/// Reads any JSON to its end, keeps nothing of it, and fails on a duplicate name. `serde_json` bounds the depth at 128.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shape {
     Object,

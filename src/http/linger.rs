@@ -1,8 +1,11 @@
-//! A socket that lets a refused upload read its refusal.
+//! A socket that lets a refused upload read its refusal, and waits for no reader for ever.
 //!
-//! Closing a socket with unread input makes the kernel send a reset, and the peer may lose the 413 that was already on its
-//! way. So when a request's body was left unread, the sending side is closed first and what still arrives is thrown away,
-//! for a bounded time and amount (RFC 9112 §9.6).
+//! hyper bounds how long a peer may take to send, not how long it may take to read: a write that makes no progress
+//! within its time ends the connection here.
+//!
+//! Closing a socket with unread input makes the kernel send a reset, and the peer may lose the 413 that was already
+//! on its way. So when a request's body was left unread, the sending side is closed first and what still arrives is
+//! thrown away, for a bounded time and amount (RFC 9112 §9.6).
 
 use std::io;
 use std::pin::Pin;
@@ -22,8 +25,8 @@ const LINGER: Duration = Duration::from_secs(1);
 /// How much is thrown away at most: four times the largest allowed body.
 const MAX_DISCARDED_BYTES: usize = 256 * 1024;
 
-/// A TCP stream that watches its input for ambiguous framing, and whose shutdown lingers when its last request left input
-/// unread.
+/// A TCP stream that watches its input for ambiguous framing, and whose shutdown lingers when its last request left
+/// input unread.
 #[derive(Debug)]
 pub(super) struct LingeringStream {
     stream: TcpStream,
@@ -31,11 +34,29 @@ pub(super) struct LingeringStream {
     progress: Arc<BodyProgress>,
     lingering: Option<Pin<Box<Sleep>>>,
     discarded: usize,
+    /// How long a write may make no progress.
+    patience: Duration,
+    /// Runs while a write waits for the peer to read.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl LingeringStream {
-    pub(super) fn new(stream: TcpStream, progress: Arc<BodyProgress>) -> Self {
-        Self { stream, framing: FramingGuard::default(), progress, lingering: None, discarded: 0 }
+    /// A stream that gives up on a write after `patience` without progress.
+    pub(super) fn new(stream: TcpStream, progress: Arc<BodyProgress>, patience: Duration) -> Self {
+        let framing = FramingGuard::default();
+        Self { stream, framing, progress, lingering: None, discarded: 0, patience, stalled: None }
+    }
+
+    /// Passes on how a write went, and ends it when the peer has read nothing for too long.
+    fn unless_stalled<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let patience = self.patience;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        ready!(stalled.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read its answer")))
     }
 }
 
@@ -50,7 +71,8 @@ impl AsyncRead for LingeringStream {
 
 impl AsyncWrite for LingeringStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.unless_stalled(cx, written)
     }
 
     fn poll_write_vectored(
@@ -58,7 +80,8 @@ impl AsyncWrite for LingeringStream {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.unless_stalled(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

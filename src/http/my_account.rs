@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use warp::Filter as _;
 use warp::reply::Response;
 
-use super::error::{ApiError, Problem};
+use super::error::ApiError;
 use super::extract::{Payload, RequestContext, context, json_reply, payload};
 use super::fields::Fields;
 use super::login::Detail;
@@ -27,8 +27,8 @@ struct MyAccount<'a> {
     created_at: String,
 }
 
-/// What to change; what is left out or null stays. A new email, password or passphrase needs `current_password`, or a login
-/// within the last few minutes.
+/// What to change; what is left out or null stays. A new email, password or passphrase needs `current_password`, or a
+/// login within the last few minutes.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct MyAccountChange {
@@ -78,8 +78,9 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 }
 
 /// Show my account
-#[utoipa::path(get, path = "/my_account/", tag = "Account", responses(
-    (status = 200, description = "The account of the caller", body = MyAccount),
+#[utoipa::path(get, path = "/my_account/", operation_id = "show_my_account", tag = "Account",
+    responses(
+    (status = 200, description = "The account of the caller", body = MyAccount<'_>),
 ))]
 async fn show(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     let account = api.user(context).await?.account;
@@ -95,10 +96,11 @@ async fn show(api: &Api, context: &RequestContext) -> Result<Response, ApiError>
 /// Change my account
 ///
 /// A new password ends all other sessions.
-#[utoipa::path(put, path = "/my_account/", tag = "Account", request_body = MyAccountChange, responses(
+#[utoipa::path(put, path = "/my_account/", operation_id = "change_my_account", tag = "Account",
+    request_body = MyAccountChange, responses(
     (status = 200, description = "The account is changed", body = Message),
-    (status = 400, description = "Weak password, or the email or nickname is taken", body = Problem, content_type = "application/problem+json"),
-    (status = 403, description = "Re-authentication needed", body = Problem, content_type = "application/problem+json"),
+    (status = 400, description = "Weak password, or the email or nickname is taken"),
+    (status = 403, description = "Re-authentication needed"),
 ))]
 async fn change(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     let principal = api.user(context).await?;
@@ -124,10 +126,11 @@ async fn change(api: &Api, context: &RequestContext, payload: Payload) -> Result
 /// Delete my account
 ///
 /// Its sessions go with it; its number is never given again.
-#[utoipa::path(delete, path = "/my_account/delete", tag = "Account", request_body = Option<MyAccountDeletion>, responses(
+#[utoipa::path(delete, path = "/my_account/delete", operation_id = "delete_my_account", tag = "Account",
+    request_body = Option<MyAccountDeletion>, responses(
     (status = 200, description = "The account is gone", body = Detail),
-    (status = 403, description = "Re-authentication needed", body = Problem, content_type = "application/problem+json"),
-    (status = 409, description = "The last administrator, while other accounts exist", body = Problem, content_type = "application/problem+json"),
+    (status = 403, description = "Re-authentication needed"),
+    (status = 409, description = "The last administrator, while other accounts exist"),
 ))]
 async fn delete(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     let principal = api.user(context).await?;

@@ -1,12 +1,12 @@
-//! `GET /openapi.json`: the interface as OpenAPI 3.1, from the types and handlers themselves.
+//! `GET /openapi.json`: the interface as `OpenAPI` 3.1, from the types and handlers themselves.
 //!
-//! What is the same for many routes (who may use it, how it refuses) is not written at the handlers but filled in from the
-//! route table.
+//! What is the same for many routes (who may use it, how it refuses) is not written at the handlers but filled in
+//! from the route table.
 
 use hyper::Method;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{Content, OpenApi as Document, Ref, ResponseBuilder};
+use utoipa::openapi::{Content, OpenApi as Document, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
 use super::error::Problem;
@@ -38,7 +38,7 @@ const SERVICE_AUTH: &str = "serviceAuth";
         health::ready,
         health::actors,
     ),
-    components(schemas(Problem)),
+    components(schemas(Problem<'static>)),
     modifiers(&FromTheRouteTable),
     tags(
         (name = "Account", description = "One's own account"),
@@ -85,7 +85,8 @@ fn operation<'a>(item: &'a mut PathItem, method: &Method) -> Option<&'a mut Oper
     }
 }
 
-/// Adds who may use a route and the refusals that follow from it. What a handler says about a status stays.
+/// Adds who may use a route and the refusals that follow from it. What a handler says about a status stays; every
+/// refusal is a [`Problem`].
 fn describe(operation: &mut Operation, route: &RouteInfo) {
     let user = || SecurityRequirement::new::<_, [&str; 0], &str>(USER_AUTH, []);
     let service = || SecurityRequirement::new::<_, [&str; 0], &str>(SERVICE_AUTH, []);
@@ -118,10 +119,19 @@ fn describe(operation: &mut Operation, route: &RouteInfo) {
     if route.class != Class::Static && route.path != "/health/live" {
         refusals.push(("503", "Busy or failing; `Retry-After` says when to come back"));
     }
+    let responses = &mut operation.responses.responses;
     for (status, description) in refusals {
-        let problem = Content::new(Some(Ref::from_schema_name("Problem")));
-        let response = ResponseBuilder::new().description(description).content("application/problem+json", problem);
-        operation.responses.responses.entry(status.to_owned()).or_insert_with(|| response.build().into());
+        let response = || ResponseBuilder::new().description(description).build().into();
+        responses.entry(status.to_owned()).or_insert_with(response);
+    }
+    for (status, response) in responses {
+        if let RefOr::T(response) = response
+            && status.as_str() >= "400"
+            && response.content.is_empty()
+        {
+            let problem = Content::new(Some(Ref::from_schema_name("Problem")));
+            response.content.insert("application/problem+json".to_owned(), problem.into());
+        }
     }
 }
 
@@ -147,6 +157,14 @@ mod tests {
         let expected = route_table().iter().filter(|route| route.documented == Documented::Yes);
         let expected: BTreeSet<_> = expected.map(|route| (route.method.to_string(), route.path.to_owned())).collect();
         assert_eq!(documented, expected);
+    }
+
+    #[test]
+    fn operation_ids_are_unique() {
+        let document = parsed();
+        let items = document["paths"].as_object().unwrap().values().flat_map(|item| item.as_object().unwrap().values());
+        let ids: Vec<_> = items.map(|operation| operation["operationId"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "{ids:?}");
     }
 
     #[test]

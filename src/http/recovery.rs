@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use warp::Filter as _;
 use warp::reply::Response;
 
-use super::error::{ApiError, Problem};
+use super::error::ApiError;
 use super::extract::{Payload, RequestContext, context, json_reply, payload};
 use super::fields::Fields;
 use super::{Api, Family};
@@ -53,7 +53,7 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 /// Every session of the account ends. Nobody is logged in by this.
 #[utoipa::path(post, path = "/recovery", tag = "Account", request_body = RecoveryRequest, responses(
     (status = 200, description = "The password is changed", body = Message),
-    (status = 400, description = "Entered details do not match, the same for unknown accounts; or a weak password", body = Problem, content_type = "application/problem+json"),
+    (status = 400, description = "Entered details do not match, the same for unknown accounts; or a weak password"),
 ))]
 async fn recover(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     api.anyone(context)?;

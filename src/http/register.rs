@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use warp::Filter as _;
 use warp::reply::Response;
 
-use super::error::{ApiError, Problem};
+use super::error::ApiError;
 use super::extract::{Payload, RequestContext, context, json_reply_with, payload};
 use super::fields::Fields;
 use super::{Api, Family};
@@ -25,7 +25,8 @@ pub(super) struct RegisterRequest {
     /// Unique.
     #[schema(example = "ann", max_length = 64)]
     nickname: String,
-    /// At least 15 characters, or 8 with upper case, lower case, digit and special; not easy to guess. At most 1,024 bytes.
+    /// At least 15 characters, or 8 with upper case, lower case, digit and special; not easy to guess. At most 1,024
+    /// bytes.
     #[schema(format = Password, example = "quiet-lamp-tree")]
     password: String,
     /// Opens the way back when the password is lost. Case and spacing do not matter. At most 1,024 bytes.
@@ -88,8 +89,8 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 ///
 /// The first account of a fresh service becomes its administrator, if the service is set up so.
 #[utoipa::path(post, path = "/register", tag = "Account", request_body = RegisterRequest, responses(
-    (status = 201, description = "The account was made", body = AccountSummary),
-    (status = 400, description = "Weak password, or the email or nickname is taken", body = Problem, content_type = "application/problem+json"),
+    (status = 201, description = "The account was made", body = AccountSummary<'_>),
+    (status = 400, description = "Weak password, or the email or nickname is taken"),
 ))]
 async fn register(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     api.anyone(context)?;

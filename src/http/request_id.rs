@@ -25,8 +25,9 @@ fn is_sane(id: &[u8]) -> bool {
     (1..=MAX_CHARS).contains(&id.len()) && id.iter().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(b))
 }
 
-/// A new id: 128 bits in hexadecimal. It names a request and opens nothing, so a counter under a keyed hash, whose key is
-/// random per process, does: unique in practice, not countable from outside, and far cheaper than asking for random bytes.
+/// A new id: 128 bits in hexadecimal. It names a request and opens nothing, so a counter under a keyed hash, whose
+/// key is random per process, does: unique in practice, not countable from outside, and far cheaper than asking for
+/// random bytes.
 fn new() -> HeaderValue {
     static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     static COUNTER: AtomicU64 = AtomicU64::new(0);

@@ -24,7 +24,8 @@ pub(super) fn routes() -> Family {
 }
 
 /// What answers here
-#[utoipa::path(get, path = "/", tag = "Service", responses((status = 200, description = "What answers here", body = Welcome)))]
+#[utoipa::path(get, path = "/", tag = "Service",
+    responses((status = 200, description = "What answers here", body = Welcome)))]
 fn welcome() -> Response {
     json_reply(&Welcome { message: "Welcome to Doorward", version: env!("CARGO_PKG_VERSION"), docs: "/docs" })
 }

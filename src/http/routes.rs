@@ -50,8 +50,8 @@ pub enum Documented {
 pub struct RouteInfo {
     /// The method. `HEAD` is served wherever `GET` is and has no entry of its own.
     pub method: Method,
-    /// The path as a template, as documented: `/accounts_management/{id}`. A trailing slash is the documented spelling of the
-    /// established interface; every path works with and without it.
+    /// The path as a template, as documented: `/accounts_management/{id}`. A trailing slash is the documented
+    /// spelling of the established interface; every path works with and without it.
     pub path: &'static str,
     /// Who may use it.
     pub access: Access,
@@ -71,7 +71,8 @@ const fn undocumented(path: &'static str) -> RouteInfo {
     RouteInfo { method: Method::GET, path, access: Access::Public, class: Class::Static, documented: ASSETS }
 }
 
-/// All routes, the most frequent first: it is searched from the front. A fixed path comes before a template that would match it.
+/// All routes, the most frequent first: it is searched from the front. A fixed path comes before a template that
+/// would match it.
 static ROUTES: [RouteInfo; 20] = [
     route(Method::POST, "/verify", Access::ServiceAndBearer, Class::Verify),
     route(Method::GET, "/health/live", Access::Public, Class::Operator),

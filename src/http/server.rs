@@ -1,7 +1,8 @@
 //! The accept loop: who may connect, how long a peer may take, and how the listener stops.
 //!
-//! `warp::serve` gives hyper no timer and has no connection cap, so this module owns the loop (R06). A connection costs one
-//! permit for as long as it lives; at the cap nothing is accepted and new peers wait in the kernel's backlog.
+//! `warp::serve` gives hyper no timer and has no connection cap, so this module owns the loop (R06). A connection
+//! costs one permit for as long as it lives; at the cap nothing is accepted and new peers wait in the kernel's
+//! backlog.
 
 use std::convert::Infallible;
 use std::io;
@@ -23,14 +24,14 @@ use super::body::{BodyProgress, TrackedBody};
 use super::edge;
 use super::linger::LingeringStream;
 
-/// The most bytes a request line and its headers may have together; more is answered with 431. A bearer token of ours has
-/// under 1 KiB, and browsers and proxies add at most a few more.
+/// The most bytes a request line and its headers may have together; more is answered with 431. A bearer token of ours
+/// has under 1 KiB, and browsers and proxies add at most a few more.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
-/// The read buffer of a connection: one full set of headers and as much of the body again. At 1,024 connections that is
-/// 32 MiB at worst.
+/// The read buffer of a connection: one full set of headers and as much of the body again. It grows on demand; at the
+/// default of 8,192 connections that is 256 MiB if every one of them sends as much as it may and then waits.
 const MAX_BUFFER_BYTES: usize = 2 * MAX_HEADER_BYTES;
-/// The pause after the first accept error that is about this process (out of descriptors or memory), in milliseconds; it
-/// doubles up to [`LONGEST_ACCEPT_PAUSE`], so that a full descriptor table is waited out instead of spun on.
+/// The pause after the first accept error that is about this process (out of descriptors or memory); it doubles up to
+/// [`LONGEST_ACCEPT_PAUSE`], so that a full descriptor table is waited out instead of spun on.
 const FIRST_ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 /// The longest such pause: a second of refusing is about what a client's own retry bears.
 const LONGEST_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
@@ -43,8 +44,9 @@ pub(crate) struct ServerSettings {
     /// How long a peer may take to send a complete request head. Idle keep-alive connections end after the same time,
     /// because hyper starts the clock when it begins to wait.
     pub(crate) header_timeout: Duration,
-    /// How long a request may take from its head to its answer: a body that is still arriving then is answered with 408
-    /// and the connection closes, a handler that is still busy with 503 and `Retry-After`.
+    /// How long a request may take from its head to its answer: a body that is still arriving then is answered with
+    /// 408 and the connection closes, a handler that is still busy with 503 and `Retry-After`. A peer that reads
+    /// nothing of its answer for as long is cut off.
     pub(crate) request_timeout: Duration,
     /// How long requests in flight may take to finish once the listener has stopped.
     pub(crate) shutdown_timeout: Duration,
@@ -84,7 +86,7 @@ where
         };
         let Some((stream, peer, permit)) = accepted else { break };
         let progress = Arc::new(BodyProgress::default());
-        let io = TokioIo::new(LingeringStream::new(stream, Arc::clone(&progress)));
+        let io = TokioIo::new(LingeringStream::new(stream, Arc::clone(&progress), settings.request_timeout));
         let routes = routes.clone();
         let timeout = settings.request_timeout;
         let address = peer.ip().to_canonical();

@@ -1,4 +1,5 @@
-//! The edge over raw sockets: what only a real connection shows. The routes are stand-ins; the families have their own tests.
+//! The edge over raw sockets: what only a real connection shows. The routes are stand-ins; the families have their
+//! own tests.
 
 use std::time::Duration;
 
@@ -55,8 +56,21 @@ async fn start(settings: ServerSettings) -> Server {
         tokio::time::sleep(Duration::from_millis(300)).await;
         Response::new("late".into())
     });
+    let huge = warp::path!("docs" / "huge").and(warp::get()).then(|| async { Response::new(vec![0; 32 << 20].into()) });
     let stuck = warp::path!("docs" / "stuck").and(warp::get()).then(std::future::pending);
-    let routes = hello.or(root).unify().or(panics).unify().or(slow).unify().or(stuck).unify().recover(recover).unify();
+    let routes = hello
+        .or(root)
+        .unify()
+        .or(panics)
+        .unify()
+        .or(slow)
+        .unify()
+        .or(huge)
+        .unify()
+        .or(stuck)
+        .unify()
+        .recover(recover)
+        .unify();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
@@ -191,9 +205,7 @@ async fn s61_media_type_and_size_are_checked() {
     let mut chunked =
         "POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
             .to_owned();
-    for _ in 0..40 {
-        chunked.push_str(&format!("1000\r\n{}\r\n", "x".repeat(0x1000)));
-    }
+    chunked.push_str(&format!("1000\r\n{}\r\n", "x".repeat(0x1000)).repeat(40));
     chunked.push_str("0\r\n\r\n");
     assert_problem(&server.exchange(&chunked).await, 413);
 }
@@ -262,6 +274,18 @@ async fn r06_slow_heads_and_slow_bodies_are_dropped_at_their_deadline() {
     let stuck = server.exchange("GET /docs/stuck HTTP/1.1\r\nHost: x\r\n\r\n").await;
     assert_problem(&stuck, 503);
     assert!(stuck.contains("retry-after: 1\r\n"), "{stuck}");
+}
+
+#[tokio::test]
+async fn r06_a_peer_that_does_not_read_is_cut_off() {
+    let soon = Duration::from_millis(100);
+    let server = start(ServerSettings { max_connections: 1, request_timeout: soon, ..PATIENT }).await;
+    let mut deaf = server.connect().await;
+    deaf.write_all(b"GET /docs/huge HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    // The only place is free again once the deaf peer has lost it.
+    let answer = server.exchange("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.ends_with("root"), "{answer}");
+    drop(deaf);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use warp::Filter as _;
 use warp::reply::Response;
 
 use super::accounts_management::WireRole;
-use super::error::{ApiError, Problem};
+use super::error::ApiError;
 use super::extract::{RequestContext, context, json_reply};
 use super::{Api, Family};
 
@@ -41,10 +41,11 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 
 /// Check a user's token
 ///
-/// For services, which show who they are in `X-Service-Token` and the user's token as bearer. The session's idle clock restarts.
+/// For services, which show who they are in `X-Service-Token` and the user's token as bearer. The session's idle
+/// clock restarts.
 #[utoipa::path(post, path = "/verify", tag = "Services", responses(
-    (status = 200, description = "The token is live", body = Verified),
-    (status = 404, description = "The service token is missing or wrong", body = Problem, content_type = "application/problem+json"),
+    (status = 200, description = "The token is live", body = Verified<'_>),
+    (status = 404, description = "The service token is missing or wrong"),
 ))]
 async fn verify(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     api.a_service(context)?;

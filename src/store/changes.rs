@@ -124,22 +124,17 @@ pub(super) fn delete_account(
 pub(super) fn open_session(
     staging: &mut Staging<'_>,
     session: &Session,
-    evicted: &[SessionId],
-    audit: &[AuditRecord],
+    audit: &AuditRecord,
 ) -> Result<(), Abort<OpenSessionRefusal>> {
     let account = staging.get::<Account>(&keys::account(session.account))?;
     if !account.is_some_and(|account| !account.locked && account.session_epoch == session.epoch) {
         return Err(Abort::Refused(OpenSessionRefusal));
     }
-    let mut last_use = None;
-    for id in evicted {
-        last_use = last_use.max(end(staging, session.account, *id)?);
-    }
-    note_activity(staging, session.account, last_use)?;
     // An id is random and never comes twice; if it did, the use of the earlier one is not this one's.
     staging.remove(&keys::touch(session.account, session.id));
     staging.put(&keys::session(session.account, session.id), session)?;
-    Ok(append_all(staging, audit)?)
+    append(staging, audit)?;
+    Ok(())
 }
 
 pub(super) fn end_sessions<R>(

@@ -29,8 +29,8 @@ const GROUP_BYTES: usize = 256 * 1024;
 
 /// Answers the caller of a change, once it is known whether the group it was in is durable.
 type Reply = Box<dyn FnOnce(Result<(), StoreFailure>) + Send>;
-/// Works out a change and says how to answer. An error is the engine's and fails the store.
-type Change = Box<dyn FnOnce(&mut Staging<'_>) -> (Reply, Result<(), sled::Error>) + Send>;
+/// Works out a change and says how to answer. An error fails the store.
+type Change = Box<dyn FnOnce(&mut Staging<'_>) -> (Reply, Result<(), Broken>) + Send>;
 /// A change that waits, with the place in the queue that it gives back when it is taken out.
 type Queued = (Change, OwnedSemaphorePermit);
 
@@ -44,6 +44,17 @@ pub(super) struct Committer {
     health: Arc<Health>,
     /// How long a caller waits for its change to be durable; more than that fails the store.
     deadline: Duration,
+}
+
+/// What fails the store.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error("the engine failed: {0}")]
+    Engine(#[from] sled::Error),
+    #[error("its data file cannot be synced: {0}")]
+    Sync(#[from] std::io::Error),
+    #[error("its writer panicked")]
+    Panic,
 }
 
 struct Thread {
@@ -121,7 +132,7 @@ impl Committer {
             return Err(self.health.fail(format!("its last write took longer than {:?}", self.deadline)));
         }
         if thread.handle.join().is_err() {
-            return Err(self.health.fail("its writer panicked".to_owned()));
+            return Err(self.health.fail(Broken::Panic.to_string()));
         }
         self.health.check()
     }
@@ -134,31 +145,35 @@ impl Drop for Committer {
     }
 }
 
-/// Runs one change: keeps what it wrote or forgets it, and says how to answer its caller.
+/// Runs one change: keeps what it wrote or forgets it, and says how to answer its caller. A panic is caught here, so that
+/// its caller is answered like those of the group, after the store has failed and with the reason.
 fn work_out<T: Send + 'static, R: Send + 'static>(
     change: impl FnOnce(&mut Staging<'_>) -> Result<T, Abort<R>>,
     staging: &mut Staging<'_>,
     answer: oneshot::Sender<Result<T, StoreError<R>>>,
-) -> (Reply, Result<(), sled::Error>) {
-    let mut engine = Ok(());
-    let outcome = match change(staging) {
-        Ok(value) => {
+) -> (Reply, Result<(), Broken>) {
+    let mut broken = Ok(());
+    let outcome = match catch_unwind(AssertUnwindSafe(|| change(staging))) {
+        Ok(Ok(value)) => {
             staging.keep();
             Ok(value)
         }
-        Err(abort) => {
+        Ok(Err(Abort::Refused(refusal))) => {
             staging.discard();
-            Err(match abort {
-                Abort::Refused(refusal) => StoreError::Refused(refusal),
-                Abort::Fault(fault) => {
-                    let failure = StoreFailure(fault.to_string());
-                    match fault {
-                        Fault::Engine(error) => engine = Err(error),
-                        Fault::Record(error) => tracing::error!(%error, "a change was not made"),
-                    }
-                    StoreError::Failed(failure)
-                }
-            })
+            Err(StoreError::Refused(refusal))
+        }
+        Ok(Err(Abort::Fault(fault))) => {
+            staging.discard();
+            let failure = StoreFailure(fault.to_string());
+            match fault {
+                Fault::Engine(error) => broken = Err(error.into()),
+                Fault::Record(error) => tracing::error!(%error, "a change was not made"),
+            }
+            Err(failure.into())
+        }
+        Err(_) => {
+            broken = Err(Broken::Panic);
+            Err(StoreFailure(Broken::Panic.to_string()).into())
         }
     };
     let reply = Box::new(move |committed: Result<(), StoreFailure>| {
@@ -170,7 +185,7 @@ fn work_out<T: Send + 'static, R: Send + 'static>(
         // The caller may have given up; the change stands.
         let _ = answer.send(outcome);
     });
-    (reply, engine)
+    (reply, broken)
 }
 
 /// The thread's side: owns the only way to write.
@@ -194,8 +209,8 @@ impl Writer {
             let group = AssertUnwindSafe(|| self.commit(first, changes, &mut replies));
             let committed = match catch_unwind(group) {
                 Ok(Ok(())) => Ok(()),
-                Ok(Err(error)) => Err(self.health.fail(format!("the engine failed: {error}"))),
-                Err(_) => Err(self.health.fail("its writer panicked".to_owned())),
+                Ok(Err(broken)) => Err(self.health.fail(broken.to_string())),
+                Err(_) => Err(self.health.fail(Broken::Panic.to_string())),
             };
             // A caller gave up meanwhile and the store is failed: nobody may be told that anything is done.
             let committed = committed.and_then(|()| self.health.check());
@@ -205,19 +220,14 @@ impl Writer {
         }
     }
 
-    fn commit(
-        &self,
-        first: Queued,
-        changes: &mpsc::Receiver<Queued>,
-        replies: &mut Vec<Reply>,
-    ) -> Result<(), sled::Error> {
+    fn commit(&self, first: Queued, changes: &mpsc::Receiver<Queued>, replies: &mut Vec<Reply>) -> Result<(), Broken> {
         let mut staging = Staging::new(&self.db);
         let mut next = Some(first);
         while let Some((change, place)) = next {
             drop(place);
-            let (reply, engine) = change(&mut staging);
+            let (reply, broken) = change(&mut staging);
             replies.push(reply);
-            engine?;
+            broken?;
             let room = replies.len() < GROUP_CHANGES && staging.bytes() < GROUP_BYTES;
             next = if room { changes.try_recv().ok() } else { None };
         }

@@ -57,6 +57,23 @@ pub(super) fn accounts(tree: &sled::Tree, page: Page) -> Result<Vec<ListedAccoun
     Ok(accounts)
 }
 
+pub(super) fn sessions(tree: &sled::Tree, shard: ShardOf) -> Result<Vec<Session>, Fault> {
+    let mut sessions = Vec::new();
+    for row in tree.scan_prefix(keys::ALL_SESSIONS) {
+        let (key, value) = row?;
+        // Looked at before decoding: all but one of the shards pass a row over.
+        if !keys::account_of_session(&key).is_some_and(|account| shard.owns(account)) {
+            continue;
+        }
+        // One unreadable record ends that session, not the service of all.
+        match codec::decode(&value) {
+            Ok(session) => sessions.push(with_last_use(tree, session)?),
+            Err(error) => tracing::error!(%error, "a stored session cannot be read and counts as ended"),
+        }
+    }
+    Ok(sessions)
+}
+
 pub(super) fn session(tree: &sled::Tree, account: AccountId, id: SessionId) -> Result<Option<Session>, Fault> {
     get(tree, &keys::session(account, id))?.map(|session| with_last_use(tree, session)).transpose()
 }
@@ -66,19 +83,6 @@ fn with_last_use(tree: &sled::Tree, mut session: Session) -> Result<Session, Fau
         session.last_active_at = session.last_active_at.max(at);
     }
     Ok(session)
-}
-
-pub(super) fn sessions(tree: &sled::Tree, shard: ShardOf) -> Result<Vec<Session>, Fault> {
-    let mut sessions = Vec::new();
-    for row in tree.scan_prefix(keys::ALL_SESSIONS) {
-        let (key, value) = row?;
-        // Looked at before decoding: all but one of the shards pass a row over.
-        if !keys::account_of_session(&key).is_some_and(|account| shard.owns(account)) {
-            continue;
-        }
-        sessions.push(with_last_use(tree, codec::decode(&value)?)?);
-    }
-    Ok(sessions)
 }
 
 pub(super) fn recent_audit(tree: &sled::Tree, limit: usize) -> Result<Vec<(u64, AuditRecord)>, Fault> {

@@ -18,7 +18,7 @@ enum Step {
     Create { email: usize, nickname: usize, role: NewRole },
     Update { account: u64, revision: Revision, change: Change, ends: Ends },
     Delete { account: u64, revision: Revision },
-    Open { account: u64, name: u8, epoch: Epoch, used: i64, evicted: Vec<u8> },
+    Open { account: u64, name: u8, epoch: Epoch, used: i64 },
     End(Vec<(u64, u8, i64)>),
     Touch(Vec<(u64, u8, i64)>),
     Append(usize),
@@ -91,8 +91,8 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (account(), revision(), change, ends)
             .prop_map(|(account, revision, change, ends)| Step::Update { account, revision, change, ends }),
         2 => (account(), revision()).prop_map(|(account, revision)| Step::Delete { account, revision }),
-        8 => (account(), name(), epoch, 0_i64..100, proptest::collection::vec(name(), 0..3))
-            .prop_map(|(account, name, epoch, used, evicted)| Step::Open { account, name, epoch, used, evicted }),
+        8 => (account(), name(), epoch, 0_i64..100)
+            .prop_map(|(account, name, epoch, used)| Step::Open { account, name, epoch, used }),
         3 => proptest::collection::vec(used(), 0..4).prop_map(Step::End),
         4 => proptest::collection::vec(used(), 0..4).prop_map(Step::Touch),
         1 => (0_usize..3).prop_map(Step::Append),
@@ -169,16 +169,13 @@ async fn run(store: &dyn Store, step: &Step, mark: i64) -> String {
             let revision = expected(store, *account, *revision).await;
             answer(store.delete_account(id(*account), revision, audit).await)
         }
-        Step::Open { account, name, epoch, used, evicted } => {
+        Step::Open { account, name, epoch, used } => {
             let current = store.account(id(*account)).await.unwrap().map_or(0, |account| account.session_epoch);
             let epoch = match epoch {
                 Epoch::Current => current,
                 Epoch::Old => current.wrapping_sub(1),
             };
-            let evicted = evicted.iter().copied().map(sid).collect();
-            answer(
-                store.open_session(session(*account, *name, epoch, *used), evicted, vec![audit.clone(), audit]).await,
-            )
+            answer(store.open_session(session(*account, *name, epoch, *used), audit).await)
         }
         Step::End(ended) => done(store.end_sessions(touches(ended), vec![audit]).await),
         Step::Touch(touched) => done(store.touch_sessions(touches(touched)).await),
@@ -203,6 +200,9 @@ async fn observe(store: &dyn Store) -> Vec<String> {
     for account in 1..8 {
         seen.push(format!("{:?}", store.account(id(account)).await.unwrap()));
         seen.push(format!("{:?}", store.listed_account(id(account)).await.unwrap()));
+        for name in 1..6 {
+            seen.push(format!("{:?}", store.session(id(account), sid(name)).await.unwrap()));
+        }
     }
     for name in 0..NAMES.len() {
         seen.push(format!("{:?}", store.account_by_email(email(name).key()).await.unwrap()));

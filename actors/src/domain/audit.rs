@@ -117,6 +117,8 @@ codes! {
         Conflict = 10 "conflict",
         /// An administrator cannot delete the own account this way.
         OwnAccount = 11 "own_account",
+        /// Owners do not choose their own customer plan here.
+        CustomerAccountNotAllowed = 12 "customer_account_not_allowed",
     }
 }
 

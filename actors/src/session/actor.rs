@@ -18,8 +18,9 @@ const FLUSH_PERIOD: Duration = Duration::from_secs(2);
 /// How often ended sessions are looked for. An idle session is refused from its first moment on; this only frees its memory
 /// and puts its end on record.
 const SWEEP_PERIOD: Duration = Duration::from_secs(15);
-/// The most uses written in one commit: a record of about 60 bytes each, so at most some 500 KiB.
-const MAX_FLUSH: usize = 8192;
+/// How many uses go into one commit. Each costs the committer a look-up of a few microseconds, so that a group holds other
+/// writers up for a few milliseconds.
+const FLUSH_GROUP: usize = 1024;
 
 /// One shard. It outlives its incarnations; what they own is [`State`].
 pub(crate) struct SessionActor {
@@ -72,6 +73,13 @@ impl Process for SessionActor {
         for session in alive {
             self.take_in(&mut state, session);
         }
+        // A kill may have come between a login and the end of the session that made room for it.
+        let crowded = |(account, sessions): (&AccountId, &Vec<Live>)| {
+            (sessions.len() > self.policy.max_per_account).then_some(*account)
+        };
+        for account in state.accounts.iter().filter_map(crowded).collect::<Vec<_>>() {
+            self.make_room(&mut state, account, None, now);
+        }
         self.end_in_store(over, AuditEvent::SessionExpired, now);
         Ok(state)
     }
@@ -89,7 +97,7 @@ impl Process for SessionActor {
                 }
                 let (store, mailbox) = (Arc::clone(&self.store), Arc::clone(&state.mailbox));
                 self.commits.spawn(async move {
-                    let outcome = store.open_session(session.clone(), Vec::new(), vec![audit]).await;
+                    let outcome = store.open_session(session.clone(), audit).await;
                     if outcome.is_ok() {
                         // A shard that is down just now reads the session from the store when it starts again.
                         let _ = mailbox.tell(Message::Opened(session));
@@ -100,7 +108,7 @@ impl Process for SessionActor {
             Message::Opened(session) => {
                 let (account, newest) = (session.account, session.id);
                 self.take_in(state, session);
-                self.make_room(state, account, newest, now);
+                self.make_room(state, account, Some(newest), now);
             }
             Message::End { account, session, audit, reply } => {
                 let ended = self.remove(state, account, |live| live.id == session);
@@ -111,14 +119,16 @@ impl Process for SessionActor {
                     let _ = reply.send(outcome);
                 });
             }
-            Message::Forget { account, spared, reply } => {
-                self.remove(state, account, |live| spared.is_none_or(|(id, _)| live.id != id));
-                if let (Some((id, epoch)), Some(sessions)) = (spared, state.accounts.get_mut(&account)) {
-                    sessions
-                        .iter_mut()
-                        .filter(|live| live.session.id == id)
-                        .for_each(|live| live.session.epoch = epoch);
+            Message::Forget { account, epoch, spared, reply } => {
+                // The change spared a session that was alive until it came; one ended by an earlier change stays ended.
+                let carried = |session: &Session| Some(session.id) == spared && session.epoch + 1 == epoch;
+                for live in state.accounts.get_mut(&account).into_iter().flatten() {
+                    if carried(&live.session) {
+                        live.session.epoch = epoch;
+                    }
                 }
+                // One opened after the change is at its epoch already.
+                self.remove(state, account, |session| session.epoch < epoch);
                 let _ = reply.send(());
             }
             Message::Presence { accounts, reply } => {
@@ -137,10 +147,8 @@ impl Process for SessionActor {
 
     async fn stop(&self, state: &mut State) {
         self.settle().await;
-        while !state.dirty.is_empty() {
-            self.flush(state);
-            self.settle().await;
-        }
+        self.flush(state);
+        self.settle().await;
     }
 }
 
@@ -179,16 +187,15 @@ impl SessionActor {
         }
     }
 
-    /// Ends the sessions that were idle for longest until the account has no more than its cap (S42). The newest stays
-    /// whatever the times say: its token is about to be handed out, and the clock may stand still or have been set back.
-    fn make_room(&self, state: &mut State, account: AccountId, newest: SessionId, now: Timestamp) {
+    /// Ends the sessions that were idle for longest until the account has no more than its cap (S42). The one just opened
+    /// stays, though others were used while it was being committed.
+    fn make_room(&self, state: &mut State, account: AccountId, newest: Option<SessionId>, now: Timestamp) {
         let Some(sessions) = state.accounts.get_mut(&account) else { return };
         if sessions.len() <= self.policy.max_per_account {
             return;
         }
-        sessions.sort_by_key(|Live { session, .. }| {
-            std::cmp::Reverse((session.id == newest, session.last_active_at, session.created_at))
-        });
+        let rank = |session: &Session| (Some(session.id) == newest, session.last_active_at, session.created_at);
+        sessions.sort_by_key(|live| std::cmp::Reverse(rank(&live.session)));
         let evicted = sessions.split_off(self.policy.max_per_account);
         self.live.fetch_sub(evicted.len(), Ordering::Relaxed);
         self.end_in_store(evicted.into_iter().map(|live| live.session), AuditEvent::SessionEvicted, now);
@@ -263,8 +270,8 @@ impl SessionActor {
         if state.dirty.is_empty() || state.flushing.swap(true, Ordering::Acquire) {
             return;
         }
-        let mut touches = Vec::new();
-        for (account, id) in state.dirty.drain(..state.dirty.len().min(MAX_FLUSH)) {
+        let mut touches = Vec::with_capacity(state.dirty.len());
+        for (account, id) in state.dirty.drain(..) {
             let sessions = state.accounts.get_mut(&account).into_iter().flatten();
             for live in sessions.filter(|live| live.session.id == id) {
                 live.dirty = false;
@@ -273,8 +280,11 @@ impl SessionActor {
         }
         let (store, flushing) = (Arc::clone(&self.store), Arc::clone(&state.flushing));
         self.commits.spawn(async move {
-            if let Err(failure) = store.touch_sessions(touches).await {
-                tracing::error!(%failure, "uses of sessions could not be recorded");
+            for group in touches.chunks(FLUSH_GROUP) {
+                if let Err(failure) = store.touch_sessions(group.to_vec()).await {
+                    tracing::error!(%failure, "uses of sessions could not be recorded");
+                    break;
+                }
             }
             flushing.store(false, Ordering::Release);
         });

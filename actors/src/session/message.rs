@@ -15,8 +15,8 @@ pub(crate) enum Message {
     Opened(Session),
     /// End this session, durably. An unknown one is ended already.
     End { account: AccountId, session: SessionId, audit: AuditRecord, reply: Reply<Result<(), StoreFailure>> },
-    /// A commit ended the account's sessions; the spared one goes on under the new epoch.
-    Forget { account: AccountId, spared: Option<(SessionId, u64)>, reply: Reply<()> },
+    /// A commit raised the account's epoch to this one and so ended its sessions; the spared one goes on under it.
+    Forget { account: AccountId, epoch: u64, spared: Option<SessionId>, reply: Reply<()> },
     /// What is known of the live sessions of these accounts at these epochs?
     Presence { accounts: Vec<(AccountId, u64)>, reply: Reply<Vec<(AccountId, Presence)>> },
     /// End what is idle or old. Sent by a timer.

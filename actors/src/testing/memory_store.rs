@@ -246,22 +246,14 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn open_session(
-        &self,
-        session: Session,
-        evicted: Vec<SessionId>,
-        audit: Vec<AuditRecord>,
-    ) -> Result<(), StoreError<OpenSessionRefusal>> {
+    async fn open_session(&self, session: Session, audit: AuditRecord) -> Result<(), StoreError<OpenSessionRefusal>> {
         let mut state = self.working()?;
         let open_to = |account: &Account| !account.locked && account.session_epoch == session.epoch;
         if !state.accounts.get(&session.account).is_some_and(open_to) {
             return Err(StoreError::Refused(OpenSessionRefusal));
         }
-        for id in evicted {
-            state.end(session.account, id, None);
-        }
         state.sessions.insert((session.account, session.id), session);
-        state.audit.extend(audit);
+        state.audit.push(audit);
         Ok(())
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument as _, Span};
 
 use super::flows::Flows;
 use super::message::{Message, Request};
@@ -33,6 +34,7 @@ impl UserActor {
     async fn run<R: Send + 'static>(
         &self,
         vitals: &Arc<Vitals>,
+        span: Span,
         reply: Reply<R>,
         flow: impl Future<Output = R> + Send + 'static,
     ) {
@@ -42,7 +44,7 @@ impl UserActor {
             return;
         }
         let vitals = Arc::clone(vitals);
-        self.running.spawn(async move {
+        let task = async move {
             if let Ok(outcome) = AssertUnwindSafe(flow).catch_unwind().await {
                 // Whoever asked may have given up meanwhile; what was done stays done.
                 let _ = reply.send(outcome);
@@ -51,7 +53,8 @@ impl UserActor {
                 vitals.failed("a flow panicked".to_owned());
             }
             drop(place);
-        });
+        };
+        self.running.spawn(task.instrument(span));
     }
 }
 
@@ -63,32 +66,33 @@ impl Process for UserActor {
         Ok(Arc::clone(mailbox.vitals()))
     }
 
-    async fn handle(&self, vitals: &mut Self::State, Message { origin, request }: Message) -> Result<(), String> {
+    async fn handle(&self, vitals: &mut Self::State, Message { origin, span, request }: Message) -> Result<(), String> {
         let flows = Arc::clone(&self.flows);
         match request {
             Request::Register { registration, by, reply } => {
                 let flow = async move { flows.register(registration, by, origin).await };
-                self.run(vitals, reply, flow).await;
+                self.run(vitals, span, reply, flow).await;
             }
             Request::Login { attempt, reply } => {
-                self.run(vitals, reply, async move { flows.login(attempt, origin).await }).await;
+                self.run(vitals, span, reply, async move { flows.login(attempt, origin).await }).await;
             }
             Request::Recover { attempt, reply } => {
-                self.run(vitals, reply, async move { flows.recover(attempt, origin).await }).await;
+                self.run(vitals, span, reply, async move { flows.recover(attempt, origin).await }).await;
             }
             Request::UpdateOwn { principal, change, current_password, reply } => {
                 let flow = async move { flows.update_own(&principal, change, current_password, origin).await };
-                self.run(vitals, reply, flow).await;
+                self.run(vitals, span, reply, flow).await;
             }
             Request::DeleteOwn { principal, current_password, reply } => {
                 let flow = async move { flows.delete_own(&principal, current_password, origin).await };
-                self.run(vitals, reply, flow).await;
+                self.run(vitals, span, reply, flow).await;
             }
             Request::UpdateByAdmin { admin, id, change, reply } => {
-                self.run(vitals, reply, async move { flows.update_by_admin(admin, id, change, origin).await }).await;
+                self.run(vitals, span, reply, async move { flows.update_by_admin(&admin, id, change, origin).await })
+                    .await;
             }
             Request::DeleteByAdmin { admin, id, reply } => {
-                self.run(vitals, reply, async move { flows.delete_by_admin(admin, id, origin).await }).await;
+                self.run(vitals, span, reply, async move { flows.delete_by_admin(admin, id, origin).await }).await;
             }
         }
         Ok(())

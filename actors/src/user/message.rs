@@ -11,6 +11,8 @@ use crate::session::Principal;
 /// What the user actor is asked, and where from.
 pub(crate) struct Message {
     pub(crate) origin: Origin,
+    /// The span of the request, so that every line logged on its behalf carries its id.
+    pub(crate) span: tracing::Span,
     pub(crate) request: Request,
 }
 
@@ -51,7 +53,7 @@ pub(crate) enum Request {
         reply: Reply<Result<(), DeleteError>>,
     },
     UpdateByAdmin {
-        admin: AccountId,
+        admin: Principal,
         id: AccountId,
         change: AdminChange,
         reply: Reply<Result<(), UpdateError>>,

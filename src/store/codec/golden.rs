@@ -1,1 +1,156 @@
-//! Golden bytes of every record kind.
+//! The bytes of every record kind, written down. If one of these fails, data directories out there cannot be read any
+//! more: add a version instead of changing the old one.
+
+use std::fmt::Debug;
+
+use doorward_actors::{
+    Account, AccountId, AuditActorKind, AuditEvent, AuditRecord, AuditRefusal, CredentialHash, CustomerAccount, Email,
+    Nickname, Origin, Role, Session, SessionId, Timestamp,
+};
+
+use super::{MAX_VALUE_BYTES, Record, RecordError, decode, encode};
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+fn check<R: Record + PartialEq + Debug>(record: &R, golden: &str) {
+    let bytes = encode(record).unwrap();
+    assert_eq!(hex(&bytes), golden, "{}", R::KIND);
+    assert_eq!(&decode::<R>(&bytes).unwrap(), record);
+
+    let unreadable = |bytes: &[u8]| matches!(decode::<R>(bytes), Err(RecordError::Unreadable { .. }));
+    for cut in 0..bytes.len() {
+        assert!(unreadable(&bytes[..cut]), "{} cut to {cut} bytes", R::KIND);
+    }
+    assert!(unreadable(&[bytes.as_slice(), &[0]].concat()), "{} with a byte after it", R::KIND);
+    for version in [0, 2, 255] {
+        let mut other = bytes.clone();
+        other[0] = version;
+        assert!(unreadable(&other), "{} of version {version}", R::KIND);
+    }
+}
+
+fn id(number: u64) -> AccountId {
+    AccountId::new(number).unwrap()
+}
+
+fn account() -> Account {
+    Account {
+        id: id(7),
+        email: Email::parse("Ann@example.com").unwrap(),
+        nickname: Nickname::parse("Änn").unwrap(),
+        password_hash: CredentialHash::from_phc("$a".to_owned()),
+        passphrase_hash: CredentialHash::from_phc("$b".to_owned()),
+        customer_account: CustomerAccount::none(),
+        role: Role::Admin,
+        locked: false,
+        email_verified: true,
+        created_at: Timestamp::from_millis(1_735_689_600_000),
+        session_epoch: 2,
+        revision: 300,
+    }
+}
+
+#[test]
+fn small_records_keep_their_bytes() {
+    check(&5_u64, "0105");
+    check(&u64::MAX, "01fdffffffffffffffff");
+    check(&id(300), "01fb2c01");
+    check(&Timestamp::from_millis(1_735_689_600_000), "01fd00f8523e28030000");
+    check(&Timestamp::from_millis(-1), "0101");
+}
+
+#[test]
+fn an_account_keeps_its_bytes() {
+    let golden = [
+        "01",
+        "07",
+        "0f416e6e406578616d706c652e636f6d",
+        "04c3846e6e",
+        "022461",
+        "022462",
+        "046e6f6e65",
+        "01",
+        "00",
+        "01",
+        "fd00f8523e28030000",
+        "02",
+        "fb2c01",
+    ];
+    check(&account(), &golden.concat());
+}
+
+#[test]
+fn a_session_keeps_its_bytes() {
+    let full = Session {
+        id: SessionId::from_bytes([0xAB; 16]),
+        account: id(7),
+        epoch: 1,
+        created_at: Timestamp::from_millis(1),
+        expires_at: Timestamp::from_millis(2),
+        last_active_at: Timestamp::from_millis(3),
+        address: Some([192, 0, 2, 1].into()),
+        user_agent: Some("ua".to_owned()),
+    };
+    let name = "ab".repeat(16);
+    check(&full, &format!("01{name}0701020406{}{}", "0100c0000201", "01027561"));
+    let v6 = Session { address: Some("2001:db8::1".parse().unwrap()), user_agent: None, ..full.clone() };
+    check(&v6, &format!("01{name}0701020406{}{}", "010120010db8000000000000000000000001", "00"));
+    let bare = Session { address: None, user_agent: None, ..full };
+    check(&bare, &format!("01{name}07010204060000"));
+}
+
+#[test]
+fn an_audit_record_keeps_its_bytes() {
+    let full = AuditRecord {
+        at: Timestamp::from_millis(1),
+        event: AuditEvent::Login,
+        actor: AuditActorKind::Account(id(7)),
+        subject: Some(id(8)),
+        session: Some(SessionId::from_bytes([0xAB; 16])),
+        origin: Origin::new(Some([192, 0, 2, 1].into()), Some("ua"), Some("r1".to_owned())),
+        refusal: Some(AuditRefusal::WrongPassword),
+    };
+    let name = "ab".repeat(16);
+    check(&full, &format!("0102050107{}01{name}{}{}{}0102", "0108", "0100c0000201", "01027561", "01027231"));
+    for (actor, golden) in
+        [(AuditActorKind::Anonymous, "00"), (AuditActorKind::Admin(id(9)), "0209"), (AuditActorKind::System, "03")]
+    {
+        let bare = AuditRecord {
+            actor,
+            subject: None,
+            session: None,
+            origin: Origin::default(),
+            refusal: None,
+            ..full.clone()
+        };
+        check(&bare, &format!("010205{golden}000000000000"));
+    }
+}
+
+#[test]
+fn a_record_that_breaks_a_rule_of_the_domain_is_not_read() {
+    let bytes = encode(&account()).unwrap();
+    let with = |from: &str, to: &str| {
+        let at = bytes.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
+        let mut bytes = bytes.clone();
+        bytes[at..at + from.len()].copy_from_slice(to.as_bytes());
+        decode::<Account>(&bytes)
+    };
+    assert!(with("Ann@example", "Ann_example").is_err(), "no address");
+    assert!(with("Ann@example", "Ann@Example").is_err(), "not the normal form");
+    assert!(with("nn\u{2}$a", "\n\n\u{2}$a").is_err(), "no nickname");
+    assert!(with("none", "n\0ne").is_err(), "no customer account");
+    assert!(with("Ann@example", "Bob@example").is_ok());
+    assert!(decode::<AccountId>(&[1, 0]).is_err(), "account number zero");
+    assert!(decode::<AuditRecord>(&[1, 2, 200, 0, 0, 0, 0, 0, 0, 0]).is_err(), "an event that does not exist");
+}
+
+#[test]
+fn a_record_too_large_to_read_is_not_written() {
+    let with_hash = |bytes| Account { password_hash: CredentialHash::from_phc("x".repeat(bytes)), ..account() };
+    assert!(encode(&with_hash(3900)).unwrap().len() <= MAX_VALUE_BYTES);
+    let error = encode(&with_hash(4096)).unwrap_err();
+    assert!(matches!(error, RecordError::Unstorable { .. }), "{error}");
+}

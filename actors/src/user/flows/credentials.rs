@@ -1,5 +1,7 @@
 //! Registration, login and recovery: what somebody does who is not logged in.
 
+use std::sync::Arc;
+
 use super::{Flows, MAX_ATTEMPTS, Story};
 use crate::ask::Unavailable;
 use crate::domain::account::{Account, AccountChange, CredentialHash, CustomerAccount, NewAccount, NewRole, Role};
@@ -27,7 +29,8 @@ impl Flows {
         };
         let customer_account = customer_account.unwrap_or_else(CustomerAccount::none);
         if by == Creator::Owner && !customer_account.is_none() && !self.rules.customer_account_self_service {
-            return Err(RegisterError::CustomerAccountNotAllowed);
+            let answer = RegisterError::CustomerAccountNotAllowed;
+            return Err(story.refuse(self, AuditRefusal::CustomerAccountNotAllowed, answer));
         }
         if let Err(weak) = self.rules.password_policy.check(&password, &email, Some(&nickname)) {
             return Err(story.refuse(self, AuditRefusal::WeakPassword, RegisterError::Weak(weak)));
@@ -86,32 +89,39 @@ impl Flows {
             Err(OpenError::Unavailable(unavailable)) => return Err(LoginError::Unavailable(unavailable)),
         };
         if verdict.outdated {
-            self.renew_hash(&account, password.secret().clone(), origin).await;
+            self.renew_hash(&account, password.secret().clone(), origin);
         }
         Ok(LoggedIn { account, access_token: opened.access_token, expires_in: opened.expires_in })
     }
 
-    /// Replaces the hash of a password that was just shown by one of today's cost (S06). Should it fail, the next login tries.
-    async fn renew_hash(&self, account: &Account, password: Secret, origin: Origin) {
-        let Ok(hash) = self.hasher.hash(password).await else { return };
-        let update = AccountUpdate {
-            id: account.id,
-            expected_revision: Some(account.revision),
-            change: AccountChange { password_hash: Some(hash), ..AccountChange::default() },
-            ends: EndSessions::None,
-        };
-        let story = Story::new(AuditEvent::AccountUpdated, AuditActorKind::System, origin).about(account.id);
-        if self.store.update_account(update, story.done(self)).await.is_err() {
-            tracing::debug!(account = %account.id, "an outdated password hash was not renewed");
-        }
+    /// Replaces the hash of a password that was just shown by one of today's cost (S06), after the login was answered.
+    /// Should it fail, the next login tries.
+    fn renew_hash(&self, account: &Account, password: Secret, origin: Origin) {
+        let (id, revision) = (account.id, account.revision);
+        let record = Story::new(AuditEvent::AccountUpdated, AuditActorKind::System, origin).about(id).done(self);
+        let (hasher, store) = (self.hasher.clone(), Arc::clone(&self.store));
+        tokio::spawn(async move {
+            let Ok(hash) = hasher.hash(password).await else { return };
+            let update = AccountUpdate {
+                id,
+                expected_revision: Some(revision),
+                change: AccountChange { password_hash: Some(hash), ..AccountChange::default() },
+                ends: EndSessions::None,
+            };
+            if store.update_account(update, record).await.is_err() {
+                tracing::debug!(account = %id, "an outdated password hash was not renewed");
+            }
+        });
     }
 
     /// Replaces the password for whoever knows the passphrase.
     pub(crate) async fn recover(&self, attempt: RecoveryAttempt, origin: Origin) -> Result<(), RecoverError> {
         let RecoveryAttempt { email, passphrase, new_password } = attempt;
         // Judged by what the client itself sent alone: an answer that knew the nickname would tell that the account exists.
-        self.rules.password_policy.check(&new_password, &email, None).map_err(RecoverError::Weak)?;
         let story = Story::new(AuditEvent::Recovered, AuditActorKind::Anonymous, origin);
+        if let Err(weak) = self.rules.password_policy.check(&new_password, &email, None) {
+            return Err(story.refuse(self, AuditRefusal::WeakPassword, RecoverError::Weak(weak)));
+        }
         let mut new_hash: Option<CredentialHash> = None;
         for _ in 0..MAX_ATTEMPTS {
             let Some(account) = self.store.account_by_email(email.key()).await? else {
@@ -128,7 +138,9 @@ impl Flows {
             }
             // Now that the passphrase was right, its owner may be told that the password is too close to the nickname.
             let policy = self.rules.password_policy;
-            policy.check(&new_password, &account.email, Some(&account.nickname)).map_err(RecoverError::Weak)?;
+            if let Err(weak) = policy.check(&new_password, &account.email, Some(&account.nickname)) {
+                return Err(story.refuse(self, AuditRefusal::WeakPassword, RecoverError::Weak(weak)));
+            }
             let hash = match &new_hash {
                 Some(hash) => hash.clone(),
                 None => new_hash.insert(self.hasher.hash(new_password.secret().clone()).await?).clone(),
@@ -140,8 +152,8 @@ impl Flows {
                 ends: EndSessions::All,
             };
             match self.store.update_account(update, story.done(self)).await {
-                Ok(_) => {
-                    self.sessions.forget(account.id, None).await;
+                Ok(after) => {
+                    self.sessions.forget(after.id, after.session_epoch, None).await;
                     return Ok(());
                 }
                 Err(StoreError::Refused(UpdateAccountRefusal::Stale | UpdateAccountRefusal::Unknown)) => {}

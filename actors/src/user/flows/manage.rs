@@ -27,17 +27,19 @@ impl Flows {
         origin: Origin,
     ) -> Result<Account, UpdateError> {
         let story = own_story(AuditEvent::AccountUpdated, principal, origin);
-        let sensitive = change.email.is_some() || change.password.is_some() || change.passphrase.is_some();
+        let sensitive = change.is_sensitive();
         let mut account = principal.account.clone();
         let mut hashed: Option<AccountChange> = None;
         for _ in 0..MAX_ATTEMPTS {
             let plan_changes = change.customer_account.as_ref().is_some_and(|plan| *plan != account.customer_account);
             if plan_changes && !self.rules.customer_account_self_service {
-                return Err(UpdateError::CustomerAccountNotAllowed);
+                let answer = UpdateError::CustomerAccountNotAllowed;
+                return Err(story.refuse(self, AuditRefusal::CustomerAccountNotAllowed, answer));
             }
-            if sensitive && !self.reauthenticated(principal, &account, current_password.as_ref()).await? {
-                let answer = UpdateError::ReauthenticationNeeded;
-                return Err(story.refuse(self, AuditRefusal::ReauthenticationNeeded, answer));
+            if sensitive
+                && let Err(refusal) = self.reauthenticate(principal, &account, current_password.as_ref()).await?
+            {
+                return Err(story.refuse(self, refusal, UpdateError::ReauthenticationNeeded));
             }
             let prepared = match hashed.take() {
                 Some(prepared) => prepared,
@@ -56,13 +58,17 @@ impl Flows {
             match self.commit(update, &story).await? {
                 Attempt::Done(after) => {
                     if ends != EndSessions::None {
-                        self.sessions.forget(after.id, Some((principal.session, after.session_epoch))).await;
+                        self.sessions.forget(after.id, after.session_epoch, Some(principal.session)).await;
                     }
                     return Ok(after);
                 }
                 Attempt::Stale => {
                     hashed = Some(prepared);
                     account = self.store.account(account.id).await?.ok_or(UpdateError::Unknown)?;
+                    // What changed may have ended this very session; then nothing more is done in its name.
+                    if has_ended(principal, &account) {
+                        return Err(story.refuse(self, AuditRefusal::Conflict, UpdateError::ReauthenticationNeeded));
+                    }
                 }
             }
         }
@@ -79,9 +85,8 @@ impl Flows {
         let story = own_story(AuditEvent::AccountDeleted, principal, origin);
         let mut account = principal.account.clone();
         for _ in 0..MAX_ATTEMPTS {
-            if !self.reauthenticated(principal, &account, current_password.as_ref()).await? {
-                let answer = DeleteError::ReauthenticationNeeded;
-                return Err(story.refuse(self, AuditRefusal::ReauthenticationNeeded, answer));
+            if let Err(refusal) = self.reauthenticate(principal, &account, current_password.as_ref()).await? {
+                return Err(story.refuse(self, refusal, DeleteError::ReauthenticationNeeded));
             }
             match self.delete(account.id, Some(account.revision), &story).await? {
                 Attempt::Done(()) => return Ok(()),
@@ -91,16 +96,25 @@ impl Flows {
         Err(DeleteError::Unavailable(Unavailable::default()))
     }
 
-    /// Changes any account on behalf of an administrator.
+    /// Changes any account on behalf of an administrator. Their own credentials are guarded as everyone's are (S05): without a
+    /// fresh login they change them as owners, with the current password.
     pub(crate) async fn update_by_admin(
         &self,
-        admin: AccountId,
+        admin: &Principal,
         id: AccountId,
         change: AdminChange,
         origin: Origin,
     ) -> Result<(), UpdateError> {
-        let story = Story::new(AuditEvent::AccountUpdated, AuditActorKind::Admin(admin), origin).about(id);
-        let account = self.store.account(id).await?.ok_or(UpdateError::Unknown)?;
+        let story = Story::new(AuditEvent::AccountUpdated, AuditActorKind::Admin(admin.account.id), origin).about(id);
+        let Some(account) = self.store.account(id).await? else {
+            return Err(story.refuse(self, AuditRefusal::UnknownAccount, UpdateError::Unknown));
+        };
+        if id == admin.account.id
+            && change.own.is_sensitive()
+            && let Err(refusal) = self.reauthenticate(admin, &account, None).await?
+        {
+            return Err(story.refuse(self, refusal, UpdateError::ReauthenticationNeeded));
+        }
         let mut prepared = self.prepare(&change.own, &account, &story).await?;
         prepared.role = change.role;
         prepared.locked = change.locked;
@@ -113,7 +127,7 @@ impl Flows {
         match self.commit(AccountUpdate { id, expected_revision: None, change: prepared, ends }, &story).await? {
             Attempt::Done(after) => {
                 if ends != EndSessions::None {
-                    self.sessions.forget(after.id, None).await;
+                    self.sessions.forget(after.id, after.session_epoch, None).await;
                 }
                 Ok(())
             }
@@ -138,21 +152,24 @@ impl Flows {
         }
     }
 
-    /// Whether the principal showed the password: now, or (when none came along) in a login recent enough. A password that came along
-    /// has to be right, however fresh the login.
-    async fn reauthenticated(
+    /// Whether the principal showed the password: now, or (when none came along) in a login recent enough. A password that
+    /// came along has to be right, however fresh the login. `account` may be newer than the principal's: should its sessions
+    /// have been ended meanwhile, no login counts as fresh.
+    async fn reauthenticate(
         &self,
         principal: &Principal,
         account: &Account,
         current_password: Option<&Password>,
-    ) -> Result<bool, Unavailable> {
-        match current_password {
-            Some(password) => {
-                let verdict = self.hasher.verify(password.secret().clone(), account.password_hash.clone()).await?;
-                Ok(verdict.matches)
-            }
-            None => Ok(self.clock.now().since(principal.authenticated_at) <= self.rules.reauth_window),
+    ) -> Result<Result<(), AuditRefusal>, Unavailable> {
+        if has_ended(principal, account) {
+            return Ok(Err(AuditRefusal::Conflict));
         }
+        if let Some(password) = current_password {
+            let verdict = self.hasher.verify(password.secret().clone(), account.password_hash.clone()).await?;
+            return Ok(if verdict.matches { Ok(()) } else { Err(AuditRefusal::WrongPassword) });
+        }
+        let fresh = self.clock.now().since(principal.authenticated_at) <= self.rules.reauth_window;
+        Ok(if fresh { Ok(()) } else { Err(AuditRefusal::ReauthenticationNeeded) })
     }
 
     /// Checks and hashes what is asked for, judged against the names the account will have.
@@ -207,17 +224,25 @@ impl Flows {
     ) -> Result<Attempt<()>, DeleteError> {
         match self.store.delete_account(id, expected_revision, story.done(self)).await {
             Ok(()) => {
-                self.sessions.forget(id, None).await;
+                // Its number is never given again, so no later session can be meant.
+                self.sessions.forget(id, u64::MAX, None).await;
                 Ok(Attempt::Done(()))
             }
             Err(StoreError::Refused(DeleteAccountRefusal::Stale)) => Ok(Attempt::Stale),
-            Err(StoreError::Refused(DeleteAccountRefusal::Unknown)) => Err(DeleteError::Unknown),
+            Err(StoreError::Refused(DeleteAccountRefusal::Unknown)) => {
+                Err(story.refuse(self, AuditRefusal::UnknownAccount, DeleteError::Unknown))
+            }
             Err(StoreError::Refused(DeleteAccountRefusal::LastAdmin)) => {
                 Err(story.refuse(self, AuditRefusal::LastAdmin, DeleteError::LastAdmin))
             }
             Err(StoreError::Failed(failure)) => Err(failure.into()),
         }
     }
+}
+
+/// Whether the account's sessions were ended since the principal's token was checked.
+fn has_ended(principal: &Principal, account: &Account) -> bool {
+    account.locked || account.session_epoch != principal.account.session_epoch
 }
 
 fn own_story(event: AuditEvent, principal: &Principal, origin: Origin) -> Story {

@@ -1,0 +1,377 @@
+//! The families over a real listener and real actors, with the store in memory: statuses, spellings and the order of
+//! checks.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use doorward_actors::testing::{ManualClock, MemoryStore, SeededEntropy};
+use doorward_actors::{
+    AccountRules, ActorSystem, HashCost, HasherSettings, PasswordPolicy, Ports, RateLimits, RateQuota, Secret,
+    SecretDigest, SessionPolicy, SigningAlgorithm, SystemSettings, TokenSettings,
+};
+use hyper::{Method, StatusCode};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use super::{Access, Api, ServerSettings, route_table, serve};
+
+const SERVICE_TOKEN: &str = "a-service-token-of-a-good-length";
+const PLENTY: u32 = 10_000;
+
+struct App {
+    base: String,
+    client: reqwest::Client,
+    store: Arc<MemoryStore>,
+    clock: Arc<ManualClock>,
+    // Keeps the actors alive for as long as the test runs.
+    _system: ActorSystem,
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: hyper::HeaderMap,
+    body: Value,
+}
+
+impl App {
+    async fn start(public: u32, private: u32) -> Self {
+        let store = Arc::new(MemoryStore::new());
+        let clock = Arc::new(ManualClock::new());
+        let ports = Ports {
+            store: Arc::clone(&store) as _,
+            clock: Arc::clone(&clock) as _,
+            entropy: Arc::new(SeededEntropy::new(7)),
+        };
+        let quota = |permits| RateQuota { permits: NonZeroU32::new(permits).unwrap(), per: Duration::from_mins(10) };
+        let settings = SystemSettings {
+            tokens: TokenSettings {
+                algorithm: SigningAlgorithm::Hs256,
+                secret: Secret::new("k".repeat(32)),
+                issuer: "doorward".to_owned(),
+                audience: "doorward".to_owned(),
+            },
+            sessions: SessionPolicy {
+                idle_timeout: Duration::from_mins(30),
+                lifetime: Duration::from_mins(30),
+                max_per_account: 10,
+            },
+            session_shards: 2,
+            accounts: AccountRules {
+                first_user_is_admin: true,
+                customer_account_self_service: false,
+                reauth_window: Duration::from_mins(5),
+                password_policy: PasswordPolicy { min_score: 2 },
+            },
+            hasher: HasherSettings {
+                threads: 1,
+                cost: HashCost { memory_kib: 64, iterations: 1 },
+                queue: 64,
+                deadline: Duration::from_secs(10),
+            },
+            limits: RateLimits { public: quota(public), private: quota(private) },
+        };
+        let system = ActorSystem::start(ports, settings).await.unwrap();
+        let api = Api::new(system.handles().clone(), SecretDigest::of(SERVICE_TOKEN.as_bytes()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let patience = Duration::from_secs(30);
+        let settings = ServerSettings {
+            max_connections: 64,
+            header_timeout: patience,
+            request_timeout: patience,
+            shutdown_timeout: patience,
+        };
+        tokio::spawn(serve(listener, super::service(&api), settings, std::future::pending()));
+        Self { base, client: reqwest::Client::new(), store, clock, _system: system }
+    }
+
+    async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<&Value>) -> Answer {
+        let mut request = self.client.request(method, format!("{}{path}", self.base));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or(Value::Null);
+        Answer { status, headers, body }
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.send(Method::POST, path, &[], Some(body)).await
+    }
+
+    async fn with_token(&self, method: Method, path: &str, token: &str, body: Option<&Value>) -> Answer {
+        self.send(method, path, &[("authorization", &format!("Bearer {token}"))], body).await
+    }
+
+    async fn verify(&self, token: &str) -> Answer {
+        let bearer = format!("Bearer {token}");
+        self.send(Method::POST, "/verify", &[("authorization", &bearer), ("x-service-token", SERVICE_TOKEN)], None)
+            .await
+    }
+
+    /// Registers somebody and logs them in; the answer is their token.
+    async fn person(&self, name: &str) -> String {
+        assert_eq!(self.post("/register", &registration(name)).await.status, 201);
+        let login = self.post("/login", &json!({"email": format!("{name}@example.com"), "password": PASSWORD})).await;
+        login.body["access_token"].as_str().unwrap().to_owned()
+    }
+}
+
+const PASSWORD: &str = "quiet lamp tree window";
+const PASSPHRASE: &str = "my first car was blue";
+
+fn registration(name: &str) -> Value {
+    json!({"email": format!("{name}@example.com"), "nickname": name, "password": PASSWORD, "passphrase": PASSPHRASE})
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+#[track_caller]
+fn refused(answer: &Answer, status: u16, detail: &str) {
+    assert_eq!((answer.status.as_u16(), answer.body["detail"].as_str()), (status, Some(detail)), "{}", answer.body);
+    assert_eq!(answer.headers["content-type"], "application/problem+json");
+    assert_eq!(answer.body["instance"].as_str().unwrap(), answer.headers["x-request-id"]);
+}
+
+#[tokio::test]
+async fn the_life_of_an_account_in_the_established_words() {
+    let app = App::start(PLENTY, PLENTY).await;
+    let made = app.post("/register/", &registration("ann")).await;
+    assert_eq!(
+        (made.status.as_u16(), &made.body),
+        (201, &json!({"id": 1, "nickname": "ann", "email": "ann@example.com"}))
+    );
+    refused(&app.post("/register", &registration("ann")).await, 400, "Email already registered");
+    let mut other = registration("ann");
+    other["email"] = json!("other@example.com");
+    refused(&app.post("/register", &other).await, 400, "Nickname already taken");
+    let mut weak = registration("bob");
+    weak["password"] = json!("short");
+    refused(&app.post("/register", &weak).await, 400, "Password is too weak: it must have at least 8 characters");
+
+    let login = app.post("/login", &json!({"email": "ann@example.com", "password": PASSWORD})).await;
+    assert_eq!(login.body["token_type"], "bearer");
+    assert_eq!(login.body["expires_in"], 1800);
+    assert_eq!(login.body["user"], json!({"id": 1, "nickname": "ann", "email": "ann@example.com"}));
+    let token = login.body["access_token"].as_str().unwrap();
+    for (email, password) in [("ann@example.com", "wrong"), ("nobody@example.com", PASSWORD)] {
+        let answer = app.post("/login", &json!({"email": email, "password": password})).await;
+        refused(&answer, 401, "Incorrect email or password");
+        assert_eq!(answer.headers["www-authenticate"], "Bearer");
+    }
+
+    let verified = app.verify(token).await;
+    let expected = json!({"id": 1, "email": "ann@example.com", "nickname": "ann", "role": "admin", "valid": true, "lock": false, "customer_account": "none"});
+    assert_eq!((verified.status.as_u16(), &verified.body), (200, &expected));
+
+    let mine = app.with_token(Method::GET, "/my_account/", token, None).await.body;
+    assert_eq!(keys(&mine), ["created_at", "customer_account", "email", "email_verified", "nickname"]);
+    let changed =
+        app.with_token(Method::PUT, "/my_account", token, Some(&json!({"nickname": "anna", "email": null}))).await;
+    assert_eq!(changed.body, json!({"message": "Account details updated successfully"}));
+
+    let out = app.with_token(Method::POST, "/logout", token, None).await;
+    assert_eq!((out.status.as_u16(), &out.body), (200, &json!({"detail": "Logged out successfully"})));
+    let dead = app.verify(token).await;
+    refused(&dead, 401, "Could not validate credentials");
+    assert_eq!(dead.headers["www-authenticate"], "Bearer error=\"invalid_token\"");
+
+    let recovery = |passphrase: &str| json!({"email": "ann@example.com", "passphrase": passphrase, "new_password": "another lamp tree window"});
+    refused(&app.post("/recovery", &recovery("no")).await, 400, "Entered details do not match");
+    let recovered = app.post("/recovery", &recovery(" My FIRST car was blue")).await;
+    assert_eq!(recovered.body, json!({"message": "Password changed successfully"}));
+    let login = app.post("/login", &json!({"email": "ann@example.com", "password": "another lamp tree window"})).await;
+    let token = login.body["access_token"].as_str().unwrap();
+    let gone = app.with_token(Method::DELETE, "/my_account/delete", token, None).await;
+    assert_eq!((gone.status.as_u16(), &gone.body), (200, &json!({"detail": "Account deleted successfully"})));
+}
+
+#[tokio::test]
+async fn administrators_manage_accounts() {
+    let app = App::start(PLENTY, PLENTY).await;
+    let admin = app.person("root").await;
+    let user = app.person("ulla").await;
+    let list = app.with_token(Method::GET, "/accounts_management/?skip=1&limit=5", &admin, None).await;
+    let account = &list.body.as_array().unwrap()[0];
+    assert_eq!(
+        keys(account),
+        [
+            "created_at",
+            "customer_account",
+            "email",
+            "email_verified",
+            "id",
+            "idle_duration",
+            "iddle_time",
+            "is_logged_in",
+            "lock",
+            "nickname",
+            "role"
+        ]
+        .into_iter()
+        .collect::<std::collections::BTreeSet<_>>()
+        .into_iter()
+        .collect::<Vec<_>>()
+    );
+    assert_eq!(
+        (&account["id"], &account["is_logged_in"], &account["idle_duration"]),
+        (&json!(2), &json!(true), &json!("0 sec"))
+    );
+    let made = app.with_token(Method::POST, "/accounts_management", &admin, Some(&registration("max"))).await;
+    assert_eq!(
+        (made.status.as_u16(), &made.body["role"], &made.body["iddle_time"]),
+        (201, &json!("user"), &Value::Null)
+    );
+    let one = |method, id: &str, body: Option<Value>| {
+        let (path, admin, app) = (format!("/accounts_management/{id}"), &admin, &app);
+        async move { app.with_token(method, &path, admin, body.as_ref()).await }
+    };
+    assert_eq!(one(Method::GET, "3", None).await.body["nickname"], "max");
+    for id in ["9", "0", "-4", "99999999999999999999"] {
+        let detail = format!("User with id {id} not found");
+        refused(&one(Method::GET, id, None).await, 404, &detail);
+        refused(&one(Method::PUT, id, Some(json!({}))).await, 404, &detail);
+        refused(&one(Method::DELETE, id, None).await, 404, &detail);
+    }
+    assert_eq!(one(Method::GET, "x", None).await.status, 422);
+    let locked = one(Method::PUT, "2", Some(json!({"lock": true}))).await;
+    assert_eq!(locked.body, json!({"message": "User details successfully updated for user 2"}));
+    assert_eq!(app.verify(&user).await.status, 401);
+    assert_eq!(one(Method::PUT, "1", Some(json!({"role": "user"}))).await.status, 409);
+    refused(&one(Method::DELETE, "1", None).await, 400, "Administrators cannot delete their own accounts");
+    assert_eq!(one(Method::DELETE, "3", None).await.body, json!({"message": "User 3 has been successfully deleted"}));
+    assert_eq!(app.with_token(Method::GET, "/accounts_management?limit=0", &admin, None).await.status, 422);
+}
+
+#[tokio::test]
+async fn s54_every_route_keeps_out_whom_it_must_before_it_reads_the_body() {
+    let app = App::start(PLENTY, PLENTY).await;
+    let admin = app.person("root").await;
+    let user = app.person("ulla").await;
+    for route in route_table() {
+        let path = route.path.replace("{id}", "2").replace("{file}", "index.css");
+        // No route takes this body, so whoever is let in learns at most that.
+        let nonsense = (route.method != Method::GET).then(|| json!({"x": 1}));
+        let status = async |headers: &[(&str, &str)]| {
+            app.send(route.method.clone(), &path, headers, nonsense.as_ref()).await.status.as_u16()
+        };
+        let bearer = |token: &str| format!("Bearer {token}");
+        let (none, dead) = (status(&[]).await, status(&[("authorization", "Bearer x")]).await);
+        let twice = status(&[("authorization", "Bearer x"), ("authorization", "Bearer x")]).await;
+        let as_user = if route.path == "/logout" { 200 } else { status(&[("authorization", &bearer(&user))]).await };
+        let name = format!("{} {}", route.method, route.path);
+        match route.access {
+            Access::Public => assert!([200, 422].contains(&none) && none == dead, "{name}: {none} {dead}"),
+            Access::Bearer => {
+                assert_eq!((none, dead, twice), (401, 401, 400), "{name}");
+                assert!([200, 422].contains(&as_user), "{name}: {as_user}");
+            }
+            Access::Admin => {
+                assert_eq!((none, dead, twice, as_user), (401, 401, 400, 403), "{name}");
+                if route.method != Method::DELETE {
+                    let as_admin = status(&[("authorization", &bearer(&admin))]).await;
+                    assert!([200, 422].contains(&as_admin), "{name}: {as_admin}");
+                }
+            }
+            Access::Service | Access::ServiceAndBearer => {
+                assert_eq!((none, dead, twice, as_user), (404, 404, 404, 404), "{name}");
+                let service = ("x-service-token", SERVICE_TOKEN);
+                assert_eq!(status(&[service]).await, 401, "{name}");
+                assert_eq!(status(&[service, ("authorization", "Bearer x"), ("authorization", "Bearer x")]).await, 400);
+            }
+            Access::AdminOrService => {
+                assert_eq!((none, dead, twice, as_user), (404, 404, 404, 404), "{name}");
+                assert_eq!(status(&[("x-service-token", SERVICE_TOKEN)]).await, 200, "{name}");
+                assert_eq!(status(&[("authorization", &bearer(&admin))]).await, 200, "{name}");
+            }
+        }
+        let wrong = app.send(Method::PATCH, &path, &[], None).await;
+        assert_eq!(wrong.status, 405, "{name}");
+        assert!(wrong.headers["allow"].to_str().unwrap().contains(route.method.as_str()), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn all_wrong_fields_are_told_at_once() {
+    let app = App::start(PLENTY, PLENTY).await;
+    let body = json!({"email": "x", "nickname": " ", "password": "p".repeat(2000), "passphrase": "", "customer_account": "a/b"});
+    let answer = app.post("/register", &body).await;
+    assert_eq!(answer.status, 422);
+    let pointers: Vec<_> =
+        answer.body["errors"].as_array().unwrap().iter().map(|error| error["pointer"].as_str().unwrap()).collect();
+    assert_eq!(pointers, ["/email", "/nickname", "/password", "/passphrase", "/customer_account"]);
+    for smuggled in ["role", "lock", "email_verified", "id"] {
+        let mut body = registration("eve");
+        body[smuggled] = json!(true);
+        let answer = app.post("/register", &body).await;
+        assert_eq!(
+            (answer.status.as_u16(), &answer.body["errors"][0]["pointer"]),
+            (422, &json!(format!("/{smuggled}")))
+        );
+    }
+}
+
+#[tokio::test]
+async fn s22_limits_count_by_address_and_by_account() {
+    let app = App::start(4, 2).await;
+    let token = app.person("root").await;
+    for expected in [200, 200, 429] {
+        assert_eq!(app.with_token(Method::GET, "/my_account", &token, None).await.status.as_u16(), expected);
+    }
+    for expected in [404, 404, 429] {
+        let answer = app.send(Method::POST, "/verify", &[("x-service-token", "wrong")], None).await;
+        assert_eq!(answer.status.as_u16(), expected);
+        assert_eq!(answer.headers.contains_key("retry-after"), expected == 429);
+    }
+    assert_eq!(app.post("/login", &json!({})).await.status, 429);
+    assert_eq!(app.verify(&token).await.status, 200);
+    assert_eq!(app.with_token(Method::GET, "/accounts_management", &token, None).await.status, 200);
+}
+
+#[tokio::test]
+async fn s52_s72_a_failing_store_is_never_valid_and_strangers_learn_no_more() {
+    let app = App::start(PLENTY, PLENTY).await;
+    let token = app.person("root").await;
+    assert_eq!(app.send(Method::GET, "/health/ready", &[], None).await.body, json!({"status": "ready"}));
+    app.store.fail("on purpose");
+    // Readiness is remembered for a moment.
+    app.clock.advance(Duration::from_secs(5));
+    let verified = app.verify(&token).await;
+    assert_eq!((verified.status.as_u16(), verified.headers.contains_key("retry-after")), (503, true));
+    let ready = app.send(Method::GET, "/health/ready", &[], None).await;
+    assert_eq!((ready.status.as_u16(), &ready.body), (503, &json!({"status": "not_ready"})));
+    assert_eq!(app.send(Method::GET, "/health/live", &[], None).await.body, json!({"status": "ok"}));
+    let health = app.send(Method::GET, "/health/actors", &[("x-service-token", SERVICE_TOKEN)], None).await.body;
+    assert_eq!(keys(&health), ["actors", "hasher", "sessions", "status", "store", "uptime_seconds"]);
+    assert_eq!(
+        (&health["status"], &health["store"]["ok"], &health["sessions"]["live"]),
+        (&json!("degraded"), &json!(false), &json!(1))
+    );
+}
+
+#[tokio::test]
+async fn the_documentation_is_served_from_here() {
+    let app = App::start(PLENTY, PLENTY).await;
+    let get = async |path: &str| app.client.get(format!("{}{path}", app.base)).send().await.unwrap();
+    let page = get("/docs").await;
+    assert!(page.headers()["content-security-policy"].to_str().unwrap().contains("script-src 'self';"));
+    assert!(page.headers()["cache-control"].to_str().unwrap().starts_with("public"));
+    let page = page.text().await.unwrap();
+    assert_eq!(page, get("/docs/").await.text().await.unwrap());
+    for link in page.split(['"']).filter(|piece| piece.starts_with("/docs/")) {
+        assert_eq!(get(link).await.status(), 200, "{link}");
+    }
+    assert!(get("/docs/swagger-initializer.js").await.text().await.unwrap().contains("\"url\": \"/openapi.json\""));
+    assert_eq!(get("/docs/nope.js").await.status(), 404);
+    let document: Value = get("/openapi.json").await.json().await.unwrap();
+    assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+    let root: Value = get("/").await.json().await.unwrap();
+    assert_eq!(keys(&root), ["docs", "message", "version"]);
+}

@@ -1,0 +1,263 @@
+//! R01, R02: a process that is killed at any moment loses nothing it has acknowledged, and starts again. R03: neither does
+//! one whose disk is full; it says so.
+//!
+//! The test starts itself as a child process, which works on a store and reports each acknowledgement; kills it; and looks at
+//! what is on disk. `DOORWARD_KILL_LOOPS` sets how often; 300 is a thorough run.
+#![expect(clippy::unwrap_used, reason = "a test helper fails its test by panicking")]
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use doorward::store::{SledStore, StoreOptions};
+use doorward_actors::ports::{AccountUpdate, EndSessions, Entropy as _, ShardOf, Store, Touch};
+use doorward_actors::testing::SeededEntropy;
+use doorward_actors::{
+    AccountChange, AccountId, AuditActorKind, AuditEvent, AuditRecord, CredentialHash, CustomerAccount, Email,
+    NewAccount, NewRole, Nickname, Origin, Session, SessionId, Timestamp,
+};
+
+const CHILD_DIR: &str = "DOORWARD_KILL_CHILD_DIR";
+const CHILD_RUN: &str = "DOORWARD_KILL_CHILD_RUN";
+const LOOPS: &str = "DOORWARD_KILL_LOOPS";
+/// What a child's line begins with when it reports an acknowledgement; the test harness writes lines of its own.
+const ACK: &str = "ack";
+/// How many callers a child has, so that its changes share groups.
+const CALLERS: u64 = 8;
+
+/// How far the life of an account has been acknowledged. The child takes each one through these in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Created,
+    LoggedIn,
+    LoggedOut,
+    Locked,
+    Deleted,
+}
+
+const STAGES: [Stage; 5] = [Stage::Created, Stage::LoggedIn, Stage::LoggedOut, Stage::Locked, Stage::Deleted];
+
+fn open(dir: &Path) -> SledStore {
+    SledStore::open(dir, StoreOptions::default()).unwrap()
+}
+
+fn email(name: &str) -> Email {
+    Email::parse(&format!("{name}@example.com")).unwrap()
+}
+
+fn at(millis: i64) -> Timestamp {
+    Timestamp::from_millis(millis)
+}
+
+fn audit() -> AuditRecord {
+    AuditRecord {
+        at: at(1),
+        event: AuditEvent::AccountUpdated,
+        actor: AuditActorKind::System,
+        subject: None,
+        session: None,
+        origin: Origin::default(),
+        refusal: None,
+    }
+}
+
+/// The child's side: not a test of its own, only what the parent runs and kills.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "the parent starts this as a process of its own"]
+async fn child() {
+    let Ok(dir) = std::env::var(CHILD_DIR) else { return };
+    let run = std::env::var(CHILD_RUN).unwrap();
+    let store = Arc::new(open(Path::new(&dir)));
+    let mut callers = tokio::task::JoinSet::new();
+    for caller in 0..CALLERS {
+        let (store, run) = (Arc::clone(&store), run.clone());
+        callers.spawn(async move {
+            for life in 0_u64.. {
+                live(&store, &format!("run{run}.{caller}.{life}")).await;
+            }
+        });
+    }
+    callers.join_all().await;
+}
+
+async fn live(store: &SledStore, name: &str) {
+    let report = |stage: Stage, id: AccountId| {
+        writeln!(std::io::stdout().lock(), "{ACK} {} {id} {name}", stage as usize).unwrap();
+    };
+    let new = NewAccount {
+        email: email(name),
+        nickname: Nickname::parse(name).unwrap(),
+        password_hash: CredentialHash::from_phc("$password".repeat(10)),
+        passphrase_hash: CredentialHash::from_phc("$passphrase".repeat(10)),
+        customer_account: CustomerAccount::none(),
+        created_at: at(1),
+        role: NewRole::AdminIfFirst,
+    };
+    let id = store.create_account(new, audit()).await.unwrap().id;
+    report(Stage::Created, id);
+    let session = Session {
+        id: SessionId::from_bytes([1; 16]),
+        account: id,
+        epoch: 0,
+        created_at: at(1),
+        expires_at: at(1000),
+        last_active_at: at(1),
+        address: None,
+        user_agent: None,
+    };
+    store.open_session(session.clone(), audit()).await.unwrap();
+    report(Stage::LoggedIn, id);
+    let touch = Touch { account: id, session: session.id, at: at(2) };
+    store.touch_sessions(vec![touch]).await.unwrap();
+    store.end_sessions(vec![touch], vec![audit()]).await.unwrap();
+    report(Stage::LoggedOut, id);
+    let lock = AccountChange { locked: Some(true), ..AccountChange::default() };
+    let update = AccountUpdate { id, expected_revision: Some(0), change: lock, ends: EndSessions::All };
+    // The first account of all is the administrator, who can neither be locked nor deleted.
+    if store.update_account(update, audit()).await.is_ok() {
+        report(Stage::Locked, id);
+        store.delete_account(id, Some(1), audit()).await.unwrap();
+        report(Stage::Deleted, id);
+    }
+}
+
+/// The child of R03: registers accounts until the disk takes no more, and ends well if the store then does what it must.
+#[tokio::test]
+#[ignore = "the parent starts this as a process of its own"]
+async fn child_with_a_full_disk() {
+    let Ok(dir) = std::env::var(CHILD_DIR) else { return };
+    let store = open(Path::new(&dir));
+    let failed = store.failed();
+    for n in 0_u64.. {
+        // Large, and different each time: what is the same or repeats itself may need no room.
+        let mut bytes = [0; 1500];
+        SeededEntropy::new(n).fill(&mut bytes);
+        let agent = bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+        let origin = Origin { request_id: Some(agent), ..Origin::default() };
+        match store.append_audit(vec![AuditRecord { at: at(1), origin, ..audit() }]).await {
+            Ok(()) => writeln!(std::io::stdout().lock(), "{ACK}").unwrap(),
+            Err(_) => break,
+        }
+    }
+    let reason = tokio::time::timeout(Duration::from_secs(5), failed).await.unwrap();
+    assert!(store.append_audit(vec![audit()]).await.is_err(), "a failed store took a write");
+    assert!(store.probe().await.is_err(), "a failed store says it is well");
+    assert!(store.recent_audit(1).await.is_err(), "a failed store shows what may not be on disk");
+    writeln!(std::io::stdout().lock(), "reason: {reason}").unwrap();
+}
+
+#[test]
+fn r03_a_full_disk_is_no_false_acknowledgement_and_no_loss() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    // A limit on the size of a file stands in for a full disk. The signal that comes with it is ignored, so that writes
+    // fail as they do there.
+    let script = "trap '' XFSZ; ulimit -f 8192; exec \"$0\" --exact child_with_a_full_disk --ignored --nocapture";
+    let output = Command::new("sh")
+        .args(["-c", script])
+        .arg(std::env::current_exe().unwrap())
+        .env(CHILD_DIR, dir.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("reason: "), "{said}");
+    let acknowledged = said.lines().filter(|line| *line == ACK).count();
+    assert!(acknowledged > 100, "the disk was full too soon to tell: {acknowledged}");
+
+    // Room has returned.
+    let store = open(dir.path());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let found = store.recent_audit(usize::MAX).await.unwrap().len();
+        assert!(found >= acknowledged, "{found} of {acknowledged} records");
+        store.probe().await.unwrap();
+    });
+}
+
+/// Runs a child until it has acknowledged `acks` things, or for `or_for`, and kills it. Returns all it acknowledged.
+fn run_and_kill(dir: &Path, run: usize, acks: usize, or_for: Option<Duration>) -> Vec<(Stage, u64, String)> {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child", "--ignored", "--nocapture"])
+        .env(CHILD_DIR, dir)
+        .env(CHILD_RUN, run.to_string())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let mut acknowledged = Vec::new();
+    if let Some(time) = or_for {
+        // A moment within the start, which reports nothing to wait for.
+        std::thread::sleep(time);
+        child.kill().unwrap();
+    }
+    let mut line = String::new();
+    while lines.read_line(&mut line).unwrap() > 0 {
+        // A line without its end was cut by the kill.
+        let words: Vec<&str> = line.strip_suffix('\n').unwrap_or_default().split(' ').collect();
+        if let [ACK, stage, id, name] = words[..] {
+            acknowledged.push((STAGES[stage.parse::<usize>().unwrap()], id.parse().unwrap(), name.to_owned()));
+            if acknowledged.len() == acks {
+                child.kill().unwrap();
+            }
+        }
+        line.clear();
+    }
+    let status = child.wait().unwrap();
+    assert!(!status.success() && status.code().is_none(), "the child ended by itself: {status}");
+    acknowledged
+}
+
+#[test]
+fn r01_a_kill_loses_nothing_that_was_acknowledged() {
+    let loops = std::env::var(LOOPS).ok().and_then(|loops| loops.parse().ok()).unwrap_or(12);
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let random = SeededEntropy::new(1);
+    let mut known: BTreeMap<u64, (Stage, String)> = BTreeMap::new();
+    let mut acknowledged_changes = 0;
+    for run in 0..loops {
+        let mut bytes = [0; 2];
+        random.fill(&mut bytes);
+        // Every third kill hits the start (R02), the others the work.
+        let or_for = (run % 3 == 0).then(|| Duration::from_micros(u64::from(u16::from_be_bytes(bytes)) / 2));
+        let acks = 1 + usize::from(bytes[0]);
+        let given_before = known.keys().next_back().copied().unwrap_or(0);
+        for (stage, id, name) in run_and_kill(dir.path(), run, acks, or_for) {
+            acknowledged_changes += 1;
+            assert!(known.contains_key(&id) || id > given_before, "account number {id} was given twice");
+            let known = known.entry(id).or_insert((stage, name.clone()));
+            assert_eq!(known.1, name, "account number {id} was given twice");
+            known.0 = known.0.max(stage);
+        }
+        let store = open(dir.path());
+        runtime.block_on(check(&store, &known, acknowledged_changes));
+    }
+    assert!(known.values().any(|(stage, _)| *stage == Stage::Deleted), "the children did not get far");
+}
+
+async fn check(store: &SledStore, known: &BTreeMap<u64, (Stage, String)>, acknowledged_changes: usize) {
+    let sessions = store.sessions(ShardOf { index: 0, of: 1 }).await.unwrap();
+    for (id, (stage, name)) in known {
+        let id = AccountId::new(*id).unwrap();
+        let account = store.account(id).await.unwrap();
+        assert_eq!(store.account_by_email(email(name).key()).await.unwrap(), account, "{name}: index and record");
+        // The step after the last acknowledged one may have been made too.
+        match stage {
+            Stage::Created | Stage::LoggedIn | Stage::LoggedOut => assert!(account.is_some(), "{name} at {stage:?}"),
+            Stage::Locked => assert!(account.is_none_or(|account| account.locked), "{name} at {stage:?}"),
+            Stage::Deleted => assert_eq!(account, None, "{name} at {stage:?}"),
+        }
+        if *stage >= Stage::LoggedOut {
+            assert!(sessions.iter().all(|session| session.account != id), "{name}: a session came back");
+        }
+    }
+    let audit = store.recent_audit(usize::MAX).await.unwrap();
+    assert!(audit.len() >= acknowledged_changes, "an acknowledged change is not on record");
+    let newest = audit.first().map_or(0, |(sequence, _)| *sequence);
+    assert_eq!(newest, audit.len() as u64, "the audit log has a gap");
+    store.probe().await.unwrap();
+}

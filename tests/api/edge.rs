@@ -134,6 +134,10 @@ async fn s61_json_that_is_no_object_is_422() {
     let admin = app.admin().await;
     for (method, path) in BODY_ROUTES {
         for other in ["[]", "\"x\"", "1", "null", "true", "[{\"email\":\"a@b.cd\"}]"] {
+            // Null is no body, which a deletion does not need.
+            if other == "null" && method == Method::DELETE {
+                continue;
+            }
             let request = json_bytes(&app, method.clone(), path, &admin, other.into());
             assert_eq!(app.send(request).await.pointers(), [""], "{method} {path} {other}");
         }

@@ -1,5 +1,8 @@
 //! `GET /`, `GET /docs` and `GET /openapi.json`.
 
+use std::collections::BTreeSet;
+
+use doorward::{Documented, route_table};
 use reqwest::Method;
 use serde_json::json;
 
@@ -77,4 +80,17 @@ async fn head_is_get_without_a_body() {
         assert_eq!(head.header("content-length"), Some(get.text.len().to_string().as_str()), "{path}");
         assert_eq!(head.header("content-type"), get.header("content-type"), "{path}");
     }
+}
+
+#[tokio::test]
+async fn every_route_of_the_table_is_described_and_no_other() {
+    let app = TestApp::spawn().await;
+    let document = app.get("/openapi.json").await.body;
+    let mut described = BTreeSet::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        described.extend(item.as_object().unwrap().keys().map(|method| (method.to_uppercase(), path.clone())));
+    }
+    let documented = route_table().iter().filter(|route| route.documented == Documented::Yes);
+    let documented: BTreeSet<_> = documented.map(|route| (route.method.to_string(), route.path.to_owned())).collect();
+    assert_eq!(described, documented);
 }

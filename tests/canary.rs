@@ -197,7 +197,7 @@ async fn failures(drive: &mut Drive) {
     drive.call(Method::GET, &format!("/{CANARY}"), None, None).await;
     for body in [
         format!("{{\"password\":\"{CANARY}"),
-        format!("{CANARY}"),
+        CANARY.to_owned(),
         format!("{{\"password\":\"{CANARY}\",\"password\":1}}"),
     ] {
         let request = drive.app.request(Method::POST, "/login").header("Content-Type", "application/json").body(body);

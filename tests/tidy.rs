@@ -215,8 +215,8 @@ mod checks {
 
     #[test]
     fn a_route_that_a_document_leaves_out_is_found() {
-        let whole: String =
-            route_table().iter().map(|route| format!("| `{} {}` | x |\n", route.method, route.path)).collect();
+        let lines: Vec<_> = route_table().iter().map(|route| format!("`{} {}`", route.method, route.path)).collect();
+        let whole = lines.join("\n");
         assert_eq!(routes_missing_in(&whole), Vec::<String>::new());
         let without = whole.replace("`DELETE /my_account/delete`", "");
         assert_eq!(routes_missing_in(&without), ["DELETE /my_account/delete"]);

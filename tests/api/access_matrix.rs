@@ -20,17 +20,8 @@ enum Caller {
     ServiceWithGarbage,
 }
 
-const CALLERS: [Caller; 9] = [
-    Caller::Anonymous,
-    Caller::Garbage,
-    Caller::User,
-    Caller::Admin,
-    Caller::LockedUser,
-    Caller::DemotedAdmin,
-    Caller::Service,
-    Caller::ServiceWithUser,
-    Caller::ServiceWithGarbage,
-];
+const CALLERS: [Caller; 9] =
+    [Anonymous, Garbage, User, Admin, LockedUser, DemotedAdmin, Service, ServiceWithUser, ServiceWithGarbage];
 
 /// What a caller gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,19 +39,20 @@ use Caller::{Admin, Anonymous, DemotedAdmin, Garbage, LockedUser, Service, Servi
 use Outcome::{DeadToken, Done, Forbidden, Hidden, NoToken};
 
 fn expected(access: Access, caller: Caller) -> Outcome {
-    match (access, caller) {
-        (Access::Public, _) => Done,
-        (Access::Bearer | Access::Admin, Anonymous | Service) => NoToken,
-        (Access::Bearer | Access::Admin, Garbage | LockedUser | ServiceWithGarbage) => DeadToken,
-        (Access::Bearer, User | Admin | DemotedAdmin | ServiceWithUser) => Done,
-        (Access::Admin, Admin) => Done,
-        (Access::Admin, User | DemotedAdmin | ServiceWithUser) => Forbidden,
-        (Access::Service, Service | ServiceWithUser | ServiceWithGarbage) => Done,
-        (Access::ServiceAndBearer, Service) => NoToken,
-        (Access::ServiceAndBearer, ServiceWithUser) => Done,
-        (Access::ServiceAndBearer, ServiceWithGarbage) => DeadToken,
-        (Access::AdminOrService, Admin | Service | ServiceWithUser | ServiceWithGarbage) => Done,
-        (Access::Service | Access::ServiceAndBearer | Access::AdminOrService, _) => Hidden,
+    let is_service = matches!(caller, Service | ServiceWithUser | ServiceWithGarbage);
+    let user = match caller {
+        Anonymous | Service => NoToken,
+        Garbage | LockedUser | ServiceWithGarbage => DeadToken,
+        User | Admin | DemotedAdmin | ServiceWithUser => Done,
+    };
+    match access {
+        Access::Public => Done,
+        Access::Admin if user == Done && caller != Admin => Forbidden,
+        Access::Bearer | Access::Admin => user,
+        Access::ServiceAndBearer if is_service => user,
+        Access::Service if is_service => Done,
+        Access::AdminOrService if is_service || caller == Admin => Done,
+        Access::Service | Access::ServiceAndBearer | Access::AdminOrService => Hidden,
     }
 }
 

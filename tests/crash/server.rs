@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 /// What services present in these tests.
 pub(crate) const SERVICE_TOKEN: &str = "crash-service-token-0123456789abcdef";
 /// Guards against a test that hangs; nothing is measured by it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The program, with nothing in its environment but what these tests need.
 pub(crate) fn doorward(data_dir: &Path) -> Command {
@@ -142,7 +142,7 @@ fn follow(child: &mut Child) -> (Arc<Mutex<String>>, Receiver<String>, JoinHandl
     let kept = Arc::clone(&log);
     let reader = std::thread::spawn(move || {
         for line in stderr.lines().map_while(Result::ok) {
-            kept.lock().unwrap().push_str(&format!("{line}\n"));
+            kept.lock().unwrap().extend([line.as_str(), "\n"]);
             // Nobody listens any more once it is up.
             let _ = sender.send(line);
         }

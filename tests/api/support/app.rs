@@ -1,5 +1,5 @@
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,22 +27,17 @@ pub(crate) struct TestApp {
     pub(crate) handles: Handles,
     client: reqwest::Client,
     settings: Settings,
-    directory: Directory,
+    /// Removed with the application; `None` when the directory outlives it because the test owns it.
+    directory: Option<TempDir>,
     stop: Option<oneshot::Sender<()>>,
     running: Option<JoinHandle<Result<(), Ended>>>,
-}
-
-/// The data directory: the test's own, or one that outlives this application because the test restarts it.
-enum Directory {
-    Own(TempDir),
-    Lent(PathBuf),
 }
 
 /// How an application is to be started.
 pub(crate) struct TestAppBuilder {
     settings: Settings,
     clock: Arc<ManualClock>,
-    directory: Directory,
+    directory: Option<TempDir>,
 }
 
 impl TestApp {
@@ -55,7 +50,7 @@ impl TestApp {
         let directory = TempDir::new().unwrap();
         let mut settings = Settings::default();
         settings.http.port = 0;
-        settings.storage.data_dir = directory.path().to_owned();
+        settings.storage.data_dir = directory.path().into();
         settings.tokens.secret_key = Some(Secret::new("test-secret-key-0123456789abcdef".to_owned()));
         settings.tokens.service_token = Some(Secret::new(SERVICE_TOKEN.to_owned()));
         settings.passwords.hash_memory_kib = 64;
@@ -63,14 +58,7 @@ impl TestApp {
         settings.limits.public.permits = 1_000_000.try_into().unwrap();
         settings.limits.private.permits = 1_000_000.try_into().unwrap();
         settings.sessions.shards = 2;
-        TestAppBuilder { settings, clock: Arc::new(ManualClock::new()), directory: Directory::Own(directory) }
-    }
-
-    pub(crate) fn data_dir(&self) -> &Path {
-        match &self.directory {
-            Directory::Own(directory) => directory.path(),
-            Directory::Lent(path) => path,
-        }
+        TestAppBuilder { settings, clock: Arc::new(ManualClock::new()), directory: Some(directory) }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -145,7 +133,7 @@ impl TestApp {
     /// Stops it and starts it again on the same data directory, with the same settings and the same clock.
     pub(crate) async fn restart(mut self) -> Self {
         self.stop_in_place().await.unwrap();
-        let directory = std::mem::replace(&mut self.directory, Directory::Lent(PathBuf::new()));
+        let directory = self.directory.take();
         let (settings, clock) = (self.settings.clone(), Arc::clone(&self.clock));
         TestAppBuilder { settings, clock, directory }.spawn().await
     }
@@ -170,13 +158,8 @@ impl TestAppBuilder {
 
     /// Uses a directory of the test's own, which outlives the application.
     pub(crate) fn data_dir(mut self, path: &Path) -> Self {
-        self.settings.storage.data_dir = path.to_owned();
-        self.directory = Directory::Lent(path.to_owned());
-        self
-    }
-
-    pub(crate) fn clock(mut self, clock: &Arc<ManualClock>) -> Self {
-        self.clock = Arc::clone(clock);
+        self.settings.storage.data_dir = path.into();
+        self.directory = None;
         self
     }
 

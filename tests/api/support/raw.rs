@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 use super::app::TestApp;
 
 /// Guards against a test that hangs; nothing is measured by it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Waits for something that must happen, and fails rather than hang.
 pub(crate) async fn within<F: Future>(future: F) -> F::Output {

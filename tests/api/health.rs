@@ -44,9 +44,11 @@ async fn s72_the_inside_is_shown_to_administrators_and_services_alone() {
 
 #[tokio::test]
 async fn the_inside_is_shown_with_all_its_parts() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::builder().with(|settings| settings.passwords.hash_threads = 1).spawn().await;
     let admin = app.admin().await;
     app.register_and_login("ann").await;
+    // Two registrations of two hashes, and two logins of one.
+    assert_eq!(app.hashes().await, 6);
     app.pass(Duration::from_secs(90));
     let answer = app.call(Method::GET, "/health/actors/", &admin, &Value::Null).await;
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -77,6 +79,9 @@ async fn the_inside_is_shown_with_all_its_parts() {
     }
     names.sort_unstable();
     assert_eq!(names, ["audit", "rate_limiter", "session-0", "session-1", "user"]);
-    // Two registrations of two hashes, and two logins of one.
-    assert_eq!(body["hasher"]["done"], 6);
+    let hasher = &body["hasher"];
+    assert_eq!(members(hasher), ["busy", "capacity", "done", "failed", "queued", "refused", "threads"]);
+    for (name, value) in [("done", 6), ("threads", 1), ("capacity", 256), ("queued", 0), ("refused", 0)] {
+        assert_eq!(hasher[name], value, "{hasher}");
+    }
 }

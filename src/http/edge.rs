@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt as _;
 use hyper::body::Incoming;
 use hyper::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, Entry, HeaderValue, REFERRER_POLICY, TRANSFER_ENCODING,
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, Entry, HeaderValue, REFERRER_POLICY, TRANSFER_ENCODING,
     X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::http::request::Parts;
@@ -108,6 +108,10 @@ where
     let declared = parts.headers.get(CONTENT_LENGTH).map(|length| length.to_str().ok().and_then(|n| n.parse().ok()));
     if declared.is_some_and(|length| length.is_none_or(|n: usize| n > MAX_BODY_BYTES)) {
         return ApiError::BodyTooLarge.into_response();
+    }
+    // On every route, whether it looks at the header or not: something before us may have chosen the other one (S63).
+    if parts.headers.get_all(AUTHORIZATION).iter().nth(1).is_some() {
+        return ApiError::TWO_AUTHORIZATIONS.into_response();
     }
     if let Some(uri) = without_trailing_slash(&parts.uri) {
         parts.uri = uri;

@@ -88,6 +88,8 @@ pub(crate) struct Problem<'a> {
 }
 
 impl ApiError {
+    /// 400: which of two credentials counts must not be guessed (S63).
+    pub(super) const TWO_AUTHORIZATIONS: Self = Self::Malformed("There is more than one Authorization header");
     /// 400: another account has the address.
     pub(super) const EMAIL_TAKEN: Self = Self::Refused(Cow::Borrowed("Email already registered"));
     /// 400: another account has the nickname.

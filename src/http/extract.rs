@@ -73,7 +73,7 @@ impl RequestContext {
         let mut given = self.headers.get_all(AUTHORIZATION).iter();
         let (first, second) = (given.next(), given.next());
         if second.is_some() {
-            return Err(ApiError::Malformed("There is more than one Authorization header"));
+            return Err(ApiError::TWO_AUTHORIZATIONS);
         }
         let value = first.ok_or(ApiError::Unauthenticated { token_sent: false })?.as_bytes();
         let space = value.iter().position(|b| *b == b' ').unwrap_or(value.len());

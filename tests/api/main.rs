@@ -1,3 +1,21 @@
 //! Tests through the front door: each starts the whole application on a port and a data directory of its own.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a helper of a test may panic like the test itself"
+)]
 
+mod access_matrix;
+mod accounts_management;
+mod edge;
+mod health;
+mod limits;
+mod login;
+mod my_account;
+mod recovery;
+mod register;
+mod root_and_docs;
+mod supervision;
 mod support;
+mod verify;

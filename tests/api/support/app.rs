@@ -1,5 +1,5 @@
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,45 +16,41 @@ use tokio::task::JoinHandle;
 use super::client::{Answer, Person};
 
 /// What services present in these tests.
-pub const SERVICE_TOKEN: &str = "test-service-token-0123456789abcdef";
+pub(crate) const SERVICE_TOKEN: &str = "test-service-token-0123456789abcdef";
 
 /// A running application with its own data directory, listener and clock. It stops when it is dropped; a test that wants
 /// to see it stop calls [`TestApp::stop`].
-pub struct TestApp {
-    pub address: SocketAddr,
+pub(crate) struct TestApp {
+    pub(crate) address: SocketAddr,
     /// Moved by the test; nothing else moves it.
-    pub clock: Arc<ManualClock>,
-    pub handles: Handles,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) handles: Handles,
     client: reqwest::Client,
-    directory: Directory,
+    settings: Settings,
+    /// Removed with the application; `None` when the directory outlives it because the test owns it.
+    directory: Option<TempDir>,
     stop: Option<oneshot::Sender<()>>,
     running: Option<JoinHandle<Result<(), Ended>>>,
 }
 
-/// The data directory: the test's own, or one that outlives this application because the test restarts it.
-enum Directory {
-    Own(TempDir),
-    Lent(PathBuf),
-}
-
 /// How an application is to be started.
-pub struct TestAppBuilder {
+pub(crate) struct TestAppBuilder {
     settings: Settings,
     clock: Arc<ManualClock>,
-    directory: Directory,
+    directory: Option<TempDir>,
 }
 
 impl TestApp {
     /// An application with cheap hashes, generous limits and otherwise the default settings.
-    pub async fn spawn() -> Self {
+    pub(crate) async fn spawn() -> Self {
         Self::builder().spawn().await
     }
 
-    pub fn builder() -> TestAppBuilder {
+    pub(crate) fn builder() -> TestAppBuilder {
         let directory = TempDir::new().unwrap();
         let mut settings = Settings::default();
         settings.http.port = 0;
-        settings.storage.data_dir = directory.path().to_owned();
+        settings.storage.data_dir = directory.path().into();
         settings.tokens.secret_key = Some(Secret::new("test-secret-key-0123456789abcdef".to_owned()));
         settings.tokens.service_token = Some(Secret::new(SERVICE_TOKEN.to_owned()));
         settings.passwords.hash_memory_kib = 64;
@@ -62,52 +58,45 @@ impl TestApp {
         settings.limits.public.permits = 1_000_000.try_into().unwrap();
         settings.limits.private.permits = 1_000_000.try_into().unwrap();
         settings.sessions.shards = 2;
-        TestAppBuilder { settings, clock: Arc::new(ManualClock::new()), directory: Directory::Own(directory) }
+        TestAppBuilder { settings, clock: Arc::new(ManualClock::new()), directory: Some(directory) }
     }
 
-    pub fn data_dir(&self) -> &Path {
-        match &self.directory {
-            Directory::Own(directory) => directory.path(),
-            Directory::Lent(path) => path,
-        }
-    }
-
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
     /// A request that a test completes itself.
-    pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+    pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.client.request(method, self.url(path))
     }
 
     /// Sends a request and reads its answer whole.
-    pub async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
+    pub(crate) async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
         Answer::read(request.send().await.unwrap()).await
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send(self.request(Method::GET, path)).await
     }
 
-    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
         self.send(self.request(Method::POST, path).json(body)).await
     }
 
     /// A request with a bearer token and, unless it is null, a JSON body.
-    pub async fn call(&self, method: Method, path: &str, token: &str, body: &Value) -> Answer {
+    pub(crate) async fn call(&self, method: Method, path: &str, token: &str, body: &Value) -> Answer {
         let request = self.request(method, path).bearer_auth(token);
         self.send(if body.is_null() { request } else { request.json(body) }).await
     }
 
     /// What a service asks about a user's token.
-    pub async fn verify(&self, token: &str) -> Answer {
+    pub(crate) async fn verify(&self, token: &str) -> Answer {
         let request = self.request(Method::POST, "/verify").header("X-Service-Token", SERVICE_TOKEN);
         self.send(request.bearer_auth(token)).await
     }
 
     /// Registers a person of this name. The first one of an application is its administrator.
-    pub async fn register(&self, name: &str) -> Person {
+    pub(crate) async fn register(&self, name: &str) -> Person {
         let person = Person::named(name);
         let answer = self.post("/register", &person.registration()).await;
         assert_eq!(answer.status, 201, "{answer:?}");
@@ -115,48 +104,42 @@ impl TestApp {
     }
 
     /// Registers a person and logs them in.
-    pub async fn register_and_login(&self, name: &str) -> (Person, String) {
+    pub(crate) async fn register_and_login(&self, name: &str) -> (Person, String) {
         let person = self.register(name).await;
         let token = self.login(&person).await;
         (person, token)
     }
 
-    pub async fn login(&self, person: &Person) -> String {
+    pub(crate) async fn login(&self, person: &Person) -> String {
         let answer = self.try_login(person).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.body["access_token"].as_str().unwrap().to_owned()
     }
 
-    pub async fn try_login(&self, person: &Person) -> Answer {
+    pub(crate) async fn try_login(&self, person: &Person) -> Answer {
         self.post("/login", &json!({"email": person.email, "password": person.password})).await
     }
 
     /// Lets time pass for everything but the runtime's own timers.
-    pub fn pass(&self, time: Duration) {
+    pub(crate) fn pass(&self, time: Duration) {
         self.clock.advance(time);
     }
 
     /// Stops the application in order.
-    pub async fn stop(mut self) -> Result<(), Ended> {
+    pub(crate) async fn stop(mut self) -> Result<(), Ended> {
         self.stop_in_place().await
     }
 
-    /// Stops it and starts it again on the same data directory, with the same clock.
-    pub async fn restart(mut self) -> Self {
+    /// Stops it and starts it again on the same data directory, with the same settings and the same clock.
+    pub(crate) async fn restart(mut self) -> Self {
         self.stop_in_place().await.unwrap();
-        let directory = std::mem::replace(&mut self.directory, Directory::Lent(PathBuf::new()));
-        let mut builder = Self::builder();
-        builder.clock = Arc::clone(&self.clock);
-        builder.settings.storage.data_dir = match &directory {
-            Directory::Own(own) => own.path().to_owned(),
-            Directory::Lent(path) => path.clone(),
-        };
-        builder.directory = directory;
-        builder.spawn().await
+        let directory = self.directory.take();
+        let (settings, clock) = (self.settings.clone(), Arc::clone(&self.clock));
+        TestAppBuilder { settings, clock, directory }.spawn().await
     }
 
     /// How the application ends by itself.
-    pub async fn ended(mut self) -> Result<(), Ended> {
+    pub(crate) async fn ended(mut self) -> Result<(), Ended> {
         self.running.take().unwrap().await.unwrap()
     }
 
@@ -168,36 +151,31 @@ impl TestApp {
 
 impl TestAppBuilder {
     /// Changes settings before the start.
-    pub fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+    pub(crate) fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         change(&mut self.settings);
         self
     }
 
     /// Uses a directory of the test's own, which outlives the application.
-    pub fn data_dir(mut self, path: &Path) -> Self {
-        self.settings.storage.data_dir = path.to_owned();
-        self.directory = Directory::Lent(path.to_owned());
+    pub(crate) fn data_dir(mut self, path: &Path) -> Self {
+        self.settings.storage.data_dir = path.into();
+        self.directory = None;
         self
     }
 
-    pub fn clock(mut self, clock: &Arc<ManualClock>) -> Self {
-        self.clock = Arc::clone(clock);
-        self
-    }
-
-    pub async fn spawn(self) -> TestApp {
+    pub(crate) async fn spawn(self) -> TestApp {
         let Self { settings, clock, directory } = self;
         // Session ids differ between two starts on one directory, as they would by chance.
         let seed = u64::try_from(std::ptr::from_ref(&*clock).addr()).unwrap() ^ rand_seed();
         let ambient = Ambient { clock: Arc::clone(&clock) as _, entropy: Arc::new(SeededEntropy::new(seed)) };
-        let app = App::build_with(settings, ambient).await.unwrap();
+        let app = App::build_with(settings.clone(), ambient).await.unwrap();
         let (stop, stopped) = oneshot::channel();
         let (address, handles) = (app.address(), app.handles().clone());
         let running = tokio::spawn(app.run_until(async move {
             let _ = stopped.await;
         }));
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        TestApp { address, clock, handles, client, directory, stop: Some(stop), running: Some(running) }
+        TestApp { address, clock, handles, client, settings, directory, stop: Some(stop), running: Some(running) }
     }
 }
 

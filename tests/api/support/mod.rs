@@ -2,6 +2,10 @@
 
 mod app;
 mod client;
+mod people;
+mod raw;
 
-pub use app::{SERVICE_TOKEN, TestApp, TestAppBuilder};
-pub use client::{Answer, Person};
+pub(crate) use app::{SERVICE_TOKEN, TestApp, TestAppBuilder};
+pub(crate) use client::{Answer, Person, members};
+pub(crate) use people::NEW_PASSWORD;
+pub(crate) use raw::within;

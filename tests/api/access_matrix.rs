@@ -1,0 +1,219 @@
+//! Who may use what (S54): every route of the table, tried by everybody.
+
+use doorward::{Access, RouteInfo, route_table};
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Person, SERVICE_TOKEN, TestApp};
+
+/// Somebody who calls a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Caller {
+    Anonymous,
+    Garbage,
+    User,
+    Admin,
+    LockedUser,
+    DemotedAdmin,
+    Service,
+    ServiceWithUser,
+    ServiceWithGarbage,
+}
+
+const CALLERS: [Caller; 9] =
+    [Anonymous, Garbage, User, Admin, LockedUser, DemotedAdmin, Service, ServiceWithUser, ServiceWithGarbage];
+
+/// What a caller gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    /// 401 with the bare challenge: nobody showed a user's token.
+    NoToken,
+    /// 401 that says the token is not live.
+    DeadToken,
+    Forbidden,
+    Hidden,
+}
+
+use Caller::{Admin, Anonymous, DemotedAdmin, Garbage, LockedUser, Service, ServiceWithGarbage, ServiceWithUser, User};
+use Outcome::{DeadToken, Done, Forbidden, Hidden, NoToken};
+
+fn expected(access: Access, caller: Caller) -> Outcome {
+    let is_service = matches!(caller, Service | ServiceWithUser | ServiceWithGarbage);
+    let user = match caller {
+        Anonymous | Service => NoToken,
+        Garbage | LockedUser | ServiceWithGarbage => DeadToken,
+        User | Admin | DemotedAdmin | ServiceWithUser => Done,
+    };
+    match access {
+        Access::Public => Done,
+        Access::Admin if user == Done && caller != Admin => Forbidden,
+        Access::Bearer | Access::Admin => user,
+        Access::ServiceAndBearer if is_service => user,
+        Access::Service if is_service => Done,
+        Access::AdminOrService if is_service || caller == Admin => Done,
+        Access::Service | Access::ServiceAndBearer | Access::AdminOrService => Hidden,
+    }
+}
+
+/// Everybody, in an application of their own.
+struct World {
+    app: TestApp,
+    admin: String,
+    user: String,
+    locked: String,
+    demoted: String,
+    /// Whose number and address stand in requests.
+    target: Person,
+}
+
+impl World {
+    async fn new() -> Self {
+        let app = TestApp::spawn().await;
+        let admin = app.admin().await;
+        let (_, user) = app.register_and_login("user").await;
+        let (locked_person, locked) = app.register_and_login("locked").await;
+        app.lock(&admin, locked_person.id).await;
+        let (demoted_person, demoted) = app.register_and_login("demoted").await;
+        app.must_change(&admin, demoted_person.id, &json!({"role": "admin"})).await;
+        app.must_change(&admin, demoted_person.id, &json!({"role": "user"})).await;
+        // A second administrator, so that the first one may delete their own account.
+        let second = app.register("second").await;
+        app.must_change(&admin, second.id, &json!({"role": "admin"})).await;
+        let target = app.register("target").await;
+        Self { app, admin, user, locked, demoted, target }
+    }
+
+    /// A request that succeeds for whoever may make it.
+    fn request(&self, route: &RouteInfo) -> RequestBuilder {
+        let target = &self.target;
+        let (path, body) = match (route.method.as_str(), route.path) {
+            (
+                "GET",
+                "/"
+                | "/docs"
+                | "/openapi.json"
+                | "/health/live"
+                | "/health/ready"
+                | "/health/actors"
+                | "/my_account/"
+                | "/accounts_management/",
+            )
+            | ("POST", "/logout" | "/verify")
+            | ("DELETE", "/my_account/delete") => (route.path.to_owned(), None),
+            ("GET", "/docs/{file}") => ("/docs/index.css".to_owned(), None),
+            ("POST", "/login") => {
+                (route.path.to_owned(), Some(json!({"email": target.email, "password": target.password})))
+            }
+            ("POST", "/register" | "/accounts_management/") => {
+                (route.path.to_owned(), Some(Person::named("newcomer").registration()))
+            }
+            ("POST", "/recovery") => {
+                let body = json!({"email": target.email, "passphrase": target.passphrase,
+                    "new_password": crate::support::NEW_PASSWORD});
+                (route.path.to_owned(), Some(body))
+            }
+            ("PUT", "/my_account/") => (route.path.to_owned(), Some(json!({"nickname": "renamed"}))),
+            ("GET" | "DELETE", "/accounts_management/{id}") => {
+                (route.path.replace("{id}", &target.id.to_string()), None)
+            }
+            ("PUT", "/accounts_management/{id}") => {
+                (route.path.replace("{id}", &target.id.to_string()), Some(json!({"nickname": "renamed"})))
+            }
+            (method, path) => panic!("the matrix does not know how to call {method} {path}: teach it"),
+        };
+        let request = self.app.request(route.method.clone(), &path);
+        match body {
+            Some(body) => request.json(&body),
+            None => request,
+        }
+    }
+
+    async fn call(&self, route: &RouteInfo, caller: Caller) -> Answer {
+        let request = self.request(route);
+        let with_service = |request: RequestBuilder| request.header("X-Service-Token", SERVICE_TOKEN);
+        let request = match caller {
+            Anonymous => request,
+            Garbage => request.bearer_auth("garbage"),
+            User => request.bearer_auth(&self.user),
+            Admin => request.bearer_auth(&self.admin),
+            LockedUser => request.bearer_auth(&self.locked),
+            DemotedAdmin => request.bearer_auth(&self.demoted),
+            Service => with_service(request),
+            ServiceWithUser => with_service(request).bearer_auth(&self.user),
+            ServiceWithGarbage => with_service(request).bearer_auth("garbage"),
+        };
+        self.app.send(request).await
+    }
+}
+
+fn outcome(answer: &Answer) -> Option<Outcome> {
+    match (answer.status, answer.header("www-authenticate")) {
+        (200 | 201, None) => Some(Done),
+        (401, Some("Bearer")) => Some(NoToken),
+        (401, Some("Bearer error=\"invalid_token\"")) => Some(DeadToken),
+        (403, None) => Some(Forbidden),
+        (404, None) => Some(Hidden),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn s54_every_route_admits_exactly_whom_the_table_says() {
+    for route in route_table() {
+        // Side by side, as each has a world of its own.
+        let calls = CALLERS.map(|caller| async move {
+            let answer = World::new().await.call(route, caller).await;
+            let seen = outcome(&answer);
+            let wanted = expected(route.access, caller);
+            assert_eq!(seen, Some(wanted), "{} {} by {caller:?}: {answer:?}", route.method, route.path);
+        });
+        futures_util::future::join_all(calls).await;
+    }
+}
+
+#[tokio::test]
+async fn s54_a_refused_caller_changed_nothing() {
+    let world = World::new().await;
+    let before = world.app.call(Method::GET, "/accounts_management/", &world.admin, &Value::Null).await;
+    let refusing = route_table().iter().filter(|route| route.access != Access::Public && route.method != Method::GET);
+    for route in refusing {
+        for caller in CALLERS.into_iter().filter(|caller| expected(route.access, *caller) != Done) {
+            world.call(route, caller).await;
+        }
+    }
+    let after = world.app.call(Method::GET, "/accounts_management/", &world.admin, &Value::Null).await;
+    assert_eq!(after.body, before.body);
+}
+
+#[tokio::test]
+async fn s55_nobody_gets_at_another_account_by_its_number() {
+    let app = TestApp::spawn().await;
+    let admin = app.admin().await;
+    let (ann, ann_token) = app.register_and_login("ann").await;
+    let (_, bob) = app.register_and_login("bob").await;
+    let before = app.account(&admin, ann.id).await;
+    let number = ann.id;
+    for (method, body) in [
+        (Method::GET, Value::Null),
+        (Method::PUT, json!({"nickname": "stolen"})),
+        (Method::PUT, json!({"lock": true, "role": "admin", "password": "Stolen-lamp-7-tree"})),
+        (Method::DELETE, Value::Null),
+    ] {
+        let answer = app.call(method.clone(), &format!("/accounts_management/{number}"), &bob, &body).await;
+        answer.assert_problem(403, "Insufficient permissions. Admin role required.");
+        let answer = app.call(method, &format!("/my_account/{number}"), &bob, &body).await;
+        answer.assert_problem(404, "Not found");
+    }
+    for member in ["id", "user_id", "account_id", "subject"] {
+        let answer = app.change_own(&bob, &json!({"nickname": "stolen", member: number})).await;
+        assert_eq!(answer.pointers(), [format!("/{member}")]);
+        let answer = app.delete_own(&bob, &json!({member: number})).await;
+        assert_eq!(answer.pointers(), [format!("/{member}")]);
+    }
+    let query = format!("/my_account/?id={number}&user_id={number}");
+    let seen = app.call(Method::GET, &query, &bob, &Value::Null).await;
+    assert_eq!(seen.body["nickname"], "bob");
+    assert_eq!(app.account(&admin, number).await, before);
+    assert!(app.is_live(&ann_token).await);
+}

@@ -1,0 +1,82 @@
+//! `/health`: for probes and operators.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::{SERVICE_TOKEN, TestApp, members};
+
+#[tokio::test]
+async fn s72_probes_are_answered_in_a_word() {
+    let app = TestApp::spawn().await;
+    for slash in ["", "/"] {
+        app.get(&format!("/health/live{slash}")).await.assert_body(200, &json!({"status": "ok"}));
+        app.get(&format!("/health/ready{slash}")).await.assert_body(200, &json!({"status": "ready"}));
+    }
+}
+
+#[tokio::test]
+async fn s72_the_inside_is_shown_to_administrators_and_services_alone() {
+    let app = TestApp::spawn().await;
+    let admin = app.admin().await;
+    let (_, user) = app.register_and_login("ann").await;
+    let ask = || app.request(Method::GET, "/health/actors");
+    for stranger in [
+        ask(),
+        ask().bearer_auth("garbage"),
+        ask().bearer_auth(&user),
+        ask().header("X-Service-Token", "wrong"),
+        ask().header("X-Service-Token", "wrong").bearer_auth(&user),
+    ] {
+        app.send(stranger).await.assert_problem(404, "Not found");
+    }
+    for insider in [
+        ask().bearer_auth(&admin),
+        ask().header("X-Service-Token", SERVICE_TOKEN),
+        ask().header("X-Service-Token", SERVICE_TOKEN).bearer_auth(&user),
+        ask().header("X-Service-Token", "wrong").bearer_auth(&admin),
+    ] {
+        let answer = app.send(insider).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_inside_is_shown_with_all_its_parts() {
+    let app = TestApp::spawn().await;
+    let admin = app.admin().await;
+    app.register_and_login("ann").await;
+    app.pass(Duration::from_secs(90));
+    let answer = app.call(Method::GET, "/health/actors/", &admin, &Value::Null).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.members(), ["actors", "hasher", "sessions", "status", "store", "uptime_seconds"]);
+    let body = &answer.body;
+    assert_eq!((&body["status"], &body["uptime_seconds"]), (&json!("ok"), &json!(90)));
+    assert_eq!(body["sessions"], json!({"live": 2}));
+    assert_eq!(body["store"]["ok"], true);
+    let mut names: Vec<&str> = Vec::new();
+    for actor in body["actors"].as_array().unwrap() {
+        let expected = [
+            "failed",
+            "handled",
+            "last_failure",
+            "last_progress",
+            "last_restart",
+            "mailbox",
+            "name",
+            "restarts",
+            "state",
+            "uptime_seconds",
+        ];
+        assert_eq!(members(actor), expected);
+        assert_eq!((&actor["state"], &actor["restarts"]), (&json!("running"), &json!(0)), "{actor}");
+        assert_eq!((&actor["failed"], &actor["last_failure"]), (&json!(0), &Value::Null), "{actor}");
+        assert_eq!(actor["uptime_seconds"], 90, "{actor}");
+        names.push(actor["name"].as_str().unwrap());
+    }
+    names.sort_unstable();
+    assert_eq!(names, ["audit", "rate_limiter", "session-0", "session-1", "user"]);
+    // Two registrations of two hashes, and two logins of one.
+    assert_eq!(body["hasher"]["done"], 6);
+}

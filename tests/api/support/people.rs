@@ -1,0 +1,96 @@
+use doorward_actors::testing::Fault;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::app::TestApp;
+use super::client::{Answer, Person};
+
+/// A second good password.
+pub(crate) const NEW_PASSWORD: &str = "Warm-river-9-stone";
+
+/// What people do, in a word.
+impl TestApp {
+    /// Registers the administrator, who must be the first to register, and logs them in.
+    pub(crate) async fn admin(&self) -> String {
+        self.register_and_login("admin").await.1
+    }
+
+    /// An account as administrators see it.
+    pub(crate) async fn account(&self, admin: &str, id: u64) -> Value {
+        let answer = self.call(Method::GET, &format!("/accounts_management/{id}"), admin, &Value::Null).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.body
+    }
+
+    /// Changes an account as an administrator.
+    pub(crate) async fn change(&self, admin: &str, id: u64, body: &Value) -> Answer {
+        self.call(Method::PUT, &format!("/accounts_management/{id}"), admin, body).await
+    }
+
+    /// Changes an account as an administrator and expects that to work.
+    pub(crate) async fn must_change(&self, admin: &str, id: u64, body: &Value) {
+        let answer = self.change(admin, id, body).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+
+    /// Deletes an account as an administrator.
+    pub(crate) async fn delete(&self, admin: &str, id: u64) -> Answer {
+        self.call(Method::DELETE, &format!("/accounts_management/{id}"), admin, &Value::Null).await
+    }
+
+    /// Locks an account.
+    pub(crate) async fn lock(&self, admin: &str, id: u64) {
+        self.must_change(admin, id, &json!({"lock": true})).await;
+    }
+
+    pub(crate) async fn logout(&self, token: &str) -> Answer {
+        self.call(Method::POST, "/logout", token, &Value::Null).await
+    }
+
+    /// Changes one's own account.
+    pub(crate) async fn change_own(&self, token: &str, body: &Value) -> Answer {
+        self.call(Method::PUT, "/my_account/", token, body).await
+    }
+
+    /// Deletes one's own account.
+    pub(crate) async fn delete_own(&self, token: &str, body: &Value) -> Answer {
+        self.call(Method::DELETE, "/my_account/delete", token, body).await
+    }
+
+    pub(crate) async fn recover(&self, email: &str, passphrase: &str, new_password: &str) -> Answer {
+        self.post("/recovery", &json!({"email": email, "passphrase": passphrase, "new_password": new_password})).await
+    }
+
+    /// Logs in under a fixed request id, so that two answers can be compared byte for byte.
+    pub(crate) async fn login_under_one_id(&self, email: &str, password: &str) -> Answer {
+        let request = self.request(Method::POST, "/login").header("X-Request-Id", "the-same");
+        self.send(request.json(&json!({"email": email, "password": password}))).await
+    }
+
+    /// Whether a token is live, by what a service is told. Any answer but 200 and 401 fails the test.
+    #[track_caller]
+    pub(crate) fn is_live<'a>(&'a self, token: &'a str) -> impl Future<Output = bool> + 'a {
+        let caller = std::panic::Location::caller();
+        async move {
+            let answer = self.verify(token).await;
+            assert!(matches!(answer.status, 200 | 401), "{caller}: {answer:?}");
+            answer.status == 200
+        }
+    }
+
+    /// Whether this person can log in with this password.
+    pub(crate) async fn opens(&self, person: &Person, password: &str) -> bool {
+        let answer = self.post("/login", &json!({"email": person.email, "password": password})).await;
+        assert!(matches!(answer.status, 200 | 401), "{answer:?}");
+        answer.status == 200
+    }
+
+    /// How many hashes were computed so far. The application must have a single hashing thread: a job that panics goes
+    /// through it behind all others, so that when it has ended, those before it are counted.
+    pub(crate) async fn hashes(&self) -> u64 {
+        self.handles.inject("hasher", Fault::Panic).await.unwrap();
+        let health = self.handles.hasher.health();
+        assert_eq!(health.threads, 1, "build the application with one hashing thread");
+        health.done
+    }
+}

@@ -1,0 +1,270 @@
+//! No secret gets out (S09): recognisable passwords, passphrases and tokens go through every route while everything that
+//! any part of the process logs is captured. A binary of its own, because the log belongs to the whole process.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a helper of a test may panic like the test itself")]
+
+#[path = "api/support/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "this test needs only some of what the tests of the routes need")]
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use doorward::route_table;
+use doorward_actors::Secret;
+use doorward_actors::testing::Fault;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use support::{Answer, Person, TestApp, TestAppBuilder};
+
+/// Stands in every secret, and in nothing else.
+const CANARY: &str = "kanarienvogel";
+const SERVICE_TOKEN: &str = "service-kanarienvogel-0123456789abcdef";
+
+#[derive(Clone, Default)]
+struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl Captured {
+    /// Captures what is logged by anything in this process from now on, and what a panic says.
+    fn everything() -> Self {
+        let captured = Self::default();
+        let writer = captured.clone();
+        tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_span_events(FmtSpan::FULL)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish()
+            .init();
+        let panics = captured.clone();
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            usual(info);
+            panics.0.lock().unwrap().extend_from_slice(format!("{info}\n").as_bytes());
+        }));
+        captured
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
+
+impl io::Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Drives an application and remembers which routes it drove and which tokens it was given.
+struct Drive {
+    app: TestApp,
+    driven: BTreeSet<(String, &'static str)>,
+    tokens: Vec<String>,
+}
+
+impl Drive {
+    fn app() -> TestAppBuilder {
+        TestApp::builder().with(|settings| {
+            settings.tokens.secret_key = Some(Secret::new(format!("secret-key-{CANARY}-0123456789abcdef")));
+            settings.tokens.service_token = Some(Secret::new(SERVICE_TOKEN.to_owned()));
+        })
+    }
+
+    /// Calls a route, given by its template and the id or file in it, and looks at the answer.
+    async fn call(&mut self, method: Method, path: &str, token: Option<&str>, body: Option<Value>) -> Answer {
+        let bare = path.split('?').next().unwrap();
+        let route = route_table().iter().find(|route| {
+            let prefix = route.path.split('{').next().unwrap();
+            let fits =
+                if route.path.contains('{') { bare.starts_with(prefix) && bare != prefix } else { route.path == bare };
+            fits && route.method == method
+        });
+        if let Some(route) = route {
+            self.driven.insert((route.method.to_string(), route.path));
+        }
+        let mut request = self.app.request(method, path).header("X-Service-Token", SERVICE_TOKEN);
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let answer = self.app.send(request).await;
+        assert!(!answer.text.to_lowercase().contains(CANARY), "{answer:?}");
+        assert!(!answer.text.contains("$argon2"), "{answer:?}");
+        answer
+    }
+
+    async fn login(&mut self, person: &Person) -> String {
+        let body = json!({"email": person.email, "password": person.password});
+        let answer = self.call(Method::POST, "/login", None, Some(body)).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let token = answer.body["access_token"].as_str().unwrap().to_owned();
+        self.tokens.push(token.clone());
+        token
+    }
+
+    async fn register(&mut self, name: &str) -> Person {
+        let person = Person {
+            password: format!("{CANARY}-{name}-Lamp-7"),
+            passphrase: format!("{CANARY} of {name}"),
+            ..Person::named(name)
+        };
+        let answer = self.call(Method::POST, "/register", None, Some(person.registration())).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        Person { id: answer.body["id"].as_u64().unwrap(), ..person }
+    }
+}
+
+/// What goes well.
+async fn successes(drive: &mut Drive) {
+    let admin_person = drive.register("admin").await;
+    let (mut ann, bob) = (drive.register("visible-ann").await, drive.register("bob").await);
+    let admin = drive.login(&admin_person).await;
+    let token = drive.login(&ann).await;
+    for path in ["/", "/docs", "/docs/index.css", "/openapi.json", "/health/live", "/health/ready", "/health/actors"] {
+        assert_eq!(drive.call(Method::GET, path, Some(&admin), None).await.status, 200, "{path}");
+    }
+    assert_eq!(drive.call(Method::GET, "/my_account/", Some(&token), None).await.status, 200);
+    assert_eq!(drive.call(Method::POST, "/verify", Some(&token), None).await.status, 200);
+    let new = format!("{CANARY}-second-Lamp-8");
+    let change = json!({"password": new, "passphrase": format!("another {CANARY}"), "current_password": ann.password});
+    assert_eq!(drive.call(Method::PUT, "/my_account/", Some(&token), Some(change)).await.status, 200);
+    let newest = format!("{CANARY}-third-Lamp-9");
+    let recovery = json!({"email": ann.email, "passphrase": format!("ANOTHER  {CANARY}"), "new_password": newest});
+    assert_eq!(drive.call(Method::POST, "/recovery", None, Some(recovery)).await.status, 200);
+    ann.password = newest;
+    let token = drive.login(&ann).await;
+    assert_eq!(drive.call(Method::POST, "/logout", Some(&token), None).await.status, 200);
+    let by_admin =
+        Person { password: format!("{CANARY}-cleo-Lamp-7"), passphrase: CANARY.to_owned(), ..Person::named("cleo") };
+    let made = drive.call(Method::POST, "/accounts_management/", Some(&admin), Some(by_admin.registration())).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    assert_eq!(drive.call(Method::GET, "/accounts_management/", Some(&admin), None).await.status, 200);
+    let path = format!("/accounts_management/{}", bob.id);
+    assert_eq!(drive.call(Method::GET, &path, Some(&admin), None).await.status, 200);
+    let change = json!({"password": format!("{CANARY}-bob-Lamp-10"), "passphrase": format!("bob's {CANARY}")});
+    assert_eq!(drive.call(Method::PUT, &path, Some(&admin), Some(change)).await.status, 200);
+    assert_eq!(drive.call(Method::DELETE, &path, Some(&admin), None).await.status, 200);
+    let token = drive.login(&ann).await;
+    let body = json!({"current_password": ann.password});
+    assert_eq!(drive.call(Method::DELETE, "/my_account/delete", Some(&token), Some(body)).await.status, 200);
+}
+
+/// What goes wrong, with a secret in every place where one can stand by mistake.
+async fn failures(drive: &mut Drive) {
+    let person = drive.register("dora").await;
+    let token = drive.login(&person).await;
+    let members = [
+        "email",
+        "nickname",
+        "password",
+        "passphrase",
+        "new_password",
+        "current_password",
+        "customer_account",
+        "role",
+        "lock",
+    ];
+    let secrets =
+        [json!(CANARY), json!([CANARY]), json!({"x": CANARY}), json!(format!("{CANARY}{}", "x".repeat(2000)))];
+    for route in route_table() {
+        let path = route.path.replace("{id}", CANARY).replace("{file}", CANARY);
+        for bearer in [None, Some(CANARY), Some("kanarienvogel.kanarienvogel.kanarienvogel"), Some(token.as_str())] {
+            drive.call(route.method.clone(), &format!("{path}?access_token={CANARY}"), bearer, None).await;
+            if (route.method.as_str(), route.path) == ("POST", "/logout") {
+                continue;
+            }
+            for secret in &secrets {
+                for member in members {
+                    drive.call(route.method.clone(), &path, bearer, Some(json!({member: secret}))).await;
+                }
+                let whole: Value = members.iter().map(|member| ((*member).to_owned(), secret.clone())).collect();
+                drive.call(route.method.clone(), &path, bearer, Some(whole)).await;
+            }
+        }
+    }
+    drive.call(Method::GET, &format!("/{CANARY}"), None, None).await;
+    for body in [
+        format!("{{\"password\":\"{CANARY}"),
+        CANARY.to_owned(),
+        format!("{{\"password\":\"{CANARY}\",\"password\":1}}"),
+    ] {
+        let request = drive.app.request(Method::POST, "/login").header("Content-Type", "application/json").body(body);
+        let answer = drive.app.send(request).await;
+        assert_eq!(answer.status, 400, "{answer:?}");
+        assert!(!answer.text.contains(CANARY), "{answer:?}");
+    }
+    // Parts that break while secrets are under way.
+    for name in ["user", "session-0", "session-1", "audit", "hasher"] {
+        let (injected, answer) =
+            tokio::join!(drive.app.handles.inject(name, Fault::Panic), drive.app.try_login(&person));
+        injected.unwrap();
+        if let Some(token) = answer.body["access_token"].as_str() {
+            drive.tokens.push(token.to_owned());
+        }
+    }
+}
+
+fn files_below(directory: &Path) -> Vec<Vec<u8>> {
+    let mut contents = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            contents.extend(files_below(&path));
+        } else {
+            contents.push(fs::read(path).unwrap());
+        }
+    }
+    contents
+}
+
+fn holds(content: &[u8], needle: &str) -> bool {
+    content.windows(needle.len()).any(|window| window.eq_ignore_ascii_case(needle.as_bytes()))
+}
+
+#[tokio::test]
+async fn s09_no_secret_is_logged_answered_or_stored_raw() {
+    let captured = Captured::everything();
+    let directory = tempfile::TempDir::new().unwrap();
+    let app = Drive::app().data_dir(directory.path()).spawn().await;
+    let mut drive = Drive { app, driven: BTreeSet::new(), tokens: Vec::new() };
+    successes(&mut drive).await;
+    let all: BTreeSet<_> = route_table().iter().map(|route| (route.method.to_string(), route.path)).collect();
+    assert_eq!(drive.driven, all, "a route was not driven");
+    failures(&mut drive).await;
+    let Drive { app, tokens, .. } = drive;
+    app.stop().await.unwrap();
+
+    let log = captured.text();
+    for expected in ["TRACE", "route=\"/login\"", "injected panic"] {
+        assert!(log.contains(expected), "the log was not captured: no {expected}");
+    }
+    // At trace, warp writes the segments of a path. No route takes a secret there; everything else that was sent counts.
+    let lines = || log.lines().filter(|line| !line.contains(" warp::filters::path: "));
+    let leaks = |what: &str| lines().find(|line| line.to_lowercase().contains(&what.to_lowercase())).map(str::to_owned);
+    assert_eq!(leaks(CANARY), None);
+    assert_eq!(leaks("$argon2"), None);
+    let stored = files_below(directory.path());
+    assert!(stored.iter().any(|content| holds(content, "dora@example.com")), "the data is not where it was looked for");
+    assert!(stored.iter().all(|content| !holds(content, CANARY)), "a secret is stored raw");
+    for token in &tokens {
+        let signature = token.rsplit('.').next().unwrap();
+        assert_eq!(leaks(signature), None);
+        assert!(stored.iter().all(|content| !holds(content, signature)), "a token is stored");
+    }
+    let mut settings = doorward::settings::Settings::default();
+    settings.tokens.secret_key = Some(Secret::new(CANARY.to_owned()));
+    settings.tokens.service_token = Some(Secret::new(CANARY.to_owned()));
+    assert!(!format!("{settings:?}").contains(CANARY));
+}

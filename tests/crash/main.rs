@@ -1,0 +1,7 @@
+//! The built program, killed and stopped at bad moments.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper of a test may panic like the test itself")]
+
+mod kills;
+mod model;
+mod server;
+mod starts;

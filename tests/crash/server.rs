@@ -1,0 +1,160 @@
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+/// What services present in these tests.
+pub(crate) const SERVICE_TOKEN: &str = "crash-service-token-0123456789abcdef";
+/// Guards against a test that hangs; nothing is measured by it.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The program, with nothing in its environment but what these tests need.
+pub(crate) fn doorward(data_dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_doorward"));
+    command.env_clear().current_dir(std::env::temp_dir()).envs([
+        ("PORT", "0"),
+        ("LOG_FORMAT", "json"),
+        ("SERVICE_TOKEN", SERVICE_TOKEN),
+        ("RATE_LIMITS_PUBLIC_ROUTES", "1000000"),
+        ("RATE_LIMITS_PRIVATE_ROUTES", "1000000"),
+        ("MAX_SESSIONS_PER_USER", "1000"),
+    ]);
+    command.env("DATA_DIR", data_dir).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs the program to its end.
+pub(crate) fn run(mut command: Command) -> (ExitStatus, String) {
+    let Output { status, stderr, .. } = command.output().unwrap();
+    (status, String::from_utf8(stderr).unwrap())
+}
+
+/// The program, serving. It is killed when this is dropped.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    pub(crate) client: reqwest::Client,
+    log: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts the program and waits until it listens.
+    pub(crate) fn start(data_dir: &Path) -> Self {
+        let mut child = doorward(data_dir).spawn().unwrap();
+        let (log, lines, reader) = follow(&mut child);
+        let address = loop {
+            let Ok(line) = lines.recv_timeout(PATIENCE) else {
+                let status = child.wait();
+                panic!("it did not start ({status:?}): {}", log.lock().unwrap());
+            };
+            let event: Value = serde_json::from_str(&line).unwrap_or_default();
+            if event["message"] == "listening" {
+                break event["address"].as_str().unwrap().parse().unwrap();
+            }
+        };
+        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+        Self { child, address, client, log, reader: Some(reader) }
+    }
+
+    /// SIGKILL. Nothing the process had not finished is finished.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM; does not wait.
+    pub(crate) fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    /// SIGKILL from beside the load, which borrows the server; [`Self::kill`] then collects what is left.
+    pub(crate) fn send_kill(&self) {
+        self.signal("KILL");
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.child.id())]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// How it ended, and all it said.
+    pub(crate) fn wait(mut self) -> (ExitStatus, String) {
+        let status = self.child.wait().unwrap();
+        self.reader.take().unwrap().join().unwrap();
+        let log = self.log.lock().unwrap().clone();
+        (status, log)
+    }
+
+    /// Sends a request; `None` when there was no whole answer, so that nothing is known of what it did.
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        token: Option<&str>,
+        body: Option<Value>,
+    ) -> Option<(StatusCode, Value)> {
+        let mut request = self.client.request(method, format!("http://{}{path}", self.address));
+        request = request.header("X-Service-Token", SERVICE_TOKEN);
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let response = request.send().await.ok()?;
+        let status = response.status();
+        let body = response.bytes().await.ok()?;
+        Some((status, serde_json::from_slice(&body).unwrap_or_default()))
+    }
+
+    pub(crate) async fn login(&self, email: &str, password: &str) -> Option<(StatusCode, Value)> {
+        self.call(Method::POST, "/login", None, Some(json!({"email": email, "password": password}))).await
+    }
+
+    /// Whether a token is live.
+    pub(crate) async fn is_live(&self, token: &str) -> bool {
+        let (status, body) = self.call(Method::POST, "/verify", Some(token), None).await.unwrap();
+        assert!(matches!(status.as_u16(), 200 | 401), "{status} {body}");
+        status == StatusCode::OK
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Reads what a process says, all of it and line by line.
+fn follow(child: &mut Child) -> (Arc<Mutex<String>>, Receiver<String>, JoinHandle<()>) {
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    let log = Arc::new(Mutex::new(String::new()));
+    let (sender, lines) = mpsc::channel();
+    let kept = Arc::clone(&log);
+    let reader = std::thread::spawn(move || {
+        for line in stderr.lines().map_while(Result::ok) {
+            kept.lock().unwrap().extend([line.as_str(), "\n"]);
+            // Nobody listens any more once it is up.
+            let _ = sender.send(line);
+        }
+    });
+    (log, lines, reader)
+}
+
+/// Runs the program with lines on its standard input.
+pub(crate) fn run_with_input(mut command: Command, input: &str) -> (ExitStatus, String) {
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    // A program that refuses to start does not read.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    (output.status, String::from_utf8(output.stderr).unwrap())
+}

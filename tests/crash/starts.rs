@@ -1,0 +1,173 @@
+//! Orderly stops, and starts that are refused.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::server::{PATIENCE, Server, doorward, run, run_with_input};
+
+const IN_FLIGHT: usize = 16;
+
+fn registration(n: usize) -> (String, serde_json::Value) {
+    let email = format!("user{n}@example.com");
+    let body = json!({"email": email, "nickname": format!("user{n}"), "password": "Quiet-lamp-7-tree",
+        "passphrase": "blue heron over water"});
+    (email, body)
+}
+
+#[tokio::test]
+async fn r11_an_orderly_stop_answers_what_is_in_flight_and_loses_nothing() {
+    let directory = TempDir::new().unwrap();
+    let server = Server::start(directory.path());
+    let mut streams = Vec::new();
+    for n in 0..IN_FLIGHT {
+        let body = registration(n).1.to_string();
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        let head = "POST /register HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json";
+        let request = format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        stream.write_all(request.as_bytes()).await.unwrap();
+        streams.push(stream);
+    }
+    // Each registration has two hashes, one after the other: once all first ones are known to the pool, all requests are in.
+    loop {
+        let (_, body) = server.call(Method::GET, "/health/actors", None, None).await.unwrap();
+        let number = |name: &str| body["hasher"][name].as_u64().unwrap();
+        if number("busy") + number("queued") + number("done") >= u64::try_from(IN_FLIGHT).unwrap() {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    server.terminate();
+    let mut answers = Vec::new();
+    for mut stream in streams {
+        let mut answer = String::new();
+        tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        answers.push(answer);
+    }
+    for answer in &answers {
+        assert!(answer.starts_with("HTTP/1.1 201 ") && answer.ends_with('}'), "{answer}");
+    }
+    let address = server.address;
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(TcpStream::connect(address).await.is_err());
+    let server = Server::start(directory.path());
+    for n in 0..IN_FLIGHT {
+        let (status, body) = server.login(&registration(n).0, "Quiet-lamp-7-tree").await.unwrap();
+        assert_eq!(status, StatusCode::OK, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_second_server_on_the_same_data_is_refused_and_does_not_harm_the_first() {
+    let directory = TempDir::new().unwrap();
+    let server = Server::start(directory.path());
+    let (status, said) = run(doorward(directory.path()));
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("is in use by another doorward process; stop that one first"), "{said}");
+    let (status, body) = server.call(Method::POST, "/register", None, Some(registration(0).1)).await.unwrap();
+    assert_eq!(status, StatusCode::CREATED, "{body}");
+    server.kill();
+    // A killed one holds nothing.
+    Server::start(directory.path());
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_named() {
+    let (one, two) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let server = Server::start(one.path());
+    let mut command = doorward(two.path());
+    command.env("PORT", server.address.port().to_string());
+    let (status, said) = run(command);
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains(&format!("cannot listen on 127.0.0.1:{}", server.address.port())), "{said}");
+}
+
+#[tokio::test]
+async fn s07_an_administrator_is_made_offline_and_not_beside_a_running_server() {
+    let directory = TempDir::new().unwrap();
+    let create = |name: &str| {
+        let mut command = doorward(directory.path());
+        command.args(["admin", "create", "--email", &format!("{name}@example.com"), "--nickname", name]);
+        command
+    };
+    let (status, said) = run_with_input(create("ann"), "Quiet-lamp-7-tree\nblue heron over water\n");
+    assert_eq!(status.code(), Some(0), "{said}");
+    let mut by_environment = create("bob");
+    by_environment.env("DOORWARD_ADMIN_PASSWORD", "Warm-river-9-stone");
+    by_environment.env("DOORWARD_ADMIN_PASSPHRASE", "blue heron over water");
+    let (status, said) = run(by_environment);
+    assert_eq!(status.code(), Some(0), "{said}");
+    for (name, input, why) in [
+        ("cleo", "", "standard input"),
+        ("cleo", "Quiet-lamp-7-tree\n", "standard input"),
+        ("cleo", "short\nblue heron over water\n", "too weak"),
+        ("ann", "Quiet-lamp-7-tree\nblue heron over water\n", "already"),
+    ] {
+        let (status, said) = run_with_input(create(name), input);
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert!(said.contains(why), "{said}");
+        assert!(!said.contains("Quiet-lamp") && !said.contains("heron"), "{said}");
+    }
+
+    let server = Server::start(directory.path());
+    let (status, said) = run_with_input(create("dora"), "Quiet-lamp-7-tree\nblue heron over water\n");
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("is in use by another doorward process"), "{said}");
+    for (name, password) in [("ann", "Quiet-lamp-7-tree"), ("bob", "Warm-river-9-stone")] {
+        let (status, body) = server.login(&format!("{name}@example.com"), password).await.unwrap();
+        assert_eq!(status, StatusCode::OK, "{body}");
+        let token = body["access_token"].as_str().unwrap();
+        let (status, list) = server.call(Method::GET, "/accounts_management/", Some(token), None).await.unwrap();
+        assert_eq!((status, list.as_array().unwrap().len()), (StatusCode::OK, 2), "{list}");
+    }
+    // Who registers now is not the first administrator.
+    let (_, body) = server.call(Method::POST, "/register", None, Some(registration(0).1)).await.unwrap();
+    assert_eq!(body["id"], 3);
+    let (_, body) = server.login(&registration(0).0, "Quiet-lamp-7-tree").await.unwrap();
+    let token = body["access_token"].as_str().unwrap();
+    let (status, _) = server.call(Method::GET, "/accounts_management/", Some(token), None).await.unwrap();
+    assert_eq!(status, StatusCode::FORBIDDEN);
+}
+
+#[test]
+fn r03_a_data_directory_that_cannot_be_used_is_named() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("file");
+    fs::write(&file, "x").unwrap();
+    for bad in [file.clone(), file.join("below"), "/proc/doorward-data".into()] {
+        let (status, said) = run(doorward(&bad));
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert!(
+            said.contains(&format!("doorward: cannot use {}", bad.display())) || said.contains("no permission to use"),
+            "{said}"
+        );
+        assert!(!said.contains("panicked"), "{said}");
+    }
+}
+
+#[test]
+fn s07_a_generated_secret_is_private_and_a_damaged_one_stops_the_start() {
+    let directory = TempDir::new().unwrap();
+    Server::start(directory.path()).kill();
+    let path = directory.path().join("secret_key");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let secret = fs::read_to_string(&path).unwrap();
+    assert!(secret.trim_end().len() >= 64, "{} characters", secret.len());
+
+    fs::write(&path, &secret[..20]).unwrap();
+    let (status, said) = run(doorward(directory.path()));
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("secret_key") && !said.contains(&secret[..20]), "{said}");
+
+    fs::write(&path, &secret).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    let (status, said) = run(doorward(directory.path()));
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("secret_key") && said.contains("chmod 600") && !said.contains(secret.trim_end()), "{said}");
+}

@@ -1,0 +1,237 @@
+//! What the compiler cannot check: which part may know which, and that documents say what the program does.
+#![expect(clippy::unwrap_used, reason = "a helper of a test may panic like the test itself")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use doorward::{Documented, route_table};
+
+/// The longest source file, in lines.
+const MAX_LINES: usize = 600;
+/// What only the root package may use.
+const ADAPTERS: [&str; 4] = ["warp", "sled", "figment", "lettre"];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The text files below a folder of the repository, by their paths in it.
+fn files(below: &str, endings: &[&str]) -> BTreeMap<String, String> {
+    fn collect(folder: &Path, endings: &[&str], found: &mut BTreeMap<String, String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if path.is_dir() && !["target", ".git", "data", "fuzz"].contains(&name) {
+                collect(&path, endings, found);
+            } else if endings.iter().any(|ending| name.ends_with(ending)) {
+                let key = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+                found.insert(key, fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    collect(&root().join(below), endings, &mut found);
+    assert!(!found.is_empty(), "nothing below {below}");
+    found
+}
+
+/// The source of the program, without its unit tests.
+fn product() -> BTreeMap<String, String> {
+    let mut sources = files("src", &[".rs"]);
+    sources.extend(files("actors/src", &[".rs"]));
+    let declares_as_test = |name: &str| {
+        let declaration = format!("#[cfg(test)]\nmod {name};");
+        move |text: &String| text.contains(&declaration)
+    };
+    let texts: Vec<String> = sources.values().cloned().collect();
+    sources.retain(|path, _| {
+        let name = Path::new(path).file_stem().unwrap().to_str().unwrap();
+        !texts.iter().any(declares_as_test(name))
+    });
+    sources.into_iter().map(|(path, text)| (path, without_unit_tests(&text).to_owned())).collect()
+}
+
+/// The part of a file before its unit tests, which stand last.
+fn without_unit_tests(source: &str) -> &str {
+    source.split("\n#[cfg(test)]\nmod ").next().unwrap_or(source)
+}
+
+/// The part of a line before a comment. A `//` in a text cuts too much; nothing looked for stands behind one.
+fn code(line: &str) -> &str {
+    line.split("//").next().unwrap_or(line)
+}
+
+/// The dependencies that a manifest names and must not.
+fn forbidden_dependencies<'a>(manifest: &str, forbidden: &[&'a str]) -> Vec<&'a str> {
+    let names = |line: &str, name: &str| {
+        line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '=', '.', '-']))
+            || line.contains(&format!("dependencies.{name}]"))
+            || line.contains(&format!("package = \"{name}\""))
+    };
+    forbidden.iter().copied().filter(|name| manifest.lines().any(|line| names(line.trim(), name))).collect()
+}
+
+/// The lines of a source that name a path into one of these crates or modules, or import one.
+fn uses_of(source: &str, forbidden: &[&str]) -> Vec<String> {
+    let in_word = |c: char| c.is_alphanumeric() || c == '_';
+    let names = |line: &str, name: &str| {
+        let imports = ["use ", "pub use ", "pub(crate) use ", "pub(super) use "];
+        let imports = imports.iter().any(|import| line.trim_start().starts_with(import));
+        line.match_indices(name).any(|(at, _)| {
+            let after = &line[at + name.len()..];
+            !line[..at].ends_with(in_word) && !after.starts_with(in_word) && (imports || after.starts_with("::"))
+        })
+    };
+    let lines = source.lines().filter(|line| forbidden.iter().any(|name| names(code(line), name)));
+    lines.map(|line| line.trim().to_owned()).collect()
+}
+
+/// The lines of a source that hide a failure or a warning.
+fn hidden_failures(source: &str) -> Vec<String> {
+    let hides = |line: &str| [".unwrap()", "#[allow", "#![allow"].iter().any(|sign| code(line).contains(sign));
+    source.lines().filter(|line| hides(line)).map(|line| line.trim().to_owned()).collect()
+}
+
+/// The routes that a document does not name as "METHOD path", in one code span or two.
+fn routes_missing_in(document: &str) -> Vec<String> {
+    let plain: String = document.chars().filter(|c| *c != '`').collect();
+    let documented = route_table().iter().filter(|route| route.documented == Documented::Yes);
+    let named = |method: &str, path: &str| {
+        let wanted = format!("{method} {path}");
+        plain.match_indices(&wanted).any(|(at, _)| {
+            let rest = plain[at + wanted.len()..].trim_start_matches('/');
+            !rest.starts_with(|c: char| c.is_alphanumeric() || c == '{' || c == '_')
+        })
+    };
+    documented
+        .filter(|route| !named(route.method.as_str(), route.path))
+        .map(|route| format!("{} {}", route.method, route.path))
+        .collect()
+}
+
+/// The lines of a text that name a place on somebody's machine.
+fn machine_paths(text: &str) -> Vec<String> {
+    // In pieces, so that this file is none of those that it finds.
+    let places =
+        [["/ro", "ot/"], ["/wo", "rk/"], ["/ho", "me/"], ["/Us", "ers/"], ["C:", "\\"]].map(|parts| parts.concat());
+    let names = |line: &&str| places.iter().any(|place| line.contains(place.as_str()));
+    text.lines().filter(names).map(|line| line.trim().to_owned()).collect()
+}
+
+/// Fails with every finding and where it is.
+#[track_caller]
+fn assert_none(findings: impl IntoIterator<Item = (String, Vec<String>)>) {
+    let found: Vec<_> = findings.into_iter().filter(|(_, lines)| !lines.is_empty()).collect();
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn the_actors_know_no_adapter() {
+    let manifest = fs::read_to_string(root().join("actors/Cargo.toml")).unwrap();
+    assert_eq!(forbidden_dependencies(&manifest, &ADAPTERS), Vec::<&str>::new());
+    assert_none(files("actors/src", &[".rs"]).into_iter().map(|(path, text)| {
+        let uses = uses_of(&text, &[&ADAPTERS[..], &["doorward", "hyper"]].concat());
+        (path, uses)
+    }));
+}
+
+#[test]
+fn the_http_front_knows_nothing_of_the_store() {
+    let front = files("src", &[".rs"]).into_iter().filter(|(path, _)| path.starts_with("src/http"));
+    assert_none(front.map(|(path, text)| (path, uses_of(&text, &["crate::store", "super::store", "sled", "store"]))));
+}
+
+#[test]
+fn no_source_file_is_too_long() {
+    let mut sources = product();
+    for folder in ["src", "actors", "tests", "benches"] {
+        sources.extend(files(folder, &[".rs"]));
+    }
+    let lengths = sources.into_iter().map(|(path, text)| (path, text.lines().count()));
+    assert_eq!(lengths.filter(|(_, lines)| *lines > MAX_LINES).collect::<Vec<_>>(), []);
+}
+
+#[test]
+fn the_program_hides_no_failure() {
+    assert_none(product().into_iter().map(|(path, text)| (path, hidden_failures(&text))));
+}
+
+#[test]
+fn every_route_is_in_the_description_of_the_interface() {
+    let document = fs::read_to_string(root().join("docs/api.md")).unwrap_or_default();
+    assert_eq!(routes_missing_in(&document), Vec::<String>::new(), "missing in docs/api.md");
+}
+
+#[test]
+fn nothing_names_a_place_on_somebodys_machine() {
+    let texts = files("", &[".md", ".rs", ".toml", ".yml", ".yaml", ".sh", "Dockerfile", ".txt", ".json"]);
+    assert_none(texts.into_iter().map(|(path, text)| (path, machine_paths(&text))));
+}
+
+/// Each check on an example that it must find and one that it must not.
+mod checks {
+    use super::*;
+
+    #[test]
+    fn dependencies_are_found_however_they_are_written() {
+        for bad in [
+            "sled = \"0.34\"",
+            "sled.workspace = true",
+            "[dependencies.sled]",
+            "store = { package = \"sled\", version = \"1\" }",
+        ] {
+            assert_eq!(forbidden_dependencies(&format!("[dependencies]\n{bad}\n"), &ADAPTERS), ["sled"], "{bad}");
+        }
+        assert_eq!(forbidden_dependencies("sledge = \"1\"\n# sled is not used\n", &ADAPTERS), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn uses_are_found_but_not_words() {
+        for bad in [
+            "use sled::Db;",
+            "    let db = sled::open(path)?;",
+            "use sled as engine;",
+            "pub use sled;",
+            "use crate::{sled::Db};",
+        ] {
+            assert_eq!(uses_of(bad, &["sled"]), [bad.trim()], "{bad}");
+        }
+        for good in ["// use sled::Db;", "let bobsled = my_sled::open();", "/// Not sled::open.", "fn sled() {}"] {
+            assert_eq!(uses_of(good, &["sled"]), Vec::<String>::new(), "{good}");
+        }
+        assert_eq!(uses_of("use crate::store::SledStore;", &["crate::store"]).len(), 1);
+    }
+
+    #[test]
+    fn hidden_failures_are_found_but_not_in_unit_tests_or_comments() {
+        let bad = "fn f() {\n    g().unwrap();\n}\n#[allow(dead_code)]\nfn g() {}\n";
+        assert_eq!(hidden_failures(bad).len(), 2);
+        let good =
+            "/// Like `x.unwrap()`.\nfn f() { g().unwrap_or(1); }\n\n#[cfg(test)]\nmod tests {\n    x.unwrap();\n}\n";
+        assert_eq!(hidden_failures(without_unit_tests(good)), Vec::<String>::new());
+        assert_eq!(hidden_failures(good).len(), 1);
+    }
+
+    #[test]
+    fn a_route_that_a_document_leaves_out_is_found() {
+        let lines: Vec<_> = route_table().iter().map(|route| format!("`{} {}`", route.method, route.path)).collect();
+        let whole = lines.join("\n");
+        assert_eq!(routes_missing_in(&whole), Vec::<String>::new());
+        let without = whole.replace("`DELETE /my_account/delete`", "");
+        assert_eq!(routes_missing_in(&without), ["DELETE /my_account/delete"]);
+        let without = whole.replace("`GET /accounts_management/`", "");
+        assert_eq!(routes_missing_in(&without), ["GET /accounts_management/"]);
+        assert_eq!(
+            routes_missing_in("").len(),
+            route_table().iter().filter(|route| route.documented == Documented::Yes).count()
+        );
+    }
+
+    #[test]
+    fn places_on_a_machine_are_found() {
+        let bad = format!("see {}ann/notes", ["/ho", "me/"].concat());
+        assert_eq!(machine_paths(&bad), [bad.as_str()]);
+        assert_eq!(machine_paths("the work/life balance of /var/lib/doorward"), Vec::<String>::new());
+    }
+}

@@ -281,13 +281,13 @@ async fn s54_every_route_keeps_out_whom_it_must_before_it_reads_the_body() {
                 }
             }
             Access::Service | Access::ServiceAndBearer => {
-                assert_eq!((none, dead, twice, as_user), (404, 404, 404, 404), "{name}");
+                assert_eq!((none, dead, twice, as_user), (404, 404, 400, 404), "{name}");
                 let service = ("x-service-token", SERVICE_TOKEN);
                 assert_eq!(status(&[service]).await, 401, "{name}");
                 assert_eq!(status(&[service, ("authorization", "Bearer x"), ("authorization", "Bearer x")]).await, 400);
             }
             Access::AdminOrService => {
-                assert_eq!((none, dead, twice, as_user), (404, 404, 404, 404), "{name}");
+                assert_eq!((none, dead, twice, as_user), (404, 404, 400, 404), "{name}");
                 assert_eq!(status(&[("x-service-token", SERVICE_TOKEN)]).await, 200, "{name}");
                 assert_eq!(status(&[("authorization", &bearer(&admin))]).await, 200, "{name}");
             }

@@ -28,6 +28,9 @@ const OUTPUT_BYTES: usize = 32;
 const MAX_STORED_MEMORY_KIB: u32 = 1 << 20;
 /// The highest time cost of a stored hash that is computed.
 const MAX_STORED_ITERATIONS: u32 = 16;
+/// How long a thread with nothing to do keeps its memory block: far longer than it takes to get a new one, and short enough
+/// that a quiet service is a small one.
+const KEEP_MEMORY: Duration = Duration::from_secs(10);
 /// The nice value of hashing threads; the async threads run at 0.
 const NICE: i32 = 10;
 
@@ -260,7 +263,7 @@ impl Pool {
             tracing::debug!(%error, "hashing threads keep normal priority");
         }
         let mut memory = Memory::default();
-        while let Some(job) = self.next() {
+        while let Some(job) = self.next(&mut memory) {
             if job.task.is_abandoned() {
                 continue;
             }
@@ -285,8 +288,8 @@ impl Pool {
         }
     }
 
-    /// The next job; `None` when the pool is closed and its queue empty.
-    fn next(&self) -> Option<Job> {
+    /// The next job; `None` when the pool is closed and its queue empty. Gives the memory back while there is nothing to do.
+    fn next(&self, memory: &mut Memory) -> Option<Job> {
         let mut queue = self.lock();
         loop {
             if let Some(job) = queue.jobs.pop_front() {
@@ -295,7 +298,11 @@ impl Pool {
             if queue.closed {
                 return None;
             }
-            queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            let waited = self.work.wait_timeout(queue, KEEP_MEMORY).unwrap_or_else(PoisonError::into_inner);
+            queue = waited.0;
+            if waited.1.timed_out() {
+                *memory = Memory::default();
+            }
         }
     }
 

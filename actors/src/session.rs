@@ -6,6 +6,7 @@
 
 mod actor;
 mod message;
+mod verified;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,14 +15,15 @@ use std::time::Duration;
 
 pub(crate) use actor::SessionActor;
 pub(crate) use message::{Message, Presence};
+use verified::VerifiedTokens;
 
 use crate::ask::{AskError, Unavailable};
 use crate::domain::account::{Account, AccountId};
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord};
-use crate::domain::secret::Secret;
+use crate::domain::secret::{Secret, SecretDigest};
 use crate::domain::session::{Origin, Session, SessionId, SessionPolicy};
 use crate::domain::time::Timestamp;
-use crate::domain::token::AccessTokens;
+use crate::domain::token::{AccessTokens, VerifiedToken};
 use crate::ports::{Clock, Entropy, ShardOf, Store, StoreError};
 use crate::process::Mailbox;
 
@@ -39,10 +41,25 @@ pub struct SessionHandle {
 struct Inner {
     shards: Vec<Shard>,
     tokens: AccessTokens,
+    verified: VerifiedTokens,
     policy: SessionPolicy,
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+}
+
+impl Inner {
+    /// What a token says, if we issued it and its time is now.
+    fn verify(&self, bearer: &str) -> Option<VerifiedToken> {
+        let now = self.clock.now();
+        let digest = SecretDigest::of(bearer.as_bytes());
+        if let Some(known) = self.verified.get(&digest) {
+            return Some(known).filter(|token| token.is_current(now));
+        }
+        let token = self.tokens.verify(bearer, now).ok()?;
+        self.verified.insert(digest, token);
+        Some(token)
+    }
 }
 
 /// One shard: its mailbox and how many sessions live in it.
@@ -100,7 +117,9 @@ impl SessionHandle {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Self {
-        Self { inner: Arc::new(Inner { shards, tokens, policy, store, clock, entropy }) }
+        Self {
+            inner: Arc::new(Inner { shards, tokens, verified: VerifiedTokens::new(), policy, store, clock, entropy }),
+        }
     }
 
     /// Whom a bearer token speaks for; a success counts as a use and restarts the session's idle clock.
@@ -109,7 +128,7 @@ impl SessionHandle {
     /// never older than the last acknowledged change of either.
     pub async fn authenticate(&self, bearer: &str) -> Result<Principal, AuthenticateError> {
         let inner = &*self.inner;
-        let token = inner.tokens.verify(bearer, inner.clock.now()).map_err(|_| AuthenticateError::Dead)?;
+        let token = inner.verify(bearer).ok_or(AuthenticateError::Dead)?;
         let standing = self
             .shard(token.account)
             .ask(USE_DEADLINE, |reply| Message::Use { account: token.account, session: token.session, reply })

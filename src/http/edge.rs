@@ -84,7 +84,8 @@ where
         }
         response
     };
-    Ok(work.instrument(span).await)
+    // Pinned where it stands: each wrapper around a future of this size would otherwise copy it once per request.
+    Ok(std::pin::pin!(work).instrument(span).await)
 }
 
 /// Runs the routes under the deadline; a panic in them ends this request alone.
@@ -119,8 +120,8 @@ where
     let context = RequestContext::new(arrival.address, id.clone(), headers, parts.uri.query(), resolved.class());
     parts.extensions.insert(Arc::new(context));
     let request = Request::from_parts(parts, body);
-    let call = AssertUnwindSafe(async move { routes.call(request).await }).catch_unwind();
-    match tokio::time::timeout(arrival.timeout, call).await {
+    let call = std::pin::pin!(async move { routes.call(request).await });
+    match tokio::time::timeout(arrival.timeout, AssertUnwindSafe(call).catch_unwind()).await {
         Ok(Ok(Ok(response))) => response,
         Ok(Err(panic)) => {
             let request_id = id.to_str().unwrap_or_default();

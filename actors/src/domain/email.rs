@@ -1,5 +1,6 @@
 //! E-mail addresses and the one key under which an account is known.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use unicode_normalization::UnicodeNormalization as _;
@@ -54,11 +55,11 @@ impl Email {
         if local.is_empty() || domain.is_empty() {
             return Err(EmailError::Shape);
         }
-        let local: String = local.nfkc().collect();
+        let local = nfkc(local);
         check_local(&local)?;
         let ascii_domain = ascii_domain(domain)?;
-        let (unicode_domain, _) = idna::domain_to_unicode(&ascii_domain);
-        let key = format!("{}@{ascii_domain}", local.to_lowercase().nfkc().collect::<String>());
+        let unicode_domain = unicode_domain(&ascii_domain);
+        let key = format!("{}@{ascii_domain}", nfkc(&local.to_lowercase()));
         if key.len() > MAX_ADDRESS_BYTES || local.len() + 1 + ascii_domain.len() > MAX_ADDRESS_BYTES {
             return Err(EmailError::TooLong);
         }
@@ -104,9 +105,24 @@ fn check_local(local: &str) -> Result<(), EmailError> {
     Ok(())
 }
 
+/// NFKC, which leaves ASCII as it is: most addresses are, and the store parses one at every look at an account.
+fn nfkc(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() { Cow::Borrowed(text) } else { Cow::Owned(text.nfkc().collect()) }
+}
+
+/// The domain as people read it. Only a label that IDNA encoded reads differently.
+fn unicode_domain(ascii: &str) -> Cow<'_, str> {
+    if ascii.contains("xn--") { Cow::Owned(idna::domain_to_unicode(ascii).0) } else { Cow::Borrowed(ascii) }
+}
+
 fn ascii_domain(domain: &str) -> Result<String, EmailError> {
-    let ascii =
-        idna::domain_to_ascii_cow(domain.as_bytes(), idna::AsciiDenyList::STD3).map_err(|_| EmailError::Domain)?;
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'-';
+    let ascii = if domain.bytes().all(plain) && !domain.contains("xn--") {
+        // What IDNA would leave as it is.
+        Cow::Borrowed(domain)
+    } else {
+        idna::domain_to_ascii_cow(domain.as_bytes(), idna::AsciiDenyList::STD3).map_err(|_| EmailError::Domain)?
+    };
     let labels_fit = ascii
         .split('.')
         .all(|label| !label.is_empty() && label.len() <= 63 && !label.starts_with('-') && !label.ends_with('-'));
@@ -180,6 +196,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_short_way_for_plain_domains_gives_what_idna_gives(domain in "[a-z0-9.-]{1,30}") {
+            let idna = idna::domain_to_ascii_cow(domain.as_bytes(), idna::AsciiDenyList::STD3);
+            let parsed = Email::parse(&format!("a@{domain}"));
+            if let Ok(email) = &parsed {
+                let (expected, _) = idna::domain_to_unicode(&domain);
+                prop_assert_eq!(email.key().as_str(), format!("a@{}", idna.unwrap()));
+                prop_assert_eq!(email.as_str(), format!("a@{expected}"));
+            }
+        }
+
         #[test]
         fn parsing_never_panics_and_never_lets_control_characters_through(typed in ".{0,80}") {
             if let Ok(email) = Email::parse(&typed) {

@@ -40,7 +40,8 @@ impl Nickname {
         if typed.len() > 8 * MAX_CHARS {
             return Err(NicknameError::TooLong);
         }
-        let text: String = typed.nfc().collect();
+        // ASCII is its own normal form: most nicknames are, and the store parses one at every look at an account.
+        let text: String = if typed.is_ascii() { typed.to_owned() } else { typed.nfc().collect() };
         if text.is_empty() {
             return Err(NicknameError::Empty);
         }
@@ -50,7 +51,11 @@ impl Nickname {
         if text.chars().count() > MAX_CHARS {
             return Err(NicknameError::TooLong);
         }
-        let key = text.nfkc().flat_map(char::to_lowercase).nfkc().collect();
+        let key = if text.is_ascii() {
+            text.to_ascii_lowercase()
+        } else {
+            text.nfkc().flat_map(char::to_lowercase).nfkc().collect()
+        };
         Ok(Self { text, key: NicknameKey(key) })
     }
 

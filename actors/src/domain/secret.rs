@@ -30,8 +30,9 @@ impl fmt::Debug for Secret {
 
 /// SHA-256 of a high-entropy secret, the only form in which such a secret is kept or compared.
 ///
-/// Two digests are compared in constant time. Not for passwords: those need a slow hash.
-#[derive(Clone, Copy)]
+/// [`SecretDigest::matches`] compares in constant time; `==` does not, and is for looking up what was presented, whose
+/// digest nobody can choose. Not for passwords: those need a slow hash.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SecretDigest([u8; 32]);
 
 impl SecretDigest {
@@ -42,6 +43,11 @@ impl SecretDigest {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(digest.as_ref());
         Self(bytes)
+    }
+
+    /// One byte of it, to spread secrets over parts of a table.
+    pub(crate) fn first_byte(&self) -> u8 {
+        self.0[0]
     }
 
     /// Whether a presented secret is the one this digest was made of.

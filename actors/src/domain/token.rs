@@ -75,6 +75,16 @@ pub(crate) struct InvalidToken;
 pub(crate) struct VerifiedToken {
     pub(crate) account: AccountId,
     pub(crate) session: SessionId,
+    /// From when on it is good, less the leeway, and until when; seconds since the Unix epoch.
+    pub(crate) not_before: i64,
+    pub(crate) expires: i64,
+}
+
+impl VerifiedToken {
+    /// Whether its time is now. The moment of expiry itself counts as over (RFC 7519 §4.1.4).
+    pub(crate) fn is_current(&self, now: Timestamp) -> bool {
+        (self.not_before..self.expires).contains(&now.as_seconds())
+    }
 }
 
 /// What is signed. `id`, `nickname` and `role` are the established claims; they say how things stood at login.
@@ -161,14 +171,11 @@ impl AccessTokens {
         let claims = jsonwebtoken::decode::<ReadClaims>(token, &self.decoding, &self.validation)
             .map_err(|_| InvalidToken)?
             .claims;
-        let now = now.as_seconds();
-        let started = claims.nbf.max(claims.iat) <= now.saturating_add(NOT_BEFORE_LEEWAY_SECONDS);
-        if !started || now >= claims.exp {
-            return Err(InvalidToken);
-        }
         let account = claims.sub.parse().ok().and_then(AccountId::new).ok_or(InvalidToken)?;
         let session = SessionId::parse(&claims.sid).ok_or(InvalidToken)?;
-        Ok(VerifiedToken { account, session })
+        let not_before = claims.nbf.max(claims.iat).saturating_sub(NOT_BEFORE_LEEWAY_SECONDS);
+        let verified = VerifiedToken { account, session, not_before, expires: claims.exp };
+        if verified.is_current(now) { Ok(verified) } else { Err(InvalidToken) }
     }
 }
 

@@ -3,6 +3,7 @@
 pub(crate) mod account;
 pub(crate) mod audit;
 pub(crate) mod email;
+pub(crate) mod mail;
 pub(crate) mod nickname;
 pub(crate) mod passphrase;
 pub(crate) mod password;

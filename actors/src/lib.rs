@@ -27,6 +27,7 @@ pub use domain::account::{
 };
 pub use domain::audit::{AuditActorKind, AuditEvent, AuditRecord, AuditRefusal};
 pub use domain::email::{Email, EmailError, EmailKey};
+pub use domain::mail::{Locale, MailKind, MailValues, OutgoingMail};
 pub use domain::nickname::{Nickname, NicknameError, NicknameKey};
 pub use domain::passphrase::{Passphrase, PassphraseError};
 pub use domain::password::{Password, PasswordPolicy, PasswordTooLong, WeakPassword};

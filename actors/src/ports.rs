@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use crate::domain::account::{Account, AccountChange, AccountId, NewAccount};
 use crate::domain::audit::AuditRecord;
 use crate::domain::email::EmailKey;
+use crate::domain::mail::OutgoingMail;
 use crate::domain::session::{Session, SessionId};
 use crate::domain::time::Timestamp;
 
@@ -23,6 +24,25 @@ pub trait Clock: Send + Sync + 'static {
 pub trait Entropy: Send + Sync + 'static {
     /// Fills the buffer with bytes nobody can guess.
     fn fill(&self, buffer: &mut [u8]);
+}
+
+/// What carries mails out of the house.
+#[async_trait]
+pub trait MailTransport: Send + Sync + 'static {
+    /// Writes a mail and hands it over. `Ok` means that the next in line has taken responsibility for it: an SMTP server
+    /// answered 250 to the whole of it, or it is in a file that is on the disk.
+    async fn send(&self, mail: &OutgoingMail) -> Result<(), SendError>;
+}
+
+/// Why a mail was not handed over. The texts are for operators; they hold no token and no more of the mail than its recipient.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// It may work later: no connection, a time-out, a 4xx answer, a full disk.
+    #[error("{0}")]
+    Transient(String),
+    /// It will never work: a 5xx answer, a recipient that the transport cannot express.
+    #[error("{0}")]
+    Permanent(String),
 }
 
 /// The store could not do what it was asked: the data directory failed, filled up or stopped answering.

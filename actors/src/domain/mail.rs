@@ -1,0 +1,207 @@
+//! Mails: what is told to whom, in which language, whatever carries it.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::email::Email;
+use super::secret::Secret;
+use super::time::Timestamp;
+
+/// A language that mails are written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Locale {
+    /// English.
+    #[default]
+    En,
+    /// German.
+    De,
+    /// French.
+    Fr,
+    /// Spanish.
+    Es,
+    /// Romanian.
+    Ro,
+}
+
+impl Locale {
+    /// Every language, English first.
+    pub const ALL: [Self; 5] = [Self::En, Self::De, Self::Fr, Self::Es, Self::Ro];
+
+    /// The language as a tag of RFC 5646: `en`, `de`, `fr`, `es` or `ro`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::En => "en",
+            Self::De => "de",
+            Self::Fr => "fr",
+            Self::Es => "es",
+            Self::Ro => "ro",
+        }
+    }
+
+    /// The language of a tag, whatever its region or script: `de-AT` is German. `None` for one that mails are not written in.
+    #[must_use]
+    pub fn from_tag(tag: &str) -> Option<Self> {
+        let language = tag.trim().split(['-', '_']).next()?;
+        Self::ALL.into_iter().find(|locale| locale.as_str().eq_ignore_ascii_case(language))
+    }
+
+    /// The best language of an `Accept-Language` header (RFC 9110 §12.5.4): the one with the highest weight, the earlier of
+    /// two with the same. `None` when it names none that mails are written in.
+    #[must_use]
+    pub fn from_accept_language(header: &str) -> Option<Self> {
+        let mut best: Option<(u16, Self)> = None;
+        // Longer lists are somebody playing; browsers send a handful.
+        for range in header.split(',').take(32) {
+            let mut parts = range.split(';');
+            let locale = parts.next().and_then(Self::from_tag);
+            let weight = parts.find_map(|part| part.trim().strip_prefix("q=")).map_or(Some(1000), thousandths);
+            if let (Some(locale), Some(weight @ 1..)) = (locale, weight)
+                && best.is_none_or(|(most, _)| weight > most)
+            {
+                best = Some((weight, locale));
+            }
+        }
+        best.map(|(_, locale)| locale)
+    }
+}
+
+/// A weight between 0 and 1 in thousandths; `None` for anything else.
+fn thousandths(weight: &str) -> Option<u16> {
+    let (whole, fraction) = weight.trim().split_once('.').unwrap_or((weight.trim(), ""));
+    if fraction.len() > 3 || !fraction.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let fraction: u16 = format!("{fraction:0<3}").parse().ok()?;
+    match whole {
+        "0" => Some(fraction),
+        "1" if fraction == 0 => Some(1000),
+        _ => None,
+    }
+}
+
+/// What a mail is about. Each has a template of the same name in every language.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MailKind {
+    /// Show that mail to this address arrives; carries a link.
+    VerifyAddress,
+    /// Choose a new password; carries a link.
+    ResetPassword,
+    /// Show that mail to the new address arrives; carries a link.
+    ConfirmNewAddress,
+    /// To the old address: a change to a new one was asked for; carries a link that cancels it.
+    AddressChangePending,
+    /// To the old address: the account has another one now.
+    AddressChanged,
+    /// The password was changed.
+    PasswordChanged,
+    /// The password was replaced by way of recovery.
+    RecoveryUsed,
+    /// The account was locked.
+    AccountLocked,
+    /// The account was unlocked.
+    AccountUnlocked,
+    /// Somebody logged in from an address that the account was not used from before.
+    NewSignIn,
+    /// The account was deleted.
+    AccountDeleted,
+    /// Somebody tried to register this address, which has an account already.
+    AddressInUse,
+}
+
+impl MailKind {
+    /// Every kind of mail.
+    pub const ALL: [Self; 12] = [
+        Self::VerifyAddress,
+        Self::ResetPassword,
+        Self::ConfirmNewAddress,
+        Self::AddressChangePending,
+        Self::AddressChanged,
+        Self::PasswordChanged,
+        Self::RecoveryUsed,
+        Self::AccountLocked,
+        Self::AccountUnlocked,
+        Self::NewSignIn,
+        Self::AccountDeleted,
+        Self::AddressInUse,
+    ];
+
+    /// The name of its template.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::VerifyAddress => "verify_address",
+            Self::ResetPassword => "reset_password",
+            Self::ConfirmNewAddress => "confirm_new_address",
+            Self::AddressChangePending => "address_change_pending",
+            Self::AddressChanged => "address_changed",
+            Self::PasswordChanged => "password_changed",
+            Self::RecoveryUsed => "recovery_used",
+            Self::AccountLocked => "account_locked",
+            Self::AccountUnlocked => "account_unlocked",
+            Self::NewSignIn => "new_sign_in",
+            Self::AccountDeleted => "account_deleted",
+            Self::AddressInUse => "address_in_use",
+        }
+    }
+
+    /// Whether it carries a link with a one-time token.
+    #[must_use]
+    pub const fn has_link(self) -> bool {
+        matches!(self, Self::VerifyAddress | Self::ResetPassword | Self::ConfirmNewAddress | Self::AddressChangePending)
+    }
+}
+
+/// What a mail says beyond its template. A template uses what it needs.
+#[derive(Debug, Clone, Default)]
+pub struct MailValues {
+    /// How the owner is addressed.
+    pub nickname: String,
+    /// The token of the link, for the kinds that have one.
+    pub token: Option<Secret>,
+    /// How long the link is good for.
+    pub valid_for: Option<Duration>,
+    /// The new address of the account.
+    pub new_address: Option<Email>,
+    /// When it happened.
+    pub at: Option<Timestamp>,
+    /// From where it was done.
+    pub client_address: Option<IpAddr>,
+    /// With what it was done.
+    pub user_agent: Option<String>,
+}
+
+/// A mail ready to be written and sent.
+#[derive(Debug, Clone)]
+pub struct OutgoingMail {
+    /// To whom.
+    pub to: Email,
+    /// What about.
+    pub kind: MailKind,
+    /// In which language.
+    pub locale: Locale,
+    /// What it says.
+    pub values: MailValues,
+    /// The part of `Message-ID` before the `@`: the same at each attempt, so that a duplicate can be recognised.
+    pub message_key: String,
+    /// When it was written, for the `Date` header: the same at each attempt.
+    pub written_at: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_language_of_a_header_is_taken() {
+        let best = Locale::from_accept_language;
+        assert_eq!(best("de-AT,de;q=0.9,en;q=0.8"), Some(Locale::De));
+        assert_eq!(best("en;q=0.2, ro;q=0.9, fr;q=0.8"), Some(Locale::Ro));
+        assert_eq!(best("ja, es;q=0.5"), Some(Locale::Es));
+        assert_eq!(best("FR_ca"), Some(Locale::Fr));
+        assert_eq!(best("en;q=0, fr;q=0.001"), Some(Locale::Fr));
+        for none in ["", "*", "ja", "de;q=0", "de;q=2", "de;q=x", "de;q=0.9999", ",,,", ";q=1"] {
+            assert_eq!(best(none), None, "{none}");
+        }
+    }
+}

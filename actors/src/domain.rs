@@ -5,6 +5,8 @@ pub(crate) mod audit;
 pub(crate) mod email;
 pub(crate) mod mail;
 pub(crate) mod nickname;
+pub(crate) mod one_time;
+pub(crate) mod outbox;
 pub(crate) mod passphrase;
 pub(crate) mod password;
 pub(crate) mod secret;

@@ -29,6 +29,8 @@ pub use domain::audit::{AuditActorKind, AuditEvent, AuditRecord, AuditRefusal};
 pub use domain::email::{Email, EmailError, EmailKey};
 pub use domain::mail::{Locale, MailKind, MailValues, OutgoingMail};
 pub use domain::nickname::{Nickname, NicknameError, NicknameKey};
+pub use domain::one_time::{NewToken, TokenHash, TokenPurpose, TokenSeed};
+pub use domain::outbox::{MailId, MailOutcome, MailState, NewMail, QueuedMail};
 pub use domain::passphrase::{Passphrase, PassphraseError};
 pub use domain::password::{Password, PasswordPolicy, PasswordTooLong, WeakPassword};
 pub use domain::secret::{Secret, SecretDigest};

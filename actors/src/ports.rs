@@ -1,5 +1,6 @@
 //! What the domain needs from outside: storage, time and randomness. The binary implements these; tests bring their own.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,6 +9,8 @@ use crate::domain::account::{Account, AccountChange, AccountId, NewAccount};
 use crate::domain::audit::AuditRecord;
 use crate::domain::email::EmailKey;
 use crate::domain::mail::OutgoingMail;
+use crate::domain::one_time::{NewToken, TokenHash, TokenPurpose};
+use crate::domain::outbox::{MailId, MailOutcome, NewMail, QueuedMail};
 use crate::domain::session::{Session, SessionId};
 use crate::domain::time::Timestamp;
 
@@ -85,6 +88,8 @@ pub enum UpdateAccountRefusal {
     NicknameTaken,
     /// No unlocked administrator would be left (S58).
     LastAdmin,
+    /// The one-time token is unknown, used, replaced, over, of another account, purpose or address.
+    BadToken,
 }
 
 /// Why an account was not deleted.
@@ -97,6 +102,10 @@ pub enum DeleteAccountRefusal {
     /// No unlocked administrator would be left while other accounts exist.
     LastAdmin,
 }
+
+/// There is no such account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnknownAccount;
 
 /// The account cannot have a session opened: it is gone, locked, or its sessions were ended since its credentials were checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +122,59 @@ pub struct AccountUpdate {
     pub change: AccountChange,
     /// Which sessions the change ends.
     pub ends: EndSessions,
+    /// The one-time token that permits the change and is used up by it (S25).
+    pub redeems: Option<Redemption>,
+    /// Whether the change makes every other one-time token of the account worthless, before new ones are issued.
+    pub revokes_tokens: bool,
+}
+
+/// A one-time token that is used up by a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redemption {
+    /// Which token.
+    pub hash: TokenHash,
+    /// What it has to be good for.
+    pub purpose: TokenPurpose,
+    /// The address it has to be about.
+    pub address: EmailKey,
+    /// The time, before which it must not be over.
+    pub now: Timestamp,
+}
+
+/// What goes with a change, in the same commit.
+#[derive(Debug, Clone, Default)]
+pub struct Effects {
+    /// What is put on record.
+    pub audit: Vec<AuditRecord>,
+    /// Who is told. The mails belong to the account of the change and go away with it, but for those of a deletion, which belong
+    /// to nobody.
+    pub mails: Vec<NewMail>,
+    /// Which one-time tokens the account of the change gets.
+    pub tokens: Vec<NewToken>,
+}
+
+impl From<AuditRecord> for Effects {
+    fn from(record: AuditRecord) -> Self {
+        Self { audit: vec![record], ..Self::default() }
+    }
+}
+
+/// A one-time token as the store keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredToken {
+    /// Whose it is.
+    pub account: AccountId,
+    /// The rest of it.
+    pub token: NewToken,
+}
+
+/// From where an account was logged in to.
+#[derive(Debug, Clone)]
+pub struct SignIn {
+    /// The client's address, or the network that stands for it.
+    pub from: IpAddr,
+    /// What the owner is told if the account was logged in to before, but never from there.
+    pub notice: NewMail,
 }
 
 /// Which sessions of an account a change ends. Ending raises the account's `session_epoch` in the same commit.
@@ -204,32 +266,69 @@ pub trait Store: Send + Sync + 'static {
     /// The newest audit records, newest first, with their sequence numbers.
     async fn recent_audit(&self, limit: usize) -> Result<Vec<(u64, AuditRecord)>, StoreFailure>;
 
-    /// Makes an account: gives it the next number, revision 0 and epoch 0. Its number becomes the subject of the audit record.
+    /// The one-time token with this hash, if it was issued and neither used nor replaced. It may be over.
+    async fn one_time_token(&self, hash: &TokenHash) -> Result<Option<StoredToken>, StoreFailure>;
+
+    /// The token of this purpose that an account has, if any. It may be over.
+    async fn token_of(&self, account: AccountId, purpose: TokenPurpose) -> Result<Option<StoredToken>, StoreFailure>;
+
+    /// Accounts made before a time whose address was never verified, by number, at most `limit`.
+    async fn unverified_before(&self, time: Timestamp, limit: usize) -> Result<Vec<AccountId>, StoreFailure>;
+
+    /// Queued mails that are due, the longest due first.
+    async fn due_mails(&self, now: Timestamp, limit: usize) -> Result<Vec<QueuedMail>, StoreFailure>;
+
+    /// Mails of any state with numbers after this one, by number.
+    async fn mails(&self, after: Option<MailId>, limit: usize) -> Result<Vec<QueuedMail>, StoreFailure>;
+
+    /// Makes an account: gives it the next number, revision 0 and epoch 0. Its number becomes the subject of the audit
+    /// records that have none; the mails and tokens become the account's.
     async fn create_account(
         &self,
         account: NewAccount,
-        audit: AuditRecord,
+        effects: Effects,
     ) -> Result<Account, StoreError<CreateAccountRefusal>>;
 
     /// Changes an account and ends sessions with it; the answer is the account after the change. Sessions that end
-    /// leave their last stored use behind as the account's last activity.
+    /// leave their last stored use behind as the account's last activity. Refusals are looked for in the order in which
+    /// [`UpdateAccountRefusal`] names them, but for a bad token, which comes right after an unknown account.
     async fn update_account(
         &self,
         update: AccountUpdate,
-        audit: AuditRecord,
+        effects: Effects,
     ) -> Result<Account, StoreError<UpdateAccountRefusal>>;
 
-    /// Deletes an account with its sessions and activity (S60). Its number is never given again. The very last account
-    /// of all may go even if it is the last administrator.
+    /// Deletes an account with its sessions, activity, one-time tokens, known sign-in addresses and mails (S60); the mails of
+    /// the effects are queued after that and belong to nobody. Its number is never given again. The very last account of
+    /// all may go even if it is the last administrator.
     async fn delete_account(
         &self,
         id: AccountId,
         expected_revision: Option<u64>,
-        audit: AuditRecord,
+        effects: Effects,
     ) -> Result<(), StoreError<DeleteAccountRefusal>>;
 
-    /// Opens a session. Refused unless the account exists, is unlocked and is at the session's epoch.
-    async fn open_session(&self, session: Session, audit: AuditRecord) -> Result<(), StoreError<OpenSessionRefusal>>;
+    /// Issues tokens, queues mails and appends audit records for an account that stays as it is; refused if there is none.
+    async fn record(&self, account: AccountId, effects: Effects) -> Result<(), StoreError<UnknownAccount>>;
+
+    /// Opens a session. Refused unless the account exists, is unlocked and is at the session's epoch. Notes from where the
+    /// login came; if that is new to an account with other known addresses, the notice is queued. An account keeps the 32
+    /// addresses that were used last.
+    async fn open_session(
+        &self,
+        session: Session,
+        sign_in: Option<SignIn>,
+        audit: AuditRecord,
+    ) -> Result<(), StoreError<OpenSessionRefusal>>;
+
+    /// Notes what came of an attempt to send a mail; a mail that is gone is passed over. Counts the attempt.
+    async fn settle_mail(&self, id: MailId, outcome: MailOutcome) -> Result<(), StoreFailure>;
+
+    /// Queues a mail anew, due at this time, with no attempts counted; false if there is no such mail.
+    async fn retry_mail(&self, id: MailId, at: Timestamp, audit: AuditRecord) -> Result<bool, StoreFailure>;
+
+    /// Deletes a mail; false if there is no such mail.
+    async fn delete_mail(&self, id: MailId, audit: AuditRecord) -> Result<bool, StoreFailure>;
 
     /// Ends sessions, each with its last use, which becomes the account's last activity if it is newer than the one
     /// stored. Unknown sessions are passed over; an account that is gone gets no activity.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{email::Email, nickname::Nickname, time::Timestamp};
+use super::{email::Email, mail::Locale, nickname::Nickname, time::Timestamp};
 
 /// The number of an account: positive, given once, never given again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -132,6 +132,10 @@ pub struct Account {
     pub locked: bool,
     /// Whether its owner showed that mail to `email` arrives.
     pub email_verified: bool,
+    /// The address it will have once its owner shows that mail there arrives (S33). Not unique until then.
+    pub pending_email: Option<Email>,
+    /// The language of its mails.
+    pub locale: Locale,
     /// When it was made.
     pub created_at: Timestamp,
     /// Counts the times all its sessions were ended at once. A session is alive only while it carries this number, so
@@ -163,10 +167,15 @@ pub struct NewAccount {
     pub passphrase_hash: CredentialHash,
     /// Its customer plan.
     pub customer_account: CustomerAccount,
+    /// The language of its mails.
+    pub locale: Locale,
     /// When it is made.
     pub created_at: Timestamp,
     /// How its role is found.
     pub role: NewRole,
+    /// Whether it may take the place of an account with the same address that never showed that mail there arrives: that one
+    /// is deleted in the same commit, so that nobody can squat on an address.
+    pub replaces_unverified: bool,
 }
 
 /// How the role of a new account is found.
@@ -196,6 +205,12 @@ pub struct AccountChange {
     pub role: Option<Role>,
     /// Lock or unlock it.
     pub locked: Option<bool>,
+    /// Whether the address is verified. After a new `email` in the same change.
+    pub email_verified: Option<bool>,
+    /// Set or drop the pending address.
+    pub pending_email: Option<Option<Email>>,
+    /// A new language.
+    pub locale: Option<Locale>,
 }
 
 impl AccountChange {
@@ -220,6 +235,11 @@ impl AccountChange {
         if let Some(plan) = &self.customer_account {
             after.customer_account = plan.clone();
         }
+        after.email_verified = self.email_verified.unwrap_or(after.email_verified);
+        if let Some(pending) = &self.pending_email {
+            after.pending_email = pending.clone();
+        }
+        after.locale = self.locale.unwrap_or(after.locale);
         after.role = self.role.unwrap_or(after.role);
         after.locked = self.locked.unwrap_or(after.locked);
         after.revision += 1;

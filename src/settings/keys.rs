@@ -181,7 +181,7 @@ keys! {
     REAUTH_MINUTES = "sessions.reauth_minutes", integer(1, 1440), Some("5"),
         "How long after a login sensitive changes need no current_password, in minutes.";
     MAX_SESSIONS_PER_USER = "sessions.max_per_user", integer(1, 1000), Some("20"),
-        "How many sessions an account may have; a further login ends the oldest.";
+        "How many sessions an account may have; a further login ends the one idle for longest.";
     SESSION_SHARDS = "sessions.shards", per_core(1, 64), Some("auto"),
         "How many actors share the live sessions.";
 
@@ -194,7 +194,7 @@ keys! {
     HASH_QUEUE = "passwords.hash_queue", integer(1, 65_536), Some("256"),
         "How many hashes may wait; further requests are answered 503.";
     HASH_DEADLINE_MS = "passwords.hash_deadline_ms", integer(100, 60_000), Some("5000"),
-        "How long a hash may wait and take before its request is answered 503, in milliseconds.";
+        "How long a hash may wait to begin before its request is answered 503, in milliseconds.";
     PASSWORD_MIN_SCORE = "passwords.min_score", integer(0, 4), Some("2"),
         "The lowest zxcvbn score of a new password; 0 takes any, 4 only very unguessable ones.";
 

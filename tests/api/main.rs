@@ -8,6 +8,7 @@
 
 mod access_matrix;
 mod accounts_management;
+mod audit;
 mod edge;
 mod health;
 mod limits;

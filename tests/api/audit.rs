@@ -43,7 +43,7 @@ async fn s70_what_is_done_and_what_is_refused_is_on_record_with_who_whom_and_fro
             AuditActorKind::Admin(id) => format!("admin {id}"),
             AuditActorKind::System => "system".to_owned(),
         };
-        let subject = record.subject.map(|id| id.get());
+        let subject = record.subject.map(doorward_actors::AccountId::get);
         (record.event.as_str(), actor, subject, record.refusal.map(doorward_actors::AuditRefusal::as_str))
     };
     let mut seen: Vec<_> = records.iter().map(told).collect();

@@ -211,6 +211,20 @@ keys! {
         "Whether the first account ever registered in a data directory becomes an administrator.";
     CUSTOMER_ACCOUNT_SELF_SERVICE = "accounts.customer_account_self_service", Kind::Flag, Some("false"),
         "Whether people may choose their own customer_account; otherwise administrators alone do.";
+    REQUIRE_EMAIL_VERIFICATION = "accounts.require_email_verification", Kind::Flag, Some("false"),
+        "Whether people can log in only once their address is verified; unverified accounts are then replaced and removed.";
+    UNVERIFIED_TTL_DAYS = "accounts.unverified_ttl_days", Kind::Integer { min: 1, max: 365 }, Some("7"),
+        "With REQUIRE_EMAIL_VERIFICATION: after how many days an account that was never verified is removed.";
+    ENUMERATION_SAFE_REGISTRATION = "accounts.enumeration_safe_registration", Kind::Flag, Some("false"),
+        "Whether a registration is answered alike for a free and a taken address; the owner of a taken one gets a mail.";
+    RECOVERY_MODE = "accounts.recovery_mode", Kind::Choice(&["passphrase", "email", "either", "email_and_passphrase"]), Some("either"),
+        "How a forgotten password is replaced.";
+    VERIFICATION_TTL_HOURS = "accounts.verification_ttl_hours", Kind::Integer { min: 1, max: 720 }, Some("48"),
+        "How many hours a link to verify an address is good for.";
+    RECOVERY_TTL_MINUTES = "accounts.recovery_ttl_minutes", Kind::Integer { min: 5, max: 1440 }, Some("30"),
+        "How many minutes a link to choose a new password is good for.";
+    ADDRESS_CHANGE_TTL_HOURS = "accounts.address_change_ttl_hours", Kind::Integer { min: 1, max: 720 }, Some("24"),
+        "How many hours a link to confirm or cancel a new address is good for.";
 
     LOG_LEVEL = "log.level", Kind::LogFilter, Some("info"),
         "What is logged: a level, or a list of target=level.";

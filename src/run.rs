@@ -79,6 +79,7 @@ fn registration(admin: &NewAdmin) -> Result<Registration, RunError> {
         passphrase: Passphrase::parse(&secret_line("the passphrase", PASSPHRASE_VARIABLE)?)
             .map_err(|error| wrong("the passphrase", &error))?,
         customer_account: None,
+        locale: None,
     })
 }
 

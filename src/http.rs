@@ -8,9 +8,11 @@ mod admission;
 mod body;
 mod docs;
 mod edge;
+mod email;
 mod error;
 mod extract;
 mod fields;
+mod form;
 mod framing;
 mod health;
 mod json;
@@ -18,7 +20,10 @@ mod linger;
 mod login;
 mod my_account;
 mod openapi;
+mod outbox;
+mod pages;
 mod recovery;
+mod recovery_by_mail;
 mod register;
 mod request_id;
 mod root;
@@ -82,6 +87,12 @@ fn routes(api: &Arc<Api>) -> impl Filter<Extract = (Response,), Error = Infallib
         .or(register::routes(api))
         .unify()
         .or(recovery::routes(api))
+        .unify()
+        .or(recovery_by_mail::routes(api))
+        .unify()
+        .or(email::routes(api))
+        .unify()
+        .or(outbox::routes(api))
         .unify()
         .or(root::routes())
         .unify()

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use doorward_actors::ports::Page;
-use doorward_actors::{Role, describe_idle};
+use doorward_actors::{Locale, Role, describe_idle};
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -15,7 +15,7 @@ use super::error::{ApiError, FieldError};
 use super::extract::{Payload, RequestContext, account_id, context, json_reply, json_reply_with, payload};
 use super::fields::Fields;
 use super::recovery::Message;
-use super::register::RegisterRequest;
+use super::register::{RegisterRequest, WireLocale};
 use super::{Api, Family};
 use doorward_actors::{AccountOverview, AdminChange, DeleteError, OwnChange, UpdateError};
 
@@ -109,6 +109,8 @@ struct AccountChange {
     passphrase: Option<String>,
     #[schema(max_length = 64)]
     customer_account: Option<String>,
+    /// The language of its mails.
+    locale: Option<WireLocale>,
     role: Option<WireRole>,
     lock: Option<bool>,
 }
@@ -122,6 +124,7 @@ impl AccountChange {
             password: self.password.and_then(|password| fields.password("/password", password)),
             passphrase: self.passphrase.and_then(|passphrase| fields.passphrase(&passphrase)),
             customer_account: self.customer_account.and_then(|plan| fields.customer_account(&plan)),
+            locale: self.locale.map(Locale::from),
         };
         fields.check()?;
         Ok(AdminChange { own, role: self.role.map(Role::from), locked: self.lock })
@@ -185,7 +188,7 @@ async fn list(api: &Api, context: &RequestContext) -> Result<Response, ApiError>
 ))]
 async fn create(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     let admin = api.admin(context).await?;
-    let registration = context.json::<RegisterRequest>(payload).await?.parse()?;
+    let registration = context.json::<RegisterRequest>(payload).await?.parse(None)?;
     let overview = api.handles.users.create_by_admin(&admin, registration, context.origin()).await?;
     Ok(json_reply_with(StatusCode::CREATED, &AccountObject::of(&overview)))
 }
@@ -221,9 +224,7 @@ async fn change(api: &Api, context: &RequestContext, id: &str, payload: Payload)
     let id = account_id(id)?;
     let change = context.json::<AccountChange>(payload).await?.parse()?;
     match api.handles.users.update_by_admin(&admin, id, change, context.origin()).await {
-        Ok(()) => {
-            Ok(json_reply(&Message { message: format!("User details successfully updated for user {id}").into() }))
-        }
+        Ok(()) => Ok(json_reply(&Message::new(format!("User details successfully updated for user {id}")))),
         Err(UpdateError::Unknown) => Err(ApiError::UnknownAccount(id.to_string())),
         Err(error) => Err(error.into()),
     }
@@ -244,7 +245,7 @@ async fn delete(api: &Api, context: &RequestContext, id: &str) -> Result<Respons
     let admin = api.admin(context).await?;
     let id = account_id(id)?;
     match api.handles.users.delete_by_admin(&admin, id, context.origin()).await {
-        Ok(()) => Ok(json_reply(&Message { message: format!("User {id} has been successfully deleted").into() })),
+        Ok(()) => Ok(json_reply(&Message::new(format!("User {id} has been successfully deleted")))),
         Err(DeleteError::Unknown) => Err(ApiError::UnknownAccount(id.to_string())),
         Err(error) => Err(error.into()),
     }

@@ -47,6 +47,8 @@ pub(crate) enum ApiError {
     NotFound,
     /// 404: no account with this number, given as the caller wrote it.
     UnknownAccount(String),
+    /// 404: no mail with this number, given as the caller wrote it.
+    UnknownMail(String),
     /// 405; the edge adds `Allow`.
     MethodNotAllowed,
     /// 408: the body did not arrive in time.
@@ -90,6 +92,13 @@ pub(crate) struct Problem<'a> {
 impl ApiError {
     /// 400: which of two credentials counts must not be guessed (S63).
     pub(super) const TWO_AUTHORIZATIONS: Self = Self::Malformed("There is more than one Authorization header");
+    /// 400: a one-time token that is good for nothing here, whatever the cause (S26, S27).
+    pub(super) const BAD_TOKEN: Self =
+        Self::Refused(Cow::Borrowed("This link is not good: it was used, replaced by a newer one, or is over"));
+    /// 400: the operator has chosen another way back into accounts.
+    pub(super) const NOT_OFFERED: Self = Self::Refused(Cow::Borrowed("Recovery by mail is not offered here"));
+    /// 400: a wrong passphrase, or an account that cannot be recovered.
+    pub(super) const NO_MATCH: Self = Self::Refused(Cow::Borrowed("Entered details do not match"));
     /// 400: another account has the address.
     pub(super) const EMAIL_TAKEN: Self = Self::Refused(Cow::Borrowed("Email already registered"));
     /// 400: another account has the nickname.
@@ -109,7 +118,7 @@ impl ApiError {
             Self::Malformed(_) | Self::Refused(_) => StatusCode::BAD_REQUEST,
             Self::Unauthenticated { .. } | Self::IncorrectCredentials => StatusCode::UNAUTHORIZED,
             Self::AdminOnly | Self::ReauthenticationNeeded => StatusCode::FORBIDDEN,
-            Self::NotFound | Self::UnknownAccount(_) => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::UnknownAccount(_) | Self::UnknownMail(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::LastAdmin => StatusCode::CONFLICT,
@@ -133,6 +142,7 @@ impl ApiError {
             Self::ReauthenticationNeeded => "Send current_password, or log in again, to make this change",
             Self::NotFound => "Not found",
             Self::UnknownAccount(id) => return Cow::Owned(format!("User with id {id} not found")),
+            Self::UnknownMail(id) => return Cow::Owned(format!("Mail with id {id} not found")),
             Self::MethodNotAllowed => "Method not allowed",
             Self::BodyTooSlow => "The request body did not arrive in time",
             Self::LastAdmin => "The last administrator cannot be removed, demoted or locked",
@@ -143,6 +153,14 @@ impl ApiError {
             Self::Unavailable(_) => "The service is busy, try again later",
             Self::Internal => "Internal server error",
         })
+    }
+
+    /// How long to wait before another try, for the errors that pass.
+    pub(super) const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Limited(after) | Self::Unavailable(after) => Some(*after),
+            _ => None,
+        }
     }
 
     /// The problem as a response. `allow` is the value of `Allow` for a 405.
@@ -188,7 +206,7 @@ impl ApiError {
 }
 
 /// A wait as `Retry-After` says it: whole seconds, rounded up, at least one (RFC 9110 §10.2.3).
-fn whole_seconds(wait: Duration) -> u64 {
+pub(super) fn whole_seconds(wait: Duration) -> u64 {
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 

@@ -4,11 +4,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
-use doorward_actors::{AccountId, Origin, SecretDigest};
+use doorward_actors::{AccountId, Locale, MailId, Origin, SecretDigest};
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt as _};
 use hyper::header::{
-    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, TRANSFER_ENCODING, USER_AGENT,
+    ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, TRANSFER_ENCODING,
+    USER_AGENT,
 };
 use hyper::{HeaderMap, StatusCode};
 use serde::Serialize;
@@ -18,11 +19,14 @@ use warp::{Filter, Rejection};
 
 use super::edge::MAX_BODY_BYTES;
 use super::error::{ApiError, FieldError};
-use super::json;
 use super::routes::Class;
+use super::{form, json};
 
 /// Where services present their secret.
 pub(super) const X_SERVICE_TOKEN: HeaderName = HeaderName::from_static("x-service-token");
+
+/// From where a browser says a request comes (Fetch Metadata §2.4).
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// A request's head, as the edge leaves it to handlers. Lives as long as its request.
 #[derive(Debug)]
@@ -53,6 +57,24 @@ impl RequestContext {
     /// The query, undecoded.
     pub(super) fn query(&self) -> Option<&str> {
         self.query.as_deref()
+    }
+
+    /// The token in the query, as the link of a mail carries it; empty if there is none that can be read.
+    pub(super) fn link_token(&self) -> String {
+        let fields = form::parse(self.query().unwrap_or_default().as_bytes()).unwrap_or_default();
+        fields.into_iter().find(|(name, _)| name == "token").map_or_else(String::new, |(_, token)| token)
+    }
+
+    /// The language that the caller prefers among those we have.
+    pub(super) fn language(&self) -> Option<Locale> {
+        Locale::from_accept_language(self.headers.get(ACCEPT_LANGUAGE)?.to_str().ok()?)
+    }
+
+    /// Whether a form was sent, and not by a page of somebody else. A browser says where a form comes from, except over
+    /// plain HTTP (Fetch Metadata); what a form can do here depends on its token alone, so this is a second fence.
+    pub(super) fn is_form(&self) -> bool {
+        let foreign = self.headers.get(SEC_FETCH_SITE).is_some_and(|site| site.as_bytes() != b"same-origin");
+        !foreign && is_of_type(&self.headers, "application/x-www-form-urlencoded")
     }
 
     /// The client's address, IPv4-mapped ones folded.
@@ -102,12 +124,22 @@ impl RequestContext {
         self.optional_json(payload).await?.ok_or_else(missing)
     }
 
+    /// Reads the body as JSON or, from a page of ours, as a form of exactly the fields of `T`, which are texts.
+    pub(super) async fn json_or_form<T: DeserializeOwned>(&self, payload: Payload) -> Result<T, ApiError> {
+        if !self.is_form() {
+            return self.json(payload).await;
+        }
+        let fields = form::parse(&read(payload).await?)?;
+        // Texts always serialise.
+        json::parse(&serde_json::to_vec(&fields).unwrap_or_default())
+    }
+
     /// Reads the body as JSON if there is one: an empty body and `null` are none.
     pub(super) async fn optional_json<T: DeserializeOwned>(&self, payload: Payload) -> Result<Option<T>, ApiError> {
         if !self.announces_body() {
             return Ok(None);
         }
-        if !is_json(&self.headers) {
+        if !is_of_type(&self.headers, "application/json") {
             return Err(ApiError::NotJson);
         }
         let bytes = read(payload).await?;
@@ -151,13 +183,13 @@ pub(super) fn json_reply_with(status: StatusCode, body: &impl Serialize) -> Resp
     response
 }
 
-/// Whether the one `Content-Type` is `application/json`, with no parameter but `charset=utf-8`.
-fn is_json(headers: &HeaderMap) -> bool {
+/// Whether the one `Content-Type` is this, with no parameter but `charset=utf-8`.
+fn is_of_type(headers: &HeaderMap, wanted: &str) -> bool {
     let mut given = headers.get_all(CONTENT_TYPE).iter();
     let (Some(value), None) = (given.next(), given.next()) else { return false };
     let Ok(value) = value.to_str() else { return false };
     let mut parts = value.split(';').map(str::trim);
-    parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"))
+    parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case(wanted))
         && parts.filter(|parameter| !parameter.is_empty()).all(|parameter| {
             parameter.split_once('=').is_some_and(|(name, value)| {
                 name.trim().eq_ignore_ascii_case("charset")
@@ -183,12 +215,30 @@ async fn read(Payload(mut pieces): Payload) -> Result<Vec<u8>, ApiError> {
 /// An account number from a path. What is not an integer is of the wrong shape; an integer that no account can have
 /// is just unknown, and is named as it was written.
 pub(super) fn account_id(segment: &str) -> Result<AccountId, ApiError> {
+    number(segment, "An account id is an integer")?
+        .and_then(AccountId::new)
+        .ok_or_else(|| ApiError::UnknownAccount(echoed(segment)))
+}
+
+/// The number of a mail from a path, read like that of an account.
+pub(super) fn mail_id(segment: &str) -> Result<MailId, ApiError> {
+    number(segment, "A mail id is an integer")?
+        .and_then(MailId::new)
+        .ok_or_else(|| ApiError::UnknownMail(echoed(segment)))
+}
+
+/// An integer; `None` for one that is negative or huge.
+fn number(segment: &str, otherwise: &'static str) -> Result<Option<u64>, ApiError> {
     let digits = segment.strip_prefix('-').unwrap_or(segment);
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(ApiError::Invalid(vec![FieldError::new("/id", "An account id is an integer")]));
+        return Err(ApiError::Invalid(vec![FieldError::new("/id", otherwise)]));
     }
-    let unknown = || ApiError::UnknownAccount(segment.chars().take(24).collect());
-    segment.parse().ok().and_then(AccountId::new).ok_or_else(unknown)
+    Ok(segment.parse().ok())
+}
+
+/// A number as it was written, cut to a sane length.
+fn echoed(segment: &str) -> String {
+    segment.chars().take(24).collect()
 }
 
 #[cfg(test)]
@@ -235,7 +285,7 @@ mod tests {
 
     #[test]
     fn s61_only_json_in_utf_8_is_json() {
-        let json = |value: &str| is_json(&with(&[(CONTENT_TYPE, value)]).headers);
+        let json = |value: &str| is_of_type(&with(&[(CONTENT_TYPE, value)]).headers, "application/json");
         for good in [
             "application/json",
             "Application/JSON",

@@ -12,8 +12,9 @@ use super::extract::{Payload, RequestContext, context, json_reply, payload};
 use super::fields::Fields;
 use super::login::Detail;
 use super::recovery::Message;
+use super::register::WireLocale;
 use super::{Api, Family};
-use doorward_actors::{DeleteError, OwnChange, UpdateError};
+use doorward_actors::{DeleteError, Email, Locale, OwnChange, UpdateError};
 
 /// An account as its owner sees it.
 #[derive(Serialize, ToSchema)]
@@ -22,6 +23,10 @@ struct MyAccount<'a> {
     email: &'a str,
     customer_account: &'a str,
     email_verified: bool,
+    /// The address it will have once the owner confirms it there; null if no change was asked for.
+    pending_email: Option<&'a str>,
+    /// The language of its mails.
+    locale: WireLocale,
     /// RFC 3339, UTC.
     #[schema(format = DateTime)]
     created_at: String,
@@ -42,6 +47,8 @@ struct MyAccountChange {
     passphrase: Option<String>,
     #[schema(max_length = 64)]
     customer_account: Option<String>,
+    /// The language of its mails.
+    locale: Option<WireLocale>,
     /// The password as it is now.
     #[schema(format = Password)]
     current_password: Option<String>,
@@ -89,13 +96,16 @@ async fn show(api: &Api, context: &RequestContext) -> Result<Response, ApiError>
         email: account.email.as_str(),
         customer_account: account.customer_account.as_str(),
         email_verified: account.email_verified,
+        pending_email: account.pending_email.as_ref().map(Email::as_str),
+        locale: account.locale.into(),
         created_at: account.created_at.to_rfc3339(),
     }))
 }
 
 /// Change my account
 ///
-/// A new password ends all other sessions.
+/// A new password ends all other sessions. Where mail is set up, a new e-mail address takes effect once it is confirmed by
+/// the link that is mailed to it.
 #[utoipa::path(put, path = "/my_account/", operation_id = "change_my_account", tag = "Account",
     request_body = MyAccountChange, responses(
     (status = 200, description = "The account is changed", body = Message),
@@ -112,11 +122,12 @@ async fn change(api: &Api, context: &RequestContext, payload: Payload) -> Result
         password: typed.password.and_then(|password| fields.password("/password", password)),
         passphrase: typed.passphrase.and_then(|passphrase| fields.passphrase(&passphrase)),
         customer_account: typed.customer_account.and_then(|plan| fields.customer_account(&plan)),
+        locale: typed.locale.map(Locale::from),
     };
     let current = typed.current_password.and_then(|password| fields.password("/current_password", password));
     fields.check()?;
     match api.handles.users.update_own(&principal, change, current, context.origin()).await {
-        Ok(_) => Ok(json_reply(&Message { message: "Account details updated successfully".into() })),
+        Ok(_) => Ok(json_reply(&Message::new("Account details updated successfully"))),
         // The account went while it was being changed, and the token with it.
         Err(UpdateError::Unknown) => Err(ApiError::Unauthenticated { token_sent: true }),
         Err(error) => Err(error.into()),

@@ -11,7 +11,9 @@ use utoipa::{Modify, OpenApi};
 
 use super::error::Problem;
 use super::routes::{Access, Class, Documented, RouteInfo, route_table};
-use super::{accounts_management, health, login, my_account, recovery, register, root, verify};
+use super::{
+    accounts_management, email, health, login, my_account, outbox, recovery, recovery_by_mail, register, root, verify,
+};
 
 const USER_AUTH: &str = "userAuth";
 const SERVICE_AUTH: &str = "serviceAuth";
@@ -25,6 +27,11 @@ const SERVICE_AUTH: &str = "serviceAuth";
         login::login,
         login::logout,
         recovery::recover,
+        recovery_by_mail::request,
+        recovery_by_mail::confirm,
+        email::verify,
+        email::resend,
+        email::cancel,
         my_account::show,
         my_account::change,
         my_account::delete,
@@ -33,6 +40,9 @@ const SERVICE_AUTH: &str = "serviceAuth";
         accounts_management::show,
         accounts_management::change,
         accounts_management::delete,
+        outbox::list,
+        outbox::retry,
+        outbox::delete,
         verify::verify,
         health::live,
         health::ready,
@@ -193,6 +203,9 @@ mod tests {
             "MyAccountChange",
             "AccountChange",
             "MyAccountDeletion",
+            "MailedRecoveryRequest",
+            "AddressRequest",
+            "TokenRequest",
         ] {
             assert_eq!(document["components"]["schemas"][schema]["additionalProperties"], false, "{schema}");
         }

@@ -1,5 +1,6 @@
 //! `POST /recovery`: a new password for whoever knows the passphrase.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -28,11 +29,20 @@ struct RecoveryRequest {
     new_password: String,
 }
 
+/// Whatever way the new password was permitted.
+pub(super) const PASSWORD_CHANGED: &str = "Password changed successfully";
+
 /// It is done.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Message {
     /// One sentence.
-    pub(super) message: std::borrow::Cow<'static, str>,
+    pub(super) message: Cow<'static, str>,
+}
+
+impl Message {
+    pub(super) fn new(message: impl Into<Cow<'static, str>>) -> Self {
+        Self { message: message.into() }
+    }
 }
 
 pub(super) fn routes(api: &Arc<Api>) -> Family {
@@ -53,7 +63,7 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 /// Every session of the account ends. Nobody is logged in by this.
 #[utoipa::path(post, path = "/recovery", tag = "Account", request_body = RecoveryRequest, responses(
     (status = 200, description = "The password is changed", body = Message),
-    (status = 400, description = "Entered details do not match, the same for unknown accounts; or a weak password"),
+    (status = 400, description = "Entered details do not match, the same for unknown accounts; a weak password; or recovery by passphrase is not offered"),
 ))]
 async fn recover(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     api.anyone(context)?;
@@ -67,13 +77,14 @@ async fn recover(api: &Api, context: &RequestContext, payload: Payload) -> Resul
     };
     let attempt = RecoveryAttempt { email, passphrase, new_password };
     api.handles.users.recover(attempt, context.origin()).await?;
-    Ok(json_reply(&Message { message: "Password changed successfully".into() }))
+    Ok(json_reply(&Message::new(PASSWORD_CHANGED)))
 }
 
 impl From<RecoverError> for ApiError {
     fn from(error: RecoverError) -> Self {
         match error {
-            RecoverError::NoMatch => Self::Refused("Entered details do not match".into()),
+            RecoverError::NoMatch => Self::NO_MATCH,
+            RecoverError::NotOffered => Self::Refused("Recovery by passphrase is not offered here".into()),
             RecoverError::Weak(weak) => Self::weak(weak),
             RecoverError::Unavailable(unavailable) => unavailable.into(),
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use doorward_actors::Account;
+use doorward_actors::{Account, Locale};
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -12,8 +12,12 @@ use warp::reply::Response;
 use super::error::ApiError;
 use super::extract::{Payload, RequestContext, context, json_reply_with, payload};
 use super::fields::Fields;
+use super::recovery::Message;
 use super::{Api, Family};
-use doorward_actors::{RegisterError, Registration};
+use doorward_actors::{RegisterError, Registered, Registration};
+
+/// Says nothing about whether the address had an account.
+const CONCEALED: &str = "If this address can be registered, a mail is on its way to it.";
 
 /// A new account. Everything but `customer_account` is required.
 #[derive(Deserialize, ToSchema)]
@@ -35,10 +39,49 @@ pub(super) struct RegisterRequest {
     /// Only `none` unless the service lets users choose.
     #[schema(example = "none", max_length = 64)]
     customer_account: Option<String>,
+    /// The language of its mails; what `Accept-Language` prefers if nothing is said, else English.
+    locale: Option<WireLocale>,
+}
+
+/// A language that mails are written in.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = Locale)]
+pub(super) enum WireLocale {
+    En,
+    De,
+    Fr,
+    Es,
+    Ro,
+}
+
+impl From<WireLocale> for Locale {
+    fn from(locale: WireLocale) -> Self {
+        match locale {
+            WireLocale::En => Self::En,
+            WireLocale::De => Self::De,
+            WireLocale::Fr => Self::Fr,
+            WireLocale::Es => Self::Es,
+            WireLocale::Ro => Self::Ro,
+        }
+    }
+}
+
+impl From<Locale> for WireLocale {
+    fn from(locale: Locale) -> Self {
+        match locale {
+            Locale::En => Self::En,
+            Locale::De => Self::De,
+            Locale::Fr => Self::Fr,
+            Locale::Es => Self::Es,
+            Locale::Ro => Self::Ro,
+        }
+    }
 }
 
 impl RegisterRequest {
-    pub(super) fn parse(self) -> Result<Registration, ApiError> {
+    /// The registration; its language is `preferred` if the body names none.
+    pub(super) fn parse(self, preferred: Option<Locale>) -> Result<Registration, ApiError> {
         let mut fields = Fields::default();
         let email = fields.email(&self.email);
         let nickname = fields.nickname(&self.nickname);
@@ -47,7 +90,8 @@ impl RegisterRequest {
         let customer_account = self.customer_account.and_then(|plan| fields.customer_account(&plan));
         match (email, nickname, password, passphrase, fields.check()) {
             (Some(email), Some(nickname), Some(password), Some(passphrase), Ok(())) => {
-                Ok(Registration { email, nickname, password, passphrase, customer_account })
+                let locale = self.locale.map(Locale::from).or(preferred);
+                Ok(Registration { email, nickname, password, passphrase, customer_account, locale })
             }
             (.., Err(wrong)) => Err(wrong),
             // A field that is missing here has left an error in `fields`.
@@ -87,16 +131,20 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 
 /// Make an account
 ///
-/// The first account of a fresh service becomes its administrator, if the service is set up so.
+/// The first account of a fresh service becomes its administrator, if the service is set up so. A service that is set
+/// up not to tell which addresses have an account answers 202, whether the address had one or not.
 #[utoipa::path(post, path = "/register", tag = "Account", request_body = RegisterRequest, responses(
     (status = 201, description = "The account was made", body = AccountSummary<'_>),
+    (status = 202, description = "Whether the account was made is told by mail", body = Message),
     (status = 400, description = "Weak password, or the email or nickname is taken"),
 ))]
 async fn register(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     api.anyone(context)?;
-    let registration = context.json::<RegisterRequest>(payload).await?.parse()?;
-    let account = api.handles.users.register(registration, context.origin()).await?;
-    Ok(json_reply_with(StatusCode::CREATED, &AccountSummary::of(&account)))
+    let registration = context.json::<RegisterRequest>(payload).await?.parse(context.language())?;
+    Ok(match api.handles.users.register(registration, context.origin()).await? {
+        Registered::Created(account) => json_reply_with(StatusCode::CREATED, &AccountSummary::of(&account)),
+        Registered::Concealed => json_reply_with(StatusCode::ACCEPTED, &Message::new(CONCEALED)),
+    })
 }
 
 impl From<RegisterError> for ApiError {

@@ -61,6 +61,7 @@ pub struct RouteInfo {
     pub documented: Documented,
 }
 
+const PAGES: Documented = Documented::No("a page for people");
 const ASSETS: Documented = Documented::No("serves the documentation itself");
 
 const fn route(method: Method, path: &'static str, access: Access, class: Class) -> RouteInfo {
@@ -71,9 +72,14 @@ const fn undocumented(path: &'static str) -> RouteInfo {
     RouteInfo { method: Method::GET, path, access: Access::Public, class: Class::Static, documented: ASSETS }
 }
 
+/// A page that a link in a mail leads to.
+const fn page(path: &'static str) -> RouteInfo {
+    RouteInfo { method: Method::GET, path, access: Access::Public, class: Class::Account, documented: PAGES }
+}
+
 /// All routes, the most frequent first: it is searched from the front. A fixed path comes before a template that
 /// would match it.
-static ROUTES: [RouteInfo; 20] = [
+static ROUTES: [RouteInfo; 31] = [
     route(Method::POST, "/verify", Access::ServiceAndBearer, Class::Verify),
     route(Method::GET, "/health/live", Access::Public, Class::Operator),
     route(Method::GET, "/health/ready", Access::Public, Class::Operator),
@@ -82,6 +88,14 @@ static ROUTES: [RouteInfo; 20] = [
     route(Method::POST, "/logout", Access::Bearer, Class::Account),
     route(Method::POST, "/register", Access::Public, Class::Credential),
     route(Method::POST, "/recovery", Access::Public, Class::Credential),
+    route(Method::POST, "/recovery/request", Access::Public, Class::Account),
+    page("/recovery/confirm"),
+    route(Method::POST, "/recovery/confirm", Access::Public, Class::Credential),
+    page("/email/verify"),
+    route(Method::POST, "/email/verify", Access::Public, Class::Account),
+    route(Method::POST, "/email/verify/resend", Access::Public, Class::Account),
+    page("/email/cancel"),
+    route(Method::POST, "/email/cancel", Access::Public, Class::Account),
     route(Method::GET, "/my_account/", Access::Bearer, Class::Account),
     route(Method::PUT, "/my_account/", Access::Bearer, Class::Account),
     route(Method::DELETE, "/my_account/delete", Access::Bearer, Class::Account),
@@ -90,6 +104,9 @@ static ROUTES: [RouteInfo; 20] = [
     route(Method::GET, "/accounts_management/{id}", Access::Admin, Class::Admin),
     route(Method::PUT, "/accounts_management/{id}", Access::Admin, Class::Admin),
     route(Method::DELETE, "/accounts_management/{id}", Access::Admin, Class::Admin),
+    route(Method::GET, "/outbox/", Access::Admin, Class::Admin),
+    route(Method::POST, "/outbox/{id}/retry", Access::Admin, Class::Admin),
+    route(Method::DELETE, "/outbox/{id}", Access::Admin, Class::Admin),
     route(Method::GET, "/", Access::Public, Class::Static),
     undocumented("/openapi.json"),
     undocumented("/docs"),
@@ -169,8 +186,12 @@ fn matches(template: &str, path: &str) -> bool {
     let template = template.strip_suffix('/').unwrap_or(template);
     match template.split_once('{') {
         None => template == path,
-        // Parameters stand at the end and take exactly one segment.
-        Some((prefix, _)) => path.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && !rest.contains('/')),
+        // A template has one parameter, which takes exactly one segment.
+        Some((prefix, rest)) => {
+            let suffix = rest.split_once('}').map_or("", |(_, suffix)| suffix);
+            let segment = path.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(suffix));
+            segment.is_some_and(|segment| !segment.is_empty() && !segment.contains('/'))
+        }
     }
 }
 
@@ -205,6 +226,11 @@ mod tests {
         {
             assert_eq!(template(&Method::GET, unknown), if unknown.is_empty() { "/" } else { "unknown" }, "{unknown}");
         }
+        for unknown in ["/outbox//retry", "/outbox/1/2/retry", "/outbox/1/retries", "/outbox/1/retry/x"] {
+            assert_eq!(template(&Method::POST, unknown), "unknown", "{unknown}");
+        }
+        assert_eq!(template(&Method::POST, "/outbox/1"), "other method");
+        assert_eq!(template(&Method::GET, "/outbox/1/retry"), "other method");
         assert_eq!(template(&Method::GET, "/login"), "other method");
         assert_eq!(resolve(&Method::PATCH, "/my_account").allow().unwrap(), "GET, HEAD, PUT");
         assert_eq!(resolve(&Method::GET, "/login").allow().unwrap(), "POST");

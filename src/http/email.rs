@@ -1,0 +1,168 @@
+//! `/email`: showing that mail to an address arrives, and stopping a change of address. Whoever has the token may do it;
+//! there is nobody to be logged in.
+//!
+//! `GET` is a page that asks, `POST` does it, from JSON or from the form of that page.
+
+use std::sync::Arc;
+
+use doorward_actors::{ConfirmError, Confirmed, Secret, TokenPurpose};
+use hyper::StatusCode;
+use serde::Deserialize;
+use utoipa::ToSchema;
+use warp::Filter as _;
+use warp::reply::Response;
+
+use super::error::ApiError;
+use super::extract::{Payload, RequestContext, context, json_reply, json_reply_with, payload};
+use super::fields::Fields;
+use super::pages::{self, Topic};
+use super::recovery::Message;
+use super::{Api, Family};
+
+/// What the link in a mail carried.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct TokenRequest {
+    /// The token of the link. It works once.
+    #[schema(format = Password)]
+    token: String,
+}
+
+/// An address that may have an account.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AddressRequest {
+    #[schema(example = "ann@example.com", max_length = 254)]
+    email: String,
+}
+
+impl AddressRequest {
+    pub(super) fn parse(&self) -> Result<doorward_actors::Email, ApiError> {
+        let mut fields = Fields::default();
+        fields.email(&self.email).ok_or_else(|| fields.into())
+    }
+}
+
+pub(super) fn routes(api: &Arc<Api>) -> Family {
+    let (ask_api, verify_api, resend_api) = (Arc::clone(api), Arc::clone(api), Arc::clone(api));
+    let (ask_cancel_api, cancel_api) = (Arc::clone(api), Arc::clone(api));
+    let ask =
+        warp::path!("email" / "verify").and(warp::get()).and(context()).then(move |context: Arc<RequestContext>| {
+            let api = Arc::clone(&ask_api);
+            async move { pages::for_people(&context, api.admit(&context, ask(&api, &context)).await) }
+        });
+    let verify = warp::path!("email" / "verify").and(warp::post()).and(context()).and(payload()).then(
+        move |context: Arc<RequestContext>, payload| {
+            let api = Arc::clone(&verify_api);
+            async move { pages::for_forms(&context, api.admit(&context, verify(&api, &context, payload)).await) }
+        },
+    );
+    let resend = warp::path!("email" / "verify" / "resend").and(warp::post()).and(context()).and(payload()).then(
+        move |context: Arc<RequestContext>, payload| {
+            let api = Arc::clone(&resend_api);
+            async move { api.admit(&context, resend(&api, &context, payload)).await }
+        },
+    );
+    let ask_cancel =
+        warp::path!("email" / "cancel").and(warp::get()).and(context()).then(move |context: Arc<RequestContext>| {
+            let api = Arc::clone(&ask_cancel_api);
+            async move { pages::for_people(&context, api.admit(&context, ask_cancel(&api, &context)).await) }
+        });
+    let cancel = warp::path!("email" / "cancel").and(warp::post()).and(context()).and(payload()).then(
+        move |context: Arc<RequestContext>, payload| {
+            let api = Arc::clone(&cancel_api);
+            async move { pages::for_forms(&context, api.admit(&context, cancel(&api, &context, payload)).await) }
+        },
+    );
+    ask.or(verify).unify().or(resend).unify().or(ask_cancel).unify().or(cancel).unify().boxed()
+}
+
+/// The page that asks whether the address is to be confirmed. Opening it changes nothing (S29).
+async fn ask(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
+    api.anyone(context)?;
+    let token = context.link_token();
+    let about = api.handles.users.preview_token(&token).await?.ok_or(ApiError::BAD_TOKEN)?;
+    let topic = match about.purpose {
+        TokenPurpose::VerifyAddress => Topic::Verify,
+        TokenPurpose::ConfirmAddress => Topic::Change,
+        TokenPurpose::ResetPassword | TokenPurpose::CancelAddressChange => return Err(ApiError::BAD_TOKEN),
+    };
+    Ok(pages::question(context.language().unwrap_or_default(), topic, &about, &token))
+}
+
+/// Confirm an e-mail address
+///
+/// The address of a new account, or the new address of an account, by the token that was mailed to it. The token works
+/// once. A page with a form for it is at the same path.
+#[utoipa::path(post, path = "/email/verify", operation_id = "verify_email", tag = "Account", request_body = TokenRequest,
+    responses(
+    (status = 200, description = "`E-mail address verified` or `E-mail address changed`", body = Message),
+    (status = 400, description = "The token is not good, whatever the cause; or another account has the address by now"),
+))]
+async fn verify(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
+    api.anyone(context)?;
+    let typed: TokenRequest = context.json_or_form(payload).await?;
+    let confirmed = api.handles.users.confirm_email(Secret::new(typed.token), context.origin()).await?;
+    Ok(match confirmed {
+        Confirmed::AddressVerified => told(context, Topic::Verify, "E-mail address verified"),
+        Confirmed::AddressChanged => told(context, Topic::Change, "E-mail address changed"),
+    })
+}
+
+/// Send the mail that verifies an address again
+///
+/// The answer is the same whether the address has an unverified account, a verified one or none (S12).
+#[utoipa::path(post, path = "/email/verify/resend", operation_id = "resend_verification", tag = "Account",
+    request_body = AddressRequest, responses(
+    (status = 202, description = "If there is something to verify, a mail is on its way", body = Message),
+))]
+async fn resend(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
+    api.anyone(context)?;
+    let email = context.json::<AddressRequest>(payload).await?.parse()?;
+    api.handles.users.resend_verification(email, context.origin()).await?;
+    let message = "If this address has an unverified account, a mail is on its way to it.";
+    Ok(json_reply_with(StatusCode::ACCEPTED, &Message::new(message)))
+}
+
+/// The page that asks whether a change of address is to be cancelled.
+async fn ask_cancel(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
+    api.anyone(context)?;
+    let token = context.link_token();
+    let about = api.handles.users.preview_token(&token).await?;
+    let about = about.filter(|about| about.purpose == TokenPurpose::CancelAddressChange).ok_or(ApiError::BAD_TOKEN)?;
+    Ok(pages::question(context.language().unwrap_or_default(), Topic::Cancel, &about, &token))
+}
+
+/// Cancel a change of e-mail address
+///
+/// By the token that was mailed to the old address. A page with a form for it is at the same path.
+#[utoipa::path(post, path = "/email/cancel", operation_id = "cancel_email_change", tag = "Account",
+    request_body = TokenRequest, responses(
+    (status = 200, description = "The account keeps its address", body = Message),
+    (status = 400, description = "The token is not good, whatever the cause"),
+))]
+async fn cancel(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
+    api.anyone(context)?;
+    let typed: TokenRequest = context.json_or_form(payload).await?;
+    api.handles.users.cancel_email_change(Secret::new(typed.token), context.origin()).await?;
+    Ok(told(context, Topic::Cancel, "Change of e-mail address cancelled"))
+}
+
+/// That it is done, in the form in which it was asked for.
+fn told(context: &RequestContext, topic: Topic, message: &'static str) -> Response {
+    if context.is_form() {
+        pages::done(context.language().unwrap_or_default(), topic)
+    } else {
+        json_reply(&Message::new(message))
+    }
+}
+
+impl From<ConfirmError> for ApiError {
+    fn from(error: ConfirmError) -> Self {
+        match error {
+            ConfirmError::BadToken => Self::BAD_TOKEN,
+            ConfirmError::EmailTaken => Self::EMAIL_TAKEN,
+            ConfirmError::Unavailable(unavailable) => unavailable.into(),
+        }
+    }
+}

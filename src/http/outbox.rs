@@ -1,0 +1,228 @@
+//! `/outbox`: the mails that wait to be sent, and those that could not be. What a mail says and the token of its link
+//! are not shown to anybody (S24).
+
+use std::sync::Arc;
+
+use doorward_actors::{MailId, MailState, QueuedMail};
+use hyper::StatusCode;
+use serde::Serialize;
+use utoipa::ToSchema;
+use warp::Filter as _;
+use warp::reply::Response;
+
+use super::error::{ApiError, FieldError};
+use super::extract::{RequestContext, context, json_reply, mail_id};
+use super::recovery::Message;
+use super::{Api, Family, form};
+
+/// How many mails a page has if the caller does not say.
+const DEFAULT_LIMIT: usize = 100;
+/// The most a page may have: at 300 bytes of reason each under a megabyte of body.
+const MAX_LIMIT: usize = 1000;
+
+/// A page of mails, by number.
+#[derive(Serialize, ToSchema)]
+struct Outbox<'a> {
+    mails: Vec<Mail<'a>>,
+    /// What to send as `cursor` for the next page; null on the last one.
+    next: Option<String>,
+}
+
+/// A mail that was not handed over yet.
+#[derive(Serialize, ToSchema)]
+struct Mail<'a> {
+    /// Given once, never reused.
+    #[schema(minimum = 1)]
+    id: u64,
+    to: &'a str,
+    /// What it is about.
+    #[schema(example = "verify_address")]
+    template: &'static str,
+    /// `queued`: it will be tried. `dead`: not unless an administrator says so.
+    #[schema(example = "queued")]
+    state: &'static str,
+    /// How often it was tried.
+    attempts: u32,
+    /// RFC 3339, UTC; null when it is dead.
+    #[schema(format = DateTime)]
+    next_attempt_at: Option<String>,
+    /// Why the last attempt failed.
+    last_error: Option<&'a str>,
+    /// RFC 3339, UTC.
+    #[schema(format = DateTime)]
+    created_at: String,
+}
+
+impl<'a> Mail<'a> {
+    fn of(queued: &'a QueuedMail) -> Self {
+        let (state, due) = match queued.state {
+            MailState::Queued => ("queued", Some(queued.next_attempt_at)),
+            MailState::Dead => ("dead", None),
+        };
+        Self {
+            id: queued.id.get(),
+            to: queued.mail.to.as_str(),
+            template: queued.mail.kind.as_str(),
+            state,
+            attempts: queued.attempts,
+            next_attempt_at: due.map(doorward_actors::Timestamp::to_rfc3339),
+            last_error: queued.last_error.as_deref(),
+            created_at: queued.mail.written_at.to_rfc3339(),
+        }
+    }
+}
+
+pub(super) fn routes(api: &Arc<Api>) -> Family {
+    let (list_api, retry_api, delete_api) = (Arc::clone(api), Arc::clone(api), Arc::clone(api));
+    let list = warp::path!("outbox").and(warp::get()).and(context()).then(move |context: Arc<RequestContext>| {
+        let api = Arc::clone(&list_api);
+        async move { api.admit(&context, list(&api, &context)).await }
+    });
+    let retry = warp::path!("outbox" / String / "retry").and(warp::post()).and(context()).then(
+        move |id: String, context: Arc<RequestContext>| {
+            let api = Arc::clone(&retry_api);
+            async move { api.admit(&context, retry(&api, &context, &id)).await }
+        },
+    );
+    let delete = warp::path!("outbox" / String).and(warp::delete()).and(context()).then(
+        move |id: String, context: Arc<RequestContext>| {
+            let api = Arc::clone(&delete_api);
+            async move { api.admit(&context, delete(&api, &context, &id)).await }
+        },
+    );
+    list.or(retry).unify().or(delete).unify().boxed()
+}
+
+/// List the mails that were not handed over yet
+#[utoipa::path(get, path = "/outbox/", operation_id = "list_mails", tag = "Administration",
+    params(
+    ("limit" = Option<u64>, Query, description = "How many to return (100), 1 to 1,000"),
+    ("cursor" = Option<String>, Query, description = "`next` of the page before"),
+), responses(
+    (status = 200, description = "The mails", body = Outbox<'_>),
+    (status = 422, description = "`limit` or `cursor` is not possible"),
+))]
+async fn list(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
+    api.admin(context).await?;
+    let (after, limit) = page(context.query())?;
+    // One more than was asked for tells whether there is another page.
+    let mut mails = api.handles.mailer.list(after, limit + 1).await?;
+    let more = mails.len() > limit;
+    mails.truncate(limit);
+    let next = mails.last().filter(|_| more).map(|last| last.id.to_string());
+    Ok(json_reply(&Outbox { mails: mails.iter().map(Mail::of).collect(), next }))
+}
+
+/// Try a mail again, at once
+///
+/// Its attempts are counted anew, so a dead one lives again.
+#[utoipa::path(post, path = "/outbox/{id}/retry", operation_id = "retry_mail", tag = "Administration",
+    params(
+    ("id" = i64, Path, description = "The number of the mail"),
+), responses(
+    (status = 200, description = "It is queued", body = Message),
+    (status = 404, description = "No such mail; it may have been sent"),
+    (status = 422, description = "The id is not an integer"),
+))]
+async fn retry(api: &Api, context: &RequestContext, id: &str) -> Result<Response, ApiError> {
+    let admin = api.admin(context).await?;
+    let id = mail_id(id)?;
+    if api.handles.mailer.retry(&admin, id, context.origin()).await? {
+        Ok(json_reply(&Message::new(format!("Mail {id} will be tried again now"))))
+    } else {
+        Err(ApiError::UnknownMail(id.to_string()))
+    }
+}
+
+/// Delete a mail, unsent
+#[utoipa::path(delete, path = "/outbox/{id}", operation_id = "delete_mail", tag = "Administration",
+    params(
+    ("id" = i64, Path, description = "The number of the mail"),
+), responses(
+    (status = 204, description = "It is gone"),
+    (status = 404, description = "No such mail; it may have been sent"),
+    (status = 422, description = "The id is not an integer"),
+))]
+async fn delete(api: &Api, context: &RequestContext, id: &str) -> Result<Response, ApiError> {
+    let admin = api.admin(context).await?;
+    let id = mail_id(id)?;
+    if !api.handles.mailer.delete(&admin, id, context.origin()).await? {
+        return Err(ApiError::UnknownMail(id.to_string()));
+    }
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    Ok(response)
+}
+
+/// Reads `cursor` and `limit`. Other parameters are passed over. To callers a cursor is opaque; it is the number of the last
+/// mail of the page before.
+fn page(query: Option<&str>) -> Result<(Option<MailId>, usize), ApiError> {
+    let fields = form::parse(query.unwrap_or_default().as_bytes())?;
+    let mut errors = Vec::new();
+    let after = fields.get("cursor").and_then(|cursor| {
+        let after = cursor.parse().ok().and_then(MailId::new);
+        if after.is_none() {
+            errors.push(FieldError::new("?cursor", "This is no cursor of this list"));
+        }
+        after
+    });
+    let limit = fields.get("limit").map_or(Ok(DEFAULT_LIMIT), |limit| limit.parse()).unwrap_or_default();
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        errors.push(FieldError::new("?limit", "This must be an integer from 1 to 1000"));
+    }
+    if errors.is_empty() { Ok((after, limit)) } else { Err(ApiError::Invalid(errors)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use doorward_actors::{Email, Locale, MailKind, NewMail, Timestamp, TokenSeed};
+
+    use super::*;
+
+    #[test]
+    fn a_page_has_its_bounds() {
+        let read = |query: &str| page(Some(query)).ok();
+        assert_eq!(page(None).unwrap(), (None, 100));
+        assert_eq!(read("cursor=7&limit=1000&x=y"), Some((MailId::new(7), 1000)));
+        for bad in
+            ["limit=0", "limit=1001", "limit=x", "limit=-1", "cursor=0", "cursor=x", "cursor=-1", "limit=1&limit=2"]
+        {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn s24_what_is_shown_of_a_mail_holds_nothing_of_its_link() {
+        let at = Timestamp::from_millis(0);
+        let mail = NewMail {
+            to: Email::parse("ann@example.com").unwrap(),
+            kind: MailKind::ResetPassword,
+            locale: Locale::De,
+            nickname: "ann".to_owned(),
+            seed: Some(TokenSeed::from_bytes([b'S'; 32])),
+            valid_for: None,
+            new_address: None,
+            client_address: None,
+            user_agent: None,
+            written_at: at,
+            message_key: [b'K'; 16],
+        };
+        let mut queued = QueuedMail {
+            id: MailId::new(3).unwrap(),
+            account: None,
+            mail,
+            state: MailState::Queued,
+            attempts: 2,
+            next_attempt_at: at,
+            last_error: Some("no connection".to_owned()),
+        };
+        let shown = serde_json::to_value(Mail::of(&queued)).unwrap();
+        let expected = serde_json::json!({"id": 3, "to": "ann@example.com", "template": "reset_password",
+            "state": "queued", "attempts": 2, "next_attempt_at": "1970-01-01T00:00:00Z",
+            "last_error": "no connection", "created_at": "1970-01-01T00:00:00Z"});
+        assert_eq!(shown, expected);
+        queued.state = MailState::Dead;
+        let shown = serde_json::to_value(Mail::of(&queued)).unwrap();
+        assert_eq!((&shown["state"], &shown["next_attempt_at"]), (&"dead".into(), &serde_json::Value::Null));
+    }
+}

@@ -1,0 +1,169 @@
+//! `POST /recovery/request` and `/recovery/confirm`: a new password for whoever gets the account's mail.
+
+use std::sync::Arc;
+
+use doorward_actors::{MailedRecovery, MailedRecoveryError, RecoveryMode, RequestRecoveryError, Secret, TokenPurpose};
+use hyper::StatusCode;
+use serde::Deserialize;
+use utoipa::ToSchema;
+use warp::Filter as _;
+use warp::reply::Response;
+
+use super::email::AddressRequest;
+use super::error::{ApiError, FieldError};
+use super::extract::{Payload, RequestContext, context, json_reply, json_reply_with, payload};
+use super::fields::Fields;
+use super::pages::{self, Complaint};
+use super::recovery::{Message, PASSWORD_CHANGED};
+use super::{Api, Family};
+
+/// Somebody who lost the password and got the mail.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct MailedRecoveryRequest {
+    /// The token of the link. It works once.
+    #[schema(format = Password)]
+    token: String,
+    /// The password from now on; the rules of registration apply.
+    #[schema(format = Password, example = "quiet-lamp-forest")]
+    new_password: String,
+    /// The passphrase of the account, where the service asks for both.
+    #[schema(format = Password, example = "my first car was blue")]
+    passphrase: Option<String>,
+}
+
+pub(super) fn routes(api: &Arc<Api>) -> Family {
+    let (request_api, ask_api, confirm_api) = (Arc::clone(api), Arc::clone(api), Arc::clone(api));
+    let request = warp::path!("recovery" / "request").and(warp::post()).and(context()).and(payload()).then(
+        move |context: Arc<RequestContext>, payload| {
+            let api = Arc::clone(&request_api);
+            async move { api.admit(&context, request(&api, &context, payload)).await }
+        },
+    );
+    let ask = warp::path!("recovery" / "confirm").and(warp::get()).and(context()).then(
+        move |context: Arc<RequestContext>| {
+            let api = Arc::clone(&ask_api);
+            async move { pages::for_people(&context, api.admit(&context, ask(&api, &context)).await) }
+        },
+    );
+    let confirm = warp::path!("recovery" / "confirm").and(warp::post()).and(context()).and(payload()).then(
+        move |context: Arc<RequestContext>, payload| {
+            let api = Arc::clone(&confirm_api);
+            async move { pages::for_forms(&context, api.admit(&context, confirm(&api, &context, payload)).await) }
+        },
+    );
+    request.or(ask).unify().or(confirm).unify().boxed()
+}
+
+/// Ask for a mail that leads to a new password
+///
+/// The answer is the same whether the address has an account or not (S12).
+#[utoipa::path(post, path = "/recovery/request", operation_id = "request_recovery", tag = "Account",
+    request_body = AddressRequest, responses(
+    (status = 202, description = "If the address has an account, a mail is on its way", body = Message),
+    (status = 400, description = "Recovery by mail is not offered here"),
+))]
+async fn request(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
+    api.anyone(context)?;
+    let email = context.json::<AddressRequest>(payload).await?.parse()?;
+    api.handles.users.request_recovery(email, context.origin()).await?;
+    let message = "If this address has an account, a mail is on its way to it.";
+    Ok(json_reply_with(StatusCode::ACCEPTED, &Message::new(message)))
+}
+
+/// The page with the form for a new password. Opening it changes nothing (S29).
+async fn ask(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
+    api.anyone(context)?;
+    form(api, context, &context.link_token(), None).await
+}
+
+/// Set a new password by mail
+///
+/// By the token that was mailed; where the service asks for both, by the passphrase too. Every session of the account
+/// ends. Nobody is logged in by this. A page with a form for it is at the same path.
+#[utoipa::path(post, path = "/recovery/confirm", operation_id = "confirm_recovery", tag = "Account",
+    request_body = MailedRecoveryRequest, responses(
+    (status = 200, description = "The password is changed", body = Message),
+    (status = 400, description = "The token is not good, whatever the cause; a wrong passphrase; or a weak password"),
+))]
+async fn confirm(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
+    api.anyone(context)?;
+    let typed: MailedRecoveryRequest = context.json_or_form(payload).await?;
+    let token = Secret::new(typed.token.clone());
+    match (recover(api, context, typed).await, context.is_form()) {
+        (Ok(()), true) => Ok(pages::password_changed(context.language().unwrap_or_default())),
+        (Ok(()), false) => Ok(json_reply(&Message::new(PASSWORD_CHANGED))),
+        // Whoever mistyped gets the form again; the token is still good.
+        (Err(Failure { error, complaint: Some(complaint) }), true) => {
+            form(api, context, token.expose(), Some((complaint, error.status()))).await
+        }
+        (Err(Failure { error, .. }), _) => Err(error),
+    }
+}
+
+/// Why there is no new password: for programs, and for people who can mend it on the page.
+struct Failure {
+    error: ApiError,
+    complaint: Option<Complaint>,
+}
+
+async fn recover(api: &Api, context: &RequestContext, typed: MailedRecoveryRequest) -> Result<(), Failure> {
+    let mut fields = Fields::default();
+    let new_password = fields.password("/new_password", typed.new_password);
+    let passphrase = typed.passphrase.as_deref().map(|typed| fields.passphrase(typed));
+    let Some(new_password) = new_password else {
+        return Err(Failure { error: fields.into(), complaint: Some(Complaint::PasswordTooLong) });
+    };
+    if passphrase.as_ref().is_some_and(Option::is_none) {
+        let blank = typed.passphrase.is_some_and(|typed| typed.trim().is_empty());
+        let complaint = if blank { Complaint::PassphraseMissing } else { Complaint::PassphraseTooLong };
+        return Err(Failure { error: fields.into(), complaint: Some(complaint) });
+    }
+    let attempt = MailedRecovery { token: Secret::new(typed.token), new_password, passphrase: passphrase.flatten() };
+    Ok(api.handles.users.recover_by_mail(attempt, context.origin()).await?)
+}
+
+/// The page with the form, with what was wrong if it was sent before.
+async fn form(
+    api: &Api,
+    context: &RequestContext,
+    token: &str,
+    again: Option<(Complaint, StatusCode)>,
+) -> Result<Response, ApiError> {
+    let about = api.handles.users.preview_token(token).await?;
+    let about = about.filter(|about| about.purpose == TokenPurpose::ResetPassword).ok_or(ApiError::BAD_TOKEN)?;
+    let with_passphrase = match api.handles.users.recovery_mode() {
+        RecoveryMode::EmailAndPassphrase => true,
+        RecoveryMode::Email | RecoveryMode::Either => false,
+        RecoveryMode::Passphrase => return Err(ApiError::NOT_OFFERED),
+    };
+    let locale = context.language().unwrap_or_default();
+    let (complaint, status) = again.map_or((None, StatusCode::OK), |(complaint, status)| (Some(complaint), status));
+    Ok(pages::new_password(locale, status, &about, token, with_passphrase, complaint))
+}
+
+impl From<MailedRecoveryError> for Failure {
+    fn from(error: MailedRecoveryError) -> Self {
+        let (error, complaint) = match error {
+            MailedRecoveryError::BadToken => (ApiError::BAD_TOKEN, None),
+            MailedRecoveryError::NoMatch => (ApiError::NO_MATCH, Some(Complaint::NoMatch)),
+            MailedRecoveryError::PassphraseNeeded => {
+                let missing = FieldError::new("/passphrase", "This field is required");
+                (ApiError::Invalid(vec![missing]), Some(Complaint::PassphraseMissing))
+            }
+            MailedRecoveryError::Weak(weak) => (ApiError::weak(weak), Some(Complaint::Weak(weak))),
+            MailedRecoveryError::NotOffered => (ApiError::NOT_OFFERED, None),
+            MailedRecoveryError::Unavailable(unavailable) => (unavailable.into(), None),
+        };
+        Self { error, complaint }
+    }
+}
+
+impl From<RequestRecoveryError> for ApiError {
+    fn from(error: RequestRecoveryError) -> Self {
+        match error {
+            RequestRecoveryError::NotOffered => Self::NOT_OFFERED,
+            RequestRecoveryError::Unavailable(unavailable) => unavailable.into(),
+        }
+    }
+}

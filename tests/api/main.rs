@@ -13,6 +13,7 @@ mod edge;
 mod health;
 mod limits;
 mod login;
+mod mail;
 mod my_account;
 mod recovery;
 mod register;

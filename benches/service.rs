@@ -8,8 +8,6 @@
     clippy::unwrap_used,
     clippy::print_stdout,
     clippy::panic,
-    clippy::cast_precision_loss,
-    missing_docs,
     reason = "a benchmark is a program that talks to a person and stops at the first surprise"
 )]
 
@@ -106,7 +104,7 @@ async fn start() {
     let mut idle = Vec::new();
     for _ in 0..ROUNDS {
         let began = Instant::now();
-        let server = Server::start_in(directory.path(), &[]).await;
+        let server = Server::start_in(directory.path(), &[]);
         server.until_ready().await;
         starts.push(began.elapsed().as_secs_f64() * 1000.0);
         idle.push(server.resident_mib());

@@ -6,15 +6,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use doorward_actors::ports::{Clock, Entropy, Store};
+use doorward_actors::ports::{Clock, Entropy, MailTransport, Store};
 use doorward_actors::{
-    AccountRules, ActorSystem, Handles, HashCost, HasherSettings, PasswordPolicy, Ports, RateLimits, RateQuota, Secret,
-    SecretDigest, SessionPolicy, SigningAlgorithm, StartError, SystemSettings, TokenSettings,
+    AccountRules, ActorSystem, Handles, HashCost, HasherSettings, MailerSettings, PasswordPolicy, Ports, RateLimits,
+    RateQuota, Secret, SecretDigest, SessionPolicy, SigningAlgorithm, StartError, SystemSettings, TokenSettings,
 };
 use tokio::net::TcpListener;
 
 use crate::ambient::{SystemClock, SystemEntropy};
 use crate::http::{self, Api, ServerSettings};
+use crate::mail::{self, MailSetupError};
 use crate::settings::{Algorithm, Rate, Settings};
 use crate::store::{OpenError, SledStore, StoreOptions, secrets};
 
@@ -47,6 +48,9 @@ pub enum BuildError {
     /// The first look at the store failed.
     #[error("the data directory cannot be read: {0}")]
     Unreadable(#[from] doorward_actors::ports::StoreFailure),
+    /// The mails.
+    #[error(transparent)]
+    Mail(#[from] MailSetupError),
     /// The listener.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -93,11 +97,13 @@ pub struct Ambient {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
+    /// What carries mails; `None` for the transport that the settings name.
+    pub mail: Option<Arc<dyn MailTransport>>,
 }
 
 impl Default for Ambient {
     fn default() -> Self {
-        Self { clock: Arc::new(SystemClock::new()), entropy: Arc::new(SystemEntropy) }
+        Self { clock: Arc::new(SystemClock::new()), entropy: Arc::new(SystemEntropy), mail: None }
     }
 }
 
@@ -116,6 +122,10 @@ impl Core {
             store: Arc::clone(&store) as Arc<dyn Store>,
             clock: Arc::clone(&ambient.clock),
             entropy: Arc::clone(&ambient.entropy),
+            mail: match &ambient.mail {
+                Some(transport) => Arc::clone(transport),
+                None => mail::transport(settings)?,
+            },
         };
         let system = ActorSystem::start(ports, system_settings(settings, secret_key)).await?;
         Ok(Self { store, system })
@@ -259,6 +269,14 @@ fn system_settings(settings: &Settings, secret_key: Secret) -> SystemSettings {
             customer_account_self_service: settings.accounts.customer_account_self_service,
             reauth_window: settings.sessions.reauth_window,
             password_policy: PasswordPolicy { min_score: settings.passwords.min_score },
+            require_email_verification: settings.accounts.require_email_verification,
+            unverified_ttl: settings.accounts.unverified_ttl,
+            recovery_mode: settings.accounts.recovery_mode,
+            enumeration_safe_registration: settings.accounts.enumeration_safe_registration,
+            verification_ttl: settings.accounts.verification_ttl,
+            recovery_ttl: settings.accounts.recovery_ttl,
+            address_change_ttl: settings.accounts.address_change_ttl,
+            default_locale: settings.mail.locale,
         },
         hasher: HasherSettings {
             threads: settings.passwords.hash_threads,
@@ -270,5 +288,10 @@ fn system_settings(settings: &Settings, secret_key: Secret) -> SystemSettings {
             deadline: settings.passwords.hash_deadline,
         },
         limits: RateLimits { public: quota(settings.limits.public), private: quota(settings.limits.private) },
+        mailer: MailerSettings {
+            concurrency: settings.mail.concurrency,
+            send_timeout: settings.mail.send_timeout,
+            max_attempts: settings.mail.max_attempts,
+        },
     }
 }

@@ -1,4 +1,5 @@
-//! The store on disk: [`SledStore`] keeps accounts, sessions and the audit log in one embedded sled tree.
+//! The store on disk: [`SledStore`] keeps accounts, sessions, one-time tokens, queued mails and
+//! the audit log in one embedded sled tree.
 //!
 //! Reads go straight to the engine, which answers from its cache in a few microseconds. Writes go through one committer
 //! thread, and what is acknowledged has reached the disk. The modules: `keys` (where a record is), `codec` (what it looks
@@ -13,10 +14,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use doorward_actors::ports::{
-    AccountUpdate, CreateAccountRefusal, DeleteAccountRefusal, ListedAccount, OpenSessionRefusal, Page, ShardOf, Store,
-    StoreError, StoreFailure, Touch, UpdateAccountRefusal,
+    AccountUpdate, CreateAccountRefusal, DeleteAccountRefusal, Effects, ListedAccount, OpenSessionRefusal, Page,
+    ShardOf, SignIn, Store, StoreError, StoreFailure, StoredToken, Touch, UnknownAccount, UpdateAccountRefusal,
 };
-use doorward_actors::{Account, AccountId, AuditRecord, EmailKey, NewAccount, Session, SessionId};
+use doorward_actors::{
+    Account, AccountId, AuditRecord, EmailKey, MailId, MailOutcome, NewAccount, QueuedMail, Session, SessionId,
+    Timestamp, TokenHash, TokenPurpose,
+};
 
 mod changes;
 mod codec;
@@ -275,33 +279,74 @@ impl Store for SledStore {
         self.scan(move |tree| reads::recent_audit(tree, limit)).await
     }
 
+    async fn one_time_token(&self, hash: &TokenHash) -> Result<Option<StoredToken>, StoreFailure> {
+        self.read(|tree| reads::one_time_token(tree, hash))
+    }
+
+    async fn token_of(&self, account: AccountId, purpose: TokenPurpose) -> Result<Option<StoredToken>, StoreFailure> {
+        self.read(|tree| reads::token_of(tree, account, purpose))
+    }
+
+    async fn unverified_before(&self, time: Timestamp, limit: usize) -> Result<Vec<AccountId>, StoreFailure> {
+        self.scan(move |tree| reads::unverified_before(tree, time, limit)).await
+    }
+
+    async fn due_mails(&self, now: Timestamp, limit: usize) -> Result<Vec<QueuedMail>, StoreFailure> {
+        self.scan(move |tree| reads::due_mails(tree, now, limit)).await
+    }
+
+    async fn mails(&self, after: Option<MailId>, limit: usize) -> Result<Vec<QueuedMail>, StoreFailure> {
+        self.scan(move |tree| reads::mails(tree, after, limit)).await
+    }
+
     async fn create_account(
         &self,
         account: NewAccount,
-        audit: AuditRecord,
+        effects: Effects,
     ) -> Result<Account, StoreError<CreateAccountRefusal>> {
-        self.committer.change(move |staging| changes::create_account(staging, account, audit)).await
+        self.committer.change(move |staging| changes::create_account(staging, account, effects)).await
     }
 
     async fn update_account(
         &self,
         update: AccountUpdate,
-        audit: AuditRecord,
+        effects: Effects,
     ) -> Result<Account, StoreError<UpdateAccountRefusal>> {
-        self.committer.change(move |staging| changes::update_account(staging, &update, &audit)).await
+        self.committer.change(move |staging| changes::update_account(staging, &update, effects)).await
     }
 
     async fn delete_account(
         &self,
         id: AccountId,
         expected_revision: Option<u64>,
-        audit: AuditRecord,
+        effects: Effects,
     ) -> Result<(), StoreError<DeleteAccountRefusal>> {
-        self.committer.change(move |staging| changes::delete_account(staging, id, expected_revision, &audit)).await
+        self.committer.change(move |staging| changes::delete_account(staging, id, expected_revision, effects)).await
     }
 
-    async fn open_session(&self, session: Session, audit: AuditRecord) -> Result<(), StoreError<OpenSessionRefusal>> {
-        self.committer.change(move |staging| changes::open_session(staging, &session, &audit)).await
+    async fn record(&self, account: AccountId, effects: Effects) -> Result<(), StoreError<UnknownAccount>> {
+        self.committer.change(move |staging| changes::record(staging, account, effects)).await
+    }
+
+    async fn open_session(
+        &self,
+        session: Session,
+        sign_in: Option<SignIn>,
+        audit: AuditRecord,
+    ) -> Result<(), StoreError<OpenSessionRefusal>> {
+        self.committer.change(move |staging| changes::open_session(staging, &session, sign_in, &audit)).await
+    }
+
+    async fn settle_mail(&self, id: MailId, outcome: MailOutcome) -> Result<(), StoreFailure> {
+        self.note(move |staging| changes::settle_mail(staging, id, outcome)).await
+    }
+
+    async fn retry_mail(&self, id: MailId, at: Timestamp, audit: AuditRecord) -> Result<bool, StoreFailure> {
+        self.note(move |staging| changes::retry_mail(staging, id, at, &audit)).await
+    }
+
+    async fn delete_mail(&self, id: MailId, audit: AuditRecord) -> Result<bool, StoreFailure> {
+        self.note(move |staging| changes::delete_mail(staging, id, &audit)).await
     }
 
     async fn end_sessions(&self, ended: Vec<Touch>, audit: Vec<AuditRecord>) -> Result<(), StoreFailure> {

@@ -16,7 +16,7 @@ use doorward::store::{SledStore, StoreOptions};
 use doorward_actors::ports::{AccountUpdate, EndSessions, Entropy as _, ShardOf, Store, Touch};
 use doorward_actors::testing::SeededEntropy;
 use doorward_actors::{
-    AccountChange, AccountId, AuditActorKind, AuditEvent, AuditRecord, CredentialHash, CustomerAccount, Email,
+    AccountChange, AccountId, AuditActorKind, AuditEvent, AuditRecord, CredentialHash, CustomerAccount, Email, Locale,
     NewAccount, NewRole, Nickname, Origin, Session, SessionId, Timestamp,
 };
 
@@ -93,10 +93,12 @@ async fn live(store: &SledStore, name: &str) {
         password_hash: CredentialHash::from_phc("$password".repeat(10)),
         passphrase_hash: CredentialHash::from_phc("$passphrase".repeat(10)),
         customer_account: CustomerAccount::none(),
+        locale: Locale::En,
         created_at: at(1),
+        replaces_unverified: false,
         role: NewRole::AdminIfFirst,
     };
-    let id = store.create_account(new, audit()).await.unwrap().id;
+    let id = store.create_account(new, audit().into()).await.unwrap().id;
     report(Stage::Created, id);
     let session = Session {
         id: SessionId::from_bytes([1; 16]),
@@ -108,18 +110,25 @@ async fn live(store: &SledStore, name: &str) {
         address: None,
         user_agent: None,
     };
-    store.open_session(session.clone(), audit()).await.unwrap();
+    store.open_session(session.clone(), None, audit()).await.unwrap();
     report(Stage::LoggedIn, id);
     let touch = Touch { account: id, session: session.id, at: at(2) };
     store.touch_sessions(vec![touch]).await.unwrap();
     store.end_sessions(vec![touch], vec![audit()]).await.unwrap();
     report(Stage::LoggedOut, id);
     let lock = AccountChange { locked: Some(true), ..AccountChange::default() };
-    let update = AccountUpdate { id, expected_revision: Some(0), change: lock, ends: EndSessions::All };
+    let update = AccountUpdate {
+        id,
+        expected_revision: Some(0),
+        change: lock,
+        ends: EndSessions::All,
+        redeems: None,
+        revokes_tokens: false,
+    };
     // The first account of all is the administrator, who can neither be locked nor deleted.
-    if store.update_account(update, audit()).await.is_ok() {
+    if store.update_account(update, audit().into()).await.is_ok() {
         report(Stage::Locked, id);
-        store.delete_account(id, Some(1), audit()).await.unwrap();
+        store.delete_account(id, Some(1), audit().into()).await.unwrap();
         report(Stage::Deleted, id);
     }
 }

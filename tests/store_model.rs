@@ -3,13 +3,23 @@
 
 #[path = "store_model/model.rs"]
 mod model;
+#[path = "store_model/outbox.rs"]
+mod outbox;
 #[path = "store_model/rules.rs"]
 mod rules;
+#[path = "store_model/tokens.rs"]
+mod tokens;
+#[path = "store_model/versions.rs"]
+mod versions;
+
+use std::time::Duration;
 
 use doorward::store::{SledStore, StoreOptions};
+use doorward_actors::ports::{Effects, SignIn};
 use doorward_actors::{
-    AccountId, AuditActorKind, AuditEvent, AuditRecord, CredentialHash, CustomerAccount, Email, NewAccount, NewRole,
-    Nickname, Origin, Session, SessionId, Timestamp,
+    AccountId, AuditActorKind, AuditEvent, AuditRecord, CredentialHash, CustomerAccount, Email, Locale, MailId,
+    MailKind, NewAccount, NewMail, NewRole, NewToken, Nickname, Origin, Session, SessionId, Timestamp, TokenHash,
+    TokenPurpose, TokenSeed,
 };
 
 fn open(dir: &std::path::Path) -> SledStore {
@@ -35,8 +45,10 @@ fn new_account(name: &str, role: NewRole) -> NewAccount {
         password_hash: CredentialHash::from_phc(format!("$password${name}")),
         passphrase_hash: CredentialHash::from_phc(format!("$passphrase${name}")),
         customer_account: CustomerAccount::none(),
+        locale: Locale::En,
         created_at: at(1),
         role,
+        replaces_unverified: false,
     }
 }
 
@@ -51,6 +63,54 @@ fn session(account: u64, name: u8, epoch: u64, last_active_at: i64) -> Session {
         address: Some([192, 0, 2, name].into()),
         user_agent: Some("agent".to_owned()),
     }
+}
+
+fn email(name: &str) -> Email {
+    Email::parse(&format!("{name}@example.com")).unwrap()
+}
+
+fn mail_id(number: u64) -> MailId {
+    MailId::new(number).unwrap()
+}
+
+/// A mail due at this time.
+fn mail(kind: MailKind, written_at: i64) -> NewMail {
+    NewMail {
+        to: email("ann"),
+        kind,
+        locale: Locale::De,
+        nickname: "Ann".to_owned(),
+        seed: kind.has_link().then(|| TokenSeed::from_bytes([9; 32])),
+        valid_for: kind.has_link().then(|| Duration::from_mins(30)),
+        new_address: None,
+        client_address: Some([192, 0, 2, 1].into()),
+        user_agent: Some("agent".to_owned()),
+        written_at: at(written_at),
+        message_key: [7; 16],
+    }
+}
+
+/// A token about `ann@example.com` that is over at 1,000.
+fn token(hash: u8, purpose: TokenPurpose) -> NewToken {
+    NewToken {
+        hash: TokenHash::from_bytes([hash; 32]),
+        purpose,
+        address: email("ann").key().clone(),
+        issued_at: at(1),
+        expires_at: at(1000),
+    }
+}
+
+fn mails(mails: Vec<NewMail>) -> Effects {
+    Effects { mails, ..Effects::default() }
+}
+
+fn issue(tokens: Vec<NewToken>) -> Effects {
+    Effects { tokens, ..Effects::default() }
+}
+
+fn sign_in(from: impl Into<std::net::IpAddr>) -> SignIn {
+    SignIn { from: from.into(), notice: mail(MailKind::NewSignIn, 1) }
 }
 
 /// An audit record that can be told from others by `mark`.

@@ -121,6 +121,19 @@ fn machine_paths(text: &str) -> Vec<String> {
 
 /// Fails with every finding and where it is.
 #[track_caller]
+/// The tests that a page names (`s01_…` or `r01_…` in backticks) and the sources do not have.
+fn tests_missing_in<'a>(sources: &str, page: &'a str) -> Vec<&'a str> {
+    let is_test = |name: &&str| {
+        let bytes = name.as_bytes();
+        bytes.len() > 4
+            && matches!(bytes[0], b's' | b'r')
+            && bytes[1..3].iter().all(u8::is_ascii_digit)
+            && bytes[3] == b'_'
+            && bytes.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_')
+    };
+    page.split('`').filter(is_test).filter(|name| !sources.contains(&format!("fn {name}("))).collect()
+}
+
 fn assert_none(findings: impl IntoIterator<Item = (String, Vec<String>)>) {
     let found: Vec<_> = findings.into_iter().filter(|(_, lines)| !lines.is_empty()).collect();
     assert!(found.is_empty(), "{found:#?}");
@@ -161,6 +174,14 @@ fn the_program_hides_no_failure() {
 fn every_route_is_in_the_description_of_the_interface() {
     let document = fs::read_to_string(root().join("docs/api.md")).unwrap_or_default();
     assert_eq!(routes_missing_in(&document), Vec::<String>::new(), "missing in docs/api.md");
+}
+
+#[test]
+fn every_test_that_the_security_page_names_exists() {
+    let page = fs::read_to_string(root().join("docs/security.md")).unwrap();
+    let sources: String = files("", &["rs"]).into_values().collect();
+    let missing = tests_missing_in(&sources, &page);
+    assert!(missing.is_empty(), "docs/security.md names tests that are not there: {missing:?}");
 }
 
 #[test]
@@ -226,6 +247,12 @@ mod checks {
             routes_missing_in("").len(),
             route_table().iter().filter(|route| route.documented == Documented::Yes).count()
         );
+    }
+
+    #[test]
+    fn a_test_that_is_named_and_not_there_is_found() {
+        let page = "| S01 | … | `tests/api` `s01_there`, `s02_gone` |";
+        assert_eq!(tests_missing_in("fn s01_there() {}", page), ["s02_gone"]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod auditor;
 mod domain;
 mod hasher;
 mod health;
+mod mailer;
 pub mod ports;
 mod process;
 mod rate_limiter;
@@ -39,10 +40,12 @@ pub use domain::time::{Timestamp, describe_idle};
 pub use domain::token::{SigningAlgorithm, TokenSettings};
 pub use hasher::{HashCost, HasherHandle, HasherSettings, HasherStartError};
 pub use health::{ActorHealth, HasherHealth, HealthReport, StoreHealth};
+pub use mailer::{MailerHandle, MailerSettings};
 pub use rate_limiter::{Limited, RateLimiterHandle, RateLimits, RateQuota};
 pub use session::{AuthenticateError, Principal, SessionHandle};
 pub use system::{ActorSystem, Handles, HealthHandle, Ports, StartError, SystemSettings};
 pub use user::{
-    AccountOverview, AccountRules, AdminChange, DeleteError, LoggedIn, LoginAttempt, LoginError, OwnChange,
-    RecoverError, RecoveryAttempt, RegisterError, Registration, UpdateError, UserHandle,
+    AccountOverview, AccountRules, AdminChange, ConfirmError, Confirmed, DeleteError, LoggedIn, LoginAttempt,
+    LoginError, MailedRecovery, MailedRecoveryError, OwnChange, RecoverError, RecoveryAttempt, RecoveryMode,
+    RegisterError, Registered, Registration, RequestRecoveryError, TokenPreview, UpdateError, UserHandle,
 };

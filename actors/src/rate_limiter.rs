@@ -3,7 +3,7 @@
 //! The check itself is a look at governor's shared state behind the handle, with no mailbox on the way. The actor owns the
 //! upkeep: governor never forgets a key by itself.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use governor::state::keyed::DashMapStateStore;
 use governor::{Quota, RateLimiter};
 
 use crate::domain::account::AccountId;
+use crate::domain::session::network_of;
 use crate::ports::Clock;
 use crate::process::{Mailbox, Process, Timer, every};
 
@@ -85,7 +86,7 @@ impl RateLimiterHandle {
 
     /// Counts a request to a public route from this address.
     pub fn check_public(&self, client: IpAddr) -> Result<(), Limited> {
-        self.limiters.public.check_key(&client_key(client)).map_err(|not_until| self.limited(&not_until))
+        self.limiters.public.check_key(&network_of(client)).map_err(|not_until| self.limited(&not_until))
     }
 
     /// Counts a request of this account to a bearer route.
@@ -104,15 +105,6 @@ fn quota(rate: RateQuota) -> Quota {
     let period = (rate.per / rate.permits.get()).max(Duration::from_nanos(1));
     // Only a period of zero has no quota.
     Quota::with_period(period).map_or(Quota::per_second(rate.permits), |quota| quota.allow_burst(rate.permits))
-}
-
-/// What stands for one client: an IPv4 address, also when it came mapped into IPv6, or the /64 network that one IPv6
-/// subscriber usually has to itself (S17).
-fn client_key(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64))),
-        v4 @ IpAddr::V4(_) => v4,
-    }
 }
 
 pub(crate) enum Message {
@@ -140,19 +132,5 @@ impl Process for RateLimiterActor {
         limiters.private.retain_recent();
         limiters.private.shrink_to_fit();
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn s17_one_client_has_one_key() {
-        let key = |text: &str| client_key(text.parse().unwrap());
-        assert_eq!(key("::ffff:192.0.2.7"), key("192.0.2.7"));
-        assert_eq!(key("2001:db8:1:2:3::4"), key("2001:db8:1:2:ffff::9"));
-        assert_ne!(key("2001:db8:1:2::4"), key("2001:db8:1:3::4"));
-        assert_ne!(key("192.0.2.7"), key("192.0.2.8"));
     }
 }

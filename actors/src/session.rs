@@ -20,11 +20,12 @@ use verified::VerifiedTokens;
 use crate::ask::{AskError, Unavailable};
 use crate::domain::account::{Account, AccountId};
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord};
+use crate::domain::outbox::NewMail;
 use crate::domain::secret::{Secret, SecretDigest};
-use crate::domain::session::{Origin, Session, SessionId, SessionPolicy};
+use crate::domain::session::{Origin, Session, SessionId, SessionPolicy, network_of};
 use crate::domain::time::Timestamp;
 use crate::domain::token::{AccessTokens, VerifiedToken};
-use crate::ports::{Clock, Entropy, ShardOf, Store, StoreError};
+use crate::ports::{Clock, Entropy, ShardOf, SignIn, Store, StoreError};
 use crate::process::Mailbox;
 
 /// How long a shard may take to say whether a session lives. It answers from memory; more means that it hangs.
@@ -177,8 +178,10 @@ impl SessionHandle {
         self.inner.shards.iter().map(|shard| shard.live.load(Ordering::Relaxed)).sum()
     }
 
-    /// Opens a session for an account whose credentials were just checked, and issues its token.
-    pub(crate) async fn open(&self, account: &Account, origin: Origin) -> Result<Opened, OpenError> {
+    /// Opens a session for an account whose credentials were just checked, and issues its token. The notice is queued if the
+    /// account was never logged in to from there.
+    pub(crate) async fn open(&self, account: &Account, origin: Origin, notice: NewMail) -> Result<Opened, OpenError> {
+        let sign_in = origin.address.map(|address| Box::new(SignIn { from: network_of(address), notice }));
         let inner = &*self.inner;
         let now = inner.clock.now();
         let mut id = [0; 16];
@@ -206,7 +209,8 @@ impl SessionHandle {
             origin,
             refusal: None,
         };
-        let answer = self.shard(account.id).ask(COMMIT_DEADLINE, |reply| Message::Open { session, audit, reply }).await;
+        let answer =
+            self.shard(account.id).ask(COMMIT_DEADLINE, |reply| Message::Open { session, sign_in, audit, reply }).await;
         match answer {
             Ok(Ok(())) => Ok(Opened { access_token, expires_in: inner.policy.lifetime }),
             Ok(Err(StoreError::Refused(_))) => Err(OpenError::Refused),

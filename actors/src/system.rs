@@ -8,19 +8,22 @@ use std::time::Duration;
 
 use ractor::{Actor as _, ActorRef};
 use tokio::sync::{Mutex, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use crate::ask::AskError;
 use crate::auditor::{AuditActor, AuditHandle};
+use crate::domain::one_time::OneTimeKey;
 use crate::domain::session::SessionPolicy;
 use crate::domain::time::Timestamp;
 use crate::domain::token::{AccessTokens, TokenSettings};
 use crate::hasher::{HasherHandle, HasherSettings, HasherStartError};
 use crate::health::{ActorHealth, HealthReport, StoreHealth, Vitals};
-use crate::ports::{Clock, Entropy, Store};
+use crate::mailer::{MailerActor, MailerHandle, MailerSettings};
+use crate::ports::{Clock, Entropy, MailTransport, Store};
 use crate::process::Mailbox;
 use crate::rate_limiter::{RateLimiterActor, RateLimiterHandle, RateLimits};
-use crate::session::{SessionActor, SessionHandle, Shard, shard_of};
+use crate::session::{self, SessionActor, SessionHandle, Shard, shard_of};
 use crate::supervisor::{ChildSpec, Supervisor, SupervisorMessage};
 use crate::user::{AccountRules, Flows, UserActor, UserHandle};
 
@@ -38,6 +41,8 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
+    /// What carries mails.
+    pub mail: Arc<dyn MailTransport>,
 }
 
 /// How the actors behave.
@@ -55,6 +60,8 @@ pub struct SystemSettings {
     pub hasher: HasherSettings,
     /// Rate limits.
     pub limits: RateLimits,
+    /// Mails.
+    pub mailer: MailerSettings,
 }
 
 /// Why the actors did not start.
@@ -82,6 +89,8 @@ pub struct Handles {
     pub limits: RateLimiterHandle,
     /// The audit log.
     pub audit: AuditHandle,
+    /// The outbox.
+    pub mailer: MailerHandle,
     /// Password hashing.
     pub hasher: HasherHandle,
     /// How all of it is.
@@ -99,50 +108,28 @@ pub struct ActorSystem {
 impl ActorSystem {
     /// Starts the hashing threads and every actor, in the order in which they need each other.
     pub async fn start(ports: Ports, settings: SystemSettings) -> Result<Self, StartError> {
-        let Ports { store, clock, entropy } = ports;
+        let Ports { store, clock, entropy, mail } = ports;
         let hasher = HasherHandle::start(settings.hasher, Arc::clone(&clock), Arc::clone(&entropy))?;
         let tokens = AccessTokens::new(&settings.tokens)?;
+        let key = Arc::new(OneTimeKey::derive(&settings.tokens.secret));
         let mut children = Vec::new();
         let mut watched: Vec<Arc<dyn Watched>> = Vec::new();
 
         // Drained in this order: who asks stops before who answers.
         let user_mailbox = Mailbox::new(Vitals::new("user"));
         let audit_mailbox = Mailbox::new(Vitals::new("audit"));
+        let mailer_mailbox = Mailbox::new(Vitals::new("mailer"));
         let limiter_mailbox = Mailbox::new(Vitals::new("rate_limiter"));
-        let shards: Vec<Shard> = (0..settings.session_shards.max(1))
-            .map(|index| Shard {
-                mailbox: Mailbox::new(Vitals::new(format!("session-{index}"))),
-                live: Arc::new(AtomicUsize::new(0)),
-            })
-            .collect();
-
-        let session_actors: Vec<_> = shards
-            .iter()
-            .enumerate()
-            .map(|(index, shard)| {
-                let actor = SessionActor {
-                    shard: shard_of(index, shards.len()),
-                    policy: settings.sessions,
-                    store: Arc::clone(&store),
-                    clock: Arc::clone(&clock),
-                    commits: TaskTracker::new(),
-                    live: Arc::clone(&shard.live),
-                };
-                (Arc::new(actor), Arc::clone(&shard.mailbox))
-            })
-            .collect();
-        let sessions = SessionHandle::new(
-            shards,
-            tokens,
-            settings.sessions,
-            Arc::clone(&store),
-            Arc::clone(&clock),
-            Arc::clone(&entropy),
-        );
+        let (sessions, session_actors) = session_shards(&settings, tokens, &store, &clock, &entropy);
         let audit = AuditHandle::new(Arc::clone(&audit_mailbox));
         let limits = RateLimiterHandle::new(settings.limits, Arc::clone(&clock));
+        let mailer = MailerHandle::new(Arc::clone(&mailer_mailbox), Arc::clone(&store), Arc::clone(&clock));
         let flows = Flows {
             rules: settings.accounts,
+            mailer: mailer.clone(),
+            key: Arc::clone(&key),
+            entropy: Arc::clone(&entropy),
+            background: TaskTracker::new(),
             store: Arc::clone(&store),
             hasher: hasher.clone(),
             sessions: sessions.clone(),
@@ -150,14 +137,30 @@ impl ActorSystem {
             clock: Arc::clone(&clock),
         };
 
-        let users =
-            UserHandle::new(Arc::clone(&user_mailbox), Arc::clone(&store), sessions.clone(), Arc::clone(&clock));
+        let users = UserHandle::new(
+            Arc::clone(&user_mailbox),
+            Arc::clone(&store),
+            sessions.clone(),
+            Arc::clone(&clock),
+            settings.accounts.recovery_mode,
+        );
         watched.push(user_mailbox.clone());
         children.push(ChildSpec::new(Arc::new(UserActor::new(flows)), user_mailbox, Arc::clone(&clock)));
         for (actor, mailbox) in session_actors {
             watched.push(mailbox.clone());
             children.push(ChildSpec::new(actor, mailbox, Arc::clone(&clock)));
         }
+        watched.push(mailer_mailbox.clone());
+        let mailer_actor = MailerActor {
+            settings: settings.mailer,
+            store: Arc::clone(&store),
+            transport: mail,
+            key,
+            clock: Arc::clone(&clock),
+            entropy,
+            attempts: TaskTracker::new(),
+        };
+        children.push(ChildSpec::new(Arc::new(mailer_actor), mailer_mailbox, Arc::clone(&clock)));
         watched.push(limiter_mailbox.clone());
         let limiter = RateLimiterActor { handle: limits.clone() };
         children.push(ChildSpec::new(Arc::new(limiter), limiter_mailbox, Arc::clone(&clock)));
@@ -171,16 +174,7 @@ impl ActorSystem {
             .await
             .map_err(|error| StartError::Supervisor(error.to_string()))?;
         let draining = Arc::new(AtomicBool::new(false));
-        let expected = Arc::clone(&draining);
-        tokio::spawn(async move {
-            let _ = ended.await;
-            if !expected.load(Ordering::Acquire) {
-                gave_up_sender.send_if_modified(|reason| {
-                    reason.get_or_insert_with(|| "the supervisor itself ended".to_owned());
-                    true
-                });
-            }
-        });
+        watch_supervisor(ended, Arc::clone(&draining), gave_up_sender);
         let started_at = clock.now();
         let health = HealthHandle {
             inner: Arc::new(Health {
@@ -193,7 +187,12 @@ impl ActorSystem {
                 last_look: Mutex::new(None),
             }),
         };
-        Ok(Self { supervisor, gave_up, draining, handles: Handles { users, sessions, limits, audit, hasher, health } })
+        Ok(Self {
+            supervisor,
+            gave_up,
+            draining,
+            handles: Handles { users, sessions, limits, audit, mailer, hasher, health },
+        })
     }
 
     /// The ways to the actors.
@@ -225,6 +224,52 @@ impl ActorSystem {
         self.supervisor.stop(None);
         drained
     }
+}
+
+/// A session shard and its mailbox.
+type SessionShard = (Arc<SessionActor>, Arc<Mailbox<session::Message>>);
+
+/// The session shards and the way to them.
+fn session_shards(
+    settings: &SystemSettings,
+    tokens: AccessTokens,
+    store: &Arc<dyn Store>,
+    clock: &Arc<dyn Clock>,
+    entropy: &Arc<dyn Entropy>,
+) -> (SessionHandle, Vec<SessionShard>) {
+    let shards: Vec<Shard> = (0..settings.session_shards.max(1))
+        .map(|index| Shard {
+            mailbox: Mailbox::new(Vitals::new(format!("session-{index}"))),
+            live: Arc::new(AtomicUsize::new(0)),
+        })
+        .collect();
+    let actor = |(index, shard): (usize, &Shard)| {
+        let actor = SessionActor {
+            shard: shard_of(index, shards.len()),
+            policy: settings.sessions,
+            store: Arc::clone(store),
+            clock: Arc::clone(clock),
+            commits: TaskTracker::new(),
+            live: Arc::clone(&shard.live),
+        };
+        (Arc::new(actor), Arc::clone(&shard.mailbox))
+    };
+    let actors = shards.iter().enumerate().map(actor).collect();
+    let (store, clock, entropy) = (Arc::clone(store), Arc::clone(clock), Arc::clone(entropy));
+    (SessionHandle::new(shards, tokens, settings.sessions, store, clock, entropy), actors)
+}
+
+/// Without its supervisor the system is as good as ended, unless it is being drained.
+fn watch_supervisor(ended: JoinHandle<()>, draining: Arc<AtomicBool>, gave_up: watch::Sender<Option<String>>) {
+    tokio::spawn(async move {
+        let _ = ended.await;
+        if !draining.load(Ordering::Acquire) {
+            gave_up.send_if_modified(|reason| {
+                reason.get_or_insert_with(|| "the supervisor itself ended".to_owned());
+                true
+            });
+        }
+    });
 }
 
 type PingFuture<'a> = Pin<Box<dyn Future<Output = Result<(), AskError>> + Send + 'a>>;
@@ -342,6 +387,14 @@ impl Handles {
     pub fn vitals(&self) -> Vec<ActorHealth> {
         let now = self.health.inner.clock.now();
         self.health.inner.watched.iter().map(|watched| watched.report(now)).collect()
+    }
+
+    /// Sends what is due in the outbox, and returns when nothing is due or under way any more.
+    ///
+    /// # Errors
+    /// The mailer is not running.
+    pub async fn tend_mail(&self) -> Result<(), String> {
+        self.mailer.settle().await.map_err(|error| error.to_string())
     }
 
     /// Ends sessions that are over and writes unwritten uses, as timers otherwise do.

@@ -16,16 +16,22 @@ use message::{Creator, Request};
 use crate::ask::Unavailable;
 use crate::domain::account::{Account, AccountId, CustomerAccount, Role};
 use crate::domain::email::Email;
+use crate::domain::mail::Locale;
 use crate::domain::nickname::Nickname;
+use crate::domain::one_time::{TokenHash, TokenPurpose};
 use crate::domain::passphrase::Passphrase;
 use crate::domain::password::{Password, PasswordPolicy, WeakPassword};
 use crate::domain::secret::Secret;
 use crate::domain::session::Origin;
 use crate::domain::time::Timestamp;
-use crate::ports::{Clock, ListedAccount, Page, Store};
+use crate::ports::{Clock, ListedAccount, Page, Store, StoredToken};
 use crate::process::{Mailbox, Reply};
 use crate::session::{Presence, Principal, SessionHandle};
 
+/// The shortest pause between two mails of one purpose to one account that anybody can ask for.
+pub(crate) const RESEND_PAUSE: Duration = Duration::from_mins(1);
+/// The shortest pause between two verification mails that follow a login with the right password.
+pub(crate) const LOGIN_RESEND_PAUSE: Duration = Duration::from_mins(10);
 /// How long a flow may take: two hashes, each at most its queue's deadline and itself, and two commits of at most 10 s.
 const FLOW_DEADLINE: Duration = Duration::from_secs(40);
 
@@ -40,6 +46,36 @@ pub struct AccountRules {
     pub reauth_window: Duration,
     /// What a new password must be like.
     pub password_policy: PasswordPolicy,
+    /// Whether an account can log in only once its address is verified (`REQUIRE_EMAIL_VERIFICATION`). Then, too, a registration
+    /// takes the place of an unverified one of the same address, and unverified ones are removed after a while.
+    pub require_email_verification: bool,
+    /// After how long those are removed (`UNVERIFIED_TTL_DAYS`).
+    pub unverified_ttl: Duration,
+    /// How a forgotten password is replaced (`RECOVERY_MODE`).
+    pub recovery_mode: RecoveryMode,
+    /// Whether a registration is answered alike for a free and a taken address (`ENUMERATION_SAFE_REGISTRATION`).
+    pub enumeration_safe_registration: bool,
+    /// How long a link to verify an address is good.
+    pub verification_ttl: Duration,
+    /// How long a link to choose a new password is good.
+    pub recovery_ttl: Duration,
+    /// How long a link to confirm or cancel a new address is good.
+    pub address_change_ttl: Duration,
+    /// The language of an account that chose none (`MAIL_LOCALE`).
+    pub default_locale: Locale,
+}
+
+/// How a forgotten password is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecoveryMode {
+    /// By the passphrase alone, the established way.
+    Passphrase,
+    /// By mail alone.
+    Email,
+    /// By either of the two.
+    Either,
+    /// By mail and passphrase together.
+    EmailAndPassphrase,
 }
 
 /// Somebody who wants an account.
@@ -55,6 +91,50 @@ pub struct Registration {
     pub passphrase: Passphrase,
     /// Its customer plan; none if nothing is said.
     pub customer_account: Option<CustomerAccount>,
+    /// The language of its mails; the operator's if nothing is said.
+    pub locale: Option<Locale>,
+}
+
+/// What came of a registration.
+#[derive(Debug, Clone)]
+pub enum Registered {
+    /// There is a new account.
+    Created(Account),
+    /// Whether there is, only the owner of the address learns, by mail.
+    Concealed,
+}
+
+/// Somebody who forgot the password and has a link from a mail.
+#[derive(Debug, Clone)]
+pub struct MailedRecovery {
+    /// The token of the link.
+    pub token: Secret,
+    /// The password from now on.
+    pub new_password: Password,
+    /// The recovery passphrase, where it is asked for as well.
+    pub passphrase: Option<Passphrase>,
+}
+
+/// What a one-time token would do. Looking at it changes nothing (S29).
+#[derive(Debug, Clone)]
+pub struct TokenPreview {
+    /// How the owner of the account is called.
+    pub nickname: String,
+    /// What it is good for.
+    pub purpose: TokenPurpose,
+    /// The address it is about.
+    pub address: String,
+    /// The language of the account.
+    pub locale: Locale,
+}
+
+/// What a confirmed token did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confirmed {
+    /// The account's address is verified.
+    AddressVerified,
+    /// The account has its new address, verified.
+    AddressChanged,
 }
 
 /// Somebody who wants to log in.
@@ -90,6 +170,8 @@ pub struct OwnChange {
     pub passphrase: Option<Passphrase>,
     /// A new customer plan.
     pub customer_account: Option<CustomerAccount>,
+    /// Another language for mails.
+    pub locale: Option<Locale>,
 }
 
 impl OwnChange {
@@ -158,9 +240,48 @@ pub enum LoginError {
     Unavailable(Unavailable),
 }
 
+/// Why a link from a mail did nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConfirmError {
+    /// The token is unknown, used, replaced, over or for something else: the same to whoever asks.
+    BadToken,
+    /// Another account took the address meanwhile.
+    EmailTaken,
+    /// It could not be done just now.
+    Unavailable(Unavailable),
+}
+
+/// Why no recovery mail was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestRecoveryError {
+    /// Recovery by mail is not offered here.
+    NotOffered,
+    /// It could not be done just now.
+    Unavailable(Unavailable),
+}
+
+/// Why a recovery by mail failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MailedRecoveryError {
+    /// The token is not good.
+    BadToken,
+    /// The passphrase is wrong. The token stays good.
+    NoMatch,
+    /// The passphrase is asked for as well, and did not come along.
+    PassphraseNeeded,
+    /// The new password is not good enough. The token stays good.
+    Weak(WeakPassword),
+    /// Recovery by mail is not offered here.
+    NotOffered,
+    /// It could not be done just now.
+    Unavailable(Unavailable),
+}
+
 /// Why a recovery failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecoverError {
+    /// Recovery by the passphrase alone is not offered here.
+    NotOffered,
     /// No such account, another passphrase, or a locked account: the same to whoever asks (S12).
     NoMatch,
     /// The new password is not good enough.
@@ -215,7 +336,16 @@ macro_rules! unavailable {
         }
     )+};
 }
-unavailable!(RegisterError, LoginError, RecoverError, UpdateError, DeleteError);
+unavailable!(
+    RegisterError,
+    LoginError,
+    RecoverError,
+    UpdateError,
+    DeleteError,
+    ConfirmError,
+    RequestRecoveryError,
+    MailedRecoveryError
+);
 
 /// The way to the accounts.
 #[derive(Clone)]
@@ -224,6 +354,7 @@ pub struct UserHandle {
     store: Arc<dyn Store>,
     sessions: SessionHandle,
     clock: Arc<dyn Clock>,
+    recovery_mode: RecoveryMode,
 }
 
 impl UserHandle {
@@ -232,12 +363,19 @@ impl UserHandle {
         store: Arc<dyn Store>,
         sessions: SessionHandle,
         clock: Arc<dyn Clock>,
+        recovery_mode: RecoveryMode,
     ) -> Self {
-        Self { mailbox, store, sessions, clock }
+        Self { mailbox, store, sessions, clock, recovery_mode }
+    }
+
+    /// How a forgotten password is replaced here.
+    #[must_use]
+    pub fn recovery_mode(&self) -> RecoveryMode {
+        self.recovery_mode
     }
 
     /// Makes an account for somebody who asked for one.
-    pub async fn register(&self, registration: Registration, origin: Origin) -> Result<Account, RegisterError> {
+    pub async fn register(&self, registration: Registration, origin: Origin) -> Result<Registered, RegisterError> {
         self.ask(origin, |reply| Request::Register { registration, by: Creator::Owner, reply }).await?
     }
 
@@ -249,13 +387,16 @@ impl UserHandle {
         origin: Origin,
     ) -> Result<AccountOverview, RegisterError> {
         let by = Creator::Admin(admin.account.id);
-        let account = self.ask(origin, |reply| Request::Register { registration, by, reply }).await??;
+        let registered = self.ask(origin, |reply| Request::Register { registration, by, reply }).await??;
+        let account = created(registered)?;
         Ok(AccountOverview { account, last_active_at: None, idle: None, live_sessions: 0 })
     }
 
     /// Makes an administrator on the word of the operator, who is at the data directory itself.
     pub async fn create_by_operator(&self, registration: Registration) -> Result<Account, RegisterError> {
-        self.ask(Origin::default(), |reply| Request::Register { registration, by: Creator::Operator, reply }).await?
+        let by = Creator::Operator;
+        let registered = self.ask(Origin::default(), |reply| Request::Register { registration, by, reply }).await??;
+        created(registered)
     }
 
     /// Opens a session for whoever knows the password. Exactly one hash is computed, whatever the outcome (S11).
@@ -266,6 +407,50 @@ impl UserHandle {
     /// Replaces the password for whoever knows the passphrase, and ends every session of the account (S31).
     pub async fn recover(&self, attempt: RecoveryAttempt, origin: Origin) -> Result<(), RecoverError> {
         self.ask(origin, |reply| Request::Recover { attempt, reply }).await?
+    }
+
+    /// Sends another verification mail, if there is an account to verify. Says nothing about whether there is (S12).
+    pub async fn resend_verification(&self, email: Email, origin: Origin) -> Result<(), Unavailable> {
+        Ok(self.ask(origin, |reply| Request::ResendVerification { email, reply }).await?)
+    }
+
+    /// Sends a mail by which a new password is chosen, if there is an account. Says nothing about whether there is (S12).
+    pub async fn request_recovery(&self, email: Email, origin: Origin) -> Result<(), RequestRecoveryError> {
+        self.ask(origin, |reply| Request::RequestRecovery { email, reply }).await?
+    }
+
+    /// Replaces the password for whoever has a good link, and ends every session of the account (S31).
+    pub async fn recover_by_mail(&self, recovery: MailedRecovery, origin: Origin) -> Result<(), MailedRecoveryError> {
+        self.ask(origin, |reply| Request::RecoverByMail { recovery, reply }).await?
+    }
+
+    /// Takes the address that a link was mailed to as its owner's.
+    pub async fn confirm_email(&self, token: Secret, origin: Origin) -> Result<Confirmed, ConfirmError> {
+        self.ask(origin, |reply| Request::ConfirmEmail { token, reply }).await?
+    }
+
+    /// Drops the pending change of address that a link was mailed about.
+    pub async fn cancel_email_change(&self, token: Secret, origin: Origin) -> Result<(), ConfirmError> {
+        self.ask(origin, |reply| Request::CancelEmailChange { token, reply }).await?
+    }
+
+    /// What a one-time token would do; `None` for one that is not good.
+    pub async fn preview_token(&self, token: &str) -> Result<Option<TokenPreview>, Unavailable> {
+        let Some(hash) = TokenHash::of(token) else { return Ok(None) };
+        let Some(StoredToken { account, token }) = self.store.one_time_token(&hash).await? else { return Ok(None) };
+        let Some(account) = self.store.account(account).await? else { return Ok(None) };
+        let good =
+            self.clock.now() < token.expires_at && flows::address_of(&account, token.purpose) == Some(&token.address);
+        let address = match token.purpose {
+            TokenPurpose::VerifyAddress | TokenPurpose::ResetPassword => Some(&account.email),
+            TokenPurpose::ConfirmAddress | TokenPurpose::CancelAddressChange => account.pending_email.as_ref(),
+        };
+        Ok(address.filter(|_| good).map(|address| TokenPreview {
+            nickname: account.nickname.as_str().to_owned(),
+            purpose: token.purpose,
+            address: address.as_str().to_owned(),
+            locale: account.locale,
+        }))
     }
 
     /// Changes the principal's own account. A new address, password or passphrase needs the current password or a fresh
@@ -346,5 +531,13 @@ impl UserHandle {
         self.mailbox
             .ask(FLOW_DEADLINE, |reply| Message { origin, span: tracing::Span::current(), request: request(reply) })
             .await
+    }
+}
+
+/// The account of a registration that conceals nothing, as those for somebody else are.
+fn created(registered: Registered) -> Result<Account, RegisterError> {
+    match registered {
+        Registered::Created(account) => Ok(account),
+        Registered::Concealed => Err(RegisterError::Unavailable(Unavailable::default())),
     }
 }

@@ -17,7 +17,7 @@ use hyper_util::service::TowerToHyperService;
 use warp::Filter as _;
 
 pub(crate) use load::Load;
-pub(crate) use server::{Person, Server};
+pub(crate) use server::Server;
 
 /// The middle of some measurements.
 pub(crate) fn median(values: &[f64]) -> f64 {
@@ -84,7 +84,6 @@ pub(crate) async fn serve_plain(listener: tokio::net::TcpListener) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         stream.set_nodelay(true).unwrap();
-        let service = service.clone();
         tokio::spawn(async move {
             let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });

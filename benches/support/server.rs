@@ -20,21 +20,22 @@ pub(crate) struct Server {
     process: Child,
     port: u16,
     client: reqwest::Client,
-    _data_dir: Option<TempDir>,
+    /// Removed with the server that was started on it.
+    data_dir: Option<TempDir>,
 }
 
 impl Server {
     /// The program itself, on a data directory of its own.
     pub(crate) async fn start(settings: &[(&str, &str)]) -> Self {
         let data_dir = TempDir::new().unwrap();
-        let mut server = Self::start_in(data_dir.path(), settings).await;
-        server._data_dir = Some(data_dir);
+        let mut server = Self::start_in(data_dir.path(), settings);
+        server.data_dir = Some(data_dir);
         server.until_ready().await;
         server
     }
 
     /// The program itself, on this data directory; returns before it is ready.
-    pub(crate) async fn start_in(data_dir: &Path, settings: &[(&str, &str)]) -> Self {
+    pub(crate) fn start_in(data_dir: &Path, settings: &[(&str, &str)]) -> Self {
         let port = free_port();
         let mut command = Command::new(env!("CARGO_BIN_EXE_doorward"));
         command
@@ -62,7 +63,7 @@ impl Server {
     fn spawn(mut command: Command, port: u16) -> Self {
         let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { process, port, client, _data_dir: None }
+        Self { process, port, client, data_dir: None }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {

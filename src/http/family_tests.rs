@@ -44,6 +44,7 @@ impl App {
             store: Arc::clone(&store) as _,
             clock: Arc::clone(&clock) as _,
             entropy: Arc::new(SeededEntropy::new(7)),
+            mail: Arc::new(MemoryMail::new()),
         };
         let quota = |permits| RateQuota { permits: NonZeroU32::new(permits).unwrap(), per: Duration::from_mins(10) };
         let settings = SystemSettings {

@@ -1,4 +1,8 @@
-//! Registration.
+//! Registration, verification and recovery.
+
+use std::time::Duration;
+
+use doorward_actors::RecoveryMode;
 
 use super::keys;
 use super::reader::{Reader, documented};
@@ -10,16 +14,55 @@ pub struct AccountSettings {
     pub first_user_is_admin: bool,
     /// People may choose their own `customer_account`.
     pub customer_account_self_service: bool,
+    /// People can log in only once their address is verified.
+    pub require_email_verification: bool,
+    /// With that: how long an account may stay unverified, 1 to 365 days.
+    pub unverified_ttl: Duration,
+    /// A registration is answered alike for a free and a taken address.
+    pub enumeration_safe_registration: bool,
+    /// How a forgotten password is replaced.
+    pub recovery_mode: RecoveryMode,
+    /// How long a link to verify an address is good for, 1 to 720 hours.
+    pub verification_ttl: Duration,
+    /// How long a link to choose a new password is good for, 5 minutes to a day.
+    pub recovery_ttl: Duration,
+    /// How long a link to confirm or cancel a new address is good for, 1 to 720 hours.
+    pub address_change_ttl: Duration,
 }
 
 impl AccountSettings {
     pub(super) fn read(reader: &mut Reader) -> Option<Self> {
         let first_user_is_admin = reader.flag(&keys::FIRST_USER_IS_ADMIN);
         let customer_account_self_service = reader.flag(&keys::CUSTOMER_ACCOUNT_SELF_SERVICE);
+        let require_email_verification = reader.flag(&keys::REQUIRE_EMAIL_VERIFICATION);
+        let unverified_ttl =
+            reader.integer(&keys::UNVERIFIED_TTL_DAYS).map(|days: u64| Duration::from_hours(24 * days));
+        let enumeration_safe_registration = reader.flag(&keys::ENUMERATION_SAFE_REGISTRATION);
+        let recovery_mode = reader.parse(&keys::RECOVERY_MODE, recovery_mode);
+        let verification_ttl = reader.integer(&keys::VERIFICATION_TTL_HOURS).map(Duration::from_hours);
+        let recovery_ttl = reader.minutes(&keys::RECOVERY_TTL_MINUTES);
+        let address_change_ttl = reader.integer(&keys::ADDRESS_CHANGE_TTL_HOURS).map(Duration::from_hours);
         Some(Self {
             first_user_is_admin: first_user_is_admin?,
             customer_account_self_service: customer_account_self_service?,
+            require_email_verification: require_email_verification?,
+            unverified_ttl: unverified_ttl?,
+            enumeration_safe_registration: enumeration_safe_registration?,
+            recovery_mode: recovery_mode?,
+            verification_ttl: verification_ttl?,
+            recovery_ttl: recovery_ttl?,
+            address_change_ttl: address_change_ttl?,
         })
+    }
+}
+
+fn recovery_mode(name: &str) -> Option<RecoveryMode> {
+    match name {
+        "passphrase" => Some(RecoveryMode::Passphrase),
+        "email" => Some(RecoveryMode::Email),
+        "either" => Some(RecoveryMode::Either),
+        "email_and_passphrase" => Some(RecoveryMode::EmailAndPassphrase),
+        _ => None,
     }
 }
 

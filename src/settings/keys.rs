@@ -181,7 +181,7 @@ keys! {
     REAUTH_MINUTES = "sessions.reauth_minutes", integer(1, 1440), Some("5"),
         "How long after a login sensitive changes need no current_password, in minutes.";
     MAX_SESSIONS_PER_USER = "sessions.max_per_user", integer(1, 1000), Some("20"),
-        "How many sessions an account may have; a further login ends the oldest.";
+        "How many sessions an account may have; a further login ends the one idle for longest.";
     SESSION_SHARDS = "sessions.shards", per_core(1, 64), Some("auto"),
         "How many actors share the live sessions.";
 
@@ -194,7 +194,7 @@ keys! {
     HASH_QUEUE = "passwords.hash_queue", integer(1, 65_536), Some("256"),
         "How many hashes may wait; further requests are answered 503.";
     HASH_DEADLINE_MS = "passwords.hash_deadline_ms", integer(100, 60_000), Some("5000"),
-        "How long a hash may wait and take before its request is answered 503, in milliseconds.";
+        "How long a hash may wait to begin before its request is answered 503, in milliseconds.";
     PASSWORD_MIN_SCORE = "passwords.min_score", integer(0, 4), Some("2"),
         "The lowest zxcvbn score of a new password; 0 takes any, 4 only very unguessable ones.";
 
@@ -211,6 +211,20 @@ keys! {
         "Whether the first account ever registered in a data directory becomes an administrator.";
     CUSTOMER_ACCOUNT_SELF_SERVICE = "accounts.customer_account_self_service", Kind::Flag, Some("false"),
         "Whether people may choose their own customer_account; otherwise administrators alone do.";
+    REQUIRE_EMAIL_VERIFICATION = "accounts.require_email_verification", Kind::Flag, Some("false"),
+        "Whether people can log in only once their address is verified; unverified accounts are then replaced and removed.";
+    UNVERIFIED_TTL_DAYS = "accounts.unverified_ttl_days", Kind::Integer { min: 1, max: 365 }, Some("7"),
+        "With REQUIRE_EMAIL_VERIFICATION: after how many days an account that was never verified is removed.";
+    ENUMERATION_SAFE_REGISTRATION = "accounts.enumeration_safe_registration", Kind::Flag, Some("false"),
+        "Whether a registration is answered alike for a free and a taken address; the owner of a taken one gets a mail.";
+    RECOVERY_MODE = "accounts.recovery_mode", Kind::Choice(&["passphrase", "email", "either", "email_and_passphrase"]), Some("either"),
+        "How a forgotten password is replaced.";
+    VERIFICATION_TTL_HOURS = "accounts.verification_ttl_hours", Kind::Integer { min: 1, max: 720 }, Some("48"),
+        "How many hours a link to verify an address is good for.";
+    RECOVERY_TTL_MINUTES = "accounts.recovery_ttl_minutes", Kind::Integer { min: 5, max: 1440 }, Some("30"),
+        "How many minutes a link to choose a new password is good for.";
+    ADDRESS_CHANGE_TTL_HOURS = "accounts.address_change_ttl_hours", Kind::Integer { min: 1, max: 720 }, Some("24"),
+        "How many hours a link to confirm or cancel a new address is good for.";
 
     LOG_LEVEL = "log.level", Kind::LogFilter, Some("info"),
         "What is logged: a level, or a list of target=level.";

@@ -16,7 +16,7 @@ pub struct PasswordSettings {
     pub hash_iterations: u32,
     /// How many hashes may wait, 1 to 65,536.
     pub hash_queue: usize,
-    /// How long a hash may wait and take, 100 milliseconds to 1 minute.
+    /// How long a hash may wait to begin, 100 milliseconds to 1 minute.
     pub hash_deadline: Duration,
     /// The lowest zxcvbn score of a new password, 0 to 4.
     pub min_score: u8,

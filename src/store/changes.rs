@@ -4,8 +4,8 @@
 //! check and write in whatever order reads best.
 
 use doorward_actors::ports::{
-    AccountUpdate, CreateAccountRefusal, DeleteAccountRefusal, EndSessions, OpenSessionRefusal, Touch,
-    UpdateAccountRefusal,
+    AccountUpdate, CreateAccountRefusal, DeleteAccountRefusal, Effects, EndSessions, OpenSessionRefusal, SignIn, Touch,
+    UnknownAccount, UpdateAccountRefusal,
 };
 use doorward_actors::{Account, AccountId, AuditRecord, NewAccount, NewRole, Role, Session, SessionId, Timestamp};
 
@@ -13,14 +13,24 @@ use super::codec::{self, RecordError};
 use super::keys;
 use super::staging::{Abort, Fault, Staging};
 
+mod known;
+mod mails;
+mod tokens;
+
+pub(super) use mails::{delete_mail, retry_mail, settle_mail};
+
 pub(super) fn create_account(
     staging: &mut Staging<'_>,
     new: NewAccount,
-    audit: AuditRecord,
+    mut effects: Effects,
 ) -> Result<Account, Abort<CreateAccountRefusal>> {
     let (email, nickname) = (keys::email(new.email.key()), keys::nickname(new.nickname.key()));
-    if staging.has(&email)? {
-        return Err(Abort::Refused(CreateAccountRefusal::EmailTaken));
+    if let Some(holder) = staging.get(&email)? {
+        let holder = staging.get::<Account>(&keys::account(holder))?;
+        match holder {
+            Some(holder) if new.replaces_unverified && may_be_replaced(&holder) => remove_account(staging, &holder)?,
+            _ => return Err(Abort::Refused(CreateAccountRefusal::EmailTaken)),
+        }
     }
     if staging.has(&nickname)? {
         return Err(Abort::Refused(CreateAccountRefusal::NicknameTaken));
@@ -42,6 +52,8 @@ pub(super) fn create_account(
         role,
         locked: false,
         email_verified: false,
+        pending_email: None,
+        locale: new.locale,
         created_at: new.created_at,
         session_epoch: 0,
         revision: 0,
@@ -51,19 +63,32 @@ pub(super) fn create_account(
     staging.put(&keys::account(id), &account)?;
     count(staging, keys::ACCOUNTS, false, true)?;
     count_admin(staging, None, Some(&account))?;
-    append(staging, &AuditRecord { subject: Some(id), ..audit })?;
+    for record in &mut effects.audit {
+        record.subject = record.subject.or(Some(id));
+    }
+    affect(staging, id, effects)?;
     Ok(account)
+}
+
+/// An administrator who never saw a mail keeps the account: it is worth more than an address.
+fn may_be_replaced(account: &Account) -> bool {
+    !account.email_verified && account.role != Role::Admin
 }
 
 pub(super) fn update_account(
     staging: &mut Staging<'_>,
     update: &AccountUpdate,
-    audit: &AuditRecord,
+    effects: Effects,
 ) -> Result<Account, Abort<UpdateAccountRefusal>> {
     let refuse = |refusal| Err(Abort::Refused(refusal));
     let Some(before) = staging.get::<Account>(&keys::account(update.id))? else {
         return refuse(UpdateAccountRefusal::Unknown);
     };
+    if let Some(redemption) = &update.redeems
+        && !tokens::redeem(staging, before.id, redemption)?
+    {
+        return refuse(UpdateAccountRefusal::BadToken);
+    }
     if update.expected_revision.is_some_and(|expected| expected != before.revision) {
         return refuse(UpdateAccountRefusal::Stale);
     }
@@ -90,7 +115,10 @@ pub(super) fn update_account(
             }
         }
     }
-    append(staging, audit)?;
+    if update.revokes_tokens {
+        tokens::revoke_all(staging, after.id)?;
+    }
+    affect(staging, after.id, effects)?;
     Ok(after)
 }
 
@@ -98,7 +126,7 @@ pub(super) fn delete_account(
     staging: &mut Staging<'_>,
     id: AccountId,
     expected_revision: Option<u64>,
-    audit: &AuditRecord,
+    effects: Effects,
 ) -> Result<(), Abort<DeleteAccountRefusal>> {
     let refuse = |refusal| Err(Abort::Refused(refusal));
     let Some(account) = staging.get::<Account>(&keys::account(id))? else {
@@ -110,20 +138,49 @@ pub(super) fn delete_account(
     if is_last_admin(staging, &account)? && staging.counter(keys::ACCOUNTS)? > 1 {
         return refuse(DeleteAccountRefusal::LastAdmin);
     }
-    end_all(staging, &account, None)?;
-    staging.remove(&keys::activity(id));
+    remove_account(staging, &account)?;
+    // Tokens of nobody are good for nothing: there is no account left that they could change.
+    mails::queue_all(staging, None, effects.mails)?;
+    append_all(staging, &effects.audit)?;
+    Ok(())
+}
+
+/// Removes an account with everything that is its own.
+fn remove_account(staging: &mut Staging<'_>, account: &Account) -> Result<(), Fault> {
+    end_all(staging, account, None)?;
+    staging.remove(&keys::activity(account.id));
+    known::forget_all(staging, account.id)?;
+    tokens::revoke_all(staging, account.id)?;
+    mails::remove_all(staging, account.id)?;
     staging.remove(&keys::email(account.email.key()));
     staging.remove(&keys::nickname(account.nickname.key()));
-    staging.remove(&keys::account(id));
+    staging.remove(&keys::account(account.id));
     count(staging, keys::ACCOUNTS, true, false)?;
-    count_admin(staging, Some(&account), None)?;
-    append(staging, audit)?;
-    Ok(())
+    count_admin(staging, Some(account), None)
+}
+
+pub(super) fn record(
+    staging: &mut Staging<'_>,
+    account: AccountId,
+    effects: Effects,
+) -> Result<(), Abort<UnknownAccount>> {
+    if !staging.has(&keys::account(account))? {
+        return Err(Abort::Refused(UnknownAccount));
+    }
+    Ok(affect(staging, account, effects)?)
+}
+
+/// Writes what goes with a change of an account that exists after it.
+fn affect(staging: &mut Staging<'_>, account: AccountId, effects: Effects) -> Result<(), Fault> {
+    tokens::issue_all(staging, account, effects.tokens)?;
+    mails::queue_all(staging, Some(account), effects.mails)?;
+    append_all(staging, &effects.audit)
 }
 
 pub(super) fn open_session(
     staging: &mut Staging<'_>,
     session: &Session,
+    sign_in: Option<SignIn>,
     audit: &AuditRecord,
 ) -> Result<(), Abort<OpenSessionRefusal>> {
     let account = staging.get::<Account>(&keys::account(session.account))?;
@@ -133,6 +190,11 @@ pub(super) fn open_session(
     // An id is random and never comes twice; if it did, the use of the earlier one is not this one's.
     staging.remove(&keys::touch(session.account, session.id));
     staging.put(&keys::session(session.account, session.id), session)?;
+    if let Some(sign_in) = sign_in
+        && known::note(staging, session.account, sign_in.from, session.created_at)?
+    {
+        mails::queue(staging, Some(session.account), sign_in.notice)?;
+    }
     append(staging, audit)?;
     Ok(())
 }

@@ -8,20 +8,21 @@
 use std::net::IpAddr;
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
-use doorward_actors::{
-    Account, AccountId, CredentialHash, CustomerAccount, Email, Nickname, Role, Session, SessionId, Timestamp,
-};
+use doorward_actors::{AccountId, Email, Session, SessionId, Timestamp};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+mod account;
 mod audit;
 #[cfg(test)]
 mod golden;
+mod mail;
+mod one_time;
 
 /// The largest value, in bytes, its version byte included. The engine stores larger ones in files of their own, which
 /// is slower and less tried.
 pub(super) const MAX_VALUE_BYTES: usize = 4096;
 
-/// The version byte of every record kind so far.
+/// The version byte of the first form of every record kind.
 const V1: u8 = 1;
 
 const CONFIG: Configuration<LittleEndian, Varint, Limit<MAX_VALUE_BYTES>> =
@@ -52,6 +53,8 @@ pub(super) enum RecordError {
 pub(super) trait Record: Sized {
     /// Its name, for errors.
     const KIND: &'static str;
+    /// The version byte of the newest frozen form.
+    const VERSION: u8 = V1;
     /// The newest frozen form.
     type Frozen: Serialize + DeserializeOwned;
 
@@ -60,12 +63,18 @@ pub(super) trait Record: Sized {
 
     /// Checks a frozen form and makes it a domain value; the error names what is wrong with it.
     fn thaw(frozen: Self::Frozen) -> Result<Self, &'static str>;
+
+    /// Makes the newest frozen form of what an older version wrote.
+    fn upgrade(version: u8, body: &[u8]) -> Result<Self::Frozen, &'static str> {
+        let _ = (version, body);
+        Err("unknown version byte")
+    }
 }
 
 /// Writes a record.
 pub(super) fn encode<R: Record>(record: &R) -> Result<Vec<u8>, RecordError> {
     let unstorable = |why| RecordError::Unstorable { kind: R::KIND, why };
-    let mut value = vec![V1];
+    let mut value = vec![R::VERSION];
     bincode::serde::encode_into_std_write(record.freeze(), &mut value, CONFIG)
         .map_err(|_| unstorable("it does not encode"))?;
     if value.len() > MAX_VALUE_BYTES {
@@ -79,19 +88,25 @@ pub(super) fn encode<R: Record>(record: &R) -> Result<Vec<u8>, RecordError> {
 /// Reads a record.
 pub(super) fn decode<R: Record>(value: &[u8]) -> Result<R, RecordError> {
     let unreadable = |why| RecordError::Unreadable { kind: R::KIND, why };
-    let Some((&V1, body)) = value.split_first() else {
-        return Err(unreadable("unknown version byte"));
-    };
-    let (frozen, read) = bincode::serde::decode_from_slice::<R::Frozen, _>(body, CONFIG)
-        .map_err(|_| unreadable("it does not decode"))?;
-    if read != body.len() {
-        return Err(unreadable("bytes follow it"));
-    }
-    R::thaw(frozen).map_err(unreadable)
+    let (&version, body) = value.split_first().ok_or_else(|| unreadable("it is empty"))?;
+    let frozen = if version == R::VERSION { open(body) } else { R::upgrade(version, body) };
+    frozen.and_then(R::thaw).map_err(unreadable)
+}
+
+/// Reads a frozen form: these bytes and no more.
+fn open<F: DeserializeOwned>(body: &[u8]) -> Result<F, &'static str> {
+    let (frozen, read) = bincode::serde::decode_from_slice(body, CONFIG).map_err(|_| "it does not decode")?;
+    if read == body.len() { Ok(frozen) } else { Err("bytes follow it") }
 }
 
 fn account_id(number: u64) -> Result<AccountId, &'static str> {
     AccountId::new(number).ok_or("account number zero")
+}
+
+/// An address as it was stored. Another spelling would have another key, and an index would no longer lead to it.
+fn email(stored: &str) -> Result<Email, &'static str> {
+    let email = Email::parse(stored).map_err(|_| "its address is not one")?;
+    if email.as_str() == stored { Ok(email) } else { Err("its address is not in its normal form") }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -142,68 +157,6 @@ impl Record for AccountId {
 
     fn thaw(frozen: AccountIdV1) -> Result<Self, &'static str> {
         account_id(frozen.0)
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-pub(super) struct AccountV1 {
-    id: u64,
-    email: String,
-    nickname: String,
-    password_hash: String,
-    passphrase_hash: String,
-    customer_account: String,
-    admin: bool,
-    locked: bool,
-    email_verified: bool,
-    created_at: i64,
-    session_epoch: u64,
-    revision: u64,
-}
-
-impl Record for Account {
-    const KIND: &'static str = "account";
-    type Frozen = AccountV1;
-
-    fn freeze(&self) -> AccountV1 {
-        AccountV1 {
-            id: self.id.get(),
-            email: self.email.as_str().to_owned(),
-            nickname: self.nickname.as_str().to_owned(),
-            password_hash: self.password_hash.as_phc().to_owned(),
-            passphrase_hash: self.passphrase_hash.as_phc().to_owned(),
-            customer_account: self.customer_account.as_str().to_owned(),
-            admin: self.role == Role::Admin,
-            locked: self.locked,
-            email_verified: self.email_verified,
-            created_at: self.created_at.as_millis(),
-            session_epoch: self.session_epoch,
-            revision: self.revision,
-        }
-    }
-
-    fn thaw(frozen: AccountV1) -> Result<Self, &'static str> {
-        let email = Email::parse(&frozen.email).map_err(|_| "its address is not one")?;
-        let nickname = Nickname::parse(&frozen.nickname).map_err(|_| "its nickname is not one")?;
-        // Another spelling would have another key, and the index would no longer lead here.
-        if email.as_str() != frozen.email || nickname.as_str() != frozen.nickname {
-            return Err("its names are not in their normal form");
-        }
-        Ok(Self {
-            id: account_id(frozen.id)?,
-            email,
-            nickname,
-            password_hash: CredentialHash::from_phc(frozen.password_hash),
-            passphrase_hash: CredentialHash::from_phc(frozen.passphrase_hash),
-            customer_account: CustomerAccount::parse(&frozen.customer_account)
-                .map_err(|_| "its customer account is not one")?,
-            role: if frozen.admin { Role::Admin } else { Role::User },
-            locked: frozen.locked,
-            email_verified: frozen.email_verified,
-            created_at: Timestamp::from_millis(frozen.created_at),
-            session_epoch: frozen.session_epoch,
-            revision: frozen.revision,
-        })
     }
 }
 

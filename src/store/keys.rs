@@ -3,22 +3,32 @@
 //! Keys are written by hand, big-endian, with one byte for the kind in front, so that records of one kind lie together
 //! and in the order of their numbers. They never go through the value codec: a key must keep its bytes for ever.
 //!
-//! | kind | rest of the key                       | value                                        |
-//! |------|---------------------------------------|----------------------------------------------|
-//! | `01` | one byte, see below                   | a counter; for `01 00` the layout version    |
-//! | `10` | account id, 8 bytes                   | the account                                  |
-//! | `11` | e-mail key, UTF-8                     | id of the account that has this address      |
-//! | `12` | nickname key, UTF-8                   | id of the account that has this nickname     |
-//! | `20` | account id, 8 bytes; session id, 16   | the session, as it was opened                |
-//! | `21` | account id, 8 bytes; session id, 16   | when that session was last used              |
-//! | `22` | account id, 8 bytes                   | the last activity of its ended sessions      |
-//! | `30` | audit sequence number, 8 bytes        | the audit record                             |
+//! | kind | rest of the key                          | value                                         |
+//! | ---- | ---------------------------------------- | --------------------------------------------- |
+//! | `01` | one byte, see below                      | a counter; for `01 00` the layout version     |
+//! | `10` | account id, 8 bytes                      | the account                                   |
+//! | `11` | e-mail key, UTF-8                        | id of the account that has this address       |
+//! | `12` | nickname key, UTF-8                      | id of the account that has this nickname      |
+//! | `20` | account id, 8 bytes; session id, 16      | the session, as it was opened                 |
+//! | `21` | account id, 8 bytes; session id, 16      | when that session was last used               |
+//! | `22` | account id, 8 bytes                      | the last activity of its ended sessions       |
+//! | `23` | account id, 8 bytes; IP address, 4 or 16 | when it was last logged in to from there      |
+//! | `30` | audit sequence number, 8 bytes           | the audit record                              |
+//! | `40` | hash of a one-time token, 32 bytes       | the token                                     |
+//! | `41` | account id, 8 bytes; purpose, 1          | hash of the token that the account has for it |
+//! | `50` | mail id, 8 bytes                         | the mail                                      |
+//! | `51` | next attempt, 8 bytes; mail id, 8        | id of the queued mail that is due then        |
+//! | `52` | account id, 8 bytes; mail id, 8          | id of a mail that goes away with the account  |
+//!
+//! A next attempt is in milliseconds with its sign bit flipped, so that times before 1970 come first.
 //!
 //! Counters: `00` layout version (four bytes big-endian, outside the codec, so that every version can read it), `01` the
 //! last account id given, `02` the last audit sequence number given, `03` active administrators, `04` accounts, `05`
-//! whether there ever was an administrator, `06` the probe.
+//! whether there ever was an administrator, `06` the probe, `07` the last mail id given.
 
-use doorward_actors::{AccountId, EmailKey, NicknameKey, SessionId};
+use std::net::IpAddr;
+
+use doorward_actors::{AccountId, EmailKey, MailId, NicknameKey, SessionId, Timestamp, TokenHash, TokenPurpose};
 
 const ACCOUNT: u8 = 0x10;
 const EMAIL: u8 = 0x11;
@@ -26,7 +36,13 @@ const NICKNAME: u8 = 0x12;
 const SESSION: u8 = 0x20;
 const TOUCH: u8 = 0x21;
 const ACTIVITY: u8 = 0x22;
+const KNOWN: u8 = 0x23;
 const AUDIT: u8 = 0x30;
+const TOKEN: u8 = 0x40;
+const TOKEN_OF: u8 = 0x41;
+const MAIL: u8 = 0x50;
+const DUE: u8 = 0x51;
+const MAIL_OF: u8 = 0x52;
 
 /// The version of the layout of the whole tree.
 pub(super) const FORMAT_VERSION: &[u8] = &[0x01, 0x00];
@@ -42,6 +58,8 @@ pub(super) const ACCOUNTS: &[u8] = &[0x01, 0x04];
 pub(super) const HAD_ADMIN: &[u8] = &[0x01, 0x05];
 /// A number that every probe raises.
 pub(super) const PROBE: &[u8] = &[0x01, 0x06];
+/// The last mail id that was given; ids are never given twice.
+pub(super) const LAST_MAIL_ID: &[u8] = &[0x01, 0x07];
 
 /// The keys of all accounts begin with this.
 pub(super) const ALL_ACCOUNTS: &[u8] = &[ACCOUNT];
@@ -86,6 +104,81 @@ pub(super) fn activity(account: AccountId) -> [u8; 9] {
 /// Where an audit record is.
 pub(super) fn audit(sequence: u64) -> [u8; 9] {
     numbered(AUDIT, sequence)
+}
+
+/// Where the last login to an account from an address is.
+pub(super) fn known(account: AccountId, from: IpAddr) -> Vec<u8> {
+    let mut key = numbered(KNOWN, account.get()).to_vec();
+    match from {
+        IpAddr::V4(v4) => key.extend(v4.octets()),
+        IpAddr::V6(v6) => key.extend(v6.octets()),
+    }
+    key
+}
+
+/// The keys of all addresses from which an account was logged in to begin with this.
+pub(super) fn all_known(account: AccountId) -> [u8; 9] {
+    numbered(KNOWN, account.get())
+}
+
+/// Where a one-time token is.
+pub(super) fn token(hash: &TokenHash) -> [u8; 33] {
+    let mut key = [TOKEN; 33];
+    key[1..].copy_from_slice(hash.as_bytes());
+    key
+}
+
+/// Where the hash of the token is that an account has for a purpose.
+pub(super) fn token_of(account: AccountId, purpose: TokenPurpose) -> [u8; 10] {
+    let mut key = [purpose.number(); 10];
+    key[..9].copy_from_slice(&tokens_of(account));
+    key
+}
+
+/// The keys of the hashes of all tokens of an account begin with this.
+pub(super) fn tokens_of(account: AccountId) -> [u8; 9] {
+    numbered(TOKEN_OF, account.get())
+}
+
+/// Where a mail is.
+pub(super) fn mail(id: MailId) -> [u8; 9] {
+    numbered(MAIL, id.get())
+}
+
+/// The keys of all mails after this one lie between these two, both excluded.
+pub(super) fn mails_after(id: Option<MailId>) -> ([u8; 9], [u8; 1]) {
+    (numbered(MAIL, id.map_or(0, MailId::get)), [MAIL + 1])
+}
+
+/// Where the entry of a queued mail in the order of attempts is.
+pub(super) fn due(at: Timestamp, id: MailId) -> [u8; 17] {
+    due_number(at, id.get())
+}
+
+/// The keys of all mails that are due lie between these two, both included.
+pub(super) fn due_until(now: Timestamp) -> ([u8; 17], [u8; 17]) {
+    (due_number(Timestamp::from_millis(i64::MIN), 0), due_number(now, u64::MAX))
+}
+
+fn due_number(at: Timestamp, mail: u64) -> [u8; 17] {
+    let mut key = [DUE; 17];
+    // The sign bit flipped: the order of the bytes is that of the times.
+    key[1..9].copy_from_slice(&(at.as_millis() ^ i64::MIN).to_be_bytes());
+    key[9..].copy_from_slice(&mail.to_be_bytes());
+    key
+}
+
+/// Where the entry of a mail of an account is.
+pub(super) fn mail_of(account: AccountId, id: MailId) -> [u8; 17] {
+    let mut key = [MAIL_OF; 17];
+    key[1..9].copy_from_slice(&account.get().to_be_bytes());
+    key[9..].copy_from_slice(&id.get().to_be_bytes());
+    key
+}
+
+/// The keys of the entries of all mails of an account begin with this.
+pub(super) fn mails_of(account: AccountId) -> [u8; 9] {
+    numbered(MAIL_OF, account.get())
 }
 
 /// Whose session a session key names; `None` if it is not a session key.
@@ -138,6 +231,35 @@ mod tests {
         assert_eq!(session(id, sid).as_slice(), expected);
         expected[0] = 0x21;
         assert_eq!(touch(id, sid).as_slice(), expected);
+    }
+
+    #[test]
+    fn keys_of_tokens_mails_and_known_addresses_keep_their_bytes() {
+        let id = AccountId::new(0x0102_0304_0506_0708).unwrap();
+        let mail_id = MailId::new(258).unwrap();
+        let numbered = |kind: u8, rest: &[u8]| [&[kind, 1, 2, 3, 4, 5, 6, 7, 8], rest].concat();
+        assert_eq!(all_known(id), *numbered(0x23, &[]));
+        assert_eq!(known(id, [192, 0, 2, 1].into()), numbered(0x23, &[192, 0, 2, 1]));
+        assert_eq!(known(id, [9_u8; 16].into()), numbered(0x23, &[9; 16]));
+        assert_eq!(token(&TokenHash::from_bytes([7; 32])), *[&[0x40][..], &[7; 32]].concat());
+        assert_eq!(tokens_of(id), *numbered(0x41, &[]));
+        for (purpose, number) in TokenPurpose::ALL.into_iter().zip(1..) {
+            assert_eq!(token_of(id, purpose), *numbered(0x41, &[number]));
+        }
+        assert_eq!(mail(mail_id), [0x50, 0, 0, 0, 0, 0, 0, 1, 2]);
+        let at = Timestamp::from_millis(0x0304);
+        assert_eq!(due(at, mail_id), [0x51, 0x80, 0, 0, 0, 0, 0, 3, 4, 0, 0, 0, 0, 0, 0, 1, 2]);
+        assert_eq!(mails_of(id), *numbered(0x52, &[]));
+        assert_eq!(mail_of(id, mail_id), *numbered(0x52, &[0, 0, 0, 0, 0, 0, 1, 2]));
+    }
+
+    #[test]
+    fn due_keys_are_in_the_order_of_their_times() {
+        let one = MailId::new(1).unwrap();
+        let keys = [i64::MIN, -2, -1, 0, 1, 256, i64::MAX].map(|at| due(Timestamp::from_millis(at), one));
+        assert!(keys.is_sorted());
+        let (first, last) = due_until(Timestamp::from_millis(-1));
+        assert_eq!(keys.iter().filter(|key| (first..=last).contains(*key)).count(), 3);
     }
 
     #[test]

@@ -2,8 +2,13 @@
 //!
 //! A read of several records may fall between two changes; where that could show, the record read last decides.
 
-use doorward_actors::ports::{ListedAccount, Page, ShardOf};
-use doorward_actors::{Account, AccountId, AuditRecord, EmailKey, Session, SessionId, Timestamp};
+use std::ops::Bound;
+
+use doorward_actors::ports::{ListedAccount, Page, ShardOf, StoredToken};
+use doorward_actors::{
+    Account, AccountId, AuditRecord, EmailKey, MailId, MailState, QueuedMail, Session, SessionId, Timestamp, TokenHash,
+    TokenPurpose,
+};
 
 use super::codec::{self, Record};
 use super::keys;
@@ -96,4 +101,88 @@ pub(super) fn recent_audit(tree: &sled::Tree, limit: usize) -> Result<Vec<(u64, 
         }
     }
     Ok(records)
+}
+
+pub(super) fn one_time_token(tree: &sled::Tree, hash: &TokenHash) -> Result<Option<StoredToken>, Fault> {
+    get(tree, &keys::token(hash))
+}
+
+pub(super) fn token_of(
+    tree: &sled::Tree,
+    account: AccountId,
+    purpose: TokenPurpose,
+) -> Result<Option<StoredToken>, Fault> {
+    let index = keys::token_of(account, purpose);
+    let mut hash = get::<TokenHash>(tree, &index)?;
+    while let Some(looked_for) = hash {
+        let found = one_time_token(tree, &looked_for)?;
+        if found.is_some() {
+            return Ok(found);
+        }
+        // Between the two lookups it was replaced by another one, or used up.
+        hash = get(tree, &index)?.filter(|now| *now != looked_for);
+    }
+    Ok(None)
+}
+
+pub(super) fn unverified_before(tree: &sled::Tree, time: Timestamp, limit: usize) -> Result<Vec<AccountId>, Fault> {
+    let mut unverified = Vec::new();
+    for row in tree.scan_prefix(keys::ALL_ACCOUNTS) {
+        if unverified.len() == limit {
+            break;
+        }
+        let (_, value) = row?;
+        // One unreadable record keeps its account, not all others.
+        match codec::decode::<Account>(&value) {
+            Ok(account) if !account.email_verified && account.created_at < time => unverified.push(account.id),
+            Ok(_) => {}
+            Err(error) => tracing::error!(%error, "a stored account cannot be read and counts as verified"),
+        }
+    }
+    Ok(unverified)
+}
+
+pub(super) fn due_mails(tree: &sled::Tree, now: Timestamp, limit: usize) -> Result<Vec<QueuedMail>, Fault> {
+    let (first, last) = keys::due_until(now);
+    let mut due = Vec::new();
+    for row in tree.range(first..=last) {
+        if due.len() == limit {
+            break;
+        }
+        let (_, value) = row?;
+        let mail = codec::decode(&value).map_err(Fault::from).and_then(|id| get::<QueuedMail>(tree, &keys::mail(id)));
+        if let Some(mail) = readable(mail)?.flatten()
+            // Between the two lookups it may have been sent or put off.
+            && mail.state == MailState::Queued
+            && mail.next_attempt_at <= now
+        {
+            due.push(mail);
+        }
+    }
+    Ok(due)
+}
+
+pub(super) fn mails(tree: &sled::Tree, after: Option<MailId>, limit: usize) -> Result<Vec<QueuedMail>, Fault> {
+    let (after, end) = keys::mails_after(after);
+    let mut mails = Vec::new();
+    for row in tree.range::<&[u8], _>((Bound::Excluded(after.as_slice()), Bound::Excluded(end.as_slice()))) {
+        if mails.len() == limit {
+            break;
+        }
+        let (_, value) = row?;
+        mails.extend(readable(codec::decode(&value).map_err(Fault::from))?);
+    }
+    Ok(mails)
+}
+
+/// Passes a mail over that cannot be read: it holds up none of the others.
+fn readable<T>(mail: Result<T, Fault>) -> Result<Option<T>, Fault> {
+    match mail {
+        Ok(mail) => Ok(Some(mail)),
+        Err(Fault::Record(error)) => {
+            tracing::error!(%error, "a stored mail cannot be read and is passed over");
+            Ok(None)
+        }
+        Err(fault) => Err(fault),
+    }
 }

@@ -8,10 +8,12 @@
 
 mod access_matrix;
 mod accounts_management;
+mod audit;
 mod edge;
 mod health;
 mod limits;
 mod login;
+mod mail;
 mod my_account;
 mod recovery;
 mod register;

@@ -6,23 +6,23 @@ use std::sync::Arc;
 
 use doorward::store::{OpenError, SledStore, StoreOptions};
 use doorward_actors::ports::{
-    AccountUpdate, CreateAccountRefusal, DeleteAccountRefusal, EndSessions, OpenSessionRefusal, Page, ShardOf, Store,
-    StoreError, Touch, UpdateAccountRefusal,
+    AccountUpdate, CreateAccountRefusal, DeleteAccountRefusal, Effects, EndSessions, OpenSessionRefusal, Page, ShardOf,
+    Store, StoreError, Touch, UpdateAccountRefusal,
 };
-use doorward_actors::{Account, AccountChange, NewRole, Role, SessionId};
+use doorward_actors::{Account, AccountChange, MailKind, MailOutcome, NewRole, Role, SessionId, TokenPurpose};
 
-use crate::{at, audit, id, new_account, open, session};
+use crate::{at, audit, id, mail, mail_id, new_account, open, session, sign_in, token};
 
 const ALL: ShardOf = ShardOf { index: 0, of: 1 };
-const ADMIN: NewRole = NewRole::Exactly(Role::Admin);
-const USER: NewRole = NewRole::Exactly(Role::User);
+pub(crate) const ADMIN: NewRole = NewRole::Exactly(Role::Admin);
+pub(crate) const USER: NewRole = NewRole::Exactly(Role::User);
 
-async fn create(store: &SledStore, name: &str, role: NewRole) -> Account {
-    store.create_account(new_account(name, role), audit(0)).await.unwrap()
+pub(crate) async fn create(store: &SledStore, name: &str, role: NewRole) -> Account {
+    store.create_account(new_account(name, role), audit(0).into()).await.unwrap()
 }
 
-fn update(account: u64, change: AccountChange, ends: EndSessions) -> AccountUpdate {
-    AccountUpdate { id: id(account), expected_revision: None, change, ends }
+pub(crate) fn update(account: u64, change: AccountChange, ends: EndSessions) -> AccountUpdate {
+    AccountUpdate { id: id(account), expected_revision: None, change, ends, redeems: None, revokes_tokens: false }
 }
 
 fn demote(account: u64) -> AccountUpdate {
@@ -71,18 +71,18 @@ fn a_layout_of_a_newer_version_is_refused_and_left_alone() {
         let db = open_engine(dir.path());
         db.insert([1, 0], &layout.to_be_bytes()).unwrap().unwrap()
     };
-    assert_eq!(set(2), [0, 0, 0, 1], "the layout is where the test thinks it is");
+    assert_eq!(set(3), [0, 0, 0, 2], "the layout is where the test thinks it is");
     for _ in 0..2 {
         let error = SledStore::open(dir.path(), StoreOptions::default()).err().unwrap();
-        assert!(matches!(error, OpenError::Newer { found: 2, known: 1 }), "{error}");
+        assert!(matches!(error, OpenError::Newer { found: 3, known: 2 }), "{error}");
         assert!(error.to_string().contains("newer version"), "{error}");
     }
-    assert_eq!(set(1), [0, 0, 0, 2]);
+    assert_eq!(set(2), [0, 0, 0, 3]);
     open(dir.path());
 }
 
 /// The engine under a store that is closed; its threads may still be letting go of their files.
-fn open_engine(data_dir: &Path) -> sled::Db {
+pub(crate) fn open_engine(data_dir: &Path) -> sled::Db {
     loop {
         match sled::open(data_dir.join("db")) {
             Err(sled::Error::Io(error)) if error.to_string().contains("lock") => std::thread::yield_now(),
@@ -125,8 +125,8 @@ async fn s60_a_number_is_never_given_again() {
     let store = open(dir.path());
     create(&store, "ann", USER).await;
     create(&store, "bob", USER).await;
-    store.delete_account(id(2), None, audit(1)).await.unwrap();
-    store.delete_account(id(1), None, audit(1)).await.unwrap();
+    store.delete_account(id(2), None, audit(1).into()).await.unwrap();
+    store.delete_account(id(1), None, audit(1).into()).await.unwrap();
     drop(store);
     let store = open(dir.path());
     assert_eq!(create(&store, "ann", USER).await.id, id(3));
@@ -137,12 +137,19 @@ async fn s60_a_deletion_takes_everything_along_and_frees_the_names() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let ann = create(&store, "ann", USER).await;
-    store.open_session(session(1, 1, 0, 5), audit(1)).await.unwrap();
-    store.open_session(session(1, 2, 0, 6), audit(1)).await.unwrap();
+    store.open_session(session(1, 1, 0, 5), Some(sign_in([192, 0, 2, 1])), audit(1)).await.unwrap();
+    store.open_session(session(1, 2, 0, 6), Some(sign_in([9_u8; 16])), audit(1)).await.unwrap();
+    let effects = Effects {
+        mails: vec![mail(MailKind::VerifyAddress, 5), mail(MailKind::PasswordChanged, 5)],
+        tokens: TokenPurpose::ALL.into_iter().zip(1..).map(|(purpose, hash)| token(hash, purpose)).collect(),
+        ..Effects::default()
+    };
+    store.record(id(1), effects).await.unwrap();
+    store.settle_mail(mail_id(2), MailOutcome::Dead { at: at(6), error: "no".to_owned() }).await.unwrap();
     let first = Touch { account: id(1), session: SessionId::from_bytes([1; 16]), at: at(7) };
     store.end_sessions(vec![first], vec![]).await.unwrap();
     store.touch_sessions(vec![Touch { session: SessionId::from_bytes([2; 16]), at: at(8), ..first }]).await.unwrap();
-    store.delete_account(id(1), Some(0), audit(2)).await.unwrap();
+    store.delete_account(id(1), Some(0), audit(2).into()).await.unwrap();
     drop(store);
 
     // Nothing but the counters and the audit log is left.
@@ -161,14 +168,14 @@ async fn s58_the_last_admin_stays_and_the_very_last_account_may_go() {
     assert_eq!(create(&store, "bob", NewRole::AdminIfFirst).await.role, Role::User);
     let lock = AccountChange { locked: Some(true), ..AccountChange::default() };
     for change in [demote(1), update(1, lock, EndSessions::All)] {
-        let refused = store.update_account(change, audit(1)).await;
+        let refused = store.update_account(change, audit(1).into()).await;
         assert!(matches!(refused, Err(StoreError::Refused(UpdateAccountRefusal::LastAdmin))));
     }
-    let refused = store.delete_account(id(1), None, audit(1)).await;
+    let refused = store.delete_account(id(1), None, audit(1).into()).await;
     assert!(matches!(refused, Err(StoreError::Refused(DeleteAccountRefusal::LastAdmin))));
 
-    store.delete_account(id(2), None, audit(1)).await.unwrap();
-    store.delete_account(id(1), None, audit(1)).await.unwrap();
+    store.delete_account(id(2), None, audit(1).into()).await.unwrap();
+    store.delete_account(id(1), None, audit(1).into()).await.unwrap();
     drop(store);
     let store = open(dir.path());
     assert!(store.had_admin().await.unwrap(), "what once had an administrator is not new again");
@@ -182,7 +189,10 @@ async fn s58_two_admins_who_demote_each_other_at_once_leave_one() {
     create(&store, "ann", ADMIN).await;
     create(&store, "bob", ADMIN).await;
     // Both are in the queue before either is answered, so they share a group.
-    let (one, two) = tokio::join!(store.update_account(demote(1), audit(1)), store.update_account(demote(2), audit(2)));
+    let (one, two) = tokio::join!(
+        store.update_account(demote(1), audit(1).into()),
+        store.update_account(demote(2), audit(2).into())
+    );
     assert_eq!([&one, &two].iter().filter(|answer| answer.is_ok()).count(), 1);
     assert!(
         [one, two].iter().any(|answer| matches!(answer, Err(StoreError::Refused(UpdateAccountRefusal::LastAdmin))))
@@ -200,7 +210,7 @@ async fn sixty_four_registrations_of_one_address_make_one_account() {
         let store = Arc::clone(&store);
         let mut new = new_account("ann", NewRole::AdminIfFirst);
         new.nickname = doorward_actors::Nickname::parse(&format!("ann{n}")).unwrap();
-        callers.spawn(async move { store.create_account(new, audit(n)).await });
+        callers.spawn(async move { store.create_account(new, audit(n).into()).await });
     }
     let answers = callers.join_all().await;
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
@@ -217,16 +227,16 @@ async fn a_refused_change_writes_nothing_its_audit_records_included() {
     let store = open(dir.path());
     create(&store, "ann", ADMIN).await;
     create(&store, "bob", USER).await;
-    store.open_session(session(2, 1, 0, 5), audit(0)).await.unwrap();
+    store.open_session(session(2, 1, 0, 5), None, audit(0)).await.unwrap();
     let before = (store.recent_audit(100).await.unwrap(), store.accounts(Page { skip: 0, limit: 9 }).await.unwrap());
 
     let taken = AccountChange { email: Some(new_account("ann", USER).email), ..AccountChange::default() };
-    store.update_account(update(2, taken, EndSessions::All), audit(1)).await.unwrap_err();
-    store.update_account(demote(1), audit(1)).await.unwrap_err();
-    store.update_account(AccountUpdate { expected_revision: Some(7), ..demote(2) }, audit(1)).await.unwrap_err();
-    store.delete_account(id(1), None, audit(1)).await.unwrap_err();
-    store.create_account(new_account("ann", USER), audit(1)).await.unwrap_err();
-    store.open_session(session(2, 2, 1, 5), audit(1)).await.unwrap_err();
+    store.update_account(update(2, taken, EndSessions::All), audit(1).into()).await.unwrap_err();
+    store.update_account(demote(1), audit(1).into()).await.unwrap_err();
+    store.update_account(AccountUpdate { expected_revision: Some(7), ..demote(2) }, audit(1).into()).await.unwrap_err();
+    store.delete_account(id(1), None, audit(1).into()).await.unwrap_err();
+    store.create_account(new_account("ann", USER), audit(1).into()).await.unwrap_err();
+    store.open_session(session(2, 2, 1, 5), None, audit(1)).await.unwrap_err();
 
     let after = (store.recent_audit(100).await.unwrap(), store.accounts(Page { skip: 0, limit: 9 }).await.unwrap());
     assert_eq!(before, after);
@@ -240,23 +250,23 @@ async fn s38_ending_all_sessions_leaves_none_behind_and_lets_no_older_login_in()
     let store = open(dir.path());
     create(&store, "ann", USER).await;
     for name in [1, 2, 3] {
-        store.open_session(session(1, name, 0, 10 * i64::from(name)), audit(0)).await.unwrap();
+        store.open_session(session(1, name, 0, 10 * i64::from(name)), None, audit(0)).await.unwrap();
     }
     let kept = SessionId::from_bytes([2; 16]);
     store.touch_sessions(vec![Touch { account: id(1), session: kept, at: at(25) }]).await.unwrap();
     let ends = update(1, AccountChange::default(), EndSessions::AllBut(kept));
-    assert_eq!(store.update_account(ends, audit(1)).await.unwrap().session_epoch, 1);
+    assert_eq!(store.update_account(ends, audit(1).into()).await.unwrap().session_epoch, 1);
 
     let expected = doorward_actors::Session { epoch: 1, last_active_at: at(25), ..session(1, 2, 0, 20) };
     assert_eq!(store.sessions(ALL).await.unwrap(), [expected]);
     assert_eq!(store.listed_account(id(1)).await.unwrap().unwrap().last_active_at, Some(at(30)));
     // A login whose password was checked before the change comes too late.
-    let late = store.open_session(session(1, 4, 0, 40), audit(1)).await;
+    let late = store.open_session(session(1, 4, 0, 40), None, audit(1)).await;
     assert!(matches!(late, Err(StoreError::Refused(OpenSessionRefusal))));
     let lock = AccountChange { locked: Some(true), ..AccountChange::default() };
-    store.update_account(update(1, lock, EndSessions::All), audit(1)).await.unwrap();
+    store.update_account(update(1, lock, EndSessions::All), audit(1).into()).await.unwrap();
     assert!(store.sessions(ALL).await.unwrap().is_empty());
-    let locked = store.open_session(session(1, 5, 2, 40), audit(1)).await;
+    let locked = store.open_session(session(1, 5, 2, 40), None, audit(1)).await;
     assert!(matches!(locked, Err(StoreError::Refused(OpenSessionRefusal))));
 }
 
@@ -265,14 +275,14 @@ async fn a_touch_never_goes_back_and_never_revives_a_session() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     create(&store, "ann", USER).await;
-    store.open_session(session(1, 1, 0, 10), audit(0)).await.unwrap();
+    store.open_session(session(1, 1, 0, 10), None, audit(0)).await.unwrap();
     let touch = |millis| vec![Touch { account: id(1), session: SessionId::from_bytes([1; 16]), at: at(millis) }];
     for (touched, seen) in [(5, 10), (20, 20), (15, 20)] {
         store.touch_sessions(touch(touched)).await.unwrap();
         assert_eq!(store.sessions(ALL).await.unwrap()[0].last_active_at, at(seen), "touched at {touched}");
     }
     // A session of the same name, were there ever one, would not inherit the last use of the earlier one.
-    store.open_session(session(1, 1, 0, 11), audit(0)).await.unwrap();
+    store.open_session(session(1, 1, 0, 11), None, audit(0)).await.unwrap();
     assert_eq!(store.session(id(1), SessionId::from_bytes([1; 16])).await.unwrap(), Some(session(1, 1, 0, 11)));
     store.touch_sessions(touch(20)).await.unwrap();
 

@@ -237,7 +237,7 @@ impl AccountChange {
         }
         after.email_verified = self.email_verified.unwrap_or(after.email_verified);
         if let Some(pending) = &self.pending_email {
-            after.pending_email = pending.clone();
+            after.pending_email.clone_from(pending);
         }
         after.locale = self.locale.unwrap_or(after.locale);
         after.role = self.role.unwrap_or(after.role);

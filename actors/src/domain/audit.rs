@@ -89,6 +89,22 @@ codes! {
         SessionEvicted = 8 "session.evicted",
         /// A password was replaced by way of the passphrase.
         Recovered = 9 "account.recovered",
+        /// An address was shown to be its owner's.
+        EmailVerified = 10 "email.verified",
+        /// Another verification mail was asked for.
+        VerificationSent = 11 "email.verification_sent",
+        /// A new address was shown to be the owner's and took the place of the old one.
+        EmailChanged = 12 "email.changed",
+        /// A pending change of address was dropped.
+        EmailChangeCancelled = 13 "email.change_cancelled",
+        /// A mail to choose a new password was asked for.
+        RecoveryRequested = 14 "account.recovery_requested",
+        /// An account was removed because its address was not verified in time.
+        UnverifiedRemoved = 15 "account.unverified_removed",
+        /// A mail was queued anew.
+        MailRetried = 16 "mail.retried",
+        /// A mail was deleted.
+        MailDeleted = 17 "mail.deleted",
     }
 }
 
@@ -119,6 +135,10 @@ codes! {
         OwnAccount = 11 "own_account",
         /// Owners do not choose their own customer plan here.
         CustomerAccountNotAllowed = 12 "customer_account_not_allowed",
+        /// The address of the account was never verified.
+        Unverified = 13 "unverified",
+        /// A one-time token was not good.
+        BadToken = 14 "bad_token",
     }
 }
 

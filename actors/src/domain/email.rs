@@ -86,6 +86,14 @@ impl fmt::Display for Email {
 }
 
 impl EmailKey {
+    /// A key as the store kept it; `None` for what cannot be one. It is not parsed again: an address cannot be made of
+    /// every key, as lower case may be longer than what was typed.
+    #[must_use]
+    pub fn from_stored(key: String) -> Option<Self> {
+        let (local, domain) = key.rsplit_once('@')?;
+        if local.is_empty() || domain.is_empty() { None } else { Some(Self(key)) }
+    }
+
     /// The key as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -103,10 +103,15 @@ impl TokenHash {
         if token.len() != TOKEN_CHARS || !token.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
             return None;
         }
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
+        Some(Self::of_issued(&Secret::new(token.to_owned())))
+    }
+
+    /// The hash of a token that was just derived.
+    pub(crate) fn of_issued(token: &Secret) -> Self {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.expose().as_bytes());
         let mut bytes = [0; 32];
         bytes.copy_from_slice(digest.as_ref());
-        Some(Self(bytes))
+        Self(bytes)
     }
 
     /// A hash as the store kept it.

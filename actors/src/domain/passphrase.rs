@@ -30,7 +30,8 @@ impl Passphrase {
         }
         let folded: String = typed.nfkc().flat_map(char::to_lowercase).nfkc().collect();
         let words: Vec<&str> = folded.split_whitespace().collect();
-        if words.is_empty() {
+        let visible = |c: char| !c.is_control() && !c.is_whitespace() && !('\u{200B}'..='\u{200F}').contains(&c);
+        if !words.iter().any(|word| word.chars().any(visible)) {
             return Err(PassphraseError::Empty);
         }
         Ok(Self(Secret::new(words.join(" "))))
@@ -56,7 +57,9 @@ mod tests {
 
     #[test]
     fn an_empty_or_a_huge_passphrase_is_refused() {
-        assert_eq!(Passphrase::parse(" \n ").unwrap_err(), PassphraseError::Empty);
+        for nothing in ["", " \n ", "\0", "\u{1b}\u{200b}"] {
+            assert_eq!(Passphrase::parse(nothing).unwrap_err(), PassphraseError::Empty, "{nothing:?}");
+        }
         assert_eq!(Passphrase::parse(&"x".repeat(1025)).unwrap_err(), PassphraseError::TooLong);
     }
 }

@@ -90,14 +90,14 @@ impl Process for SessionActor {
             Message::Use { account, session, reply } => {
                 let _ = reply.send(self.use_session(state, account, session, now));
             }
-            Message::Open { session, audit, reply } => {
+            Message::Open { session, sign_in, audit, reply } => {
                 // Whoever asked has given up; opening a session that nobody gets the token of helps no one.
                 if reply.is_closed() {
                     return Ok(());
                 }
                 let (store, mailbox) = (Arc::clone(&self.store), Arc::clone(&state.mailbox));
                 self.commits.spawn(async move {
-                    let outcome = store.open_session(session.clone(), audit).await;
+                    let outcome = store.open_session(session.clone(), sign_in.map(|sign_in| *sign_in), audit).await;
                     if outcome.is_ok() {
                         // A shard that is down just now reads the session from the store when it starts again.
                         let _ = mailbox.tell(Message::Opened(session));

@@ -2,7 +2,7 @@ use crate::domain::account::AccountId;
 use crate::domain::audit::AuditRecord;
 use crate::domain::session::{Session, SessionId};
 use crate::domain::time::Timestamp;
-use crate::ports::{OpenSessionRefusal, StoreError, StoreFailure};
+use crate::ports::{OpenSessionRefusal, SignIn, StoreError, StoreFailure};
 use crate::process::Reply;
 
 /// What a session shard is asked.
@@ -10,7 +10,12 @@ pub(crate) enum Message {
     /// Is this session alive? If so it is in use now.
     Use { account: AccountId, session: SessionId, reply: Reply<Option<Standing>> },
     /// Commit this session and take it in.
-    Open { session: Session, audit: AuditRecord, reply: Reply<Result<(), StoreError<OpenSessionRefusal>>> },
+    Open {
+        session: Session,
+        sign_in: Option<Box<SignIn>>,
+        audit: AuditRecord,
+        reply: Reply<Result<(), StoreError<OpenSessionRefusal>>>,
+    },
     /// Its commit is done: from now on it is live. Sent by the shard's own commit task, before the opener is answered.
     Opened(Session),
     /// End this session, durably. An unknown one is ended already.

@@ -2,6 +2,7 @@
 //! keeps counters and indexes, so that the two can be compared.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -9,12 +10,17 @@ use async_trait::async_trait;
 use crate::domain::account::{Account, AccountId, NewAccount, NewRole, Role};
 use crate::domain::audit::AuditRecord;
 use crate::domain::email::EmailKey;
+use crate::domain::one_time::{TokenHash, TokenPurpose};
+use crate::domain::outbox::{MailId, MailOutcome, MailState, NewMail, QueuedMail};
 use crate::domain::session::{Session, SessionId};
 use crate::domain::time::Timestamp;
 use crate::ports::{
-    AccountUpdate, CreateAccountRefusal, DeleteAccountRefusal, EndSessions, ListedAccount, OpenSessionRefusal, Page,
-    ShardOf, Store, StoreError, StoreFailure, Touch, UpdateAccountRefusal,
+    AccountUpdate, CreateAccountRefusal, DeleteAccountRefusal, Effects, EndSessions, ListedAccount, OpenSessionRefusal,
+    Page, ShardOf, SignIn, Store, StoreError, StoreFailure, StoredToken, Touch, UnknownAccount, UpdateAccountRefusal,
 };
+
+/// How many addresses of sign-ins an account keeps.
+const KNOWN_ADDRESSES: usize = 32;
 
 /// A store that keeps everything in memory, for tests of what is built on one. It can be [made to fail](Self::fail).
 #[derive(Debug, Default)]
@@ -27,8 +33,13 @@ struct State {
     accounts: BTreeMap<AccountId, Account>,
     sessions: BTreeMap<(AccountId, SessionId), Session>,
     last_activity: BTreeMap<AccountId, Timestamp>,
+    /// When an account was last logged in to from an address; never more than 32 of an account.
+    known: BTreeMap<(AccountId, IpAddr), Timestamp>,
+    tokens: Vec<StoredToken>,
+    mails: Vec<QueuedMail>,
     audit: Vec<AuditRecord>,
     accounts_ever: u64,
+    mails_ever: u64,
     had_admin: bool,
     failure: Option<String>,
 }
@@ -103,6 +114,66 @@ impl State {
             self.end(account, session, None);
         }
     }
+
+    fn remove(&mut self, id: AccountId) {
+        self.accounts.remove(&id);
+        self.sessions.retain(|(owner, _), _| *owner != id);
+        self.last_activity.remove(&id);
+        self.known.retain(|(owner, _), _| *owner != id);
+        self.tokens.retain(|stored| stored.account != id);
+        self.mails.retain(|mail| mail.account != Some(id));
+    }
+
+    fn affect(&mut self, account: AccountId, effects: Effects) {
+        for token in effects.tokens {
+            self.tokens.retain(|old| {
+                old.token.hash != token.hash && (old.account, old.token.purpose) != (account, token.purpose)
+            });
+            self.tokens.push(StoredToken { account, token });
+        }
+        for mail in effects.mails {
+            self.queue(Some(account), mail);
+        }
+        self.audit.extend(effects.audit);
+    }
+
+    fn queue(&mut self, account: Option<AccountId>, mail: NewMail) {
+        self.mails_ever += 1;
+        self.mails.extend(MailId::new(self.mails_ever).map(|id| QueuedMail {
+            id,
+            account,
+            state: MailState::Queued,
+            attempts: 0,
+            next_attempt_at: mail.written_at,
+            last_error: None,
+            mail,
+        }));
+    }
+
+    fn note_sign_in(&mut self, account: AccountId, at: Timestamp, sign_in: SignIn) {
+        let is_known = self.known.contains_key(&(account, sign_in.from));
+        let others = self.known.keys().filter(|(owner, from)| *owner == account && *from != sign_in.from).count();
+        if !is_known && others == KNOWN_ADDRESSES {
+            let bytes = |from: IpAddr| match from {
+                IpAddr::V4(v4) => v4.octets().to_vec(),
+                IpAddr::V6(v6) => v6.octets().to_vec(),
+            };
+            let of_account = self.known.iter().filter(|((owner, _), _)| *owner == account);
+            let oldest = of_account.min_by_key(|((_, from), used)| (**used, bytes(*from))).map(|(key, _)| *key);
+            if let Some(oldest) = oldest {
+                self.known.remove(&oldest);
+            }
+        }
+        let used = self.known.entry((account, sign_in.from)).or_insert(at);
+        *used = at.max(*used);
+        if !is_known && others > 0 {
+            self.queue(Some(account), sign_in.notice);
+        }
+    }
+
+    fn mail(&mut self, id: MailId) -> Option<&mut QueuedMail> {
+        self.mails.iter_mut().find(|mail| mail.id == id)
+    }
 }
 
 #[async_trait]
@@ -144,17 +215,54 @@ impl Store for MemoryStore {
         Ok((1..).zip(state.audit.iter().cloned()).collect::<Vec<_>>().into_iter().rev().take(limit).collect())
     }
 
+    async fn one_time_token(&self, hash: &TokenHash) -> Result<Option<StoredToken>, StoreFailure> {
+        Ok(self.working()?.tokens.iter().find(|stored| stored.token.hash == *hash).cloned())
+    }
+
+    async fn token_of(&self, account: AccountId, purpose: TokenPurpose) -> Result<Option<StoredToken>, StoreFailure> {
+        let state = self.working()?;
+        let of = |stored: &&StoredToken| stored.account == account && stored.token.purpose == purpose;
+        Ok(state.tokens.iter().find(of).cloned())
+    }
+
+    async fn unverified_before(&self, time: Timestamp, limit: usize) -> Result<Vec<AccountId>, StoreFailure> {
+        let state = self.working()?;
+        let unverified = state.accounts.values().filter(|account| !account.email_verified && account.created_at < time);
+        Ok(unverified.take(limit).map(|account| account.id).collect())
+    }
+
+    async fn due_mails(&self, now: Timestamp, limit: usize) -> Result<Vec<QueuedMail>, StoreFailure> {
+        let state = self.working()?;
+        let is_due = |mail: &&QueuedMail| mail.state == MailState::Queued && mail.next_attempt_at <= now;
+        let mut due: Vec<QueuedMail> = state.mails.iter().filter(is_due).cloned().collect();
+        due.sort_by_key(|mail| (mail.next_attempt_at, mail.id));
+        due.truncate(limit);
+        Ok(due)
+    }
+
+    async fn mails(&self, after: Option<MailId>, limit: usize) -> Result<Vec<QueuedMail>, StoreFailure> {
+        let state = self.working()?;
+        Ok(state.mails.iter().filter(|mail| Some(mail.id) > after).take(limit).cloned().collect())
+    }
+
     async fn create_account(
         &self,
         new: NewAccount,
-        audit: AuditRecord,
+        mut effects: Effects,
     ) -> Result<Account, StoreError<CreateAccountRefusal>> {
         let mut state = self.working()?;
-        if state.has_email(new.email.key(), None) {
+        let gives_way =
+            |account: &Account| new.replaces_unverified && !account.email_verified && account.role != Role::Admin;
+        let holder = state.accounts.values().find(|account| account.email.key() == new.email.key());
+        let replaced = holder.filter(|account| gives_way(account)).map(|account| account.id);
+        if state.has_email(new.email.key(), replaced) {
             return Err(StoreError::Refused(CreateAccountRefusal::EmailTaken));
         }
-        if state.has_nickname(new.nickname.key(), None) {
+        if state.has_nickname(new.nickname.key(), replaced) {
             return Err(StoreError::Refused(CreateAccountRefusal::NicknameTaken));
+        }
+        if let Some(replaced) = replaced {
+            state.remove(replaced);
         }
         state.accounts_ever += 1;
         let id = AccountId::new(state.accounts_ever).ok_or_else(|| StoreFailure("no number is left".to_owned()))?;
@@ -173,26 +281,43 @@ impl Store for MemoryStore {
             role,
             locked: false,
             email_verified: false,
+            pending_email: None,
+            locale: new.locale,
             created_at: new.created_at,
             session_epoch: 0,
             revision: 0,
         };
         state.had_admin |= role == Role::Admin;
         state.accounts.insert(id, account.clone());
-        state.audit.push(AuditRecord { subject: Some(id), ..audit });
+        for record in &mut effects.audit {
+            record.subject.get_or_insert(id);
+        }
+        state.affect(id, effects);
         Ok(account)
     }
 
     async fn update_account(
         &self,
         update: AccountUpdate,
-        audit: AuditRecord,
+        effects: Effects,
     ) -> Result<Account, StoreError<UpdateAccountRefusal>> {
         let mut state = self.working()?;
         let refused = |refusal| Err(StoreError::Refused(refusal));
         let Some(before) = state.accounts.get(&update.id).cloned() else {
             return refused(UpdateAccountRefusal::Unknown);
         };
+        if let Some(wanted) = &update.redeems {
+            let permits = |stored: &StoredToken| {
+                stored.account == update.id
+                    && stored.token.hash == wanted.hash
+                    && stored.token.purpose == wanted.purpose
+                    && stored.token.address == wanted.address
+                    && stored.token.expires_at > wanted.now
+            };
+            if !state.tokens.iter().any(permits) {
+                return refused(UpdateAccountRefusal::BadToken);
+            }
+        }
         if update.expected_revision.unwrap_or(before.revision) != before.revision {
             return refused(UpdateAccountRefusal::Stale);
         }
@@ -218,7 +343,13 @@ impl Store for MemoryStore {
         }
         state.had_admin |= after.role == Role::Admin;
         state.accounts.insert(after.id, after.clone());
-        state.audit.push(audit);
+        if let Some(redeemed) = update.redeems {
+            state.tokens.retain(|stored| stored.token.hash != redeemed.hash);
+        }
+        if update.revokes_tokens {
+            state.tokens.retain(|stored| stored.account != after.id);
+        }
+        state.affect(after.id, effects);
         Ok(after)
     }
 
@@ -226,7 +357,7 @@ impl Store for MemoryStore {
         &self,
         id: AccountId,
         expected_revision: Option<u64>,
-        audit: AuditRecord,
+        effects: Effects,
     ) -> Result<(), StoreError<DeleteAccountRefusal>> {
         let mut state = self.working()?;
         let refused = |refusal| Err(StoreError::Refused(refusal));
@@ -239,22 +370,81 @@ impl Store for MemoryStore {
         if state.is_only_active_admin(account) && state.accounts.len() > 1 {
             return refused(DeleteAccountRefusal::LastAdmin);
         }
-        state.accounts.remove(&id);
-        state.sessions.retain(|(owner, _), _| *owner != id);
-        state.last_activity.remove(&id);
-        state.audit.push(audit);
+        state.remove(id);
+        for mail in effects.mails {
+            state.queue(None, mail);
+        }
+        state.audit.extend(effects.audit);
         Ok(())
     }
 
-    async fn open_session(&self, session: Session, audit: AuditRecord) -> Result<(), StoreError<OpenSessionRefusal>> {
+    async fn record(&self, account: AccountId, effects: Effects) -> Result<(), StoreError<UnknownAccount>> {
+        let mut state = self.working()?;
+        if !state.accounts.contains_key(&account) {
+            return Err(StoreError::Refused(UnknownAccount));
+        }
+        state.affect(account, effects);
+        Ok(())
+    }
+
+    async fn open_session(
+        &self,
+        session: Session,
+        sign_in: Option<SignIn>,
+        audit: AuditRecord,
+    ) -> Result<(), StoreError<OpenSessionRefusal>> {
         let mut state = self.working()?;
         let open_to = |account: &Account| !account.locked && account.session_epoch == session.epoch;
         if !state.accounts.get(&session.account).is_some_and(open_to) {
             return Err(StoreError::Refused(OpenSessionRefusal));
         }
+        if let Some(sign_in) = sign_in {
+            state.note_sign_in(session.account, session.created_at, sign_in);
+        }
         state.sessions.insert((session.account, session.id), session);
         state.audit.push(audit);
         Ok(())
+    }
+
+    async fn settle_mail(&self, id: MailId, outcome: MailOutcome) -> Result<(), StoreFailure> {
+        let mut state = self.working()?;
+        let (settled, at, error) = match outcome {
+            MailOutcome::Sent => {
+                state.mails.retain(|mail| mail.id != id);
+                return Ok(());
+            }
+            MailOutcome::Retry { at, error } => (MailState::Queued, at, error),
+            MailOutcome::Dead { at, error } => (MailState::Dead, at, error),
+        };
+        if let Some(mail) = state.mail(id) {
+            mail.state = settled;
+            mail.attempts = mail.attempts.saturating_add(1);
+            mail.next_attempt_at = at;
+            mail.last_error = Some(error);
+        }
+        Ok(())
+    }
+
+    async fn retry_mail(&self, id: MailId, at: Timestamp, audit: AuditRecord) -> Result<bool, StoreFailure> {
+        let mut state = self.working()?;
+        let Some(mail) = state.mail(id) else {
+            return Ok(false);
+        };
+        mail.state = MailState::Queued;
+        mail.attempts = 0;
+        mail.next_attempt_at = at;
+        state.audit.push(audit);
+        Ok(true)
+    }
+
+    async fn delete_mail(&self, id: MailId, audit: AuditRecord) -> Result<bool, StoreFailure> {
+        let mut state = self.working()?;
+        if state.mail(id).is_none() {
+            return Ok(false);
+        }
+        state.mails.retain(|mail| mail.id != id);
+        state.audit.push(audit);
+        Ok(true)
     }
 
     async fn end_sessions(&self, ended: Vec<Touch>, audit: Vec<AuditRecord>) -> Result<(), StoreFailure> {

@@ -1,5 +1,6 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use tokio::sync::Semaphore;
@@ -8,12 +9,23 @@ use tracing::{Instrument as _, Span};
 
 use super::flows::Flows;
 use super::message::{Message, Request};
+use crate::domain::session::Origin;
 use crate::health::Vitals;
-use crate::process::{Mailbox, Process, Reply};
+use crate::process::{Mailbox, Process, Reply, Timer, every};
 
 /// How many flows run side by side; a further one waits in the mailbox. Most of a flow's life is waiting for a hash, whose
 /// queue is bounded and far shorter, and a flow holds a few KiB.
 const MAX_FLOWS: usize = 1024;
+
+/// How often accounts are looked for that were not verified in time.
+const REMOVAL_PERIOD: Duration = Duration::from_mins(10);
+
+/// What one incarnation owns.
+pub(crate) struct State {
+    vitals: Arc<Vitals>,
+    /// Runs only where unverified accounts are removed.
+    _removal: Option<Timer>,
+}
 
 /// Runs the flows of accounts. Each runs in a task of its own, as most of its life is waiting for a hash or a commit; the
 /// rules that span accounts are kept by the store, so flows need no order among themselves.
@@ -60,13 +72,16 @@ impl UserActor {
 
 impl Process for UserActor {
     type Message = Message;
-    type State = Arc<Vitals>;
+    type State = State;
 
     async fn start(&self, mailbox: &Arc<Mailbox<Message>>) -> Result<Self::State, String> {
-        Ok(Arc::clone(mailbox.vitals()))
+        let remove = || Message { origin: Origin::default(), span: Span::none(), request: Request::RemoveUnverified };
+        let removal = self.flows.rules.require_email_verification.then(|| every(REMOVAL_PERIOD, mailbox, remove));
+        Ok(State { vitals: Arc::clone(mailbox.vitals()), _removal: removal })
     }
 
-    async fn handle(&self, vitals: &mut Self::State, Message { origin, span, request }: Message) -> Result<(), String> {
+    async fn handle(&self, state: &mut Self::State, Message { origin, span, request }: Message) -> Result<(), String> {
+        let vitals = &state.vitals;
         let flows = Arc::clone(&self.flows);
         match request {
             Request::Register { registration, by, reply } => {
@@ -78,6 +93,25 @@ impl Process for UserActor {
             }
             Request::Recover { attempt, reply } => {
                 self.run(vitals, span, reply, async move { flows.recover(attempt, origin).await }).await;
+            }
+            Request::ResendVerification { email, reply } => {
+                self.run(vitals, span, reply, async move { flows.resend_verification(email, origin) }).await;
+            }
+            Request::RequestRecovery { email, reply } => {
+                self.run(vitals, span, reply, async move { flows.request_recovery(email, origin) }).await;
+            }
+            Request::RecoverByMail { recovery, reply } => {
+                let flow = async move { flows.recover_by_mail(recovery, origin).await };
+                self.run(vitals, span, reply, flow).await;
+            }
+            Request::ConfirmEmail { token, reply } => {
+                self.run(vitals, span, reply, async move { flows.confirm_email(token, origin).await }).await;
+            }
+            Request::CancelEmailChange { token, reply } => {
+                self.run(vitals, span, reply, async move { flows.cancel_email_change(token, origin).await }).await;
+            }
+            Request::RemoveUnverified => {
+                self.flows.background.spawn(async move { flows.remove_unverified().await });
             }
             Request::UpdateOwn { principal, change, current_password, reply } => {
                 let flow = async move { flows.update_own(&principal, change, current_password, origin).await };
@@ -99,7 +133,9 @@ impl Process for UserActor {
     }
 
     async fn stop(&self, _: &mut Self::State) {
-        self.running.close();
-        self.running.wait().await;
+        for tasks in [&self.running, &self.flows.background] {
+            tasks.close();
+            tasks.wait().await;
+        }
     }
 }

@@ -4,18 +4,26 @@
 //! meanwhile (a new password, say), the store refuses and the flow decides anew.
 
 mod credentials;
+mod email;
+mod letters;
 mod manage;
 
 use std::sync::Arc;
+
+use tokio_util::task::TaskTracker;
 
 use super::AccountRules;
 use crate::auditor::AuditHandle;
 use crate::domain::account::AccountId;
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord, AuditRefusal};
+use crate::domain::one_time::OneTimeKey;
 use crate::domain::session::{Origin, SessionId};
 use crate::hasher::HasherHandle;
-use crate::ports::{Clock, Store};
+use crate::mailer::MailerHandle;
+use crate::ports::{Clock, Entropy, Store};
 use crate::session::SessionHandle;
+
+pub(crate) use email::address_of;
 
 /// How often a flow decides anew because its account changed meanwhile, before it asks its client to come back.
 const MAX_ATTEMPTS: usize = 3;
@@ -27,7 +35,12 @@ pub(crate) struct Flows {
     pub(crate) hasher: HasherHandle,
     pub(crate) sessions: SessionHandle,
     pub(crate) audit: AuditHandle,
+    pub(crate) mailer: MailerHandle,
+    pub(crate) key: Arc<OneTimeKey>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    /// Work that goes on after its answer.
+    pub(crate) background: TaskTracker,
 }
 
 /// What all audit records of one flow have in common.

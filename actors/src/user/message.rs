@@ -1,9 +1,12 @@
 use super::{
-    AdminChange, DeleteError, LoggedIn, LoginAttempt, LoginError, OwnChange, RecoverError, RecoveryAttempt,
-    RegisterError, Registration, UpdateError,
+    AdminChange, ConfirmError, Confirmed, DeleteError, LoggedIn, LoginAttempt, LoginError, MailedRecovery,
+    MailedRecoveryError, OwnChange, RecoverError, RecoveryAttempt, RegisterError, Registered, Registration,
+    RequestRecoveryError, UpdateError,
 };
 use crate::domain::account::{Account, AccountId};
+use crate::domain::email::Email;
 use crate::domain::password::Password;
+use crate::domain::secret::Secret;
 use crate::domain::session::Origin;
 use crate::process::Reply;
 use crate::session::Principal;
@@ -31,7 +34,7 @@ pub(crate) enum Request {
     Register {
         registration: Registration,
         by: Creator,
-        reply: Reply<Result<Account, RegisterError>>,
+        reply: Reply<Result<Registered, RegisterError>>,
     },
     Login {
         attempt: LoginAttempt,
@@ -41,6 +44,28 @@ pub(crate) enum Request {
         attempt: RecoveryAttempt,
         reply: Reply<Result<(), RecoverError>>,
     },
+    ResendVerification {
+        email: Email,
+        reply: Reply<()>,
+    },
+    RequestRecovery {
+        email: Email,
+        reply: Reply<Result<(), RequestRecoveryError>>,
+    },
+    RecoverByMail {
+        recovery: MailedRecovery,
+        reply: Reply<Result<(), MailedRecoveryError>>,
+    },
+    ConfirmEmail {
+        token: Secret,
+        reply: Reply<Result<Confirmed, ConfirmError>>,
+    },
+    CancelEmailChange {
+        token: Secret,
+        reply: Reply<Result<(), ConfirmError>>,
+    },
+    /// Remove accounts that were not verified in time. Sent by a timer.
+    RemoveUnverified,
     UpdateOwn {
         principal: Principal,
         change: OwnChange,

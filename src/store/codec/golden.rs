@@ -2,10 +2,13 @@
 //! more: add a version instead of changing the old one.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
+use doorward_actors::ports::StoredToken;
 use doorward_actors::{
     Account, AccountId, AuditActorKind, AuditEvent, AuditRecord, AuditRefusal, CredentialHash, CustomerAccount, Email,
-    Nickname, Origin, Role, Session, SessionId, Timestamp,
+    Locale, MailId, MailKind, MailState, NewMail, NewToken, Nickname, Origin, QueuedMail, Role, Session, SessionId,
+    Timestamp, TokenHash, TokenPurpose, TokenSeed,
 };
 
 use super::{MAX_VALUE_BYTES, Record, RecordError, decode, encode};
@@ -24,7 +27,7 @@ fn check<R: Record + PartialEq + Debug>(record: &R, golden: &str) {
         assert!(unreadable(&bytes[..cut]), "{} cut to {cut} bytes", R::KIND);
     }
     assert!(unreadable(&[bytes.as_slice(), &[0]].concat()), "{} with a byte after it", R::KIND);
-    for version in [0, 2, 255] {
+    for version in [0, R::VERSION + 1, 255] {
         let mut other = bytes.clone();
         other[0] = version;
         assert!(unreadable(&other), "{} of version {version}", R::KIND);
@@ -46,6 +49,8 @@ fn account() -> Account {
         role: Role::Admin,
         locked: false,
         email_verified: true,
+        pending_email: Some(Email::parse("b@example.com").unwrap()),
+        locale: Locale::Ro,
         created_at: Timestamp::from_millis(1_735_689_600_000),
         session_epoch: 2,
         revision: 300,
@@ -64,6 +69,30 @@ fn small_records_keep_their_bytes() {
 #[test]
 fn an_account_keeps_its_bytes() {
     let golden = [
+        "02",
+        "07",
+        "0f416e6e406578616d706c652e636f6d",
+        "04c3846e6e",
+        "022461",
+        "022462",
+        "046e6f6e65",
+        "01",
+        "00",
+        "01",
+        "fd00f8523e28030000",
+        "02",
+        "fb2c01",
+        "010d62406578616d706c652e636f6d",
+        "05",
+    ];
+    check(&account(), &golden.concat());
+    let bare = Account { pending_email: None, locale: Locale::En, ..account() };
+    check(&bare, &[&golden[..13], &["00", "01"]].concat().concat());
+}
+
+#[test]
+fn an_account_of_the_first_version_is_still_read() {
+    let golden = [
         "01",
         "07",
         "0f416e6e406578616d706c652e636f6d",
@@ -77,8 +106,148 @@ fn an_account_keeps_its_bytes() {
         "fd00f8523e28030000",
         "02",
         "fb2c01",
+    ]
+    .concat();
+    let bytes: Vec<u8> =
+        (0..golden.len()).step_by(2).map(|at| u8::from_str_radix(&golden[at..at + 2], 16).unwrap()).collect();
+    let expected = Account { pending_email: None, locale: Locale::En, ..account() };
+    assert_eq!(decode::<Account>(&bytes).unwrap(), expected);
+    for cut in 0..bytes.len() {
+        assert!(decode::<Account>(&bytes[..cut]).is_err(), "cut to {cut} bytes");
+    }
+    assert!(decode::<Account>(&[bytes.as_slice(), &[0]].concat()).is_err(), "with a byte after it");
+}
+
+fn mail() -> QueuedMail {
+    QueuedMail {
+        id: MailId::new(300).unwrap(),
+        account: Some(id(7)),
+        mail: NewMail {
+            to: Email::parse("a@example.com").unwrap(),
+            kind: MailKind::ConfirmNewAddress,
+            locale: Locale::De,
+            nickname: "Änn".to_owned(),
+            seed: Some(TokenSeed::from_bytes([0xAB; 32])),
+            valid_for: Some(Duration::from_secs(2)),
+            new_address: Some(Email::parse("b@example.com").unwrap()),
+            client_address: Some([192, 0, 2, 1].into()),
+            user_agent: Some("ua".to_owned()),
+            written_at: Timestamp::from_millis(1),
+            message_key: [0xCD; 16],
+        },
+        state: MailState::Dead,
+        attempts: 3,
+        next_attempt_at: Timestamp::from_millis(2),
+        last_error: Some("no".to_owned()),
+    }
+}
+
+#[test]
+fn a_mail_keeps_its_bytes() {
+    let golden = [
+        "01",
+        "fb2c01",
+        "0107",
+        "0d61406578616d706c652e636f6d",
+        "03",
+        "02",
+        "04c3846e6e",
+        &format!("01{}", "ab".repeat(32)),
+        "01fbd007",
+        "010d62406578616d706c652e636f6d",
+        "0100c0000201",
+        "01027561",
+        "02",
+        &"cd".repeat(16),
+        "02",
+        "03",
+        "04",
+        "01026e6f",
     ];
-    check(&account(), &golden.concat());
+    check(&mail(), &golden.concat());
+    let bare = QueuedMail {
+        account: None,
+        mail: NewMail {
+            seed: None,
+            valid_for: None,
+            new_address: None,
+            client_address: None,
+            user_agent: None,
+            ..mail().mail
+        },
+        state: MailState::Queued,
+        last_error: None,
+        ..mail()
+    };
+    let golden = format!("01fb2c01000d61406578616d706c652e636f6d030204c3846e6e000000000002{}01030400", "cd".repeat(16));
+    check(&bare, &golden);
+    check(&bare.id, "01fb2c01");
+    assert!(decode::<MailId>(&[1, 0]).is_err(), "mail number zero");
+}
+
+#[test]
+fn what_is_stored_as_a_number_keeps_it() {
+    let of_kind = |kind| {
+        let bytes = encode(&QueuedMail { mail: NewMail { kind, ..mail().mail }, ..mail() }).unwrap();
+        (bytes[20], decode::<QueuedMail>(&bytes).unwrap().mail.kind)
+    };
+    for (kind, number) in MailKind::ALL.into_iter().zip(1..) {
+        assert_eq!(of_kind(kind), (number, kind));
+    }
+    let of_locale = |locale| {
+        let bytes = encode(&QueuedMail { mail: NewMail { locale, ..mail().mail }, ..mail() }).unwrap();
+        (bytes[21], decode::<QueuedMail>(&bytes).unwrap().mail.locale)
+    };
+    for (locale, number) in [Locale::En, Locale::De, Locale::Fr, Locale::Es, Locale::Ro].into_iter().zip(1..) {
+        assert_eq!(of_locale(locale), (number, locale));
+    }
+    let mut unknown = encode(&mail()).unwrap();
+    for at in [20, 21] {
+        let known = std::mem::replace(&mut unknown[at], 200);
+        assert!(decode::<QueuedMail>(&unknown).is_err(), "byte {at}");
+        unknown[at] = known;
+    }
+    assert!(decode::<QueuedMail>(&unknown).is_ok());
+}
+
+#[test]
+fn the_largest_mail_fits() {
+    let long = Email::parse(&format!("{}@{}.com", "a".repeat(64), vec!["b".repeat(60); 3].join("."))).unwrap();
+    let largest = QueuedMail {
+        mail: NewMail {
+            to: long.clone(),
+            nickname: "\u{10348}".repeat(64),
+            new_address: Some(long),
+            client_address: Some([255; 16].into()),
+            user_agent: Some("x".repeat(256)),
+            ..mail().mail
+        },
+        last_error: Some("x".repeat(300)),
+        ..mail()
+    };
+    assert!(encode(&largest).unwrap().len() < MAX_VALUE_BYTES / 2);
+}
+
+#[test]
+fn a_token_keeps_its_bytes() {
+    let email = |typed| Email::parse(typed).unwrap().key().clone();
+    let stored = StoredToken {
+        account: id(7),
+        token: NewToken {
+            hash: TokenHash::from_bytes([0xAB; 32]),
+            purpose: TokenPurpose::ResetPassword,
+            address: email("A@example.com"),
+            issued_at: Timestamp::from_millis(1),
+            expires_at: Timestamp::from_millis(2),
+        },
+    };
+    let hash = "ab".repeat(32);
+    check(&stored, &format!("0107{hash}020d61406578616d706c652e636f6d0204"));
+    check(&stored.token.hash, &format!("01{hash}"));
+    // Its key in lower case is longer than a local part may be, and so is no address of its own.
+    let longer = NewToken { address: email(&format!("{}@example.com", "İ".repeat(30))), ..stored.token.clone() };
+    let longer = StoredToken { token: longer, ..stored };
+    assert_eq!(decode::<StoredToken>(&encode(&longer).unwrap()).unwrap(), longer);
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use doorward::settings::Settings;
 use doorward::{Ambient, App, Ended};
-use doorward_actors::testing::{ManualClock, SeededEntropy};
-use doorward_actors::{Handles, Secret};
+use doorward_actors::testing::{ManualClock, MemoryMail, SeededEntropy};
+use doorward_actors::{Handles, MailKind, OutgoingMail, Secret};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -25,6 +25,8 @@ pub(crate) struct TestApp {
     /// Moved by the test; nothing else moves it.
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) handles: Handles,
+    /// What carries its mails: it keeps them for the test to read.
+    pub(crate) mail: Arc<MemoryMail>,
     client: reqwest::Client,
     settings: Settings,
     /// Removed with the application; `None` when the directory outlives it because the test owns it.
@@ -37,6 +39,7 @@ pub(crate) struct TestApp {
 pub(crate) struct TestAppBuilder {
     settings: Settings,
     clock: Arc<ManualClock>,
+    mail: Arc<MemoryMail>,
     directory: Option<TempDir>,
 }
 
@@ -58,7 +61,8 @@ impl TestApp {
         settings.limits.public.permits = 1_000_000.try_into().unwrap();
         settings.limits.private.permits = 1_000_000.try_into().unwrap();
         settings.sessions.shards = 2;
-        TestAppBuilder { settings, clock: Arc::new(ManualClock::new()), directory: Some(directory) }
+        let (clock, mail) = (Arc::new(ManualClock::new()), Arc::new(MemoryMail::new()));
+        TestAppBuilder { settings, clock, mail, directory: Some(directory) }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -120,6 +124,19 @@ impl TestApp {
         self.post("/login", &json!({"email": person.email, "password": person.password})).await
     }
 
+    /// Lets every mail that is due be sent, and returns those sent so far to this address.
+    pub(crate) async fn mails_to(&self, address: &str) -> Vec<OutgoingMail> {
+        self.handles.tend_mail().await.unwrap();
+        self.mail.sent().into_iter().filter(|mail| mail.to.as_str() == address).collect()
+    }
+
+    /// The token of the newest mail of this kind to this address.
+    pub(crate) async fn token_from(&self, address: &str, kind: MailKind) -> String {
+        let mails = self.mails_to(address).await;
+        let newest = mails.iter().rfind(|mail| mail.kind == kind).unwrap();
+        newest.values.token.as_ref().unwrap().expose().to_owned()
+    }
+
     /// Lets time pass for everything but the runtime's own timers.
     pub(crate) fn pass(&self, time: Duration) {
         self.clock.advance(time);
@@ -134,8 +151,8 @@ impl TestApp {
     pub(crate) async fn restart(mut self) -> Self {
         self.stop_in_place().await.unwrap();
         let directory = self.directory.take();
-        let (settings, clock) = (self.settings.clone(), Arc::clone(&self.clock));
-        TestAppBuilder { settings, clock, directory }.spawn().await
+        let (settings, clock, mail) = (self.settings.clone(), Arc::clone(&self.clock), Arc::clone(&self.mail));
+        TestAppBuilder { settings, clock, mail, directory }.spawn().await
     }
 
     /// How the application ends by itself.
@@ -164,10 +181,14 @@ impl TestAppBuilder {
     }
 
     pub(crate) async fn spawn(self) -> TestApp {
-        let Self { settings, clock, directory } = self;
+        let Self { settings, clock, mail, directory } = self;
         // Session ids differ between two starts on one directory, as they would by chance.
         let seed = u64::try_from(std::ptr::from_ref(&*clock).addr()).unwrap() ^ rand_seed();
-        let ambient = Ambient { clock: Arc::clone(&clock) as _, entropy: Arc::new(SeededEntropy::new(seed)) };
+        let ambient = Ambient {
+            clock: Arc::clone(&clock) as _,
+            entropy: Arc::new(SeededEntropy::new(seed)),
+            mail: Some(Arc::clone(&mail) as _),
+        };
         let app = App::build_with(settings.clone(), ambient).await.unwrap();
         let (stop, stopped) = oneshot::channel();
         let (address, handles) = (app.address(), app.handles().clone());
@@ -175,7 +196,7 @@ impl TestAppBuilder {
             let _ = stopped.await;
         }));
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        TestApp { address, clock, handles, client, settings, directory, stop: Some(stop), running: Some(running) }
+        TestApp { address, clock, handles, mail, client, settings, directory, stop: Some(stop), running: Some(running) }
     }
 }
 

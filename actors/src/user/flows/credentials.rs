@@ -2,16 +2,22 @@
 
 use std::sync::Arc;
 
+use super::letters::Addressee;
 use super::{Flows, MAX_ATTEMPTS, Story};
 use crate::ask::Unavailable;
 use crate::domain::account::{Account, AccountChange, CredentialHash, CustomerAccount, NewAccount, NewRole, Role};
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRefusal};
+use crate::domain::email::Email;
+use crate::domain::mail::MailKind;
 use crate::domain::secret::Secret;
 use crate::domain::session::Origin;
-use crate::ports::{AccountUpdate, CreateAccountRefusal, EndSessions, StoreError, UpdateAccountRefusal};
+use crate::ports::{AccountUpdate, CreateAccountRefusal, Effects, EndSessions, StoreError, UpdateAccountRefusal};
 use crate::session::OpenError;
 use crate::user::message::Creator;
-use crate::user::{LoggedIn, LoginAttempt, LoginError, RecoverError, RecoveryAttempt, RegisterError, Registration};
+use crate::user::{
+    LOGIN_RESEND_PAUSE, LoggedIn, LoginAttempt, LoginError, RecoverError, RecoveryAttempt, RecoveryMode, RegisterError,
+    Registered, Registration,
+};
 
 impl Flows {
     /// Makes an account.
@@ -20,8 +26,9 @@ impl Flows {
         registration: Registration,
         by: Creator,
         origin: Origin,
-    ) -> Result<Account, RegisterError> {
-        let Registration { email, nickname, password, passphrase, customer_account } = registration;
+    ) -> Result<Registered, RegisterError> {
+        let Registration { email, nickname, password, passphrase, customer_account, locale } = registration;
+        let conceals = by == Creator::Owner && self.rules.enumeration_safe_registration;
         let story = match by {
             Creator::Owner => Story::new(AuditEvent::Registered, AuditActorKind::Anonymous, origin),
             Creator::Admin(admin) => Story::new(AuditEvent::AccountCreated, AuditActorKind::Admin(admin), origin),
@@ -35,8 +42,10 @@ impl Flows {
         if let Err(weak) = self.rules.password_policy.check(&password, &email, Some(&nickname)) {
             return Err(story.refuse(self, AuditRefusal::WeakPassword, RegisterError::Weak(weak)));
         }
-        // Spares two hashes where the outcome is clear; the commit decides.
-        if self.store.account_by_email(email.key()).await?.is_some() {
+        let replaces_unverified = by == Creator::Owner && self.rules.require_email_verification;
+        // Spares two hashes where the outcome is clear and no secret; the commit decides.
+        let holder = if conceals { None } else { self.store.account_by_email(email.key()).await? };
+        if holder.is_some_and(|holder| holder.email_verified || !replaces_unverified) {
             return Err(story.refuse(self, AuditRefusal::EmailTaken, RegisterError::EmailTaken));
         }
         let password_hash = self.hasher.hash(password.secret().clone()).await?;
@@ -47,14 +56,33 @@ impl Flows {
             Creator::Operator => NewRole::Exactly(Role::Admin),
         };
         let created_at = self.clock.now();
-        let account =
-            NewAccount { email, nickname, password_hash, passphrase_hash, customer_account, created_at, role };
-        match self.store.create_account(account, story.done(self)).await {
+        let locale = locale.unwrap_or(self.rules.default_locale);
+        let mut effects = Effects::from(story.done(self));
+        let addressee = Addressee { to: &email, nickname: nickname.as_str(), locale };
+        self.ask_to_verify(&mut effects, addressee, &story.origin);
+        let account = NewAccount {
+            email: email.clone(),
+            nickname,
+            password_hash,
+            passphrase_hash,
+            customer_account,
+            locale,
+            created_at,
+            role,
+            replaces_unverified,
+        };
+        match self.store.create_account(account, effects).await {
             Ok(account) => {
+                self.mailer.wake();
                 if by == Creator::Owner && account.role == Role::Admin {
                     tracing::warn!(account = %account.id, "the first account of this data directory became its administrator");
                 }
-                Ok(account)
+                Ok(if conceals { Registered::Concealed } else { Registered::Created(account) })
+            }
+            Err(StoreError::Refused(CreateAccountRefusal::EmailTaken)) if conceals => {
+                story.refuse(self, AuditRefusal::EmailTaken, ());
+                self.tell_owner(&email, &story).await?;
+                Ok(Registered::Concealed)
             }
             Err(StoreError::Refused(CreateAccountRefusal::EmailTaken)) => {
                 Err(story.refuse(self, AuditRefusal::EmailTaken, RegisterError::EmailTaken))
@@ -67,31 +95,55 @@ impl Flows {
     }
 
     /// Opens a session for whoever knows the password. Exactly one hash is computed on every path that answers.
-    pub(crate) async fn login(&self, attempt: LoginAttempt, origin: Origin) -> Result<LoggedIn, LoginError> {
+    pub(crate) async fn login(self: Arc<Self>, attempt: LoginAttempt, origin: Origin) -> Result<LoggedIn, LoginError> {
         let LoginAttempt { email, password } = attempt;
         let story = Story::new(AuditEvent::Login, AuditActorKind::Anonymous, origin.clone());
         let Some(account) = self.store.account_by_email(email.key()).await? else {
             self.hasher.verify_nobody(password.secret().clone()).await?;
-            return Err(story.refuse(self, AuditRefusal::UnknownAccount, LoginError::Incorrect));
+            return Err(story.refuse(&self, AuditRefusal::UnknownAccount, LoginError::Incorrect));
         };
         let story = story.about(account.id);
         let verdict = self.hasher.verify(password.secret().clone(), account.password_hash.clone()).await?;
         if !verdict.matches {
-            return Err(story.refuse(self, AuditRefusal::WrongPassword, LoginError::Incorrect));
+            return Err(story.refuse(&self, AuditRefusal::WrongPassword, LoginError::Incorrect));
         }
         if account.locked {
-            return Err(story.refuse(self, AuditRefusal::Locked, LoginError::Incorrect));
+            return Err(story.refuse(&self, AuditRefusal::Locked, LoginError::Incorrect));
         }
-        let opened = match self.sessions.open(&account, origin.clone()).await {
+        if self.rules.require_email_verification && !account.email_verified {
+            // After the answer, which otherwise would tell by its time that the password was right.
+            let flows = Arc::clone(&self);
+            self.background.spawn(async move {
+                if let Err(failure) = flows.verify_again(&account, LOGIN_RESEND_PAUSE, origin).await {
+                    tracing::error!(%failure, "a verification mail could not be queued");
+                }
+            });
+            return Err(story.refuse(&self, AuditRefusal::Unverified, LoginError::Incorrect));
+        }
+        let notice = self.notice(MailKind::NewSignIn, &account, &origin);
+        let opened = match self.sessions.open(&account, origin.clone(), notice).await {
             Ok(opened) => opened,
             // It was locked, deleted or given another password while this one was checked.
-            Err(OpenError::Refused) => return Err(story.refuse(self, AuditRefusal::Conflict, LoginError::Incorrect)),
+            Err(OpenError::Refused) => return Err(story.refuse(&self, AuditRefusal::Conflict, LoginError::Incorrect)),
             Err(OpenError::Unavailable(unavailable)) => return Err(LoginError::Unavailable(unavailable)),
         };
+        self.mailer.wake();
         if verdict.outdated {
             self.renew_hash(&account, password.secret().clone(), origin);
         }
         Ok(LoggedIn { account, access_token: opened.access_token, expires_in: opened.expires_in })
+    }
+
+    /// Tells the owner of an address that somebody tried to register it.
+    async fn tell_owner(&self, email: &Email, story: &Story) -> Result<(), RegisterError> {
+        if let Some(owner) = self.store.account_by_email(email.key()).await? {
+            let mails = vec![self.notice(MailKind::AddressInUse, &owner, &story.origin)];
+            match self.store.record(owner.id, Effects { mails, ..Effects::default() }).await {
+                Ok(()) | Err(StoreError::Refused(_)) => self.mailer.wake(),
+                Err(StoreError::Failed(failure)) => return Err(failure.into()),
+            }
+        }
+        Ok(())
     }
 
     /// Replaces the hash of a password that was just shown by one of today's cost (S06), after the login was answered.
@@ -100,15 +152,17 @@ impl Flows {
         let (id, revision) = (account.id, account.revision);
         let record = Story::new(AuditEvent::AccountUpdated, AuditActorKind::System, origin).about(id).done(self);
         let (hasher, store) = (self.hasher.clone(), Arc::clone(&self.store));
-        tokio::spawn(async move {
+        self.background.spawn(async move {
             let Ok(hash) = hasher.hash(password).await else { return };
             let update = AccountUpdate {
                 id,
                 expected_revision: Some(revision),
                 change: AccountChange { password_hash: Some(hash), ..AccountChange::default() },
                 ends: EndSessions::None,
+                redeems: None,
+                revokes_tokens: false,
             };
-            if store.update_account(update, record).await.is_err() {
+            if store.update_account(update, record.into()).await.is_err() {
                 tracing::debug!(account = %id, "an outdated password hash was not renewed");
             }
         });
@@ -117,6 +171,9 @@ impl Flows {
     /// Replaces the password for whoever knows the passphrase.
     pub(crate) async fn recover(&self, attempt: RecoveryAttempt, origin: Origin) -> Result<(), RecoverError> {
         let RecoveryAttempt { email, passphrase, new_password } = attempt;
+        if !matches!(self.rules.recovery_mode, RecoveryMode::Passphrase | RecoveryMode::Either) {
+            return Err(RecoverError::NotOffered);
+        }
         // Judged by what the client itself sent alone: an answer that knew the nickname would tell that the account exists.
         let story = Story::new(AuditEvent::Recovered, AuditActorKind::Anonymous, origin);
         if let Err(weak) = self.rules.password_policy.check(&new_password, &email, None) {
@@ -148,12 +205,22 @@ impl Flows {
             let update = AccountUpdate {
                 id: account.id,
                 expected_revision: Some(account.revision),
-                change: AccountChange { password_hash: Some(hash), ..AccountChange::default() },
+                change: AccountChange {
+                    password_hash: Some(hash),
+                    pending_email: Some(None),
+                    ..AccountChange::default()
+                },
                 ends: EndSessions::All,
+                redeems: None,
+                // Of an unverified account there is the token that verifies it, which has nothing to do with the password.
+                revokes_tokens: account.email_verified,
             };
-            match self.store.update_account(update, story.done(self)).await {
+            let mut effects = Effects::from(story.done(self));
+            effects.mails.push(self.notice(MailKind::RecoveryUsed, &account, &story.origin));
+            match self.store.update_account(update, effects).await {
                 Ok(after) => {
                     self.sessions.forget(after.id, after.session_epoch, None).await;
+                    self.mailer.wake();
                     return Ok(());
                 }
                 Err(StoreError::Refused(UpdateAccountRefusal::Stale | UpdateAccountRefusal::Unknown)) => {}

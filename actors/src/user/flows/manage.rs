@@ -1,12 +1,14 @@
 //! What owners and administrators do to an account.
 
+use super::letters::Addressee;
 use super::{Flows, MAX_ATTEMPTS, Story};
 use crate::ask::Unavailable;
 use crate::domain::account::{Account, AccountChange, AccountId};
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRefusal};
+use crate::domain::mail::MailKind;
 use crate::domain::password::Password;
 use crate::domain::session::Origin;
-use crate::ports::{AccountUpdate, DeleteAccountRefusal, EndSessions, StoreError, UpdateAccountRefusal};
+use crate::ports::{AccountUpdate, DeleteAccountRefusal, Effects, EndSessions, StoreError, UpdateAccountRefusal};
 use crate::session::Principal;
 use crate::user::{AdminChange, DeleteError, OwnChange, UpdateError};
 
@@ -49,13 +51,16 @@ impl Flows {
                 Some(_) => EndSessions::AllBut(principal.session),
                 None => EndSessions::None,
             };
+            let (committed, effects, revokes_tokens) = self.as_owner(prepared.clone(), &account, &story).await?;
             let update = AccountUpdate {
                 id: account.id,
                 expected_revision: Some(account.revision),
-                change: prepared.clone(),
+                change: committed,
                 ends,
+                redeems: None,
+                revokes_tokens,
             };
-            match self.commit(update, &story).await? {
+            match self.commit(update, effects, &story).await? {
                 Attempt::Done(after) => {
                     if ends != EndSessions::None {
                         self.sessions.forget(after.id, after.session_epoch, Some(principal.session)).await;
@@ -88,7 +93,7 @@ impl Flows {
             if let Err(refusal) = self.reauthenticate(principal, &account, current_password.as_ref()).await? {
                 return Err(story.refuse(self, refusal, DeleteError::ReauthenticationNeeded));
             }
-            match self.delete(account.id, Some(account.revision), &story).await? {
+            match self.delete(&account, Some(account.revision), &story).await? {
                 Attempt::Done(()) => return Ok(()),
                 Attempt::Stale => account = self.store.account(account.id).await?.ok_or(DeleteError::Unknown)?,
             }
@@ -118,13 +123,16 @@ impl Flows {
         let mut prepared = self.prepare(&change.own, &account, &story).await?;
         prepared.role = change.role;
         prepared.locked = change.locked;
+        let (effects, revokes_tokens) = self.as_admin(&mut prepared, &account, &story);
         let ends = if prepared.password_hash.is_some() || prepared.locked == Some(true) {
             EndSessions::All
         } else {
             EndSessions::None
         };
         // An administrator's word does not depend on how the account was, so no revision is expected.
-        match self.commit(AccountUpdate { id, expected_revision: None, change: prepared, ends }, &story).await? {
+        let update =
+            AccountUpdate { id, expected_revision: None, change: prepared, ends, redeems: None, revokes_tokens };
+        match self.commit(update, effects, &story).await? {
             Attempt::Done(after) => {
                 if ends != EndSessions::None {
                     self.sessions.forget(after.id, after.session_epoch, None).await;
@@ -146,7 +154,10 @@ impl Flows {
         if admin == id {
             return Err(story.refuse(self, AuditRefusal::OwnAccount, DeleteError::OwnAccount));
         }
-        match self.delete(id, None, &story).await? {
+        let Some(account) = self.store.account(id).await? else {
+            return Err(story.refuse(self, AuditRefusal::UnknownAccount, DeleteError::Unknown));
+        };
+        match self.delete(&account, None, &story).await? {
             Attempt::Done(()) => Ok(()),
             Attempt::Stale => Err(DeleteError::Unavailable(Unavailable::default())),
         }
@@ -183,6 +194,7 @@ impl Flows {
             email: change.email.clone(),
             nickname: change.nickname.clone(),
             customer_account: change.customer_account.clone(),
+            locale: change.locale,
             ..AccountChange::default()
         };
         if let Some(password) = &change.password {
@@ -199,14 +211,77 @@ impl Flows {
         Ok(prepared)
     }
 
-    async fn commit(&self, update: AccountUpdate, story: &Story) -> Result<Attempt<Account>, UpdateError> {
-        let refused = match self.store.update_account(update, story.done(self)).await {
-            Ok(after) => return Ok(Attempt::Done(after)),
+    /// What an owner's change comes to: a new address waits until it is confirmed there (S33), a new password drops what else was
+    /// under way, and the owner is told.
+    async fn as_owner(
+        &self,
+        mut change: AccountChange,
+        account: &Account,
+        story: &Story,
+    ) -> Result<(AccountChange, Effects, bool), UpdateError> {
+        let mut effects = Effects::from(story.done(self));
+        // Of an unverified account there is the token that verifies it, which has nothing to do with the password.
+        let revokes_tokens = change.password_hash.is_some() && account.email_verified;
+        if change.password_hash.is_some() {
+            change.pending_email = Some(None);
+            effects.mails.push(self.notice(MailKind::PasswordChanged, account, &story.origin));
+        }
+        // Another spelling of the same address is the same mailbox.
+        if change.email.as_ref().is_some_and(|new| new.key() != account.email.key())
+            && let Some(new) = change.email.take()
+        {
+            if self.store.account_by_email(new.key()).await?.is_some() {
+                return Err(story.refuse(self, AuditRefusal::EmailTaken, UpdateError::EmailTaken));
+            }
+            self.ask_to_confirm(&mut effects, account, &new, &story.origin);
+            change.pending_email = Some(Some(new));
+        }
+        Ok((change, effects, revokes_tokens))
+    }
+
+    /// What an administrator's change comes to: it takes effect at once, and the owner is told at the old address.
+    fn as_admin(&self, change: &mut AccountChange, account: &Account, story: &Story) -> (Effects, bool) {
+        let mut effects = Effects::from(story.done(self));
+        let mut tell = |kind| effects.mails.push(self.notice(kind, account, &story.origin));
+        if change.password_hash.is_some() {
+            tell(MailKind::PasswordChanged);
+        }
+        match change.locked {
+            Some(true) if !account.locked => tell(MailKind::AccountLocked),
+            Some(false) if account.locked => tell(MailKind::AccountUnlocked),
+            _ => {}
+        }
+        let moved = change.email.clone().filter(|new| new.key() != account.email.key());
+        if change.password_hash.is_some() || moved.is_some() {
+            change.pending_email = Some(None);
+        }
+        if let Some(new) = &moved {
+            let mut notice = self.notice(MailKind::AddressChanged, account, &story.origin);
+            notice.new_address = Some(new.clone());
+            effects.mails.push(notice);
+            let addressee = Addressee { to: new, ..Addressee::owner(account) };
+            self.ask_to_verify(&mut effects, addressee, &story.origin);
+        }
+        (effects, moved.is_some() || (change.password_hash.is_some() && account.email_verified))
+    }
+
+    async fn commit(
+        &self,
+        update: AccountUpdate,
+        effects: Effects,
+        story: &Story,
+    ) -> Result<Attempt<Account>, UpdateError> {
+        let refused = match self.store.update_account(update, effects).await {
+            Ok(after) => {
+                self.mailer.wake();
+                return Ok(Attempt::Done(after));
+            }
             Err(StoreError::Failed(failure)) => return Err(failure.into()),
             Err(StoreError::Refused(refused)) => refused,
         };
         Err(match refused {
-            UpdateAccountRefusal::Stale => return Ok(Attempt::Stale),
+            // Nothing is redeemed here, so no token can be bad.
+            UpdateAccountRefusal::Stale | UpdateAccountRefusal::BadToken => return Ok(Attempt::Stale),
             UpdateAccountRefusal::Unknown => UpdateError::Unknown,
             UpdateAccountRefusal::EmailTaken => story.refuse(self, AuditRefusal::EmailTaken, UpdateError::EmailTaken),
             UpdateAccountRefusal::NicknameTaken => {
@@ -218,12 +293,16 @@ impl Flows {
 
     async fn delete(
         &self,
-        id: AccountId,
+        account: &Account,
         expected_revision: Option<u64>,
         story: &Story,
     ) -> Result<Attempt<()>, DeleteError> {
-        match self.store.delete_account(id, expected_revision, story.done(self)).await {
+        let id = account.id;
+        let mut effects = Effects::from(story.done(self));
+        effects.mails.push(self.notice(MailKind::AccountDeleted, account, &story.origin));
+        match self.store.delete_account(id, expected_revision, effects).await {
             Ok(()) => {
+                self.mailer.wake();
                 // Its number is never given again, so no later session can be meant.
                 self.sessions.forget(id, u64::MAX, None).await;
                 Ok(Attempt::Done(()))

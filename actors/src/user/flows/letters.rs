@@ -1,0 +1,105 @@
+//! The mails of the flows, and the tokens that go with them.
+
+use std::time::Duration;
+
+use super::Flows;
+use crate::domain::account::Account;
+use crate::domain::email::{Email, EmailKey};
+use crate::domain::mail::{Locale, MailKind};
+use crate::domain::one_time::{NewToken, TokenHash, TokenPurpose, TokenSeed};
+use crate::domain::outbox::NewMail;
+use crate::domain::session::Origin;
+use crate::ports::Effects;
+
+/// To whom a letter goes and how they are addressed.
+#[derive(Clone, Copy)]
+pub(super) struct Addressee<'a> {
+    pub(super) to: &'a Email,
+    pub(super) nickname: &'a str,
+    pub(super) locale: Locale,
+}
+
+impl<'a> Addressee<'a> {
+    /// The owner of an account, at its address.
+    pub(super) fn owner(account: &'a Account) -> Self {
+        Self { to: &account.email, nickname: account.nickname.as_str(), locale: account.locale }
+    }
+}
+
+impl Flows {
+    /// A mail that tells of what was done from this origin.
+    pub(super) fn letter(&self, kind: MailKind, addressee: Addressee<'_>, origin: &Origin) -> NewMail {
+        let mut message_key = [0; 16];
+        self.entropy.fill(&mut message_key);
+        NewMail {
+            to: addressee.to.clone(),
+            kind,
+            locale: addressee.locale,
+            nickname: addressee.nickname.to_owned(),
+            seed: None,
+            valid_for: None,
+            new_address: None,
+            client_address: origin.address,
+            user_agent: origin.user_agent.clone(),
+            written_at: self.clock.now(),
+            message_key,
+        }
+    }
+
+    /// A mail to the owner of an account.
+    pub(super) fn notice(&self, kind: MailKind, account: &Account, origin: &Origin) -> NewMail {
+        self.letter(kind, Addressee::owner(account), origin)
+    }
+
+    /// A mail with a link, and the token that makes the link good. The token is about an address, which need not be the one it
+    /// is mailed to.
+    fn linked(&self, mut mail: NewMail, purpose: TokenPurpose, about: &EmailKey, ttl: Duration) -> (NewMail, NewToken) {
+        let mut seed = [0; 32];
+        self.entropy.fill(&mut seed);
+        let seed = TokenSeed::from_bytes(seed);
+        let token = self.key.token(purpose, &seed);
+        mail.seed = Some(seed);
+        mail.valid_for = Some(ttl);
+        let token = NewToken {
+            hash: TokenHash::of_issued(&token),
+            purpose,
+            address: about.clone(),
+            issued_at: mail.written_at,
+            expires_at: mail.written_at.plus(ttl),
+        };
+        (mail, token)
+    }
+
+    /// Adds the mail by which an address is verified.
+    pub(super) fn ask_to_verify(&self, effects: &mut Effects, addressee: Addressee<'_>, origin: &Origin) {
+        let mail = self.letter(MailKind::VerifyAddress, addressee, origin);
+        let ttl = self.rules.verification_ttl;
+        let (mail, token) = self.linked(mail, TokenPurpose::VerifyAddress, addressee.to.key(), ttl);
+        effects.mails.push(mail);
+        effects.tokens.push(token);
+    }
+
+    /// Adds the mail by which a new password is chosen.
+    pub(super) fn offer_reset(&self, effects: &mut Effects, account: &Account, origin: &Origin) {
+        let mail = self.notice(MailKind::ResetPassword, account, origin);
+        let ttl = self.rules.recovery_ttl;
+        let (mail, token) = self.linked(mail, TokenPurpose::ResetPassword, account.email.key(), ttl);
+        effects.mails.push(mail);
+        effects.tokens.push(token);
+    }
+
+    /// Adds the mails of an address change: one to the new address that confirms it, one to the old that cancels it.
+    pub(super) fn ask_to_confirm(&self, effects: &mut Effects, account: &Account, new: &Email, origin: &Origin) {
+        let ttl = self.rules.address_change_ttl;
+        let mut confirm =
+            self.letter(MailKind::ConfirmNewAddress, Addressee { to: new, ..Addressee::owner(account) }, origin);
+        confirm.new_address = Some(new.clone());
+        let mut cancel = self.notice(MailKind::AddressChangePending, account, origin);
+        cancel.new_address = Some(new.clone());
+        for (mail, purpose) in [(confirm, TokenPurpose::ConfirmAddress), (cancel, TokenPurpose::CancelAddressChange)] {
+            let (mail, token) = self.linked(mail, purpose, new.key(), ttl);
+            effects.mails.push(mail);
+            effects.tokens.push(token);
+        }
+    }
+}

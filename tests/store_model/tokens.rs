@@ -1,0 +1,239 @@
+//! One-time tokens and what takes the place of an unverified account.
+
+use std::sync::Arc;
+
+use doorward::store::SledStore;
+use doorward_actors::ports::{
+    AccountUpdate, CreateAccountRefusal, Effects, EndSessions, Page, Redemption, Store, StoreError,
+    UpdateAccountRefusal,
+};
+use doorward_actors::{Account, AccountChange, EmailKey, MailKind, NewAccount, NewRole, Role, TokenHash, TokenPurpose};
+
+use crate::rules::{ADMIN, USER, create, open_engine, update};
+use crate::{at, audit, email, id, issue, mail, mails, new_account, open, session, sign_in, token};
+
+const RESET: TokenPurpose = TokenPurpose::ResetPassword;
+const VERIFY: TokenPurpose = TokenPurpose::VerifyAddress;
+
+fn hash(byte: u8) -> TokenHash {
+    TokenHash::from_bytes([byte; 32])
+}
+
+fn ann() -> EmailKey {
+    email("ann").key().clone()
+}
+
+/// A change that a token permits.
+fn redeem(account: u64, byte: u8, purpose: TokenPurpose, address: EmailKey, now: i64) -> AccountUpdate {
+    let redeems = Some(Redemption { hash: hash(byte), purpose, address, now: at(now) });
+    AccountUpdate { redeems, ..update(account, AccountChange::default(), EndSessions::None) }
+}
+
+fn is_bad<T: std::fmt::Debug>(answer: Result<T, StoreError<UpdateAccountRefusal>>) -> bool {
+    matches!(answer, Err(StoreError::Refused(UpdateAccountRefusal::BadToken)))
+}
+
+/// The tokens that an account has, by their hashes.
+async fn tokens_of(store: &SledStore, account: u64) -> Vec<TokenHash> {
+    let mut hashes = Vec::new();
+    for purpose in TokenPurpose::ALL {
+        if let Some(stored) = store.token_of(id(account), purpose).await.unwrap() {
+            assert_eq!((stored.account, stored.token.purpose), (id(account), purpose));
+            assert_eq!(store.one_time_token(&stored.token.hash).await.unwrap().as_ref(), Some(&stored));
+            hashes.push(stored.token.hash);
+        }
+    }
+    hashes
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn s25_fifty_uses_of_one_token_at_once_succeed_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(open(dir.path()));
+    create(&store, "ann", USER).await;
+    store.record(id(1), issue(vec![token(1, RESET)])).await.unwrap();
+    let mut callers = tokio::task::JoinSet::new();
+    for n in 0..50 {
+        let store = Arc::clone(&store);
+        callers.spawn(async move { store.update_account(redeem(1, 1, RESET, ann(), 5), audit(n).into()).await });
+    }
+    let answers = callers.join_all().await;
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
+    assert_eq!(answers.into_iter().filter(|answer| is_bad(answer.clone())).count(), 49);
+    assert_eq!(store.account(id(1)).await.unwrap().unwrap().revision, 1);
+    assert_eq!(store.recent_audit(100).await.unwrap().len(), 2, "of its making and of the one change");
+    assert!(tokens_of(&store, 1).await.is_empty());
+}
+
+#[tokio::test]
+async fn s26_s27_a_token_that_does_not_permit_a_change_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    create(&store, "ann", USER).await;
+    create(&store, "bob", USER).await;
+    store.record(id(1), issue(vec![token(1, RESET), token(2, VERIFY)])).await.unwrap();
+    store.record(id(1), issue(vec![token(3, RESET)])).await.unwrap();
+    assert_eq!(store.one_time_token(&hash(1)).await.unwrap(), None, "it was replaced");
+    assert_eq!(tokens_of(&store, 1).await, [hash(2), hash(3)]);
+
+    let before = (store.recent_audit(100).await.unwrap(), store.accounts(Page { skip: 0, limit: 9 }).await.unwrap());
+    for (what, bad) in [
+        ("unknown", redeem(1, 9, RESET, ann(), 5)),
+        ("replaced", redeem(1, 1, RESET, ann(), 5)),
+        ("over", redeem(1, 3, RESET, ann(), 1000)),
+        ("of another account", redeem(2, 3, RESET, ann(), 5)),
+        ("of another purpose", redeem(1, 3, VERIFY, ann(), 5)),
+        ("of another address", redeem(1, 3, RESET, email("bob").key().clone(), 5)),
+    ] {
+        // A stale change with a bad token has a bad token: whoever has none learns nothing of the account.
+        for expected_revision in [None, Some(7)] {
+            let bad = AccountUpdate { expected_revision, revokes_tokens: true, ends: EndSessions::All, ..bad.clone() };
+            let effects = Effects {
+                audit: vec![audit(1)],
+                mails: vec![mail(MailKind::PasswordChanged, 5)],
+                tokens: vec![token(4, VERIFY)],
+            };
+            assert!(is_bad(store.update_account(bad, effects).await), "{what}");
+        }
+    }
+    let stale = AccountUpdate { expected_revision: Some(7), ..redeem(1, 3, RESET, ann(), 5) };
+    let stale = store.update_account(stale, audit(1).into()).await;
+    assert!(matches!(stale, Err(StoreError::Refused(UpdateAccountRefusal::Stale))));
+    let unknown = store.update_account(redeem(5, 3, RESET, ann(), 5), audit(1).into()).await;
+    assert!(matches!(unknown, Err(StoreError::Refused(UpdateAccountRefusal::Unknown))));
+
+    let after = (store.recent_audit(100).await.unwrap(), store.accounts(Page { skip: 0, limit: 9 }).await.unwrap());
+    assert_eq!(before, after);
+    assert!(store.mails(None, 9).await.unwrap().is_empty());
+    assert_eq!(tokens_of(&store, 1).await, [hash(2), hash(3)], "a refusal uses up no token");
+    store.update_account(redeem(1, 3, RESET, ann(), 999), audit(1).into()).await.unwrap();
+    assert_eq!(tokens_of(&store, 1).await, [hash(2)]);
+    assert!(is_bad(store.update_account(redeem(1, 3, RESET, ann(), 5), audit(1).into()).await), "used");
+}
+
+#[tokio::test]
+async fn a_change_revokes_what_there_was_and_then_issues() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    create(&store, "ann", USER).await;
+    create(&store, "bob", USER).await;
+    let all = TokenPurpose::ALL.into_iter().zip(1..).map(|(purpose, hash)| token(hash, purpose)).collect();
+    store.record(id(1), issue(all)).await.unwrap();
+    store.record(id(2), issue(vec![token(8, RESET)])).await.unwrap();
+    let revokes = AccountUpdate { revokes_tokens: true, ..redeem(1, 2, RESET, ann(), 5) };
+    store.update_account(revokes, issue(vec![token(9, RESET)])).await.unwrap();
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!(tokens_of(&store, 1).await, [hash(9)]);
+    assert_eq!(tokens_of(&store, 2).await, [hash(8)], "another account keeps its own");
+    drop(store);
+    let kinds: Vec<u8> = open_engine(dir.path()).iter().keys().map(|key| key.unwrap()[0]).collect();
+    for kind in [0x40, 0x41] {
+        assert_eq!(kinds.iter().filter(|found| **found == kind).count(), 2, "of kind {kind:x}");
+    }
+}
+
+#[tokio::test]
+async fn s24_the_store_holds_no_token_that_opens_anything() {
+    let written = "A".repeat(43);
+    let hash = TokenHash::of(&written).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    create(&store, "ann", USER).await;
+    let effects = Effects {
+        tokens: vec![doorward_actors::NewToken { hash, ..token(1, RESET) }],
+        mails: vec![mail(MailKind::ResetPassword, 5)],
+        ..Effects::default()
+    };
+    store.record(id(1), effects).await.unwrap();
+    assert!(store.one_time_token(&hash).await.unwrap().is_some());
+    drop(store);
+    let engine = open_engine(dir.path());
+    let rows: Vec<Vec<u8>> =
+        engine.iter().map(|row| row.map(|(key, value)| [&key[..], &value].concat())).collect::<Result<_, _>>().unwrap();
+    let holds = |part: &[u8]| rows.iter().any(|row| row.windows(part.len()).any(|window| window == part));
+    assert!(holds(hash.as_bytes()) && holds(&[9; 32]), "hash and seed");
+    assert!(!holds(written.as_bytes()));
+}
+
+fn replacing(name: &str, nickname: &str) -> NewAccount {
+    NewAccount { email: email(name), replaces_unverified: true, ..new_account(nickname, USER) }
+}
+
+fn refused(answer: Result<Account, StoreError<CreateAccountRefusal>>) -> CreateAccountRefusal {
+    match answer {
+        Err(StoreError::Refused(refusal)) => refusal,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_unverified_account_gives_way_with_everything_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    create(&store, "ann", USER).await;
+    create(&store, "bob", USER).await;
+    store.open_session(session(1, 1, 0, 5), Some(sign_in([192, 0, 2, 1])), audit(1)).await.unwrap();
+    store.record(id(1), issue(vec![token(1, VERIFY)])).await.unwrap();
+    store.record(id(1), mails(vec![mail(MailKind::VerifyAddress, 5)])).await.unwrap();
+
+    // Not for a name that is another's: then nothing happens to the account that would give way.
+    assert_eq!(
+        refused(store.create_account(replacing("ann", "bob"), audit(1).into()).await),
+        CreateAccountRefusal::NicknameTaken
+    );
+    assert_eq!(
+        refused(store.create_account(new_account("ann", USER), audit(1).into()).await),
+        CreateAccountRefusal::EmailTaken
+    );
+    assert_eq!(tokens_of(&store, 1).await, [hash(1)]);
+
+    let effects = Effects { tokens: vec![token(2, VERIFY)], ..audit(1).into() };
+    let new = store.create_account(replacing("ann", "ann"), effects).await.unwrap();
+    assert_eq!((new.id, new.role), (id(3), Role::User));
+    assert_eq!(store.account(id(1)).await.unwrap(), None);
+    assert_eq!(store.account_by_email(&ann()).await.unwrap(), Some(new));
+    assert_eq!(store.one_time_token(&hash(1)).await.unwrap(), None);
+    assert_eq!(tokens_of(&store, 3).await, [hash(2)]);
+    assert!(store.mails(None, 9).await.unwrap().is_empty());
+    assert_eq!(store.session(id(1), session(1, 1, 0, 5).id).await.unwrap(), None);
+    // The account counter was kept: both go, and so may the very last.
+    store.delete_account(id(2), None, audit(1).into()).await.unwrap();
+    store.delete_account(id(3), None, Effects::default()).await.unwrap();
+    drop(store);
+    assert_eq!(open_engine(dir.path()).get([1, 4]).unwrap().unwrap(), [1, 0]);
+}
+
+#[tokio::test]
+async fn who_is_verified_or_an_administrator_does_not_give_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    create(&store, "root", ADMIN).await;
+    create(&store, "ann", NewRole::AdminIfFirst).await;
+    create(&store, "locked", ADMIN).await;
+    let verified = AccountChange { email_verified: Some(true), ..AccountChange::default() };
+    store.update_account(update(2, verified, EndSessions::None), audit(1).into()).await.unwrap();
+    let locked = AccountChange { locked: Some(true), ..AccountChange::default() };
+    store.update_account(update(3, locked, EndSessions::All), audit(1).into()).await.unwrap();
+    for name in ["root", "ann", "locked"] {
+        let answer = store.create_account(replacing(name, "new"), audit(1).into()).await;
+        assert_eq!(refused(answer), CreateAccountRefusal::EmailTaken, "{name}");
+    }
+    assert_eq!(store.accounts(Page { skip: 0, limit: 9 }).await.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn the_unverified_are_found_by_their_age() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    for (name, made) in [("a", 30), ("b", 10), ("c", 20), ("d", 10)] {
+        let new = NewAccount { created_at: at(made), ..new_account(name, USER) };
+        store.create_account(new, audit(0).into()).await.unwrap();
+    }
+    let verified = AccountChange { email_verified: Some(true), ..AccountChange::default() };
+    store.update_account(update(2, verified, EndSessions::None), audit(1).into()).await.unwrap();
+    assert_eq!(store.unverified_before(at(30), 9).await.unwrap(), [id(3), id(4)]);
+    assert_eq!(store.unverified_before(at(31), 2).await.unwrap(), [id(1), id(3)]);
+    assert!(store.unverified_before(at(10), 9).await.unwrap().is_empty());
+    assert!(store.unverified_before(at(99), 0).await.unwrap().is_empty());
+}

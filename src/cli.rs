@@ -2,6 +2,7 @@
 
 mod check_config;
 mod health;
+mod mail;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -42,6 +43,27 @@ pub enum Command {
     /// Look after accounts without a running server.
     #[command(subcommand)]
     Admin(AdminCommand),
+    /// See whether mails arrive.
+    #[command(subcommand)]
+    Mail(MailCommand),
+}
+
+/// What can be asked about mails.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum MailCommand {
+    /// Send a test mail as the settings say, and say what became of it.
+    Test(TestMail),
+}
+
+/// A test mail.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct TestMail {
+    /// To whom.
+    #[arg(value_name = "ADDRESS")]
+    pub address: String,
+    /// In which language; by default, `MAIL_LOCALE`.
+    #[arg(long, value_name = "LANGUAGE")]
+    pub locale: Option<String>,
 }
 
 /// Whom to ask.
@@ -106,6 +128,10 @@ impl Cli {
             },
             Command::Admin(AdminCommand::Create(admin)) => match load() {
                 Ok(loaded) => start(loaded.settings, |settings| run::create_admin(settings, admin)),
+                Err(error) => refuse(&error),
+            },
+            Command::Mail(MailCommand::Test(test)) => match load() {
+                Ok(loaded) => start(loaded.settings, |settings| mail::send_test(settings, test)),
                 Err(error) => refuse(&error),
             },
         }

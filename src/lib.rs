@@ -7,6 +7,8 @@ mod ambient;
 mod app;
 pub mod cli;
 mod http;
+#[doc(hidden)]
+pub mod mail;
 mod run;
 pub mod settings;
 mod shutdown;

@@ -3,10 +3,12 @@
 use std::io::BufRead as _;
 use std::time::Duration;
 
+use doorward_actors::ports::SendError;
 use doorward_actors::{Email, Nickname, Passphrase, Password, RegisterError, Registration};
 
 use crate::app::{Ambient, App, BuildError, Core, Ended};
 use crate::cli::NewAdmin;
+use crate::mail::MailSetupError;
 use crate::settings::Settings;
 use crate::shutdown;
 
@@ -29,7 +31,13 @@ pub(crate) enum RunError {
     /// Signals cannot be received.
     #[error("signals cannot be received: {0}")]
     Signals(std::io::Error),
-    /// What was said about the new administrator is not usable.
+    /// Mails cannot be sent with these settings.
+    #[error(transparent)]
+    MailSetup(#[from] MailSetupError),
+    /// A mail was not sent.
+    #[error("the mail was not sent: {0}")]
+    Mail(#[from] SendError),
+    /// Something that was said on the command line is not usable.
     #[error("{what}: {why}")]
     Input {
         /// Which part.

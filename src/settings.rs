@@ -10,6 +10,7 @@ pub mod keys;
 mod layers;
 mod limits;
 mod logging;
+mod mail;
 mod passwords;
 mod reader;
 mod sessions;
@@ -23,6 +24,7 @@ pub use accounts::AccountSettings;
 pub use http::HttpSettings;
 pub use limits::{LimitSettings, Rate};
 pub use logging::{LogFormat, LogSettings};
+pub use mail::{MailSettings, PublicUrl, SmtpLogin, SmtpSecurity, SmtpSettings};
 pub use passwords::PasswordSettings;
 pub use sessions::SessionSettings;
 pub use storage::StorageSettings;
@@ -94,6 +96,8 @@ pub struct Settings {
     pub limits: LimitSettings,
     /// Registration.
     pub accounts: AccountSettings,
+    /// Mail.
+    pub mail: MailSettings,
     /// The log.
     pub log: LogSettings,
 }
@@ -112,7 +116,7 @@ pub struct Loaded {
 pub struct Entry {
     /// Which setting.
     pub key: &'static Key,
-    /// Its value as text; `***` for a secret, and words in brackets for a secret that is yet to be made.
+    /// Its value as text; `***` for a secret, and words in brackets for one that is not set.
     pub value: String,
     /// Where it was given.
     pub source: String,
@@ -168,6 +172,7 @@ impl Settings {
         let passwords = PasswordSettings::read(reader);
         let limits = LimitSettings::read(reader);
         let accounts = AccountSettings::read(reader);
+        let mail = MailSettings::read(reader);
         let log = LogSettings::read(reader);
         Some(Self {
             http: http?,
@@ -177,6 +182,7 @@ impl Settings {
             passwords: passwords?,
             limits: limits?,
             accounts: accounts?,
+            mail: mail?,
             log: log?,
         })
     }

@@ -45,7 +45,7 @@ fn the_default_file_explains_every_setting() {
 
 fn row(key: &Key) -> String {
     let names = key.names().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-    let default = key.default.map_or("made at the first start".to_owned(), |default| format!("`{default}`"));
+    let default = key.default.map_or(key.when_unset().to_owned(), |default| format!("`{default}`"));
     format!("| {names} | `{}` | {default} | {} | {} |", key.path, key.meaning, key.kind)
 }
 

@@ -13,11 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use doorward::store::{SledStore, StoreOptions};
-use doorward_actors::ports::{AccountUpdate, EndSessions, Entropy as _, ShardOf, Store, Touch};
+use doorward_actors::ports::{AccountUpdate, Effects, EndSessions, Entropy as _, ShardOf, Store, Touch};
 use doorward_actors::testing::SeededEntropy;
 use doorward_actors::{
     AccountChange, AccountId, AuditActorKind, AuditEvent, AuditRecord, CredentialHash, CustomerAccount, Email, Locale,
-    NewAccount, NewRole, Nickname, Origin, Session, SessionId, Timestamp,
+    MailKind, NewAccount, NewMail, NewRole, NewToken, Nickname, Origin, Session, SessionId, Timestamp, TokenHash,
+    TokenPurpose, TokenSeed,
 };
 
 const CHILD_DIR: &str = "DOORWARD_KILL_CHILD_DIR";
@@ -64,6 +65,34 @@ fn audit() -> AuditRecord {
     }
 }
 
+/// A mail to the owner of an account, due at once.
+fn mail(name: &str, kind: MailKind) -> NewMail {
+    NewMail {
+        to: email(name),
+        kind,
+        locale: Locale::En,
+        nickname: name.to_owned(),
+        seed: Some(TokenSeed::from_bytes([1; 32])),
+        valid_for: None,
+        new_address: None,
+        client_address: None,
+        user_agent: None,
+        written_at: at(1),
+        message_key: [1; 16],
+    }
+}
+
+/// A token for the owner of an account; what it opens is made of the name.
+fn token(name: &str) -> NewToken {
+    NewToken {
+        hash: TokenHash::of(&format!("{:-<43}", name.replace('.', "_"))).unwrap(),
+        purpose: TokenPurpose::VerifyAddress,
+        address: email(name).key().clone(),
+        issued_at: at(1),
+        expires_at: at(1000),
+    }
+}
+
 /// The child's side: not a test of its own, only what the parent runs and kills.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "the parent starts this as a process of its own"]
@@ -98,7 +127,9 @@ async fn live(store: &SledStore, name: &str) {
         replaces_unverified: false,
         role: NewRole::AdminIfFirst,
     };
-    let id = store.create_account(new, audit().into()).await.unwrap().id;
+    let with =
+        Effects { audit: vec![audit()], mails: vec![mail(name, MailKind::VerifyAddress)], tokens: vec![token(name)] };
+    let id = store.create_account(new, with).await.unwrap().id;
     report(Stage::Created, id);
     let session = Session {
         id: SessionId::from_bytes([1; 16]),
@@ -128,7 +159,8 @@ async fn live(store: &SledStore, name: &str) {
     // The first account of all is the administrator, who can neither be locked nor deleted.
     if store.update_account(update, audit().into()).await.is_ok() {
         report(Stage::Locked, id);
-        store.delete_account(id, Some(1), audit().into()).await.unwrap();
+        let with = Effects { mails: vec![mail(name, MailKind::AccountDeleted)], ..audit().into() };
+        store.delete_account(id, Some(1), with).await.unwrap();
         report(Stage::Deleted, id);
     }
 }
@@ -250,10 +282,22 @@ fn r01_a_kill_loses_nothing_that_was_acknowledged() {
 
 async fn check(store: &SledStore, known: &BTreeMap<u64, (Stage, String)>, acknowledged_changes: usize) {
     let sessions = store.sessions(ShardOf { index: 0, of: 1 }).await.unwrap();
+    let mails = store.mails(None, usize::MAX).await.unwrap();
+    let mut due = store.due_mails(at(1), usize::MAX).await.unwrap();
+    due.sort_by_key(|mail| mail.id);
+    assert_eq!(due, mails, "the mails and the order of their attempts");
     for (id, (stage, name)) in known {
         let id = AccountId::new(*id).unwrap();
         let account = store.account(id).await.unwrap();
         assert_eq!(store.account_by_email(email(name).key()).await.unwrap(), account, "{name}: index and record");
+        // What goes with a change is there if and only if the change is.
+        let queued = |kind| mails.iter().filter(|mail| mail.mail.kind == kind && mail.mail.nickname == *name).count();
+        let exists = usize::from(account.is_some());
+        assert_eq!(queued(MailKind::VerifyAddress), exists, "{name}: the mail of its making");
+        assert_eq!(queued(MailKind::AccountDeleted), 1 - exists, "{name}: the mail of its deletion");
+        let token = store.one_time_token(&token(name).hash).await.unwrap();
+        assert_eq!(token.as_ref().map(|token| token.account), account.as_ref().map(|account| account.id), "{name}");
+        assert_eq!(store.token_of(id, TokenPurpose::VerifyAddress).await.unwrap(), token, "{name}: index and record");
         // The step after the last acknowledged one may have been made too.
         match stage {
             Stage::Created | Stage::LoggedIn | Stage::LoggedOut => assert!(account.is_some(), "{name} at {stage:?}"),

@@ -95,6 +95,9 @@ pub struct Handles {
     pub hasher: HasherHandle,
     /// How all of it is.
     pub health: HealthHandle,
+    /// The work of flows that goes on after its answer, for tests to wait for.
+    #[cfg(feature = "testing")]
+    background: TaskTracker,
 }
 
 /// The running actors. Dropping it without [`ActorSystem::drain`] leaves them running until the runtime ends.
@@ -124,12 +127,13 @@ impl ActorSystem {
         let audit = AuditHandle::new(Arc::clone(&audit_mailbox));
         let limits = RateLimiterHandle::new(settings.limits, Arc::clone(&clock));
         let mailer = MailerHandle::new(Arc::clone(&mailer_mailbox), Arc::clone(&store), Arc::clone(&clock));
+        let background = TaskTracker::new();
         let flows = Flows {
             rules: settings.accounts,
             mailer: mailer.clone(),
             key: Arc::clone(&key),
             entropy: Arc::clone(&entropy),
-            background: TaskTracker::new(),
+            background: background.clone(),
             store: Arc::clone(&store),
             hasher: hasher.clone(),
             sessions: sessions.clone(),
@@ -191,7 +195,17 @@ impl ActorSystem {
             supervisor,
             gave_up,
             draining,
-            handles: Handles { users, sessions, limits, audit, mailer, hasher, health },
+            handles: Handles {
+                users,
+                sessions,
+                limits,
+                audit,
+                mailer,
+                hasher,
+                health,
+                #[cfg(feature = "testing")]
+                background,
+            },
         })
     }
 
@@ -389,11 +403,15 @@ impl Handles {
         self.health.inner.watched.iter().map(|watched| watched.report(now)).collect()
     }
 
-    /// Sends what is due in the outbox, and returns when nothing is due or under way any more.
+    /// Waits for what flows do after their answer, sends what is due in the outbox, and returns when nothing is due or under
+    /// way any more.
     ///
     /// # Errors
     /// The mailer is not running.
     pub async fn tend_mail(&self) -> Result<(), String> {
+        self.background.close();
+        self.background.wait().await;
+        self.background.reopen();
         self.mailer.settle().await.map_err(|error| error.to_string())
     }
 

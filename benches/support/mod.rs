@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use doorward::store::{SledStore, StoreOptions};
 use doorward_actors::ports::Store as _;
 use doorward_actors::{
-    AuditActorKind, AuditEvent, AuditRecord, CredentialHash, CustomerAccount, Email, NewAccount, NewRole, Nickname,
-    Origin, Role, Timestamp,
+    AuditActorKind, AuditEvent, AuditRecord, CredentialHash, CustomerAccount, Email, Locale, NewAccount, NewRole,
+    Nickname, Origin, Role, Timestamp,
 };
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
@@ -67,10 +67,12 @@ pub(crate) async fn populate(data_dir: &Path, accounts: usize) {
         customer_account: CustomerAccount::none(),
         created_at: Timestamp::from_millis(0),
         role: NewRole::Exactly(Role::User),
+        locale: Locale::En,
+        replaces_unverified: false,
     };
     let numbers: Vec<usize> = (0..accounts).collect();
     for group in numbers.chunks(500) {
-        let created = group.iter().map(|n| store.create_account(create(*n), audit.clone()));
+        let created = group.iter().map(|n| store.create_account(create(*n), audit.clone().into()));
         for outcome in futures_util::future::join_all(created).await {
             outcome.unwrap();
         }

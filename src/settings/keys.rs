@@ -16,7 +16,7 @@ pub struct Key {
     pub path: &'static str,
     /// What its values look like.
     pub kind: Kind,
-    /// The value of a setting that nobody gives; `None` for a secret that is made at the first start.
+    /// The value of a setting that nobody gives; `None` for one that then has no value, as [`Key::when_unset`] says.
     pub default: Option<&'static str>,
     /// What it means, in one line.
     pub meaning: &'static str,
@@ -55,6 +55,12 @@ pub enum Kind {
     LogFilter,
     /// A secret of at least 32 bytes, never printed; `NAME_FILE` may name a file that holds it.
     Secret,
+    /// The URL of an SMTP server, treated as a secret because it may hold a password.
+    SmtpUrl,
+    /// A mailbox of RFC 5322: an address, or a name with an address in angle brackets.
+    Mailbox,
+    /// An absolute URL of the web, with nothing behind its path.
+    WebUrl,
 }
 
 impl Key {
@@ -76,7 +82,13 @@ impl Key {
     /// Whether the value must never be printed.
     #[must_use]
     pub fn is_secret(&self) -> bool {
-        self.kind == Kind::Secret
+        matches!(self.kind, Kind::Secret | Kind::SmtpUrl)
+    }
+
+    /// What happens when nobody gives a setting that has no default.
+    #[must_use]
+    pub fn when_unset(&self) -> &'static str {
+        if self.kind == Kind::Secret { "made at the first start" } else { "not set" }
     }
 
     /// The name that holds the path of a file with the value, for secrets alone.
@@ -115,6 +127,11 @@ impl fmt::Display for Kind {
             Self::Path => f.write_str("a path"),
             Self::LogFilter => f.write_str("off, error, warn, info, debug, trace, or a list of target=level"),
             Self::Secret => f.write_str("at least 32 bytes"),
+            Self::SmtpUrl => f.write_str(
+                "an smtp://, smtp+starttls:// or smtps:// URL: a host, perhaps a port, perhaps a user with a password",
+            ),
+            Self::Mailbox => f.write_str("an e-mail address, or a name followed by one in angle brackets"),
+            Self::WebUrl => f.write_str("an http:// or https:// URL without user, query and fragment"),
         }
     }
 }
@@ -225,6 +242,25 @@ keys! {
         "How many minutes a link to choose a new password is good for.";
     ADDRESS_CHANGE_TTL_HOURS = "accounts.address_change_ttl_hours", Kind::Integer { min: 1, max: 720 }, Some("24"),
         "How many hours a link to confirm or cancel a new address is good for.";
+
+    SMTP_URL = "mail.smtp_url", Kind::SmtpUrl, None,
+        "The server that takes mails, its scheme saying how it is encrypted; without one, mails are files in DATA_DIR/mail.";
+    SMTP_CA_FILE = "mail.smtp_ca_file", Kind::Path, None,
+        "A file of PEM certificates that are trusted for the mail server beside the public authorities.";
+    MAIL_FROM = "mail.from", Kind::Mailbox, Some("Doorward <doorward@localhost>"),
+        "The sender of mails.";
+    PUBLIC_URL = "mail.public_url", Kind::WebUrl, Some("http://127.0.0.1:8000"),
+        "Where people reach this service; every link in a mail begins with it.";
+    MAIL_LOCALE = "mail.locale", Kind::Choice(&["en", "de", "fr", "es", "ro"]), Some("en"),
+        "The language of mails to people whose own is not known.";
+    MAIL_TEMPLATES_DIR = "mail.templates_dir", Kind::Path, None,
+        "A directory of templates that replace built-in ones of the same name.";
+    MAIL_SEND_TIMEOUT_SECONDS = "mail.send_timeout_seconds", integer(1, 600), Some("30"),
+        "How long handing over one mail may take, in seconds.";
+    MAIL_MAX_ATTEMPTS = "mail.max_attempts", integer(1, 100), Some("12"),
+        "How often a mail is tried before it is given up.";
+    MAIL_CONCURRENCY = "mail.concurrency", integer(1, 64), Some("4"),
+        "How many mails may be on their way at once.";
 
     LOG_LEVEL = "log.level", Kind::LogFilter, Some("info"),
         "What is logged: a level, or a list of target=level.";

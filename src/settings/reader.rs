@@ -1,6 +1,7 @@
 //! Turns the text of a setting into its type, and collects what is wrong.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ impl Reader {
         let entry = |key: &'static Key| match self.find(key) {
             Some((_, source)) if key.is_secret() => Entry { key, value: "***".to_owned(), source },
             Some((value, source)) => Entry { key, value, source },
-            None => Entry { key, value: "(made at the first start)".to_owned(), source: "default".to_owned() },
+            None => Entry { key, value: format!("({})", key.when_unset()), source: "default".to_owned() },
         };
         keys::ALL.iter().copied().map(entry).collect()
     }
@@ -60,6 +61,26 @@ impl Reader {
             self.refuse(key, must_be(key));
         }
         parsed
+    }
+
+    /// Reads a setting that may be missing: `Some(None)`.
+    #[expect(clippy::option_option, reason = "the outer one says whether the reading went well, as everywhere here")]
+    pub(super) fn optional<T>(&mut self, key: &Key, parse: impl FnOnce(&str) -> Option<T>) -> Option<Option<T>> {
+        match self.find(key) {
+            Some(_) => self.parse(key, parse).map(Some),
+            None => Some(None),
+        }
+    }
+
+    /// A path.
+    pub(super) fn path(&mut self, key: &Key) -> Option<PathBuf> {
+        self.parse(key, path_of)
+    }
+
+    /// A path that may be missing: `Some(None)`.
+    #[expect(clippy::option_option, reason = "the outer one says whether the reading went well, as everywhere here")]
+    pub(super) fn optional_path(&mut self, key: &Key) -> Option<Option<PathBuf>> {
+        self.optional(key, path_of)
     }
 
     /// Writes down what is wrong with a setting.
@@ -132,6 +153,11 @@ impl Reader {
 #[expect(clippy::expect_used, reason = "the defaults are constants, and a test reads every one of them")]
 pub(super) fn documented<T>(read: impl FnOnce(&mut Reader) -> Option<T>) -> T {
     read(&mut Reader::new(layers::defaults_alone(), Vec::new())).expect("the documented defaults are valid")
+}
+
+/// A NUL byte can be in no path; everything else is for the file system to judge.
+fn path_of(text: &str) -> Option<PathBuf> {
+    (!text.is_empty() && !text.contains('\0')).then(|| PathBuf::from(text))
 }
 
 /// Digits alone: no sign, no space, no separator.

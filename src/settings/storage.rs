@@ -14,9 +14,7 @@ pub struct StorageSettings {
 
 impl StorageSettings {
     pub(super) fn read(reader: &mut Reader) -> Option<Self> {
-        // A NUL byte can be in no path; everything else is for the file system to judge.
-        let data_dir = reader
-            .parse(&keys::DATA_DIR, |text| (!text.is_empty() && !text.contains('\0')).then(|| PathBuf::from(text)));
+        let data_dir = reader.path(&keys::DATA_DIR);
         Some(Self { data_dir: data_dir? })
     }
 }

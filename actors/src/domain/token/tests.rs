@@ -36,6 +36,8 @@ fn account() -> Account {
         role: Role::User,
         locked: false,
         email_verified: false,
+        pending_email: None,
+        locale: crate::domain::mail::Locale::En,
         created_at: NOW,
         session_epoch: 0,
         revision: 0,

@@ -1,0 +1,30 @@
+//! `doorward mail test`.
+
+use std::io::{self, Write as _};
+
+use doorward_actors::ports::Clock as _;
+use doorward_actors::{Email, Locale};
+
+use super::TestMail;
+use crate::ambient::SystemClock;
+use crate::mail::Carrier;
+use crate::run::RunError;
+use crate::settings::Settings;
+
+/// Sends a test mail as any other would be sent, and says what became of it.
+pub(super) async fn send_test(settings: Settings, test: TestMail) -> Result<(), RunError> {
+    let to =
+        Email::parse(&test.address).map_err(|error| RunError::Input { what: "the address", why: error.to_string() })?;
+    let locale = match test.locale.as_deref() {
+        None => settings.mail.locale,
+        Some(tag) => Locale::from_tag(tag).ok_or_else(|| RunError::Input {
+            what: "--locale",
+            why: format!("mails are written in {}", Locale::ALL.map(Locale::as_str).join(", ")),
+        })?,
+    };
+    let carrier = Carrier::new(&settings)?;
+    let place = carrier.send_test(&to, locale, SystemClock::new().now()).await?;
+    // Whoever reads may have gone away; the mail is sent all the same.
+    let _ = writeln!(io::stdout().lock(), "The mail to {to} was handed to {place}.");
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! Mails: written from templates, carried by SMTP or kept in files.
+//!
+//! The only part that knows how a message looks and travels. The rest of the program sees [`MailTransport`].
+
+mod embedded;
+mod message;
+mod smtp;
+mod spool;
+mod templates;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use doorward_actors::ports::{MailTransport, SendError};
+use doorward_actors::{Email, Locale, OutgoingMail, Timestamp};
+
+use crate::settings::Settings;
+use message::{Composed, Composer};
+use smtp::Smtp;
+use spool::Spool;
+use templates::Templates;
+
+pub use smtp::TlsSetupError;
+pub use templates::TemplateError;
+
+/// The directory below the data directory that keeps mails when there is no mail server.
+const SPOOL: &str = "mail";
+
+/// Mails cannot be sent with these settings.
+#[derive(Debug, thiserror::Error)]
+pub enum MailSetupError {
+    /// A template is wrong.
+    #[error("a mail template cannot be used: {0}")]
+    Template(#[from] TemplateError),
+    /// The certificates for the mail server.
+    #[error(transparent)]
+    Tls(#[from] TlsSetupError),
+    /// The directory for mails.
+    #[error("the directory {} for mails cannot be used: {source}", path.display())]
+    Spool {
+        /// Which directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// What carries mails according to the settings. Templates and certificates are read and checked here.
+pub fn transport(settings: &Settings) -> Result<Arc<dyn MailTransport>, MailSetupError> {
+    Ok(Arc::new(Carrier::new(settings)?))
+}
+
+/// Writes mails and hands them on.
+pub(crate) struct Carrier {
+    composer: Composer,
+    way: Way,
+}
+
+/// Where mails go.
+enum Way {
+    Smtp(Smtp),
+    Spool(Spool),
+}
+
+impl Carrier {
+    pub(crate) fn new(settings: &Settings) -> Result<Self, MailSetupError> {
+        let mail = &settings.mail;
+        let composer = Composer::new(Templates::load(mail.templates_dir.as_deref())?, mail);
+        let way = if let Some(server) = mail.smtp.clone() {
+            let ca_file = mail.smtp_ca_file.as_deref();
+            Way::Smtp(Smtp::new(server, ca_file, composer.domain(), mail.send_timeout)?)
+        } else {
+            let path = settings.storage.data_dir.join(SPOOL);
+            let spool = Spool::open(path.clone());
+            Way::Spool(spool.map_err(|source| MailSetupError::Spool { path, source })?)
+        };
+        Ok(Self { composer, way })
+    }
+
+    /// Sends a mail that says it is a test. The answer says in words where it went.
+    pub(crate) async fn send_test(&self, to: &Email, locale: Locale, at: Timestamp) -> Result<String, SendError> {
+        self.carry(self.composer.compose_test(to, locale, at)?).await
+    }
+
+    async fn carry(&self, composed: Composed) -> Result<String, SendError> {
+        match &self.way {
+            Way::Smtp(smtp) => smtp.deliver(&composed).await.map(|()| format!("the mail server at {}", smtp.place())),
+            Way::Spool(spool) => spool.keep(composed).await.map(|path| format!("the file {path}")),
+        }
+    }
+}
+
+#[async_trait]
+impl MailTransport for Carrier {
+    async fn send(&self, mail: &OutgoingMail) -> Result<(), SendError> {
+        self.carry(self.composer.compose(mail)?).await.map(drop)
+    }
+}

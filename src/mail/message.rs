@@ -1,0 +1,184 @@
+//! Writes a mail as the message that travels (RFC 5322, RFC 2045).
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use doorward_actors::ports::SendError;
+use doorward_actors::{Email, Locale, MailKind, MailValues, OutgoingMail, Timestamp};
+use lettre::Address;
+use lettre::address::Envelope;
+use lettre::message::header::{ContentTransferEncoding, HeaderName, HeaderValue};
+use lettre::message::{Mailbox, Message, MultiPart, SinglePart, header::ContentType};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::templates::{TEST, Templates, Words, Written};
+use crate::settings::{MailSettings, PublicUrl};
+
+/// The longest part of `Message-ID` before the `@`, in characters; a MIME boundary made of it must stay under 70.
+const MAX_KEY: usize = 60;
+/// The longest value that a mail repeats, in characters. Addresses and nicknames are shorter; a user agent may be anything.
+const MAX_VALUE: usize = 254;
+/// What stays as it is in the query of a link (RFC 3986, section 2.3).
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// A mail as it travels.
+pub(super) struct Composed {
+    pub(super) envelope: Envelope,
+    pub(super) bytes: Vec<u8>,
+    /// For the log, as is what follows: none of it holds a token.
+    pub(super) subject: String,
+    pub(super) name: &'static str,
+    pub(super) key: String,
+    pub(super) written_at: Timestamp,
+    /// What an answer of a server must not be repeated with.
+    pub(super) token: Option<doorward_actors::Secret>,
+}
+
+/// Writes mails.
+pub(super) struct Composer {
+    templates: Templates,
+    from: Mailbox,
+    public_url: PublicUrl,
+}
+
+impl Composer {
+    pub(super) fn new(templates: Templates, settings: &MailSettings) -> Self {
+        Self { templates, from: settings.from.clone(), public_url: settings.public_url.clone() }
+    }
+
+    /// The domain of `Message-ID`, which is also how this host calls itself.
+    pub(super) fn domain(&self) -> &str {
+        self.public_url.domain().unwrap_or_else(|| self.from.email.domain())
+    }
+
+    /// Writes a mail of the domain.
+    pub(super) fn compose(&self, mail: &OutgoingMail) -> Result<Composed, SendError> {
+        let words = self.words(mail.kind, &mail.to, &mail.values)?;
+        let name = mail.kind.as_str();
+        let mut composed =
+            self.put_together(name, mail.locale, &mail.to, &words, &mail.message_key, mail.written_at)?;
+        composed.token.clone_from(&mail.values.token);
+        Ok(composed)
+    }
+
+    /// Writes the mail of `doorward mail test`.
+    pub(super) fn compose_test(&self, to: &Email, locale: Locale, at: Timestamp) -> Result<Composed, SendError> {
+        let words =
+            Words { to: clean(to.as_str()), public_url: self.public_url.as_str().to_owned(), ..Words::default() };
+        self.put_together(TEST, locale, to, &words, &at.as_millis().to_string(), at)
+    }
+
+    fn words(&self, kind: MailKind, to: &Email, values: &MailValues) -> Result<Words, SendError> {
+        let link = match (path_of(kind), &values.token) {
+            (None, _) => None,
+            (Some(path), Some(token)) => {
+                let token = utf8_percent_encode(token.expose(), ESCAPED);
+                Some(format!("{}{path}?token={token}", self.public_url.as_str()))
+            }
+            (Some(_), None) => return Err(SendError::Permanent("the mail has no token for its link".to_owned())),
+        };
+        Ok(Words {
+            nickname: clean(&values.nickname),
+            to: clean(to.as_str()),
+            new_address: values.new_address.as_ref().map(|address| clean(address.as_str())).unwrap_or_default(),
+            link,
+            valid_for: values.valid_for,
+            at: values.at.map(spoken).unwrap_or_default(),
+            client_address: values.client_address.map(|address| address.to_canonical().to_string()).unwrap_or_default(),
+            user_agent: values.user_agent.as_deref().map(clean).unwrap_or_default(),
+            public_url: self.public_url.as_str().to_owned(),
+        })
+    }
+
+    fn put_together(
+        &self,
+        name: &'static str,
+        locale: Locale,
+        to: &Email,
+        words: &Words,
+        key: &str,
+        written_at: Timestamp,
+    ) -> Result<Composed, SendError> {
+        let Written { subject, text, html } = self.templates.write(name, locale, words).map_err(|error| {
+            // The details of a template's error may repeat a value.
+            let (file, line) = (error.name().unwrap_or(name), error.line().unwrap_or(1));
+            SendError::Transient(format!("the template {file} failed in line {line}"))
+        })?;
+        let to = recipient(to)?;
+        let key = plain_key(key);
+        let message = Message::builder()
+            .from(self.from.clone())
+            .to(Mailbox::new(None, to.clone()))
+            .subject(subject.clone())
+            .date(UNIX_EPOCH + Duration::from_secs(u64::try_from(written_at.as_seconds()).unwrap_or(0)))
+            .message_id(Some(format!("<{key}@{}>", self.domain())))
+            .raw_header(header("Auto-Submitted", "auto-generated"))
+            .raw_header(header("Content-Language", locale.as_str()))
+            .multipart(
+                MultiPart::alternative()
+                    // Neither quoted-printable nor base64 has these two characters beside each other.
+                    .boundary(format!("=_{key}"))
+                    .singlepart(part(ContentType::TEXT_PLAIN, text))
+                    .singlepart(part(ContentType::TEXT_HTML, html)),
+            )
+            .map_err(|error| SendError::Permanent(format!("the mail cannot be expressed: {error}")))?;
+        let envelope = Envelope::new(Some(self.from.email.clone()), vec![to])
+            .map_err(|error| SendError::Permanent(format!("the mail cannot be addressed: {error}")))?;
+        Ok(Composed { envelope, bytes: message.formatted(), subject, name, key, written_at, token: None })
+    }
+}
+
+/// Where the page behind a mail's link is, below `PUBLIC_URL`.
+fn path_of(kind: MailKind) -> Option<&'static str> {
+    match kind {
+        MailKind::VerifyAddress | MailKind::ConfirmNewAddress => Some("/email/verify"),
+        MailKind::ResetPassword => Some("/recovery/confirm"),
+        MailKind::AddressChangePending => Some("/email/cancel"),
+        MailKind::AddressChanged
+        | MailKind::PasswordChanged
+        | MailKind::RecoveryUsed
+        | MailKind::AccountLocked
+        | MailKind::AccountUnlocked
+        | MailKind::NewSignIn
+        | MailKind::AccountDeleted
+        | MailKind::AddressInUse => None,
+    }
+}
+
+/// Always quoted-printable, so that a line is never too long and what travels is ASCII.
+fn part(kind: ContentType, body: String) -> SinglePart {
+    SinglePart::builder().header(kind).header(ContentTransferEncoding::QuotedPrintable).body(body)
+}
+
+fn header(name: &'static str, value: &str) -> HeaderValue {
+    HeaderValue::new(HeaderName::new_from_ascii_str(name), value.to_owned())
+}
+
+/// The address with its domain in ASCII, as every server takes it.
+fn recipient(to: &Email) -> Result<Address, SendError> {
+    let inexpressible = || SendError::Permanent("the address of the recipient cannot be expressed in SMTP".to_owned());
+    let (local, _) = to.as_str().rsplit_once('@').ok_or_else(inexpressible)?;
+    let (_, domain) = to.key().as_str().rsplit_once('@').ok_or_else(inexpressible)?;
+    Address::new(local, domain).map_err(|_| inexpressible())
+}
+
+/// A value without what could pass for structure: control characters, line breaks of any script, and the characters that
+/// turn the direction of writing.
+fn clean(value: &str) -> String {
+    let disguise = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let mut cleaned: String =
+        value.chars().take(MAX_VALUE).map(|c| if c.is_control() || disguise(c) { ' ' } else { c }).collect();
+    cleaned.truncate(cleaned.trim_end().len());
+    cleaned
+}
+
+/// A time for people: `2026-11-23 21:45:10 UTC`.
+fn spoken(at: Timestamp) -> String {
+    let text = Timestamp::from_millis(at.as_seconds().saturating_mul(1000)).to_rfc3339();
+    text.replacen('T', " ", 1).replacen('Z', " UTC", 1)
+}
+
+/// A key that can stand in `Message-ID`, in a MIME boundary and in the name of a file.
+fn plain_key(key: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '-' };
+    key.chars().take(MAX_KEY).map(plain).collect()
+}

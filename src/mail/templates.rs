@@ -1,0 +1,450 @@
+//! What mails say: one template for each mail and language, laid out by two frames.
+//!
+//! A mail's template holds no markup, only the blocks `subject`, `lead`, `action` (the words on its button, for mails with
+//! a link) and `closing`; `common.jinja` of its language holds what every mail says. An empty line ends a paragraph. The
+//! text and the HTML part are laid out from the same words, so they cannot say different things, and all words pass the
+//! escaping of the HTML frame once, so no value can become markup (S36).
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use doorward_actors::{Locale, MailKind};
+use minijinja::{AutoEscape, Captured, Environment, Error, UndefinedBehavior, Value};
+use serde::Serialize;
+
+use super::embedded::{self, HTML_FRAME, TEXT_FRAME};
+
+/// The width of the lines of text parts, in characters. RFC 5322 recommends at most 78.
+const TEXT_WIDTH: usize = 72;
+/// What a mail's template and the common one may name.
+const MAIL_VARIABLES: [&str; 10] = [
+    "nickname",
+    "to",
+    "new_address",
+    "valid_for",
+    "public_url",
+    "locale",
+    "kind",
+    "at",
+    "client_address",
+    "user_agent",
+];
+/// What the common template may name beside those.
+const COMMON_VARIABLES: [&str; 2] = ["amount", "unit"];
+/// What a frame may name.
+const FRAME_VARIABLES: [&str; 12] = [
+    "subject",
+    "greeting",
+    "lead",
+    "action",
+    "link",
+    "link_hint",
+    "closing",
+    "details",
+    "footer",
+    "public_url",
+    "locale",
+    "kind",
+];
+
+/// How many instructions one template may take: some hundred times what the built-in ones do. A loop over a million numbers
+/// is a mistake that must not hold up the mails.
+const FUEL: u64 = 100_000;
+
+/// The mail that `doorward mail test` sends.
+pub(super) const TEST: &str = "test";
+
+/// The templates cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TemplateError {
+    /// The directory or a file in it cannot be read.
+    #[error("{}: {source}", path.display())]
+    Unreadable {
+        /// What cannot be read.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file replaces nothing.
+    #[error("{}: there is no template of this name to replace", .0.display())]
+    UnknownFile(PathBuf),
+    /// A template is wrong.
+    #[error("{file}, line {line}: {problem}")]
+    Wrong {
+        /// Its file, or its name if it is built in.
+        file: String,
+        /// Where in it, counted from 1.
+        line: usize,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+/// What a mail says beyond its template, as text that is ready to be shown.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Words {
+    pub(super) nickname: String,
+    pub(super) to: String,
+    pub(super) new_address: String,
+    pub(super) link: Option<String>,
+    pub(super) valid_for: Option<Duration>,
+    pub(super) at: String,
+    pub(super) client_address: String,
+    pub(super) user_agent: String,
+    pub(super) public_url: String,
+}
+
+/// A mail in words.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) subject: String,
+    pub(super) text: String,
+    pub(super) html: String,
+}
+
+/// Every template, compiled.
+pub(super) struct Templates {
+    environment: Environment<'static>,
+    /// The files of those that an operator replaced.
+    replaced: BTreeMap<&'static str, PathBuf>,
+}
+
+impl Templates {
+    /// Compiles the templates, those in `directory` in place of built-in ones of the same name, and tries every mail in
+    /// every language, so that a mistake is found at the start and not when a mail is due.
+    pub(super) fn load(directory: Option<&Path>) -> Result<Self, TemplateError> {
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.set_fuel(Some(FUEL));
+        environment.set_auto_escape_callback(
+            |name| {
+                if name == HTML_FRAME { AutoEscape::Html } else { AutoEscape::None }
+            },
+        );
+        let mut templates = Self { environment, replaced: BTreeMap::new() };
+        let mut sources = replacements(directory)?;
+        for (name, built_in) in embedded::templates() {
+            let source = sources.remove(name).map(|(path, source)| {
+                templates.replaced.insert(name, path);
+                source
+            });
+            let source = source.unwrap_or_else(|| built_in.to_owned());
+            let added = templates.environment.add_template_owned(name, source);
+            added.map_err(|error| templates.wrong(name, &error))?;
+            templates.check_names(name)?;
+        }
+        if let Some((path, _)) = sources.into_values().next() {
+            return Err(TemplateError::UnknownFile(path));
+        }
+        templates.try_all()?;
+        Ok(templates)
+    }
+
+    /// Writes a mail in a language. `name` is that of a [`MailKind`] or [`TEST`].
+    pub(super) fn write(&self, name: &str, locale: Locale, words: &Words) -> Result<Written, Error> {
+        let language = locale.as_str();
+        let (amount, unit) = amount_and_unit(words.valid_for.unwrap_or_default());
+        let mut values = BTreeMap::from([
+            ("nickname", Value::from(&*words.nickname)),
+            ("to", Value::from(&*words.to)),
+            ("new_address", Value::from(&*words.new_address)),
+            ("public_url", Value::from(&*words.public_url)),
+            ("at", Value::from(&*words.at)),
+            ("client_address", Value::from(&*words.client_address)),
+            ("user_agent", Value::from(&*words.user_agent)),
+            ("locale", Value::from(language)),
+            ("kind", Value::from(name)),
+            ("amount", Value::from(amount)),
+            ("unit", Value::from(unit)),
+        ]);
+        let mut common = Blocks::of(&self.environment, &format!("{language}/common.jinja"), &values)?;
+        values.retain(|name, _| !COMMON_VARIABLES.contains(name));
+        values.insert("valid_for", Value::from(common.line("duration")?));
+        let mut mail = Blocks::of(&self.environment, &format!("{language}/{name}.jinja"), &values)?;
+
+        let subject = mail.line("subject")?;
+        let (lead, closing) = (mail.paragraphs("lead")?, mail.paragraphs("closing")?);
+        let action = if words.link.is_some() { mail.line("action")? } else { String::new() };
+        let mut details = Vec::new();
+        for (label, value) in [
+            ("label_at", &words.at),
+            ("label_client_address", &words.client_address),
+            ("label_user_agent", &words.user_agent),
+        ] {
+            let label = common.line(label)?;
+            if !value.is_empty() {
+                details.push(Detail { label, value });
+            }
+        }
+        let mut frame = Frame {
+            subject: &subject,
+            greeting: common.line("greeting")?,
+            lead,
+            action,
+            link: words.link.as_deref(),
+            link_hint: common.line("link_hint")?,
+            closing,
+            details,
+            footer: common.line("footer")?,
+            public_url: &words.public_url,
+            locale: language,
+            kind: name,
+        };
+        let html = self.environment.get_template(HTML_FRAME)?.render(&frame)?;
+        frame.wrap();
+        let text = self.environment.get_template(TEXT_FRAME)?.render(&frame)?;
+        Ok(Written { subject, text, html })
+    }
+
+    /// Writes every mail in every language, with all there is to say and with as little as possible.
+    fn try_all(&self) -> Result<(), TemplateError> {
+        let names = MailKind::ALL.into_iter().map(|kind| (kind.as_str(), kind.has_link())).chain([(TEST, false)]);
+        for (name, has_link) in names {
+            for locale in Locale::ALL {
+                for mut words in [Words::full(), Words::default()] {
+                    words.link = has_link.then(|| "https://auth.example.com/x?token=sample".to_owned());
+                    let written = self.write(name, locale, &words);
+                    let written = written.map_err(|error| self.wrong(error.name().unwrap_or(name), &error))?;
+                    if written.subject.is_empty() {
+                        let template = format!("{}/{name}.jinja", locale.as_str());
+                        return Err(self.wrong_at(&template, 1, "the block subject is empty".to_owned()));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for variables that nothing will ever be in, also where no sample leads.
+    fn check_names(&self, name: &str) -> Result<(), TemplateError> {
+        let template = self.environment.get_template(name).map_err(|error| self.wrong(name, &error))?;
+        let known = |variable: &str| match name {
+            TEXT_FRAME | HTML_FRAME => FRAME_VARIABLES.contains(&variable),
+            _ if name.ends_with("/common.jinja") => {
+                let variable = &variable;
+                COMMON_VARIABLES.contains(variable) || (MAIL_VARIABLES.contains(variable) && *variable != "valid_for")
+            }
+            _ => MAIL_VARIABLES.contains(&variable),
+        };
+        let builtin = |variable: &str| self.environment.globals().any(|(global, _)| global == variable);
+        let mut unknown: Vec<_> = template.undeclared_variables(false).into_iter().collect();
+        unknown.retain(|variable| !known(variable) && !builtin(variable));
+        // Sorted, as a set has no order and a message should be the same each time.
+        unknown.sort_unstable();
+        match unknown.first() {
+            None => Ok(()),
+            Some(variable) => {
+                let line = template.source().lines().position(|line| names(line, variable)).unwrap_or_default();
+                Err(self.wrong_at(name, line + 1, format!("there is no variable {variable}")))
+            }
+        }
+    }
+
+    fn wrong(&self, template: &str, error: &Error) -> TemplateError {
+        let kind = error.kind().to_string();
+        let problem = error.detail().map_or(kind.clone(), |detail| format!("{kind}: {detail}"));
+        self.wrong_at(error.name().unwrap_or(template), error.line().unwrap_or(1), problem)
+    }
+
+    fn wrong_at(&self, template: &str, line: usize, problem: String) -> TemplateError {
+        let file = self.replaced.get(template).map_or(template.to_owned(), |path| path.display().to_string());
+        TemplateError::Wrong { file, line, problem }
+    }
+}
+
+impl Words {
+    /// Something of everything.
+    fn full() -> Self {
+        Self {
+            nickname: "Ann".to_owned(),
+            to: "ann@example.com".to_owned(),
+            new_address: "ann.lee@example.com".to_owned(),
+            link: None,
+            valid_for: Some(Duration::from_hours(24)),
+            at: "2026-01-02 03:04:05 UTC".to_owned(),
+            client_address: "192.0.2.7".to_owned(),
+            user_agent: "Mozilla/5.0".to_owned(),
+            public_url: "https://auth.example.com".to_owned(),
+        }
+    }
+}
+
+/// The blocks of one template with values in them.
+struct Blocks<'templates>(Captured<'templates>);
+
+impl<'templates> Blocks<'templates> {
+    fn of(
+        environment: &'templates Environment<'templates>,
+        name: &str,
+        values: &BTreeMap<&str, Value>,
+    ) -> Result<Self, Error> {
+        environment.get_template(name)?.render_captured(values).map(Self)
+    }
+
+    fn render(&mut self, block: &str) -> Result<String, Error> {
+        self.0.with_state_mut(|state| state.render_block(block))
+    }
+
+    fn line(&mut self, block: &str) -> Result<String, Error> {
+        self.render(block).map(|text| on_one_line(&text))
+    }
+
+    fn paragraphs(&mut self, block: &str) -> Result<Vec<String>, Error> {
+        let text = self.render(block)?;
+        let mut paragraphs = vec![String::new()];
+        for line in text.lines() {
+            match paragraphs.last_mut() {
+                Some(last) if !line.trim().is_empty() => {
+                    last.push_str(line);
+                    last.push('\n');
+                }
+                _ => paragraphs.push(String::new()),
+            }
+        }
+        Ok(paragraphs.iter().map(|text| on_one_line(text)).filter(|text| !text.is_empty()).collect())
+    }
+}
+
+/// What a frame lays out.
+#[derive(Serialize)]
+struct Frame<'mail> {
+    subject: &'mail str,
+    greeting: String,
+    lead: Vec<String>,
+    action: String,
+    link: Option<&'mail str>,
+    link_hint: String,
+    closing: Vec<String>,
+    details: Vec<Detail<'mail>>,
+    footer: String,
+    public_url: &'mail str,
+    locale: &'mail str,
+    kind: &'mail str,
+}
+
+#[derive(Serialize)]
+struct Detail<'mail> {
+    label: String,
+    value: &'mail str,
+}
+
+impl Frame<'_> {
+    /// Breaks lines as text parts want them.
+    fn wrap(&mut self) {
+        for text in self.lead.iter_mut().chain(&mut self.closing).chain([&mut self.footer]) {
+            *text = wrapped(text);
+        }
+    }
+}
+
+/// Everything on one line, single spaces between words. A no-break space stays what it is.
+fn on_one_line(text: &str) -> String {
+    let breaks = |c: char| c.is_ascii_whitespace() || c.is_control();
+    text.split(breaks).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+fn wrapped(text: &str) -> String {
+    let mut lines = String::with_capacity(text.len());
+    let mut width = 0;
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if width > 0 && width + 1 + length > TEXT_WIDTH {
+            lines.push('\n');
+            width = 0;
+        } else if width > 0 {
+            lines.push(' ');
+            width += 1;
+        }
+        lines.push_str(word);
+        width += length;
+    }
+    lines
+}
+
+/// A span of time in the largest unit that says it exactly, days from two on; less than a minute counts as one.
+fn amount_and_unit(span: Duration) -> (u64, &'static str) {
+    let minutes = (span.as_secs() / 60).max(1);
+    match minutes {
+        _ if minutes >= 2 * 1440 && minutes.is_multiple_of(1440) => (minutes / 1440, "day"),
+        _ if minutes.is_multiple_of(60) => (minutes / 60, "hour"),
+        _ => (minutes, "minute"),
+    }
+}
+
+/// Whether a line of a template names a variable.
+fn names(line: &str, variable: &str) -> bool {
+    let in_word = |c: char| c.is_alphanumeric() || c == '_';
+    line.match_indices(variable)
+        .any(|(at, _)| !line[..at].ends_with(in_word) && !line[at + variable.len()..].starts_with(in_word))
+}
+
+/// The files of an operator by the name of the template that each is to replace.
+fn replacements(directory: Option<&Path>) -> Result<BTreeMap<String, (PathBuf, String)>, TemplateError> {
+    let mut found = BTreeMap::new();
+    if let Some(directory) = directory {
+        collect(directory, "", &mut found)?;
+    }
+    Ok(found)
+}
+
+fn collect(folder: &Path, prefix: &str, found: &mut BTreeMap<String, (PathBuf, String)>) -> Result<(), TemplateError> {
+    let unreadable = |path: &Path| {
+        let path = path.to_owned();
+        move |source| TemplateError::Unreadable { path, source }
+    };
+    for entry in fs::read_dir(folder).map_err(unreadable(folder))? {
+        let path = entry.map_err(unreadable(folder))?.path();
+        let Some(file_name) = path.file_name().and_then(|name| name.to_str()) else {
+            return Err(TemplateError::UnknownFile(path));
+        };
+        // What is hidden is no template: editors and mounted volumes leave such files behind.
+        if file_name.starts_with('.') {
+            continue;
+        }
+        let name = format!("{prefix}{file_name}");
+        if path.is_dir() {
+            // One level, of languages; a deeper folder would be looked into for ever if it were a link to its parent.
+            if !prefix.is_empty() || Locale::ALL.iter().all(|locale| locale.as_str() != file_name) {
+                return Err(TemplateError::UnknownFile(path));
+            }
+            collect(&path, &format!("{name}/"), found)?;
+        } else {
+            let source = fs::read_to_string(&path).map_err(unreadable(&path))?;
+            found.insert(name, (path, source));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_of_time_are_said_in_the_largest_unit_that_fits() {
+        for (seconds, said) in [
+            (0, (1, "minute")),
+            (59, (1, "minute")),
+            (1800, (30, "minute")),
+            (3600, (1, "hour")),
+            (5400, (90, "minute")),
+            (86_400, (24, "hour")),
+            (172_800, (2, "day")),
+            (180_000, (50, "hour")),
+        ] {
+            assert_eq!(amount_and_unit(Duration::from_secs(seconds)), said, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn text_is_wrapped_between_words_and_long_ones_stay_whole() {
+        let link = format!("https://{}", "x".repeat(100));
+        let text = format!("{} {link} end", "word ".repeat(20).trim_end());
+        let lines = wrapped(&text);
+        assert!(lines.lines().all(|line| line.chars().count() <= TEXT_WIDTH || line == link), "{lines}");
+        assert_eq!(lines.replace('\n', " "), text);
+    }
+}

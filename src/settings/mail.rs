@@ -1,0 +1,299 @@
+//! Mail: who carries it, who it is from, and what its links begin with.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use doorward_actors::{Locale, Secret};
+use lettre::Address;
+use lettre::message::Mailbox;
+use percent_encoding::percent_decode_str;
+use url::{Host, Url};
+
+use super::keys;
+use super::reader::{Reader, documented};
+
+/// The longest `MAIL_FROM`, in bytes.
+const MAX_MAILBOX: usize = 320;
+
+/// How mails are written, carried and retried.
+#[derive(Debug, Clone)]
+pub struct MailSettings {
+    /// The server that takes mails. `None`: they are written to files in the data directory.
+    pub smtp: Option<SmtpSettings>,
+    /// A file of certificates in PEM that are trusted as roots beside the public ones.
+    pub smtp_ca_file: Option<PathBuf>,
+    /// What stands in `From`.
+    pub from: Mailbox,
+    /// What every link begins with (S28).
+    pub public_url: PublicUrl,
+    /// The language of mails to people whose own is not known.
+    pub locale: Locale,
+    /// A directory whose templates replace the built-in ones.
+    pub templates_dir: Option<PathBuf>,
+    /// How long handing over one mail may take, 1 to 600 seconds.
+    pub send_timeout: Duration,
+    /// How often a mail is tried before it is given up, 1 to 100.
+    pub max_attempts: u32,
+    /// How many mails may be on their way at once, 1 to 64.
+    pub concurrency: usize,
+}
+
+/// An SMTP server, and how to talk to it.
+#[derive(Debug, Clone)]
+pub struct SmtpSettings {
+    /// Whether and how the connection is encrypted.
+    pub security: SmtpSecurity,
+    /// A host name, or an IP address without brackets.
+    pub host: String,
+    /// The TCP port.
+    pub port: u16,
+    /// With what to log in, if at all.
+    pub login: Option<SmtpLogin>,
+}
+
+/// The encryption of an SMTP connection. There is no "if possible": whoever can strip it would decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SmtpSecurity {
+    /// `smtp://`: none.
+    None,
+    /// `smtp+starttls://`: the connection is upgraded before anything is said, or given up (RFC 3207).
+    StartTls,
+    /// `smtps://`: TLS from the first byte (RFC 8314).
+    Tls,
+}
+
+/// A user of an SMTP server.
+#[derive(Clone)]
+pub struct SmtpLogin {
+    /// The name.
+    pub user: String,
+    /// The password.
+    pub password: Secret,
+}
+
+impl fmt::Debug for SmtpLogin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The user of a mail service is often its API key.
+        f.write_str("SmtpLogin(***)")
+    }
+}
+
+/// The address under which people reach this service: `http` or `https`, a host, perhaps a port and a path, and no slash
+/// at its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicUrl {
+    base: String,
+    host: Host<String>,
+}
+
+impl PublicUrl {
+    /// Parses an absolute URL without user, query or fragment.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let url = plain_url(text)?;
+        let web = matches!(url.scheme(), "http" | "https");
+        let bare = url.query().is_none() && url.username().is_empty() && url.password().is_none();
+        let host = url.host()?.to_owned();
+        (web && bare).then(|| Self { base: url.as_str().trim_end_matches('/').to_owned(), host })
+    }
+
+    /// The URL, without a slash at its end.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.base
+    }
+
+    /// Its host, if that is a name that means the same everywhere: no IP address, not `localhost`.
+    #[must_use]
+    pub fn domain(&self) -> Option<&str> {
+        match &self.host {
+            Host::Domain(name) if name.contains('.') => Some(name),
+            _ => None,
+        }
+    }
+}
+
+impl SmtpSettings {
+    fn parse(text: &str) -> Option<Self> {
+        let url = plain_url(text)?;
+        let (security, default_port) = match url.scheme() {
+            "smtp" => (SmtpSecurity::None, 25),
+            "smtp+starttls" => (SmtpSecurity::StartTls, 587),
+            "smtps" => (SmtpSecurity::Tls, 465),
+            _ => return None,
+        };
+        let host = match url.host()? {
+            Host::Domain(name) if is_host_name(name) => name.to_ascii_lowercase(),
+            Host::Domain(_) => return None,
+            Host::Ipv4(address) => address.to_string(),
+            Host::Ipv6(address) => address.to_string(),
+        };
+        let port = url.port().unwrap_or(default_port);
+        let decoded = |part: &str| -> Option<String> {
+            let text = percent_decode_str(part).decode_utf8().ok()?;
+            (!text.is_empty() && !text.chars().any(char::is_control)).then(|| text.into_owned())
+        };
+        let login = match (url.username(), url.password()) {
+            ("", None) => None,
+            (user, password) => Some(SmtpLogin { user: decoded(user)?, password: Secret::new(decoded(password?)?) }),
+        };
+        let bare = matches!(url.path(), "" | "/") && url.query().is_none() && port != 0;
+        bare.then_some(Self { security, host, port, login })
+    }
+}
+
+/// A URL with two slashes and without a fragment; unlike the parser's own idea of one, without white space to be dropped.
+fn plain_url(text: &str) -> Option<Url> {
+    if !text.contains("://") || text.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\') {
+        return None;
+    }
+    Url::parse(text).ok().filter(|url| url.fragment().is_none())
+}
+
+/// The URL parser takes nearly anything for the host of a scheme that it does not know.
+fn is_host_name(name: &str) -> bool {
+    let fits = |label: &str| {
+        let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        (1..=63).contains(&label.len()) && label.bytes().all(inner) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    name.len() <= 253 && name.trim_end_matches('.').split('.').all(fits)
+}
+
+/// A mailbox that fits on one line, its domain in the form in which every server takes it.
+fn mailbox(text: &str) -> Option<Mailbox> {
+    if text.len() > MAX_MAILBOX || text.chars().any(char::is_control) {
+        return None;
+    }
+    let Mailbox { name, email } = text.parse().ok()?;
+    let domain = match Host::parse(email.domain()) {
+        Ok(Host::Domain(domain)) => domain,
+        _ => return None,
+    };
+    Some(Mailbox::new(name, Address::new(email.user(), domain).ok()?))
+}
+
+impl MailSettings {
+    pub(super) fn read(reader: &mut Reader) -> Option<Self> {
+        let smtp = reader.optional(&keys::SMTP_URL, SmtpSettings::parse);
+        let smtp_ca_file = reader.optional_path(&keys::SMTP_CA_FILE);
+        let from = reader.parse(&keys::MAIL_FROM, mailbox);
+        let public_url = reader.parse(&keys::PUBLIC_URL, PublicUrl::parse);
+        let exactly = |text: &str| Locale::ALL.into_iter().find(|locale| locale.as_str() == text);
+        let locale = reader.parse(&keys::MAIL_LOCALE, exactly);
+        let templates_dir = reader.optional_path(&keys::MAIL_TEMPLATES_DIR);
+        let send_timeout = reader.seconds(&keys::MAIL_SEND_TIMEOUT_SECONDS);
+        let max_attempts = reader.integer(&keys::MAIL_MAX_ATTEMPTS);
+        let concurrency = reader.integer(&keys::MAIL_CONCURRENCY);
+        Some(Self {
+            smtp: smtp?,
+            smtp_ca_file: smtp_ca_file?,
+            from: from?,
+            public_url: public_url?,
+            locale: locale?,
+            templates_dir: templates_dir?,
+            send_timeout: send_timeout?,
+            max_attempts: max_attempts?,
+            concurrency: concurrency?,
+        })
+    }
+}
+
+impl Default for MailSettings {
+    /// The documented defaults.
+    fn default() -> Self {
+        documented(Self::read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_read_from_its_url() {
+        let of = |text: &str| SmtpSettings::parse(text).unwrap();
+        let plain = of("smtp://mail.example.com");
+        assert_eq!((plain.security, plain.host.as_str(), plain.port), (SmtpSecurity::None, "mail.example.com", 25));
+        assert!(plain.login.is_none());
+        assert_eq!(of("smtp+starttls://mail.example.com/").port, 587);
+        assert_eq!(of("smtps://MAIL.example.com").port, 465);
+        assert_eq!(of("smtps://MAIL.example.com").host, "mail.example.com");
+        assert_eq!(of("smtp://127.0.0.1:2525").port, 2525);
+        assert_eq!(of("smtp://[::1]:2525").host, "::1");
+        let login = of("smtps://ann%40example.com:p%3Aa%2Fs%C3%A9%25@mail.example.com").login.unwrap();
+        assert_eq!(login.user, "ann@example.com");
+        assert_eq!(login.password.expose(), "p:a/sé%");
+        assert_eq!(format!("{login:?}"), "SmtpLogin(***)");
+    }
+
+    #[test]
+    fn what_is_no_server_is_refused() {
+        for bad in [
+            "",
+            "mail.example.com",
+            "smtp:mail.example.com",
+            "smtp://",
+            "smtp:///",
+            "http://mail.example.com",
+            "smtp+tls://mail.example.com",
+            "smtp://mail.example.com#x",
+            "smtp://mail.example.com?tls=required",
+            "smtp://mail.example.com/path",
+            "smtp://mail.example.com:0",
+            "smtp://mail.example.com:99999",
+            "smtp://user@mail.example.com",
+            "smtp://user:@mail.example.com",
+            "smtp://:password@mail.example.com",
+            "smtp://us%0Aer:password@mail.example.com",
+            "smtp://us%ffer:password@mail.example.com",
+            "smtp://mail example.com",
+            "smtp://mail.exa%20mple.com",
+            "smtp://-mail.example.com",
+            "smtp://mail..example.com",
+            "smtp://mail.example.com\r\n",
+        ] {
+            assert!(SmtpSettings::parse(bad).is_none(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn s28_the_base_of_links_is_absolute_and_bare() {
+        let of = |text: &str| PublicUrl::parse(text).unwrap();
+        assert_eq!(of("http://127.0.0.1:8000").as_str(), "http://127.0.0.1:8000");
+        assert_eq!(of("https://auth.example.com/").as_str(), "https://auth.example.com");
+        assert_eq!(of("https://example.com/auth//").as_str(), "https://example.com/auth");
+        assert_eq!(of("https://Müller.de").as_str(), "https://xn--mller-kva.de");
+        assert_eq!(of("https://auth.example.com").domain(), Some("auth.example.com"));
+        for none in ["http://127.0.0.1", "http://[::1]:8000", "http://localhost:8000"] {
+            assert_eq!(of(none).domain(), None);
+        }
+        for bad in [
+            "",
+            "auth.example.com",
+            "//auth.example.com",
+            "ftp://auth.example.com",
+            "https://",
+            "https://ann@auth.example.com",
+            "https://ann:x@auth.example.com",
+            "https://auth.example.com?x=1",
+            "https://auth.example.com#x",
+            "https://auth.example.com\n",
+            " https://auth.example.com",
+            "https:\\\\auth.example.com",
+            "javascript:alert(1)",
+        ] {
+            assert_eq!(PublicUrl::parse(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn s35_a_mailbox_is_one_line() {
+        assert_eq!(mailbox("Doorward <doorward@localhost>").unwrap().email.to_string(), "doorward@localhost");
+        assert_eq!(mailbox("auth@example.com").unwrap().name, None);
+        assert_eq!(mailbox("Müller <auth@müller.de>").unwrap().email.to_string(), "auth@xn--mller-kva.de");
+        for bad in ["", "Doorward", "Doorward <>", "a@b\r\nBcc: c@d", "Door\nward <a@example.com>", "<a@b>, <c@d>"] {
+            assert!(mailbox(bad).is_none(), "{bad:?}");
+        }
+    }
+}

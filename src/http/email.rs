@@ -87,7 +87,7 @@ async fn ask(api: &Api, context: &RequestContext) -> Result<Response, ApiError> 
         TokenPurpose::ConfirmAddress => Topic::Change,
         TokenPurpose::ResetPassword | TokenPurpose::CancelAddressChange => return Err(ApiError::BAD_TOKEN),
     };
-    Ok(pages::question(context.language().unwrap_or_default(), topic, &about, &token))
+    Ok(pages::question(topic, &about, &token))
 }
 
 /// Confirm an e-mail address
@@ -130,7 +130,7 @@ async fn ask_cancel(api: &Api, context: &RequestContext) -> Result<Response, Api
     let token = context.link_token();
     let about = api.handles.users.preview_token(&token).await?;
     let about = about.filter(|about| about.purpose == TokenPurpose::CancelAddressChange).ok_or(ApiError::BAD_TOKEN)?;
-    Ok(pages::question(context.language().unwrap_or_default(), Topic::Cancel, &about, &token))
+    Ok(pages::question(Topic::Cancel, &about, &token))
 }
 
 /// Cancel a change of e-mail address
@@ -150,11 +150,7 @@ async fn cancel(api: &Api, context: &RequestContext, payload: Payload) -> Result
 
 /// That it is done, in the form in which it was asked for.
 fn told(context: &RequestContext, topic: Topic, message: &'static str) -> Response {
-    if context.is_form() {
-        pages::done(context.language().unwrap_or_default(), topic)
-    } else {
-        json_reply(&Message::new(message))
-    }
+    if context.is_form() { pages::done(context.page_language(), topic) } else { json_reply(&Message::new(message)) }
 }
 
 impl From<ConfirmError> for ApiError {

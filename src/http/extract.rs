@@ -70,6 +70,13 @@ impl RequestContext {
         Locale::from_accept_language(self.headers.get(ACCEPT_LANGUAGE)?.to_str().ok()?)
     }
 
+    /// The language of a page that answers: the one of the page before it, which it names in the query, else what the
+    /// caller prefers.
+    pub(super) fn page_language(&self) -> Locale {
+        let fields = form::parse(self.query().unwrap_or_default().as_bytes()).unwrap_or_default();
+        fields.get("locale").and_then(|tag| Locale::from_tag(tag)).or_else(|| self.language()).unwrap_or_default()
+    }
+
     /// Whether a form was sent, and not by a page of somebody else. A browser says where a form comes from, except over
     /// plain HTTP (Fetch Metadata); what a form can do here depends on its token alone, so this is a second fence.
     pub(super) fn is_form(&self) -> bool {

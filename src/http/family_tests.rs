@@ -5,10 +5,10 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use doorward_actors::testing::{ManualClock, MemoryStore, SeededEntropy};
+use doorward_actors::testing::{ManualClock, MemoryMail, MemoryStore, SeededEntropy};
 use doorward_actors::{
-    AccountRules, ActorSystem, HashCost, HasherSettings, PasswordPolicy, Ports, RateLimits, RateQuota, Secret,
-    SecretDigest, SessionPolicy, SigningAlgorithm, SystemSettings, TokenSettings,
+    AccountRules, ActorSystem, HashCost, HasherSettings, Locale, MailerSettings, PasswordPolicy, Ports, RateLimits,
+    RateQuota, RecoveryMode, Secret, SecretDigest, SessionPolicy, SigningAlgorithm, SystemSettings, TokenSettings,
 };
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -65,6 +65,14 @@ impl App {
                 customer_account_self_service: false,
                 reauth_window: Duration::from_mins(5),
                 password_policy: PasswordPolicy { min_score: 2 },
+                require_email_verification: false,
+                unverified_ttl: Duration::from_hours(168),
+                recovery_mode: RecoveryMode::EmailAndPassphrase,
+                enumeration_safe_registration: false,
+                verification_ttl: Duration::from_hours(24),
+                recovery_ttl: Duration::from_mins(30),
+                address_change_ttl: Duration::from_hours(24),
+                default_locale: Locale::En,
             },
             hasher: HasherSettings {
                 threads: 1,
@@ -73,6 +81,7 @@ impl App {
                 deadline: Duration::from_secs(10),
             },
             limits: RateLimits { public: quota(public), private: quota(private) },
+            mailer: MailerSettings { concurrency: 2, send_timeout: Duration::from_secs(30), max_attempts: 3 },
         };
         let system = ActorSystem::start(ports, settings).await.unwrap();
         let api = Api::new(system.handles().clone(), SecretDigest::of(SERVICE_TOKEN.as_bytes()));

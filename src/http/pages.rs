@@ -72,16 +72,16 @@ impl Complaint {
 }
 
 /// Asks whether this is what the owner of the token wants; the button sends the token to where the page came from.
-pub(super) fn question(locale: Locale, topic: Topic, about: &TokenPreview, token: &str) -> Response {
-    let texts = Texts::of(locale);
+pub(super) fn question(topic: Topic, about: &TokenPreview, token: &str) -> Response {
+    let texts = Texts::of(about.locale);
     let (title, text, button, otherwise) = match topic {
         Topic::Verify => (texts.verify_title, texts.verify_text, texts.verify_button, texts.verify_otherwise),
         Topic::Change => (texts.change_title, texts.change_text, texts.change_button, texts.change_otherwise),
         Topic::Cancel => (texts.cancel_title, texts.cancel_text, texts.cancel_button, texts.cancel_otherwise),
     };
-    let form = form(token, "", button);
+    let form = form(about.locale, token, "", button);
     let main = format!("<p>{}</p>{form}<p class=\"quiet\">{}</p>", filled(text, about), escaped(otherwise));
-    page(locale, StatusCode::OK, title, &main)
+    page(about.locale, StatusCode::OK, title, &main)
 }
 
 /// Says that it is done.
@@ -103,14 +103,13 @@ pub(super) fn password_changed(locale: Locale) -> Response {
 
 /// Asks for a new password, and for the passphrase where that is needed too. With a complaint, it says what was wrong.
 pub(super) fn new_password(
-    locale: Locale,
     status: StatusCode,
     about: &TokenPreview,
     token: &str,
     with_passphrase: bool,
     complaint: Option<Complaint>,
 ) -> Response {
-    let texts = Texts::of(locale);
+    let texts = Texts::of(about.locale);
     let complaint_of = |passphrase: bool| {
         complaint
             .filter(|complaint| complaint.is_about_passphrase() == passphrase)
@@ -142,16 +141,16 @@ pub(super) fn new_password(
     let main = format!(
         "<p>{}</p>{}<p class=\"quiet\">{}</p>",
         filled(texts.reset_text, about),
-        form(token, &inputs, texts.reset_button),
+        form(about.locale, token, &inputs, texts.reset_button),
         escaped(texts.reset_otherwise)
     );
-    page(locale, status, texts.reset_title, &main)
+    page(about.locale, status, texts.reset_title, &main)
 }
 
 /// Turns a refusal into a page when it is a person who sees it: who opened a link or sent a form.
 pub(super) fn for_people(context: &RequestContext, mut response: Response) -> Response {
     match response.extensions_mut().remove::<ApiError>() {
-        Some(error) => refusal(context.language().unwrap_or_default(), &error),
+        Some(error) => refusal(context.page_language(), &error),
         None => response,
     }
 }
@@ -209,11 +208,13 @@ fn secret_input(input: &Input) -> String {
     )
 }
 
-/// A form to where the page came from, without the token in the address: that one may end up in a history or a log.
-fn form(token: &str, inputs: &str, button: &str) -> String {
+/// A form to where the page came from, without the token in the address: that one may end up in a history or a log. The
+/// answer is to be in the language of the page.
+fn form(locale: Locale, token: &str, inputs: &str, button: &str) -> String {
     format!(
-        "<form method=\"post\" action=\"?\" accept-charset=\"utf-8\"><input type=\"hidden\" name=\"token\" value=\"{}\">\
-         {inputs}<button type=\"submit\">{}</button></form>",
+        "<form method=\"post\" action=\"?locale={}\" accept-charset=\"utf-8\">\
+         <input type=\"hidden\" name=\"token\" value=\"{}\">{inputs}<button type=\"submit\">{}</button></form>",
+        locale.as_str(),
         escaped(token),
         escaped(button)
     )

@@ -74,7 +74,7 @@ async fn request(api: &Api, context: &RequestContext, payload: Payload) -> Resul
 /// The page with the form for a new password. Opening it changes nothing (S29).
 async fn ask(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     api.anyone(context)?;
-    form(api, context, &context.link_token(), None).await
+    form(api, &context.link_token(), None).await
 }
 
 /// Set a new password by mail
@@ -91,11 +91,11 @@ async fn confirm(api: &Api, context: &RequestContext, payload: Payload) -> Resul
     let typed: MailedRecoveryRequest = context.json_or_form(payload).await?;
     let token = Secret::new(typed.token.clone());
     match (recover(api, context, typed).await, context.is_form()) {
-        (Ok(()), true) => Ok(pages::password_changed(context.language().unwrap_or_default())),
+        (Ok(()), true) => Ok(pages::password_changed(context.page_language())),
         (Ok(()), false) => Ok(json_reply(&Message::new(PASSWORD_CHANGED))),
         // Whoever mistyped gets the form again; the token is still good.
         (Err(Failure { error, complaint: Some(complaint) }), true) => {
-            form(api, context, token.expose(), Some((complaint, error.status()))).await
+            form(api, token.expose(), Some((complaint, error.status()))).await
         }
         (Err(Failure { error, .. }), _) => Err(error),
     }
@@ -124,12 +124,7 @@ async fn recover(api: &Api, context: &RequestContext, typed: MailedRecoveryReque
 }
 
 /// The page with the form, with what was wrong if it was sent before.
-async fn form(
-    api: &Api,
-    context: &RequestContext,
-    token: &str,
-    again: Option<(Complaint, StatusCode)>,
-) -> Result<Response, ApiError> {
+async fn form(api: &Api, token: &str, again: Option<(Complaint, StatusCode)>) -> Result<Response, ApiError> {
     let about = api.handles.users.preview_token(token).await?;
     let about = about.filter(|about| about.purpose == TokenPurpose::ResetPassword).ok_or(ApiError::BAD_TOKEN)?;
     let with_passphrase = match api.handles.users.recovery_mode() {
@@ -137,9 +132,8 @@ async fn form(
         RecoveryMode::Email | RecoveryMode::Either => false,
         RecoveryMode::Passphrase => return Err(ApiError::NOT_OFFERED),
     };
-    let locale = context.language().unwrap_or_default();
     let (complaint, status) = again.map_or((None, StatusCode::OK), |(complaint, status)| (Some(complaint), status));
-    Ok(pages::new_password(locale, status, &about, token, with_passphrase, complaint))
+    Ok(pages::new_password(status, &about, token, with_passphrase, complaint))
 }
 
 impl From<MailedRecoveryError> for Failure {

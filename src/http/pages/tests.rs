@@ -13,9 +13,9 @@ use crate::http::routes::Class;
 const TOPICS: [Topic; 3] = [Topic::Verify, Topic::Change, Topic::Cancel];
 const TOKEN: &str = "abcdefghijklmnopqrstuvwxyz-ABCDEFGHIJKLMNOP";
 
-fn about(nickname: &str) -> TokenPreview {
+fn about(nickname: &str, locale: Locale) -> TokenPreview {
     let address = "ann@example.com".to_owned();
-    TokenPreview { nickname: nickname.to_owned(), purpose: TokenPurpose::VerifyAddress, address }
+    TokenPreview { nickname: nickname.to_owned(), purpose: TokenPurpose::VerifyAddress, address, locale }
 }
 
 fn text(response: Response) -> String {
@@ -23,7 +23,8 @@ fn text(response: Response) -> String {
     String::from_utf8(body.to_bytes().to_vec()).unwrap()
 }
 
-fn every_page(locale: Locale, about: &TokenPreview) -> Vec<String> {
+fn every_page(locale: Locale) -> Vec<String> {
+    let about = &about("ann", locale);
     let complaints = [None, Some(Complaint::Weak(WeakPassword::Guessable)), Some(Complaint::NoMatch)];
     let refusals = [
         ApiError::BAD_TOKEN,
@@ -32,11 +33,11 @@ fn every_page(locale: Locale, about: &TokenPreview) -> Vec<String> {
         ApiError::Limited(Duration::from_secs(1)),
         ApiError::NotJson,
     ];
-    let mut pages: Vec<Response> = TOPICS.iter().map(|topic| question(locale, *topic, about, TOKEN)).collect();
+    let mut pages: Vec<Response> = TOPICS.iter().map(|topic| question(*topic, about, TOKEN)).collect();
     pages.extend(TOPICS.iter().map(|topic| done(locale, *topic)));
     pages.push(password_changed(locale));
     for complaint in complaints {
-        pages.extend([true, false].map(|both| new_password(locale, StatusCode::OK, about, TOKEN, both, complaint)));
+        pages.extend([true, false].map(|both| new_password(StatusCode::OK, about, TOKEN, both, complaint)));
     }
     pages.extend(refusals.iter().map(|error| refusal(locale, error)));
     pages.into_iter().map(text).collect()
@@ -44,20 +45,21 @@ fn every_page(locale: Locale, about: &TokenPreview) -> Vec<String> {
 
 #[test]
 fn s36_what_comes_from_outside_is_escaped_and_never_read_twice() {
-    let page = text(question(Locale::En, Topic::Verify, &about("{address}<b x='1'>\"&amp;"), "\"><script>"));
+    let page = text(question(Topic::Verify, &about("{address}<b x='1'>\"&amp;", Locale::En), "\"><script>"));
     assert!(page.contains("<bdi>{address}&lt;b x=&#39;1&#39;&gt;&quot;&amp;amp;</bdi>"), "{page}");
     assert!(page.contains("value=\"&quot;&gt;&lt;script&gt;\""), "{page}");
-    let page = text(new_password(Locale::En, StatusCode::OK, &about("</p><script>"), TOKEN, true, None));
+    let page = text(new_password(StatusCode::OK, &about("</p><script>", Locale::En), TOKEN, true, None));
     assert!(!page.contains("<script"), "{page}");
 }
 
 #[test]
 fn every_page_of_every_language_is_whole() {
     for locale in Locale::ALL {
-        for page in every_page(locale, &about("ann")) {
+        for page in every_page(locale) {
             assert!(page.contains(&format!("<html lang=\"{}\">", locale.as_str())));
             let text = page.replace(STYLE, "");
             assert!(!text.contains(['{', '}']), "a name was left out: {text}");
+            assert!(!text.contains("<form") || text.contains(&format!("action=\"?locale={}\"", locale.as_str())));
             for absent in ["<script", "http:", "https:", "//", "<img", "<link", "style=\"", " onclick"] {
                 assert!(!text.contains(absent), "{absent} in {text}");
             }
@@ -75,7 +77,7 @@ fn every_page_of_every_language_is_whole() {
 
 #[test]
 fn languages_differ() {
-    let pages: Vec<_> = Locale::ALL.iter().map(|locale| every_page(*locale, &about("ann"))).collect();
+    let pages: Vec<_> = Locale::ALL.iter().map(|locale| every_page(*locale)).collect();
     for n in 0..pages[0].len() {
         let of_all: std::collections::BTreeSet<_> = pages.iter().map(|pages| &pages[n]).collect();
         assert_eq!(of_all.len(), Locale::ALL.len(), "{}", pages[0][n]);
@@ -84,7 +86,7 @@ fn languages_differ() {
 
 #[test]
 fn s66_the_policy_admits_the_style_sheet_and_nothing_else() {
-    let response = question(Locale::De, Topic::Verify, &about("ann"), TOKEN);
+    let response = question(Topic::Verify, &about("ann", Locale::De), TOKEN);
     let policy = response.headers()["content-security-policy"].to_str().unwrap().to_owned();
     for part in ["default-src 'none';", "form-action 'self';", "base-uri 'none';", "frame-ancestors 'none'"] {
         assert!(policy.contains(part), "{policy}");
@@ -101,7 +103,7 @@ fn s66_the_policy_admits_the_style_sheet_and_nothing_else() {
 #[test]
 fn a_complaint_stands_at_its_field_and_the_token_stays() {
     let page = |complaint| {
-        text(new_password(Locale::En, StatusCode::BAD_REQUEST, &about("ann"), TOKEN, true, Some(complaint)))
+        text(new_password(StatusCode::BAD_REQUEST, &about("ann", Locale::En), TOKEN, true, Some(complaint)))
     };
     let weak = page(Complaint::Weak(WeakPassword::TooShort));
     assert!(weak.contains("id=\"new_password-bad\"") && !weak.contains("id=\"passphrase-bad\""));

@@ -272,7 +272,8 @@ pub trait Store: Send + Sync + 'static {
     /// The token of this purpose that an account has, if any. It may be over.
     async fn token_of(&self, account: AccountId, purpose: TokenPurpose) -> Result<Option<StoredToken>, StoreFailure>;
 
-    /// Accounts made before a time whose address was never verified, by number, at most `limit`.
+    /// Accounts of ordinary users made before a time that nobody took up: never verified, never logged in to and not locked.
+    /// By number, at most `limit`. An account that was in use before verification was asked for is not among them.
     async fn unverified_before(&self, time: Timestamp, limit: usize) -> Result<Vec<AccountId>, StoreFailure>;
 
     /// Queued mails that are due, the longest due first.

@@ -28,7 +28,9 @@ pub(super) fn create_account(
     if let Some(holder) = staging.get(&email)? {
         let holder = staging.get::<Account>(&keys::account(holder))?;
         match holder {
-            Some(holder) if new.replaces_unverified && may_be_replaced(&holder) => remove_account(staging, &holder)?,
+            Some(holder) if new.replaces_unverified && may_be_replaced(staging, &holder)? => {
+                remove_account(staging, &holder)?;
+            }
             _ => return Err(Abort::Refused(CreateAccountRefusal::EmailTaken)),
         }
     }
@@ -71,8 +73,15 @@ pub(super) fn create_account(
 }
 
 /// An administrator who never saw a mail keeps the account: it is worth more than an address.
-fn may_be_replaced(account: &Account) -> bool {
-    !account.email_verified && account.role != Role::Admin
+fn may_be_replaced(staging: &Staging<'_>, account: &Account) -> Result<bool, Fault> {
+    if account.email_verified || account.locked || account.role == Role::Admin {
+        return Ok(false);
+    }
+    // Somebody logged in to it, when that needed no verification: it has an owner.
+    let used = staging.has(&keys::activity(account.id))?
+        || !staging.scan(&keys::sessions_of(account.id))?.is_empty()
+        || !staging.scan(&keys::all_known(account.id))?.is_empty();
+    Ok(!used)
 }
 
 pub(super) fn update_account(

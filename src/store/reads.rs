@@ -6,8 +6,8 @@ use std::ops::Bound;
 
 use doorward_actors::ports::{ListedAccount, Page, ShardOf, StoredToken};
 use doorward_actors::{
-    Account, AccountId, AuditRecord, EmailKey, MailId, MailState, QueuedMail, Session, SessionId, Timestamp, TokenHash,
-    TokenPurpose,
+    Account, AccountId, AuditRecord, EmailKey, MailId, MailState, QueuedMail, Role, Session, SessionId, Timestamp,
+    TokenHash, TokenPurpose,
 };
 
 use super::codec::{self, Record};
@@ -125,6 +125,17 @@ pub(super) fn token_of(
     Ok(None)
 }
 
+/// Whether an account of an ordinary user was neither verified, nor locked, nor ever logged in to.
+fn was_never_taken_up(tree: &sled::Tree, account: &Account) -> Result<bool, Fault> {
+    if account.email_verified || account.locked || account.role == Role::Admin {
+        return Ok(false);
+    }
+    let used = tree.contains_key(keys::activity(account.id))?
+        || tree.scan_prefix(keys::sessions_of(account.id)).next().transpose()?.is_some()
+        || tree.scan_prefix(keys::all_known(account.id)).next().transpose()?.is_some();
+    Ok(!used)
+}
+
 pub(super) fn unverified_before(tree: &sled::Tree, time: Timestamp, limit: usize) -> Result<Vec<AccountId>, Fault> {
     let mut unverified = Vec::new();
     for row in tree.scan_prefix(keys::ALL_ACCOUNTS) {
@@ -134,7 +145,9 @@ pub(super) fn unverified_before(tree: &sled::Tree, time: Timestamp, limit: usize
         let (_, value) = row?;
         // One unreadable record keeps its account, not all others.
         match codec::decode::<Account>(&value) {
-            Ok(account) if !account.email_verified && account.created_at < time => unverified.push(account.id),
+            Ok(account) if account.created_at < time && was_never_taken_up(tree, &account)? => {
+                unverified.push(account.id)
+            }
             Ok(_) => {}
             Err(error) => tracing::error!(%error, "a stored account cannot be read and counts as verified"),
         }

@@ -173,8 +173,9 @@ pub struct NewAccount {
     pub created_at: Timestamp,
     /// How its role is found.
     pub role: NewRole,
-    /// Whether it may take the place of an account with the same address that never showed that mail there arrives: that one
-    /// is deleted in the same commit, so that nobody can squat on an address.
+    /// Whether it may take the place of an account with the same address that nobody took up: of an ordinary user, never
+    /// verified, never logged in to and not locked. That one is deleted in the same commit, so that nobody can squat on an
+    /// address.
     pub replaces_unverified: bool,
 }
 

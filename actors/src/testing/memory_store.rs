@@ -76,6 +76,13 @@ impl MemoryStore {
 }
 
 impl State {
+    fn was_never_taken_up(&self, account: &Account) -> bool {
+        let used = self.last_activity.contains_key(&account.id)
+            || self.sessions.keys().any(|(owner, _)| *owner == account.id)
+            || self.known.keys().any(|(owner, _)| *owner == account.id);
+        !account.email_verified && !account.locked && account.role != Role::Admin && !used
+    }
+
     fn listed(&self, account: &Account) -> ListedAccount {
         ListedAccount { account: account.clone(), last_active_at: self.last_activity.get(&account.id).copied() }
     }
@@ -227,7 +234,8 @@ impl Store for MemoryStore {
 
     async fn unverified_before(&self, time: Timestamp, limit: usize) -> Result<Vec<AccountId>, StoreFailure> {
         let state = self.working()?;
-        let unverified = state.accounts.values().filter(|account| !account.email_verified && account.created_at < time);
+        let unverified =
+            state.accounts.values().filter(|account| account.created_at < time && state.was_never_taken_up(account));
         Ok(unverified.take(limit).map(|account| account.id).collect())
     }
 
@@ -251,8 +259,7 @@ impl Store for MemoryStore {
         mut effects: Effects,
     ) -> Result<Account, StoreError<CreateAccountRefusal>> {
         let mut state = self.working()?;
-        let gives_way =
-            |account: &Account| new.replaces_unverified && !account.email_verified && account.role != Role::Admin;
+        let gives_way = |account: &Account| new.replaces_unverified && state.was_never_taken_up(account);
         let holder = state.accounts.values().find(|account| account.email.key() == new.email.key());
         let replaced = holder.filter(|account| gives_way(account)).map(|account| account.id);
         if state.has_email(new.email.key(), replaced) {

@@ -67,7 +67,7 @@ impl App {
                 password_policy: PasswordPolicy { min_score: 2 },
                 require_email_verification: false,
                 unverified_ttl: Duration::from_hours(168),
-                recovery_mode: RecoveryMode::EmailAndPassphrase,
+                recovery_mode: RecoveryMode::Either,
                 enumeration_safe_registration: false,
                 verification_ttl: Duration::from_hours(24),
                 recovery_ttl: Duration::from_mins(30),

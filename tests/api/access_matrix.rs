@@ -1,6 +1,8 @@
 //! Who may use what (S54): every route of the table, tried by everybody.
 
 use doorward::{Access, RouteInfo, route_table};
+use doorward_actors::MailKind;
+use doorward_actors::ports::SendError;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
@@ -65,6 +67,12 @@ struct World {
     demoted: String,
     /// Whose number and address stand in requests.
     target: Person,
+    /// One-time tokens of the target.
+    verify: String,
+    reset: String,
+    cancel: String,
+    /// A mail that waits.
+    mail: u64,
 }
 
 impl World {
@@ -81,7 +89,18 @@ impl World {
         let second = app.register("second").await;
         app.must_change(&admin, second.id, &json!({"role": "admin"})).await;
         let target = app.register("target").await;
-        Self { app, admin, user, locked, demoted, target }
+        let verify = app.token_from(&target.email, MailKind::VerifyAddress).await;
+        app.post("/recovery/request", &json!({"email": target.email})).await;
+        let reset = app.token_from(&target.email, MailKind::ResetPassword).await;
+        let session = app.login(&target).await;
+        app.change_own(&session, &json!({"email": "target2@example.com"})).await;
+        let cancel = app.token_from(&target.email, MailKind::AddressChangePending).await;
+        app.mail.refuse(Some(SendError::Transient("later".to_owned())));
+        app.register("mailed").await;
+        app.handles.tend_mail().await.unwrap();
+        let outbox = app.call(Method::GET, "/outbox/", &admin, &Value::Null).await;
+        let mail = outbox.body["mails"][0]["id"].as_u64().unwrap();
+        Self { app, admin, user, locked, demoted, target, verify, reset, cancel, mail }
     }
 
     /// A request that succeeds for whoever may make it.
@@ -97,7 +116,8 @@ impl World {
                 | "/health/ready"
                 | "/health/actors"
                 | "/my_account/"
-                | "/accounts_management/",
+                | "/accounts_management/"
+                | "/outbox/",
             )
             | ("POST", "/logout" | "/verify")
             | ("DELETE", "/my_account/delete") => (route.path.to_owned(), None),
@@ -120,6 +140,17 @@ impl World {
             ("PUT", "/accounts_management/{id}") => {
                 (route.path.replace("{id}", &target.id.to_string()), Some(json!({"nickname": "renamed"})))
             }
+            ("GET" | "POST", "/email/verify") => Self::by_link(route, &self.verify, &json!({})),
+            ("GET" | "POST", "/email/cancel") => Self::by_link(route, &self.cancel, &json!({})),
+            ("GET" | "POST", "/recovery/confirm") => {
+                Self::by_link(route, &self.reset, &json!({"new_password": crate::support::NEW_PASSWORD}))
+            }
+            ("POST", "/email/verify/resend" | "/recovery/request") => {
+                (route.path.to_owned(), Some(json!({"email": target.email})))
+            }
+            ("POST", "/outbox/{id}/retry") | ("DELETE", "/outbox/{id}") => {
+                (route.path.replace("{id}", &self.mail.to_string()), None)
+            }
             (method, path) => panic!("the matrix does not know how to call {method} {path}: teach it"),
         };
         let request = self.app.request(route.method.clone(), &path);
@@ -127,6 +158,16 @@ impl World {
             Some(body) => request.json(&body),
             None => request,
         }
+    }
+
+    /// A page with its token in the link, or what the page's button sends.
+    fn by_link(route: &RouteInfo, token: &str, body: &Value) -> (String, Option<Value>) {
+        if route.method == Method::GET {
+            return (format!("{}?token={token}", route.path), None);
+        }
+        let mut body = body.clone();
+        body["token"] = json!(token);
+        (route.path.to_owned(), Some(body))
     }
 
     async fn call(&self, route: &RouteInfo, caller: Caller) -> Answer {
@@ -149,7 +190,7 @@ impl World {
 
 fn outcome(answer: &Answer) -> Option<Outcome> {
     match (answer.status, answer.header("www-authenticate")) {
-        (200 | 201, None) => Some(Done),
+        (200 | 201 | 202 | 204, None) => Some(Done),
         (401, Some("Bearer")) => Some(NoToken),
         (401, Some("Bearer error=\"invalid_token\"")) => Some(DeadToken),
         (403, None) => Some(Forbidden),

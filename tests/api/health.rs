@@ -78,7 +78,7 @@ async fn the_inside_is_shown_with_all_its_parts() {
         names.push(actor["name"].as_str().unwrap());
     }
     names.sort_unstable();
-    assert_eq!(names, ["audit", "rate_limiter", "session-0", "session-1", "user"]);
+    assert_eq!(names, ["audit", "mailer", "rate_limiter", "session-0", "session-1", "user"]);
     let hasher = &body["hasher"];
     assert_eq!(members(hasher), ["busy", "capacity", "done", "failed", "queued", "refused", "threads"]);
     for (name, value) in [("done", 6), ("threads", 1), ("capacity", 256), ("queued", 0), ("refused", 0)] {

@@ -190,6 +190,11 @@ fn answer(error: &Error, token: Option<&Secret>) -> String {
 
 /// What went wrong below SMTP.
 fn cause(error: &Error) -> String {
-    let text = error.to_string();
+    // lettre repeats in each layer what the one below says.
+    let mut deepest: &dyn std::error::Error = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    let text = deepest.to_string();
     text.chars().filter(|c| !c.is_control()).take(MAX_ANSWER).collect()
 }

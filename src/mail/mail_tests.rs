@@ -74,11 +74,11 @@ struct Read {
     html: String,
 }
 
-fn read(composed: &Composed) -> Read {
-    let whole = std::str::from_utf8(&composed.bytes).unwrap();
+fn read(ready: &Composed) -> Read {
+    let whole = std::str::from_utf8(&ready.bytes).unwrap();
     assert!(whole.is_ascii() && whole.lines().all(|line| line.len() <= 998), "it must pass every server");
     let (headers, body) = whole.split_once("\r\n\r\n").unwrap();
-    let boundary = format!("--=_{}", composed.key);
+    let boundary = format!("--=_{}", ready.key);
     let parts: Vec<_> =
         body.split(&boundary).map(|part| part.split_once("\r\n\r\n").map_or("", |(_, text)| text)).collect();
     assert_eq!(parts.len(), 4, "two parts, with something before and after");
@@ -101,14 +101,14 @@ fn every_mail_reads_as_approved_in_every_language() {
     let dir = TempDir::new().unwrap();
     let composer = composer(&dir);
     for locale in Locale::ALL {
-        let mut composed: Vec<_> =
+        let mut ready: Vec<_> =
             MailKind::ALL.iter().map(|kind| composer.compose(&mail(*kind, locale)).unwrap()).collect();
-        composed.push(composer.compose_test(&Email::parse("ann@example.org").unwrap(), locale, AT).unwrap());
-        for composed in composed {
-            let Read { headers, text, html } = read(&composed);
+        ready.push(composer.compose_test(&Email::parse("ann@example.org").unwrap(), locale, AT).unwrap());
+        for ready in ready {
+            let Read { headers, text, html } = read(&ready);
             let mut snapshot = String::new();
-            write!(snapshot, "{}\n\n{headers}\n\n{text}\n\n{}", composed.subject, without_styles(&html)).unwrap();
-            insta::assert_snapshot!(format!("{}_{}", locale.as_str(), composed.name), snapshot);
+            write!(snapshot, "{}\n\n{headers}\n\n{text}\n\n{}", ready.subject, without_styles(&html)).unwrap();
+            insta::assert_snapshot!(format!("{}_{}", locale.as_str(), ready.name), snapshot);
         }
     }
 }
@@ -116,8 +116,8 @@ fn every_mail_reads_as_approved_in_every_language() {
 #[test]
 fn the_frame_of_html_parts_is_as_approved() {
     let dir = TempDir::new().unwrap();
-    let composed = composer(&dir).compose(&mail(MailKind::VerifyAddress, Locale::En)).unwrap();
-    let html = read(&composed).html;
+    let ready = composer(&dir).compose(&mail(MailKind::VerifyAddress, Locale::En)).unwrap();
+    let html = read(&ready).html;
     for remote in ["src=", "@import", "<link", "url(", "<script"] {
         assert!(!html.contains(remote), "nothing is fetched from anywhere: {remote}");
     }
@@ -178,12 +178,12 @@ fn s35_line_breaks_and_control_characters_never_reach_a_header_or_a_line_of_thei
         odd.values.nickname = format!("Ann{breaking}");
         odd.values.user_agent = Some(format!("agent{breaking}"));
         odd.message_key = format!("key{breaking}");
-        let composed = composer.compose(&odd).unwrap();
-        let Read { headers, text, .. } = read(&composed);
+        let ready = composer.compose(&odd).unwrap();
+        let Read { headers, text, .. } = read(&ready);
         assert!(!headers.to_ascii_lowercase().contains("\nbcc:"), "{headers}");
         assert_eq!(headers.matches("\nSubject: ").count(), 1);
         assert!(!text.contains("\nBcc:") && !text.contains(['\r', '\0', '\u{85}', '\u{2028}', '\u{202e}', '\x1b']));
-        assert!(!composed.subject.contains(char::is_control), "{:?}", composed.subject);
+        assert!(!ready.subject.contains(char::is_control), "{:?}", ready.subject);
     }
 }
 
@@ -194,10 +194,10 @@ fn a_long_value_is_cut_and_an_international_address_is_expressed() {
     let mut odd = mail(MailKind::AddressInUse, Locale::Ro);
     odd.values.user_agent = Some("x".repeat(100_000));
     odd.to = Email::parse("ann@müller.de").unwrap();
-    let composed = composer.compose(&odd).unwrap();
-    assert!(composed.bytes.len() < 10_000);
-    assert_eq!(composed.envelope.to()[0].to_string(), "ann@xn--mller-kva.de");
-    assert!(read(&composed).text.contains("ann@müller.de"), "people read it as they write it");
+    let ready = composer.compose(&odd).unwrap();
+    assert!(ready.bytes.len() < 10_000);
+    assert_eq!(ready.envelope.to()[0].to_string(), "ann@xn--mller-kva.de");
+    assert!(read(&ready).text.contains("ann@müller.de"), "people read it as they write it");
 }
 
 #[test]

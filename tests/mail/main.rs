@@ -1,6 +1,6 @@
 //! Mails to an SMTP server that answers, refuses, stalls, drops and encrypts: what is handed over, what is tried again and
 //! what is given up.
-#![expect(clippy::unwrap_used, reason = "a helper of a test may panic like the test itself")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper of a test may panic like the test itself")]
 
 #[path = "../support_smtp/mod.rs"]
 mod smtp_sink;
@@ -225,6 +225,20 @@ async fn encryption_that_is_missing_or_stripped_is_never_done_without() {
         assert!(sink.taken().is_empty());
         let told = |line: &String| line.starts_with("AUTH") || line.starts_with("MAIL");
         assert!(!sink.lines().iter().any(told), "{script:?}: {:?}", sink.lines());
+    }
+}
+
+/// What a stranger puts between the answer to `STARTTLS` and TLS must not pass for an answer of the server: with one answer
+/// too many, the next mail would count as taken before the server has seen it.
+#[tokio::test]
+async fn an_answer_that_was_slipped_in_before_tls_is_noticed() {
+    let certificates = Certificates::for_name("127.0.0.1");
+    for injected in ["250 hello", "250 hello\r\n250 ok", "250-hello\r\n250 ok\r\n250 ok\r\n250 ok"] {
+        let act = Act::Inject(injected.to_owned());
+        let script = Script { encryption: Encryption::StartTls, ..Script::but(Step::StartTls, act) };
+        let sink = Sink::start_with(script, Some(&certificates)).await;
+        let text = transient(send(&transport(&sink.url("smtp+starttls"), Some(&certificates))).await);
+        assert!(text.contains("answers more than it was asked"), "{injected:?}: {text}");
     }
 }
 

@@ -42,6 +42,8 @@ pub(crate) enum Step {
 pub(crate) enum Act {
     /// Answers this, without the line end.
     Answer(String),
+    /// Answers as usual and adds this in the same breath; at [`Step::StartTls`] before TLS begins.
+    Inject(String),
     /// Says nothing any more and keeps the connection.
     Stall,
     /// Closes the connection. At [`Step::Body`] the mail is kept all the same: the answer alone is lost.
@@ -225,6 +227,7 @@ async fn answer<S: AsyncWrite + Unpin>(stream: &mut S, shared: &Shared, step: St
     let text = match shared.script().acts.get(&step) {
         None => usual.to_owned(),
         Some(Act::Answer(text)) => text.clone(),
+        Some(Act::Inject(text)) => format!("{usual}\r\n{text}"),
         Some(Act::Stall) => std::future::pending().await,
         Some(Act::Drop) => return Ok(false),
     };
@@ -251,7 +254,7 @@ where
             "STARTTLS" if script.encryption == Encryption::StartTls && !encrypted => {
                 let usual = "220 go ahead";
                 let goes_on = answer(stream, shared, Step::StartTls, usual).await?;
-                if goes_on && !script.acts.contains_key(&Step::StartTls) {
+                if goes_on && matches!(script.acts.get(&Step::StartTls), None | Some(Act::Inject(_))) {
                     return Ok(End::StartTls);
                 }
                 goes_on

@@ -98,3 +98,6 @@ impl MailTransport for Carrier {
         self.carry(self.composer.compose(mail)?).await.map(drop)
     }
 }
+
+#[cfg(test)]
+mod mail_tests;

@@ -183,3 +183,31 @@ fn health_fails_unless_the_answer_is_200() {
     assert_eq!(Doorward::new(&["health"]).env("PORT", "x").run().code, Some(1));
     assert_eq!(Doorward::new(&["health"]).env("PORT", "0").run().code, Some(1));
 }
+
+#[test]
+fn mail_test_writes_a_file_without_a_server_and_says_where() {
+    let run = Doorward::new(&["mail", "test", "ann@example.org", "--locale", "ro-RO"]).run();
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    assert!(run.out.starts_with("The mail to ann@example.org was handed to the file ./data/mail/"), "{}", run.out);
+    assert!(run.err.contains("Mesaj de test de la Doorward"), "{}", run.err);
+}
+
+#[test]
+fn mail_test_says_what_is_wrong() {
+    let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    let unreachable = format!("smtp://ann:{CANARY}@{closed}");
+    let run = Doorward::new(&["mail", "test", "ann@example.org"]).env("SMTP_URL", &unreachable).run();
+    assert_eq!(run.code, Some(1));
+    assert!(run.err.contains("doorward: the mail was not sent: no connection to the mail server: "), "{}", run.err);
+    let run = Doorward::new(&["mail", "test", "ann"]).run();
+    assert_eq!(run.code, Some(1));
+    assert!(run.err.contains("the address: an e-mail address has"), "{}", run.err);
+    let run = Doorward::new(&["mail", "test", "ann@example.org", "--locale", "it"]).run();
+    assert!(
+        run.code == Some(1) && run.err.contains("--locale: mails are written in en, de, fr, es, ro"),
+        "{}",
+        run.err
+    );
+    let run = Doorward::new(&["mail", "test", "ann@example.org"]).env("MAIL_TEMPLATES_DIR", "/nonexistent").run();
+    assert!(run.code == Some(1) && run.err.contains("a mail template cannot be used: /nonexistent: "), "{}", run.err);
+}

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use doorward::settings::keys::{self, Kind};
 use doorward::settings::{Algorithm, Loaded, LogFormat, Settings, SettingsError, Sources};
+use doorward_actors::Locale;
 use tempfile::TempDir;
 
 /// Stands for a secret: no message may ever hold it. As a value it is too short for a secret and wrong for most settings.
@@ -91,6 +92,12 @@ fn without_any_source_the_defaults_of_the_contract_hold() {
     assert!(!settings.accounts.customer_account_self_service);
     assert_eq!(settings.passwords.hash_memory_kib, 19_456);
     assert_eq!(settings.passwords.hash_iterations, 2);
+    assert!(settings.mail.smtp.is_none() && settings.mail.templates_dir.is_none());
+    assert_eq!(settings.mail.from.to_string(), "Doorward <doorward@localhost>");
+    assert_eq!(settings.mail.public_url.as_str(), "http://127.0.0.1:8000");
+    assert_eq!(settings.mail.locale, Locale::En);
+    assert_eq!(settings.mail.send_timeout, Duration::from_secs(30));
+    assert_eq!((settings.mail.max_attempts, settings.mail.concurrency), (12, 4));
     assert_eq!(settings.log.level, "info");
     assert_eq!(settings.log.format, LogFormat::Auto);
     assert!((1..=64).contains(&settings.passwords.hash_threads));
@@ -240,6 +247,11 @@ fn r13_values_just_outside_the_limits_are_refused() {
         ("TOKEN_ISSUER", "door\nward"),
         ("TOKEN_AUDIENCE", &"x".repeat(256)),
         ("DATA_DIR", "da\0ta"),
+        ("SMTP_URL", "mail.example.com:25"),
+        ("SMTP_URL", "smtp://kanarienvogel@mail.example.com"),
+        ("MAIL_FROM", "Doorward"),
+        ("PUBLIC_URL", "https://auth.example.com?x=1"),
+        ("MAIL_LOCALE", "de-AT"),
         ("RATE_LIMITS_PUBLIC_ROUTES_TIME_UNIT", "10minutes"),
         ("RATE_LIMITS_PRIVATE_ROUTES_TIME_UNIT", "0hour"),
     ] {
@@ -270,6 +282,22 @@ fn r13_a_secret_file_is_checked_like_a_secret() {
     assert!(message.contains("SERVICE_TOKEN: cannot be read"), "{message}");
     assert!(message.contains("/nonexistent/token"), "{message}");
     assert!(refused(&[("SECRET_KEY_FILE", files.0.path().to_str().unwrap())]).contains("SECRET_KEY: cannot be read"));
+}
+
+#[test]
+fn s09_the_url_of_the_mail_server_is_kept_like_a_secret() {
+    let url = format!("smtps://ann:{CANARY}@mail.example.com");
+    let files = Files::new();
+    let file = files.write("smtp", &format!("{url}\n"));
+    for sources in [vec![("SMTP_URL", url.as_str())], vec![("SMTP_URL_FILE", file.to_str().unwrap())]] {
+        let loaded = load(&sources).unwrap();
+        let login = loaded.settings.mail.smtp.as_ref().unwrap().login.as_ref().unwrap();
+        assert_eq!(login.password.expose(), CANARY);
+        assert!(!format!("{loaded:?}").contains(CANARY), "{loaded:?}");
+        assert_eq!(loaded.entries.iter().find(|entry| entry.key.name == "SMTP_URL").unwrap().value, "***");
+    }
+    let message = refused(&[("SMTP_URL", &url), ("SMTP_URL_FILE", file.to_str().unwrap())]);
+    assert!(message.contains("SMTP_URL: is given as a value too"), "{message}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use lettre::message::header::{ContentTransferEncoding, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, Message, MultiPart, SinglePart, header::ContentType};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::templates::{TEST, Templates, Words, Written};
+use super::templates::{Failure, TEST, Templates, Words, Written};
 use crate::settings::{MailSettings, PublicUrl};
 
 /// The longest part of `Message-ID` before the `@`, in characters; a MIME boundary made of it must stay under 70.
@@ -98,10 +98,10 @@ impl Composer {
         key: &str,
         written_at: Timestamp,
     ) -> Result<Composed, SendError> {
-        let Written { subject, text, html } = self.templates.write(name, locale, words).map_err(|error| {
-            // The details of a template's error may repeat a value.
-            let (file, line) = (error.name().unwrap_or(name), error.line().unwrap_or(1));
-            SendError::Transient(format!("the template {file} failed in line {line}"))
+        let Written { subject, text, html } = self.templates.write(name, locale, words).map_err(|failure| {
+            // Why it failed may repeat a value; the start has shown what is wrong with the template itself.
+            let Failure { template, line, .. } = failure;
+            SendError::Transient(format!("the template {template} failed in line {line}"))
         })?;
         let to = recipient(to)?;
         let key = plain_key(key);

@@ -13,10 +13,12 @@ use std::time::Duration;
 
 use doorward_actors::Secret;
 use doorward_actors::ports::SendError;
+use futures_util::FutureExt as _;
 use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
+use lettre::transport::smtp::response::Severity;
 use tokio::time::timeout;
 
 use super::message::Composed;
@@ -92,7 +94,7 @@ impl Smtp {
 
     async fn exchange(&self, composed: &Composed) -> Result<AsyncSmtpConnection, SendError> {
         let mut connection = self.connect().await?;
-        connection.send(&composed.envelope, &composed.bytes).await.map_err(|error| {
+        let taken = connection.send(&composed.envelope, &composed.bytes).await.map_err(|error| {
             let token = composed.token.as_ref();
             match error.status() {
                 // About the login, not about the mail (RFC 4954, section 6): it goes as soon as that is repaired.
@@ -110,6 +112,10 @@ impl Smtp {
                 None => SendError::Transient(format!("the connection to the mail server failed: {}", cause(&error))),
             }
         })?;
+        // Only a completed one; lettre also takes the invitation to send the mail for an answer to the mail.
+        if taken.code().severity != Severity::PositiveCompletion {
+            return Err(out_of_step());
+        }
         Ok(connection)
     }
 
@@ -132,6 +138,12 @@ impl Smtp {
             if let Some(tls) = self.tls.clone() {
                 let upgraded = connection.starttls(tls, &self.hello).await;
                 upgraded.map_err(|error| failed("the connection to the mail server cannot be encrypted", &error))?;
+                // What the server says before TLS counts for nothing (RFC 3207, section 4.2), but lettre keeps what it has
+                // read ahead, so a stranger could slip answers in. All but the first of them wait here; the first alone
+                // shifts every answer by one, so that the last one is no completion.
+                if connection.read_response().now_or_never().is_some() {
+                    return Err(out_of_step());
+                }
             }
         }
         // What the branches above must have done; a mistake in them must not cost a password.
@@ -149,6 +161,11 @@ impl Smtp {
         }
         Ok(connection)
     }
+}
+
+/// The answers of the server do not belong to what it was asked.
+fn out_of_step() -> SendError {
+    SendError::Transient("the mail server answers more than it was asked".to_owned())
 }
 
 fn tls_of(host: &str, ca_file: Option<&Path>) -> Result<TlsParameters, TlsSetupError> {
@@ -190,6 +207,11 @@ fn answer(error: &Error, token: Option<&Secret>) -> String {
 
 /// What went wrong below SMTP.
 fn cause(error: &Error) -> String {
-    let text = error.to_string();
+    // lettre repeats in each layer what the one below says.
+    let mut deepest: &dyn std::error::Error = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    let text = deepest.to_string();
     text.chars().filter(|c| !c.is_control()).take(MAX_ANSWER).collect()
 }

@@ -35,7 +35,7 @@ const MAIL_VARIABLES: [&str; 10] = [
 /// What the common template may name beside those.
 const COMMON_VARIABLES: [&str; 2] = ["amount", "unit"];
 /// What a frame may name.
-const FRAME_VARIABLES: [&str; 12] = [
+const FRAME_VARIABLES: [&str; 13] = [
     "subject",
     "greeting",
     "lead",
@@ -48,6 +48,7 @@ const FRAME_VARIABLES: [&str; 12] = [
     "public_url",
     "locale",
     "kind",
+    "colon",
 ];
 
 /// How many instructions one template may take: some hundred times what the built-in ones do. A loop over a million numbers
@@ -144,7 +145,7 @@ impl Templates {
     }
 
     /// Writes a mail in a language. `name` is that of a [`MailKind`] or [`TEST`].
-    pub(super) fn write(&self, name: &str, locale: Locale, words: &Words) -> Result<Written, Error> {
+    pub(super) fn write(&self, name: &str, locale: Locale, words: &Words) -> Result<Written, Failure> {
         let language = locale.as_str();
         let (amount, unit) = amount_and_unit(words.valid_for.unwrap_or_default());
         let mut values = BTreeMap::from([
@@ -160,10 +161,10 @@ impl Templates {
             ("amount", Value::from(amount)),
             ("unit", Value::from(unit)),
         ]);
-        let mut common = Blocks::of(&self.environment, &format!("{language}/common.jinja"), &values)?;
+        let mut common = Blocks::of(&self.environment, format!("{language}/common.jinja"), &values)?;
         values.retain(|name, _| !COMMON_VARIABLES.contains(name));
         values.insert("valid_for", Value::from(common.line("duration")?));
-        let mut mail = Blocks::of(&self.environment, &format!("{language}/{name}.jinja"), &values)?;
+        let mut mail = Blocks::of(&self.environment, format!("{language}/{name}.jinja"), &values)?;
 
         let subject = mail.line("subject")?;
         let (lead, closing) = (mail.paragraphs("lead")?, mail.paragraphs("closing")?);
@@ -189,13 +190,18 @@ impl Templates {
             closing,
             details,
             footer: common.line("footer")?,
+            colon: common.line("colon")?,
             public_url: &words.public_url,
             locale: language,
             kind: name,
         };
-        let html = self.environment.get_template(HTML_FRAME)?.render(&frame)?;
+        let render = |name: &str, frame: &Frame<'_>| {
+            let rendered = self.environment.get_template(name).and_then(|template| template.render(frame));
+            rendered.map_err(|error| Failure::of(name, &error))
+        };
+        let html = render(HTML_FRAME, &frame)?;
         frame.wrap();
-        let text = self.environment.get_template(TEXT_FRAME)?.render(&frame)?;
+        let text = render(TEXT_FRAME, &frame)?;
         Ok(Written { subject, text, html })
     }
 
@@ -207,8 +213,10 @@ impl Templates {
                 for mut words in [Words::full(), Words::default()] {
                     words.link = has_link.then(|| "https://auth.example.com/x?token=sample".to_owned());
                     let written = self.write(name, locale, &words);
-                    let written = written.map_err(|error| self.wrong(error.name().unwrap_or(name), &error))?;
-                    if written.subject.is_empty() {
+                    let written =
+                        written.map_err(|failure| self.wrong_at(&failure.template, failure.line, failure.problem))?;
+                    // With next to nothing to say a subject may be empty; with everything it may not.
+                    if written.subject.is_empty() && !words.nickname.is_empty() {
                         let template = format!("{}/{name}.jinja", locale.as_str());
                         return Err(self.wrong_at(&template, 1, "the block subject is empty".to_owned()));
                     }
@@ -244,9 +252,8 @@ impl Templates {
     }
 
     fn wrong(&self, template: &str, error: &Error) -> TemplateError {
-        let kind = error.kind().to_string();
-        let problem = error.detail().map_or(kind.clone(), |detail| format!("{kind}: {detail}"));
-        self.wrong_at(error.name().unwrap_or(template), error.line().unwrap_or(1), problem)
+        let Failure { template, line, problem } = Failure::of(template, error);
+        self.wrong_at(&template, line, problem)
     }
 
     fn wrong_at(&self, template: &str, line: usize, problem: String) -> TemplateError {
@@ -272,27 +279,58 @@ impl Words {
     }
 }
 
+/// A template that did not render.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// Its name.
+    pub(super) template: String,
+    /// Where in it, counted from 1.
+    pub(super) line: usize,
+    /// Why. It may repeat a value.
+    problem: String,
+}
+
+impl Failure {
+    /// `template` is where it happened unless the error knows better.
+    fn of(template: &str, error: &Error) -> Self {
+        let kind = error.kind().to_string();
+        Self {
+            template: error.name().unwrap_or(template).to_owned(),
+            line: error.line().unwrap_or(1),
+            problem: error.detail().map_or(kind.clone(), |detail| format!("{kind}: {detail}")),
+        }
+    }
+}
+
 /// The blocks of one template with values in them.
-struct Blocks<'templates>(Captured<'templates>);
+struct Blocks<'templates> {
+    name: String,
+    captured: Captured<'templates>,
+}
 
 impl<'templates> Blocks<'templates> {
     fn of(
         environment: &'templates Environment<'templates>,
-        name: &str,
+        name: String,
         values: &BTreeMap<&str, Value>,
-    ) -> Result<Self, Error> {
-        environment.get_template(name)?.render_captured(values).map(Self)
+    ) -> Result<Self, Failure> {
+        let captured = environment.get_template(&name).and_then(|template| template.render_captured(values));
+        match captured {
+            Ok(captured) => Ok(Self { name, captured }),
+            Err(error) => Err(Failure::of(&name, &error)),
+        }
     }
 
-    fn render(&mut self, block: &str) -> Result<String, Error> {
-        self.0.with_state_mut(|state| state.render_block(block))
+    fn render(&mut self, block: &str) -> Result<String, Failure> {
+        let rendered = self.captured.with_state_mut(|state| state.render_block(block));
+        rendered.map_err(|error| Failure::of(&self.name, &error))
     }
 
-    fn line(&mut self, block: &str) -> Result<String, Error> {
+    fn line(&mut self, block: &str) -> Result<String, Failure> {
         self.render(block).map(|text| on_one_line(&text))
     }
 
-    fn paragraphs(&mut self, block: &str) -> Result<Vec<String>, Error> {
+    fn paragraphs(&mut self, block: &str) -> Result<Vec<String>, Failure> {
         let text = self.render(block)?;
         let mut paragraphs = vec![String::new()];
         for line in text.lines() {
@@ -320,6 +358,7 @@ struct Frame<'mail> {
     closing: Vec<String>,
     details: Vec<Detail<'mail>>,
     footer: String,
+    colon: String,
     public_url: &'mail str,
     locale: &'mail str,
     kind: &'mail str,

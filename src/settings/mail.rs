@@ -166,10 +166,7 @@ fn mailbox(text: &str) -> Option<Mailbox> {
         return None;
     }
     let Mailbox { name, email } = text.parse().ok()?;
-    let domain = match Host::parse(email.domain()) {
-        Ok(Host::Domain(domain)) => domain,
-        _ => return None,
-    };
+    let Ok(Host::Domain(domain)) = Host::parse(email.domain()) else { return None };
     Some(Mailbox::new(name, Address::new(email.user(), domain).ok()?))
 }
 

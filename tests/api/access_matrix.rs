@@ -1,6 +1,8 @@
 //! Who may use what (S54): every route of the table, tried by everybody.
 
 use doorward::{Access, RouteInfo, route_table};
+use doorward_actors::MailKind;
+use doorward_actors::ports::SendError;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
@@ -65,6 +67,16 @@ struct World {
     demoted: String,
     /// Whose number and address stand in requests.
     target: Person,
+    /// The tokens of the links that were mailed to the target.
+    links: Links,
+    /// The number of a mail that cannot be sent.
+    mail: u64,
+}
+
+struct Links {
+    verify: String,
+    cancel: String,
+    reset: String,
 }
 
 impl World {
@@ -80,8 +92,21 @@ impl World {
         // A second administrator, so that the first one may delete their own account.
         let second = app.register("second").await;
         app.must_change(&admin, second.id, &json!({"role": "admin"})).await;
-        let target = app.register("target").await;
-        Self { app, admin, user, locked, demoted, target }
+        let (target, session) = app.register_and_login("target").await;
+        let change = json!({"email": "elsewhere@example.com"});
+        assert_eq!(app.call(Method::PUT, "/my_account/", &session, &change).await.status, 200);
+        assert_eq!(app.post("/recovery/request", &json!({"email": target.email})).await.status, 202);
+        let links = Links {
+            verify: app.token_from(&target.email, MailKind::VerifyAddress).await,
+            cancel: app.token_from(&target.email, MailKind::AddressChangePending).await,
+            reset: app.token_from(&target.email, MailKind::ResetPassword).await,
+        };
+        app.mail.refuse(Some(SendError::Permanent("no such user".to_owned())));
+        let undeliverable = app.register("undeliverable").await;
+        assert!(app.mails_to(&undeliverable.email).await.is_empty());
+        let outbox = app.call(Method::GET, "/outbox/", &admin, &Value::Null).await;
+        let mail = outbox.body["mails"][0]["id"].as_u64().unwrap();
+        Self { app, admin, user, locked, demoted, target, links, mail }
     }
 
     /// A request that succeeds for whoever may make it.
@@ -97,7 +122,8 @@ impl World {
                 | "/health/ready"
                 | "/health/actors"
                 | "/my_account/"
-                | "/accounts_management/",
+                | "/accounts_management/"
+                | "/outbox/",
             )
             | ("POST", "/logout" | "/verify")
             | ("DELETE", "/my_account/delete") => (route.path.to_owned(), None),
@@ -112,6 +138,21 @@ impl World {
                 let body = json!({"email": target.email, "passphrase": target.passphrase,
                     "new_password": crate::support::NEW_PASSWORD});
                 (route.path.to_owned(), Some(body))
+            }
+            ("POST", "/recovery/request" | "/email/verify/resend") => {
+                (route.path.to_owned(), Some(json!({"email": target.email})))
+            }
+            ("POST", "/recovery/confirm") => {
+                let body = json!({"token": self.links.reset, "new_password": crate::support::NEW_PASSWORD});
+                (route.path.to_owned(), Some(body))
+            }
+            ("POST", "/email/verify") => (route.path.to_owned(), Some(json!({"token": self.links.verify}))),
+            ("POST", "/email/cancel") => (route.path.to_owned(), Some(json!({"token": self.links.cancel}))),
+            ("GET", "/recovery/confirm") => (format!("{}?token={}", route.path, self.links.reset), None),
+            ("GET", "/email/verify") => (format!("{}?token={}", route.path, self.links.verify), None),
+            ("GET", "/email/cancel") => (format!("{}?token={}", route.path, self.links.cancel), None),
+            ("DELETE", "/outbox/{id}") | ("POST", "/outbox/{id}/retry") => {
+                (route.path.replace("{id}", &self.mail.to_string()), None)
             }
             ("PUT", "/my_account/") => (route.path.to_owned(), Some(json!({"nickname": "renamed"}))),
             ("GET" | "DELETE", "/accounts_management/{id}") => {
@@ -149,7 +190,7 @@ impl World {
 
 fn outcome(answer: &Answer) -> Option<Outcome> {
     match (answer.status, answer.header("www-authenticate")) {
-        (200 | 201, None) => Some(Done),
+        (200 | 201 | 202 | 204, None) => Some(Done),
         (401, Some("Bearer")) => Some(NoToken),
         (401, Some("Bearer error=\"invalid_token\"")) => Some(DeadToken),
         (403, None) => Some(Forbidden),

@@ -19,7 +19,7 @@ pub enum Access {
     AdminOrService,
 }
 
-/// Which share of the server a route draws on; see [`super::admission`].
+/// Which share of the server a route draws on; see `http::admission`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     /// Computes a hash: registration, login, recovery.

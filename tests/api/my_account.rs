@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use doorward_actors::MailKind;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -29,7 +30,7 @@ async fn owners_see_their_account_and_no_secret_of_it() {
     let app = TestApp::spawn().await;
     let (ann, token) = app.register_and_login("ann").await;
     let expected = json!({"nickname": "ann", "email": ann.email, "customer_account": "none", "email_verified": false,
-        "created_at": "2025-01-01T00:00:00Z"});
+        "pending_email": null, "locale": "en", "created_at": "2025-01-01T00:00:00Z"});
     for path in ["/my_account/", "/my_account"] {
         app.call(Method::GET, path, &token, &Value::Null).await.assert_body(200, &expected);
     }
@@ -56,7 +57,11 @@ async fn owners_change_their_names() {
         app.call(Method::PUT, path, &token, &change).await.assert_body(200, &updated());
     }
     let seen = mine(&app, &token).await;
-    assert_eq!((&seen["nickname"], &seen["email"]), (&json!("Anna"), &json!("Anna@example.org")));
+    assert_eq!((&seen["nickname"], &seen["pending_email"]), (&json!("Anna"), &json!("Anna@example.org")));
+    let link = app.token_from("Anna@example.org", MailKind::ConfirmNewAddress).await;
+    assert_eq!(app.post("/email/verify", &json!({"token": link})).await.status, 200);
+    let seen = mine(&app, &token).await;
+    assert_eq!((&seen["email"], &seen["pending_email"]), (&json!("Anna@example.org"), &Value::Null));
     assert!(!app.opens(&ann, &ann.password).await, "the old address still logs in");
     let renamed = Person { email: "anna@example.org".to_owned(), ..ann };
     assert!(app.opens(&renamed, &renamed.password).await);

@@ -37,6 +37,10 @@ const FLOW_DEADLINE: Duration = Duration::from_secs(40);
 
 /// The rules that an operator sets for accounts.
 #[derive(Debug, Clone, Copy)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of its own in the settings, and none excludes another"
+)]
 pub struct AccountRules {
     /// Whether the first account of a data directory becomes an administrator (`FIRST_USER_IS_ADMIN`).
     pub first_user_is_admin: bool,
@@ -97,6 +101,7 @@ pub struct Registration {
 
 /// What came of a registration.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each registration, and nearly all are the large one")]
 pub enum Registered {
     /// There is a new account.
     Created(Account),
@@ -416,7 +421,7 @@ impl UserHandle {
 
     /// Sends a mail by which a new password is chosen, if there is an account. Says nothing about whether there is (S12).
     pub async fn request_recovery(&self, email: Email, origin: Origin) -> Result<(), RequestRecoveryError> {
-        self.ask(origin, |reply| Request::RequestRecovery { email, reply }).await?
+        self.ask(origin, |reply| Request::MailReset { email, reply }).await?
     }
 
     /// Replaces the password for whoever has a good link, and ends every session of the account (S31).

@@ -134,6 +134,7 @@ impl App {
     }
 }
 
+const FORM: &str = "application/x-www-form-urlencoded";
 const PASSWORD: &str = "quiet lamp tree window";
 const PASSPHRASE: &str = "my first car was blue";
 
@@ -396,4 +397,62 @@ async fn the_documentation_is_served_from_here() {
     assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
     let root: Value = get("/").await.json().await.unwrap();
     assert_eq!(keys(&root), ["docs", "message", "version"]);
+}
+
+#[tokio::test]
+async fn s66_pages_take_their_own_forms_and_answer_people_with_pages() {
+    let app = App::start(PLENTY, PLENTY).await;
+    let send = async |path: &str, kind: &str, site: Option<&str>, body: &'static str| {
+        let mut request = app.client.post(format!("{}{path}", app.base)).header("content-type", kind).body(body);
+        if let Some(site) = site {
+            request = request.header("sec-fetch-site", site);
+        }
+        let response = request.send().await.unwrap();
+        let kind = response.headers()["content-type"].to_str().unwrap().to_owned();
+        (response.status().as_u16(), kind.split(';').next().unwrap().to_owned(), response.text().await.unwrap())
+    };
+    for path in ["/email/verify?locale=fr", "/email/cancel?locale=fr", "/recovery/confirm?locale=fr"] {
+        let form =
+            if path.starts_with("/recovery") { "token=x&new_password=quiet+lamp+tree+window" } else { "token=x" };
+        for site in [None, Some("same-origin")] {
+            let (status, kind, page) = send(path, FORM, site, form).await;
+            assert_eq!((status, kind.as_str()), (400, "text/html"), "{path}");
+            assert!(page.contains("<html lang=\"fr\">"), "{page}");
+        }
+        for (form, status) in [("token=x&token=x", 400), ("token=%ff", 400), ("token=x&role=admin", 422), ("", 422)] {
+            let (seen, kind, _) = send(path, FORM, None, form).await;
+            assert_eq!((seen, kind.as_str()), (status, "text/html"), "{path} {form}");
+        }
+        for site in ["cross-site", "same-site", "none"] {
+            let (status, kind, _) = send(path, FORM, Some(site), form).await;
+            assert_eq!((status, kind.as_str()), (415, "application/problem+json"), "{path} {site}");
+        }
+        assert_eq!(send(path, "text/plain", None, form).await.0, 415);
+    }
+    for path in ["/login", "/register", "/recovery", "/recovery/request", "/email/verify/resend"] {
+        assert_eq!(send(path, FORM, None, "email=ann@example.com").await.0, 415, "{path}");
+    }
+    let bad = app.post("/email/verify", &json!({"token": "x"})).await;
+    refused(&bad, 400, "This link is not good: it was used, replaced by a newer one, or is over");
+}
+
+#[tokio::test]
+async fn s12_s22_what_is_mailed_to_an_address_is_answered_alike_and_limited() {
+    for path in ["/recovery/request", "/email/verify/resend"] {
+        let app = App::start(4, PLENTY).await;
+        assert_eq!(app.post("/register", &registration("ann")).await.status, 201);
+        let known = app.post(path, &json!({"email": "ann@example.com"})).await;
+        let unknown = app.post(path, &json!({"email": "nobody@example.com"})).await;
+        assert_eq!((known.status.as_u16(), unknown.status.as_u16()), (202, 202));
+        assert_eq!(known.body, unknown.body);
+        assert_eq!(app.post(path, &json!({"email": "x"})).await.body["errors"][0]["pointer"], "/email");
+        assert_eq!(app.post(path, &json!({"email": "nobody@example.com"})).await.status, 429);
+        // A person who opens a link is told the same by a page.
+        let page = app.send(Method::GET, "/email/verify?token=x", &[], None).await;
+        assert_eq!(
+            (page.status.as_u16(), &page.headers["content-type"]),
+            (429, &"text/html; charset=utf-8".parse().unwrap())
+        );
+        assert!(page.headers.contains_key("retry-after"));
+    }
 }

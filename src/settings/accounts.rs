@@ -9,6 +9,7 @@ use super::reader::{Reader, documented};
 
 /// What people who register may become and choose.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own, and none excludes another")]
 pub struct AccountSettings {
     /// The first account ever registered in a data directory becomes an administrator.
     pub first_user_is_admin: bool,

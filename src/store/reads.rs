@@ -146,7 +146,7 @@ pub(super) fn unverified_before(tree: &sled::Tree, time: Timestamp, limit: usize
         // One unreadable record keeps its account, not all others.
         match codec::decode::<Account>(&value) {
             Ok(account) if account.created_at < time && was_never_taken_up(tree, &account)? => {
-                unverified.push(account.id)
+                unverified.push(account.id);
             }
             Ok(_) => {}
             Err(error) => tracing::error!(%error, "a stored account cannot be read and counts as verified"),

@@ -67,12 +67,16 @@ struct World {
     demoted: String,
     /// Whose number and address stand in requests.
     target: Person,
-    /// One-time tokens of the target.
-    verify: String,
-    reset: String,
-    cancel: String,
-    /// A mail that waits.
+    /// The tokens of the links that were mailed to the target.
+    links: Links,
+    /// The number of a mail that cannot be sent.
     mail: u64,
+}
+
+struct Links {
+    verify: String,
+    cancel: String,
+    reset: String,
 }
 
 impl World {
@@ -88,19 +92,21 @@ impl World {
         // A second administrator, so that the first one may delete their own account.
         let second = app.register("second").await;
         app.must_change(&admin, second.id, &json!({"role": "admin"})).await;
-        let target = app.register("target").await;
-        let verify = app.token_from(&target.email, MailKind::VerifyAddress).await;
-        app.post("/recovery/request", &json!({"email": target.email})).await;
-        let reset = app.token_from(&target.email, MailKind::ResetPassword).await;
-        let session = app.login(&target).await;
-        app.change_own(&session, &json!({"email": "target2@example.com"})).await;
-        let cancel = app.token_from(&target.email, MailKind::AddressChangePending).await;
-        app.mail.refuse(Some(SendError::Transient("later".to_owned())));
-        app.register("mailed").await;
-        app.handles.tend_mail().await.unwrap();
+        let (target, session) = app.register_and_login("target").await;
+        let change = json!({"email": "elsewhere@example.com"});
+        assert_eq!(app.call(Method::PUT, "/my_account/", &session, &change).await.status, 200);
+        assert_eq!(app.post("/recovery/request", &json!({"email": target.email})).await.status, 202);
+        let links = Links {
+            verify: app.token_from(&target.email, MailKind::VerifyAddress).await,
+            cancel: app.token_from(&target.email, MailKind::AddressChangePending).await,
+            reset: app.token_from(&target.email, MailKind::ResetPassword).await,
+        };
+        app.mail.refuse(Some(SendError::Permanent("no such user".to_owned())));
+        let undeliverable = app.register("undeliverable").await;
+        assert!(app.mails_to(&undeliverable.email).await.is_empty());
         let outbox = app.call(Method::GET, "/outbox/", &admin, &Value::Null).await;
         let mail = outbox.body["mails"][0]["id"].as_u64().unwrap();
-        Self { app, admin, user, locked, demoted, target, verify, reset, cancel, mail }
+        Self { app, admin, user, locked, demoted, target, links, mail }
     }
 
     /// A request that succeeds for whoever may make it.
@@ -133,23 +139,27 @@ impl World {
                     "new_password": crate::support::NEW_PASSWORD});
                 (route.path.to_owned(), Some(body))
             }
+            ("POST", "/recovery/request" | "/email/verify/resend") => {
+                (route.path.to_owned(), Some(json!({"email": target.email})))
+            }
+            ("POST", "/recovery/confirm") => {
+                let body = json!({"token": self.links.reset, "new_password": crate::support::NEW_PASSWORD});
+                (route.path.to_owned(), Some(body))
+            }
+            ("POST", "/email/verify") => (route.path.to_owned(), Some(json!({"token": self.links.verify}))),
+            ("POST", "/email/cancel") => (route.path.to_owned(), Some(json!({"token": self.links.cancel}))),
+            ("GET", "/recovery/confirm") => (format!("{}?token={}", route.path, self.links.reset), None),
+            ("GET", "/email/verify") => (format!("{}?token={}", route.path, self.links.verify), None),
+            ("GET", "/email/cancel") => (format!("{}?token={}", route.path, self.links.cancel), None),
+            ("DELETE", "/outbox/{id}") | ("POST", "/outbox/{id}/retry") => {
+                (route.path.replace("{id}", &self.mail.to_string()), None)
+            }
             ("PUT", "/my_account/") => (route.path.to_owned(), Some(json!({"nickname": "renamed"}))),
             ("GET" | "DELETE", "/accounts_management/{id}") => {
                 (route.path.replace("{id}", &target.id.to_string()), None)
             }
             ("PUT", "/accounts_management/{id}") => {
                 (route.path.replace("{id}", &target.id.to_string()), Some(json!({"nickname": "renamed"})))
-            }
-            ("GET" | "POST", "/email/verify") => Self::by_link(route, &self.verify, &json!({})),
-            ("GET" | "POST", "/email/cancel") => Self::by_link(route, &self.cancel, &json!({})),
-            ("GET" | "POST", "/recovery/confirm") => {
-                Self::by_link(route, &self.reset, &json!({"new_password": crate::support::NEW_PASSWORD}))
-            }
-            ("POST", "/email/verify/resend" | "/recovery/request") => {
-                (route.path.to_owned(), Some(json!({"email": target.email})))
-            }
-            ("POST", "/outbox/{id}/retry") | ("DELETE", "/outbox/{id}") => {
-                (route.path.replace("{id}", &self.mail.to_string()), None)
             }
             (method, path) => panic!("the matrix does not know how to call {method} {path}: teach it"),
         };
@@ -158,16 +168,6 @@ impl World {
             Some(body) => request.json(&body),
             None => request,
         }
-    }
-
-    /// A page with its token in the link, or what the page's button sends.
-    fn by_link(route: &RouteInfo, token: &str, body: &Value) -> (String, Option<Value>) {
-        if route.method == Method::GET {
-            return (format!("{}?token={token}", route.path), None);
-        }
-        let mut body = body.clone();
-        body["token"] = json!(token);
-        (route.path.to_owned(), Some(body))
     }
 
     async fn call(&self, route: &RouteInfo, caller: Caller) -> Answer {

@@ -195,8 +195,7 @@ async fn a_required_verification_keeps_out_who_has_not_verified_and_nobody_can_s
     assert_eq!(verify(&app, &token).await, 200);
     assert_eq!(app.try_login(&squatter).await.status, 401);
     app.login(&owner).await;
-    let taken = app.post("/register", &squatter.registration()).await;
-    taken.assert_problem(400, "Email already registered");
+    app.post("/register", &squatter.registration()).await.assert_problem(400, "Email already registered");
 }
 
 #[tokio::test]

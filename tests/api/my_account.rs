@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use doorward_actors::MailKind;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -52,16 +53,21 @@ async fn owners_change_their_names() {
     let app = TestApp::spawn().await;
     let (ann, token) = app.register_and_login("ann").await;
     for path in ["/my_account/", "/my_account"] {
-        let change = json!({"nickname": "Anna", "email": "Ann@Example.com"});
+        let change = json!({"nickname": "Anna", "email": "Anna@Example.org"});
         app.call(Method::PUT, path, &token, &change).await.assert_body(200, &updated());
     }
     let seen = mine(&app, &token).await;
-    assert_eq!((&seen["nickname"], &seen["email"]), (&json!("Anna"), &json!("Ann@example.com")));
-    assert_eq!(seen["pending_email"], Value::Null, "another spelling of an address is the same mailbox");
-    assert!(app.opens(&ann, &ann.password).await);
-    // The old nickname is free.
-    let other = Person { nickname: ann.nickname.clone(), ..Person::named("other") };
-    assert_eq!(app.post("/register", &other.registration()).await.status, 201);
+    assert_eq!((&seen["nickname"], &seen["pending_email"]), (&json!("Anna"), &json!("Anna@example.org")));
+    let link = app.token_from("Anna@example.org", MailKind::ConfirmNewAddress).await;
+    assert_eq!(app.post("/email/verify", &json!({"token": link})).await.status, 200);
+    let seen = mine(&app, &token).await;
+    assert_eq!((&seen["email"], &seen["pending_email"]), (&json!("Anna@example.org"), &Value::Null));
+    assert!(!app.opens(&ann, &ann.password).await, "the old address still logs in");
+    let renamed = Person { email: "anna@example.org".to_owned(), ..ann };
+    assert!(app.opens(&renamed, &renamed.password).await);
+    // The old names are free.
+    let other = app.register("ann").await;
+    assert_ne!(other.id, renamed.id);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use doorward::store::SledStore;
+use doorward_actors::ports::Touch;
 use doorward_actors::ports::{
     AccountUpdate, CreateAccountRefusal, Effects, EndSessions, Page, Redemption, Store, StoreError,
     UpdateAccountRefusal,
@@ -173,7 +174,6 @@ async fn an_unverified_account_gives_way_with_everything_of_it() {
     let store = open(dir.path());
     create(&store, "ann", USER).await;
     create(&store, "bob", USER).await;
-    store.open_session(session(1, 1, 0, 5), Some(sign_in([192, 0, 2, 1])), audit(1)).await.unwrap();
     store.record(id(1), issue(vec![token(1, VERIFY)])).await.unwrap();
     store.record(id(1), mails(vec![mail(MailKind::VerifyAddress, 5)])).await.unwrap();
 
@@ -196,12 +196,29 @@ async fn an_unverified_account_gives_way_with_everything_of_it() {
     assert_eq!(store.one_time_token(&hash(1)).await.unwrap(), None);
     assert_eq!(tokens_of(&store, 3).await, [hash(2)]);
     assert!(store.mails(None, 9).await.unwrap().is_empty());
-    assert_eq!(store.session(id(1), session(1, 1, 0, 5).id).await.unwrap(), None);
     // The account counter was kept: both go, and so may the very last.
     store.delete_account(id(2), None, audit(1).into()).await.unwrap();
     store.delete_account(id(3), None, Effects::default()).await.unwrap();
     drop(store);
     assert_eq!(open_engine(dir.path()).get([1, 4]).unwrap().unwrap(), [1, 0]);
+}
+
+#[tokio::test]
+async fn an_account_that_somebody_logged_in_to_neither_gives_way_nor_is_found_unverified() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    create(&store, "live", USER).await;
+    create(&store, "idle", USER).await;
+    for number in [1, 2] {
+        store.open_session(session(number, 1, 0, 5), None, audit(1)).await.unwrap();
+    }
+    let ended = Touch { account: id(2), session: session(2, 1, 0, 5).id, at: at(6) };
+    store.end_sessions(vec![ended], Vec::new()).await.unwrap();
+    for name in ["live", "idle"] {
+        let answer = store.create_account(replacing(name, "new"), audit(1).into()).await;
+        assert_eq!(refused(answer), CreateAccountRefusal::EmailTaken, "{name}");
+    }
+    assert!(store.unverified_before(at(1_000), 9).await.unwrap().is_empty());
 }
 
 #[tokio::test]

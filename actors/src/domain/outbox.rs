@@ -119,8 +119,7 @@ pub enum MailOutcome {
 
 /// How long to wait after so many failed attempts: ten seconds, doubling to an hour, spread by a fifth either way so that
 /// a burst of mails does not come back as a burst. `spread` is any random number.
-#[must_use]
-pub fn pause_after(attempts: u32, spread: u32) -> Duration {
+pub(crate) fn pause_after(attempts: u32, spread: u32) -> Duration {
     let doublings = attempts.saturating_sub(1).min(16);
     let pause = FIRST_PAUSE.saturating_mul(1 << doublings).min(LONGEST_PAUSE);
     // From 800 to 1200 thousandths.
@@ -128,8 +127,7 @@ pub fn pause_after(attempts: u32, spread: u32) -> Duration {
 }
 
 /// A reason short enough to keep and without control characters: it may hold what a mail server said.
-#[must_use]
-pub fn tidy_error(error: &str) -> String {
+pub(crate) fn tidy_error(error: &str) -> String {
     let mut kept = String::new();
     for c in error.chars().map(|c| if c.is_control() { ' ' } else { c }) {
         if kept.len() + c.len_utf8() > MAX_ERROR_BYTES {

@@ -65,12 +65,10 @@ impl MailTransport for MemoryMail {
             std::future::pending::<()>().await;
         }
         let mut state = self.state();
-        match &state.refusal {
-            Some(refusal) => Err(refusal.clone()),
-            None => {
-                state.sent.push(mail.clone());
-                Ok(())
-            }
+        if let Some(refusal) = &state.refusal {
+            return Err(refusal.clone());
         }
+        state.sent.push(mail.clone());
+        Ok(())
     }
 }

@@ -97,7 +97,7 @@ impl Process for UserActor {
             Request::ResendVerification { email, reply } => {
                 self.run(vitals, span, reply, async move { flows.resend_verification(email, origin) }).await;
             }
-            Request::RequestRecovery { email, reply } => {
+            Request::MailReset { email, reply } => {
                 self.run(vitals, span, reply, async move { flows.request_recovery(email, origin) }).await;
             }
             Request::RecoverByMail { recovery, reply } => {

@@ -48,7 +48,7 @@ pub(crate) enum Request {
         email: Email,
         reply: Reply<()>,
     },
-    RequestRecovery {
+    MailReset {
         email: Email,
         reply: Reply<Result<(), RequestRecoveryError>>,
     },

@@ -7,7 +7,7 @@ use crate::domain::account::{Account, AccountChange, CredentialHash};
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRefusal};
 use crate::domain::email::{Email, EmailKey};
 use crate::domain::mail::MailKind;
-use crate::domain::one_time::{TokenHash, TokenPurpose};
+use crate::domain::one_time::{TokenHash, TokenPurpose, TokenSeed};
 use crate::domain::secret::Secret;
 use crate::domain::session::Origin;
 use crate::ports::{
@@ -129,13 +129,12 @@ impl Flows {
             }
             // Whoever registered an address that was never verified may not be its owner: nothing they chose stays (S32).
             let stranger = !account.email_verified;
-            let (password_hash, passphrase_hash) = match &hashed {
-                Some(hashed) => hashed.clone(),
-                None => {
-                    let password = self.hasher.hash(new_password.secret().clone()).await?;
-                    let passphrase = if stranger { Some(self.hasher.hash(self.nobodys_secret()).await?) } else { None };
-                    hashed.insert((password, passphrase)).clone()
-                }
+            let (password_hash, passphrase_hash) = if let Some(hashed) = &hashed {
+                hashed.clone()
+            } else {
+                let password = self.hasher.hash(new_password.secret().clone()).await?;
+                let passphrase = if stranger { Some(self.hasher.hash(self.nobodys_secret()).await?) } else { None };
+                hashed.insert((password, passphrase)).clone()
             };
             let change = AccountChange {
                 password_hash: Some(password_hash),
@@ -295,9 +294,9 @@ impl Flows {
 
     /// A secret that nobody knows.
     fn nobodys_secret(&self) -> Secret {
-        let mut bytes = [0_u8; 32];
+        let mut bytes = [0; 32];
         self.entropy.fill(&mut bytes);
-        Secret::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+        self.key.token(TokenPurpose::ResetPassword, &TokenSeed::from_bytes(bytes))
     }
 }
 

@@ -11,10 +11,12 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use doorward::route_table;
-use doorward_actors::Secret;
+use doorward_actors::ports::SendError;
 use doorward_actors::testing::Fault;
+use doorward_actors::{MailKind, Secret};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tracing_subscriber::fmt::format::FmtSpan;
@@ -161,6 +163,40 @@ async fn successes(drive: &mut Drive) {
     assert_eq!(drive.call(Method::DELETE, "/my_account/delete", Some(&token), Some(body)).await.status, 200);
 }
 
+/// What goes by mail: every link is opened, and its token counts as a secret.
+async fn mails(drive: &mut Drive) {
+    let eve = drive.register("eve").await;
+    let token = drive.login(&eve).await;
+    let change = json!({"email": "elsewhere@example.com", "current_password": eve.password});
+    assert_eq!(drive.call(Method::PUT, "/my_account/", Some(&token), Some(change)).await.status, 200);
+    let cancel = drive.app.token_from(&eve.email, MailKind::AddressChangePending).await;
+    assert_eq!(drive.call(Method::GET, &format!("/email/cancel?token={cancel}"), None, None).await.status, 200);
+    assert_eq!(drive.call(Method::POST, "/email/cancel", None, Some(json!({"token": cancel}))).await.status, 200);
+    drive.app.pass(Duration::from_mins(5));
+    let resend = json!({"email": eve.email});
+    assert_eq!(drive.call(Method::POST, "/email/verify/resend", None, Some(resend.clone())).await.status, 202);
+    let verify = drive.app.token_from(&eve.email, MailKind::VerifyAddress).await;
+    assert_eq!(drive.call(Method::GET, &format!("/email/verify?token={verify}"), None, None).await.status, 200);
+    assert_eq!(drive.call(Method::POST, "/email/verify", None, Some(json!({"token": verify}))).await.status, 200);
+    assert_eq!(drive.call(Method::POST, "/recovery/request", None, Some(resend)).await.status, 202);
+    let reset = drive.app.token_from(&eve.email, MailKind::ResetPassword).await;
+    assert_eq!(drive.call(Method::GET, &format!("/recovery/confirm?token={reset}"), None, None).await.status, 200);
+    let confirm = json!({"token": reset, "new_password": format!("{CANARY}-fourth-Lamp-11")});
+    assert_eq!(drive.call(Method::POST, "/recovery/confirm", None, Some(confirm)).await.status, 200);
+    drive.tokens.extend([cancel, verify, reset]);
+
+    drive.app.mail.refuse(Some(SendError::Transient("later".to_owned())));
+    let fay = drive.register("fay").await;
+    assert!(drive.app.mails_to(&fay.email).await.is_empty());
+    let admin = drive.login(&Person { password: format!("{CANARY}-admin-Lamp-7"), ..Person::named("admin") }).await;
+    let outbox = drive.call(Method::GET, "/outbox/", Some(&admin), None).await;
+    let waiting = outbox.body["mails"].as_array().unwrap().iter().find(|mail| mail["to"] == fay.email.as_str());
+    let path = format!("/outbox/{}", waiting.unwrap()["id"]);
+    assert_eq!(drive.call(Method::POST, &format!("{path}/retry"), Some(&admin), None).await.status, 200);
+    assert_eq!(drive.call(Method::DELETE, &path, Some(&admin), None).await.status, 204);
+    drive.app.mail.refuse(None);
+}
+
 /// What goes wrong, with a secret in every place where one can stand by mistake.
 async fn failures(drive: &mut Drive) {
     let person = drive.register("dora").await;
@@ -206,7 +242,7 @@ async fn failures(drive: &mut Drive) {
         assert!(!answer.text.contains(CANARY), "{answer:?}");
     }
     // Parts that break while secrets are under way.
-    for name in ["user", "session-0", "session-1", "audit", "hasher"] {
+    for name in ["user", "session-0", "session-1", "mailer", "audit", "hasher"] {
         let (injected, answer) =
             tokio::join!(drive.app.handles.inject(name, Fault::Panic), drive.app.try_login(&person));
         injected.unwrap();
@@ -240,6 +276,7 @@ async fn s09_no_secret_is_logged_answered_or_stored_raw() {
     let app = Drive::app().data_dir(directory.path()).spawn().await;
     let mut drive = Drive { app, driven: BTreeSet::new(), tokens: Vec::new() };
     successes(&mut drive).await;
+    mails(&mut drive).await;
     let all: BTreeSet<_> = route_table().iter().map(|route| (route.method.to_string(), route.path)).collect();
     assert_eq!(drive.driven, all, "a route was not driven");
     failures(&mut drive).await;

@@ -97,7 +97,7 @@ fn without_any_source_the_defaults_of_the_contract_hold() {
     assert_eq!(settings.mail.public_url.as_str(), "http://127.0.0.1:8000");
     assert_eq!(settings.mail.locale, Locale::En);
     assert_eq!(settings.mail.send_timeout, Duration::from_secs(30));
-    assert_eq!((settings.mail.max_attempts, settings.mail.concurrency), (12, 4));
+    assert_eq!((settings.mail.max_attempts, settings.mail.concurrency), (56, 4));
     assert_eq!(settings.log.level, "info");
     assert_eq!(settings.log.format, LogFormat::Auto);
     assert!((1..=64).contains(&settings.passwords.hash_threads));

@@ -257,8 +257,8 @@ keys! {
         "A directory of templates that replace built-in ones of the same name.";
     MAIL_SEND_TIMEOUT_SECONDS = "mail.send_timeout_seconds", integer(1, 600), Some("30"),
         "How long handing over one mail may take, in seconds.";
-    MAIL_MAX_ATTEMPTS = "mail.max_attempts", integer(1, 100), Some("12"),
-        "How often a mail is tried before it is given up.";
+    MAIL_MAX_ATTEMPTS = "mail.max_attempts", integer(1, 100), Some("56"),
+        "How often a mail is tried before it is given up; 56 attempts take about two days.";
     MAIL_CONCURRENCY = "mail.concurrency", integer(1, 64), Some("4"),
         "How many mails may be on their way at once.";
 

@@ -11,7 +11,7 @@ use doorward_actors::ports::{
 use doorward_actors::{Account, AccountChange, EmailKey, MailKind, NewAccount, NewRole, Role, TokenHash, TokenPurpose};
 
 use crate::rules::{ADMIN, USER, create, open_engine, update};
-use crate::{at, audit, email, id, issue, mail, mails, new_account, open, session, sign_in, token};
+use crate::{at, audit, email, id, issue, mail, mails, new_account, open, session, token};
 
 const RESET: TokenPurpose = TokenPurpose::ResetPassword;
 const VERIFY: TokenPurpose = TokenPurpose::VerifyAddress;

@@ -6,7 +6,7 @@ mod smtp_sink;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 use tokio::time::{sleep, timeout};
 
 use self::smtp_sink::{Act, Script, Sink, Step};
@@ -207,7 +208,10 @@ async fn r04_a_kill_after_the_mail_server_answered_sends_at_most_a_duplicate() {
 async fn r04_registrations_do_not_wait_for_a_mail_server_that_stalls_or_is_not_there() {
     let names = ["root", "ann", "bob", "cleo", "dora"];
     let sink = Sink::start(Script::but(Step::Greeting, Act::Stall)).await;
-    let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    // Bound and not listening: it refuses connections, and nobody else is given the port meanwhile.
+    let held = TcpSocket::new_v4().unwrap();
+    held.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let closed = held.local_addr().unwrap();
     for url in [sink.url("smtp"), format!("smtp://{closed}")] {
         let directory = TempDir::new().unwrap();
         // An attempt does not end before the patience of whoever registers does.
@@ -224,6 +228,10 @@ async fn r04_registrations_do_not_wait_for_a_mail_server_that_stalls_or_is_not_t
             let mails = outbox(&server, &admin).await;
             assert_eq!(mails.len(), names.len(), "{url}");
             assert!(mails.iter().all(|mail| mail["state"] == "queued"), "{url}: {mails:?}");
+            if url.ends_with(&closed.to_string()) {
+                let refused = |mail: &Value| mail["last_error"].as_str().is_none_or(|error| error.contains("refused"));
+                assert!(mails.iter().all(refused), "{mails:?}");
+            }
             mails.iter().all(|mail| mail["attempts"].as_u64().unwrap() >= 1 && mail["last_error"].is_string())
         })
         .await;

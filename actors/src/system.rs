@@ -415,6 +415,18 @@ impl Handles {
         self.mailer.settle().await.map_err(|error| error.to_string())
     }
 
+    /// Removes accounts that were not verified in time, as a timer otherwise does.
+    ///
+    /// # Errors
+    /// The user actor is not running.
+    pub async fn tend_accounts(&self) -> Result<(), String> {
+        self.users.remove_unverified().await.map_err(|error| error.to_string())?;
+        self.background.close();
+        self.background.wait().await;
+        self.background.reopen();
+        Ok(())
+    }
+
     /// Ends sessions that are over and writes unwritten uses, as timers otherwise do.
     ///
     /// # Errors

@@ -528,6 +528,14 @@ impl UserHandle {
         Ok(listed.into_iter().map(overview).collect())
     }
 
+    /// Removes accounts that were not verified in time, as a timer otherwise does; returns when that has begun.
+    #[cfg(feature = "testing")]
+    pub(crate) async fn remove_unverified(&self) -> Result<(), crate::ask::AskError> {
+        let origin = Origin::default();
+        self.mailbox.tell(Message { origin, span: tracing::Span::none(), request: Request::RemoveUnverified })?;
+        self.mailbox.ping(FLOW_DEADLINE).await
+    }
+
     async fn ask<R>(
         &self,
         origin: Origin,

@@ -199,6 +199,40 @@ async fn a_required_verification_keeps_out_who_has_not_verified_and_nobody_can_s
 }
 
 #[tokio::test]
+async fn where_verification_is_required_who_does_not_verify_in_time_is_removed() {
+    let lenient = TestApp::builder().with(|settings| settings.accounts.unverified_ttl = Duration::from_hours(24 * 7));
+    let app = lenient.with(|settings| settings.accounts.require_email_verification = true).spawn().await;
+    let root = app.register("root").await;
+    let verified = app.register("ann").await;
+    assert_eq!(verify(&app, &app.token_from(&verified.email, MailKind::VerifyAddress).await).await, 200);
+    let late = app.register("late").await;
+    app.pass(Duration::from_hours(24 * 6));
+    let early = app.register("early").await;
+    app.handles.tend_accounts().await.unwrap();
+    assert_eq!(app.post("/register", &late.registration()).await.status, 201, "an unverified address is not taken");
+    app.pass(Duration::from_hours(24 * 2));
+    app.handles.tend_accounts().await.unwrap();
+    app.login(&verified).await;
+    // A mail was asked for by address, which only an account that is still there gets.
+    for (person, is_there) in [(&root, true), (&early, true), (&late, true)] {
+        app.post("/email/verify/resend", &json!({"email": person.email})).await;
+        let newest = app.mails_to(&person.email).await.pop().unwrap();
+        assert_eq!(newest.written_at.as_millis() == clock_millis(&app), is_there, "{}", person.email);
+    }
+    app.pass(Duration::from_hours(24 * 5) + Duration::from_mins(1));
+    app.handles.tend_accounts().await.unwrap();
+    for (person, is_there) in [(&root, true), (&early, false), (&late, false)] {
+        app.post("/email/verify/resend", &json!({"email": person.email})).await;
+        let newest = app.mails_to(&person.email).await.pop().unwrap();
+        assert_eq!(newest.written_at.as_millis() == clock_millis(&app), is_there, "{}", person.email);
+    }
+}
+
+fn clock_millis(app: &TestApp) -> i64 {
+    doorward_actors::ports::Clock::now(&*app.clock).as_millis()
+}
+
+#[tokio::test]
 async fn a_registration_can_keep_to_itself_whether_the_address_was_taken() {
     let app = TestApp::builder().with(|settings| settings.accounts.enumeration_safe_registration = true).spawn().await;
     let ann = Person::named("ann");

@@ -48,7 +48,12 @@ pub(crate) struct Server {
 impl Server {
     /// Starts the program and waits until it listens.
     pub(crate) fn start(data_dir: &Path) -> Self {
-        let mut child = doorward(data_dir).spawn().unwrap();
+        Self::start_with(doorward(data_dir))
+    }
+
+    /// Starts the program with more settings than [`doorward`] gives it, and waits until it listens.
+    pub(crate) fn start_with(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let (log, lines, reader) = follow(&mut child);
         let address = loop {
             let Ok(line) = lines.recv_timeout(PATIENCE) else {

@@ -152,6 +152,9 @@ async fn r04_a_drop_or_a_stall_at_any_step_is_tried_again_in_bounded_time() {
     let taken = sink.taken();
     assert_eq!(taken.len(), 2);
     assert_eq!(taken[0].data, taken[1].data, "a duplicate can be recognised");
+    let received = sink.received();
+    assert_eq!(received.iter().map(|received| received.answered).collect::<Vec<_>>(), [false, false, true]);
+    assert!(received.iter().all(|received| received.mail.data == taken[0].data));
 }
 
 #[tokio::test]

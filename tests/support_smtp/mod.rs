@@ -95,6 +95,15 @@ pub(crate) struct Taken {
     pub(crate) encrypted: bool,
 }
 
+/// A mail that came whole, whatever was said to it.
+#[derive(Debug, Clone)]
+pub(crate) struct Received {
+    /// The mail.
+    pub(crate) mail: Taken,
+    /// Whether an answer to it was sent, all of it.
+    pub(crate) answered: bool,
+}
+
 /// An authority, and a certificate of it for one name.
 pub(crate) struct Certificates {
     /// The authority in PEM, for `SMTP_CA_FILE`.
@@ -125,6 +134,7 @@ impl Certificates {
 struct Shared {
     script: Mutex<Script>,
     taken: Mutex<Vec<Taken>>,
+    received: Mutex<Vec<Received>>,
     lines: Mutex<Vec<String>>,
     tls: Option<TlsAcceptor>,
 }
@@ -160,6 +170,7 @@ impl Sink {
         let shared = Arc::new(Shared {
             script: Mutex::new(script),
             taken: Mutex::default(),
+            received: Mutex::default(),
             lines: Mutex::default(),
             tls: certificates.map(|certificates| TlsAcceptor::from(Arc::clone(&certificates.config))),
         });
@@ -187,6 +198,11 @@ impl Sink {
     /// The mails that were taken.
     pub(crate) fn taken(&self) -> Vec<Taken> {
         lock(&self.shared.taken).clone()
+    }
+
+    /// The mails that came whole, also those that were not taken.
+    pub(crate) fn received(&self) -> Vec<Received> {
+        lock(&self.shared.received).clone()
     }
 
     /// Every line that a client sent outside mails, those over TLS behind `TLS `.
@@ -280,10 +296,18 @@ where
                 if goes_on && !script.acts.contains_key(&Step::Data) {
                     let data = body(stream).await?;
                     let act = shared.script().acts.get(&Step::Body).cloned();
+                    let mail = Taken { from: from.clone(), to: to.clone(), data, encrypted };
                     if matches!(act, None | Some(Act::Drop)) {
-                        lock(&shared.taken).push(Taken { from: from.clone(), to: to.clone(), data, encrypted });
+                        lock(&shared.taken).push(mail.clone());
                     }
-                    answer(stream, shared, Step::Body, "250 2.0.0 taken").await?
+                    let place = {
+                        let mut received = lock(&shared.received);
+                        received.push(Received { mail, answered: false });
+                        received.len() - 1
+                    };
+                    let answered = answer(stream, shared, Step::Body, "250 2.0.0 taken").await?;
+                    lock(&shared.received)[place].answered = answered;
+                    answered
                 } else {
                     goes_on
                 }

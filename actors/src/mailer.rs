@@ -1,7 +1,7 @@
 //! The outbox: mails are records of the store until somebody else has taken responsibility for them.
 //!
 //! A mail is queued in the same commit as what it tells of, so none is lost by a crash and nobody waits for a mail server.
-//! It is removed only after the transport took it; should the process end between the two, it is sent again, with the
+//! It is removed only after the transport took it (or by an administrator, or with its account); should the process end between the two, it is sent again, with the
 //! same `Message-ID`.
 
 use std::collections::HashSet;

@@ -1,4 +1,4 @@
-//! What the domain needs from outside: storage, time and randomness. The binary implements these; tests bring their own.
+//! What the domain needs from outside: storage, time, randomness and mail. The binary implements these; tests bring their own.
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -239,7 +239,8 @@ pub enum RegisterError {
 /// Why a login failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoginError {
-    /// No such account, another password, or a locked account: the same to whoever asks (S10).
+    /// No such account, another password, a locked account, or an unverified one where verification is required: the same to
+    /// whoever asks (S10).
     Incorrect,
     /// It could not be found out just now.
     Unavailable(Unavailable),

@@ -64,7 +64,7 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 /// Open a session
 #[utoipa::path(post, path = "/login", tag = "Session", request_body = LoginRequest, responses(
     (status = 200, description = "The session is open", body = LoginReply<'_>),
-    (status = 401, description = "Incorrect email or password; the same for unknown and locked accounts"),
+    (status = 401, description = "Incorrect email or password; the same for unknown, locked and (where verification is required) unverified accounts"),
 ))]
 async fn login(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     api.anyone(context)?;

@@ -39,7 +39,7 @@ pub(super) struct RegisterRequest {
     /// Only `none` unless the service lets users choose.
     #[schema(example = "none", max_length = 64)]
     customer_account: Option<String>,
-    /// The language of its mails; what `Accept-Language` prefers if nothing is said, else English.
+    /// The language of its mails; what `Accept-Language` prefers if nothing is said, else the operator's.
     locale: Option<WireLocale>,
 }
 

@@ -130,19 +130,28 @@ impl SessionHandle {
     pub async fn authenticate(&self, bearer: &str) -> Result<Principal, AuthenticateError> {
         let inner = &*self.inner;
         let token = inner.verify(bearer).ok_or(AuthenticateError::Dead)?;
+        self.principal(token.account, token.session).await
+    }
+
+    /// Whom a session speaks for now; a use of it.
+    pub(crate) async fn principal(
+        &self,
+        account: AccountId,
+        session: SessionId,
+    ) -> Result<Principal, AuthenticateError> {
         let standing = self
-            .shard(token.account)
-            .ask(USE_DEADLINE, |reply| Message::Use { account: token.account, session: token.session, reply })
+            .shard(account)
+            .ask(USE_DEADLINE, |reply| Message::Use { account, session, reply })
             .await?
             .ok_or(AuthenticateError::Dead)?;
-        let account = inner.store.account(token.account).await?.ok_or(AuthenticateError::Dead)?;
+        let account = self.inner.store.account(account).await?.ok_or(AuthenticateError::Dead)?;
         if account.locked {
             return Err(AuthenticateError::Dead);
         }
         if standing.epoch != account.session_epoch {
-            self.carried_over(&account, token.session).await?;
+            self.carried_over(&account, session).await?;
         }
-        Ok(Principal { account, session: token.session, authenticated_at: standing.created_at })
+        Ok(Principal { account, session, authenticated_at: standing.created_at })
     }
 
     /// The account's sessions were ended after this one was opened. Alive only if that change spared it, which its

@@ -50,6 +50,16 @@ impl Api {
         if principal.account.role == Role::Admin { Ok(principal) } else { Err(ApiError::AdminOnly) }
     }
 
+    /// The same user, once the body is there: while it arrived, the session may have ended (S37, S38).
+    pub(super) async fn still_user(&self, context: &RequestContext) -> Result<Principal, ApiError> {
+        self.authenticate(context).await
+    }
+
+    /// The same administrator, once the body is there.
+    pub(super) async fn still_admin(&self, context: &RequestContext) -> Result<Principal, ApiError> {
+        self.admin(context).await
+    }
+
     /// A service. To anyone else the route is not there, and asking for it counts by address, so that secrets are not
     /// guessed at full speed (S22).
     pub(super) fn a_service(&self, context: &RequestContext) -> Result<(), ApiError> {

@@ -187,8 +187,9 @@ async fn list(api: &Api, context: &RequestContext) -> Result<Response, ApiError>
     (status = 400, description = "Weak password, or the email or nickname is taken"),
 ))]
 async fn create(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
-    let admin = api.admin(context).await?;
+    api.admin(context).await?;
     let registration = context.json::<RegisterRequest>(payload).await?.parse(None)?;
+    let admin = api.still_admin(context).await?;
     let overview = api.handles.users.create_by_admin(&admin, registration, context.origin()).await?;
     Ok(json_reply_with(StatusCode::CREATED, &AccountObject::of(&overview)))
 }
@@ -220,9 +221,10 @@ async fn show(api: &Api, context: &RequestContext, id: &str) -> Result<Response,
     (status = 409, description = "The last administrator"),
 ))]
 async fn change(api: &Api, context: &RequestContext, id: &str, payload: Payload) -> Result<Response, ApiError> {
-    let admin = api.admin(context).await?;
+    api.admin(context).await?;
     let id = account_id(id)?;
     let change = context.json::<AccountChange>(payload).await?.parse()?;
+    let admin = api.still_admin(context).await?;
     match api.handles.users.update_by_admin(&admin, id, change, context.origin()).await {
         Ok(()) => Ok(json_reply(&Message::new(format!("User details successfully updated for user {id}")))),
         Err(UpdateError::Unknown) => Err(ApiError::UnknownAccount(id.to_string())),

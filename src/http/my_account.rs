@@ -113,8 +113,9 @@ async fn show(api: &Api, context: &RequestContext) -> Result<Response, ApiError>
     (status = 403, description = "Re-authentication needed"),
 ))]
 async fn change(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
-    let principal = api.user(context).await?;
+    api.user(context).await?;
     let typed: MyAccountChange = context.json(payload).await?;
+    let principal = api.still_user(context).await?;
     let mut fields = Fields::default();
     let change = OwnChange {
         email: typed.email.and_then(|email| fields.email(&email)),
@@ -144,8 +145,9 @@ async fn change(api: &Api, context: &RequestContext, payload: Payload) -> Result
     (status = 409, description = "The last administrator, while other accounts exist"),
 ))]
 async fn delete(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
-    let principal = api.user(context).await?;
+    api.user(context).await?;
     let typed: MyAccountDeletion = context.optional_json(payload).await?.unwrap_or_default();
+    let principal = api.still_user(context).await?;
     let mut fields = Fields::default();
     let current = typed.current_password.and_then(|password| fields.password("/current_password", password));
     fields.check()?;

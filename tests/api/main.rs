@@ -11,6 +11,7 @@ mod accounts_management;
 mod audit;
 mod edge;
 mod health;
+mod late_body;
 mod limits;
 mod login;
 mod mail;

@@ -12,7 +12,7 @@ const LONG_ENOUGH_CHARS: usize = 15;
 /// The fewest characters of any password (S02).
 const MIN_CHARS: usize = 8;
 /// How much of a password its strength is judged by, in characters: the estimate's cost grows faster than its input.
-const JUDGED_CHARS: usize = 72;
+const JUDGED_CHARS: usize = 32;
 /// Words that a guesser would try first at this product (S04).
 const PRODUCT_WORDS: [&str; 1] = ["doorward"];
 

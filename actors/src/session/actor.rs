@@ -18,9 +18,9 @@ const FLUSH_PERIOD: Duration = Duration::from_secs(2);
 /// How often ended sessions are looked for. An idle session is refused from its first moment on; this only frees its memory
 /// and puts its end on record.
 const SWEEP_PERIOD: Duration = Duration::from_secs(15);
-/// How many uses go into one commit. Each costs the committer a look-up of a few microseconds, so that a group holds other
+/// How many uses or ends of sessions go into one commit. Each costs the committer a look-up of a few microseconds, so that a group holds other
 /// writers up for a few milliseconds.
-const FLUSH_GROUP: usize = 1024;
+const COMMIT_GROUP: usize = 1024;
 
 /// One shard. It outlives its incarnations; what they own is [`State`].
 pub(crate) struct SessionActor {
@@ -241,27 +241,30 @@ impl SessionActor {
     /// Ends sessions in the store that are dead in memory already. Nobody waits for it: should it be lost with the process,
     /// they are found over at the next start.
     fn end_in_store(&self, sessions: impl IntoIterator<Item = Session>, event: AuditEvent, now: Timestamp) {
-        let mut ended = Vec::new();
-        let mut audit = Vec::new();
-        for session in sessions {
-            ended.push(Touch { account: session.account, session: session.id, at: session.last_active_at });
-            audit.push(AuditRecord {
-                at: now,
-                event,
-                actor: AuditActorKind::System,
-                subject: Some(session.account),
-                session: Some(session.id),
-                origin: Origin::default(),
-                refusal: None,
-            });
-        }
+        let record = |session: &Session| AuditRecord {
+            at: now,
+            event,
+            actor: AuditActorKind::System,
+            subject: Some(session.account),
+            session: Some(session.id),
+            origin: Origin::default(),
+            refusal: None,
+        };
+        let touch =
+            |session: &Session| Touch { account: session.account, session: session.id, at: session.last_active_at };
+        let ended: Vec<_> = sessions.into_iter().map(|session| (touch(&session), record(&session))).collect();
         if ended.is_empty() {
             return;
         }
         let store = Arc::clone(&self.store);
         self.commits.spawn(async move {
-            if let Err(failure) = store.end_sessions(ended, audit).await {
-                tracing::error!(%failure, "ended sessions could not be recorded");
+            // After a long stop all sessions are over at once: in groups, so that nobody else's write waits for all of them.
+            for group in ended.chunks(COMMIT_GROUP) {
+                let (touches, audit) = group.iter().cloned().unzip();
+                if let Err(failure) = store.end_sessions(touches, audit).await {
+                    tracing::error!(%failure, "ended sessions could not be recorded");
+                    break;
+                }
             }
         });
     }
@@ -280,7 +283,7 @@ impl SessionActor {
         }
         let (store, flushing) = (Arc::clone(&self.store), Arc::clone(&state.flushing));
         self.commits.spawn(async move {
-            for group in touches.chunks(FLUSH_GROUP) {
+            for group in touches.chunks(COMMIT_GROUP) {
                 if let Err(failure) = store.touch_sessions(group.to_vec()).await {
                     tracing::error!(%failure, "uses of sessions could not be recorded");
                     break;

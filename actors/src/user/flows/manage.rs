@@ -3,13 +3,13 @@
 use super::letters::Addressee;
 use super::{Flows, MAX_ATTEMPTS, Story};
 use crate::ask::Unavailable;
-use crate::domain::account::{Account, AccountChange, AccountId};
+use crate::domain::account::{Account, AccountChange, AccountId, Role};
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRefusal};
 use crate::domain::mail::MailKind;
 use crate::domain::password::Password;
 use crate::domain::session::Origin;
 use crate::ports::{AccountUpdate, DeleteAccountRefusal, Effects, EndSessions, StoreError, UpdateAccountRefusal};
-use crate::session::Principal;
+use crate::session::{AuthenticateError, Principal};
 use crate::user::{AdminChange, DeleteError, OwnChange, UpdateError};
 
 /// What came of one attempt to commit.
@@ -51,6 +51,9 @@ impl Flows {
                 Some(_) => EndSessions::AllBut(principal.session),
                 None => EndSessions::None,
             };
+            if !self.still_live(principal, Role::User).await? {
+                return Err(story.refuse(self, AuditRefusal::Conflict, UpdateError::ReauthenticationNeeded));
+            }
             let (committed, effects, revokes_tokens) = self.as_owner(prepared.clone(), &account, &story).await?;
             let update = AccountUpdate {
                 id: account.id,
@@ -93,6 +96,9 @@ impl Flows {
             if let Err(refusal) = self.reauthenticate(principal, &account, current_password.as_ref()).await? {
                 return Err(story.refuse(self, refusal, DeleteError::ReauthenticationNeeded));
             }
+            if !self.still_live(principal, Role::User).await? {
+                return Err(story.refuse(self, AuditRefusal::Conflict, DeleteError::ReauthenticationNeeded));
+            }
             match self.delete(&account, Some(account.revision), &story).await? {
                 Attempt::Done(()) => return Ok(()),
                 Attempt::Stale => account = self.store.account(account.id).await?.ok_or(DeleteError::Unknown)?,
@@ -123,6 +129,9 @@ impl Flows {
         let mut prepared = self.prepare(&change.own, &account, &story).await?;
         prepared.role = change.role;
         prepared.locked = change.locked;
+        if !self.still_live(admin, Role::Admin).await? {
+            return Err(story.refuse(self, AuditRefusal::Conflict, UpdateError::ReauthenticationNeeded));
+        }
         let (effects, revokes_tokens) = self.as_admin(&mut prepared, &account, &story);
         let ends = if prepared.password_hash.is_some() || prepared.locked == Some(true) {
             EndSessions::All
@@ -181,6 +190,16 @@ impl Flows {
         }
         let fresh = self.clock.now().since(principal.authenticated_at) <= self.rules.reauth_window;
         Ok(if fresh { Ok(()) } else { Err(AuditRefusal::ReauthenticationNeeded) })
+    }
+
+    /// Whether the principal's session lives still, and may do what this role may: asked once more right before a commit, as
+    /// hashing may have taken seconds (S37, S38).
+    async fn still_live(&self, principal: &Principal, role: Role) -> Result<bool, Unavailable> {
+        match self.sessions.principal(principal.account.id, principal.session).await {
+            Ok(now) => Ok(role == Role::User || now.account.role == Role::Admin),
+            Err(AuthenticateError::Dead) => Ok(false),
+            Err(AuthenticateError::Unavailable(unavailable)) => Err(unavailable),
+        }
     }
 
     /// Checks and hashes what is asked for, judged against the names the account will have.

@@ -1,0 +1,57 @@
+//! Requests whose head came before a revocation and whose body came after it.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::support::TestApp;
+
+/// Sends a request but for the last byte of its body.
+async fn all_but_one_byte(app: &TestApp, method: &str, path: &str, token: &str, body: &Value) -> (TcpStream, u8) {
+    let body = body.to_string();
+    let (last, first) = body.as_bytes().split_last().unwrap();
+    let mut stream = TcpStream::connect(app.address).await.unwrap();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(first).await.unwrap();
+    // Answered on another connection after this one was read: by then the head has been dealt with, or will be later still.
+    app.get("/health/live").await;
+    (stream, *last)
+}
+
+async fn status(mut stream: TcpStream, last: u8) -> String {
+    stream.write_all(&[last]).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer.split(' ').nth(1).unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn s37_a_request_that_is_complete_only_after_the_logout_does_nothing() {
+    let app = TestApp::spawn().await;
+    let (ann, token) = app.register_and_login("ann").await;
+    let change = json!({"password": "Stolen-quiet-lamp-9"});
+    let (stream, last) = all_but_one_byte(&app, "PUT", "/my_account/", &token, &change).await;
+    assert_eq!(app.call(Method::POST, "/logout", &token, &Value::Null).await.status, 200);
+    assert_eq!(status(stream, last).await, "401");
+    app.login(&ann).await;
+}
+
+#[tokio::test]
+async fn s38_a_locked_or_demoted_administrator_completes_nothing() {
+    let app = TestApp::spawn().await;
+    let (_, root) = app.register_and_login("root").await;
+    let (other, token) = app.register_and_login("other").await;
+    let path = format!("/accounts_management/{}", other.id);
+    for (revocation, expected) in [(json!({"role": "user"}), "403"), (json!({"lock": true}), "401")] {
+        assert_eq!(app.call(Method::PUT, &path, &root, &json!({"role": "admin"})).await.status, 200);
+        let (stream, last) = all_but_one_byte(&app, "PUT", &path, &token, &json!({"nickname": "still here"})).await;
+        assert_eq!(app.call(Method::PUT, &path, &root, &revocation).await.status, 200);
+        assert_eq!(status(stream, last).await, expected, "{revocation}");
+    }
+}

@@ -17,9 +17,10 @@ impl Api {
         work: impl Future<Output = Result<Response, ApiError>>,
     ) -> Response {
         let answer = match self.admission.enter(context.class()) {
-            Ok(permit) => {
+            Ok(place) => {
+                context.take_place(place);
                 let answer = work.await;
-                drop(permit);
+                context.take_place(None);
                 answer
             }
             Err(refused) => Err(refused),

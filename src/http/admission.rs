@@ -1,8 +1,9 @@
 //! How many requests of each kind may be inside at once: the bound before the actors' unbounded mailboxes (R08, R10).
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::ApiError;
 use super::routes::Class;
@@ -24,21 +25,21 @@ const OPERATOR: usize = 64;
 /// The doors of the five classes.
 #[derive(Debug)]
 pub(crate) struct Admission {
-    credential: Semaphore,
-    account: Semaphore,
-    admin: Semaphore,
-    verify: Semaphore,
-    operator: Semaphore,
+    credential: Arc<Semaphore>,
+    account: Arc<Semaphore>,
+    admin: Arc<Semaphore>,
+    verify: Arc<Semaphore>,
+    operator: Arc<Semaphore>,
 }
 
 impl Default for Admission {
     fn default() -> Self {
         Self {
-            credential: Semaphore::new(CREDENTIAL),
-            account: Semaphore::new(ACCOUNT),
-            admin: Semaphore::new(ADMIN),
-            verify: Semaphore::new(VERIFY),
-            operator: Semaphore::new(OPERATOR),
+            credential: Arc::new(Semaphore::new(CREDENTIAL)),
+            account: Arc::new(Semaphore::new(ACCOUNT)),
+            admin: Arc::new(Semaphore::new(ADMIN)),
+            verify: Arc::new(Semaphore::new(VERIFY)),
+            operator: Arc::new(Semaphore::new(OPERATOR)),
         }
     }
 }
@@ -46,7 +47,7 @@ impl Default for Admission {
 impl Admission {
     /// Lets a request in, or refuses it at once: a queue here would only hide the overload. The permit ends with the
     /// request. Classes answered from memory need none.
-    pub(super) fn enter(&self, class: Class) -> Result<Option<SemaphorePermit<'_>>, ApiError> {
+    pub(super) fn enter(&self, class: Class) -> Result<Option<Place>, ApiError> {
         let door = match class {
             Class::Credential => &self.credential,
             Class::Account => &self.account,
@@ -55,7 +56,31 @@ impl Admission {
             Class::Operator => &self.operator,
             Class::Static => return Ok(None),
         };
-        door.try_acquire().map(Some).map_err(|_| ApiError::Unavailable(Duration::from_secs(1)))
+        let mut place = Place { door: Arc::clone(door), permit: None };
+        place.step_back()?;
+        Ok(Some(place))
+    }
+}
+
+/// A place inside a class, given up when this is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    door: Arc<Semaphore>,
+    /// `None` while its request waits for its own body.
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Place {
+    /// Gives the place up for a while: a peer that sends its body slowly must not keep others out (R06).
+    pub(super) fn step_aside(&mut self) {
+        self.permit = None;
+    }
+
+    /// Takes a place again, if there is one.
+    pub(super) fn step_back(&mut self) -> Result<(), ApiError> {
+        let permit = Arc::clone(&self.door).try_acquire_owned();
+        self.permit = Some(permit.map_err(|_| ApiError::Unavailable(Duration::from_secs(1)))?);
+        Ok(())
     }
 }
 

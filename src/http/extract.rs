@@ -1,7 +1,7 @@
 //! What handlers take from a request: credentials, the client's address, the body.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Buf, Bytes};
 use doorward_actors::{AccountId, Locale, MailId, Origin, SecretDigest};
@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use warp::reply::Response;
 use warp::{Filter, Rejection};
 
+use super::admission::Place;
 use super::edge::MAX_BODY_BYTES;
 use super::error::{ApiError, FieldError};
 use super::routes::Class;
@@ -36,6 +37,8 @@ pub(super) struct RequestContext {
     headers: HeaderMap,
     query: Option<String>,
     class: Class,
+    /// Where it is inside, while its handler runs.
+    place: Mutex<Option<Place>>,
 }
 
 impl RequestContext {
@@ -46,7 +49,7 @@ impl RequestContext {
         query: Option<&str>,
         class: Class,
     ) -> Self {
-        Self { address, request_id, headers, query: query.map(str::to_owned), class }
+        Self { address, request_id, headers, query: query.map(str::to_owned), class, place: Mutex::new(None) }
     }
 
     /// What the request's route draws on.
@@ -136,7 +139,7 @@ impl RequestContext {
         if !self.is_form() {
             return self.json(payload).await;
         }
-        let fields = form::parse(&read(payload).await?)?;
+        let fields = form::parse(&self.read(payload).await?)?;
         // Texts always serialise.
         json::parse(&serde_json::to_vec(&fields).unwrap_or_default())
     }
@@ -149,8 +152,22 @@ impl RequestContext {
         if !is_of_type(&self.headers, "application/json") {
             return Err(ApiError::NotJson);
         }
-        let bytes = read(payload).await?;
+        let bytes = self.read(payload).await?;
         if bytes.is_empty() || bytes.trim_ascii() == b"null" { Ok(None) } else { json::parse(&bytes).map(Some) }
+    }
+
+    /// Puts the request into a place, or takes it out.
+    pub(super) fn take_place(&self, place: Option<Place>) {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place;
+    }
+
+    /// Reads the body to its end, outside the place of the request.
+    async fn read(&self, payload: Payload) -> Result<Vec<u8>, ApiError> {
+        let place = || self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        place().as_mut().into_iter().for_each(Place::step_aside);
+        let bytes = read(payload).await?;
+        place().as_mut().map_or(Ok(()), Place::step_back)?;
+        Ok(bytes)
     }
 
     /// Whether the head announces a body (RFC 9112 §6.3).

@@ -55,3 +55,18 @@ async fn s38_a_locked_or_demoted_administrator_completes_nothing() {
         assert_eq!(status(stream, last).await, expected, "{revocation}");
     }
 }
+
+#[tokio::test]
+async fn r06_bodies_that_do_not_come_keep_nobody_out() {
+    let app = TestApp::spawn().await;
+    let (ann, token) = app.register_and_login("ann").await;
+    let mut waiting = Vec::new();
+    // More than the places of the class.
+    for _ in 0..300 {
+        let body = json!({"email": ann.email, "password": ann.password});
+        waiting.push(all_but_one_byte(&app, "POST", "/login", &token, &body).await);
+    }
+    app.login(&ann).await;
+    let (stream, last) = waiting.pop().unwrap();
+    assert_eq!(status(stream, last).await, "200", "who comes late is served all the same");
+}

@@ -1,13 +1,12 @@
 //! Who may go on: admission, limits, authentication and authorisation, in this order, after the path and before the
 //! body.
 
-use doorward_actors::Role;
+use doorward_actors::{AuthenticateError, Limited, Principal, Role, Unavailable};
 use warp::reply::{Reply as _, Response};
 
 use super::Api;
 use super::error::ApiError;
 use super::extract::RequestContext;
-use doorward_actors::{AuthenticateError, Limited, Principal, Unavailable};
 
 impl Api {
     /// Does the work of a request within the bound of its class.
@@ -49,16 +48,6 @@ impl Api {
     pub(super) async fn admin(&self, context: &RequestContext) -> Result<Principal, ApiError> {
         let principal = self.authenticate(context).await?;
         if principal.account.role == Role::Admin { Ok(principal) } else { Err(ApiError::AdminOnly) }
-    }
-
-    /// The same user, once the body is there: while it arrived, the session may have ended (S37, S38).
-    pub(super) async fn still_user(&self, context: &RequestContext) -> Result<Principal, ApiError> {
-        self.authenticate(context).await
-    }
-
-    /// The same administrator, once the body is there.
-    pub(super) async fn still_admin(&self, context: &RequestContext) -> Result<Principal, ApiError> {
-        self.admin(context).await
     }
 
     /// A service. To anyone else the route is not there, and asking for it counts by address, so that secrets are not

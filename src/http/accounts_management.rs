@@ -189,7 +189,8 @@ async fn list(api: &Api, context: &RequestContext) -> Result<Response, ApiError>
 async fn create(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     api.admin(context).await?;
     let registration = context.json::<RegisterRequest>(payload).await?.parse(None)?;
-    let admin = api.still_admin(context).await?;
+    // Asked again: while the body arrived, the session may have ended and the role may have changed (S37, S38).
+    let admin = api.admin(context).await?;
     let overview = api.handles.users.create_by_admin(&admin, registration, context.origin()).await?;
     Ok(json_reply_with(StatusCode::CREATED, &AccountObject::of(&overview)))
 }
@@ -224,7 +225,8 @@ async fn change(api: &Api, context: &RequestContext, id: &str, payload: Payload)
     api.admin(context).await?;
     let id = account_id(id)?;
     let change = context.json::<AccountChange>(payload).await?.parse()?;
-    let admin = api.still_admin(context).await?;
+    // Asked again: while the body arrived, the session may have ended and the role may have changed (S37, S38).
+    let admin = api.admin(context).await?;
     match api.handles.users.update_by_admin(&admin, id, change, context.origin()).await {
         Ok(()) => Ok(json_reply(&Message::new(format!("User details successfully updated for user {id}")))),
         Err(UpdateError::Unknown) => Err(ApiError::UnknownAccount(id.to_string())),

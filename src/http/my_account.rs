@@ -115,7 +115,8 @@ async fn show(api: &Api, context: &RequestContext) -> Result<Response, ApiError>
 async fn change(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     api.user(context).await?;
     let typed: MyAccountChange = context.json(payload).await?;
-    let principal = api.still_user(context).await?;
+    // Asked again, and not counted again: while the body arrived, the session may have ended (S37, S38).
+    let principal = api.authenticate(context).await?;
     let mut fields = Fields::default();
     let change = OwnChange {
         email: typed.email.and_then(|email| fields.email(&email)),
@@ -147,7 +148,8 @@ async fn change(api: &Api, context: &RequestContext, payload: Payload) -> Result
 async fn delete(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     api.user(context).await?;
     let typed: MyAccountDeletion = context.optional_json(payload).await?.unwrap_or_default();
-    let principal = api.still_user(context).await?;
+    // Asked again, and not counted again: while the body arrived, the session may have ended (S37, S38).
+    let principal = api.authenticate(context).await?;
     let mut fields = Fields::default();
     let current = typed.current_password.and_then(|password| fields.password("/current_password", password));
     fields.check()?;

@@ -1,5 +1,8 @@
 //! What is done by way of a mailbox: verifying an address, changing it, choosing a new password.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use super::letters::Addressee;
 use super::{Flows, MAX_ATTEMPTS, Story};
 use crate::ask::Unavailable;
@@ -10,12 +13,16 @@ use crate::domain::mail::MailKind;
 use crate::domain::one_time::{TokenHash, TokenPurpose, TokenSeed};
 use crate::domain::secret::Secret;
 use crate::domain::session::Origin;
+use crate::domain::time::Timestamp;
 use crate::ports::{
     AccountUpdate, Effects, EndSessions, Redemption, StoreError, StoreFailure, StoredToken, UpdateAccountRefusal,
 };
 use crate::user::{
     ConfirmError, Confirmed, MailedRecovery, MailedRecoveryError, RESEND_PAUSE, RecoveryMode, RequestRecoveryError,
 };
+
+/// How many unverified accounts are removed at one look; there is another look soon.
+const REMOVE_AT_ONCE: usize = 100;
 
 /// A token that is good, and the account it is for.
 struct Presented {
@@ -26,8 +33,8 @@ struct Presented {
 impl Flows {
     /// Sends the verification mail again, if there is an account to verify. The answer comes before anything is looked up, so
     /// it tells nothing (S12).
-    pub(crate) fn resend_verification(self: std::sync::Arc<Self>, email: Email, origin: Origin) {
-        let flows = std::sync::Arc::clone(&self);
+    pub(crate) fn resend_verification(self: Arc<Self>, email: Email, origin: Origin) {
+        let flows = Arc::clone(&self);
         self.background.spawn(async move {
             let sent = flows.send_verification(&email, origin).await;
             if let Err(failure) = sent {
@@ -48,7 +55,7 @@ impl Flows {
     pub(super) async fn verify_again(
         &self,
         account: &Account,
-        pause: std::time::Duration,
+        pause: Duration,
         origin: Origin,
     ) -> Result<(), StoreFailure> {
         if !self.may_mail_again(account, TokenPurpose::VerifyAddress, pause).await? {
@@ -62,15 +69,11 @@ impl Flows {
 
     /// Sends a mail by which a new password is chosen, if there is an account for it. As with [`Self::resend_verification`] the
     /// answer comes first.
-    pub(crate) fn request_recovery(
-        self: std::sync::Arc<Self>,
-        email: Email,
-        origin: Origin,
-    ) -> Result<(), RequestRecoveryError> {
+    pub(crate) fn request_recovery(self: Arc<Self>, email: Email, origin: Origin) -> Result<(), RequestRecoveryError> {
         if self.rules.recovery_mode == RecoveryMode::Passphrase {
             return Err(RequestRecoveryError::NotOffered);
         }
-        let flows = std::sync::Arc::clone(&self);
+        let flows = Arc::clone(&self);
         self.background.spawn(async move {
             if let Err(failure) = flows.send_reset(&email, origin).await {
                 tracing::error!(%failure, "a recovery mail could not be queued");
@@ -239,7 +242,7 @@ impl Flows {
     pub(crate) async fn remove_unverified(&self) {
         let now = self.clock.now().as_millis();
         let ttl = i64::try_from(self.rules.unverified_ttl.as_millis()).unwrap_or(i64::MAX);
-        let before = crate::domain::time::Timestamp::from_millis(now.saturating_sub(ttl));
+        let before = Timestamp::from_millis(now.saturating_sub(ttl));
         let found = self.store.unverified_before(before, REMOVE_AT_ONCE).await;
         for id in found.unwrap_or_default() {
             let Ok(Some(account)) = self.store.account(id).await else { continue };
@@ -275,7 +278,7 @@ impl Flows {
         &self,
         account: &Account,
         purpose: TokenPurpose,
-        pause: std::time::Duration,
+        pause: Duration,
     ) -> Result<bool, StoreFailure> {
         let last = self.store.token_of(account.id, purpose).await?;
         Ok(last.is_none_or(|last| self.clock.now().since(last.token.issued_at) >= pause))
@@ -299,9 +302,6 @@ impl Flows {
         self.key.token(TokenPurpose::ResetPassword, &TokenSeed::from_bytes(bytes))
     }
 }
-
-/// How many unverified accounts are removed at one look; there is another look soon.
-const REMOVE_AT_ONCE: usize = 100;
 
 /// The address that a token of this purpose has to be about for the account as it is now.
 pub(crate) fn address_of(account: &Account, purpose: TokenPurpose) -> Option<&EmailKey> {

@@ -88,6 +88,10 @@ fn without_any_source_the_defaults_of_the_contract_hold() {
     assert_eq!(settings.limits.public.per, Duration::from_mins(10));
     assert_eq!(settings.limits.private.permits.get(), 300);
     assert_eq!(settings.limits.private.per, Duration::from_hours(1));
+    assert!(settings.limits.allow.is_empty() && settings.limits.deny.is_empty());
+    assert_eq!((settings.limits.login_failures, settings.limits.address_failures), (5, 50));
+    assert!(settings.http.trusted_proxies.is_empty());
+    assert_eq!(settings.http.ipv6_prefix, 64);
     assert!(settings.accounts.first_user_is_admin);
     assert!(!settings.accounts.customer_account_self_service);
     assert_eq!(settings.passwords.hash_memory_kib, 19_456);
@@ -102,6 +106,19 @@ fn without_any_source_the_defaults_of_the_contract_hold() {
     assert_eq!(settings.log.format, LogFormat::Auto);
     assert!((1..=64).contains(&settings.passwords.hash_threads));
     assert_eq!(format!("{settings:?}"), format!("{:?}", Settings::default()));
+}
+
+#[test]
+fn a_list_of_networks_is_a_text_or_an_array_and_may_be_empty() {
+    let list =
+        |value: &str| load_toml(&format!("[http]\ntrusted_proxies = {value}\n")).unwrap().settings.http.trusted_proxies;
+    for value in ["\"10.0.0.0/8, fd00::/8\"", "[\"10.0.0.0/8\", \"fd00::/8\"]"] {
+        assert_eq!(list(value), load_ok(&[("TRUSTED_PROXIES", "fd00::/8,10.0.0.0/8")]).http.trusted_proxies, "{value}");
+        assert!(list(value).contains("10.1.2.3".parse().unwrap()));
+    }
+    for empty in ["\"\"", "[]"] {
+        assert!(list(empty).is_empty(), "{empty}");
+    }
 }
 
 #[test]
@@ -233,6 +250,10 @@ fn r13_values_just_outside_the_limits_are_refused() {
         }
     }
     for (name, value) in [
+        ("TRUSTED_PROXIES", "proxy.example.com"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("RATE_LIMITS_ALLOW", "10.0.0.0/33"),
+        ("RATE_LIMITS_DENY", "*"),
         ("ALGORITHM", "none"),
         ("ALGORITHM", "hs256"),
         ("ALGORITHM", "RS256"),
@@ -371,6 +392,10 @@ fn r13_a_toml_value_of_the_wrong_type_is_refused() {
         ("http.port", "[8000]"),
         ("http.port", "2026-01-01"),
         ("http.port", "-1"),
+        ("http.trusted_proxies", "7"),
+        ("http.trusted_proxies", "[7]"),
+        ("http.trusted_proxies", "[\"10.0.0.0/8,10.1.0.0/16\"]"),
+        ("http.trusted_proxies", "[\"10.0.0.1/8\"]"),
         ("http.host", "\"\""),
         ("log.level", "\"\""),
         ("storage.data_dir", "\"\""),

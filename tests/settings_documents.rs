@@ -63,7 +63,7 @@ fn the_compose_file_passes_every_setting_and_no_other() {
     let passed: BTreeSet<String> = text
         .lines()
         .filter_map(|line| line.trim().split_once(": "))
-        .filter(|(name, _)| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
+        .filter(|(name, _)| name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'))
         .map(|(name, value)| {
             let fixed = ["HOST", "PORT", "DATA_DIR"].contains(&name);
             assert!(fixed || value == format!("${{{name}:-}}"), "{name}: {value}");

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::keys;
+use super::networks::Networks;
 use super::reader::{Reader, documented};
 
 /// Where and how patiently the server listens.
@@ -21,6 +22,10 @@ pub struct HttpSettings {
     pub request_timeout: Duration,
     /// How long an orderly stop may take, 1 to 600 seconds.
     pub shutdown_timeout: Duration,
+    /// The proxies whose word about the client's address counts.
+    pub trusted_proxies: Networks,
+    /// How many leading bits of an IPv6 address name one client, 32 to 128.
+    pub ipv6_prefix: u8,
 }
 
 impl HttpSettings {
@@ -31,6 +36,8 @@ impl HttpSettings {
         let header_timeout = reader.seconds(&keys::HEADER_TIMEOUT_SECONDS);
         let request_timeout = reader.seconds(&keys::REQUEST_TIMEOUT_SECONDS);
         let shutdown_timeout = reader.seconds(&keys::SHUTDOWN_TIMEOUT_SECONDS);
+        let trusted_proxies = reader.networks(&keys::TRUSTED_PROXIES);
+        let ipv6_prefix = reader.integer(&keys::IPV6_PREFIX);
         Some(Self {
             host: host?,
             port: port?,
@@ -38,6 +45,8 @@ impl HttpSettings {
             header_timeout: header_timeout?,
             request_timeout: request_timeout?,
             shutdown_timeout: shutdown_timeout?,
+            trusted_proxies: trusted_proxies?,
+            ipv6_prefix: ipv6_prefix?,
         })
     }
 }

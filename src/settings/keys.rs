@@ -61,6 +61,8 @@ pub enum Kind {
     Mailbox,
     /// An absolute URL of the web, with nothing behind its path.
     WebUrl,
+    /// IP addresses and networks, separated by commas; in the TOML file, an array as well.
+    Networks,
 }
 
 impl Key {
@@ -88,7 +90,11 @@ impl Key {
     /// What happens when nobody gives a setting that has no default.
     #[must_use]
     pub fn when_unset(&self) -> &'static str {
-        if self.kind == Kind::Secret { "made at the first start" } else { "not set" }
+        match self.kind {
+            Kind::Secret => "made at the first start",
+            Kind::Networks => "none",
+            _ => "not set",
+        }
     }
 
     /// The name that holds the path of a file with the value, for secrets alone.
@@ -132,6 +138,9 @@ impl fmt::Display for Kind {
             ),
             Self::Mailbox => f.write_str("an e-mail address, or a name followed by one in angle brackets"),
             Self::WebUrl => f.write_str("an http:// or https:// URL without user, query and fragment"),
+            Self::Networks => f.write_str(
+                "IP addresses and networks such as 192.0.2.7, 10.0.0.0/8 and fd00::/8, separated by commas, without bits behind a prefix",
+            ),
         }
     }
 }
@@ -176,6 +185,10 @@ keys! {
         "How long a request may take from its head to its answer, in seconds.";
     SHUTDOWN_TIMEOUT_SECONDS = "http.shutdown_timeout_seconds", integer(1, 600), Some("15"),
         "How long a stop may take before it is forced, in seconds.";
+    TRUSTED_PROXIES = "http.trusted_proxies", Kind::Networks, None,
+        "The proxies in front whose Forwarded or X-Forwarded-For says where a request comes from.";
+    IPV6_PREFIX = "http.ipv6_prefix", integer(32, 128), Some("64"),
+        "How many leading bits of an IPv6 address name one client, for every limit by address.";
 
     DATA_DIR = "storage.data_dir", Kind::Path, Some("./data"),
         "The directory of the database, the generated secrets and the mail spool.";
@@ -223,6 +236,14 @@ keys! {
         "How many requests an account may make on bearer routes in RATE_LIMITS_PRIVATE_ROUTES_TIME_UNIT.";
     RATE_LIMITS_PRIVATE_ROUTES_TIME_UNIT = "limits.private_routes_time_unit", Kind::TimeUnit, Some("60minute"),
         "The span of time of RATE_LIMITS_PRIVATE_ROUTES.";
+    RATE_LIMITS_ALLOW = "limits.allow", Kind::Networks, None,
+        "The client addresses whose requests are not counted by address.";
+    RATE_LIMITS_DENY = "limits.deny", Kind::Networks, None,
+        "The client addresses whose requests are refused.";
+    LOGIN_FAILURES = "limits.login_failures", integer(1, 100), Some("5"),
+        "How many failed attempts an account takes from strangers before it answers 429 for 1, 2, 4 … 60 minutes.";
+    ADDRESS_FAILURES = "limits.address_failures", integer(1, 10_000), Some("50"),
+        "How many failed attempts one client address may make, over all accounts, before it waits for 1, 2, 4 … 60 minutes.";
 
     FIRST_USER_IS_ADMIN = "accounts.first_user_is_admin", Kind::Flag, Some("true"),
         "Whether the first account ever registered in a data directory becomes an administrator.";

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::keys::{self, Key};
+use super::networks::Networks;
 use super::reader::{Reader, documented};
 
 /// The longest span of time of a limit.
@@ -16,6 +17,14 @@ pub struct LimitSettings {
     pub public: Rate,
     /// Per account, on bearer routes.
     pub private: Rate,
+    /// Client addresses whose requests are not counted by address.
+    pub allow: Networks,
+    /// Client addresses whose requests are refused.
+    pub deny: Networks,
+    /// How many failed attempts an account takes from strangers before it makes them wait, 1 to 100.
+    pub login_failures: u32,
+    /// How many failed attempts one client address may make over all accounts before it waits, 1 to 10,000.
+    pub address_failures: u32,
 }
 
 /// So many requests in so much time.
@@ -32,7 +41,18 @@ impl LimitSettings {
         let public = Rate::read(reader, &keys::RATE_LIMITS_PUBLIC_ROUTES, &keys::RATE_LIMITS_PUBLIC_ROUTES_TIME_UNIT);
         let private =
             Rate::read(reader, &keys::RATE_LIMITS_PRIVATE_ROUTES, &keys::RATE_LIMITS_PRIVATE_ROUTES_TIME_UNIT);
-        Some(Self { public: public?, private: private? })
+        let allow = reader.networks(&keys::RATE_LIMITS_ALLOW);
+        let deny = reader.networks(&keys::RATE_LIMITS_DENY);
+        let login_failures = reader.integer(&keys::LOGIN_FAILURES);
+        let address_failures = reader.integer(&keys::ADDRESS_FAILURES);
+        Some(Self {
+            public: public?,
+            private: private?,
+            allow: allow?,
+            deny: deny?,
+            login_failures: login_failures?,
+            address_failures: address_failures?,
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use figment::{Figment, Profile};
 
 use super::keys::{self, Key, Kind};
 use super::layers::{self, must_be};
+use super::networks::Networks;
 use super::{Entry, Mistake};
 
 /// The fewest bytes of a secret. RFC 7518, section 3.2 asks an HMAC key to be as long as SHA-256's output.
@@ -130,6 +131,11 @@ impl Reader {
 
     pub(super) fn address(&mut self, key: &Key) -> Option<IpAddr> {
         self.parse(key, |text| text.parse().ok())
+    }
+
+    /// A list of networks; empty when nobody gives it.
+    pub(super) fn networks(&mut self, key: &Key) -> Option<Networks> {
+        self.optional(key, Networks::parse).map(Option::unwrap_or_default)
     }
 
     /// A secret that may be missing: `Some(None)`, to be made at the first start.

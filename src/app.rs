@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use doorward_actors::ports::{Clock, Entropy, MailTransport, Store};
 use doorward_actors::{
-    AccountRules, ActorSystem, Handles, HashCost, HasherSettings, MailerSettings, PasswordPolicy, Ports, RateLimits,
-    RateQuota, Secret, SecretDigest, SessionPolicy, SigningAlgorithm, StartError, SystemSettings, TokenSettings,
+    AccountRules, ActorSystem, ClientNetworks, Handles, HashCost, HasherSettings, MailerSettings, PasswordPolicy,
+    Ports, RateLimits, RateQuota, Secret, SecretDigest, SessionPolicy, SigningAlgorithm, StartError, SystemSettings,
+    TokenSettings,
 };
 use tokio::net::TcpListener;
 
@@ -287,7 +288,17 @@ fn system_settings(settings: &Settings, secret_key: Secret) -> SystemSettings {
             queue: settings.passwords.hash_queue,
             deadline: settings.passwords.hash_deadline,
         },
-        limits: RateLimits { public: quota(settings.limits.public), private: quota(settings.limits.private) },
+        limits: RateLimits {
+            public: quota(settings.limits.public),
+            private: quota(settings.limits.private),
+            account_failures: settings.limits.login_failures,
+            address_failures: settings.limits.address_failures,
+            networks: ClientNetworks {
+                ipv6_prefix: settings.http.ipv6_prefix,
+                allow: settings.limits.allow.clone(),
+                deny: settings.limits.deny.clone(),
+            },
+        },
         mailer: MailerSettings {
             concurrency: settings.mail.concurrency,
             send_timeout: settings.mail.send_timeout,

@@ -22,6 +22,8 @@ mod my_account;
 mod openapi;
 mod outbox;
 mod pages;
+mod rate_limit;
+mod rate_limits;
 mod recovery;
 mod recovery_by_mail;
 mod register;
@@ -93,6 +95,8 @@ fn routes(api: &Arc<Api>) -> impl Filter<Extract = (Response,), Error = Infallib
         .or(email::routes(api))
         .unify()
         .or(outbox::routes(api))
+        .unify()
+        .or(rate_limits::routes(api))
         .unify()
         .or(root::routes())
         .unify()

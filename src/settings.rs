@@ -11,7 +11,9 @@ mod layers;
 mod limits;
 mod logging;
 mod mail;
-mod networks;
+mod networks {
+    pub use doorward_actors::Networks;
+}
 mod passwords;
 mod reader;
 mod sessions;

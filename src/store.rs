@@ -8,6 +8,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -18,8 +19,8 @@ use doorward_actors::ports::{
     ShardOf, SignIn, Store, StoreError, StoreFailure, StoredToken, Touch, UnknownAccount, UpdateAccountRefusal,
 };
 use doorward_actors::{
-    Account, AccountId, AuditRecord, EmailKey, MailId, MailOutcome, NewAccount, QueuedMail, Session, SessionId,
-    Timestamp, TokenHash, TokenPurpose,
+    Account, AccountId, AuditRecord, EmailKey, FailureKey, MailId, MailOutcome, NewAccount, QueuedMail, Session,
+    SessionId, StoredFailures, Timestamp, TokenHash, TokenPurpose,
 };
 
 mod changes;
@@ -291,6 +292,14 @@ impl Store for SledStore {
         self.scan(move |tree| reads::unverified_before(tree, time, limit)).await
     }
 
+    async fn knows_address(&self, account: AccountId, from: IpAddr) -> Result<bool, StoreFailure> {
+        self.read(|tree| reads::knows_address(tree, account, from))
+    }
+
+    async fn failures(&self) -> Result<Vec<(FailureKey, StoredFailures)>, StoreFailure> {
+        self.scan(reads::failures).await
+    }
+
     async fn due_mails(&self, now: Timestamp, limit: usize) -> Result<Vec<QueuedMail>, StoreFailure> {
         self.scan(move |tree| reads::due_mails(tree, now, limit)).await
     }
@@ -355,6 +364,10 @@ impl Store for SledStore {
 
     async fn touch_sessions(&self, touches: Vec<Touch>) -> Result<(), StoreFailure> {
         self.note(move |staging| changes::touch_sessions(staging, &touches)).await
+    }
+
+    async fn save_failures(&self, changed: Vec<(FailureKey, Option<StoredFailures>)>) -> Result<(), StoreFailure> {
+        self.note(move |staging| changes::save_failures(staging, &changed)).await
     }
 
     async fn append_audit(&self, records: Vec<AuditRecord>) -> Result<(), StoreFailure> {

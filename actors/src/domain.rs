@@ -3,7 +3,10 @@
 pub(crate) mod account;
 pub(crate) mod audit;
 pub(crate) mod email;
+pub(crate) mod failures;
 pub(crate) mod mail;
+pub(crate) mod network;
+pub(crate) mod networks;
 pub(crate) mod nickname;
 pub(crate) mod one_time;
 pub(crate) mod outbox;

@@ -28,7 +28,10 @@ pub use domain::account::{
 };
 pub use domain::audit::{AuditActorKind, AuditEvent, AuditRecord, AuditRefusal};
 pub use domain::email::{Email, EmailError, EmailKey};
+pub use domain::failures::{FailureKey, FailureScope, Guarded, StoredFailures, SubjectKey};
 pub use domain::mail::{Locale, MailKind, MailValues, OutgoingMail};
+pub use domain::network::ClientNetworks;
+pub use domain::networks::Networks;
 pub use domain::nickname::{Nickname, NicknameError, NicknameKey};
 pub use domain::one_time::{NewToken, TokenHash, TokenPurpose, TokenSeed};
 pub use domain::outbox::{MailId, MailOutcome, MailState, NewMail, QueuedMail};
@@ -41,7 +44,9 @@ pub use domain::token::{SigningAlgorithm, TokenSettings};
 pub use hasher::{HashCost, HasherHandle, HasherSettings, HasherStartError};
 pub use health::{ActorHealth, HasherHealth, HealthReport, StoreHealth};
 pub use mailer::{MailerHandle, MailerSettings};
-pub use rate_limiter::{Limited, RateLimiterHandle, RateLimits, RateQuota};
+pub use rate_limiter::{
+    LimitFilter, LimitKey, LimitView, LimitViews, Limited, RateLimiterHandle, RateLimits, RateQuota, Standing,
+};
 pub use session::{AuthenticateError, Principal, SessionHandle};
 pub use system::{ActorSystem, Handles, HealthHandle, Ports, StartError, SystemSettings};
 pub use user::{

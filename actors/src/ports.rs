@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use crate::domain::account::{Account, AccountChange, AccountId, NewAccount};
 use crate::domain::audit::AuditRecord;
 use crate::domain::email::EmailKey;
+use crate::domain::failures::{FailureKey, StoredFailures};
 use crate::domain::mail::OutgoingMail;
 use crate::domain::one_time::{NewToken, TokenHash, TokenPurpose};
 use crate::domain::outbox::{MailId, MailOutcome, NewMail, QueuedMail};
@@ -276,6 +277,13 @@ pub trait Store: Send + Sync + 'static {
     /// By number, at most `limit`. An account that was in use before verification was asked for is not among them.
     async fn unverified_before(&self, time: Timestamp, limit: usize) -> Result<Vec<AccountId>, StoreFailure>;
 
+    /// Whether an account was logged in to from this address, or the network that stands for it, and it is among the 32 used
+    /// last.
+    async fn knows_address(&self, account: AccountId, from: IpAddr) -> Result<bool, StoreFailure>;
+
+    /// All stored counters of failed attempts, in no order.
+    async fn failures(&self) -> Result<Vec<(FailureKey, StoredFailures)>, StoreFailure>;
+
     /// Queued mails that are due, the longest due first.
     async fn due_mails(&self, now: Timestamp, limit: usize) -> Result<Vec<QueuedMail>, StoreFailure>;
 
@@ -337,6 +345,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Notes the last use of sessions; unknown ones are passed over, older times than the stored one too.
     async fn touch_sessions(&self, touches: Vec<Touch>) -> Result<(), StoreFailure>;
+
+    /// Stores counters of failed attempts as they are now; deletes those given as `None`.
+    async fn save_failures(&self, changed: Vec<(FailureKey, Option<StoredFailures>)>) -> Result<(), StoreFailure>;
 
     /// Appends audit records that go with no other change.
     async fn append_audit(&self, records: Vec<AuditRecord>) -> Result<(), StoreFailure>;

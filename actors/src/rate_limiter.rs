@@ -1,42 +1,72 @@
-//! How often one client may ask: per address where nobody is logged in, per account where somebody is.
+//! How often one client may ask, and how often anybody may be wrong.
 //!
-//! The check itself is a look at governor's shared state behind the handle, with no mailbox on the way. The actor owns the
-//! upkeep: governor never forgets a key by itself.
+//! Requests are counted per address where nobody is logged in and per account where somebody is; failed attempts per account
+//! and per address. Each check is a look at shared state behind the handle, with no mailbox on the way. The actor owns the
+//! upkeep: it forgets what is over, and writes failures behind, so that they outlive a restart.
+
+mod actor;
+mod attempt;
+mod failures;
+mod listing;
+mod quota;
 
 use std::net::IpAddr;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use governor::clock::Clock as _;
-use governor::middleware::NoOpMiddleware;
-use governor::state::keyed::DashMapStateStore;
-use governor::{Quota, RateLimiter};
+#[cfg(feature = "testing")]
+pub(crate) use actor::Message;
+pub(crate) use actor::RateLimiterActor;
+pub(crate) use attempt::Attempt;
+pub use listing::{LimitFilter, LimitKey, LimitView, LimitViews};
+pub use quota::RateQuota;
 
+use crate::auditor::AuditHandle;
 use crate::domain::account::AccountId;
-use crate::domain::session::network_of;
+use crate::domain::email::EmailKey;
+use crate::domain::failures::{FailureKey, FailureRule, FailureScope, Guarded, SubjectKey};
+use crate::domain::network::ClientNetworks;
 use crate::ports::Clock;
-use crate::process::{Mailbox, Process, Timer, every};
+use failures::FailureCounters;
+use quota::{Keyed, Monotonic};
 
-/// How often keys that are back at their full allowance are forgotten.
-const PRUNE_PERIOD: Duration = Duration::from_mins(1);
+/// How long a client on the list of those refused is asked to wait.
+const REFUSED_FOR: Duration = Duration::from_hours(1);
+/// How long it takes until one failure of an account is forgotten: about as long as the longest wait, so that somebody who
+/// goes on guessing gets no more than one guess an hour.
+const ACCOUNT_FORGETS: Duration = Duration::from_hours(1);
+/// How long it takes until one failure of an address is forgotten: many people may share it.
+const ADDRESS_FORGETS: Duration = Duration::from_mins(1);
 
-/// A number of requests within a time; the allowance grows back evenly over it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RateQuota {
-    /// How many requests, all at once if the client likes.
-    pub permits: NonZeroU32,
-    /// The time in which that many come back.
-    pub per: Duration,
+/// The limits.
+#[derive(Debug, Clone)]
+pub struct RateLimits {
+    /// Requests per client address, on public routes.
+    pub public: RateQuota,
+    /// Requests per account, on bearer routes.
+    pub private: RateQuota,
+    /// How many failed attempts an account takes before it answers strangers with a growing wait, and as many again from each
+    /// address that its owner logged in from (`LOGIN_FAILURES`), at least 1.
+    pub account_failures: u32,
+    /// How many failed attempts an address has over all accounts before it waits (`ADDRESS_FAILURES`), at least 1.
+    pub address_failures: u32,
+    /// Which addresses are one client, which are not counted, and which are refused.
+    pub networks: ClientNetworks,
 }
 
-/// The quotas of the established interface.
-#[derive(Debug, Clone, Copy)]
-pub struct RateLimits {
-    /// Per client address, on public routes.
-    pub public: RateQuota,
-    /// Per account, on bearer routes.
-    pub private: RateQuota,
+/// How much of an allowance is left, as `RateLimit` and `RateLimit-Policy` tell it (IETF draft, RateLimit header fields for HTTP).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Which allowance.
+    pub policy: &'static str,
+    /// How much it is in all.
+    pub quota: u32,
+    /// In which span of time it grows back.
+    pub window: Duration,
+    /// How much is left.
+    pub remaining: u32,
+    /// When all of it is back; where nothing is left, when some of it is.
+    pub reset: Duration,
 }
 
 /// The client has used up its allowance.
@@ -44,93 +74,123 @@ pub struct RateLimits {
 pub struct Limited {
     /// When the next request is allowed; at least a second.
     pub retry_after: Duration,
+    /// Of which allowance.
+    pub standing: Standing,
 }
 
-/// Governor's view of our monotonic clock.
-#[derive(Clone)]
-struct Monotonic(Arc<dyn Clock>);
-
-impl governor::clock::Clock for Monotonic {
-    type Instant = Duration;
-
-    fn now(&self) -> Duration {
-        self.0.monotonic()
+impl Limited {
+    fn new(policy: &'static str, quota: u32, window: Duration, wait: Duration) -> Self {
+        let retry_after = wait.max(Duration::from_secs(1));
+        Self { retry_after, standing: Standing { policy, quota, window, remaining: 0, reset: retry_after } }
     }
 }
 
-type Keyed<K> = RateLimiter<K, DashMapStateStore<K>, Monotonic, NoOpMiddleware<Duration>>;
-
-/// Answers at once whether a request is allowed, and counts it if it is.
+/// Answers at once whether a request or an attempt is allowed, and counts it if it is.
 #[derive(Clone)]
 pub struct RateLimiterHandle {
     limiters: Arc<Limiters>,
+    audit: AuditHandle,
 }
 
 struct Limiters {
-    clock: Monotonic,
+    clock: Arc<dyn Clock>,
+    networks: ClientNetworks,
     public: Keyed<IpAddr>,
     private: Keyed<AccountId>,
+    failures: FailureCounters,
 }
 
+/// Which allowance of requests was used up, or none.
+const PUBLIC: &str = "public";
+const PRIVATE: &str = "private";
+const DENIED: &str = "denied";
+
 impl RateLimiterHandle {
-    pub(crate) fn new(limits: RateLimits, clock: Arc<dyn Clock>) -> Self {
-        let clock = Monotonic(clock);
+    pub(crate) fn new(limits: RateLimits, clock: Arc<dyn Clock>, audit: AuditHandle) -> Self {
+        let monotonic = Monotonic(Arc::clone(&clock));
+        let account = FailureRule { allowance: limits.account_failures.max(1), forget: ACCOUNT_FORGETS };
+        let address = FailureRule { allowance: limits.address_failures.max(1), forget: ADDRESS_FORGETS };
         Self {
+            audit,
             limiters: Arc::new(Limiters {
-                public: RateLimiter::dashmap_with_clock(quota(limits.public), clock.clone()),
-                private: RateLimiter::dashmap_with_clock(quota(limits.private), clock.clone()),
-                clock,
+                clock: Arc::clone(&clock),
+                networks: limits.networks,
+                public: Keyed::new(PUBLIC, limits.public, monotonic.clone()),
+                private: Keyed::new(PRIVATE, limits.private, monotonic),
+                failures: FailureCounters::new(account, address, clock),
             }),
         }
     }
 
-    /// Counts a request to a public route from this address.
-    pub fn check_public(&self, client: IpAddr) -> Result<(), Limited> {
-        self.limiters.public.check_key(&network_of(client)).map_err(|not_until| self.limited(&not_until))
+    /// Counts a request to a public route from this address; says how the allowance stands, if the address is counted.
+    pub fn check_public(&self, client: IpAddr) -> Result<Option<Standing>, Limited> {
+        let limiters = &*self.limiters;
+        if limiters.networks.allows(client) {
+            return Ok(None);
+        }
+        limiters.public.check(limiters.networks.of(client)).map(Some)
     }
 
     /// Counts a request of this account to a bearer route.
-    pub fn check_private(&self, account: AccountId) -> Result<(), Limited> {
-        self.limiters.private.check_key(&account).map_err(|not_until| self.limited(&not_until))
+    pub fn check_private(&self, account: AccountId) -> Result<Standing, Limited> {
+        self.limiters.private.check(account)
     }
 
-    fn limited(&self, not_until: &governor::NotUntil<Duration>) -> Limited {
-        let wait = not_until.wait_time_from(self.limiters.clock.now());
-        Limited { retry_after: wait.max(Duration::from_secs(1)) }
-    }
-}
-
-fn quota(rate: RateQuota) -> Quota {
-    // One permit comes back every per/permits; a rate so high that this is nothing counts as a nanosecond.
-    let period = (rate.per / rate.permits.get()).max(Duration::from_nanos(1));
-    // Only a period of zero has no quota.
-    Quota::with_period(period).map_or(Quota::per_second(rate.permits), |quota| quota.allow_burst(rate.permits))
-}
-
-pub(crate) enum Message {
-    /// Forget who has not asked lately. Sent by a timer.
-    Prune,
-}
-
-/// Keeps the limiter's memory to the clients of the last while.
-pub(crate) struct RateLimiterActor {
-    pub(crate) handle: RateLimiterHandle,
-}
-
-impl Process for RateLimiterActor {
-    type Message = Message;
-    type State = Timer;
-
-    async fn start(&self, mailbox: &Arc<Mailbox<Message>>) -> Result<Timer, String> {
-        Ok(every(PRUNE_PERIOD, mailbox, || Message::Prune))
-    }
-
-    async fn handle(&self, _: &mut Timer, Message::Prune: Message) -> Result<(), String> {
-        let limiters = &self.handle.limiters;
-        limiters.public.retain_recent();
-        limiters.public.shrink_to_fit();
-        limiters.private.retain_recent();
-        limiters.private.shrink_to_fit();
+    /// Whether this address is refused altogether.
+    pub fn check_denied(&self, client: IpAddr) -> Result<(), Limited> {
+        if self.limiters.networks.denies(client) {
+            return Err(Limited::new(DENIED, 0, REFUSED_FOR, REFUSED_FOR));
+        }
         Ok(())
     }
+
+    /// Counts a wrong guess at something that is no account's, by the address alone. What is guessed is too long to be found; the
+    /// count keeps guesses from costing us.
+    pub fn count_failure(&self, kind: Guarded, client: IpAddr) -> Result<(), Limited> {
+        match self.attempt(kind, None, Some(client)) {
+            // Not taken back: it failed.
+            Ok(_) => Ok(()),
+            Err(limited) => Err(limited),
+        }
+    }
+
+    /// Lets an attempt in that has yet to show whether it succeeds, and counts it as failed until then.
+    pub(crate) fn attempt(
+        &self,
+        kind: Guarded,
+        target: Option<Target<'_>>,
+        client: Option<IpAddr>,
+    ) -> Result<Attempt, Limited> {
+        let limiters = &*self.limiters;
+        let network = client.map(|client| limiters.networks.of(client));
+        let counted = network.filter(|_| client.is_some_and(|client| !limiters.networks.allows(client)));
+        let by_address = counted.map(|network| FailureKey { kind, scope: FailureScope::Address(network) });
+        let account = target.as_ref().and_then(|target| target.account);
+        let by_account = target.map(|target| {
+            let subject = SubjectKey::of(target.email);
+            let scope = match network {
+                Some(network) if target.known => FailureScope::Known(subject, network),
+                _ => FailureScope::Account(subject),
+            };
+            FailureKey { kind, scope }
+        });
+        Attempt::begin(Arc::clone(&self.limiters), by_account, by_address, account)
+    }
+
+    /// What stands for a client.
+    #[must_use]
+    pub(crate) fn network_of(&self, client: IpAddr) -> IpAddr {
+        self.limiters.networks.of(client)
+    }
+}
+
+/// The account that an attempt is about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Target<'a> {
+    /// Its address, whether there is such an account or not.
+    pub(crate) email: &'a EmailKey,
+    /// The account, if there is one.
+    pub(crate) account: Option<AccountId>,
+    /// Whether its owner logged in from the client's network before.
+    pub(crate) known: bool,
 }

@@ -20,9 +20,8 @@ use verified::VerifiedTokens;
 use crate::ask::{AskError, Unavailable};
 use crate::domain::account::{Account, AccountId};
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord};
-use crate::domain::outbox::NewMail;
 use crate::domain::secret::{Secret, SecretDigest};
-use crate::domain::session::{Origin, Session, SessionId, SessionPolicy, network_of};
+use crate::domain::session::{Origin, Session, SessionId, SessionPolicy};
 use crate::domain::time::Timestamp;
 use crate::domain::token::{AccessTokens, VerifiedToken};
 use crate::ports::{Clock, Entropy, ShardOf, SignIn, Store, StoreError};
@@ -187,10 +186,15 @@ impl SessionHandle {
         self.inner.shards.iter().map(|shard| shard.live.load(Ordering::Relaxed)).sum()
     }
 
-    /// Opens a session for an account whose credentials were just checked, and issues its token. The notice is queued if the
-    /// account was never logged in to from there.
-    pub(crate) async fn open(&self, account: &Account, origin: Origin, notice: NewMail) -> Result<Opened, OpenError> {
-        let sign_in = origin.address.map(|address| Box::new(SignIn { from: network_of(address), notice }));
+    /// Opens a session for an account whose credentials were just checked, and issues its token. The notice of the
+    /// sign-in is queued if the account was never logged in to from there.
+    pub(crate) async fn open(
+        &self,
+        account: &Account,
+        origin: Origin,
+        sign_in: Option<SignIn>,
+    ) -> Result<Opened, OpenError> {
+        let sign_in = sign_in.map(Box::new);
         let inner = &*self.inner;
         let now = inner.clock.now();
         let mut id = [0; 16];

@@ -22,6 +22,8 @@ use crate::health::{ActorHealth, HealthReport, StoreHealth, Vitals};
 use crate::mailer::{MailerActor, MailerHandle, MailerSettings};
 use crate::ports::{Clock, Entropy, MailTransport, Store};
 use crate::process::Mailbox;
+#[cfg(feature = "testing")]
+use crate::rate_limiter::Message;
 use crate::rate_limiter::{RateLimiterActor, RateLimiterHandle, RateLimits};
 use crate::session::{self, SessionActor, SessionHandle, Shard, shard_of};
 use crate::supervisor::{ChildSpec, Supervisor, SupervisorMessage};
@@ -95,6 +97,9 @@ pub struct Handles {
     pub hasher: HasherHandle,
     /// How all of it is.
     pub health: HealthHandle,
+    /// The rate limiter's mailbox, for tests to hurry it.
+    #[cfg(feature = "testing")]
+    limiter: Arc<Mailbox<Message>>,
     /// The work of flows that goes on after its answer, for tests to wait for.
     #[cfg(feature = "testing")]
     background: TaskTracker,
@@ -125,7 +130,7 @@ impl ActorSystem {
         let limiter_mailbox = Mailbox::new(Vitals::new("rate_limiter"));
         let (sessions, session_actors) = session_shards(&settings, tokens, &store, &clock, &entropy);
         let audit = AuditHandle::new(Arc::clone(&audit_mailbox));
-        let limits = RateLimiterHandle::new(settings.limits, Arc::clone(&clock));
+        let limits = RateLimiterHandle::new(settings.limits.clone(), Arc::clone(&clock), audit.clone());
         let mailer = MailerHandle::new(Arc::clone(&mailer_mailbox), Arc::clone(&store), Arc::clone(&clock));
         let background = TaskTracker::new();
         let flows = Flows {
@@ -138,6 +143,7 @@ impl ActorSystem {
             hasher: hasher.clone(),
             sessions: sessions.clone(),
             audit: audit.clone(),
+            limits: limits.clone(),
             clock: Arc::clone(&clock),
         };
 
@@ -166,8 +172,8 @@ impl ActorSystem {
         };
         children.push(ChildSpec::new(Arc::new(mailer_actor), mailer_mailbox, Arc::clone(&clock)));
         watched.push(limiter_mailbox.clone());
-        let limiter = RateLimiterActor { handle: limits.clone() };
-        children.push(ChildSpec::new(Arc::new(limiter), limiter_mailbox, Arc::clone(&clock)));
+        let limiter = RateLimiterActor { handle: limits.clone(), store: Arc::clone(&store) };
+        children.push(ChildSpec::new(Arc::new(limiter), Arc::clone(&limiter_mailbox), Arc::clone(&clock)));
         watched.push(audit_mailbox.clone());
         let auditor = AuditActor { store: Arc::clone(&store), commits: TaskTracker::new() };
         children.push(ChildSpec::new(Arc::new(auditor), audit_mailbox, Arc::clone(&clock)));
@@ -203,6 +209,8 @@ impl ActorSystem {
                 mailer,
                 hasher,
                 health,
+                #[cfg(feature = "testing")]
+                limiter: limiter_mailbox,
                 #[cfg(feature = "testing")]
                 background,
             },
@@ -413,6 +421,16 @@ impl Handles {
         self.background.wait().await;
         self.background.reopen();
         self.mailer.settle().await.map_err(|error| error.to_string())
+    }
+
+    /// Forgets what is over and writes counters of failed attempts, as timers otherwise do.
+    ///
+    /// # Errors
+    /// The rate limiter is not running.
+    pub async fn tend_limits(&self) -> Result<(), String> {
+        let told = [Message::Prune, Message::Flush].into_iter().try_for_each(|message| self.limiter.tell(message));
+        told.map_err(|error| error.to_string())?;
+        self.limiter.ask(READY_DEADLINE, Message::Settle).await.map_err(|error| error.to_string())
     }
 
     /// Removes accounts that were not verified in time, as a timer otherwise does.

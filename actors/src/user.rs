@@ -26,6 +26,7 @@ use crate::domain::session::Origin;
 use crate::domain::time::Timestamp;
 use crate::ports::{Clock, ListedAccount, Page, Store, StoredToken};
 use crate::process::{Mailbox, Reply};
+use crate::rate_limiter::Limited;
 use crate::session::{Presence, Principal, SessionHandle};
 
 /// The shortest pause between two mails of one purpose to one account that anybody can ask for.
@@ -242,6 +243,8 @@ pub enum LoginError {
     /// No such account, another password, a locked account, or an unverified one where verification is required: the same to
     /// whoever asks (S10).
     Incorrect,
+    /// There were too many failed attempts before it; whether this one would have succeeded was not looked at.
+    Limited(Limited),
     /// It could not be found out just now.
     Unavailable(Unavailable),
 }
@@ -253,6 +256,8 @@ pub enum ConfirmError {
     BadToken,
     /// Another account took the address meanwhile.
     EmailTaken,
+    /// There were too many failed attempts before it; whether this one would have succeeded was not looked at.
+    Limited(Limited),
     /// It could not be done just now.
     Unavailable(Unavailable),
 }
@@ -279,6 +284,8 @@ pub enum MailedRecoveryError {
     Weak(WeakPassword),
     /// Recovery by mail is not offered here.
     NotOffered,
+    /// There were too many failed attempts before it; whether this one would have succeeded was not looked at.
+    Limited(Limited),
     /// It could not be done just now.
     Unavailable(Unavailable),
 }
@@ -292,6 +299,8 @@ pub enum RecoverError {
     NoMatch,
     /// The new password is not good enough.
     Weak(WeakPassword),
+    /// There were too many failed attempts before it; whether this one would have succeeded was not looked at.
+    Limited(Limited),
     /// It could not be done just now.
     Unavailable(Unavailable),
 }
@@ -313,6 +322,8 @@ pub enum UpdateError {
     ReauthenticationNeeded,
     /// No unlocked administrator would be left (S58).
     LastAdmin,
+    /// There were too many failed attempts before it; whether this one would have succeeded was not looked at.
+    Limited(Limited),
     /// It could not be done just now.
     Unavailable(Unavailable),
 }
@@ -328,6 +339,8 @@ pub enum DeleteError {
     ReauthenticationNeeded,
     /// No unlocked administrator would be left while other accounts exist (S58).
     LastAdmin,
+    /// There were too many failed attempts before it; whether this one would have succeeded was not looked at.
+    Limited(Limited),
     /// It could not be done just now.
     Unavailable(Unavailable),
 }
@@ -342,6 +355,18 @@ macro_rules! unavailable {
         }
     )+};
 }
+/// Gives each refusal a conversion from an attempt that was not let in.
+macro_rules! limited {
+    ($($error:ident),+) => {$(
+        impl From<Limited> for $error {
+            fn from(limited: Limited) -> Self {
+                Self::Limited(limited)
+            }
+        }
+    )+};
+}
+limited!(LoginError, RecoverError, UpdateError, DeleteError, ConfirmError, MailedRecoveryError);
+
 unavailable!(
     RegisterError,
     LoginError,

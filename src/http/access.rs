@@ -1,7 +1,7 @@
 //! Who may go on: admission, limits, authentication and authorisation, in this order, after the path and before the
 //! body.
 
-use doorward_actors::{AuthenticateError, Limited, Principal, Role, Unavailable};
+use doorward_actors::{AuthenticateError, Guarded, Limited, Principal, Role, Unavailable};
 use warp::reply::{Reply as _, Response};
 
 use super::Api;
@@ -15,21 +15,31 @@ impl Api {
         context: &RequestContext,
         work: impl Future<Output = Result<Response, ApiError>>,
     ) -> Response {
-        let answer = match self.admission.enter(context.class()) {
-            Ok(place) => {
-                context.take_place(place);
-                let answer = work.await;
-                context.take_place(None);
-                answer
-            }
-            Err(refused) => Err(refused),
-        };
+        let answer = self.enter(context, work).await;
+        if let Err(ApiError::Limited(limited)) = &answer {
+            context.note(limited.standing);
+        }
         answer.unwrap_or_else(ApiError::into_response)
+    }
+
+    async fn enter(
+        &self,
+        context: &RequestContext,
+        work: impl Future<Output = Result<Response, ApiError>>,
+    ) -> Result<Response, ApiError> {
+        self.handles.limits.check_denied(context.address())?;
+        context.take_place(self.admission.enter(context.class())?);
+        let answer = work.await;
+        context.take_place(None);
+        answer
     }
 
     /// Anyone, counted by address.
     pub(super) fn anyone(&self, context: &RequestContext) -> Result<(), ApiError> {
-        Ok(self.handles.limits.check_public(context.address())?)
+        if let Some(standing) = self.handles.limits.check_public(context.address())? {
+            context.note(standing);
+        }
+        Ok(())
     }
 
     /// A user with a live session, not counted.
@@ -40,7 +50,7 @@ impl Api {
     /// A user with a live session, counted by account.
     pub(super) async fn user(&self, context: &RequestContext) -> Result<Principal, ApiError> {
         let principal = self.authenticate(context).await?;
-        self.handles.limits.check_private(principal.account.id)?;
+        context.note(self.handles.limits.check_private(principal.account.id)?);
         Ok(principal)
     }
 
@@ -57,6 +67,7 @@ impl Api {
             return Ok(());
         }
         self.anyone(context)?;
+        self.handles.limits.count_failure(Guarded::ServiceToken, context.address())?;
         Err(ApiError::NotFound)
     }
 }
@@ -69,7 +80,7 @@ impl From<Unavailable> for ApiError {
 
 impl From<Limited> for ApiError {
     fn from(limited: Limited) -> Self {
-        Self::Limited(limited.retry_after)
+        Self::Limited(limited)
     }
 }
 

@@ -6,6 +6,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use doorward_actors::Standing;
 use futures_util::FutureExt as _;
 use hyper::body::Incoming;
 use hyper::header::{
@@ -22,8 +23,8 @@ use warp::reply::{Reply as _, Response};
 use super::body::{BodyProgress, TrackedBody};
 use super::error::ApiError;
 use super::extract::RequestContext;
-use super::request_id;
 use super::routes::{self, Resolved};
+use super::{rate_limit, request_id};
 
 /// The largest request body, in bytes. The largest useful one, a registration at every limit, has under 5 KiB.
 pub(super) const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -118,11 +119,17 @@ where
     }
     let headers = std::mem::take(&mut parts.headers);
     let context = RequestContext::new(arrival.address, id.clone(), headers, parts.uri.query(), resolved.class());
-    parts.extensions.insert(Arc::new(context));
+    let context = Arc::new(context);
+    parts.extensions.insert(Arc::clone(&context));
     let request = Request::from_parts(parts, body);
     let call = std::pin::pin!(async move { routes.call(request).await });
     match tokio::time::timeout(arrival.timeout, AssertUnwindSafe(call).catch_unwind()).await {
-        Ok(Ok(Ok(response))) => response,
+        Ok(Ok(Ok(mut response))) => {
+            if let Some(standing) = context.standing() {
+                response.extensions_mut().insert(standing);
+            }
+            response
+        }
         Ok(Err(panic)) => {
             let request_id = id.to_str().unwrap_or_default();
             tracing::error!(request_id, panic = panic_text(panic.as_ref()), "a handler panicked");
@@ -135,11 +142,15 @@ where
 
 /// Renders an error that a route returned and sets what every response carries (S66).
 fn finish(response: &mut Response, id: &HeaderValue, resolved: Resolved) {
+    let standing = response.extensions_mut().remove::<Standing>();
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {
         let allow = if error == ApiError::MethodNotAllowed { resolved.allow() } else { None };
         *response = error.render(id.to_str().unwrap_or_default(), allow.as_deref());
     }
     let headers = response.headers_mut();
+    if let Some(standing) = standing {
+        rate_limit::describe(standing, headers);
+    }
     headers.insert(request_id::X_REQUEST_ID, id.clone());
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));

@@ -158,6 +158,7 @@ impl From<ConfirmError> for ApiError {
         match error {
             ConfirmError::BadToken => Self::BAD_TOKEN,
             ConfirmError::EmailTaken => Self::EMAIL_TAKEN,
+            ConfirmError::Limited(limited) => limited.into(),
             ConfirmError::Unavailable(unavailable) => unavailable.into(),
         }
     }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use doorward_actors::WeakPassword;
+use doorward_actors::{Limited, WeakPassword};
 use hyper::StatusCode;
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde::Serialize;
@@ -49,6 +49,8 @@ pub(crate) enum ApiError {
     UnknownAccount(String),
     /// 404: no mail with this number, given as the caller wrote it.
     UnknownMail(String),
+    /// 404: nothing is counted by this key.
+    UnknownLimit,
     /// 405; the edge adds `Allow`.
     MethodNotAllowed,
     /// 408: the body did not arrive in time.
@@ -61,8 +63,8 @@ pub(crate) enum ApiError {
     NotJson,
     /// 422: the fields are not of the right shape.
     Invalid(Vec<FieldError>),
-    /// 429: too many requests; how long to wait.
-    Limited(Duration),
+    /// 429: too many requests, or too many failed attempts; how long to wait.
+    Limited(Limited),
     /// 503: busy or failing; when to try again.
     Unavailable(Duration),
     /// 500: a defect. The cause is in the log under the same request id.
@@ -118,7 +120,9 @@ impl ApiError {
             Self::Malformed(_) | Self::Refused(_) => StatusCode::BAD_REQUEST,
             Self::Unauthenticated { .. } | Self::IncorrectCredentials => StatusCode::UNAUTHORIZED,
             Self::AdminOnly | Self::ReauthenticationNeeded => StatusCode::FORBIDDEN,
-            Self::NotFound | Self::UnknownAccount(_) | Self::UnknownMail(_) => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::UnknownAccount(_) | Self::UnknownMail(_) | Self::UnknownLimit => {
+                StatusCode::NOT_FOUND
+            }
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::LastAdmin => StatusCode::CONFLICT,
@@ -143,6 +147,7 @@ impl ApiError {
             Self::NotFound => "Not found",
             Self::UnknownAccount(id) => return Cow::Owned(format!("User with id {id} not found")),
             Self::UnknownMail(id) => return Cow::Owned(format!("Mail with id {id} not found")),
+            Self::UnknownLimit => "Nothing is counted by this key",
             Self::MethodNotAllowed => "Method not allowed",
             Self::BodyTooSlow => "The request body did not arrive in time",
             Self::LastAdmin => "The last administrator cannot be removed, demoted or locked",
@@ -158,7 +163,8 @@ impl ApiError {
     /// How long to wait before another try, for the errors that pass.
     pub(super) const fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Limited(after) | Self::Unavailable(after) => Some(*after),
+            Self::Limited(limited) => Some(limited.retry_after),
+            Self::Unavailable(after) => Some(*after),
             _ => None,
         }
     }
@@ -187,7 +193,7 @@ impl ApiError {
             Self::Unauthenticated { token_sent: false } | Self::IncorrectCredentials => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Self::Limited(after) | Self::Unavailable(after) => {
+            Self::Limited(Limited { retry_after: after, .. }) | Self::Unavailable(after) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(*after)));
             }
             Self::MethodNotAllowed => {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Buf, Bytes};
-use doorward_actors::{AccountId, Locale, MailId, Origin, SecretDigest};
+use doorward_actors::{AccountId, Locale, MailId, Origin, SecretDigest, Standing};
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt as _};
 use hyper::header::{
@@ -39,6 +39,8 @@ pub(super) struct RequestContext {
     class: Class,
     /// Where it is inside, while its handler runs.
     place: Mutex<Option<Place>>,
+    /// How the allowance stands that it was counted in, for the headers of its answer.
+    standing: Mutex<Option<Standing>>,
 }
 
 impl RequestContext {
@@ -49,7 +51,15 @@ impl RequestContext {
         query: Option<&str>,
         class: Class,
     ) -> Self {
-        Self { address, request_id, headers, query: query.map(str::to_owned), class, place: Mutex::new(None) }
+        Self {
+            address,
+            request_id,
+            headers,
+            query: query.map(str::to_owned),
+            class,
+            place: Mutex::default(),
+            standing: Mutex::default(),
+        }
     }
 
     /// What the request's route draws on.
@@ -159,6 +169,16 @@ impl RequestContext {
     /// Puts the request into a place, or takes it out.
     pub(super) fn take_place(&self, place: Option<Place>) {
         *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place;
+    }
+
+    /// Notes how the allowance stands that the request was counted in; the last word counts.
+    pub(super) fn note(&self, standing: Standing) {
+        *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = Some(standing);
+    }
+
+    /// How the allowance stands, if the request was counted.
+    pub(super) fn standing(&self) -> Option<Standing> {
+        *self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads the body to its end, outside the place of the request.

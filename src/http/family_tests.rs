@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use doorward_actors::testing::{ManualClock, MemoryMail, MemoryStore, SeededEntropy};
 use doorward_actors::{
-    AccountRules, ActorSystem, HashCost, HasherSettings, Locale, MailerSettings, PasswordPolicy, Ports, RateLimits,
-    RateQuota, RecoveryMode, Secret, SecretDigest, SessionPolicy, SigningAlgorithm, SystemSettings, TokenSettings,
+    AccountRules, ActorSystem, ClientNetworks, HashCost, HasherSettings, Locale, MailerSettings, PasswordPolicy, Ports,
+    RateLimits, RateQuota, RecoveryMode, Secret, SecretDigest, SessionPolicy, SigningAlgorithm, SystemSettings,
+    TokenSettings,
 };
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -80,7 +81,13 @@ impl App {
                 queue: 64,
                 deadline: Duration::from_secs(10),
             },
-            limits: RateLimits { public: quota(public), private: quota(private) },
+            limits: RateLimits {
+                public: quota(public),
+                private: quota(private),
+                account_failures: 5,
+                address_failures: 50,
+                networks: ClientNetworks::default(),
+            },
             mailer: MailerSettings { concurrency: 2, send_timeout: Duration::from_secs(30), max_attempts: 3 },
         };
         let system = ActorSystem::start(ports, settings).await.unwrap();

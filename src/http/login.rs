@@ -99,6 +99,7 @@ impl From<LoginError> for ApiError {
     fn from(error: LoginError) -> Self {
         match error {
             LoginError::Incorrect => Self::IncorrectCredentials,
+            LoginError::Limited(limited) => limited.into(),
             LoginError::Unavailable(unavailable) => unavailable.into(),
         }
     }

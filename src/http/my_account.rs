@@ -170,6 +170,7 @@ impl From<UpdateError> for ApiError {
             UpdateError::CustomerAccountNotAllowed => Self::CUSTOMER_ACCOUNT_NOT_ALLOWED,
             UpdateError::ReauthenticationNeeded => Self::ReauthenticationNeeded,
             UpdateError::LastAdmin => Self::LastAdmin,
+            UpdateError::Limited(limited) => limited.into(),
             UpdateError::Unavailable(unavailable) => unavailable.into(),
         }
     }
@@ -182,6 +183,7 @@ impl From<DeleteError> for ApiError {
             DeleteError::OwnAccount => Self::Refused("Administrators cannot delete their own accounts".into()),
             DeleteError::ReauthenticationNeeded => Self::ReauthenticationNeeded,
             DeleteError::LastAdmin => Self::LastAdmin,
+            DeleteError::Limited(limited) => limited.into(),
             DeleteError::Unavailable(unavailable) => unavailable.into(),
         }
     }

@@ -12,7 +12,8 @@ use utoipa::{Modify, OpenApi};
 use super::error::Problem;
 use super::routes::{Access, Class, Documented, RouteInfo, route_table};
 use super::{
-    accounts_management, email, health, login, my_account, outbox, recovery, recovery_by_mail, register, root, verify,
+    accounts_management, email, health, login, my_account, outbox, rate_limits, recovery, recovery_by_mail, register,
+    root, verify,
 };
 
 const USER_AUTH: &str = "userAuth";
@@ -43,6 +44,8 @@ const SERVICE_AUTH: &str = "serviceAuth";
         outbox::list,
         outbox::retry,
         outbox::delete,
+        rate_limits::list,
+        rate_limits::clear,
         verify::verify,
         health::live,
         health::ready,

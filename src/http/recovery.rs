@@ -86,6 +86,7 @@ impl From<RecoverError> for ApiError {
             RecoverError::NoMatch => Self::NO_MATCH,
             RecoverError::NotOffered => Self::Refused("Recovery by passphrase is not offered here".into()),
             RecoverError::Weak(weak) => Self::weak(weak),
+            RecoverError::Limited(limited) => limited.into(),
             RecoverError::Unavailable(unavailable) => unavailable.into(),
         }
     }

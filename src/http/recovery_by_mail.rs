@@ -147,6 +147,7 @@ impl From<MailedRecoveryError> for Failure {
             }
             MailedRecoveryError::Weak(weak) => (ApiError::weak(weak), Some(Complaint::Weak(weak))),
             MailedRecoveryError::NotOffered => (ApiError::NOT_OFFERED, None),
+            MailedRecoveryError::Limited(limited) => (limited.into(), None),
             MailedRecoveryError::Unavailable(unavailable) => (unavailable.into(), None),
         };
         Self { error, complaint }

@@ -79,7 +79,7 @@ const fn page(path: &'static str) -> RouteInfo {
 
 /// All routes, the most frequent first: it is searched from the front. A fixed path comes before a template that
 /// would match it.
-static ROUTES: [RouteInfo; 31] = [
+static ROUTES: [RouteInfo; 33] = [
     route(Method::POST, "/verify", Access::ServiceAndBearer, Class::Verify),
     route(Method::GET, "/health/live", Access::Public, Class::Operator),
     route(Method::GET, "/health/ready", Access::Public, Class::Operator),
@@ -107,6 +107,8 @@ static ROUTES: [RouteInfo; 31] = [
     route(Method::GET, "/outbox/", Access::Admin, Class::Admin),
     route(Method::POST, "/outbox/{id}/retry", Access::Admin, Class::Admin),
     route(Method::DELETE, "/outbox/{id}", Access::Admin, Class::Admin),
+    route(Method::GET, "/rate_limits/", Access::Admin, Class::Admin),
+    route(Method::DELETE, "/rate_limits/{key}", Access::Admin, Class::Admin),
     route(Method::GET, "/", Access::Public, Class::Static),
     undocumented("/openapi.json"),
     undocumented("/docs"),
@@ -210,7 +212,7 @@ mod tests {
     #[test]
     fn paths_resolve_with_and_without_their_trailing_slash() {
         for info in route_table() {
-            let path = info.path.replace("{id}", "7").replace("{file}", "x.js");
+            let path = info.path.replace("{id}", "7").replace("{file}", "x.js").replace("{key}", "public-192.0.2.1");
             let bare = path.trim_end_matches('/');
             assert_eq!(template(&info.method, &format!("{bare}/")), info.path);
             if !bare.is_empty() {

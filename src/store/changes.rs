@@ -13,10 +13,12 @@ use super::codec::{self, RecordError};
 use super::keys;
 use super::staging::{Abort, Fault, Staging};
 
+mod failures;
 mod known;
 mod mails;
 mod tokens;
 
+pub(super) use failures::save_failures;
 pub(super) use mails::{delete_mail, retry_mail, settle_mail};
 
 pub(super) fn create_account(

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 mod account;
 mod audit;
+mod failures;
 #[cfg(test)]
 mod golden;
 mod mail;

@@ -19,6 +19,10 @@
 //! | `50` | mail id, 8 bytes                         | the mail                                      |
 //! | `51` | next attempt, 8 bytes; mail id, 8        | id of the queued mail that is due then        |
 //! | `52` | account id, 8 bytes; mail id, 8          | id of a mail that goes away with the account  |
+//! | `60` | kind and scope, 1 byte each; see below   | a counter of failed attempts                  |
+//!
+//! The scope of a counter is `01` an account (16 bytes of the hash of its address follow), `02` an IP address (4 or 16 bytes
+//! follow) or `03` both, in this order.
 //!
 //! A next attempt is in milliseconds with its sign bit flipped, so that times before 1970 come first.
 //!
@@ -28,7 +32,10 @@
 
 use std::net::IpAddr;
 
-use doorward_actors::{AccountId, EmailKey, MailId, NicknameKey, SessionId, Timestamp, TokenHash, TokenPurpose};
+use doorward_actors::{
+    AccountId, EmailKey, FailureKey, FailureScope, Guarded, MailId, NicknameKey, SessionId, SubjectKey, Timestamp,
+    TokenHash, TokenPurpose,
+};
 
 const ACCOUNT: u8 = 0x10;
 const EMAIL: u8 = 0x11;
@@ -43,6 +50,7 @@ const TOKEN_OF: u8 = 0x41;
 const MAIL: u8 = 0x50;
 const DUE: u8 = 0x51;
 const MAIL_OF: u8 = 0x52;
+const FAILURES: u8 = 0x60;
 
 /// The version of the layout of the whole tree.
 pub(super) const FORMAT_VERSION: &[u8] = &[0x01, 0x00];
@@ -181,6 +189,50 @@ pub(super) fn mails_of(account: AccountId) -> [u8; 9] {
     numbered(MAIL_OF, account.get())
 }
 
+/// The keys of all counters of failed attempts begin with this.
+pub(super) const ALL_FAILURES: &[u8] = &[FAILURES];
+
+/// Where a counter of failed attempts is.
+pub(super) fn failures(key: &FailureKey) -> Vec<u8> {
+    let (scope, subject, address) = match &key.scope {
+        FailureScope::Account(subject) => (1, Some(subject), None),
+        FailureScope::Address(address) => (2, None, Some(address)),
+        FailureScope::Known(subject, address) => (3, Some(subject), Some(address)),
+    };
+    let mut bytes = vec![FAILURES, key.kind.number(), scope];
+    bytes.extend(subject.into_iter().flat_map(SubjectKey::as_bytes));
+    match address {
+        Some(IpAddr::V4(v4)) => bytes.extend(v4.octets()),
+        Some(IpAddr::V6(v6)) => bytes.extend(v6.octets()),
+        None => {}
+    }
+    bytes
+}
+
+/// What a counter of failed attempts counts; `None` if it is no key of one.
+pub(super) fn failures_of(key: &[u8]) -> Option<FailureKey> {
+    let (&[kind, number, scope], rest) = key.split_first_chunk()?;
+    if kind != FAILURES {
+        return None;
+    }
+    let subject = || rest.first_chunk().map(|bytes| SubjectKey::from_bytes(*bytes));
+    let scope = match scope {
+        1 if rest.len() == 16 => FailureScope::Account(subject()?),
+        2 => FailureScope::Address(address(rest)?),
+        3 => FailureScope::Known(subject()?, address(rest.get(16..)?)?),
+        _ => return None,
+    };
+    Some(FailureKey { kind: Guarded::from_number(number)?, scope })
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => bytes.first_chunk::<4>().map(|octets| (*octets).into()),
+        16 => bytes.first_chunk::<16>().map(|octets| (*octets).into()),
+        _ => None,
+    }
+}
+
 /// Whose session a session key names; `None` if it is not a session key.
 pub(super) fn account_of_session(key: &[u8]) -> Option<AccountId> {
     let (&kind, rest) = key.split_first()?;
@@ -251,6 +303,27 @@ mod tests {
         assert_eq!(due(at, mail_id), [0x51, 0x80, 0, 0, 0, 0, 0, 3, 4, 0, 0, 0, 0, 0, 0, 1, 2]);
         assert_eq!(mails_of(id), *numbered(0x52, &[]));
         assert_eq!(mail_of(id, mail_id), *numbered(0x52, &[0, 0, 0, 0, 0, 0, 1, 2]));
+    }
+
+    #[test]
+    fn keys_of_failures_keep_their_bytes_and_read_back() {
+        let subject = SubjectKey::from_bytes([0xCD; 16]);
+        let (v4, v6): (IpAddr, IpAddr) = ([192, 0, 2, 1].into(), [9_u8; 16].into());
+        let bytes = |rest: &[&[u8]]| [&[0x60, 1][..], &rest.concat()].concat();
+        for (scope, expected) in [
+            (FailureScope::Account(subject), bytes(&[&[1], &[0xCD; 16]])),
+            (FailureScope::Address(v4), bytes(&[&[2], &[192, 0, 2, 1]])),
+            (FailureScope::Address(v6), bytes(&[&[2], &[9; 16]])),
+            (FailureScope::Known(subject, v4), bytes(&[&[3], &[0xCD; 16], &[192, 0, 2, 1]])),
+            (FailureScope::Known(subject, v6), bytes(&[&[3], &[0xCD; 16], &[9; 16]])),
+        ] {
+            let key = FailureKey { kind: Guarded::Login, scope };
+            assert_eq!(failures(&key), expected);
+            assert_eq!(failures_of(&expected), Some(key));
+        }
+        for other in [&[][..], &[0x60], &[0x60, 1, 1, 7], &[0x60, 99, 2, 1, 2, 3, 4], &[0x61, 1, 2, 1, 2, 3, 4]] {
+            assert_eq!(failures_of(other), None, "{other:?}");
+        }
     }
 
     #[test]

@@ -2,12 +2,13 @@
 //!
 //! A read of several records may fall between two changes; where that could show, the record read last decides.
 
+use std::net::IpAddr;
 use std::ops::Bound;
 
 use doorward_actors::ports::{ListedAccount, Page, ShardOf, StoredToken};
 use doorward_actors::{
-    Account, AccountId, AuditRecord, EmailKey, MailId, MailState, QueuedMail, Role, Session, SessionId, Timestamp,
-    TokenHash, TokenPurpose,
+    Account, AccountId, AuditRecord, EmailKey, FailureKey, MailId, MailState, QueuedMail, Role, Session, SessionId,
+    StoredFailures, Timestamp, TokenHash, TokenPurpose,
 };
 
 use super::codec::{self, Record};
@@ -186,6 +187,23 @@ pub(super) fn mails(tree: &sled::Tree, after: Option<MailId>, limit: usize) -> R
         mails.extend(readable(codec::decode(&value).map_err(Fault::from))?);
     }
     Ok(mails)
+}
+
+pub(super) fn knows_address(tree: &sled::Tree, account: AccountId, from: IpAddr) -> Result<bool, Fault> {
+    Ok(tree.contains_key(keys::known(account, from))?)
+}
+
+/// A counter that cannot be read is passed over: without it somebody may guess a few times more.
+pub(super) fn failures(tree: &sled::Tree) -> Result<Vec<(FailureKey, StoredFailures)>, Fault> {
+    let mut failures = Vec::new();
+    for row in tree.scan_prefix(keys::ALL_FAILURES) {
+        let (key, value) = row?;
+        match (keys::failures_of(&key), codec::decode(&value)) {
+            (Some(key), Ok(stored)) => failures.push((key, stored)),
+            _ => tracing::error!("a stored counter of failed attempts cannot be read and is passed over"),
+        }
+    }
+    Ok(failures)
 }
 
 /// Passes a mail over that cannot be read: it holds up none of the others.

@@ -10,6 +10,7 @@ mod access_matrix;
 mod accounts_management;
 mod audit;
 mod edge;
+mod guessing;
 mod health;
 mod late_body;
 mod limits;

@@ -105,6 +105,8 @@ codes! {
         MailRetried = 16 "mail.retried",
         /// A mail was deleted.
         MailDeleted = 17 "mail.deleted",
+        /// What was counted against an account or an address was forgotten.
+        LimitCleared = 22 "limit.cleared",
     }
 }
 
@@ -139,6 +141,8 @@ codes! {
         Unverified = 13 "unverified",
         /// A one-time token was not good.
         BadToken = 14 "bad_token",
+        /// There were too many failed attempts before it.
+        TooManyAttempts = 15 "too_many_attempts",
     }
 }
 

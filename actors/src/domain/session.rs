@@ -1,7 +1,7 @@
 //! Sessions: what a login opens, and when it is over.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -78,16 +78,6 @@ impl Origin {
             kept
         });
         Self { address, user_agent, request_id }
-    }
-}
-
-/// What stands for one client: an IPv4 address, also when it came mapped into IPv6, or the /64 network that one IPv6
-/// subscriber usually has to itself (S17).
-#[must_use]
-pub(crate) fn network_of(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64))),
-        v4 @ IpAddr::V4(_) => v4,
     }
 }
 
@@ -186,14 +176,5 @@ mod tests {
         assert_eq!(origin.user_agent.as_deref(), Some("ab[31m"));
         let long = Origin::new(None, Some(&"é".repeat(500)), None);
         assert_eq!(long.user_agent.unwrap().len(), 256);
-    }
-
-    #[test]
-    fn s17_one_client_has_one_key() {
-        let key = |text: &str| network_of(text.parse().unwrap());
-        assert_eq!(key("::ffff:192.0.2.7"), key("192.0.2.7"));
-        assert_eq!(key("2001:db8:1:2:3::4"), key("2001:db8:1:2:ffff::9"));
-        assert_ne!(key("2001:db8:1:2::4"), key("2001:db8:1:3::4"));
-        assert_ne!(key("192.0.2.7"), key("192.0.2.8"));
     }
 }

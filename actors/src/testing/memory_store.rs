@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use crate::domain::account::{Account, AccountId, NewAccount, NewRole, Role};
 use crate::domain::audit::AuditRecord;
 use crate::domain::email::EmailKey;
+use crate::domain::failures::{FailureKey, StoredFailures};
 use crate::domain::one_time::{TokenHash, TokenPurpose};
 use crate::domain::outbox::{MailId, MailOutcome, MailState, NewMail, QueuedMail};
 use crate::domain::session::{Session, SessionId};
@@ -35,6 +36,7 @@ struct State {
     last_activity: BTreeMap<AccountId, Timestamp>,
     /// When an account was last logged in to from an address; never more than 32 of an account.
     known: BTreeMap<(AccountId, IpAddr), Timestamp>,
+    failures: BTreeMap<FailureKey, StoredFailures>,
     tokens: Vec<StoredToken>,
     mails: Vec<QueuedMail>,
     audit: Vec<AuditRecord>,
@@ -237,6 +239,14 @@ impl Store for MemoryStore {
         let unverified =
             state.accounts.values().filter(|account| account.created_at < time && state.was_never_taken_up(account));
         Ok(unverified.take(limit).map(|account| account.id).collect())
+    }
+
+    async fn knows_address(&self, account: AccountId, from: IpAddr) -> Result<bool, StoreFailure> {
+        Ok(self.working()?.known.contains_key(&(account, from)))
+    }
+
+    async fn failures(&self) -> Result<Vec<(FailureKey, StoredFailures)>, StoreFailure> {
+        Ok(self.working()?.failures.iter().map(|(key, stored)| (*key, *stored)).collect())
     }
 
     async fn due_mails(&self, now: Timestamp, limit: usize) -> Result<Vec<QueuedMail>, StoreFailure> {
@@ -469,6 +479,17 @@ impl Store for MemoryStore {
             if let Some(session) = state.sessions.get_mut(&(touch.account, touch.session)) {
                 session.last_active_at = session.last_active_at.max(touch.at);
             }
+        }
+        Ok(())
+    }
+
+    async fn save_failures(&self, changed: Vec<(FailureKey, Option<StoredFailures>)>) -> Result<(), StoreFailure> {
+        let mut state = self.working()?;
+        for (key, stored) in changed {
+            match stored {
+                Some(stored) => state.failures.insert(key, stored),
+                None => state.failures.remove(&key),
+            };
         }
         Ok(())
     }

@@ -14,13 +14,16 @@ use tokio_util::task::TaskTracker;
 
 use super::AccountRules;
 use crate::auditor::AuditHandle;
-use crate::domain::account::AccountId;
+use crate::domain::account::{Account, AccountId};
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord, AuditRefusal};
+use crate::domain::email::EmailKey;
+use crate::domain::failures::Guarded;
 use crate::domain::one_time::OneTimeKey;
 use crate::domain::session::{Origin, SessionId};
 use crate::hasher::HasherHandle;
 use crate::mailer::MailerHandle;
-use crate::ports::{Clock, Entropy, Store};
+use crate::ports::{Clock, Entropy, Store, StoreFailure};
+use crate::rate_limiter::{Attempt, Limited, RateLimiterHandle, Target};
 use crate::session::SessionHandle;
 
 pub(crate) use email::address_of;
@@ -35,12 +38,36 @@ pub(crate) struct Flows {
     pub(crate) hasher: HasherHandle,
     pub(crate) sessions: SessionHandle,
     pub(crate) audit: AuditHandle,
+    pub(crate) limits: RateLimiterHandle,
     pub(crate) mailer: MailerHandle,
     pub(crate) key: Arc<OneTimeKey>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     /// Work that goes on after its answer.
     pub(crate) background: TaskTracker,
+}
+
+impl Flows {
+    /// Lets an attempt at an account in, whether it exists or not, before anything is computed for it (S15). An attempt that
+    /// is not let in is put on record.
+    async fn attempt(
+        &self,
+        kind: Guarded,
+        email: &EmailKey,
+        account: Option<&Account>,
+        story: &Story,
+    ) -> Result<Result<Attempt, Limited>, StoreFailure> {
+        let client = story.origin.address;
+        let known = match (account, client) {
+            (Some(account), Some(client)) => {
+                self.store.knows_address(account.id, self.limits.network_of(client)).await?
+            }
+            _ => false,
+        };
+        let target = Target { email, account: account.map(|account| account.id), known };
+        let attempt = self.limits.attempt(kind, Some(target), client);
+        Ok(attempt.map_err(|limited| story.refuse(self, AuditRefusal::TooManyAttempts, limited)))
+    }
 }
 
 /// What all audit records of one flow have in common.

@@ -3,12 +3,18 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use doorward_actors::TokenPurpose;
+use doorward_actors::{Limited, Standing, TokenPurpose};
 use http_body_util::BodyExt as _;
 use hyper::HeaderMap;
 
 use super::*;
 use crate::http::routes::Class;
+
+fn limited(seconds: u64) -> ApiError {
+    let retry_after = Duration::from_secs(seconds);
+    let standing = Standing { policy: "public", quota: 1, window: retry_after, remaining: 0, reset: retry_after };
+    ApiError::Limited(Limited { retry_after, standing })
+}
 
 const TOPICS: [Topic; 3] = [Topic::Verify, Topic::Change, Topic::Cancel];
 const TOKEN: &str = "abcdefghijklmnopqrstuvwxyz-ABCDEFGHIJKLMNOP";
@@ -26,13 +32,7 @@ fn text(response: Response) -> String {
 fn every_page(locale: Locale) -> Vec<String> {
     let about = &about("ann", locale);
     let complaints = [None, Some(Complaint::Weak(WeakPassword::Guessable)), Some(Complaint::NoMatch)];
-    let refusals = [
-        ApiError::BAD_TOKEN,
-        ApiError::EMAIL_TAKEN,
-        ApiError::NOT_OFFERED,
-        ApiError::Limited(Duration::from_secs(1)),
-        ApiError::NotJson,
-    ];
+    let refusals = [ApiError::BAD_TOKEN, ApiError::EMAIL_TAKEN, ApiError::NOT_OFFERED, limited(1), ApiError::NotJson];
     let mut pages: Vec<Response> = TOPICS.iter().map(|topic| question(*topic, about, TOKEN)).collect();
     pages.extend(TOPICS.iter().map(|topic| done(locale, *topic)));
     pages.push(password_changed(locale));
@@ -117,7 +117,7 @@ fn a_complaint_stands_at_its_field_and_the_token_stays() {
 
 #[test]
 fn a_refusal_that_passes_says_when_to_come_back() {
-    let wait = ApiError::Limited(Duration::from_secs(7));
+    let wait = limited(7);
     let context = || {
         let headers = HeaderMap::from_iter([(hyper::header::ACCEPT_LANGUAGE, HeaderValue::from_static("ro"))]);
         let id = HeaderValue::from_static("id");

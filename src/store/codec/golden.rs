@@ -8,7 +8,7 @@ use doorward_actors::ports::StoredToken;
 use doorward_actors::{
     Account, AccountId, AuditActorKind, AuditEvent, AuditRecord, AuditRefusal, CredentialHash, CustomerAccount, Email,
     Locale, MailId, MailKind, MailState, NewMail, NewToken, Nickname, Origin, QueuedMail, Role, Session, SessionId,
-    Timestamp, TokenHash, TokenPurpose, TokenSeed,
+    StoredFailures, Timestamp, TokenHash, TokenPurpose, TokenSeed,
 };
 
 use super::{MAX_VALUE_BYTES, Record, RecordError, decode, encode};
@@ -296,6 +296,13 @@ fn an_audit_record_keeps_its_bytes() {
         };
         check(&bare, &format!("010205{golden}000000000000"));
     }
+}
+
+#[test]
+fn a_counter_of_failures_keeps_its_bytes() {
+    let full = StoredFailures { count: 300, last_at: Timestamp::from_millis(1), account: Some(id(7)) };
+    check(&full, "01fb2c01020107");
+    check(&StoredFailures { count: 1, account: None, ..full }, "01010200");
 }
 
 #[test]

@@ -137,6 +137,12 @@ impl TestApp {
         newest.values.token.as_ref().unwrap().expose().to_owned()
     }
 
+    /// Sends a request from another address of this host.
+    pub(crate) async fn post_from(&self, client: std::net::IpAddr, path: &str, body: &Value) -> Answer {
+        let from = reqwest::Client::builder().local_address(client).build().unwrap();
+        Answer::read(from.post(self.url(path)).json(body).send().await.unwrap()).await
+    }
+
     /// Lets time pass for everything but the runtime's own timers.
     pub(crate) fn pass(&self, time: Duration) {
         self.clock.advance(time);

@@ -56,12 +56,12 @@ impl Answer {
         assert_eq!(&self.body, body);
     }
 
-    /// All that tells two answers apart, but for the date: status, headers and body, byte for byte.
+    /// All that tells two answers apart, but for the date and what is left of an allowance: status, headers and body, byte for byte.
     pub(crate) fn whole(&self) -> (u16, Vec<(String, String)>, &str) {
         let mut headers: Vec<_> = self
             .headers
             .iter()
-            .filter(|(name, _)| *name != "date")
+            .filter(|(name, _)| *name != "date" && *name != "ratelimit")
             .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
             .collect();
         headers.sort();

@@ -8,10 +8,13 @@ use crate::ask::Unavailable;
 use crate::domain::account::{Account, AccountChange, CredentialHash, CustomerAccount, NewAccount, NewRole, Role};
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRefusal};
 use crate::domain::email::Email;
+use crate::domain::failures::Guarded;
 use crate::domain::mail::MailKind;
 use crate::domain::secret::Secret;
 use crate::domain::session::Origin;
-use crate::ports::{AccountUpdate, CreateAccountRefusal, Effects, EndSessions, StoreError, UpdateAccountRefusal};
+use crate::ports::{
+    AccountUpdate, CreateAccountRefusal, Effects, EndSessions, SignIn, StoreError, UpdateAccountRefusal,
+};
 use crate::session::OpenError;
 use crate::user::message::Creator;
 use crate::user::{
@@ -98,12 +101,15 @@ impl Flows {
     pub(crate) async fn login(self: Arc<Self>, attempt: LoginAttempt, origin: Origin) -> Result<LoggedIn, LoginError> {
         let LoginAttempt { email, password } = attempt;
         let story = Story::new(AuditEvent::Login, AuditActorKind::Anonymous, origin.clone());
-        let Some(account) = self.store.account_by_email(email.key()).await? else {
-            self.hasher.verify_nobody(password.secret().clone()).await?;
+        let found = self.store.account_by_email(email.key()).await?;
+        let story = found.iter().fold(story, |story, account| story.about(account.id));
+        let mut attempt = self.attempt(Guarded::Login, email.key(), found.as_ref(), &story).await??;
+        let Some(account) = found else {
+            attempt.spare(self.hasher.verify_nobody(password.secret().clone())).await?;
             return Err(story.refuse(&self, AuditRefusal::UnknownAccount, LoginError::Incorrect));
         };
-        let story = story.about(account.id);
-        let verdict = self.hasher.verify(password.secret().clone(), account.password_hash.clone()).await?;
+        let verify = self.hasher.verify(password.secret().clone(), account.password_hash.clone());
+        let verdict = attempt.spare(verify).await?;
         if !verdict.matches {
             return Err(story.refuse(&self, AuditRefusal::WrongPassword, LoginError::Incorrect));
         }
@@ -120,8 +126,12 @@ impl Flows {
             });
             return Err(story.refuse(&self, AuditRefusal::Unverified, LoginError::Incorrect));
         }
-        let notice = self.notice(MailKind::NewSignIn, &account, &origin);
-        let opened = match self.sessions.open(&account, origin.clone(), notice).await {
+        attempt.succeeded();
+        let sign_in = origin.address.map(|client| SignIn {
+            from: self.limits.network_of(client),
+            notice: self.notice(MailKind::NewSignIn, &account, &origin),
+        });
+        let opened = match self.sessions.open(&account, origin.clone(), sign_in).await {
             Ok(opened) => opened,
             // It was locked, deleted or given another password while this one was checked.
             Err(OpenError::Refused) => return Err(story.refuse(&self, AuditRefusal::Conflict, LoginError::Incorrect)),
@@ -181,18 +191,22 @@ impl Flows {
         }
         let mut new_hash: Option<CredentialHash> = None;
         for _ in 0..MAX_ATTEMPTS {
-            let Some(account) = self.store.account_by_email(email.key()).await? else {
-                self.hasher.verify_nobody(passphrase.secret().clone()).await?;
+            let found = self.store.account_by_email(email.key()).await?;
+            let story = found.iter().fold(story.clone(), |story, account| story.about(account.id));
+            let mut attempt = self.attempt(Guarded::Passphrase, email.key(), found.as_ref(), &story).await??;
+            let Some(account) = found else {
+                attempt.spare(self.hasher.verify_nobody(passphrase.secret().clone())).await?;
                 return Err(story.refuse(self, AuditRefusal::UnknownAccount, RecoverError::NoMatch));
             };
-            let story = story.clone().about(account.id);
-            let verdict = self.hasher.verify(passphrase.secret().clone(), account.passphrase_hash.clone()).await?;
+            let verify = self.hasher.verify(passphrase.secret().clone(), account.passphrase_hash.clone());
+            let verdict = attempt.spare(verify).await?;
             if !verdict.matches {
                 return Err(story.refuse(self, AuditRefusal::WrongPassphrase, RecoverError::NoMatch));
             }
             if account.locked {
                 return Err(story.refuse(self, AuditRefusal::Locked, RecoverError::NoMatch));
             }
+            attempt.succeeded();
             // Now that the passphrase was right, its owner may be told that the password is too close to the nickname.
             let policy = self.rules.password_policy;
             if let Err(weak) = policy.check(&new_password, &account.email, Some(&account.nickname)) {

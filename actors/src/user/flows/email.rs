@@ -9,6 +9,7 @@ use crate::ask::Unavailable;
 use crate::domain::account::{Account, AccountChange, CredentialHash};
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRefusal};
 use crate::domain::email::{Email, EmailKey};
+use crate::domain::failures::Guarded;
 use crate::domain::mail::MailKind;
 use crate::domain::one_time::{TokenHash, TokenPurpose, TokenSeed};
 use crate::domain::secret::Secret;
@@ -17,6 +18,7 @@ use crate::domain::time::Timestamp;
 use crate::ports::{
     AccountUpdate, Effects, EndSessions, Redemption, StoreError, StoreFailure, StoredToken, UpdateAccountRefusal,
 };
+use crate::rate_limiter::{Attempt, Limited, Target};
 use crate::user::{
     ConfirmError, Confirmed, MailedRecovery, MailedRecoveryError, RESEND_PAUSE, RecoveryMode, RequestRecoveryError,
 };
@@ -113,11 +115,13 @@ impl Flows {
         }
         let story = Story::new(AuditEvent::Recovered, AuditActorKind::Anonymous, origin);
         let mut hashed: Option<(CredentialHash, Option<CredentialHash>)> = None;
+        let mut attempt = Some(self.token_attempt(&story)?);
         for _ in 0..MAX_ATTEMPTS {
             let found = self.presented(token.expose(), &[TokenPurpose::ResetPassword]).await?;
             let Some(Presented { account, redemption }) = found.filter(|found| !found.account.locked) else {
                 return Err(story.refuse(self, AuditRefusal::BadToken, MailedRecoveryError::BadToken));
             };
+            attempt.take().into_iter().for_each(Attempt::succeeded);
             let story = story.clone().about(account.id);
             if let Err(weak) = self.rules.password_policy.check(&new_password, &account.email, Some(&account.nickname))
             {
@@ -125,10 +129,14 @@ impl Flows {
             }
             if self.rules.recovery_mode == RecoveryMode::EmailAndPassphrase {
                 let passphrase = passphrase.as_ref().ok_or(MailedRecoveryError::PassphraseNeeded)?;
+                let email = account.email.key();
+                let mut attempt = self.attempt(Guarded::Passphrase, email, Some(&account), &story).await??;
                 let against = account.passphrase_hash.clone();
-                if !self.hasher.verify(passphrase.secret().clone(), against).await?.matches {
+                let verdict = attempt.spare(self.hasher.verify(passphrase.secret().clone(), against)).await?;
+                if !verdict.matches {
                     return Err(story.refuse(self, AuditRefusal::WrongPassphrase, MailedRecoveryError::NoMatch));
                 }
+                attempt.succeeded();
             }
             // Whoever registered an address that was never verified may not be its owner: nothing they chose stays (S32).
             let stranger = !account.email_verified;
@@ -173,9 +181,12 @@ impl Flows {
     /// Takes an address as its owner's: the account's own, or the new one it is to have.
     pub(crate) async fn confirm_email(&self, token: Secret, origin: Origin) -> Result<Confirmed, ConfirmError> {
         let purposes = [TokenPurpose::VerifyAddress, TokenPurpose::ConfirmAddress];
+        let stranger = Story::new(AuditEvent::EmailVerified, AuditActorKind::Anonymous, origin.clone());
+        let mut attempt = Some(self.token_attempt(&stranger)?);
         for _ in 0..MAX_ATTEMPTS {
             let Some(presented) = self.presented(token.expose(), &purposes).await? else { break };
             let Presented { account, redemption } = presented;
+            attempt.take().into_iter().for_each(Attempt::succeeded);
             let verifies = redemption.purpose == TokenPurpose::VerifyAddress;
             let event = if verifies { AuditEvent::EmailVerified } else { AuditEvent::EmailChanged };
             let story = Story::new(event, AuditActorKind::Account(account.id), origin.clone()).about(account.id);
@@ -209,15 +220,17 @@ impl Flows {
                 Err(StoreError::Refused(_)) => {}
             }
         }
-        let story = Story::new(AuditEvent::EmailVerified, AuditActorKind::Anonymous, origin);
-        Err(story.refuse(self, AuditRefusal::BadToken, ConfirmError::BadToken))
+        Err(stranger.refuse(self, AuditRefusal::BadToken, ConfirmError::BadToken))
     }
 
     /// Drops a pending change of address, on the word of whoever reads mail at the present one.
     pub(crate) async fn cancel_email_change(&self, token: Secret, origin: Origin) -> Result<(), ConfirmError> {
+        let stranger = Story::new(AuditEvent::EmailChangeCancelled, AuditActorKind::Anonymous, origin.clone());
+        let mut attempt = Some(self.token_attempt(&stranger)?);
         for _ in 0..MAX_ATTEMPTS {
             let found = self.presented(token.expose(), &[TokenPurpose::CancelAddressChange]).await?;
             let Some(Presented { account, redemption }) = found else { break };
+            attempt.take().into_iter().for_each(Attempt::succeeded);
             let owner = AuditActorKind::Account(account.id);
             let story = Story::new(AuditEvent::EmailChangeCancelled, owner, origin.clone()).about(account.id);
             let update = AccountUpdate {
@@ -234,8 +247,7 @@ impl Flows {
                 Err(StoreError::Refused(_)) => {}
             }
         }
-        let story = Story::new(AuditEvent::EmailChangeCancelled, AuditActorKind::Anonymous, origin);
-        Err(story.refuse(self, AuditRefusal::BadToken, ConfirmError::BadToken))
+        Err(stranger.refuse(self, AuditRefusal::BadToken, ConfirmError::BadToken))
     }
 
     /// Deletes accounts whose address was not verified in time.
@@ -257,6 +269,12 @@ impl Flows {
         }
     }
 
+    /// Lets a token in that has yet to show whether it is good.
+    fn token_attempt(&self, story: &Story) -> Result<Attempt, Limited> {
+        let attempt = self.limits.attempt(Guarded::OneTimeToken, None, story.origin.address);
+        attempt.map_err(|limited| story.refuse(self, AuditRefusal::TooManyAttempts, limited))
+    }
+
     /// What a presented token is good for, if it is good for one of these purposes. The store checks it again when it is used up.
     async fn presented(&self, token: &str, purposes: &[TokenPurpose]) -> Result<Option<Presented>, StoreFailure> {
         let Some(hash) = TokenHash::of(token) else { return Ok(None) };
@@ -273,7 +291,8 @@ impl Flows {
         Ok(Some(Presented { account, redemption }))
     }
 
-    /// Whether the last mail of this purpose is long enough ago: whoever knows an address must not be able to flood it.
+    /// Whether the last mail of this purpose is long enough ago, and there were not too many of all purposes: whoever knows an
+    /// address must not be able to flood it. A mail that may be sent counts.
     async fn may_mail_again(
         &self,
         account: &Account,
@@ -281,7 +300,12 @@ impl Flows {
         pause: Duration,
     ) -> Result<bool, StoreFailure> {
         let last = self.store.token_of(account.id, purpose).await?;
-        Ok(last.is_none_or(|last| self.clock.now().since(last.token.issued_at) >= pause))
+        if last.is_some_and(|last| self.clock.now().since(last.token.issued_at) < pause) {
+            return Ok(false);
+        }
+        // By the account alone: that the requests come from many places makes them no fewer.
+        let target = Target { email: account.email.key(), account: Some(account.id), known: false };
+        Ok(self.limits.attempt(Guarded::Mail, Some(target), None).is_ok())
     }
 
     async fn queue(&self, account: &Account, effects: Effects) -> Result<(), StoreFailure> {

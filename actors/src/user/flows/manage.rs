@@ -5,10 +5,14 @@ use super::{Flows, MAX_ATTEMPTS, Story};
 use crate::ask::Unavailable;
 use crate::domain::account::{Account, AccountChange, AccountId, Role};
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRefusal};
+use crate::domain::failures::Guarded;
 use crate::domain::mail::MailKind;
 use crate::domain::password::Password;
 use crate::domain::session::Origin;
-use crate::ports::{AccountUpdate, DeleteAccountRefusal, Effects, EndSessions, StoreError, UpdateAccountRefusal};
+use crate::ports::{
+    AccountUpdate, DeleteAccountRefusal, Effects, EndSessions, StoreError, StoreFailure, UpdateAccountRefusal,
+};
+use crate::rate_limiter::Limited;
 use crate::session::{AuthenticateError, Principal};
 use crate::user::{AdminChange, DeleteError, OwnChange, UpdateError};
 
@@ -39,7 +43,8 @@ impl Flows {
                 return Err(story.refuse(self, AuditRefusal::CustomerAccountNotAllowed, answer));
             }
             if sensitive
-                && let Err(refusal) = self.reauthenticate(principal, &account, current_password.as_ref()).await?
+                && let Err(refusal) =
+                    self.reauthenticate::<UpdateError>(principal, &account, current_password.as_ref(), &story).await?
             {
                 return Err(story.refuse(self, refusal, UpdateError::ReauthenticationNeeded));
             }
@@ -93,7 +98,9 @@ impl Flows {
         let story = own_story(AuditEvent::AccountDeleted, principal, origin);
         let mut account = principal.account.clone();
         for _ in 0..MAX_ATTEMPTS {
-            if let Err(refusal) = self.reauthenticate(principal, &account, current_password.as_ref()).await? {
+            let current_password = current_password.as_ref();
+            let shown = self.reauthenticate::<DeleteError>(principal, &account, current_password, &story).await?;
+            if let Err(refusal) = shown {
                 return Err(story.refuse(self, refusal, DeleteError::ReauthenticationNeeded));
             }
             if !self.still_live(principal, Role::User).await? {
@@ -122,7 +129,7 @@ impl Flows {
         };
         if id == admin.account.id
             && change.own.is_sensitive()
-            && let Err(refusal) = self.reauthenticate(admin, &account, None).await?
+            && let Err(refusal) = self.reauthenticate::<UpdateError>(admin, &account, None, &story).await?
         {
             return Err(story.refuse(self, refusal, UpdateError::ReauthenticationNeeded));
         }
@@ -175,18 +182,25 @@ impl Flows {
     /// Whether the principal showed the password: now, or (when none came along) in a login recent enough. A password that
     /// came along has to be right, however fresh the login. `account` may be newer than the principal's: should its sessions
     /// have been ended meanwhile, no login counts as fresh.
-    async fn reauthenticate(
+    async fn reauthenticate<E: From<Unavailable> + From<Limited> + From<StoreFailure>>(
         &self,
         principal: &Principal,
         account: &Account,
         current_password: Option<&Password>,
-    ) -> Result<Result<(), AuditRefusal>, Unavailable> {
+        story: &Story,
+    ) -> Result<Result<(), AuditRefusal>, E> {
         if has_ended(principal, account) {
             return Ok(Err(AuditRefusal::Conflict));
         }
         if let Some(password) = current_password {
-            let verdict = self.hasher.verify(password.secret().clone(), account.password_hash.clone()).await?;
-            return Ok(if verdict.matches { Ok(()) } else { Err(AuditRefusal::WrongPassword) });
+            let email = account.email.key();
+            let mut attempt = self.attempt(Guarded::Reauthentication, email, Some(account), story).await??;
+            let verify = self.hasher.verify(password.secret().clone(), account.password_hash.clone());
+            if !attempt.spare(verify).await?.matches {
+                return Ok(Err(AuditRefusal::WrongPassword));
+            }
+            attempt.succeeded();
+            return Ok(Ok(()));
         }
         let fresh = self.clock.now().since(principal.authenticated_at) <= self.rules.reauth_window;
         Ok(if fresh { Ok(()) } else { Err(AuditRefusal::ReauthenticationNeeded) })

@@ -1,0 +1,313 @@
+//! How failed attempts are held against an account and an address: each further one is waited for longer, none for ever.
+//!
+//! An attempt counts as failed from the moment it is let in, and is taken back when it succeeds or was never made: so however
+//! many come at once, no more than the allowance are under way (S15).
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+
+use super::account::AccountId;
+use super::email::EmailKey;
+use super::time::Timestamp;
+
+/// The first wait; it doubles with each failure after it.
+const FIRST_WAIT: Duration = Duration::from_mins(1);
+/// The longest wait (S19: nobody is locked out for good).
+const LONGEST_WAIT: Duration = Duration::from_hours(1);
+/// After how many doublings the longest wait is reached; no more failures than this beyond the allowance are counted.
+const DOUBLINGS: u32 = 6;
+
+/// What somebody tries to get right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Guarded {
+    /// A password, at login.
+    Login,
+    /// A passphrase, at recovery.
+    Passphrase,
+    /// The current password, by somebody who is logged in.
+    Reauthentication,
+    /// A one-time token of a mail.
+    OneTimeToken,
+    /// A service token.
+    ServiceToken,
+    /// Nothing: each request for a mail to an address counts, so that nobody's mailbox is flooded.
+    Mail,
+}
+
+impl Guarded {
+    /// Every kind.
+    pub const ALL: [Self; 6] =
+        [Self::Login, Self::Passphrase, Self::Reauthentication, Self::OneTimeToken, Self::ServiceToken, Self::Mail];
+
+    /// The kind as it is written in keys and answers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Login => "login",
+            Self::Passphrase => "passphrase",
+            Self::Reauthentication => "reauthentication",
+            Self::OneTimeToken => "one_time_token",
+            Self::ServiceToken => "service_token",
+            Self::Mail => "mail",
+        }
+    }
+
+    /// The number under which it is stored; never given to another kind.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Login => 1,
+            Self::Passphrase => 2,
+            Self::Reauthentication => 3,
+            Self::OneTimeToken => 4,
+            Self::ServiceToken => 5,
+            Self::Mail => 6,
+        }
+    }
+
+    /// The kind with this number.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.number() == number)
+    }
+}
+
+/// The account that attempts are about, whether it exists or not: 128 bits of the hash of its address's key (S13, S16).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubjectKey([u8; 16]);
+
+impl SubjectKey {
+    /// The key of the account with this address.
+    #[must_use]
+    pub fn of(email: &EmailKey) -> Self {
+        let hash = digest(&SHA256, email.as_str().as_bytes());
+        let mut key = [0; 16];
+        key.copy_from_slice(&hash.as_ref()[..16]);
+        Self(key)
+    }
+
+    /// The key from its bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, as the store keeps them.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+/// What failures are counted by: an account, an address, or an account from an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FailureScope {
+    /// An account, by all who never logged in to it.
+    Account(SubjectKey),
+    /// An address, over all accounts.
+    Address(IpAddr),
+    /// An account, from an address from which its owner logged in before.
+    Known(SubjectKey, IpAddr),
+}
+
+/// One counter of failures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FailureKey {
+    /// What was tried.
+    pub kind: Guarded,
+    /// By what it is counted.
+    pub scope: FailureScope,
+}
+
+/// A counter as the store keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredFailures {
+    /// How many failures count now.
+    pub count: u32,
+    /// When the last of them was.
+    pub last_at: Timestamp,
+    /// The account, if there is one.
+    pub account: Option<AccountId>,
+}
+
+/// How many failures are free and how soon one is forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FailureRule {
+    /// From which failure on the next attempt has to wait, at least 1.
+    pub(crate) allowance: u32,
+    /// How long it takes to forget one failure.
+    pub(crate) forget: Duration,
+}
+
+/// A point on the monotonic clock of this process, in milliseconds; negative before its start.
+pub(crate) type Moment = i64;
+
+/// A counter of failures in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Failures {
+    count: u32,
+    last: Moment,
+}
+
+impl Failures {
+    /// No failures.
+    pub(crate) const NONE: Self = Self { count: 0, last: 0 };
+
+    /// The counter as it was stored, now that the wall clock says `now`. A clock that was set back makes nobody wait for longer
+    /// than the counter says (R05).
+    pub(crate) fn restore(stored: &StoredFailures, now: Timestamp, moment: Moment) -> Self {
+        let ago = i64::try_from(now.since(stored.last_at).as_millis()).unwrap_or(i64::MAX);
+        Self { count: stored.count, last: moment.saturating_sub(ago) }
+    }
+
+    /// What is to be stored of it.
+    pub(crate) fn stored(&self, account: Option<AccountId>, now: Timestamp, moment: Moment) -> StoredFailures {
+        let ago = moment.saturating_sub(self.last);
+        StoredFailures {
+            count: self.count,
+            last_at: Timestamp::from_millis(now.as_millis().saturating_sub(ago)),
+            account,
+        }
+    }
+
+    /// Lets an attempt in and counts it as failed; or says how long to wait.
+    pub(crate) fn attempt(&mut self, rule: FailureRule, now: Moment) -> Result<(), Duration> {
+        let wait = self.wait(rule, now);
+        if !wait.is_zero() {
+            return Err(wait);
+        }
+        self.count = (self.count(rule, now) + 1).min(rule.allowance.saturating_add(DOUBLINGS));
+        self.last = now;
+        Ok(())
+    }
+
+    /// Takes an attempt back that was let in.
+    pub(crate) fn take_back(&mut self) {
+        self.count = self.count.saturating_sub(1);
+    }
+
+    /// How long the next attempt has to wait; zero when it may come.
+    pub(crate) fn wait(&self, rule: FailureRule, now: Moment) -> Duration {
+        let Some(beyond) = self.count.checked_sub(rule.allowance) else { return Duration::ZERO };
+        let wait = FIRST_WAIT.saturating_mul(1 << beyond.min(DOUBLINGS)).min(LONGEST_WAIT);
+        wait.saturating_sub(since(self.last, now))
+    }
+
+    /// How many failures are not forgotten yet.
+    pub(crate) fn count(&self, rule: FailureRule, now: Moment) -> u32 {
+        let forgotten = since(self.last, now).as_millis() / rule.forget.as_millis().max(1);
+        self.count.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX))
+    }
+
+    /// Whether it is as if there never was a failure.
+    pub(crate) fn is_forgotten(&self, rule: FailureRule, now: Moment) -> bool {
+        self.count(rule, now) == 0 && self.wait(rule, now).is_zero()
+    }
+}
+
+fn since(earlier: Moment, now: Moment) -> Duration {
+    Duration::from_millis(u64::try_from(now.saturating_sub(earlier)).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const RULE: FailureRule = FailureRule { allowance: 5, forget: Duration::from_hours(1) };
+    const MINUTE: Moment = 60_000;
+
+    #[test]
+    fn s19_waits_grow_to_an_hour_and_no_further() {
+        let mut failures = Failures::NONE;
+        let mut now = 0;
+        for _ in 0..5 {
+            assert_eq!(failures.attempt(RULE, now), Ok(()));
+        }
+        for minutes in [1, 2, 4, 8, 16, 32, 60, 60, 60] {
+            let wait = Duration::from_mins(minutes);
+            assert_eq!(failures.attempt(RULE, now), Err(wait), "{minutes}");
+            now += i64::try_from(wait.as_millis()).unwrap() - 1;
+            assert_eq!(failures.attempt(RULE, now), Err(Duration::from_millis(1)));
+            now += 1;
+            assert_eq!(failures.attempt(RULE, now), Ok(()));
+        }
+    }
+
+    #[test]
+    fn failures_are_forgotten_one_by_one() {
+        let mut failures = Failures::NONE;
+        for _ in 0..4 {
+            failures.attempt(RULE, 0).unwrap();
+        }
+        assert_eq!(failures.count(RULE, 59 * MINUTE), 4);
+        assert_eq!(failures.count(RULE, 60 * MINUTE), 3);
+        assert!(!failures.is_forgotten(RULE, 239 * MINUTE));
+        assert!(failures.is_forgotten(RULE, 240 * MINUTE));
+    }
+
+    #[test]
+    fn r05_a_clock_set_back_makes_nobody_wait_longer() {
+        let mut failures = Failures::NONE;
+        for _ in 0..5 {
+            failures.attempt(RULE, 0).unwrap();
+        }
+        let stored = failures.stored(None, Timestamp::from_millis(1_000_000_000), 10_000);
+        assert_eq!(stored.last_at.as_millis(), 999_990_000);
+        let day_before = Timestamp::from_millis(1_000_000_000 - 86_400_000);
+        assert_eq!(Failures::restore(&stored, day_before, 500).wait(RULE, 500), Duration::from_mins(1));
+        let same = Failures::restore(&stored, Timestamp::from_millis(1_000_000_000), 500);
+        assert_eq!(same.wait(RULE, 500), Duration::from_secs(50));
+        let day_after = Timestamp::from_millis(1_000_000_000 + 86_400_000);
+        assert!(Failures::restore(&stored, day_after, 500).is_forgotten(RULE, 500));
+    }
+
+    #[test]
+    fn kinds_have_distinct_numbers_that_read_back() {
+        for kind in Guarded::ALL {
+            assert_eq!(Guarded::from_number(kind.number()), Some(kind));
+        }
+        assert_eq!(Guarded::from_number(0), None);
+    }
+
+    proptest! {
+        /// However attempts come, fail and are taken back, no more than the allowance and one for each wait that was sat out
+        /// are ever under way or failed within what is not forgotten.
+        #[test]
+        fn s15_attempts_are_bounded(steps in prop::collection::vec((0_i64..5 * MINUTE, any::<bool>()), 1..200)) {
+            let mut failures = Failures::NONE;
+            let (mut now, mut first, mut failed) = (0, 0, 0_u32);
+            for (pause, succeeds) in steps {
+                now += pause;
+                if failures.attempt(RULE, now).is_ok() {
+                    if succeeds {
+                        failures.take_back();
+                    } else {
+                        failed += 1;
+                    }
+                }
+                if failures.is_forgotten(RULE, now) {
+                    (first, failed) = (now, 0);
+                }
+            }
+            let hours = u32::try_from((now - first) / (60 * MINUTE)).unwrap();
+            prop_assert!(failed <= RULE.allowance + DOUBLINGS + 2 * hours + 1, "{failed} in {hours} h");
+        }
+
+        /// Nobody waits longer than an hour, whatever the counter went through.
+        #[test]
+        fn s19_no_wait_is_longer_than_an_hour(steps in prop::collection::vec(0_i64..200 * MINUTE, 1..100)) {
+            let mut failures = Failures::NONE;
+            let mut now = 0;
+            for pause in steps {
+                now += pause;
+                if let Err(wait) = failures.attempt(RULE, now) {
+                    prop_assert!(wait <= LONGEST_WAIT);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The counters of failed attempts of this process, and which of them have yet to be stored.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+
+use super::Limited;
+use super::quota::Key as _;
+use crate::domain::account::AccountId;
+use crate::domain::failures::{FailureKey, FailureRule, FailureScope, Failures, Moment, StoredFailures, SubjectKey};
+use crate::ports::Clock;
+
+/// How many counters there are at most, of about 100 bytes each. Each costs whoever makes it a password hash or a request that
+/// counts, and one failure is forgotten within the hour. Beyond it, new ones are shared until there is room again.
+const MAX_COUNTERS: usize = 1_000_000;
+/// How many there may be for all to be kept when there is not enough room.
+const ROOMY: usize = MAX_COUNTERS / 10 * 9;
+
+/// A counter with what goes with it.
+#[derive(Debug, Clone, Copy)]
+struct Counter {
+    failures: Failures,
+    account: Option<AccountId>,
+    /// Whether it stands in [`FailureCounters::changed`].
+    changed: bool,
+    /// Whether the store has, or may have, a row of it.
+    stored: bool,
+}
+
+/// A counter as it is shown.
+pub(super) struct CounterView {
+    pub(super) key: FailureKey,
+    pub(super) account: Option<AccountId>,
+    pub(super) count: u32,
+    pub(super) allowance: u32,
+    pub(super) wait: Duration,
+}
+
+pub(super) struct FailureCounters {
+    account: FailureRule,
+    address: FailureRule,
+    clock: Arc<dyn Clock>,
+    counters: DashMap<FailureKey, Counter>,
+    len: AtomicUsize,
+    /// The counters that differ from what is stored; each stands here once.
+    changed: Mutex<Vec<FailureKey>>,
+    /// Whether what was stored before this process began is in here.
+    pub(super) loaded: AtomicBool,
+}
+
+impl FailureCounters {
+    pub(super) fn new(account: FailureRule, address: FailureRule, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            account,
+            address,
+            clock,
+            counters: DashMap::new(),
+            len: AtomicUsize::new(0),
+            changed: Mutex::default(),
+            loaded: AtomicBool::new(false),
+        }
+    }
+
+    /// Lets an attempt in and counts it as failed until it is taken back; the answer is the counter that it counts in.
+    pub(super) fn attempt(&self, key: FailureKey, account: Option<AccountId>) -> Result<FailureKey, Limited> {
+        let rule = self.rule(key);
+        let now = self.now();
+        let crowded = self.len() >= MAX_COUNTERS && !self.counters.contains_key(&key);
+        let (key, account) = if crowded { (coarser(key), None) } else { (key, account) };
+        let mut entry = match self.counters.entry(key) {
+            Entry::Occupied(occupied) => occupied.into_ref(),
+            Entry::Vacant(vacant) => {
+                self.len.fetch_add(1, Ordering::Relaxed);
+                vacant.insert(Counter { failures: Failures::NONE, account, changed: false, stored: false })
+            }
+        };
+        let counter = entry.value_mut();
+        counter.account = account.or(counter.account);
+        counter.failures.attempt(rule, now).map_err(|wait| {
+            let window = rule.forget.saturating_mul(rule.allowance);
+            Limited::new(key.kind.as_str(), rule.allowance, window, wait)
+        })?;
+        if !std::mem::replace(&mut counter.changed, true) {
+            self.mark(key);
+        }
+        Ok(key)
+    }
+
+    /// Takes an attempt back: it succeeded, or was never made.
+    pub(super) fn take_back(&self, key: FailureKey) {
+        if let Some(mut counter) = self.counters.get_mut(&key) {
+            counter.failures.take_back();
+            if !std::mem::replace(&mut counter.changed, true) {
+                self.mark(key);
+            }
+        }
+    }
+
+    /// Forgets all failures of a counter; false if there was none.
+    pub(super) fn forget(&self, key: FailureKey) -> bool {
+        let Some((_, counter)) = self.counters.remove(&key) else { return false };
+        self.len.fetch_sub(1, Ordering::Relaxed);
+        if counter.stored && !counter.changed {
+            self.mark(key);
+        }
+        true
+    }
+
+    /// The account that a counter is about, if it exists.
+    pub(super) fn account_of(&self, key: FailureKey) -> Option<AccountId> {
+        self.counters.get(&key)?.account
+    }
+
+    /// Takes in what a process before this one stored. What happened since this one began counts more.
+    pub(super) fn load(&self, stored: Vec<(FailureKey, StoredFailures)>) {
+        let (wall, now) = (self.clock.now(), self.now());
+        for (key, stored) in stored {
+            if let Entry::Vacant(vacant) = self.counters.entry(key) {
+                let failures = Failures::restore(&stored, wall, now);
+                vacant.insert(Counter { failures, account: stored.account, changed: false, stored: true });
+                self.len.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        self.loaded.store(true, Ordering::Release);
+    }
+
+    /// The counters that changed, each as it is to be stored; `None` for one to be deleted.
+    pub(super) fn take_changed(&self) -> Vec<(FailureKey, Option<StoredFailures>)> {
+        let changed = std::mem::take(&mut *self.changed.lock().unwrap_or_else(PoisonError::into_inner));
+        let (wall, now) = (self.clock.now(), self.now());
+        let to_store = |key: FailureKey| {
+            let stored = self.counters.get_mut(&key).map(|mut counter| {
+                counter.changed = false;
+                counter.stored = true;
+                counter.failures.stored(counter.account, wall, now)
+            });
+            (key, stored.filter(|stored| stored.count > 0))
+        };
+        changed.into_iter().map(to_store).collect()
+    }
+
+    /// These are not stored after all.
+    pub(super) fn give_back(&self, keys: impl IntoIterator<Item = FailureKey>) {
+        for key in keys {
+            let waits = self.counters.get_mut(&key).is_some_and(|mut of| std::mem::replace(&mut of.changed, true));
+            if !waits {
+                self.mark(key);
+            }
+        }
+    }
+
+    /// Drops the counters that nothing is left of, and more where there are too many: those with the fewest failures first.
+    pub(super) fn prune(&self) {
+        let now = self.now();
+        self.drop_where(|failures, rule| failures.is_forgotten(rule, now));
+        let most = self.account.allowance.max(self.address.allowance);
+        for count in 1..=most {
+            if self.len() <= ROOMY {
+                break;
+            }
+            self.drop_where(|failures, rule| failures.count(rule, now) <= count && failures.wait(rule, now).is_zero());
+        }
+        self.counters.shrink_to_fit();
+    }
+
+    fn drop_where(&self, drops: impl Fn(&Failures, FailureRule) -> bool) {
+        let mut dropped = Vec::new();
+        self.counters.retain(|key, counter| {
+            let drops = drops(&counter.failures, self.rule(*key));
+            if drops {
+                self.len.fetch_sub(1, Ordering::Relaxed);
+                if counter.stored && !counter.changed {
+                    dropped.push(*key);
+                }
+            }
+            !drops
+        });
+        self.changed.lock().unwrap_or_else(PoisonError::into_inner).append(&mut dropped);
+    }
+
+    /// Shows every counter that something is left of.
+    pub(super) fn visit(&self, mut show: impl FnMut(CounterView)) {
+        let now = self.now();
+        for entry in &self.counters {
+            let (key, counter) = (*entry.key(), entry.value());
+            let rule = self.rule(key);
+            if !counter.failures.is_forgotten(rule, now) {
+                show(CounterView {
+                    key,
+                    account: counter.account,
+                    count: counter.failures.count(rule, now),
+                    allowance: rule.allowance,
+                    wait: counter.failures.wait(rule, now),
+                });
+            }
+        }
+    }
+
+    /// How many counters there are.
+    pub(super) fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    fn rule(&self, key: FailureKey) -> FailureRule {
+        match key.scope {
+            FailureScope::Address(_) => self.address,
+            FailureScope::Account(_) | FailureScope::Known(..) => self.account,
+        }
+    }
+
+    fn mark(&self, key: FailureKey) {
+        self.changed.lock().unwrap_or_else(PoisonError::into_inner).push(key);
+    }
+
+    fn now(&self) -> Moment {
+        Moment::try_from(self.clock.monotonic().as_millis()).unwrap_or(Moment::MAX)
+    }
+}
+
+/// The counter that stands for this one and its neighbours when there are too many.
+fn coarser(key: FailureKey) -> FailureKey {
+    let subject = |subject: SubjectKey| {
+        let mut bytes = [0; 16];
+        bytes[..2].copy_from_slice(&subject.as_bytes()[..2]);
+        SubjectKey::from_bytes(bytes)
+    };
+    let scope = match key.scope {
+        FailureScope::Account(of) => FailureScope::Account(subject(of)),
+        FailureScope::Address(address) => FailureScope::Address(IpAddr::coarser(address)),
+        FailureScope::Known(of, address) => FailureScope::Known(subject(of), IpAddr::coarser(address)),
+    };
+    FailureKey { scope, ..key }
+}

@@ -1,0 +1,324 @@
+//! The limits as administrators see them: what is counted, how it stands, and forgetting it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::{PRIVATE, PUBLIC, RateLimiterHandle};
+use crate::ask::Unavailable;
+use crate::domain::account::AccountId;
+use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord};
+use crate::domain::email::Email;
+use crate::domain::failures::{FailureKey, FailureScope, Guarded, SubjectKey};
+use crate::domain::session::Origin;
+use crate::session::Principal;
+
+/// What something is counted by. Its written form is a path segment: `public-192.0.2.7`, `private-42`,
+/// `login-account-0f…`, `login-address-192.0.2.7`, `login-known-0f…-192.0.2.7`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LimitKey {
+    /// Requests of an address to public routes.
+    Public(IpAddr),
+    /// Requests of an account to bearer routes.
+    Private(AccountId),
+    /// Failed attempts.
+    Failures(FailureKey),
+}
+
+/// How something that is counted stands.
+#[derive(Debug, Clone, Copy)]
+pub struct LimitView {
+    /// What it is counted by.
+    pub key: LimitKey,
+    /// The account, if it is counted by one that exists.
+    pub account: Option<AccountId>,
+    /// How much it is in all: requests, or failed attempts until the first wait.
+    pub quota: u32,
+    /// How much of it is left.
+    pub remaining: u32,
+    /// How long the next request or attempt has to wait; zero when it may come.
+    pub wait: Duration,
+}
+
+/// Which limits are asked for.
+#[derive(Debug, Clone, Default)]
+pub struct LimitFilter {
+    /// Only this policy: `public`, `private`, or a kind of failed attempts.
+    pub policy: Option<String>,
+    /// Only what is counted by this account.
+    pub account: Option<AccountId>,
+    /// Only what is counted by the account with this address, whether there is one or not.
+    pub email: Option<Email>,
+    /// Only what is counted by this client.
+    pub address: Option<IpAddr>,
+    /// Only what has to wait.
+    pub waiting: bool,
+}
+
+/// A page of limits.
+#[derive(Debug, Clone)]
+pub struct LimitViews {
+    /// By key.
+    pub limits: Vec<LimitView>,
+    /// Whether there are more after the last.
+    pub more: bool,
+}
+
+impl LimitKey {
+    /// Every policy there is.
+    pub const POLICIES: [&'static str; 2 + Guarded::ALL.len()] = {
+        let mut policies = [PUBLIC; 2 + Guarded::ALL.len()];
+        policies[1] = PRIVATE;
+        let mut n = 0;
+        while n < Guarded::ALL.len() {
+            policies[2 + n] = Guarded::ALL[n].as_str();
+            n += 1;
+        }
+        policies
+    };
+
+    /// What it is counted for.
+    #[must_use]
+    pub const fn policy(self) -> &'static str {
+        match self {
+            Self::Public(_) => PUBLIC,
+            Self::Private(_) => PRIVATE,
+            Self::Failures(key) => key.kind.as_str(),
+        }
+    }
+
+    /// The client's address or network, if it is counted by one.
+    #[must_use]
+    pub const fn address(self) -> Option<IpAddr> {
+        match self {
+            Self::Public(address) => Some(address),
+            Self::Failures(FailureKey {
+                scope: FailureScope::Address(address) | FailureScope::Known(_, address),
+                ..
+            }) => Some(address),
+            _ => None,
+        }
+    }
+
+    const fn subject(self) -> Option<SubjectKey> {
+        match self {
+            Self::Failures(FailureKey { scope: FailureScope::Account(of) | FailureScope::Known(of, _), .. }) => {
+                Some(of)
+            }
+            _ => None,
+        }
+    }
+
+    /// Reads the written form.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (policy, rest) = text.split_once('-')?;
+        let key = match policy {
+            PUBLIC => Self::Public(rest.parse().ok()?),
+            PRIVATE => Self::Private(AccountId::new(rest.parse().ok()?)?),
+            _ => {
+                let kind = Guarded::ALL.into_iter().find(|kind| kind.as_str() == policy)?;
+                let (scope, rest) = rest.split_once('-')?;
+                let scope = match scope {
+                    "account" => FailureScope::Account(subject(rest)?),
+                    "address" => FailureScope::Address(rest.parse().ok()?),
+                    "known" => {
+                        let (of, address) = rest.split_once('-')?;
+                        FailureScope::Known(subject(of)?, address.parse().ok()?)
+                    }
+                    _ => return None,
+                };
+                Self::Failures(FailureKey { kind, scope })
+            }
+        };
+        // One key has one spelling.
+        (key.to_string() == text).then_some(key)
+    }
+}
+
+fn subject(hex: &str) -> Option<SubjectKey> {
+    if hex.len() != 32 || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    u128::from_str_radix(hex, 16).ok().map(|bits| SubjectKey::from_bytes(bits.to_be_bytes()))
+}
+
+impl fmt::Display for LimitKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hex = |of: SubjectKey| u128::from_be_bytes(*of.as_bytes());
+        match self {
+            Self::Public(address) => write!(f, "{PUBLIC}-{address}"),
+            Self::Private(account) => write!(f, "{PRIVATE}-{account}"),
+            Self::Failures(FailureKey { kind, scope }) => match scope {
+                FailureScope::Account(of) => write!(f, "{}-account-{:032x}", kind.as_str(), hex(*of)),
+                FailureScope::Address(address) => write!(f, "{}-address-{address}", kind.as_str()),
+                FailureScope::Known(of, address) => write!(f, "{}-known-{:032x}-{address}", kind.as_str(), hex(*of)),
+            },
+        }
+    }
+}
+
+impl RateLimiterHandle {
+    /// The limits that match, by key, after this one. Looks through all there are, on a thread that may block.
+    pub async fn list(
+        &self,
+        filter: LimitFilter,
+        after: Option<LimitKey>,
+        limit: usize,
+    ) -> Result<LimitViews, Unavailable> {
+        let handle = self.clone();
+        tokio::task::spawn_blocking(move || handle.look(&filter, after, limit))
+            .await
+            .map_err(|_| Unavailable::default())
+    }
+
+    fn look(&self, filter: &LimitFilter, after: Option<LimitKey>, limit: usize) -> LimitViews {
+        let limiters = &*self.limiters;
+        let wanted = Wanted {
+            filter,
+            subject: filter.email.as_ref().map(|email| SubjectKey::of(email.key())),
+            network: filter.address.map(|address| limiters.networks.of(address)),
+        };
+        // One more than asked for, to know whether there are more.
+        let mut page = Page { after, room: limit.saturating_add(1), kept: BTreeMap::new() };
+        let view = |key, account, standing: super::Standing| LimitView {
+            key,
+            account,
+            quota: standing.quota,
+            remaining: standing.remaining,
+            wait: if standing.remaining == 0 { standing.window / standing.quota.max(1) } else { Duration::ZERO },
+        };
+        limiters.public.visit(|address, standing| page.offer(&wanted, view(LimitKey::Public(address), None, standing)));
+        limiters
+            .private
+            .visit(|account, standing| page.offer(&wanted, view(LimitKey::Private(account), Some(account), standing)));
+        limiters.failures.visit(|counter| {
+            page.offer(
+                &wanted,
+                LimitView {
+                    key: LimitKey::Failures(counter.key),
+                    account: counter.account,
+                    quota: counter.allowance,
+                    remaining: counter.allowance.saturating_sub(counter.count),
+                    wait: counter.wait,
+                },
+            );
+        });
+        let mut limits: Vec<_> = page.kept.into_values().collect();
+        let more = limits.len() > limit;
+        limits.truncate(limit);
+        LimitViews { limits, more }
+    }
+
+    /// Forgets what was counted by a key, on behalf of an administrator; false if there was nothing.
+    #[must_use]
+    pub fn clear(&self, admin: &Principal, key: LimitKey, origin: Origin) -> bool {
+        let limiters = &*self.limiters;
+        let (cleared, subject) = match key {
+            LimitKey::Public(address) => (limiters.public.forget(address), None),
+            LimitKey::Private(account) => (limiters.private.forget(account), Some(account)),
+            LimitKey::Failures(key) => {
+                let subject = limiters.failures.account_of(key);
+                (limiters.failures.forget(key), subject)
+            }
+        };
+        if cleared {
+            self.audit.record(AuditRecord {
+                at: limiters.clock.now(),
+                event: AuditEvent::LimitCleared,
+                actor: AuditActorKind::Admin(admin.account.id),
+                subject,
+                session: Some(admin.session),
+                origin,
+                refusal: None,
+            });
+        }
+        cleared
+    }
+
+    /// How many clients and counters are kept in memory.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let limiters = &*self.limiters;
+        limiters.public.len() + limiters.private.len() + limiters.failures.len()
+    }
+
+    /// Whether nobody is counted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A filter, worked out.
+struct Wanted<'a> {
+    filter: &'a LimitFilter,
+    subject: Option<SubjectKey>,
+    network: Option<IpAddr>,
+}
+
+impl Wanted<'_> {
+    fn matches(&self, view: &LimitView) -> bool {
+        let filter = self.filter;
+        filter.policy.as_ref().is_none_or(|policy| policy == view.key.policy())
+            && filter.account.is_none_or(|account| view.account == Some(account))
+            && self.subject.is_none_or(|subject| view.key.subject() == Some(subject))
+            && self.network.is_none_or(|network| view.key.address() == Some(network))
+            && (!filter.waiting || !view.wait.is_zero())
+    }
+}
+
+/// The first keys after one, as many as there is room for.
+struct Page {
+    after: Option<LimitKey>,
+    room: usize,
+    kept: BTreeMap<LimitKey, LimitView>,
+}
+
+impl Page {
+    fn offer(&mut self, wanted: &Wanted<'_>, view: LimitView) {
+        if self.after.is_some_and(|after| view.key <= after) || !wanted.matches(&view) {
+            return;
+        }
+        self.kept.insert(view.key, view);
+        if self.kept.len() > self.room {
+            self.kept.pop_last();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_has_one_spelling() {
+        let subject = SubjectKey::of(Email::parse("ann@example.com").unwrap().key());
+        let address: IpAddr = "2001:db8::".parse().unwrap();
+        let failures = |scope| LimitKey::Failures(FailureKey { kind: Guarded::OneTimeToken, scope });
+        for key in [
+            LimitKey::Public(address),
+            LimitKey::Public("192.0.2.7".parse().unwrap()),
+            LimitKey::Private(AccountId::new(42).unwrap()),
+            failures(FailureScope::Account(subject)),
+            failures(FailureScope::Address(address)),
+            failures(FailureScope::Known(subject, address)),
+        ] {
+            assert_eq!(LimitKey::parse(&key.to_string()), Some(key), "{key}");
+        }
+        for other in [
+            "",
+            "public",
+            "public-",
+            "public-x",
+            "private-0",
+            "private-042",
+            "login-account-ff",
+            "public-2001:DB8::",
+            "x-1",
+        ] {
+            assert_eq!(LimitKey::parse(other), None, "{other}");
+        }
+    }
+}

@@ -195,6 +195,9 @@ async fn mails(drive: &mut Drive) {
     assert_eq!(drive.call(Method::POST, &format!("{path}/retry"), Some(&admin), None).await.status, 200);
     assert_eq!(drive.call(Method::DELETE, &path, Some(&admin), None).await.status, 204);
     drive.app.mail.refuse(None);
+    assert_eq!(drive.call(Method::GET, "/rate_limits/", Some(&admin), None).await.status, 200);
+    let path = "/rate_limits/public-127.0.0.1";
+    assert_eq!(drive.call(Method::DELETE, path, Some(&admin), None).await.status, 204);
 }
 
 /// What goes wrong, with a secret in every place where one can stand by mistake.

@@ -123,7 +123,8 @@ impl World {
                 | "/health/actors"
                 | "/my_account/"
                 | "/accounts_management/"
-                | "/outbox/",
+                | "/outbox/"
+                | "/rate_limits/",
             )
             | ("POST", "/logout" | "/verify")
             | ("DELETE", "/my_account/delete") => (route.path.to_owned(), None),
@@ -154,6 +155,8 @@ impl World {
             ("DELETE", "/outbox/{id}") | ("POST", "/outbox/{id}/retry") => {
                 (route.path.replace("{id}", &self.mail.to_string()), None)
             }
+            // Whoever asks has asked for something before.
+            ("DELETE", "/rate_limits/{key}") => (route.path.replace("{key}", "public-127.0.0.1"), None),
             ("PUT", "/my_account/") => (route.path.to_owned(), Some(json!({"nickname": "renamed"}))),
             ("GET" | "DELETE", "/accounts_management/{id}") => {
                 (route.path.replace("{id}", &target.id.to_string()), None)

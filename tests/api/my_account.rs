@@ -134,7 +134,7 @@ async fn s05_a_new_password_ends_the_other_sessions_but_not_this_one() {
 
 #[tokio::test]
 async fn s05_sensitive_changes_need_the_password_once_the_login_is_old() {
-    let app = app_with_a_window().spawn().await;
+    let app = app_with_a_window().with(|settings| settings.limits.login_failures = 100).spawn().await;
     let (ann, token) = app.register_and_login("ann").await;
     app.pass(Duration::from_mins(5));
     app.change_own(&token, &json!({"passphrase": "at the last moment"})).await.assert_body(200, &updated());

@@ -232,6 +232,41 @@ async fn s39_a_session_idle_for_too_long_is_over_and_stays_over() {
 }
 
 #[tokio::test]
+async fn r05_no_step_of_the_clock_keeps_a_session_alive() {
+    for step in [Duration::from_hours(1), Duration::from_hours(24)] {
+        let app = long_lived().spawn().await;
+        let (ann, idle) = app.register_and_login("ann").await;
+        let used = app.login(&ann).await;
+        app.clock.set_back(step);
+        // By the wall clock only five minutes have gone by since the logins, and the tokens are good again.
+        app.pass(step + Duration::from_mins(5));
+        assert!(!app.is_live(&idle).await);
+        assert!(!app.is_live(&used).await);
+        let fresh = app.login(&ann).await;
+        assert!(app.is_live(&fresh).await);
+        app.clock.set_forward(step);
+        assert!(!app.is_live(&fresh).await);
+        app.clock.set_back(step);
+        app.pass(Duration::from_mins(11));
+        assert!(!app.is_live(&fresh).await);
+        assert!(app.is_live(&app.login(&ann).await).await);
+    }
+}
+
+#[tokio::test]
+async fn r05_after_a_restart_with_the_clock_set_back_old_sessions_are_over() {
+    let app = long_lived().spawn().await;
+    let (ann, token) = app.register_and_login("ann").await;
+    let app = app.restart().await;
+    assert!(app.is_live(&token).await);
+    app.clock.set_back(Duration::from_hours(24));
+    let app = app.restart().await;
+    app.pass(Duration::from_hours(24));
+    assert!(!app.is_live(&token).await);
+    assert!(app.is_live(&app.login(&ann).await).await);
+}
+
+#[tokio::test]
 async fn s39_a_session_in_use_ends_at_its_absolute_lifetime() {
     let app = long_lived().spawn().await;
     let ann = app.register("ann").await;

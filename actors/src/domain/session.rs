@@ -122,6 +122,55 @@ impl SessionPolicy {
     }
 }
 
+/// How far ahead of the clock the last use of a stored session may lie. One further ahead was noted before the clock was set
+/// back, and nobody knows how long ago that was.
+const CLOCK_TOLERANCE: Duration = Duration::from_mins(1);
+
+/// The present, by both clocks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Now {
+    /// The time of day, which an operator or NTP may set.
+    pub(crate) wall: Timestamp,
+    /// Time since some moment, which never jumps.
+    pub(crate) monotonic: Duration,
+}
+
+/// When a live session is over by the clock that never jumps: the wall clock, set back, must keep none alive (R05).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Deadlines {
+    idle_until: Duration,
+    ends_at: Duration,
+}
+
+impl Deadlines {
+    /// The deadlines of a session that is alive by the wall clock.
+    pub(crate) fn of(session: &Session, policy: &SessionPolicy, now: Now) -> Self {
+        let idle_for = now.wall.since(session.last_active_at);
+        let lifetime = session.expires_at.since(now.wall).min(policy.lifetime);
+        Self {
+            idle_until: now.monotonic.saturating_add(policy.idle_timeout.saturating_sub(idle_for)),
+            ends_at: now.monotonic.saturating_add(lifetime),
+        }
+    }
+
+    /// The session was used.
+    pub(crate) fn restart_idle(&mut self, policy: &SessionPolicy, now: Now) {
+        self.idle_until = now.monotonic.saturating_add(policy.idle_timeout);
+    }
+
+    /// Whether the session is alive by this clock.
+    pub(crate) fn hold(&self, now: Now) -> bool {
+        now.monotonic <= self.idle_until && now.monotonic < self.ends_at
+    }
+}
+
+impl SessionPolicy {
+    /// Whether a session that was stored by an earlier process may be taken for alive.
+    pub(crate) fn may_revive(&self, session: &Session, now: Timestamp) -> bool {
+        self.is_alive(session, now) && session.last_active_at <= now.plus(CLOCK_TOLERANCE)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,6 +201,28 @@ mod tests {
         let busy = Session { last_active_at: Timestamp::from_millis(99_000), ..session() };
         assert!(policy.is_alive(&busy, Timestamp::from_millis(99_999)));
         assert!(!policy.is_alive(&busy, Timestamp::from_millis(100_000)));
+    }
+
+    #[test]
+    fn r05_a_wall_clock_set_back_keeps_no_session_alive() {
+        let policy = SessionPolicy {
+            idle_timeout: Duration::from_secs(30),
+            lifetime: Duration::from_secs(90),
+            max_per_account: 3,
+        };
+        let at =
+            |wall, monotonic| Now { wall: Timestamp::from_millis(wall), monotonic: Duration::from_millis(monotonic) };
+        let mut deadlines = Deadlines::of(&session(), &policy, at(20_000, 500));
+        assert!(deadlines.hold(at(0, 20_500)));
+        assert!(!deadlines.hold(at(0, 20_501)));
+        deadlines.restart_idle(&policy, at(0, 60_000));
+        assert!(deadlines.hold(at(0, 80_499)));
+        assert!(!deadlines.hold(at(0, 80_500)), "its end came");
+        // Read by a process whose clock was set back before it began.
+        let early = Deadlines::of(&session(), &policy, at(-500_000, 0));
+        assert!(!early.hold(at(-400_000, 90_000)), "not longer than a lifetime");
+        assert!(policy.may_revive(&session(), Timestamp::from_millis(-50_000)));
+        assert!(!policy.may_revive(&session(), Timestamp::from_millis(-50_001)));
     }
 
     #[test]

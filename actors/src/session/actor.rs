@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 use super::message::{Message, Presence, Standing};
 use crate::domain::account::AccountId;
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord};
-use crate::domain::session::{Origin, Session, SessionId, SessionPolicy};
+use crate::domain::session::{Deadlines, Now, Origin, Session, SessionId, SessionPolicy};
 use crate::domain::time::Timestamp;
 use crate::ports::{Clock, ShardOf, Store, Touch};
 use crate::process::{Mailbox, Process, Timer, every};
@@ -48,6 +48,7 @@ pub(crate) struct State {
 
 struct Live {
     session: Session,
+    deadlines: Deadlines,
     /// Whether it stands in [`State::dirty`].
     dirty: bool,
 }
@@ -59,7 +60,7 @@ impl Process for SessionActor {
     async fn start(&self, mailbox: &Arc<Mailbox<Message>>) -> Result<State, String> {
         self.settle().await;
         let stored = self.store.sessions(self.shard).await.map_err(|failure| failure.to_string())?;
-        let now = self.clock.now();
+        let now = self.now();
         let mut state = State {
             accounts: HashMap::new(),
             dirty: Vec::new(),
@@ -69,23 +70,23 @@ impl Process for SessionActor {
         };
         self.live.store(0, Ordering::Relaxed);
         let (alive, over): (Vec<_>, Vec<_>) =
-            stored.into_iter().partition(|session| self.policy.is_alive(session, now));
+            stored.into_iter().partition(|session| self.policy.may_revive(session, now.wall));
         for session in alive {
-            self.take_in(&mut state, session);
+            self.take_in(&mut state, session, now);
         }
         // A kill may have come between a login and the end of the session that made room for it.
         let crowded = |(account, sessions): (&AccountId, &Vec<Live>)| {
             (sessions.len() > self.policy.max_per_account).then_some(*account)
         };
         for account in state.accounts.iter().filter_map(crowded).collect::<Vec<_>>() {
-            self.make_room(&mut state, account, None, now);
+            self.make_room(&mut state, account, None, now.wall);
         }
-        self.end_in_store(over, AuditEvent::SessionExpired, now);
+        self.end_in_store(over, AuditEvent::SessionExpired, now.wall);
         Ok(state)
     }
 
     async fn handle(&self, state: &mut State, message: Message) -> Result<(), String> {
-        let now = self.clock.now();
+        let now = self.now();
         match message {
             Message::Use { account, session, reply } => {
                 let _ = reply.send(self.use_session(state, account, session, now));
@@ -107,12 +108,12 @@ impl Process for SessionActor {
             }
             Message::Opened(session) => {
                 let (account, newest) = (session.account, session.id);
-                self.take_in(state, session);
-                self.make_room(state, account, Some(newest), now);
+                self.take_in(state, session, now);
+                self.make_room(state, account, Some(newest), now.wall);
             }
             Message::End { account, session, audit, reply } => {
                 let ended = self.remove(state, account, |live| live.id == session);
-                let at = ended.first().map_or(now, |live| live.last_active_at);
+                let at = ended.first().map_or(now.wall, |live| live.last_active_at);
                 let store = Arc::clone(&self.store);
                 self.commits.spawn(async move {
                     let outcome = store.end_sessions(vec![Touch { account, session, at }], vec![audit]).await;
@@ -160,16 +161,25 @@ impl SessionActor {
         self.commits.reopen();
     }
 
-    fn use_session(&self, state: &mut State, account: AccountId, id: SessionId, now: Timestamp) -> Option<Standing> {
+    fn now(&self) -> Now {
+        Now { wall: self.clock.now(), monotonic: self.clock.monotonic() }
+    }
+
+    fn is_alive(&self, live: &Live, now: Now) -> bool {
+        self.policy.is_alive(&live.session, now.wall) && live.deadlines.hold(now)
+    }
+
+    fn use_session(&self, state: &mut State, account: AccountId, id: SessionId, now: Now) -> Option<Standing> {
         let live = state.accounts.get_mut(&account)?.iter_mut().find(|live| live.session.id == id)?;
-        if !self.policy.is_alive(&live.session, now) {
+        if !self.is_alive(live, now) {
             // Ended here and now, not at the next sweep: a clock that is set back must not revive it.
             let over = self.remove(state, account, |session| session.id == id);
-            self.end_in_store(over, AuditEvent::SessionExpired, now);
+            self.end_in_store(over, AuditEvent::SessionExpired, now.wall);
             return None;
         }
-        if now > live.session.last_active_at {
-            live.session.last_active_at = now;
+        live.deadlines.restart_idle(&self.policy, now);
+        if now.wall > live.session.last_active_at {
+            live.session.last_active_at = now.wall;
             if !live.dirty {
                 live.dirty = true;
                 state.dirty.push((account, id));
@@ -179,10 +189,11 @@ impl SessionActor {
     }
 
     /// Makes a committed session live. One that is live already (read from the store at a restart) stays as it is.
-    fn take_in(&self, state: &mut State, session: Session) {
+    fn take_in(&self, state: &mut State, session: Session, now: Now) {
         let sessions = state.accounts.entry(session.account).or_default();
         if sessions.iter().all(|live| live.session.id != session.id) {
-            sessions.push(Live { session, dirty: false });
+            let deadlines = Deadlines::of(&session, &self.policy, now);
+            sessions.push(Live { session, deadlines, dirty: false });
             self.live.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -213,9 +224,9 @@ impl SessionActor {
         removed
     }
 
-    fn presence(&self, state: &State, accounts: Vec<(AccountId, u64)>, now: Timestamp) -> Vec<(AccountId, Presence)> {
+    fn presence(&self, state: &State, accounts: Vec<(AccountId, u64)>, now: Now) -> Vec<(AccountId, Presence)> {
         let present = |(account, epoch): (AccountId, u64)| {
-            let alive = |live: &&Live| live.session.epoch == epoch && self.policy.is_alive(&live.session, now);
+            let alive = |live: &&Live| live.session.epoch == epoch && self.is_alive(live, now);
             let mut last_active_at = None;
             let live = state.accounts.get(&account)?.iter().filter(alive).inspect(|live| {
                 last_active_at = last_active_at.max(Some(live.session.last_active_at));
@@ -226,16 +237,14 @@ impl SessionActor {
         accounts.into_iter().filter_map(present).collect()
     }
 
-    fn sweep(&self, state: &mut State, now: Timestamp) {
+    fn sweep(&self, state: &mut State, now: Now) {
         let mut over = Vec::new();
         state.accounts.retain(|_, sessions| {
-            over.extend(
-                sessions.extract_if(.., |live| !self.policy.is_alive(&live.session, now)).map(|live| live.session),
-            );
+            over.extend(sessions.extract_if(.., |live| !self.is_alive(live, now)).map(|live| live.session));
             !sessions.is_empty()
         });
         self.live.fetch_sub(over.len(), Ordering::Relaxed);
-        self.end_in_store(over, AuditEvent::SessionExpired, now);
+        self.end_in_store(over, AuditEvent::SessionExpired, now.wall);
     }
 
     /// Ends sessions in the store that are dead in memory already. Nobody waits for it: should it be lost with the process,

@@ -15,7 +15,7 @@ use doorward_actors::{
 use tokio::net::TcpListener;
 
 use crate::ambient::{SystemClock, SystemEntropy};
-use crate::http::{self, Api, ServerSettings};
+use crate::http::{self, Api, ServerSettings, Tls, TlsError};
 use crate::mail::{self, MailSetupError};
 use crate::settings::{Algorithm, Rate, Settings};
 use crate::store::{OpenError, SledStore, StoreOptions, secrets};
@@ -52,6 +52,9 @@ pub enum BuildError {
     /// The mails.
     #[error(transparent)]
     Mail(#[from] MailSetupError),
+    /// The certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The listener.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -88,6 +91,7 @@ pub struct App {
     listener: TcpListener,
     address: SocketAddr,
     service_token: Secret,
+    tls: Option<Tls>,
     settings: Settings,
 }
 
@@ -165,6 +169,7 @@ impl App {
 
     /// As [`App::build`], with another clock or source of randomness.
     pub async fn build_with(settings: Settings, ambient: Ambient) -> Result<Self, BuildError> {
+        let tls = settings.http.tls.as_ref().map(Tls::load).transpose()?;
         let core = Core::start(&settings, &ambient).await?;
         let service_token = secret(&settings, settings.tokens.service_token.as_ref(), SERVICE_TOKEN_FILE, &ambient)?;
         if settings.accounts.first_user_is_admin && !core.store.had_admin().await? {
@@ -177,8 +182,8 @@ impl App {
         let listen = |source| BuildError::Listen { address: wanted, source };
         let listener = TcpListener::bind(wanted).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        tracing::info!(%address, data_dir = %settings.storage.data_dir.display(), "listening");
-        Ok(Self { core, listener, address, service_token, settings })
+        tracing::info!(%address, tls = tls.is_some(), data_dir = %settings.storage.data_dir.display(), "listening");
+        Ok(Self { core, listener, address, service_token, tls, settings })
     }
 
     /// Where it listens.
@@ -202,14 +207,9 @@ impl App {
     /// Serves until `shutdown` resolves or a part fails for good, then stops in order: no new connections, requests in
     /// flight finished, actors drained, last commit.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), Ended> {
-        let Self { core, listener, service_token, settings, .. } = self;
+        let Self { core, listener, service_token, tls, settings, .. } = self;
         let stop_within = settings.http.shutdown_timeout;
-        let server = ServerSettings {
-            max_connections: settings.http.max_connections,
-            header_timeout: settings.http.header_timeout,
-            request_timeout: settings.http.request_timeout,
-            shutdown_timeout: stop_within.mul_f64(HTTP_SHARE),
-        };
+        let server = ServerSettings::new(&settings.http, stop_within.mul_f64(HTTP_SHARE), tls);
         let service_token = SecretDigest::of(service_token.expose().as_bytes());
         let service = http::service(&Api::new(core.handles().clone(), service_token));
         let (actors, store) = (core.system.gave_up(), core.store.failed());

@@ -6,6 +6,8 @@ mod access;
 mod accounts_management;
 mod admission;
 mod body;
+mod connections;
+mod cors;
 mod docs;
 mod edge;
 mod email;
@@ -13,8 +15,10 @@ mod error;
 mod extract;
 mod fields;
 mod form;
+mod forwarded;
 mod framing;
 mod health;
+mod host;
 mod json;
 mod linger;
 mod login;
@@ -31,6 +35,8 @@ mod request_id;
 mod root;
 mod routes;
 mod server;
+mod streams;
+mod tls;
 mod verify;
 
 use std::convert::Infallible;
@@ -50,6 +56,7 @@ use admission::Admission;
 use body::TrackedBody;
 pub use routes::{Access, Class, Documented, RouteInfo, route_table};
 pub(crate) use server::{ServerSettings, serve};
+pub(crate) use tls::{Tls, TlsError};
 
 /// The routes of one family. Boxed, so that the type of the whole stays readable and compiles fast.
 type Family = BoxedFilter<(Response,)>;
@@ -109,12 +116,7 @@ fn routes(api: &Arc<Api>) -> impl Filter<Extract = (Response,), Error = Infallib
 /// Serves a route that does nothing on the accept loop, without end: what benchmarks measure the others against.
 #[doc(hidden)]
 pub async fn serve_bare(listener: TcpListener) {
-    let settings = ServerSettings {
-        max_connections: 8192,
-        header_timeout: Duration::from_secs(10),
-        request_timeout: Duration::from_secs(30),
-        shutdown_timeout: Duration::ZERO,
-    };
+    let settings = ServerSettings::plain(8192, Duration::from_secs(30));
     let service = TowerToHyperService::new(warp::service(warp::path!("bare").map(|| "bare".to_owned())));
     serve(listener, service, settings, std::future::pending()).await;
 }

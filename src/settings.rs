@@ -14,6 +14,7 @@ mod mail;
 mod networks {
     pub use doorward_actors::Networks;
 }
+mod origins;
 mod passwords;
 mod reader;
 mod sessions;
@@ -24,11 +25,12 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 pub use accounts::AccountSettings;
-pub use http::HttpSettings;
+pub use http::{HttpSettings, TlsFiles};
 pub use limits::{LimitSettings, Rate};
 pub use logging::{LogFormat, LogSettings};
 pub use mail::{MailSettings, PublicUrl, SmtpLogin, SmtpSecurity, SmtpSettings};
 pub use networks::Networks;
+pub use origins::Origins;
 pub use passwords::PasswordSettings;
 pub use sessions::SessionSettings;
 pub use storage::StorageSettings;

@@ -92,6 +92,8 @@ fn without_any_source_the_defaults_of_the_contract_hold() {
     assert_eq!((settings.limits.login_failures, settings.limits.address_failures), (5, 50));
     assert!(settings.http.trusted_proxies.is_empty());
     assert_eq!(settings.http.ipv6_prefix, 64);
+    assert_eq!(settings.http.max_connections_per_address, 256);
+    assert!(settings.http.tls.is_none() && settings.http.cors_origins.iter().next().is_none());
     assert!(settings.accounts.first_user_is_admin);
     assert!(!settings.accounts.customer_account_self_service);
     assert_eq!(settings.passwords.hash_memory_kib, 19_456);
@@ -254,6 +256,8 @@ fn r13_values_just_outside_the_limits_are_refused() {
         ("TRUSTED_PROXIES", "10.0.0.1/8"),
         ("RATE_LIMITS_ALLOW", "10.0.0.0/33"),
         ("RATE_LIMITS_DENY", "*"),
+        ("CORS_ORIGINS", "*"),
+        ("CORS_ORIGINS", "https://app.example.com/"),
         ("ALGORITHM", "none"),
         ("ALGORITHM", "hs256"),
         ("ALGORITHM", "RS256"),
@@ -378,6 +382,19 @@ fn r13_an_unknown_name_in_a_file_is_refused() {
         assert!(message.contains(&format!("{name}: is not a known setting")), "{message}");
         assert!(message.contains("/.env"), "{message}");
     }
+}
+
+#[test]
+fn r13_a_certificate_without_its_key_is_refused() {
+    for (given, missing) in [("TLS_CERT", "TLS_KEY"), ("TLS_KEY", "TLS_CERT")] {
+        let message = refused(&[(given, "x.pem")]);
+        assert!(
+            message.contains(&format!("{given}: needs {missing} beside it (environment variable {given})")),
+            "{message}"
+        );
+    }
+    let both = load_ok(&[("TLS_CERT", "cert.pem"), ("TLS_KEY", "key.pem")]).http.tls.unwrap();
+    assert_eq!((both.cert.to_str(), both.key.to_str()), (Some("cert.pem"), Some("key.pem")));
 }
 
 #[test]

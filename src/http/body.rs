@@ -12,7 +12,8 @@ const COMPLETE: u8 = 0;
 const UNREAD: u8 = 1;
 const ARRIVING: u8 = 2;
 
-/// How far the body of a connection's current request came. One per connection: HTTP/1 answers one request at a time.
+/// How far the body of a request came. HTTP/1 answers one request at a time, so there is one for each connection, which
+/// tells how the connection may end; with HTTP/2 there is one for each request.
 #[derive(Debug, Default)]
 pub(crate) struct BodyProgress(AtomicU8);
 

@@ -8,31 +8,51 @@ use std::time::{Duration, Instant};
 
 use doorward_actors::Standing;
 use futures_util::FutureExt as _;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, Entry, HeaderValue, REFERRER_POLICY, TRANSFER_ENCODING,
-    X_CONTENT_TYPE_OPTIONS,
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, Entry, HeaderValue, REFERRER_POLICY,
+    STRICT_TRANSPORT_SECURITY, TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::http::request::Parts;
 use hyper::http::uri::PathAndQuery;
 use hyper::service::Service;
-use hyper::{Method, Request, Uri};
+use hyper::{Method, Request, Uri, Version};
 use tracing::Instrument as _;
 use warp::reply::{Reply as _, Response};
 
 use super::body::{BodyProgress, TrackedBody};
+use super::cors::{Cors, CorsAnswer};
 use super::error::ApiError;
 use super::extract::RequestContext;
 use super::routes::{self, Resolved};
-use super::{rate_limit, request_id};
+use super::{forwarded, host, rate_limit, request_id};
+use crate::settings::Networks;
 
 /// The largest request body, in bytes. The largest useful one, a registration at every limit, has under 5 KiB.
 pub(super) const MAX_BODY_BYTES: usize = 64 * 1024;
 
+/// How long a browser comes back over TLS alone, in seconds: a year, as RFC 6797 §6.1.1 has it in its example. Not for
+/// the subdomains: what runs there is not ours to promise.
+const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
+
+/// What the edge is told by the operator.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct EdgeSettings {
+    /// The proxies whose word about the client's address counts.
+    pub(crate) trusted_proxies: Networks,
+    /// Whose pages may read answers.
+    pub(crate) cors: Cors,
+}
+
 /// What the accept loop knows of a request before it is read.
+#[derive(Clone)]
 pub(super) struct Arrival {
-    /// The peer, IPv4-mapped addresses folded.
-    pub(super) address: IpAddr,
+    /// What holds for all requests.
+    pub(super) settings: Arc<EdgeSettings>,
+    /// The other end of the socket.
+    pub(super) peer: IpAddr,
+    /// Whether the request came encrypted.
+    pub(super) tls: bool,
     /// How long the answer may take.
     pub(super) timeout: Duration,
     /// How far the body came.
@@ -60,6 +80,8 @@ where
     let id = request_id::of(&parts.headers);
     let id_text = id.to_str().unwrap_or_default();
     let chunked = parts.headers.contains_key(TRANSFER_ENCODING);
+    let cors = arrival.settings.cors.judge(&parts.headers, resolved);
+    let (tls, version) = (arrival.tls, parts.version);
     let quiet = resolved.is_quiet();
     let span = if quiet {
         tracing::debug_span!("request", request_id = id_text)
@@ -68,9 +90,15 @@ where
     };
 
     let work = async {
-        let mut response = dispatch(routes, parts, body, &id, resolved, arrival).await;
-        finish(&mut response, &id, resolved);
-        if chunked {
+        let mut response = match cors.preflight(&parts, resolved) {
+            Some(response) => response,
+            None => dispatch(routes, parts, body, &id, resolved, arrival).await,
+        };
+        finish(&mut response, &id, resolved, cors, tls);
+        if version == Version::HTTP_2 {
+            // It ends requests without ending connections, and forbids the header (RFC 9113 §8.2.2).
+            response.headers_mut().remove(CONNECTION);
+        } else if chunked {
             // Nobody watches the framing of what follows a chunked body, so nothing may follow it; see `framing`.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -101,7 +129,11 @@ async fn dispatch<S>(
 where
     S: Service<Request<TrackedBody>, Response = Response, Error = Infallible>,
 {
+    let has_body = !body.is_end_stream();
     let body = TrackedBody::new(body, Arc::clone(&arrival.progress));
+    if let Err(refused) = host::check(&parts) {
+        return refused.into_response();
+    }
     if !parts.uri.path().starts_with('/') {
         return ApiError::NotFound.into_response();
     }
@@ -114,11 +146,16 @@ where
     if parts.headers.get_all(AUTHORIZATION).iter().nth(1).is_some() {
         return ApiError::TWO_AUTHORIZATIONS.into_response();
     }
+    let address = match forwarded::client(arrival.peer, &arrival.settings.trusted_proxies, &parts.headers) {
+        Ok(address) => address,
+        Err(refused) => return refused.into_response(),
+    };
     if let Some(uri) = without_trailing_slash(&parts.uri) {
         parts.uri = uri;
     }
     let headers = std::mem::take(&mut parts.headers);
-    let context = RequestContext::new(arrival.address, id.clone(), headers, parts.uri.query(), resolved.class());
+    let (id_of_request, query) = (id.clone(), parts.uri.query());
+    let context = RequestContext::new(address, id_of_request, headers, query, resolved.class(), has_body);
     let context = Arc::new(context);
     parts.extensions.insert(Arc::clone(&context));
     let request = Request::from_parts(parts, body);
@@ -141,7 +178,7 @@ where
 }
 
 /// Renders an error that a route returned and sets what every response carries (S66).
-fn finish(response: &mut Response, id: &HeaderValue, resolved: Resolved) {
+fn finish(response: &mut Response, id: &HeaderValue, resolved: Resolved, cors: CorsAnswer, tls: bool) {
     let standing = response.extensions_mut().remove::<Standing>();
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {
         let allow = if error == ApiError::MethodNotAllowed { resolved.allow() } else { None };
@@ -157,6 +194,10 @@ fn finish(response: &mut Response, id: &HeaderValue, resolved: Resolved) {
     if let Entry::Vacant(vacant) = headers.entry(CACHE_CONTROL) {
         vacant.insert(HeaderValue::from_static("no-store"));
     }
+    if tls {
+        headers.insert(STRICT_TRANSPORT_SECURITY, HSTS);
+    }
+    cors.apply(headers);
 }
 
 /// The same place without its trailing slash; `None` when there is nothing to take away. Two slashes stay: that is

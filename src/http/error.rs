@@ -94,6 +94,10 @@ pub(crate) struct Problem<'a> {
 impl ApiError {
     /// 400: which of two credentials counts must not be guessed (S63).
     pub(super) const TWO_AUTHORIZATIONS: Self = Self::Malformed("There is more than one Authorization header");
+    /// 400: two headers of proxies, and what they say cannot both be true (S18).
+    pub(super) const TWO_CLIENTS: Self = Self::Malformed("Forwarded and X-Forwarded-For name different clients");
+    /// 400: not exactly one host that can be read (RFC 9112 §3.2, RFC 9113 §8.3.1).
+    pub(super) const NO_HOST: Self = Self::Malformed("A request names exactly one host");
     /// 400: a one-time token that is good for nothing here, whatever the cause (S26, S27).
     pub(super) const BAD_TOKEN: Self =
         Self::Refused(Cow::Borrowed("This link is not good: it was used, replaced by a newer one, or is over"));

@@ -7,10 +7,7 @@ use bytes::{Buf, Bytes};
 use doorward_actors::{AccountId, Locale, MailId, Origin, SecretDigest, Standing};
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt as _};
-use hyper::header::{
-    ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, TRANSFER_ENCODING,
-    USER_AGENT,
-};
+use hyper::header::{ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -37,6 +34,8 @@ pub(super) struct RequestContext {
     headers: HeaderMap,
     query: Option<String>,
     class: Class,
+    /// Whether the head announces a body.
+    has_body: bool,
     /// Where it is inside, while its handler runs.
     place: Mutex<Option<Place>>,
     /// How the allowance stands that it was counted in, for the headers of its answer.
@@ -50,16 +49,11 @@ impl RequestContext {
         headers: HeaderMap,
         query: Option<&str>,
         class: Class,
+        has_body: bool,
     ) -> Self {
-        Self {
-            address,
-            request_id,
-            headers,
-            query: query.map(str::to_owned),
-            class,
-            place: Mutex::default(),
-            standing: Mutex::default(),
-        }
+        let query = query.map(str::to_owned);
+        let (place, standing) = (Mutex::default(), Mutex::default());
+        Self { address, request_id, headers, query, class, has_body, place, standing }
     }
 
     /// What the request's route draws on.
@@ -156,7 +150,7 @@ impl RequestContext {
 
     /// Reads the body as JSON if there is one: an empty body and `null` are none.
     pub(super) async fn optional_json<T: DeserializeOwned>(&self, payload: Payload) -> Result<Option<T>, ApiError> {
-        if !self.announces_body() {
+        if !self.has_body {
             return Ok(None);
         }
         if !is_of_type(&self.headers, "application/json") {
@@ -188,12 +182,6 @@ impl RequestContext {
         let bytes = read(payload).await?;
         place().as_mut().map_or(Ok(()), Place::step_back)?;
         Ok(bytes)
-    }
-
-    /// Whether the head announces a body (RFC 9112 §6.3).
-    fn announces_body(&self) -> bool {
-        self.headers.contains_key(TRANSFER_ENCODING)
-            || self.headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0")
     }
 }
 
@@ -296,7 +284,14 @@ mod tests {
         for (name, value) in headers {
             map.append(name, HeaderValue::from_str(value).unwrap());
         }
-        RequestContext::new(IpAddr::V4(Ipv4Addr::LOCALHOST), HeaderValue::from_static("id"), map, None, Class::Account)
+        RequestContext::new(
+            IpAddr::V4(Ipv4Addr::LOCALHOST),
+            HeaderValue::from_static("id"),
+            map,
+            None,
+            Class::Account,
+            false,
+        )
     }
 
     #[test]

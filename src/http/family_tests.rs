@@ -95,12 +95,7 @@ impl App {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let patience = Duration::from_secs(30);
-        let settings = ServerSettings {
-            max_connections: 64,
-            header_timeout: patience,
-            request_timeout: patience,
-            shutdown_timeout: patience,
-        };
+        let settings = ServerSettings::plain(64, patience);
         tokio::spawn(serve(listener, super::service(&api), settings, std::future::pending()));
         Self { base, client: reqwest::Client::new(), store, clock, _system: system }
     }

@@ -14,7 +14,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 use super::body::BodyProgress;
@@ -25,12 +24,13 @@ const LINGER: Duration = Duration::from_secs(1);
 /// How much is thrown away at most: four times the largest allowed body.
 const MAX_DISCARDED_BYTES: usize = 256 * 1024;
 
-/// A TCP stream that watches its input for ambiguous framing, and whose shutdown lingers when its last request left
-/// input unread.
+/// A stream, encrypted or not, that watches its input for ambiguous framing, and whose shutdown lingers when its last
+/// request left input unread.
 #[derive(Debug)]
-pub(super) struct LingeringStream {
-    stream: TcpStream,
-    framing: FramingGuard,
+pub(super) struct LingeringStream<I> {
+    stream: I,
+    /// `None` where requests have frames of their own (HTTP/2).
+    framing: Option<FramingGuard>,
     progress: Arc<BodyProgress>,
     lingering: Option<Pin<Box<Sleep>>>,
     discarded: usize,
@@ -40,10 +40,18 @@ pub(super) struct LingeringStream {
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
-impl LingeringStream {
-    /// A stream that gives up on a write after `patience` without progress.
-    pub(super) fn new(stream: TcpStream, progress: Arc<BodyProgress>, patience: Duration) -> Self {
-        let framing = FramingGuard::default();
+impl<I> LingeringStream<I> {
+    /// A stream of HTTP/1 that gives up on a write after `patience` without progress.
+    pub(super) fn http1(stream: I, progress: Arc<BodyProgress>, patience: Duration) -> Self {
+        Self::new(stream, Some(FramingGuard::default()), progress, patience)
+    }
+
+    /// A stream of HTTP/2, which refuses one request without ending the others, so it never lingers.
+    pub(super) fn http2(stream: I, patience: Duration) -> Self {
+        Self::new(stream, None, Arc::default(), patience)
+    }
+
+    fn new(stream: I, framing: Option<FramingGuard>, progress: Arc<BodyProgress>, patience: Duration) -> Self {
         Self { stream, framing, progress, lingering: None, discarded: 0, patience, stalled: None }
     }
 
@@ -60,16 +68,18 @@ impl LingeringStream {
     }
 }
 
-impl AsyncRead for LingeringStream {
+impl<I: AsyncRead + Unpin> AsyncRead for LingeringStream<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        self.framing.inspect(&mut buffer.filled_mut()[before..]);
+        if let Some(framing) = &mut self.framing {
+            framing.inspect(&mut buffer.filled_mut()[before..]);
+        }
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for LingeringStream {
+impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for LingeringStream<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.unless_stalled(cx, written)
@@ -89,12 +99,15 @@ impl AsyncWrite for LingeringStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        // Encryption has a buffer of its own, so that it is here that a peer which does not read is noticed.
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.unless_stalled(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.lingering.is_none() {
-            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+            let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
+            ready!(self.unless_stalled(cx, shut))?;
             if !self.progress.is_incomplete() {
                 return Poll::Ready(Ok(()));
             }

@@ -2,27 +2,34 @@
 //!
 //! `warp::serve` gives hyper no timer and has no connection cap, so this module owns the loop (R06). A connection
 //! costs one permit for as long as it lives; at the cap nothing is accepted and new peers wait in the kernel's
-//! backlog.
+//! backlog. A client with too many connections is not left waiting, since it would hold up the others: it is cut off.
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Request;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use warp::reply::Response;
 
 use super::body::{BodyProgress, TrackedBody};
-use super::edge;
+use super::connections::ConnectionCounts;
+use super::cors::Cors;
+use super::edge::{self, Arrival, EdgeSettings};
 use super::linger::LingeringStream;
+use super::streams::{Busy, StreamTasks};
+use super::tls::{self, Tls};
+use crate::settings::HttpSettings;
 
 /// The most bytes a request line and its headers may have together; more is answered with 431. A bearer token of ours
 /// has under 1 KiB, and browsers and proxies add at most a few more.
@@ -36,13 +43,37 @@ const FIRST_ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 /// The longest such pause: a second of refusing is about what a client's own retry bears.
 const LONGEST_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
+/// How many requests an HTTP/2 connection may have open at once: what browsers use, and what RFC 9113 §6.5.2 asks for at
+/// least.
+const MAX_STREAMS: u32 = 100;
+/// How much of the bodies of an HTTP/2 connection may wait unread: four of the largest.
+const CONNECTION_WINDOW: u32 = 256 * 1024;
+/// How much of one body may wait unread: all of the largest.
+const STREAM_WINDOW: u32 = 64 * 1024;
+/// How much of an answer may wait to be sent.
+const SEND_BUFFER: usize = 64 * 1024;
+/// How many requests a peer may take back before they are looked at (CVE-2023-44487); more end the connection.
+const MAX_PENDING_RESETS: usize = 20;
+/// How many broken requests a peer may send; more end the connection.
+const MAX_ERROR_RESETS: usize = 128;
+/// How often an HTTP/2 peer is asked whether it is still there.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+/// How long it may take to say so.
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the peer of an idle HTTP/2 connection may take to agree to its end.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// How long peers may take and how many there may be.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct ServerSettings {
     /// The most connections at once.
     pub(crate) max_connections: usize,
-    /// How long a peer may take to send a complete request head. Idle keep-alive connections end after the same time,
-    /// because hyper starts the clock when it begins to wait.
+    /// The most connections at once of one client, unless it is a trusted proxy.
+    pub(crate) max_connections_per_address: usize,
+    /// How many leading bits of an IPv6 address name one client.
+    pub(crate) ipv6_prefix: u8,
+    /// How long a peer may take to send a complete request head, and before it to agree on the encryption. Idle
+    /// keep-alive connections end after the same time, because hyper starts the clock when it begins to wait.
     pub(crate) header_timeout: Duration,
     /// How long a request may take from its head to its answer: a body that is still arriving then is answered with
     /// 408 and the connection closes, a handler that is still busy with 503 and `Retry-After`. A peer that reads
@@ -50,6 +81,40 @@ pub(crate) struct ServerSettings {
     pub(crate) request_timeout: Duration,
     /// How long requests in flight may take to finish once the listener has stopped.
     pub(crate) shutdown_timeout: Duration,
+    /// The certificate; `None` for plain HTTP.
+    pub(crate) tls: Option<Tls>,
+    /// What the edge is told.
+    pub(crate) edge: EdgeSettings,
+}
+
+impl ServerSettings {
+    /// As the operator says.
+    pub(crate) fn new(http: &HttpSettings, shutdown_timeout: Duration, tls: Option<Tls>) -> Self {
+        Self {
+            max_connections: http.max_connections,
+            max_connections_per_address: http.max_connections_per_address,
+            ipv6_prefix: http.ipv6_prefix,
+            header_timeout: http.header_timeout,
+            request_timeout: http.request_timeout,
+            shutdown_timeout,
+            tls,
+            edge: EdgeSettings { trusted_proxies: http.trusted_proxies.clone(), cors: Cors::new(&http.cors_origins) },
+        }
+    }
+
+    /// Plain HTTP for so many connections from anywhere, each deadline the same.
+    pub(crate) fn plain(max_connections: usize, patience: Duration) -> Self {
+        Self {
+            max_connections,
+            max_connections_per_address: max_connections,
+            ipv6_prefix: 64,
+            header_timeout: patience,
+            request_timeout: patience,
+            shutdown_timeout: patience,
+            tls: None,
+            edge: EdgeSettings::default(),
+        }
+    }
 }
 
 /// Serves `routes` until `shutdown` resolves, then stops accepting and lets requests in flight finish.
@@ -65,16 +130,15 @@ where
     S: Service<Request<TrackedBody>, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(settings.header_timeout)
-        .max_header_size(MAX_HEADER_BYTES)
-        .max_buf_size(MAX_BUFFER_BYTES)
-        .keep_alive(true)
-        // A client that closes its sending side after the request still gets its answer.
-        .half_close(true);
     let permits = Arc::new(Semaphore::new(settings.max_connections));
-    let graceful = GracefulShutdown::new();
+    let counts = ConnectionCounts::new(settings.max_connections_per_address, settings.ipv6_prefix);
+    let (stop, stopping) = watch::channel(false);
+    let server = Server::new(routes, &settings, stopping);
+    // Ends with this function.
+    let mut upkeep = JoinSet::new();
+    if let Some(tls) = &settings.tls {
+        upkeep.spawn(tls.clone().keep_fresh());
+    }
     let mut connections = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
 
@@ -85,21 +149,17 @@ where
             accepted = accept(&listener, &permits) => accepted,
         };
         let Some((stream, peer, permit)) = accepted else { break };
-        let progress = Arc::new(BodyProgress::default());
-        let io = TokioIo::new(LingeringStream::new(stream, Arc::clone(&progress), settings.request_timeout));
-        let routes = routes.clone();
-        let timeout = settings.request_timeout;
-        let address = peer.ip().to_canonical();
-        let service = service_fn(move |request| {
-            edge::answer(routes.clone(), request, edge::Arrival { address, timeout, progress: Arc::clone(&progress) })
-        });
-        let connection = graceful.watch(http.serve_connection(io, service));
+        let peer = peer.ip().to_canonical();
+        let is_proxy = server.edge.trusted_proxies.contains(peer);
+        let counted = if is_proxy { None } else { counts.enter(peer) };
+        if counted.is_none() && !is_proxy {
+            tracing::debug!(%peer, "too many connections from one client");
+            continue;
+        }
+        let server = server.clone();
         connections.spawn(async move {
-            // Errors here are the peer's: a broken request, a reset, a head that took too long. Nothing of ours failed.
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "connection ended early");
-            }
-            drop(permit);
+            server.answer_on(stream, peer).await;
+            drop((counted, permit));
         });
         // Finished tasks are few: each accept reaps all that ended since the last.
         while connections.try_join_next().is_some() {}
@@ -107,10 +167,149 @@ where
 
     // From here on new peers are refused, not left waiting.
     drop(listener);
-    let drained = tokio::time::timeout(settings.shutdown_timeout, graceful.shutdown()).await.is_ok();
+    stop.send_replace(true);
+    let all_ended = async { while connections.join_next().await.is_some() {} };
+    let drained = timeout(settings.shutdown_timeout, all_ended).await.is_ok();
     // What is left is past its deadline; nothing may reach the actors after this.
     connections.shutdown().await;
     drained
+}
+
+/// What every connection is served with.
+#[derive(Clone)]
+struct Server<S> {
+    routes: S,
+    edge: Arc<EdgeSettings>,
+    acceptor: Option<TlsAcceptor>,
+    http1: http1::Builder,
+    header_timeout: Duration,
+    request_timeout: Duration,
+    stopping: watch::Receiver<bool>,
+}
+
+impl<S> Server<S>
+where
+    S: Service<Request<TrackedBody>, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    fn new(routes: S, settings: &ServerSettings, stopping: watch::Receiver<bool>) -> Self {
+        let mut http1 = http1::Builder::new();
+        http1
+            .timer(TokioTimer::new())
+            .header_read_timeout(settings.header_timeout)
+            .max_header_size(MAX_HEADER_BYTES)
+            .max_buf_size(MAX_BUFFER_BYTES)
+            .keep_alive(true)
+            // A client that closes its sending side after the request still gets its answer.
+            .half_close(true);
+        Self {
+            routes,
+            edge: Arc::new(settings.edge.clone()),
+            acceptor: settings.tls.as_ref().map(Tls::acceptor),
+            http1,
+            header_timeout: settings.header_timeout,
+            request_timeout: settings.request_timeout,
+            stopping,
+        }
+    }
+
+    /// Serves one connection to its end. Errors in here are the peer's: a broken request, a reset, a head that took too
+    /// long. Nothing of ours failed.
+    async fn answer_on(mut self, stream: TcpStream, peer: IpAddr) {
+        let Some(acceptor) = self.acceptor.take() else { return self.http1(stream, peer, false).await };
+        let mut stopping = self.stopping.clone();
+        let handshake = tokio::select! {
+            () = told(&mut stopping) => return,
+            handshake = timeout(self.header_timeout, acceptor.accept(stream)) => handshake,
+        };
+        match handshake {
+            Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(tls::H2) => self.http2(stream, peer).await,
+            Ok(Ok(stream)) => self.http1(stream, peer, true).await,
+            Ok(Err(error)) => tracing::debug!(%error, "no agreement on the encryption"),
+            Err(_) => tracing::debug!("no agreement on the encryption in time"),
+        }
+    }
+
+    /// What the edge knows of the requests of a connection.
+    fn arrival(&self, peer: IpAddr, tls: bool) -> Arrival {
+        let progress = Arc::new(BodyProgress::default());
+        Arrival { settings: Arc::clone(&self.edge), peer, tls, timeout: self.request_timeout, progress }
+    }
+
+    async fn http1<I>(mut self, stream: I, peer: IpAddr, tls: bool)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let arrival = self.arrival(peer, tls);
+        let stream = LingeringStream::http1(stream, Arc::clone(&arrival.progress), self.request_timeout);
+        let routes = self.routes;
+        let service = service_fn(move |request| edge::answer(routes.clone(), request, arrival.clone()));
+        let mut connection = std::pin::pin!(self.http1.serve_connection(TokioIo::new(stream), service));
+        let ended = tokio::select! {
+            ended = &mut connection => ended,
+            () = told(&mut self.stopping) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "connection ended early");
+        }
+    }
+
+    async fn http2<I>(mut self, stream: I, peer: IpAddr)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let stream = LingeringStream::http2(stream, self.request_timeout);
+        let tasks = StreamTasks::default();
+        let busy = Busy::default();
+        let idle = busy.idle_for(self.header_timeout);
+        let arrival = self.arrival(peer, true);
+        let routes = self.routes;
+        let service = service_fn(move |request| {
+            // Each request has a body of its own on the way.
+            let arrival = Arrival { progress: Arc::new(BodyProgress::default()), ..arrival.clone() };
+            let (routes, work) = (routes.clone(), busy.begin());
+            async move {
+                let Ok(response) = edge::answer(routes, request, arrival).await;
+                Ok::<_, Infallible>(response.map(|body| work.with(body)))
+            }
+        });
+        let mut http2 = http2::Builder::new(tasks.executor());
+        http2
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(u32::try_from(MAX_HEADER_BYTES).unwrap_or(u32::MAX))
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .max_send_buf_size(SEND_BUFFER)
+            .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+            .max_local_error_reset_streams(MAX_ERROR_RESETS)
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT);
+        let mut connection = std::pin::pin!(http2.serve_connection(TokioIo::new(stream), service));
+        let ended = tokio::select! {
+            ended = &mut connection => ended,
+            () = told(&mut self.stopping) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+            () = idle => {
+                connection.as_mut().graceful_shutdown();
+                timeout(FAREWELL, connection).await.unwrap_or(Ok(()))
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "connection ended early");
+        }
+    }
+}
+
+/// Resolves once the server is told to stop.
+async fn told(stopping: &mut watch::Receiver<bool>) {
+    // What it gives back is a lock, which nobody may hold on to.
+    drop(stopping.wait_for(|stopping| *stopping).await);
 }
 
 /// The next connection, with its permit. Waits for a permit first, so that at the cap nothing is accepted. `None` never

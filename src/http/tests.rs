@@ -19,12 +19,9 @@ use super::{ServerSettings, serve};
 /// Far more than any of these exchanges takes; reached only when something hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-const PATIENT: ServerSettings = ServerSettings {
-    max_connections: 64,
-    header_timeout: PATIENCE,
-    request_timeout: PATIENCE,
-    shutdown_timeout: PATIENCE,
-};
+fn patient() -> ServerSettings {
+    ServerSettings::plain(64, PATIENCE)
+}
 
 struct Server {
     address: std::net::SocketAddr,
@@ -151,7 +148,7 @@ fn assert_headers(answer: &str) {
 
 #[tokio::test]
 async fn s66_answers_and_errors_carry_the_fixed_headers() {
-    let server = start(PATIENT).await;
+    let server = start(patient()).await;
     let good = server.exchange(post("{\"name\":\"Ann\"}", "X-Request-Id: mine-1\r\n")).await;
     assert!(good.starts_with("HTTP/1.1 200 ") && good.ends_with("hello Ann"), "{good}");
     assert!(good.contains("x-request-id: mine-1\r\n"), "{good}");
@@ -169,7 +166,7 @@ async fn s66_answers_and_errors_carry_the_fixed_headers() {
 
 #[tokio::test]
 async fn head_is_get_without_a_body() {
-    let server = start(PATIENT).await;
+    let server = start(patient()).await;
     let answer = server.exchange("HEAD / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\n"), "{answer}");
     assert!(answer.contains("content-length: 4\r\n"), "{answer}");
@@ -179,7 +176,7 @@ async fn head_is_get_without_a_body() {
 
 #[tokio::test]
 async fn a_panic_ends_one_request_and_says_nothing() {
-    let server = start(PATIENT).await;
+    let server = start(patient()).await;
     let mut stream = server.connect().await;
     stream.write_all(b"GET /docs HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     let answer = read_until(&mut stream, "}").await;
@@ -191,7 +188,7 @@ async fn a_panic_ends_one_request_and_says_nothing() {
 
 #[tokio::test]
 async fn s61_media_type_and_size_are_checked() {
-    let server = start(PATIENT).await;
+    let server = start(patient()).await;
     let plain = "POST /login HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}";
     assert_problem(&server.exchange(plain).await, 415);
     let none = "POST /login HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
@@ -212,7 +209,7 @@ async fn s61_media_type_and_size_are_checked() {
 
 #[tokio::test]
 async fn s68_ambiguous_framing_is_refused_and_nothing_after_it_is_read() {
-    let server = start(PATIENT).await;
+    let server = start(patient()).await;
     let smuggled = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
     for framing in [
         "Content-Length: 4\r\nContent-Length: 5\r\n",
@@ -238,7 +235,7 @@ async fn s68_ambiguous_framing_is_refused_and_nothing_after_it_is_read() {
 
 #[tokio::test]
 async fn s68_a_chunked_request_is_the_last_of_its_connection() {
-    let server = start(PATIENT).await;
+    let server = start(patient()).await;
     let chunked = "POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n\
                    e\r\n{\"name\":\"Ann\"}\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n";
     let answer = server.exchange(chunked).await;
@@ -247,7 +244,7 @@ async fn s68_a_chunked_request_is_the_last_of_its_connection() {
 
 #[tokio::test]
 async fn requests_on_one_connection_are_told_apart() {
-    let server = start(PATIENT).await;
+    let server = start(patient()).await;
     let one = post("{\"name\":\"Ann\"}", "").replace("Connection: close\r\n", "");
     let two = "\r\nGET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     let answer = server.exchange(format!("{one}{one}{two}")).await;
@@ -257,7 +254,7 @@ async fn requests_on_one_connection_are_told_apart() {
 
 #[tokio::test]
 async fn huge_heads_are_refused() {
-    let server = start(PATIENT).await;
+    let server = start(patient()).await;
     let answer = server.exchange(format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(20_000))).await;
     assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
 }
@@ -265,7 +262,7 @@ async fn huge_heads_are_refused() {
 #[tokio::test]
 async fn r06_slow_heads_and_slow_bodies_are_dropped_at_their_deadline() {
     let soon = Duration::from_millis(100);
-    let server = start(ServerSettings { header_timeout: soon, request_timeout: soon, ..PATIENT }).await;
+    let server = start(ServerSettings { header_timeout: soon, request_timeout: soon, ..patient() }).await;
     assert_eq!(server.exchange("GET / HTTP/1.1\r\nHost:").await, "");
     let body = "POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n{";
     let answer = server.exchange(body).await;
@@ -279,7 +276,7 @@ async fn r06_slow_heads_and_slow_bodies_are_dropped_at_their_deadline() {
 #[tokio::test]
 async fn r06_a_peer_that_does_not_read_is_cut_off() {
     let soon = Duration::from_millis(100);
-    let server = start(ServerSettings { max_connections: 1, request_timeout: soon, ..PATIENT }).await;
+    let server = start(ServerSettings { max_connections: 1, request_timeout: soon, ..patient() }).await;
     let mut deaf = server.connect().await;
     deaf.write_all(b"GET /docs/huge HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     // The only place is free again once the deaf peer has lost it.
@@ -290,7 +287,7 @@ async fn r06_a_peer_that_does_not_read_is_cut_off() {
 
 #[tokio::test]
 async fn at_the_cap_new_connections_wait_for_a_place() {
-    let server = start(ServerSettings { max_connections: 1, ..PATIENT }).await;
+    let server = start(ServerSettings { max_connections: 1, ..patient() }).await;
     let mut first = server.connect().await;
     first.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     read_until(&mut first, "root").await;
@@ -305,7 +302,7 @@ async fn at_the_cap_new_connections_wait_for_a_place() {
 
 #[tokio::test]
 async fn r11_a_request_in_flight_is_answered_during_shutdown() {
-    let server = start(PATIENT).await;
+    let server = start(patient()).await;
     let mut idle = server.connect().await;
     idle.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     read_until(&mut idle, "root").await;
@@ -323,7 +320,7 @@ async fn r11_a_request_in_flight_is_answered_during_shutdown() {
 
 #[tokio::test]
 async fn r11_what_outlives_the_deadline_is_cut_off() {
-    let server = start(ServerSettings { shutdown_timeout: Duration::from_millis(50), ..PATIENT }).await;
+    let server = start(ServerSettings { shutdown_timeout: Duration::from_millis(50), ..patient() }).await;
     let mut stuck = server.connect().await;
     stuck.write_all(b"GET /docs/stuck HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;

@@ -1,10 +1,12 @@
 //! The listener.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::keys;
 use super::networks::Networks;
+use super::origins::Origins;
 use super::reader::{Reader, documented};
 
 /// Where and how patiently the server listens.
@@ -16,6 +18,8 @@ pub struct HttpSettings {
     pub port: u16,
     /// How many connections may be open at once, 1 to 1,000,000.
     pub max_connections: usize,
+    /// How many connections one client address may have open at once, 1 to 1,000,000.
+    pub max_connections_per_address: usize,
     /// How long the head of a request may take, 1 to 300 seconds.
     pub header_timeout: Duration,
     /// How long a request may take from its head to its answer, 1 to 3,600 seconds.
@@ -26,6 +30,19 @@ pub struct HttpSettings {
     pub trusted_proxies: Networks,
     /// How many leading bits of an IPv6 address name one client, 32 to 128.
     pub ipv6_prefix: u8,
+    /// The certificate and its key; `None` for plain HTTP.
+    pub tls: Option<TlsFiles>,
+    /// The origins whose pages may read answers in browsers.
+    pub cors_origins: Origins,
+}
+
+/// Where the certificate and its key are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// A PEM file with the certificate of the server first and the intermediate ones behind it.
+    pub cert: PathBuf,
+    /// A PEM file with the private key.
+    pub key: PathBuf,
 }
 
 impl HttpSettings {
@@ -33,21 +50,47 @@ impl HttpSettings {
         let host = reader.address(&keys::HOST);
         let port = reader.integer(&keys::PORT);
         let max_connections = reader.integer(&keys::MAX_CONNECTIONS);
+        let max_connections_per_address = reader.integer(&keys::MAX_CONNECTIONS_PER_ADDRESS);
         let header_timeout = reader.seconds(&keys::HEADER_TIMEOUT_SECONDS);
         let request_timeout = reader.seconds(&keys::REQUEST_TIMEOUT_SECONDS);
         let shutdown_timeout = reader.seconds(&keys::SHUTDOWN_TIMEOUT_SECONDS);
         let trusted_proxies = reader.networks(&keys::TRUSTED_PROXIES);
         let ipv6_prefix = reader.integer(&keys::IPV6_PREFIX);
+        let tls = TlsFiles::read(reader);
+        let cors_origins = reader.origins(&keys::CORS_ORIGINS);
         Some(Self {
             host: host?,
             port: port?,
             max_connections: max_connections?,
+            max_connections_per_address: max_connections_per_address?,
             header_timeout: header_timeout?,
             request_timeout: request_timeout?,
             shutdown_timeout: shutdown_timeout?,
             trusted_proxies: trusted_proxies?,
             ipv6_prefix: ipv6_prefix?,
+            tls: tls?,
+            cors_origins: cors_origins?,
         })
+    }
+}
+
+impl TlsFiles {
+    /// Both or neither: one without the other would be a server that is quietly not encrypted.
+    #[expect(clippy::option_option, reason = "the outer one says whether the reading went well, as everywhere here")]
+    fn read(reader: &mut Reader) -> Option<Option<Self>> {
+        let (cert, key) = (reader.optional_path(&keys::TLS_CERT), reader.optional_path(&keys::TLS_KEY));
+        match (cert?, key?) {
+            (Some(cert), Some(key)) => Some(Some(Self { cert, key })),
+            (None, None) => Some(None),
+            (Some(_), None) => {
+                reader.refuse(&keys::TLS_CERT, "needs TLS_KEY beside it".to_owned());
+                None
+            }
+            (None, Some(_)) => {
+                reader.refuse(&keys::TLS_KEY, "needs TLS_CERT beside it".to_owned());
+                None
+            }
+        }
     }
 }
 

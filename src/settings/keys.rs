@@ -63,6 +63,8 @@ pub enum Kind {
     WebUrl,
     /// IP addresses and networks, separated by commas; in the TOML file, an array as well.
     Networks,
+    /// Web origins, separated by commas; in the TOML file, an array as well.
+    Origins,
 }
 
 impl Key {
@@ -92,7 +94,7 @@ impl Key {
     pub fn when_unset(&self) -> &'static str {
         match self.kind {
             Kind::Secret => "made at the first start",
-            Kind::Networks => "none",
+            Kind::Networks | Kind::Origins => "none",
             _ => "not set",
         }
     }
@@ -138,6 +140,7 @@ impl fmt::Display for Kind {
             ),
             Self::Mailbox => f.write_str("an e-mail address, or a name followed by one in angle brackets"),
             Self::WebUrl => f.write_str("an http:// or https:// URL without user, query and fragment"),
+            Self::Origins => f.write_str("origins such as https://app.example.com, separated by commas, as browsers send them"),
             Self::Networks => f.write_str(
                 "IP addresses and networks such as 192.0.2.7, 10.0.0.0/8 and fd00::/8, separated by commas, without bits behind a prefix",
             ),
@@ -179,6 +182,8 @@ keys! {
         "The TCP port to listen on; 0 takes any free one and logs which.";
     MAX_CONNECTIONS = "http.max_connections", integer(1, 1_000_000), Some("8192"),
         "How many connections may be open at once; further ones wait to be accepted.";
+    MAX_CONNECTIONS_PER_ADDRESS = "http.max_connections_per_address", integer(1, 1_000_000), Some("256"),
+        "How many connections one client address may have open at once; further ones are closed. TRUSTED_PROXIES are exempt.";
     HEADER_TIMEOUT_SECONDS = "http.header_timeout_seconds", integer(1, 300), Some("10"),
         "How long a client may take to send the head of a request, in seconds.";
     REQUEST_TIMEOUT_SECONDS = "http.request_timeout_seconds", integer(1, 3600), Some("30"),
@@ -189,6 +194,12 @@ keys! {
         "The proxies in front whose Forwarded or X-Forwarded-For says where a request comes from.";
     IPV6_PREFIX = "http.ipv6_prefix", integer(32, 128), Some("64"),
         "How many leading bits of an IPv6 address name one client, for every limit by address.";
+    TLS_CERT = "http.tls_cert", Kind::Path, None,
+        "A PEM file with the certificate and its chain: the port then speaks TLS alone. A new file is taken up without a restart.";
+    TLS_KEY = "http.tls_key", Kind::Path, None,
+        "A PEM file with the private key of TLS_CERT.";
+    CORS_ORIGINS = "http.cors_origins", Kind::Origins, None,
+        "The origins whose pages may read answers in browsers (CORS), on every route but those of services.";
 
     DATA_DIR = "storage.data_dir", Kind::Path, Some("./data"),
         "The directory of the database, the generated secrets and the mail spool.";

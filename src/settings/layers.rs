@@ -128,7 +128,7 @@ fn toml_text(key: &Key, value: &Value) -> Option<String> {
         (_, Value::String(_, text)) => Some(text.clone()),
         (Kind::Integer { .. } | Kind::PerCore { .. }, Value::Num(..)) => Some(value.to_i128()?.to_string()),
         (Kind::Flag, Value::Bool(_, flag)) => Some(flag.to_string()),
-        (Kind::Networks, Value::Array(_, items)) => {
+        (Kind::Networks | Kind::Origins, Value::Array(_, items)) => {
             let items: Option<Vec<&str>> =
                 items.iter().map(|item| item.as_str().filter(|item| !item.contains(','))).collect();
             Some(items?.join(","))

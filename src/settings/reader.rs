@@ -11,6 +11,7 @@ use figment::{Figment, Profile};
 use super::keys::{self, Key, Kind};
 use super::layers::{self, must_be};
 use super::networks::Networks;
+use super::origins::Origins;
 use super::{Entry, Mistake};
 
 /// The fewest bytes of a secret. RFC 7518, section 3.2 asks an HMAC key to be as long as SHA-256's output.
@@ -136,6 +137,11 @@ impl Reader {
     /// A list of networks; empty when nobody gives it.
     pub(super) fn networks(&mut self, key: &Key) -> Option<Networks> {
         self.optional(key, Networks::parse).map(Option::unwrap_or_default)
+    }
+
+    /// A list of web origins; empty when nobody gives it.
+    pub(super) fn origins(&mut self, key: &Key) -> Option<Origins> {
+        self.optional(key, Origins::parse).map(Option::unwrap_or_default)
     }
 
     /// A secret that may be missing: `Some(None)`, to be made at the first start.

@@ -9,6 +9,8 @@
 mod access_matrix;
 mod accounts_management;
 mod audit;
+mod client_address;
+mod cors;
 mod edge;
 mod guessing;
 mod health;

@@ -121,7 +121,7 @@ fn a_refusal_that_passes_says_when_to_come_back() {
     let context = || {
         let headers = HeaderMap::from_iter([(hyper::header::ACCEPT_LANGUAGE, HeaderValue::from_static("ro"))]);
         let id = HeaderValue::from_static("id");
-        RequestContext::new(IpAddr::V4(Ipv4Addr::LOCALHOST), id, headers, None, Class::Account)
+        RequestContext::new(IpAddr::V4(Ipv4Addr::LOCALHOST), id, headers, None, Class::Account, true)
     };
     let response = for_people(&context(), warp::reply::Reply::into_response(wait.clone()));
     assert_eq!((response.status().as_u16(), &response.headers()["retry-after"]), (429, &HeaderValue::from_static("7")));

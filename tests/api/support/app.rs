@@ -53,6 +53,8 @@ impl TestApp {
         let directory = TempDir::new().unwrap();
         let mut settings = Settings::default();
         settings.http.port = 0;
+        // All clients of a test have one address.
+        settings.http.max_connections_per_address = settings.http.max_connections;
         settings.storage.data_dir = directory.path().into();
         settings.tokens.secret_key = Some(Secret::new("test-secret-key-0123456789abcdef".to_owned()));
         settings.tokens.service_token = Some(Secret::new(SERVICE_TOKEN.to_owned()));

@@ -1,0 +1,88 @@
+//! Whose pages may read answers in a browser (the Fetch standard, "HTTP CORS protocol"; S67).
+//!
+//! There are no credentials in its sense: tokens travel in `Authorization`, which a page sets itself, and there are no
+//! cookies. So an allowed origin is one whose scripts are trusted with the tokens of the people who use them.
+
+use hyper::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, HeaderValue, ORIGIN, VARY,
+};
+use hyper::http::request::Parts;
+use hyper::{HeaderMap, Method, StatusCode};
+use warp::reply::Response;
+
+use super::routes::{Access, Resolved};
+use crate::settings::Origins;
+
+/// What a page may send beside what it may always send.
+const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static("Authorization, Content-Type, X-Request-Id");
+/// What a page may read beside what it may always read.
+const EXPOSED_HEADERS: HeaderValue =
+    HeaderValue::from_static("X-Request-Id, Retry-After, RateLimit, RateLimit-Policy, WWW-Authenticate");
+/// How long a browser may remember the answer to its question, in seconds. A removed origin keeps asking for as long at
+/// worst, and is refused the answers all the same.
+const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
+
+/// The allowed origins.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Cors {
+    origins: Vec<HeaderValue>,
+}
+
+/// What an answer says about its reader.
+#[derive(Debug, Clone)]
+pub(super) struct CorsAnswer {
+    /// Whether answers depend on the origin at all.
+    varies: bool,
+    /// The allowed origin, in our own spelling.
+    origin: Option<HeaderValue>,
+}
+
+impl Cors {
+    pub(crate) fn new(origins: &Origins) -> Self {
+        // Their check left nothing that a header could not carry.
+        Self { origins: origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect() }
+    }
+
+    /// Whether the page behind a request may read its answer. Never on a route of services alone: their secret belongs in
+    /// no browser.
+    pub(super) fn judge(&self, headers: &HeaderMap, resolved: Resolved) -> CorsAnswer {
+        let mut given = headers.get_all(ORIGIN).iter();
+        let origin = match (given.next(), given.next()) {
+            (Some(origin), None) if !is_for_services(resolved) => self.origins.iter().find(|known| *known == origin),
+            _ => None,
+        };
+        CorsAnswer { varies: !self.origins.is_empty(), origin: origin.cloned() }
+    }
+}
+
+impl CorsAnswer {
+    /// The answer to a browser that asks what an allowed page may do (a preflight); `None` for every other request.
+    pub(super) fn preflight(&self, parts: &Parts, resolved: Resolved) -> Option<Response> {
+        let asks = parts.method == Method::OPTIONS && parts.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+        let methods = resolved.allow().filter(|_| asks && self.origin.is_some())?;
+        let mut response = Response::default();
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        let headers = response.headers_mut();
+        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_str(&methods).ok()?);
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_HEADERS);
+        headers.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE);
+        Some(response)
+    }
+
+    /// Puts it on an answer, whatever its status: a page must be able to read a refusal too.
+    pub(super) fn apply(self, headers: &mut HeaderMap) {
+        if self.varies {
+            headers.append(VARY, HeaderValue::from_static("Origin"));
+        }
+        if let Some(origin) = self.origin {
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED_HEADERS);
+        }
+    }
+}
+
+fn is_for_services(resolved: Resolved) -> bool {
+    let (Resolved::Route(info) | Resolved::OtherMethod(info)) = resolved else { return false };
+    matches!(info.access, Access::Service | Access::ServiceAndBearer)
+}

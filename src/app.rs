@@ -209,7 +209,8 @@ impl App {
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), Ended> {
         let Self { core, listener, service_token, tls, settings, .. } = self;
         let stop_within = settings.http.shutdown_timeout;
-        let server = ServerSettings::new(&settings.http, stop_within.mul_f64(HTTP_SHARE), tls);
+        let server =
+            ServerSettings::new(&settings.http, stop_within.mul_f64(HTTP_SHARE), tls, settings.log.verify_sample);
         let service_token = SecretDigest::of(service_token.expose().as_bytes());
         let service = http::service(&Api::new(core.handles().clone(), service_token));
         let (actors, store) = (core.system.gave_up(), core.store.failed());

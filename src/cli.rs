@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::ambient::SystemEntropy;
 use crate::settings::{Settings, SettingsError, Sources};
 use crate::{run, telemetry};
 
@@ -144,7 +145,7 @@ where
     W: FnOnce(Settings) -> F,
     F: Future<Output = Result<(), run::RunError>>,
 {
-    if let Err(error) = telemetry::init(&settings.log) {
+    if let Err(error) = telemetry::init(&settings.log, &SystemEntropy) {
         complain(&error);
         return ExitCode::FAILURE;
     }

@@ -1,7 +1,11 @@
 //! The log, on standard error.
 
+mod pseudonyms;
+
 use std::fmt;
 use std::io::{self, IsTerminal as _};
+
+use doorward_actors::ports::Entropy;
 
 use tracing::field::Field;
 use tracing::subscriber::Subscriber;
@@ -13,6 +17,7 @@ use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
 use crate::settings::{LogFormat, LogSettings};
+use pseudonyms::{Pseudonymous, Pseudonyms};
 
 /// The log could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -25,8 +30,8 @@ pub(crate) enum TelemetryError {
     Twice(#[from] TryInitError),
 }
 
-/// Starts the log of this process, once.
-pub(crate) fn init(settings: &LogSettings) -> Result<(), TelemetryError> {
+/// Starts the log of this process, once. The entropy makes the key of the pseudonyms.
+pub(crate) fn init(settings: &LogSettings, entropy: &dyn Entropy) -> Result<(), TelemetryError> {
     let terminal = io::stderr().is_terminal();
     let pretty = match settings.format {
         LogFormat::Pretty => true,
@@ -34,10 +39,16 @@ pub(crate) fn init(settings: &LogSettings) -> Result<(), TelemetryError> {
         LogFormat::Auto => terminal,
     };
     let filter = EnvFilter::try_new(&settings.level)?;
+    let pseudonyms = (!settings.pii).then(|| {
+        let mut key = [0; 32];
+        entropy.fill(&mut key);
+        Pseudonyms::new(&key)
+    });
+    let writer = Pseudonymous::new(io::stderr, pseudonyms);
     if pretty {
-        for_people(filter, io::stderr, terminal).try_init()?;
+        for_people(filter, writer, terminal).try_init()?;
     } else {
-        for_machines(filter, io::stderr).try_init()?;
+        for_machines(filter, writer).try_init()?;
     }
     Ok(())
 }

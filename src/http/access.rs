@@ -44,7 +44,9 @@ impl Api {
 
     /// A user with a live session, not counted.
     pub(super) async fn authenticate(&self, context: &RequestContext) -> Result<Principal, ApiError> {
-        Ok(self.handles.sessions.authenticate(context.bearer()?).await?)
+        let principal = self.handles.sessions.authenticate(context.bearer()?).await?;
+        context.speaks_for(principal.account.id);
+        Ok(principal)
     }
 
     /// A user with a live session, counted by account.

@@ -4,9 +4,10 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use doorward_actors::Standing;
+use doorward_actors::{AccountId, Standing};
 use futures_util::FutureExt as _;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{
@@ -24,7 +25,7 @@ use super::body::{BodyProgress, TrackedBody};
 use super::cors::{Cors, CorsAnswer};
 use super::error::ApiError;
 use super::extract::RequestContext;
-use super::routes::{self, Resolved};
+use super::routes::{self, Class, Resolved};
 use super::{forwarded, host, rate_limit, request_id};
 use crate::settings::Networks;
 
@@ -42,6 +43,35 @@ pub(crate) struct EdgeSettings {
     pub(crate) trusted_proxies: Networks,
     /// Whose pages may read answers.
     pub(crate) cors: Cors,
+    /// Which successes of the busiest routes are logged.
+    pub(crate) sampling: Sampling,
+}
+
+/// Picks one in so many, in turn.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sampling {
+    /// One in how many; 0 for none.
+    one_in: u64,
+    seen: Arc<AtomicU64>,
+}
+
+impl Sampling {
+    pub(crate) fn new(one_in: u64) -> Self {
+        Self { one_in, seen: Arc::default() }
+    }
+
+    /// Whether this one is picked.
+    fn picks(&self) -> bool {
+        self.one_in != 0 && self.seen.fetch_add(1, Ordering::Relaxed).is_multiple_of(self.one_in)
+    }
+}
+
+/// What the handler of a request found out about it.
+#[derive(Clone, Copy)]
+struct Noted {
+    address: IpAddr,
+    account: Option<AccountId>,
+    standing: Option<Standing>,
 }
 
 /// What the accept loop knows of a request before it is read.
@@ -81,7 +111,8 @@ where
     let id_text = id.to_str().unwrap_or_default();
     let chunked = parts.headers.contains_key(TRANSFER_ENCODING);
     let cors = arrival.settings.cors.judge(&parts.headers, resolved);
-    let (tls, version) = (arrival.tls, parts.version);
+    let (tls, version, peer) = (arrival.tls, parts.version, arrival.peer);
+    let sampling = arrival.settings.sampling.clone();
     let quiet = resolved.is_quiet();
     let span = if quiet {
         tracing::debug_span!("request", request_id = id_text)
@@ -94,7 +125,10 @@ where
             Some(response) => response,
             None => dispatch(routes, parts, body, &id, resolved, arrival).await,
         };
-        finish(&mut response, &id, resolved, cors, tls);
+        // Refused before anybody looked for the client behind a proxy.
+        let early = Noted { address: peer, account: None, standing: None };
+        let noted = response.extensions_mut().remove::<Noted>().unwrap_or(early);
+        finish(&mut response, &id, resolved, cors, tls, noted.standing);
         if version == Version::HTTP_2 {
             // It ends requests without ending connections, and forbids the header (RFC 9113 §8.2.2).
             response.headers_mut().remove(CONNECTION);
@@ -105,11 +139,44 @@ where
         let status = response.status().as_u16();
         let duration_ms = started.elapsed().as_secs_f64() * 1000.0;
         let route = resolved.template();
-        // A failing check is news, a succeeding one is not.
+        let (account, address) = (noted.account.map(AccountId::get), noted.address);
+        // A failing check is news; of succeeding ones a sample is enough.
         if quiet && status < 500 {
-            tracing::debug!(method = method_name, route, status, duration_ms, request_id = id_text, "answered");
+            if resolved.class() == Class::Verify && status == 200 && sampling.picks() {
+                tracing::info!(
+                    method = method_name,
+                    route,
+                    status,
+                    duration_ms,
+                    request_id = id_text,
+                    account,
+                    %address,
+                    one_in = sampling.one_in,
+                    "answered"
+                );
+            } else {
+                tracing::debug!(
+                    method = method_name,
+                    route,
+                    status,
+                    duration_ms,
+                    request_id = id_text,
+                    account,
+                    %address,
+                    "answered"
+                );
+            }
         } else {
-            tracing::info!(method = method_name, route, status, duration_ms, request_id = id_text, "answered");
+            tracing::info!(
+                method = method_name,
+                route,
+                status,
+                duration_ms,
+                request_id = id_text,
+                account,
+                %address,
+                "answered"
+            );
         }
         response
     };
@@ -160,13 +227,8 @@ where
     parts.extensions.insert(Arc::clone(&context));
     let request = Request::from_parts(parts, body);
     let call = std::pin::pin!(async move { routes.call(request).await });
-    match tokio::time::timeout(arrival.timeout, AssertUnwindSafe(call).catch_unwind()).await {
-        Ok(Ok(Ok(mut response))) => {
-            if let Some(standing) = context.standing() {
-                response.extensions_mut().insert(standing);
-            }
-            response
-        }
+    let mut response = match tokio::time::timeout(arrival.timeout, AssertUnwindSafe(call).catch_unwind()).await {
+        Ok(Ok(Ok(response))) => response,
         Ok(Err(panic)) => {
             let request_id = id.to_str().unwrap_or_default();
             tracing::error!(request_id, panic = panic_text(panic.as_ref()), "a handler panicked");
@@ -174,12 +236,20 @@ where
         }
         Err(_) if arrival.progress.is_arriving() => ApiError::BodyTooSlow.into_response(),
         Err(_) => ApiError::Unavailable(Duration::from_secs(1)).into_response(),
-    }
+    };
+    response.extensions_mut().insert(Noted { address, account: context.account(), standing: context.standing() });
+    response
 }
 
 /// Renders an error that a route returned and sets what every response carries (S66).
-fn finish(response: &mut Response, id: &HeaderValue, resolved: Resolved, cors: CorsAnswer, tls: bool) {
-    let standing = response.extensions_mut().remove::<Standing>();
+fn finish(
+    response: &mut Response,
+    id: &HeaderValue,
+    resolved: Resolved,
+    cors: CorsAnswer,
+    tls: bool,
+    standing: Option<Standing>,
+) {
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {
         let allow = if error == ApiError::MethodNotAllowed { resolved.allow() } else { None };
         *response = error.render(id.to_str().unwrap_or_default(), allow.as_deref());

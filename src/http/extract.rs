@@ -1,6 +1,7 @@
 //! What handlers take from a request: credentials, the client's address, the body.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Buf, Bytes};
@@ -40,6 +41,8 @@ pub(super) struct RequestContext {
     place: Mutex<Option<Place>>,
     /// How the allowance stands that it was counted in, for the headers of its answer.
     standing: Mutex<Option<Standing>>,
+    /// The number of the account that it speaks for, once that is known; 0 until then, which is nobody's.
+    account: AtomicU64,
 }
 
 impl RequestContext {
@@ -53,7 +56,8 @@ impl RequestContext {
     ) -> Self {
         let query = query.map(str::to_owned);
         let (place, standing) = (Mutex::default(), Mutex::default());
-        Self { address, request_id, headers, query, class, has_body, place, standing }
+        let account = AtomicU64::new(0);
+        Self { address, request_id, headers, query, class, has_body, place, standing, account }
     }
 
     /// What the request's route draws on.
@@ -168,6 +172,16 @@ impl RequestContext {
     /// Notes how the allowance stands that the request was counted in; the last word counts.
     pub(super) fn note(&self, standing: Standing) {
         *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = Some(standing);
+    }
+
+    /// Notes whom the request speaks for, for the log.
+    pub(super) fn speaks_for(&self, account: AccountId) {
+        self.account.store(account.get(), Ordering::Relaxed);
+    }
+
+    /// Whom the request speaks for, if that is known.
+    pub(super) fn account(&self) -> Option<AccountId> {
+        AccountId::new(self.account.load(Ordering::Relaxed))
     }
 
     /// How the allowance stands, if the request was counted.

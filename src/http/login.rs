@@ -74,6 +74,7 @@ async fn login(api: &Api, context: &RequestContext, payload: Payload) -> Result<
     let password = fields.password("/password", typed.password);
     let (Some(email), Some(password)) = (email, password) else { return Err(fields.into()) };
     let session = api.handles.users.login(LoginAttempt { email, password }, context.origin()).await?;
+    context.speaks_for(session.account.id);
     Ok(json_reply(&LoginReply {
         access_token: session.access_token.expose(),
         token_type: "bearer",

@@ -25,7 +25,7 @@ use warp::reply::Response;
 use super::body::{BodyProgress, TrackedBody};
 use super::connections::ConnectionCounts;
 use super::cors::Cors;
-use super::edge::{self, Arrival, EdgeSettings};
+use super::edge::{self, Arrival, EdgeSettings, Sampling};
 use super::linger::LingeringStream;
 use super::streams::{Busy, StreamTasks};
 use super::tls::{self, Tls};
@@ -89,7 +89,7 @@ pub(crate) struct ServerSettings {
 
 impl ServerSettings {
     /// As the operator says.
-    pub(crate) fn new(http: &HttpSettings, shutdown_timeout: Duration, tls: Option<Tls>) -> Self {
+    pub(crate) fn new(http: &HttpSettings, shutdown_timeout: Duration, tls: Option<Tls>, verify_sample: u64) -> Self {
         Self {
             max_connections: http.max_connections,
             max_connections_per_address: http.max_connections_per_address,
@@ -98,7 +98,11 @@ impl ServerSettings {
             request_timeout: http.request_timeout,
             shutdown_timeout,
             tls,
-            edge: EdgeSettings { trusted_proxies: http.trusted_proxies.clone(), cors: Cors::new(&http.cors_origins) },
+            edge: EdgeSettings {
+                trusted_proxies: http.trusted_proxies.clone(),
+                cors: Cors::new(&http.cors_origins),
+                sampling: Sampling::new(verify_sample),
+            },
         }
     }
 

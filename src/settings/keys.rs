@@ -298,4 +298,8 @@ keys! {
         "What is logged: a level, or a list of target=level.";
     LOG_FORMAT = "log.format", Kind::Choice(&["auto", "pretty", "json"]), Some("auto"),
         "The form of the log on standard error; auto means pretty on a terminal, else json.";
+    LOG_PII = "log.pii", Kind::Flag, Some("false"),
+        "Whether e-mail addresses stand in the log as they are; otherwise as pseudonyms that change with each start.";
+    LOG_VERIFY_SAMPLE = "log.verify_sample", integer(0, 1_000_000), Some("1000"),
+        "One in how many successful token checks is logged; 0 logs none of them.";
 }

@@ -13,6 +13,10 @@ pub struct LogSettings {
     pub level: String,
     /// The form.
     pub format: LogFormat,
+    /// Whether e-mail addresses stand in it as they are.
+    pub pii: bool,
+    /// One in how many token checks that succeed is logged; 0 for none.
+    pub verify_sample: u64,
 }
 
 /// The form of the log.
@@ -35,7 +39,9 @@ impl LogSettings {
             "json" => Some(LogFormat::Json),
             _ => None,
         });
-        Some(Self { level: level?, format: format? })
+        let pii = reader.flag(&keys::LOG_PII);
+        let verify_sample = reader.integer(&keys::LOG_VERIFY_SAMPLE);
+        Some(Self { level: level?, format: format?, pii: pii?, verify_sample: verify_sample? })
     }
 }
 

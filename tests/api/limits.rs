@@ -92,6 +92,14 @@ async fn s21_private_routes_are_limited_by_account_and_recover() {
 }
 
 #[tokio::test]
+async fn s09_the_suite_is_watched_for_secrets_in_the_log() {
+    let app = TestApp::spawn().await;
+    let before = crate::support::leaks::searched();
+    app.register_and_login("ann").await;
+    assert!(crate::support::leaks::searched() > before);
+}
+
+#[tokio::test]
 async fn administrators_services_and_probes_are_not_limited() {
     let app = limited(2, 1).await;
     let admin = app.admin().await;

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper of a test may panic like the test itself")]
 
 mod kills;
+mod log;
 mod mail;
 mod model;
 mod server;

@@ -14,9 +14,13 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::client::{Answer, Person};
+use super::leaks;
 
 /// What services present in these tests.
 pub(crate) const SERVICE_TOKEN: &str = "test-service-token-0123456789abcdef";
+
+/// What signs tokens in these tests.
+const SECRET_KEY: &str = "test-secret-key-0123456789abcdef";
 
 /// A running application with its own data directory, listener and clock. It stops when it is dropped; a test that wants
 /// to see it stop calls [`TestApp::stop`].
@@ -50,13 +54,15 @@ impl TestApp {
     }
 
     pub(crate) fn builder() -> TestAppBuilder {
+        leaks::watch();
+        [SERVICE_TOKEN, SECRET_KEY].into_iter().for_each(leaks::note_secret);
         let directory = TempDir::new().unwrap();
         let mut settings = Settings::default();
         settings.http.port = 0;
         // All clients of a test have one address.
         settings.http.max_connections_per_address = settings.http.max_connections;
         settings.storage.data_dir = directory.path().into();
-        settings.tokens.secret_key = Some(Secret::new("test-secret-key-0123456789abcdef".to_owned()));
+        settings.tokens.secret_key = Some(Secret::new(SECRET_KEY.to_owned()));
         settings.tokens.service_token = Some(Secret::new(SERVICE_TOKEN.to_owned()));
         settings.passwords.hash_memory_kib = 64;
         settings.passwords.hash_iterations = 1;
@@ -86,11 +92,13 @@ impl TestApp {
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        leaks::note(body);
         self.send(self.request(Method::POST, path).json(body)).await
     }
 
     /// A request with a bearer token and, unless it is null, a JSON body.
     pub(crate) async fn call(&self, method: Method, path: &str, token: &str, body: &Value) -> Answer {
+        leaks::note(body);
         let request = self.request(method, path).bearer_auth(token);
         self.send(if body.is_null() { request } else { request.json(body) }).await
     }
@@ -136,11 +144,14 @@ impl TestApp {
     pub(crate) async fn token_from(&self, address: &str, kind: MailKind) -> String {
         let mails = self.mails_to(address).await;
         let newest = mails.iter().rfind(|mail| mail.kind == kind).unwrap();
-        newest.values.token.as_ref().unwrap().expose().to_owned()
+        let token = newest.values.token.as_ref().unwrap().expose();
+        leaks::note_secret(token);
+        token.to_owned()
     }
 
     /// Sends a request from another address of this host.
     pub(crate) async fn post_from(&self, client: std::net::IpAddr, path: &str, body: &Value) -> Answer {
+        leaks::note(body);
         let from = reqwest::Client::builder().local_address(client).build().unwrap();
         Answer::read(from.post(self.url(path)).json(body).send().await.unwrap()).await
     }

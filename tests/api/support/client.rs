@@ -1,6 +1,8 @@
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
+use super::leaks;
+
 /// An answer, read whole. A body that is not JSON is `null` here and stands in `text`.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -15,6 +17,7 @@ impl Answer {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let text = response.text().await.unwrap();
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        leaks::note(&body);
         Self { status, headers, text, body }
     }
 

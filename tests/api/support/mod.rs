@@ -2,6 +2,7 @@
 
 mod app;
 mod client;
+pub(crate) mod leaks;
 mod people;
 mod raw;
 

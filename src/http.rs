@@ -35,6 +35,7 @@ mod routes;
 mod server;
 mod streams;
 mod tls;
+mod unreadable;
 mod verify;
 
 use std::convert::Infallible;

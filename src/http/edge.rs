@@ -32,7 +32,7 @@ pub(super) const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// How long a browser comes back over TLS alone, in seconds: a year, as RFC 6797 §6.1.1 has it in its example. Not for
 /// the subdomains: what runs there is not ours to promise.
-const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
+pub(super) const HSTS: &str = "max-age=31536000";
 
 /// What the edge is told by the operator.
 #[derive(Debug, Clone, Default)]
@@ -58,8 +58,8 @@ pub(super) struct Arrival {
     pub(super) progress: Arc<BodyProgress>,
 }
 
-/// Answers one request. Whatever happens inside, this is an answer with the fixed headers; only a head that hyper
-/// itself cannot read (400, 431) is answered without them, before this function is reached.
+/// Answers one request. Whatever happens inside, this is an answer with the fixed headers. A head that hyper itself
+/// cannot read (400, 431) never comes here; see `unreadable`.
 pub(super) async fn answer<S>(routes: S, request: Request<Incoming>, arrival: Arrival) -> Result<Response, Infallible>
 where
     S: Service<Request<TrackedBody>, Response = Response, Error = Infallible>,
@@ -184,7 +184,7 @@ fn finish(response: &mut Response, id: &HeaderValue, resolved: Resolved, cors: C
         vacant.insert(HeaderValue::from_static("no-store"));
     }
     if tls {
-        headers.insert(STRICT_TRANSPORT_SECURITY, HSTS);
+        headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(HSTS));
     }
     cors.apply(headers);
 }

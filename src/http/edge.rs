@@ -67,8 +67,8 @@ where
     let started = Instant::now();
     let (mut parts, body) = request.into_parts();
     let method_name = known_method(&parts.method);
-    if parts.method == Method::HEAD {
-        // hyper remembers that it was HEAD and leaves the body out.
+    let is_head = parts.method == Method::HEAD;
+    if is_head {
         parts.method = Method::GET;
     }
     let resolved = if parts.uri.path().starts_with('/') {
@@ -97,6 +97,9 @@ where
         if version == Version::HTTP_2 {
             // It ends requests without ending connections, and forbids the header (RFC 9113 §8.2.2).
             response.headers_mut().remove(CONNECTION);
+            if is_head {
+                leave_out_body(&mut response);
+            }
         } else if chunked {
             // Nobody watches the framing of what follows a chunked body, so nothing may follow it; see `framing`.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -187,6 +190,14 @@ fn finish(response: &mut Response, id: &HeaderValue, resolved: Resolved, cors: C
         headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(HSTS));
     }
     cors.apply(headers);
+}
+
+/// Answers `HEAD`: the length of the body without the body. In HTTP/1 hyper remembers the method and does this itself.
+fn leave_out_body(response: &mut Response) {
+    let body = std::mem::replace(response.body_mut(), Response::default().into_body());
+    if let Some(length) = body.size_hint().exact() {
+        response.headers_mut().entry(CONTENT_LENGTH).or_insert(HeaderValue::from(length));
+    }
 }
 
 /// The same place without its trailing slash; `None` when there is nothing to take away. Two slashes stay: that is

@@ -118,6 +118,19 @@ async fn http_2_serves_many_requests_on_one_connection() {
 }
 
 #[tokio::test]
+async fn head_is_get_without_a_body_over_http_2_too() {
+    let server = encrypted(|_| {}).await;
+    let mut sender = server.http2().await;
+    for path in ["/health/live", "/nope"] {
+        let got = send(&mut sender, request("GET", path).body(whole("")).unwrap()).await;
+        let length = got.into_body().collect().await.unwrap().to_bytes().len();
+        let head = send(&mut sender, request("HEAD", path).body(whole("")).unwrap()).await;
+        assert_eq!(head.headers()["content-length"], length.to_string(), "{path}");
+        assert_eq!(head.into_body().collect().await.unwrap().to_bytes(), "", "{path}");
+    }
+}
+
+#[tokio::test]
 async fn s63_http_2_is_held_to_the_same_rules() {
     let server = encrypted(|_| {}).await;
     let mut sender = server.http2().await;

@@ -183,17 +183,31 @@ async fn r06_an_http_2_body_that_does_not_come_is_given_up() {
 }
 
 #[tokio::test]
-async fn r06_an_idle_http_2_connection_is_closed() {
+async fn r06_an_http_2_connection_without_requests_is_closed() {
     let server = encrypted(|settings| settings.http.header_timeout = Duration::from_millis(100)).await;
     let client = TlsClient::trusting(&server.pair, &["h2"]);
-    // A preface and settings, and then nothing, not even answers to pings.
-    let mut stream = client.connect(server.app.address).await.unwrap();
-    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
-    let mut told = Vec::new();
-    let _ = within(stream.read_to_end(&mut told)).await;
-    // A connection that says nothing at all.
+    // One that says nothing at all, and one that greets, and answers whatever it is asked.
     let mut silent = client.connect(server.app.address).await.unwrap();
-    let _ = within(silent.read_to_end(&mut told)).await;
+    let stream = client.connect(server.app.address).await.unwrap();
+    let (sender, idle) = http2::handshake::<_, _, Body>(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let _ = within(idle).await;
+    drop(sender);
+    let _ = within(silent.read_to_end(&mut Vec::new())).await;
+}
+
+#[tokio::test]
+async fn r06_an_http_2_peer_that_does_not_read_is_cut_off() {
+    let server = encrypted(|settings| settings.http.header_timeout = Duration::from_millis(100)).await;
+    let stream = TlsClient::trusting(&server.pair, &["h2"]).connect(server.app.address).await.unwrap();
+    let mut small = http2::Builder::new(TokioExecutor::new());
+    small.initial_stream_window_size(1024).initial_connection_window_size(1024);
+    let (mut sender, connection) = small.handshake::<_, Body>(TokioIo::new(stream)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    // Far more than the window, and than what waits to be sent.
+    let unread = send(&mut sender, request("GET", "/docs/swagger-ui-bundle.js").body(whole("")).unwrap()).await;
+    assert_eq!(unread.status(), 200);
+    let _ = within(connection).await;
+    drop((sender, unread));
 }
 
 #[tokio::test]
@@ -295,4 +309,55 @@ async fn s68_the_guard_against_two_readings_works_under_tls_too() {
         assert!(answer.starts_with("HTTP/1.1 400 "), "{bad}: {answer}");
         assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
     }
+}
+
+/// A frame of HTTP/2 (RFC 9113 §4.1).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// The error codes of the GOAWAY frames among these bytes (RFC 9113 §6.8).
+fn farewells(mut bytes: &[u8]) -> Vec<u32> {
+    let mut codes = Vec::new();
+    while bytes.len() >= 9 {
+        let length = usize::from(bytes[1]) << 8 | usize::from(bytes[2]);
+        let Some(payload) = bytes.get(9..9 + length) else { break };
+        if bytes[3] == 7 {
+            codes.push(u32::from_be_bytes(payload[4..8].try_into().unwrap()));
+        }
+        bytes = &bytes[9 + length..];
+    }
+    codes
+}
+
+#[tokio::test]
+async fn r06_an_http_2_peer_that_takes_its_requests_back_at_once_is_cut_off() {
+    let server = encrypted(|_| {}).await;
+    let client = TlsClient::trusting(&server.pair, &["h2"]);
+    let mut stream = client.connect(server.app.address).await.unwrap();
+    let mut flood = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, 0, &[])].concat();
+    for n in 0..500 {
+        // GET / of https://localhost in the static table of RFC 7541, ended and then reset (CANCEL).
+        flood.extend(frame(1, 0x5, 2 * n + 1, b"\x82\x84\x87\x41\x09localhost"));
+        flood.extend(frame(3, 0, 2 * n + 1, &8_u32.to_be_bytes()));
+    }
+    // The server may have had enough before it has read it all.
+    let _ = stream.write_all(&flood).await;
+    let mut told = Vec::new();
+    let _ = within(stream.read_to_end(&mut told)).await;
+    assert_eq!(farewells(&told), [11], "ENHANCE_YOUR_CALM");
+    let quick = request("GET", "/health/live").body(whole("")).unwrap();
+    assert_eq!(send(&mut server.http2().await, quick).await.status(), 200);
+}
+
+#[tokio::test]
+async fn doorward_health_asks_over_tls() {
+    let server = encrypted(|_| {}).await;
+    let url = format!("https://{}/health/ready", server.app.address);
+    let ask = move || {
+        let mut health = std::process::Command::new(env!("CARGO_BIN_EXE_doorward"));
+        health.env_clear().args(["health", "--url", &url]).status().unwrap()
+    };
+    assert_eq!(within(tokio::task::spawn_blocking(ask)).await.unwrap().code(), Some(0));
 }

@@ -37,6 +37,7 @@ mod routes;
 mod server;
 mod streams;
 mod tls;
+mod unreadable;
 mod verify;
 
 use std::convert::Infallible;

@@ -211,3 +211,19 @@ fn mail_test_says_what_is_wrong() {
     let run = Doorward::new(&["mail", "test", "ann@example.org"]).env("MAIL_TEMPLATES_DIR", "/nonexistent").run();
     assert!(run.code == Some(1) && run.err.contains("a mail template cannot be used: /nonexistent: "), "{}", run.err);
 }
+
+#[test]
+fn r13_a_certificate_that_cannot_be_used_stops_the_start() {
+    let run = |cert: &str, key: &str| {
+        let run = Doorward::new(&["serve"]).file("cert.pem", "nonsense").file("key.pem", CANARY);
+        run.env("PORT", "0").env("TLS_CERT", cert).env("TLS_KEY", key).run()
+    };
+    let missing = run("gone.pem", "key.pem");
+    assert_eq!(missing.code, Some(1), "{}", missing.err);
+    assert!(missing.err.contains("TLS_CERT: gone.pem cannot be read"), "{}", missing.err);
+    let missing = run("cert.pem", "gone.pem");
+    assert!(missing.err.contains("TLS_KEY: gone.pem cannot be read"), "{}", missing.err);
+    let broken = run("cert.pem", "key.pem");
+    assert_eq!(broken.code, Some(1), "{}", broken.err);
+    assert!(broken.err.contains("TLS_CERT: cert.pem must hold PEM certificates"), "{}", broken.err);
+}

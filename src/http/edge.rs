@@ -34,7 +34,7 @@ pub(super) const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// How long a browser comes back over TLS alone, in seconds: a year, as RFC 6797 §6.1.1 has it in its example. Not for
 /// the subdomains: what runs there is not ours to promise.
-const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
+pub(super) const HSTS: &str = "max-age=31536000";
 
 /// What the edge is told by the operator.
 #[derive(Debug, Clone, Default)]
@@ -89,8 +89,8 @@ pub(super) struct Arrival {
     pub(super) progress: Arc<BodyProgress>,
 }
 
-/// Answers one request. Whatever happens inside, this is an answer with the fixed headers; only a head that hyper
-/// itself cannot read (400, 431) is answered without them, before this function is reached.
+/// Answers one request. Whatever happens inside, this is an answer with the fixed headers. A head that hyper itself
+/// cannot read (400, 431) never comes here; see `unreadable`.
 pub(super) async fn answer<S>(routes: S, request: Request<Incoming>, arrival: Arrival) -> Result<Response, Infallible>
 where
     S: Service<Request<TrackedBody>, Response = Response, Error = Infallible>,
@@ -98,8 +98,8 @@ where
     let started = Instant::now();
     let (mut parts, body) = request.into_parts();
     let method_name = known_method(&parts.method);
-    if parts.method == Method::HEAD {
-        // hyper remembers that it was HEAD and leaves the body out.
+    let is_head = parts.method == Method::HEAD;
+    if is_head {
         parts.method = Method::GET;
     }
     let resolved = if parts.uri.path().starts_with('/') {
@@ -132,6 +132,9 @@ where
         if version == Version::HTTP_2 {
             // It ends requests without ending connections, and forbids the header (RFC 9113 §8.2.2).
             response.headers_mut().remove(CONNECTION);
+            if is_head {
+                leave_out_body(&mut response);
+            }
         } else if chunked {
             // Nobody watches the framing of what follows a chunked body, so nothing may follow it; see `framing`.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -265,9 +268,17 @@ fn finish(
         vacant.insert(HeaderValue::from_static("no-store"));
     }
     if tls {
-        headers.insert(STRICT_TRANSPORT_SECURITY, HSTS);
+        headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(HSTS));
     }
     cors.apply(headers);
+}
+
+/// Answers `HEAD`: the length of the body without the body. In HTTP/1 hyper remembers the method and does this itself.
+fn leave_out_body(response: &mut Response) {
+    let body = std::mem::replace(response.body_mut(), Response::default().into_body());
+    if let Some(length) = body.size_hint().exact() {
+        response.headers_mut().entry(CONTENT_LENGTH).or_insert(HeaderValue::from(length));
+    }
 }
 
 /// The same place without its trailing slash; `None` when there is nothing to take away. Two slashes stay: that is

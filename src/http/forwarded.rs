@@ -63,12 +63,12 @@ type Split = fn(&str) -> (Option<&str>, &str);
 /// The address that an entry names.
 type AddressOf = fn(&str) -> Option<IpAddr>;
 
-/// The entries of a list, the last one first.
-fn entries(list: &str, split: Split) -> impl Iterator<Item = &str> {
-    let mut rest = Some(list);
+/// The entries of a line, the last one first.
+fn entries(line: &str, cut: Split) -> impl Iterator<Item = &str> {
+    let mut uncut = Some(line);
     std::iter::from_fn(move || {
-        let (before, last) = split(rest?);
-        rest = before;
+        let (before, last) = cut(uncut?);
+        uncut = before;
         Some(last.trim_matches([' ', '\t']))
     })
 }

@@ -1,7 +1,7 @@
 //! No two readings of where a request ends (S68).
 //!
 //! hyper takes a bare line feed for a line end, and where a head has both `Content-Length` and `Transfer-Encoding` it
-//! drops the former without a trace. Both are allowed (RFC 9112 §2.2, §6.3), but a proxy in front of us may read them
+//! drops the former without a trace; of two equal lengths it takes one. All are allowed (RFC 9112 §2.2, §6.3), but a proxy in front of us may read them
 //! the other way, and the difference is how requests are smuggled. So the bytes are watched before hyper sees them:
 //! in such a head one byte becomes NUL, which no head may contain, and hyper answers 400 and closes.
 //!
@@ -98,12 +98,11 @@ impl FramingGuard {
         }
         let head = std::mem::take(&mut self.head);
         self.state = match head.length {
-            // hyper refuses a length that is no number.
             _ if head.transfer_encoding || head.broken_length => State::Unwatched,
             Some(length) if length > 0 => State::Body(length),
             _ => State::Head,
         };
-        !(head.transfer_encoding && (head.length.is_some() || head.broken_length))
+        !(head.broken_length || head.transfer_encoding && head.length.is_some())
     }
 }
 
@@ -114,8 +113,8 @@ impl Head {
         if name.eq_ignore_ascii_case(b"content-length") {
             let value = std::str::from_utf8(&value[1..]).ok().and_then(|value| value.trim().parse().ok());
             match (value, self.length) {
-                (Some(new), None) => self.length = Some(new),
-                (Some(new), Some(known)) if new == known => {}
+                (Some(length), None) => self.length = Some(length),
+                // Two of them are refused even where they say the same, as RFC 9110 §8.6 lets us.
                 _ => self.broken_length = true,
             }
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
@@ -149,6 +148,9 @@ mod tests {
             "\nGET / HTTP/1.1\r\n\r\n",
             "POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
             "POST / HTTP/1.1\r\nTRANSFER-ENCODING: chunked\r\nX: y\r\ncontent-length:3\r\n\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 3, 3\r\n\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
             "POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nab\nGET / HTTP/1.1\nHost: x\r\n\r\n",
         ] {
             for piece in 1..bad.len() {

@@ -18,6 +18,7 @@ use tokio::time::Sleep;
 
 use super::body::BodyProgress;
 use super::framing::FramingGuard;
+use super::unreadable;
 
 /// How long a peer may take to notice: a few round trips across the world.
 const LINGER: Duration = Duration::from_secs(1);
@@ -31,6 +32,10 @@ pub(super) struct LingeringStream<I> {
     stream: I,
     /// `None` where requests have frames of their own (HTTP/2).
     framing: Option<FramingGuard>,
+    /// Whether the stream is encrypted.
+    tls: bool,
+    /// What is sent instead of what was to be written, and how much of it is gone.
+    instead: Option<(Vec<u8>, usize)>,
     progress: Arc<BodyProgress>,
     lingering: Option<Pin<Box<Sleep>>>,
     discarded: usize,
@@ -42,17 +47,27 @@ pub(super) struct LingeringStream<I> {
 
 impl<I> LingeringStream<I> {
     /// A stream of HTTP/1 that gives up on a write after `patience` without progress.
-    pub(super) fn http1(stream: I, progress: Arc<BodyProgress>, patience: Duration) -> Self {
-        Self::new(stream, Some(FramingGuard::default()), progress, patience)
+    pub(super) fn http1(stream: I, tls: bool, progress: Arc<BodyProgress>, patience: Duration) -> Self {
+        Self { framing: Some(FramingGuard::default()), tls, ..Self::new(stream, progress, patience) }
     }
 
     /// A stream of HTTP/2, which refuses one request without ending the others, so it never lingers.
     pub(super) fn http2(stream: I, patience: Duration) -> Self {
-        Self::new(stream, None, Arc::default(), patience)
+        Self { tls: true, ..Self::new(stream, Arc::default(), patience) }
     }
 
-    fn new(stream: I, framing: Option<FramingGuard>, progress: Arc<BodyProgress>, patience: Duration) -> Self {
-        Self { stream, framing, progress, lingering: None, discarded: 0, patience, stalled: None }
+    fn new(stream: I, progress: Arc<BodyProgress>, patience: Duration) -> Self {
+        Self {
+            stream,
+            framing: None,
+            tls: false,
+            instead: None,
+            progress,
+            lingering: None,
+            discarded: 0,
+            patience,
+            stalled: None,
+        }
     }
 
     /// Passes on how a write went, and ends it when the peer has read nothing for too long.
@@ -65,6 +80,30 @@ impl<I> LingeringStream<I> {
         let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
         ready!(stalled.as_mut().poll(cx));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read its answer")))
+    }
+}
+
+impl<I: AsyncWrite + Unpin> LingeringStream<I> {
+    /// Whether something else is sent instead of these bytes, now or since an earlier try to write them.
+    fn is_replaced(&mut self, bytes: &[u8]) -> bool {
+        if self.instead.is_none() && self.framing.is_some() {
+            self.instead = unreadable::instead_of(bytes, self.tls).map(|answer| (answer, 0));
+        }
+        self.instead.is_some()
+    }
+
+    fn poll_instead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some((answer, sent)) = &mut self.instead {
+            if *sent == answer.len() {
+                self.instead = None;
+                break;
+            }
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, &answer[*sent..]))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                more => *sent += more,
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -81,7 +120,11 @@ impl<I: AsyncRead + Unpin> AsyncRead for LingeringStream<I> {
 
 impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for LingeringStream<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        let written = if self.is_replaced(bytes) {
+            self.poll_instead(cx).map_ok(|()| bytes.len())
+        } else {
+            Pin::new(&mut self.stream).poll_write(cx, bytes)
+        };
         self.unless_stalled(cx, written)
     }
 
@@ -90,6 +133,11 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for LingeringStream<I> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        // An answer of hyper's own is all in one piece.
+        let alone = slices.iter().filter(|slice| !slice.is_empty()).count() == 1;
+        if alone && let Some(bytes) = slices.iter().find(|slice| !slice.is_empty()) {
+            return self.poll_write(cx, bytes);
+        }
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
         self.unless_stalled(cx, written)
     }

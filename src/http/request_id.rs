@@ -28,7 +28,7 @@ fn is_sane(id: &[u8]) -> bool {
 /// A new id: 128 bits in hexadecimal. It names a request and opens nothing, so a counter under a keyed hash, whose
 /// key is random per process, does: unique in practice, not countable from outside, and far cheaper than asking for
 /// random bytes.
-fn new() -> HeaderValue {
+pub(super) fn new() -> HeaderValue {
     static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     const HEX: &[u8; 16] = b"0123456789abcdef";

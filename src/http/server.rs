@@ -245,7 +245,7 @@ where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let arrival = self.arrival(peer, tls);
-        let stream = LingeringStream::http1(stream, Arc::clone(&arrival.progress), self.request_timeout);
+        let stream = LingeringStream::http1(stream, tls, Arc::clone(&arrival.progress), self.request_timeout);
         let routes = self.routes;
         let service = service_fn(move |request| edge::answer(routes.clone(), request, arrival.clone()));
         let mut connection = std::pin::pin!(self.http1.serve_connection(TokioIo::new(stream), service));

@@ -66,11 +66,11 @@ impl Busy {
 
     /// Resolves once nothing has been at work for so long, from now on.
     pub(super) fn idle_for(&self, patience: Duration) -> impl Future<Output = ()> + use<> {
-        let mut changes = self.0.subscribe();
+        let mut count = self.0.subscribe();
         async move {
             loop {
-                let at_work = *changes.borrow_and_update() > 0;
-                let changed = changes.changed();
+                let at_work = *count.borrow_and_update() > 0;
+                let changed = count.changed();
                 let changed = if at_work { Ok(changed.await) } else { timeout(patience, changed).await };
                 if !matches!(changed, Ok(Ok(()))) {
                     return;

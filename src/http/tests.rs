@@ -213,6 +213,14 @@ async fn s68_ambiguous_framing_is_refused_and_nothing_after_it_is_read() {
     let smuggled = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
     for framing in [
         "Content-Length: 4\r\nContent-Length: 5\r\n",
+        "Content-Length: 4\r\nContent-Length: 4\r\n",
+        "Content-Length: 4, 4\r\n",
+        "X: y\r\n Content-Length: 4\r\n",
+        "X: y\r\n\tfolded\r\n",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+        "Transfer-Encoding : chunked\r\n",
+        "Transfer-Encoding:\x0bchunked\r\n",
+        "Transfer-Encoding: xchunked\r\n",
         "Content-Length: 4, 5\r\n",
         "Content-Length: +4\r\n",
         "Content-Length: 4\r\nTransfer-Encoding: gzip\r\n",
@@ -226,11 +234,11 @@ async fn s68_ambiguous_framing_is_refused_and_nothing_after_it_is_read() {
     ] {
         let head = format!("POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{framing}");
         let answer = server.exchange(format!("{head}\r\n0\r\n\r\n{smuggled}")).await;
-        assert!(answer.starts_with("HTTP/1.1 400 "), "{framing:?}: {answer}");
+        assert_problem(&answer, 400);
         assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{framing:?}: {answer}");
     }
     let bare = server.exchange("GET / HTTP/1.1\nHost: x\n\n").await;
-    assert!(bare.starts_with("HTTP/1.1 400 "), "{bare}");
+    assert_problem(&bare, 400);
 }
 
 #[tokio::test]
@@ -256,7 +264,7 @@ async fn requests_on_one_connection_are_told_apart() {
 async fn huge_heads_are_refused() {
     let server = start(patient()).await;
     let answer = server.exchange(format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(20_000))).await;
-    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    assert_problem(&answer, 431);
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ mod my_account;
 mod openapi;
 mod outbox;
 mod pages;
+mod password;
 mod recovery;
 mod recovery_by_mail;
 mod register;
@@ -85,6 +86,8 @@ fn routes(api: &Arc<Api>) -> impl Filter<Extract = (Response,), Error = Infallib
         .or(accounts_management::routes(api))
         .unify()
         .or(register::routes(api))
+        .unify()
+        .or(password::routes(api))
         .unify()
         .or(recovery::routes(api))
         .unify()

@@ -12,7 +12,8 @@ use utoipa::{Modify, OpenApi};
 use super::error::Problem;
 use super::routes::{Access, Class, Documented, RouteInfo, route_table};
 use super::{
-    accounts_management, email, health, login, my_account, outbox, recovery, recovery_by_mail, register, root, verify,
+    accounts_management, email, health, login, my_account, outbox, password, recovery, recovery_by_mail, register,
+    root, verify,
 };
 
 const USER_AUTH: &str = "userAuth";
@@ -24,6 +25,7 @@ const SERVICE_AUTH: &str = "serviceAuth";
     paths(
         root::welcome,
         register::register,
+        password::check,
         login::login,
         login::logout,
         recovery::recover,
@@ -206,6 +208,7 @@ mod tests {
             "MailedRecoveryRequest",
             "AddressRequest",
             "TokenRequest",
+            "PasswordCheckRequest",
         ] {
             assert_eq!(document["components"]["schemas"][schema]["additionalProperties"], false, "{schema}");
         }

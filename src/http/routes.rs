@@ -79,7 +79,7 @@ const fn page(path: &'static str) -> RouteInfo {
 
 /// All routes, the most frequent first: it is searched from the front. A fixed path comes before a template that
 /// would match it.
-static ROUTES: [RouteInfo; 31] = [
+static ROUTES: [RouteInfo; 32] = [
     route(Method::POST, "/verify", Access::ServiceAndBearer, Class::Verify),
     route(Method::GET, "/health/live", Access::Public, Class::Operator),
     route(Method::GET, "/health/ready", Access::Public, Class::Operator),
@@ -87,6 +87,7 @@ static ROUTES: [RouteInfo; 31] = [
     route(Method::POST, "/login", Access::Public, Class::Credential),
     route(Method::POST, "/logout", Access::Bearer, Class::Account),
     route(Method::POST, "/register", Access::Public, Class::Credential),
+    route(Method::POST, "/password/check", Access::Public, Class::Credential),
     route(Method::POST, "/recovery", Access::Public, Class::Credential),
     route(Method::POST, "/recovery/request", Access::Public, Class::Account),
     page("/recovery/confirm"),

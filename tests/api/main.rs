@@ -16,6 +16,7 @@ mod limits;
 mod login;
 mod mail;
 mod my_account;
+mod passwords;
 mod recovery;
 mod register;
 mod root_and_docs;

@@ -31,6 +31,7 @@ pub use judge::PasswordReport;
 
 use argon2id::Memory;
 use judge::{Judge, Rejected};
+pub use lanes::Lane as HashLane;
 use lanes::Lane;
 use pool::{Pool, Task};
 
@@ -177,6 +178,12 @@ impl HasherHandle {
             // It waited for too long, or could not be done.
             Err(_) => Err(self.pool.refusal(lane)),
         }
+    }
+
+    /// How long what waits in a lane now will take, and what of the other lane comes in between; at least one second.
+    #[must_use]
+    pub fn wait(&self, lane: HashLane) -> Duration {
+        self.pool.refusal(lane).retry_after
     }
 
     /// What the pool reports about itself.

@@ -38,7 +38,9 @@ pub use domain::secret::{Secret, SecretDigest};
 pub use domain::session::{Origin, Session, SessionId, SessionPolicy};
 pub use domain::time::{Timestamp, describe_idle};
 pub use domain::token::{SigningAlgorithm, TokenSettings};
-pub use hasher::{CalibrationError, HashCost, HasherHandle, HasherSettings, HasherStartError, PasswordReport, pace_of};
+pub use hasher::{
+    CalibrationError, HashCost, HashLane, HasherHandle, HasherSettings, HasherStartError, PasswordReport, pace_of,
+};
 pub use health::{ActorHealth, HasherHealth, HealthReport, LaneHealth, StoreHealth};
 pub use mailer::{MailerHandle, MailerSettings};
 pub use rate_limiter::{Limited, RateLimiterHandle, RateLimits, RateQuota};

@@ -1,12 +1,13 @@
 //! Who may go on: admission, limits, authentication and authorisation, in this order, after the path and before the
 //! body.
 
-use doorward_actors::{AuthenticateError, Limited, Principal, Role, Unavailable};
+use doorward_actors::{AuthenticateError, HashLane, Limited, Principal, Role, Unavailable};
 use warp::reply::{Reply as _, Response};
 
 use super::Api;
 use super::error::ApiError;
 use super::extract::RequestContext;
+use super::routes::Class;
 
 impl Api {
     /// Does the work of a request within the bound of its class.
@@ -24,7 +25,20 @@ impl Api {
             }
             Err(refused) => Err(refused),
         };
-        answer.unwrap_or_else(ApiError::into_response)
+        answer.map_err(|error| self.timed(context.class(), error)).unwrap_or_else(ApiError::into_response)
+    }
+
+    /// The error, with the time that the hashing threads need for what waits now, if that is why the client is to come back.
+    fn timed(&self, class: Class, error: ApiError) -> ApiError {
+        let lane = match class {
+            Class::Login => HashLane::Verification,
+            Class::Credential => HashLane::Creation,
+            _ => return error,
+        };
+        match error {
+            ApiError::Unavailable(after) => ApiError::Unavailable(after.max(self.handles.hasher.wait(lane))),
+            other => other,
+        }
     }
 
     /// Anyone, counted by address.

@@ -125,7 +125,7 @@ fn describe(operation: &mut Operation, route: &RouteInfo) {
             ("422", "The fields are not of the right shape; `errors` says which and why"),
         ]);
     }
-    if matches!(route.class, Class::Credential | Class::Account | Class::Verify) {
+    if matches!(route.class, Class::Login | Class::Credential | Class::Account | Class::Verify) {
         refusals.push(("429", "Too many requests; `Retry-After` says when to come back"));
     }
     if route.class != Class::Static && route.path != "/health/live" {

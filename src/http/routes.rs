@@ -22,7 +22,9 @@ pub enum Access {
 /// Which share of the server a route draws on; see `http::admission`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// Computes a hash: registration, login, recovery.
+    /// Shows a password: waits in the lane of verifications for its hash.
+    Login,
+    /// Is to get a new credential, or wants to know how good one is: waits in the lane of creations.
     Credential,
     /// A user about their own account.
     Account,
@@ -84,7 +86,7 @@ static ROUTES: [RouteInfo; 32] = [
     route(Method::GET, "/health/live", Access::Public, Class::Operator),
     route(Method::GET, "/health/ready", Access::Public, Class::Operator),
     route(Method::GET, "/health/actors", Access::AdminOrService, Class::Operator),
-    route(Method::POST, "/login", Access::Public, Class::Credential),
+    route(Method::POST, "/login", Access::Public, Class::Login),
     route(Method::POST, "/logout", Access::Bearer, Class::Account),
     route(Method::POST, "/register", Access::Public, Class::Credential),
     route(Method::POST, "/password/check", Access::Public, Class::Credential),

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 /// A kind of work that waits in a queue of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lane {
+pub enum Lane {
     /// Somebody shows a password: a login, or a sensitive change.
     Verification,
     /// Somebody is to get a new credential: a registration, a change, a recovery with the passphrase it is asked for, a

@@ -29,14 +29,12 @@ pub(super) struct Strength {
 /// Judges a password of somebody with these names.
 pub(super) fn of(password: &str, names: &[&str]) -> Strength {
     let text = readable(password);
-    let whole: Zeroizing<String> = Zeroizing::new(text.iter().take(JUDGED_CHARS).collect());
-    let whole = zxcvbn::zxcvbn(&whole, names);
+    let whole = estimate(&text, names);
     let left = what_is_left(&text, names);
     let mut made_of_known_parts = false;
     let mut weaker = whole;
     if left.len() < text.len() {
-        let left: Zeroizing<String> = Zeroizing::new(left.iter().take(JUDGED_CHARS).collect());
-        let left = zxcvbn::zxcvbn(&left, names);
+        let left = estimate(&left, names);
         if left.score() < weaker.score() {
             made_of_known_parts = true;
             weaker = left;
@@ -51,6 +49,32 @@ pub(super) fn of(password: &str, names: &[&str]) -> Strength {
     let suggestions =
         feedback.map_or_else(Vec::new, |feedback| feedback.suggestions().iter().map(ToString::to_string).collect());
     Strength { score: u8::from(weaker.score()), warning, suggestions }
+}
+
+/// What zxcvbn says of the beginning of a text.
+fn estimate(text: &[char], names: &[&str]) -> zxcvbn::Entropy {
+    let judged = &text[..text.len().min(JUDGED_CHARS)];
+    zxcvbn::zxcvbn(&Zeroizing::new(with_one_reading(judged)), names)
+}
+
+/// The text with at most one sign for each letter that zxcvbn takes several for; the others as the letter itself. It tries every
+/// combination of readings, each with all its dictionaries: hundreds of milliseconds for a password made of such signs. What a
+/// letter costs a guesser is no more than what its sign does, so nothing is judged better for it.
+fn with_one_reading(text: &[char]) -> String {
+    const SIGNS: [(&[char], char); 5] = [
+        (&['4', '@'], 'a'),
+        (&['(', '{', '[', '<'], 'c'),
+        (&['1', '!', '7', '|'], 'i'),
+        (&['5', '$'], 's'),
+        (&['7', '+'], 't'),
+    ];
+    let read = |c: &char| {
+        // Digits stay: dates and sequences are made of them, and they alone are few enough.
+        let group = SIGNS.iter().find(|(signs, _)| !c.is_ascii_digit() && signs.contains(c));
+        let ambiguous = |signs: &[char]| signs.iter().take_while(|sign| *sign != c).any(|sign| text.contains(sign));
+        group.filter(|(signs, _)| ambiguous(signs)).map_or(*c, |(_, letter)| *letter)
+    };
+    text.iter().map(read).collect()
 }
 
 /// The characters that a reader sees, in one spelling: compatible forms (full-width letters, ligatures) as the letters they stand
@@ -210,6 +234,17 @@ mod tests {
         ] {
             assert_eq!(left(password), expected, "{password}");
         }
+    }
+
+    #[test]
+    fn a_letter_has_at_most_one_sign() {
+        let read = |text: &str| with_one_reading(&text.chars().collect::<Vec<_>>());
+        assert_eq!(read("P@$$w0rd!"), "P@$$w0rd!");
+        assert_eq!(read("4@8({[<369#!1|0$5+7%2"), "4a8(ccc369#i1i0s5t7%2");
+        assert_eq!(read("1234567890"), "1234567890");
+        assert_eq!(read("[a|b]!"), "[aib]!");
+        assert_eq!(of("p4ssw0rd!1@$5|7+%2(3<{[6#9&0pass", &[]).score, 4);
+        assert_eq!(of("P@ssw0rd1!", &[]).score, of("P@ssw0rd1i", &[]).score);
     }
 
     #[test]

@@ -76,17 +76,17 @@ impl BreachedList {
             return Err(BreachedListError::Empty);
         }
         let list = Self { file, size };
-        let mut last: Option<Digits> = None;
+        let mut before: Option<Digits> = None;
         let mut at = 0;
         let step = if size <= CHECKED_WHOLE { 0 } else { size / SAMPLES };
         // The last of the sampled places is the last line.
         let last_place = size.saturating_sub(MAX_LINE as u64);
         while at < size {
             let (digits, next) = list.line_at(at)?;
-            if last.is_some_and(|last| last > digits) {
+            if before.is_some_and(|before| before > digits) {
                 return Err(BreachedListError::Unsorted { at });
             }
-            last = Some(digits);
+            before = Some(digits);
             let wanted = if step == 0 || at >= last_place { next } else { (at + step).min(last_place).max(next) };
             at = if wanted == next { next } else { list.line_after(wanted)? };
         }
@@ -265,7 +265,7 @@ mod tests {
         for n in 0..0x10000_u32 {
             let mut digits = [b'5'; DIGITS];
             digits[..4].copy_from_slice(format!("{n:04X}").as_bytes());
-            if n % 97 == 0 || n < 100 || n > 0xFF90 {
+            if n % 97 == 0 || !(100..=0xFF90).contains(&n) {
                 assert!(list.find(&digits).unwrap(), "{n:04X}");
                 digits[39] = b'6';
                 assert!(!list.find(&digits).unwrap(), "after {n:04X}");

@@ -136,7 +136,7 @@ impl Cli {
                     ExitCode::FAILURE
                 }
             },
-            Command::Calibrate(args) => calibrate::run(&args),
+            Command::Calibrate(args) => calibrate::run(args),
             Command::Serve => match load() {
                 Ok(loaded) => start(loaded.settings, run::serve),
                 Err(error) => refuse(&error),

@@ -36,7 +36,7 @@ struct Measured {
 }
 
 /// Measures, and prints a table and the lines of a `.env`.
-pub(super) fn run(args: &CalibrateArgs) -> ExitCode {
+pub(super) fn run(args: CalibrateArgs) -> ExitCode {
     let threads = args.threads.map_or_else(
         || std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MAX_THREADS),
         usize::from,
@@ -123,9 +123,9 @@ fn report(threads: usize, target: Duration, rows: &[Measured]) -> String {
     line(String::new());
     if pace > target {
         line(format!(
-            "Even the least that Doorward takes needs {} ms here, more than the target. A cheaper hash is not offered: it would \
+            "Even the least that Doorward takes needs {:.1} ms here, more than the target. A cheaper hash is not offered: it would \
              protect\nnobody. Use fewer threads, a faster machine, or expect fewer logins a second.",
-            pace.as_millis()
+            pace.as_secs_f64() * 1000.0
         ));
         line(String::new());
     }
@@ -199,7 +199,10 @@ mod tests {
         assert_eq!(rows.len(), 1, "nothing dearer is tried");
         assert_eq!(suggested(&rows, 250), (19_456, 2));
         let text = report(2, Duration::from_millis(250), &rows);
-        assert!(text.contains("Even the least that Doorward takes needs 760 ms here, more than the target."), "{text}");
+        assert!(
+            text.contains("Even the least that Doorward takes needs 760.0 ms here, more than the target."),
+            "{text}"
+        );
         assert!(text.ends_with("HASH_MEMORY_KIB=19456\nHASH_ITERATIONS=2\nHASH_THREADS=2\n"), "{text}");
     }
 

@@ -53,6 +53,7 @@ impl From<WireRole> for Role {
 
 /// An account as administrators see it.
 #[derive(Serialize, ToSchema)]
+#[expect(clippy::struct_excessive_bools, reason = "the fields are the interface's, and none excludes another")]
 struct AccountObject<'a> {
     /// Given once, never reused.
     #[schema(minimum = 1)]

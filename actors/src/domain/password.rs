@@ -118,7 +118,7 @@ pub(crate) struct Appraisal {
 impl PasswordPolicy {
     /// Judges a new password: its length and classes (S02), then how soon a guesser who knows common passwords and these names
     /// would find it (S04; ASVS 6.2.4, 6.2.11). Takes up to some milliseconds of computing.
-    pub(crate) fn appraise(&self, password: &Password, names: &OwnNames) -> Appraisal {
+    pub(crate) fn appraise(self, password: &Password, names: &OwnNames) -> Appraisal {
         let text = password.secret().expose();
         let strength = strength::of(text, &names.words());
         let weakness = too_simple(text).or((strength.score < self.min_score).then_some(WeakPassword::Guessable));
@@ -127,7 +127,7 @@ impl PasswordPolicy {
     }
 
     /// As [`PasswordPolicy::appraise`], for who wants to know no more than whether it is good enough.
-    pub(crate) fn check(&self, password: &Password, names: &OwnNames) -> Result<(), WeakPassword> {
+    pub(crate) fn check(self, password: &Password, names: &OwnNames) -> Result<(), WeakPassword> {
         // Costs nothing, so it comes first.
         if let Some(weakness) = too_simple(password.secret().expose()) {
             return Err(weakness);

@@ -46,6 +46,7 @@ struct AccountV2 {
 
 /// Adds whether the password is known to be compromised.
 #[derive(Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "the bytes of a flag are frozen, and none excludes another")]
 pub(in crate::store) struct AccountV3 {
     id: u64,
     email: String,

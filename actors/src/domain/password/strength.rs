@@ -275,7 +275,7 @@ mod tests {
             1 => name.to_uppercase(),
             2 => name.chars().rev().collect(),
             3 => name.replace('o', "0").replace('a', "@").replace('e', "3"),
-            _ => name.chars().map(|c| format!("{c}.")).collect(),
+            _ => name.chars().flat_map(|c| [c, '.']).collect(),
         })
     }
 

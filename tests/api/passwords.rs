@@ -231,7 +231,9 @@ async fn s04_a_breached_password_in_use_logs_in_and_marks_the_account_until_ther
     let found: Vec<_> =
         records.iter().filter(|(_, record)| record.event.as_str() == "account.password_compromised").collect();
     assert_eq!(found.len(), 1, "put on record once: {found:?}");
-    assert_eq!(found[0].1.subject.map(doorward_actors::AccountId::get), Some(ann.id));
+    let record = &found[0].1;
+    assert_eq!(record.subject.map(doorward_actors::AccountId::get), Some(ann.id));
+    assert!(record.origin.address.is_some() && record.origin.request_id.is_some() && record.refusal.is_none());
 }
 
 #[tokio::test]
@@ -334,6 +336,24 @@ async fn r08_a_storm_of_registrations_is_shed_with_a_time_and_leaves_logins_thei
     let health = app.handles.hasher.health();
     assert_eq!(health.lanes[0].refused, 0, "{health:?}");
     assert!(health.lanes[1].refused > 0, "{health:?}");
+}
+
+#[tokio::test]
+async fn s20_a_flood_of_recoveries_leaves_logins_their_place() {
+    let app = narrow(4).spawn().await;
+    let ann = app.register("ann").await;
+    let recoveries = (0..40).map(|n| {
+        let (app, email) = (&app, if n % 2 == 0 { ann.email.clone() } else { format!("nobody{n}@example.com") });
+        async move { app.recover(&email, "another passphrase", NEW_PASSWORD).await }
+    });
+    let logins = async {
+        for _ in 0..6 {
+            app.login(&ann).await;
+        }
+    };
+    let (recovered, ()) = tokio::join!(futures_util::future::join_all(recoveries), logins);
+    assert!(recovered.iter().any(|answer| answer.status == 503));
+    assert!(recovered.iter().all(|answer| matches!(answer.status, 400 | 503)), "{recovered:?}");
 }
 
 #[tokio::test]

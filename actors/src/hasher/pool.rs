@@ -330,3 +330,97 @@ fn refuse<T>(reply: Reply<T>, rejected: Rejected) -> Done {
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::password::PasswordPolicy;
+    use crate::domain::time::Timestamp;
+    use crate::hasher::HashCost;
+
+    /// A clock that a test moves, and no randomness.
+    #[derive(Default)]
+    struct Still(AtomicU64);
+    impl Clock for Still {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_millis(0)
+        }
+
+        fn monotonic(&self) -> Duration {
+            Duration::from_millis(self.0.load(Ordering::Relaxed))
+        }
+    }
+    impl Entropy for Still {
+        fn fill(&self, buffer: &mut [u8]) {
+            buffer.fill(7);
+        }
+    }
+
+    /// A pool without threads, so that what waits, waits.
+    fn pool(clock: &Arc<Still>) -> Pool {
+        let cost = HashCost { memory_kib: 64, iterations: 1 };
+        let settings = HasherSettings { threads: 2, cost, queue: 3, deadline: Duration::from_secs(5) };
+        let judge = Judge::new(PasswordPolicy { min_score: 2 }, None);
+        let decoy = CredentialHash::from_phc(String::new());
+        Pool::new(settings, judge, Arc::clone(clock) as _, Arc::clone(clock) as _, decoy, Duration::from_secs(4))
+    }
+
+    /// A job, and where its outcome would arrive.
+    fn job() -> (Task, oneshot::Receiver<Result<CredentialHash, Rejected>>) {
+        let (reply, outcome) = oneshot::channel();
+        (Task::Hash { candidate: None, secret: Secret::new("x".to_owned()), reply }, outcome)
+    }
+
+    #[test]
+    fn s61_the_time_to_come_back_is_what_the_lane_needs() {
+        let clock = Arc::new(Still::default());
+        let pool = pool(&clock);
+        let seconds = |lane| pool.refusal(lane).retry_after.as_secs();
+        assert_eq!((seconds(Lane::Verification), seconds(Lane::Creation)), (1, 1), "never less than a second");
+        let jobs: Vec<_> = (0..3).map(|_| job()).collect();
+        let mut waiting = Vec::new();
+        for (task, outcome) in jobs {
+            pool.submit(Lane::Creation, task).unwrap();
+            waiting.push(outcome);
+        }
+        assert_eq!(seconds(Lane::Creation), 6, "three jobs of four seconds, on two threads");
+        assert_eq!(seconds(Lane::Verification), 1, "of which a login waits for none");
+        let (task, outcome) = job();
+        pool.submit(Lane::Verification, task).unwrap();
+        waiting.push(outcome);
+        assert_eq!((seconds(Lane::Creation), seconds(Lane::Verification)), (8, 4));
+        let (task, _outcome) = job();
+        assert_eq!(pool.submit(Lane::Creation, task).unwrap_err().retry_after, Duration::from_secs(8));
+        let health = pool.health();
+        assert_eq!((health.queued, health.capacity, health.refused), (4, 6, 1));
+        // The pace of a lane is its own.
+        for _ in 0..64 {
+            pool.note_pace(Lane::Creation, Duration::from_secs(2));
+        }
+        assert_eq!(seconds(Lane::Creation), (3 * 2 + 4) / 2);
+    }
+
+    #[test]
+    fn what_waited_for_too_long_or_for_nobody_is_not_done() {
+        let clock = Arc::new(Still::default());
+        let pool = pool(&clock);
+        let (late, mut told) = job();
+        pool.submit(Lane::Creation, late).unwrap();
+        clock.0.store(5_001, Ordering::Relaxed);
+        let (abandoned, nobody) = job();
+        pool.submit(Lane::Creation, abandoned).unwrap();
+        drop(nobody);
+        let (wanted, _outcome) = job();
+        pool.submit(Lane::Verification, wanted).unwrap();
+        let mut memory = Memory::default();
+        assert!(matches!(pool.next(&mut memory), Some((Lane::Verification, _))));
+        assert_eq!(pool.health().queued, 2);
+        pool.close();
+        assert!(pool.next(&mut memory).is_none());
+        assert!(told.try_recv().is_err_and(|error| error == oneshot::error::TryRecvError::Closed), "its asker is told");
+        let health = pool.health();
+        assert_eq!((health.queued, health.refused, health.lanes[1].refused), (0, 1, 1), "nobody is refused by leaving");
+        let (task, _outcome) = job();
+        assert!(pool.submit(Lane::Creation, task).is_err(), "closed");
+    }
+}

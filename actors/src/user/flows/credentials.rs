@@ -154,7 +154,8 @@ impl Flows {
                 redeems: None,
                 revokes_tokens: false,
             };
-            let found = Story { event: AuditEvent::PasswordCompromised, ..story.clone() };
+            let actor = AuditActorKind::Account(account.id);
+            let found = Story { event: AuditEvent::PasswordCompromised, actor, ..story.clone() };
             match self.store.update_account(update, found.done(self).into()).await {
                 Ok(after) => return Ok(after),
                 Err(StoreError::Failed(failure)) => return Err(failure.into()),

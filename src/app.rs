@@ -15,6 +15,7 @@ use doorward_actors::{
 use tokio::net::TcpListener;
 
 use crate::ambient::{SystemClock, SystemEntropy};
+use crate::breached::{BreachedList, BreachedListError};
 use crate::http::{self, Api, ServerSettings, Tls, TlsError};
 use crate::mail::{self, MailSetupError};
 use crate::settings::{Algorithm, Rate, Settings};
@@ -49,6 +50,9 @@ pub enum BuildError {
     /// The first look at the store failed.
     #[error("the data directory cannot be read: {0}")]
     Unreadable(#[from] doorward_actors::ports::StoreFailure),
+    /// The list of breached passwords, which was good when the settings were read.
+    #[error("the file of BREACHED_PASSWORDS_FILE {0}")]
+    Breached(#[from] BreachedListError),
     /// The mails.
     #[error(transparent)]
     Mail(#[from] MailSetupError),
@@ -130,6 +134,10 @@ impl Core {
             mail: match &ambient.mail {
                 Some(transport) => Arc::clone(transport),
                 None => mail::transport(settings)?,
+            },
+            breached: match &settings.passwords.breached_file {
+                Some(path) => Some(Arc::new(BreachedList::open(path)?)),
+                None => None,
             },
         };
         let system = ActorSystem::start(ports, system_settings(settings, secret_key)).await?;
@@ -270,7 +278,6 @@ fn system_settings(settings: &Settings, secret_key: Secret) -> SystemSettings {
             first_user_is_admin: settings.accounts.first_user_is_admin,
             customer_account_self_service: settings.accounts.customer_account_self_service,
             reauth_window: settings.sessions.reauth_window,
-            password_policy: PasswordPolicy { min_score: settings.passwords.min_score },
             require_email_verification: settings.accounts.require_email_verification,
             unverified_ttl: settings.accounts.unverified_ttl,
             recovery_mode: settings.accounts.recovery_mode,
@@ -289,6 +296,7 @@ fn system_settings(settings: &Settings, secret_key: Secret) -> SystemSettings {
             queue: settings.passwords.hash_queue,
             deadline: settings.passwords.hash_deadline,
         },
+        passwords: PasswordPolicy { min_score: settings.passwords.min_score },
         limits: RateLimits {
             public: quota(settings.limits.public),
             private: quota(settings.limits.private),

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod calibrate;
 mod check_config;
 mod health;
 mod mail;
@@ -41,6 +42,8 @@ pub enum Command {
     CheckConfig,
     /// Ask a running server whether it is ready; for the health check of a container.
     Health(HealthArgs),
+    /// Measure what a password hash may cost on this machine, and print the settings for it. Takes some ten seconds.
+    Calibrate(CalibrateArgs),
     /// Look after accounts without a running server.
     #[command(subcommand)]
     Admin(AdminCommand),
@@ -65,6 +68,17 @@ pub struct TestMail {
     /// In which language; by default, `MAIL_LOCALE`.
     #[arg(long, value_name = "LANGUAGE")]
     pub locale: Option<String>,
+}
+
+/// What a password hash is to take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
+pub struct CalibrateArgs {
+    /// How long one hash may take while every thread computes one, in milliseconds.
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 250, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub target_ms: u32,
+    /// How many threads hash; by default, one for each core.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub threads: Option<u8>,
 }
 
 /// Whom to ask.
@@ -123,6 +137,7 @@ impl Cli {
                     ExitCode::FAILURE
                 }
             },
+            Command::Calibrate(args) => calibrate::run(args),
             Command::Serve => match load() {
                 Ok(loaded) => start(loaded.settings, run::serve),
                 Err(error) => refuse(&error),

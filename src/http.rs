@@ -26,6 +26,7 @@ mod my_account;
 mod openapi;
 mod outbox;
 mod pages;
+mod password;
 mod rate_limit;
 mod rate_limits;
 mod recovery;
@@ -95,6 +96,8 @@ fn routes(api: &Arc<Api>) -> impl Filter<Extract = (Response,), Error = Infallib
         .or(accounts_management::routes(api))
         .unify()
         .or(register::routes(api))
+        .unify()
+        .or(password::routes(api))
         .unify()
         .or(recovery::routes(api))
         .unify()

@@ -5,6 +5,8 @@
 
 mod ambient;
 mod app;
+#[doc(hidden)]
+pub mod breached;
 pub mod cli;
 mod http;
 #[doc(hidden)]

@@ -139,6 +139,8 @@ async fn successes(drive: &mut Drive) {
     }
     assert_eq!(drive.call(Method::GET, "/my_account/", Some(&token), None).await.status, 200);
     assert_eq!(drive.call(Method::POST, "/verify", Some(&token), None).await.status, 200);
+    let check = json!({"password": format!("{CANARY}-{CANARY}"), "email": ann.email, "nickname": ann.nickname});
+    assert_eq!(drive.call(Method::POST, "/password/check", None, Some(check)).await.status, 200);
     let new = format!("{CANARY}-second-Lamp-8");
     let change = json!({"password": new, "passphrase": format!("another {CANARY}"), "current_password": ann.password});
     assert_eq!(drive.call(Method::PUT, "/my_account/", Some(&token), Some(change)).await.status, 200);

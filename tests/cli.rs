@@ -227,3 +227,50 @@ fn r13_a_certificate_that_cannot_be_used_stops_the_start() {
     assert_eq!(broken.code, Some(1), "{}", broken.err);
     assert!(broken.err.contains("TLS_CERT: cert.pem must hold PEM certificates"), "{}", broken.err);
 }
+
+#[test]
+fn calibrate_prints_lines_for_the_settings_and_never_less_than_the_floor() {
+    // A target that nothing meets ends after the first measurement.
+    let run = Doorward::new(&["calibrate", "--target-ms", "1", "--threads", "1"]).run();
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    assert!(run.out.contains("Even the least that Doorward takes needs "), "{}", run.out);
+    assert!(run.out.ends_with("\nHASH_MEMORY_KIB=19456\nHASH_ITERATIONS=2\nHASH_THREADS=1\n"), "{}", run.out);
+    let pasted: Vec<_> = run.out.lines().filter(|line| line.starts_with("HASH_")).collect();
+    let checked = Doorward::new(&["check-config"]).file(".env", &pasted.join("\n")).run();
+    assert_eq!(checked.code, Some(0), "{}", checked.err);
+    for wrong in [["--threads", "0"], ["--threads", "65"], ["--target-ms", "0"], ["--target-ms", "x"]] {
+        assert_eq!(Doorward::new(&[&["calibrate"], &wrong[..]].concat()).run().code, Some(2), "{wrong:?}");
+    }
+}
+
+#[test]
+fn r13_a_list_of_breached_passwords_that_cannot_be_used_stops_the_program() {
+    let (one, two) = ("0".repeat(40), "F".repeat(40));
+    for (content, why) in [
+        (None, "names a file that cannot be read: "),
+        (Some(String::new()), "names a file that is empty"),
+        (
+            Some(format!("{two}\n{one}\n")),
+            "names a file that is not sorted by hash: the line at byte 41 is out of order",
+        ),
+        (Some("kanarienvogel\n".to_owned()), "names a file that is no list of SHA-1 hashes: the line at byte 0 "),
+    ] {
+        for command in ["check-config", "serve"] {
+            let mut doorward = Doorward::new(&[command]).env("BREACHED_PASSWORDS_FILE", "list.txt");
+            if let Some(content) = &content {
+                doorward = doorward.file("list.txt", content);
+            }
+            let run = doorward.run();
+            assert_eq!(run.code, Some(2), "{command}: {}", run.err);
+            assert!(run.err.contains(&format!("BREACHED_PASSWORDS_FILE: {why}")), "{}", run.err);
+            assert!(run.err.contains("(environment variable BREACHED_PASSWORDS_FILE)"), "{}", run.err);
+        }
+    }
+    let good = Doorward::new(&["check-config"]).env("BREACHED_PASSWORDS_FILE", "list.txt");
+    let run = good.file("list.txt", &format!("{one}:1\r\n{two}:2\r\n")).run();
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    assert_eq!(
+        run.line("BREACHED_PASSWORDS_FILE"),
+        "BREACHED_PASSWORDS_FILE list.txt environment variable BREACHED_PASSWORDS_FILE"
+    );
+}

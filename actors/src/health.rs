@@ -158,13 +158,32 @@ pub struct HasherHealth {
     pub busy: usize,
     /// How many jobs wait.
     pub queued: usize,
-    /// How many jobs may wait; one more is refused.
+    /// How many jobs may wait in all lanes together.
     pub capacity: usize,
     /// How many hashes it has computed.
     pub done: u64,
     /// How many jobs ended in a panic or an error of the hash function.
     pub failed: u64,
-    /// How many jobs were refused because the queue was full or the deadline had passed.
+    /// How many jobs were refused because their lane was full or the deadline had passed.
+    pub refused: u64,
+    /// Each kind of work, which waits in a lane of its own.
+    pub lanes: [LaneHealth; 2],
+    /// Whether the list of breached passwords could be read when it was last asked; `None` where there is none.
+    pub breached_list_readable: Option<bool>,
+}
+
+/// What one lane of the hashing threads reports.
+#[derive(Debug, Clone, Copy)]
+pub struct LaneHealth {
+    /// `verification` or `creation`.
+    pub name: &'static str,
+    /// How many of its jobs wait.
+    pub queued: usize,
+    /// How many may wait.
+    pub capacity: usize,
+    /// How many jobs were done, those that needed no hash among them.
+    pub handled: u64,
+    /// How many were refused.
     pub refused: u64,
 }
 

@@ -36,13 +36,15 @@ pub use domain::nickname::{Nickname, NicknameError, NicknameKey};
 pub use domain::one_time::{NewToken, TokenHash, TokenPurpose, TokenSeed};
 pub use domain::outbox::{MailId, MailOutcome, MailState, NewMail, QueuedMail};
 pub use domain::passphrase::{Passphrase, PassphraseError};
-pub use domain::password::{Password, PasswordPolicy, PasswordTooLong, WeakPassword};
+pub use domain::password::{OwnNames, Password, PasswordPolicy, PasswordTooLong, WeakPassword};
 pub use domain::secret::{Secret, SecretDigest};
 pub use domain::session::{Origin, Session, SessionId, SessionPolicy};
 pub use domain::time::{Timestamp, describe_idle};
 pub use domain::token::{SigningAlgorithm, TokenSettings};
-pub use hasher::{HashCost, HasherHandle, HasherSettings, HasherStartError};
-pub use health::{ActorHealth, HasherHealth, HealthReport, StoreHealth};
+pub use hasher::{
+    CalibrationError, HashCost, HashLane, HasherHandle, HasherSettings, HasherStartError, PasswordReport, pace_of,
+};
+pub use health::{ActorHealth, HasherHealth, HealthReport, LaneHealth, StoreHealth};
 pub use mailer::{MailerHandle, MailerSettings};
 pub use rate_limiter::{
     LimitFilter, LimitKey, LimitView, LimitViews, Limited, RateLimiterHandle, RateLimits, RateQuota, Standing,

@@ -12,6 +12,7 @@ use crate::domain::failures::{FailureKey, StoredFailures};
 use crate::domain::mail::OutgoingMail;
 use crate::domain::one_time::{NewToken, TokenHash, TokenPurpose};
 use crate::domain::outbox::{MailId, MailOutcome, NewMail, QueuedMail};
+use crate::domain::secret::Secret;
 use crate::domain::session::{Session, SessionId};
 use crate::domain::time::Timestamp;
 
@@ -29,6 +30,17 @@ pub trait Entropy: Send + Sync + 'static {
     /// Fills the buffer with bytes nobody can guess.
     fn fill(&self, buffer: &mut [u8]);
 }
+
+/// A list of passwords that became known in breaches of other services, which guessers try first.
+pub trait BreachedPasswords: Send + Sync + 'static {
+    /// Whether this password is on the list. Called on a hashing thread, so it may read from the disk.
+    fn contains(&self, password: &Secret) -> Result<bool, BreachedListFailure>;
+}
+
+/// The list of breached passwords cannot be read. The text is for the log; it holds nothing of a password.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the list of breached passwords cannot be read: {0}")]
+pub struct BreachedListFailure(pub String);
 
 /// What carries mails out of the house.
 #[async_trait]

@@ -14,13 +14,14 @@ use tokio_util::task::TaskTracker;
 use crate::ask::AskError;
 use crate::auditor::{AuditActor, AuditHandle};
 use crate::domain::one_time::OneTimeKey;
+use crate::domain::password::PasswordPolicy;
 use crate::domain::session::SessionPolicy;
 use crate::domain::time::Timestamp;
 use crate::domain::token::{AccessTokens, TokenSettings};
 use crate::hasher::{HasherHandle, HasherSettings, HasherStartError};
 use crate::health::{ActorHealth, HealthReport, StoreHealth, Vitals};
 use crate::mailer::{MailerActor, MailerHandle, MailerSettings};
-use crate::ports::{Clock, Entropy, MailTransport, Store};
+use crate::ports::{BreachedPasswords, Clock, Entropy, MailTransport, Store};
 use crate::process::Mailbox;
 #[cfg(feature = "testing")]
 use crate::rate_limiter::Message;
@@ -45,6 +46,8 @@ pub struct Ports {
     pub entropy: Arc<dyn Entropy>,
     /// What carries mails.
     pub mail: Arc<dyn MailTransport>,
+    /// The operator's list of breached passwords, if there is one.
+    pub breached: Option<Arc<dyn BreachedPasswords>>,
 }
 
 /// How the actors behave.
@@ -60,6 +63,8 @@ pub struct SystemSettings {
     pub accounts: AccountRules,
     /// Password hashing.
     pub hasher: HasherSettings,
+    /// What a new password must be like.
+    pub passwords: PasswordPolicy,
     /// Rate limits.
     pub limits: RateLimits,
     /// Mails.
@@ -116,8 +121,14 @@ pub struct ActorSystem {
 impl ActorSystem {
     /// Starts the hashing threads and every actor, in the order in which they need each other.
     pub async fn start(ports: Ports, settings: SystemSettings) -> Result<Self, StartError> {
-        let Ports { store, clock, entropy, mail } = ports;
-        let hasher = HasherHandle::start(settings.hasher, Arc::clone(&clock), Arc::clone(&entropy))?;
+        let Ports { store, clock, entropy, mail, breached } = ports;
+        let hasher = HasherHandle::start(
+            settings.hasher,
+            settings.passwords,
+            breached,
+            Arc::clone(&clock),
+            Arc::clone(&entropy),
+        )?;
         let tokens = AccessTokens::new(&settings.tokens)?;
         let key = Arc::new(OneTimeKey::derive(&settings.tokens.secret));
         let mut children = Vec::new();

@@ -20,7 +20,7 @@ use crate::domain::mail::Locale;
 use crate::domain::nickname::Nickname;
 use crate::domain::one_time::{TokenHash, TokenPurpose};
 use crate::domain::passphrase::Passphrase;
-use crate::domain::password::{Password, PasswordPolicy, WeakPassword};
+use crate::domain::password::{Password, WeakPassword};
 use crate::domain::secret::Secret;
 use crate::domain::session::Origin;
 use crate::domain::time::Timestamp;
@@ -49,8 +49,6 @@ pub struct AccountRules {
     pub customer_account_self_service: bool,
     /// How long after a login a change of credentials needs no password (`REAUTH_MINUTES`).
     pub reauth_window: Duration,
-    /// What a new password must be like.
-    pub password_policy: PasswordPolicy,
     /// Whether an account can log in only once its address is verified (`REQUIRE_EMAIL_VERIFICATION`). Then, too, a registration
     /// takes the place of an unverified one of the same address, and unverified ones are removed after a while.
     pub require_email_verification: bool,

@@ -1,12 +1,13 @@
 //! Who may go on: admission, limits, authentication and authorisation, in this order, after the path and before the
 //! body.
 
-use doorward_actors::{AuthenticateError, Guarded, Limited, Principal, Role, Unavailable};
+use doorward_actors::{AuthenticateError, Guarded, HashLane, Limited, Principal, Role, Unavailable};
 use warp::reply::{Reply as _, Response};
 
 use super::Api;
 use super::error::ApiError;
 use super::extract::RequestContext;
+use super::routes::Class;
 
 impl Api {
     /// Does the work of a request within the bound of its class.
@@ -15,11 +16,24 @@ impl Api {
         context: &RequestContext,
         work: impl Future<Output = Result<Response, ApiError>>,
     ) -> Response {
-        let answer = self.enter(context, work).await;
+        let answer = self.enter(context, work).await.map_err(|error| self.timed(context.class(), error));
         if let Err(ApiError::Limited(limited)) = &answer {
             context.note(limited.standing);
         }
         answer.unwrap_or_else(ApiError::into_response)
+    }
+
+    /// The error, with the time that the hashing threads need for what waits now, if that is why the client is to come back.
+    fn timed(&self, class: Class, error: ApiError) -> ApiError {
+        let lane = match class {
+            Class::Login => HashLane::Verification,
+            Class::Credential => HashLane::Creation,
+            _ => return error,
+        };
+        match error {
+            ApiError::Unavailable(after) => ApiError::Unavailable(after.max(self.handles.hasher.wait(lane))),
+            other => other,
+        }
     }
 
     async fn enter(

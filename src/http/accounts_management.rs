@@ -53,6 +53,7 @@ impl From<WireRole> for Role {
 
 /// An account as administrators see it.
 #[derive(Serialize, ToSchema)]
+#[expect(clippy::struct_excessive_bools, reason = "the fields are the interface's, and none excludes another")]
 struct AccountObject<'a> {
     /// Given once, never reused.
     #[schema(minimum = 1)]
@@ -63,6 +64,8 @@ struct AccountObject<'a> {
     role: WireRole,
     lock: bool,
     email_verified: bool,
+    /// Whether the password was on the list of breached ones at the last login; until there is another one.
+    password_compromised: bool,
     /// The last activity, RFC 3339, UTC; null if there was none. The spelling is the established one.
     #[schema(format = DateTime)]
     iddle_time: Option<String>,
@@ -87,6 +90,7 @@ impl<'a> AccountObject<'a> {
             role: account.role.into(),
             lock: account.locked,
             email_verified: account.email_verified,
+            password_compromised: account.password_compromised,
             iddle_time: overview.last_active_at.map(doorward_actors::Timestamp::to_rfc3339),
             idle_duration: overview.idle.map(describe_idle),
             is_logged_in: overview.live_sessions > 0,

@@ -11,6 +11,8 @@ use super::routes::Class;
 /// Waiting for a hash takes about 23 ms a request and thread; 256 waiting on two threads is about three seconds of
 /// work, and the hasher's own queue refuses what would wait longer. With 64 KiB of body each they hold 16 MiB at
 /// worst.
+const LOGIN: usize = 256;
+/// As many registrations and recoveries, at a door of their own, so that no flood of them keeps logins out.
 const CREDENTIAL: usize = 256;
 /// Owners looking after their own accounts: each holds at most 64 KiB of body, so 32 MiB at worst.
 const ACCOUNT: usize = 512;
@@ -22,9 +24,10 @@ const VERIFY: usize = 4096;
 /// Probes: a handful of monitors; more than this at once is no monitor.
 const OPERATOR: usize = 64;
 
-/// The doors of the five classes.
+/// The doors of the classes.
 #[derive(Debug)]
 pub(crate) struct Admission {
+    login: Arc<Semaphore>,
     credential: Arc<Semaphore>,
     account: Arc<Semaphore>,
     admin: Arc<Semaphore>,
@@ -35,6 +38,7 @@ pub(crate) struct Admission {
 impl Default for Admission {
     fn default() -> Self {
         Self {
+            login: Arc::new(Semaphore::new(LOGIN)),
             credential: Arc::new(Semaphore::new(CREDENTIAL)),
             account: Arc::new(Semaphore::new(ACCOUNT)),
             admin: Arc::new(Semaphore::new(ADMIN)),
@@ -49,6 +53,7 @@ impl Admission {
     /// request. Classes answered from memory need none.
     pub(super) fn enter(&self, class: Class) -> Result<Option<Place>, ApiError> {
         let door = match class {
+            Class::Login => &self.login,
             Class::Credential => &self.credential,
             Class::Account => &self.account,
             Class::Admin => &self.admin,
@@ -96,5 +101,14 @@ mod tests {
         assert!(admission.enter(Class::Verify).is_ok());
         drop(held);
         assert!(admission.enter(Class::Admin).is_ok());
+    }
+
+    #[test]
+    fn r08_registrations_fill_no_place_of_logins() {
+        let admission = Admission::default();
+        let _held: Vec<_> = (0..CREDENTIAL).map(|_| admission.enter(Class::Credential).unwrap()).collect();
+        assert!(matches!(admission.enter(Class::Credential), Err(ApiError::Unavailable(_))));
+        let _logins: Vec<_> = (0..LOGIN).map(|_| admission.enter(Class::Login).unwrap()).collect();
+        assert!(matches!(admission.enter(Class::Login), Err(ApiError::Unavailable(_))));
     }
 }

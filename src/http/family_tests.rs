@@ -46,6 +46,7 @@ impl App {
             clock: Arc::clone(&clock) as _,
             entropy: Arc::new(SeededEntropy::new(7)),
             mail: Arc::new(MemoryMail::new()),
+            breached: None,
         };
         let quota = |permits| RateQuota { permits: NonZeroU32::new(permits).unwrap(), per: Duration::from_mins(10) };
         let settings = SystemSettings {
@@ -65,7 +66,6 @@ impl App {
                 first_user_is_admin: true,
                 customer_account_self_service: false,
                 reauth_window: Duration::from_mins(5),
-                password_policy: PasswordPolicy { min_score: 2 },
                 require_email_verification: false,
                 unverified_ttl: Duration::from_hours(168),
                 recovery_mode: RecoveryMode::Either,
@@ -81,6 +81,7 @@ impl App {
                 queue: 64,
                 deadline: Duration::from_secs(10),
             },
+            passwords: PasswordPolicy { min_score: 2 },
             limits: RateLimits {
                 public: quota(public),
                 private: quota(private),
@@ -183,7 +184,8 @@ async fn the_life_of_an_account_in_the_established_words() {
     }
 
     let verified = app.verify(token).await;
-    let expected = json!({"id": 1, "email": "ann@example.com", "nickname": "ann", "role": "admin", "valid": true, "lock": false, "customer_account": "none"});
+    let expected = json!({"id": 1, "email": "ann@example.com", "nickname": "ann", "role": "admin", "valid": true, "lock": false, "customer_account": "none",
+        "password_compromised": false});
     assert_eq!((verified.status.as_u16(), &verified.body), (200, &expected));
 
     let mine = app.with_token(Method::GET, "/my_account/", token, None).await.body;
@@ -231,6 +233,7 @@ async fn administrators_manage_accounts() {
             "is_logged_in",
             "lock",
             "nickname",
+            "password_compromised",
             "role"
         ]
         .into_iter()

@@ -12,7 +12,7 @@ use warp::reply::Response;
 use super::error::ApiError;
 use super::extract::{RequestContext, context, json_reply, json_reply_with};
 use super::{Api, Family};
-use doorward_actors::{HasherHealth, HealthReport, StoreHealth};
+use doorward_actors::{HasherHealth, HealthReport, LaneHealth, StoreHealth};
 
 /// One word.
 #[derive(Serialize, ToSchema)]
@@ -65,11 +65,47 @@ struct Hasher {
     threads: usize,
     busy: usize,
     queued: usize,
-    /// How many jobs may wait; one more is refused.
+    /// How many jobs may wait in all lanes together.
     capacity: usize,
+    /// How many hashes were computed.
     done: u64,
     failed: u64,
     refused: u64,
+    /// Each kind of work waits in a lane of its own.
+    lanes: Vec<Lane>,
+    /// Whether the list of breached passwords could be read when it was last asked; null where there is none. While it cannot,
+    /// no new password is taken.
+    breached_list_readable: Option<bool>,
+}
+
+/// One kind of work of the hashing threads.
+#[derive(Serialize, ToSchema)]
+#[schema(as = HasherLane)]
+struct Lane {
+    /// `verification` (logins, sensitive changes) or `creation` (registrations, new passwords, recoveries, password checks).
+    name: &'static str,
+    queued: usize,
+    /// How many jobs may wait; one more is refused.
+    capacity: usize,
+    /// How many jobs were done, those that needed no hash among them.
+    handled: u64,
+    refused: u64,
+}
+
+impl From<LaneHealth> for Lane {
+    fn from(lane: LaneHealth) -> Self {
+        let LaneHealth { name, queued, capacity, handled, refused } = lane;
+        Self { name, queued, capacity, handled, refused }
+    }
+}
+
+impl From<HasherHealth> for Hasher {
+    fn from(hasher: HasherHealth) -> Self {
+        let HasherHealth { threads, busy, queued, capacity, done, failed, refused, lanes, breached_list_readable } =
+            hasher;
+        let lanes = lanes.into_iter().map(Lane::from).collect();
+        Self { threads, busy, queued, capacity, done, failed, refused, lanes, breached_list_readable }
+    }
 }
 
 /// The sessions.
@@ -157,14 +193,13 @@ impl<'a> SystemHealth<'a> {
             last_failure: actor.last_failure.as_deref(),
             last_progress: actor.last_progress.map(Timestamp::to_rfc3339),
         });
-        let HasherHealth { threads, busy, queued, capacity, done, failed, refused } = report.hasher;
         let StoreHealth { ok, probe } = report.store;
         Self {
             status: report.status,
             uptime_seconds: report.uptime.as_secs(),
             actors: actors.collect(),
             store: Store { ok, probe_ms: u64::try_from(probe.as_millis()).unwrap_or(u64::MAX) },
-            hasher: Hasher { threads, busy, queued, capacity, done, failed, refused },
+            hasher: report.hasher.into(),
             sessions: Sessions { live: report.live_sessions },
         }
     }

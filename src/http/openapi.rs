@@ -12,8 +12,8 @@ use utoipa::{Modify, OpenApi};
 use super::error::Problem;
 use super::routes::{Access, Class, Documented, RouteInfo, route_table};
 use super::{
-    accounts_management, email, health, login, my_account, outbox, rate_limits, recovery, recovery_by_mail, register,
-    root, verify,
+    accounts_management, email, health, login, my_account, outbox, password, rate_limits, recovery, recovery_by_mail,
+    register, root, verify,
 };
 
 const USER_AUTH: &str = "userAuth";
@@ -25,6 +25,7 @@ const SERVICE_AUTH: &str = "serviceAuth";
     paths(
         root::welcome,
         register::register,
+        password::check,
         login::login,
         login::logout,
         recovery::recover,
@@ -126,7 +127,7 @@ fn describe(operation: &mut Operation, route: &RouteInfo) {
             ("422", "The fields are not of the right shape; `errors` says which and why"),
         ]);
     }
-    if matches!(route.class, Class::Credential | Class::Account | Class::Verify) {
+    if matches!(route.class, Class::Login | Class::Credential | Class::Account | Class::Verify) {
         refusals.push(("429", "Too many requests; `Retry-After` says when to come back"));
     }
     if route.class != Class::Static && route.path != "/health/live" {
@@ -209,6 +210,7 @@ mod tests {
             "MailedRecoveryRequest",
             "AddressRequest",
             "TokenRequest",
+            "PasswordCheckRequest",
         ] {
             assert_eq!(document["components"]["schemas"][schema]["additionalProperties"], false, "{schema}");
         }

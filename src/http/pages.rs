@@ -64,6 +64,7 @@ impl Complaint {
             Self::Weak(WeakPassword::TooShort) => texts.too_short,
             Self::Weak(WeakPassword::TooPlain) => texts.too_plain,
             Self::Weak(WeakPassword::Guessable) => texts.guessable,
+            Self::Weak(WeakPassword::Breached) => texts.breached,
             Self::PasswordTooLong | Self::PassphraseTooLong => texts.too_long,
             Self::PassphraseMissing => texts.missing,
             Self::NoMatch => texts.no_match,

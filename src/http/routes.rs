@@ -22,7 +22,9 @@ pub enum Access {
 /// Which share of the server a route draws on; see `http::admission`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// Computes a hash: registration, login, recovery.
+    /// Shows a password: waits in the lane of verifications for its hash.
+    Login,
+    /// Is to get a new credential, or wants to know how good one is: waits in the lane of creations.
     Credential,
     /// A user about their own account.
     Account,
@@ -79,14 +81,15 @@ const fn page(path: &'static str) -> RouteInfo {
 
 /// All routes, the most frequent first: it is searched from the front. A fixed path comes before a template that
 /// would match it.
-static ROUTES: [RouteInfo; 33] = [
+static ROUTES: [RouteInfo; 34] = [
     route(Method::POST, "/verify", Access::ServiceAndBearer, Class::Verify),
     route(Method::GET, "/health/live", Access::Public, Class::Operator),
     route(Method::GET, "/health/ready", Access::Public, Class::Operator),
     route(Method::GET, "/health/actors", Access::AdminOrService, Class::Operator),
-    route(Method::POST, "/login", Access::Public, Class::Credential),
+    route(Method::POST, "/login", Access::Public, Class::Login),
     route(Method::POST, "/logout", Access::Bearer, Class::Account),
     route(Method::POST, "/register", Access::Public, Class::Credential),
+    route(Method::POST, "/password/check", Access::Public, Class::Credential),
     route(Method::POST, "/recovery", Access::Public, Class::Credential),
     route(Method::POST, "/recovery/request", Access::Public, Class::Account),
     page("/recovery/confirm"),

@@ -25,6 +25,8 @@ struct Verified<'a> {
     /// Always false: a locked account has no live token.
     lock: bool,
     customer_account: &'a str,
+    /// Whether the password was on the list of breached ones at the last login; until there is another one.
+    password_compromised: bool,
 }
 
 pub(super) fn routes(api: &Arc<Api>) -> Family {
@@ -58,5 +60,6 @@ async fn verify(api: &Api, context: &RequestContext) -> Result<Response, ApiErro
         valid: true,
         lock: account.locked,
         customer_account: account.customer_account.as_str(),
+        password_compromised: account.password_compromised,
     }))
 }

@@ -233,11 +233,13 @@ keys! {
     HASH_ITERATIONS = "passwords.hash_iterations", integer(2, 16), Some("2"),
         "The number of passes of one argon2id hash.";
     HASH_QUEUE = "passwords.hash_queue", integer(1, 65_536), Some("256"),
-        "How many hashes may wait; further requests are answered 503.";
+        "How many logins may wait for their hash, and as many new passwords; further requests are answered 503.";
     HASH_DEADLINE_MS = "passwords.hash_deadline_ms", integer(100, 60_000), Some("5000"),
         "How long a hash may wait to begin before its request is answered 503, in milliseconds.";
     PASSWORD_MIN_SCORE = "passwords.min_score", integer(0, 4), Some("2"),
         "The lowest zxcvbn score of a new password; 0 takes any, 4 only very unguessable ones.";
+    BREACHED_PASSWORDS_FILE = "passwords.breached_file", Kind::Path, None,
+        "A file of the SHA-1 hashes of breached passwords, sorted, as Have I Been Pwned publishes them.";
 
     RATE_LIMITS_PUBLIC_ROUTES = "limits.public_routes", integer(1, MAX_PERMITS), Some("100"),
         "How many requests a client address may make on public routes in RATE_LIMITS_PUBLIC_ROUTES_TIME_UNIT.";

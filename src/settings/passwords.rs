@@ -1,9 +1,11 @@
 //! Password hashing and strength.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::keys;
 use super::reader::{Reader, documented};
+use crate::breached::BreachedList;
 
 /// What a password hash costs, and what a new password must be like.
 #[derive(Debug, Clone)]
@@ -14,12 +16,14 @@ pub struct PasswordSettings {
     pub hash_memory_kib: u32,
     /// The passes of a hash, 2 (ASVS 11.4.2) to 16.
     pub hash_iterations: u32,
-    /// How many hashes may wait, 1 to 65,536.
+    /// How many jobs of each lane of the hashing threads may wait, 1 to 65,536.
     pub hash_queue: usize,
     /// How long a hash may wait to begin, 100 milliseconds to 1 minute.
     pub hash_deadline: Duration,
     /// The lowest zxcvbn score of a new password, 0 to 4.
     pub min_score: u8,
+    /// A list of breached passwords.
+    pub breached_file: Option<PathBuf>,
 }
 
 impl PasswordSettings {
@@ -30,6 +34,7 @@ impl PasswordSettings {
         let hash_queue = reader.integer(&keys::HASH_QUEUE);
         let hash_deadline = reader.milliseconds(&keys::HASH_DEADLINE_MS);
         let min_score = reader.integer(&keys::PASSWORD_MIN_SCORE);
+        let breached_file = breached_file(reader);
         Some(Self {
             hash_threads: hash_threads?,
             hash_memory_kib: hash_memory_kib?,
@@ -37,8 +42,21 @@ impl PasswordSettings {
             hash_queue: hash_queue?,
             hash_deadline: hash_deadline?,
             min_score: min_score?,
+            breached_file: breached_file?,
         })
     }
+}
+
+/// The list is opened and checked here and again where it is used, so that a wrong one is a mistake in the settings.
+#[expect(clippy::option_option, reason = "the outer one says whether the reading went well, as everywhere here")]
+fn breached_file(reader: &mut Reader) -> Option<Option<PathBuf>> {
+    let key = &keys::BREACHED_PASSWORDS_FILE;
+    let path = reader.optional_path(key)?;
+    if let Some(Err(error)) = path.as_deref().map(BreachedList::open) {
+        reader.refuse(key, format!("names a file that {error}"));
+        return None;
+    }
+    Some(path)
 }
 
 impl Default for PasswordSettings {

@@ -58,6 +58,7 @@ pub(super) fn create_account(
         email_verified: false,
         pending_email: None,
         locale: new.locale,
+        password_compromised: false,
         created_at: new.created_at,
         session_epoch: 0,
         revision: 0,

@@ -4,18 +4,25 @@ use super::staging::{Fault, Staging};
 use super::{OpenError, keys};
 
 /// The layout this version writes.
-pub(super) const CURRENT: u32 = 2;
+pub(super) const CURRENT: u32 = 3;
 
 /// One step: from the layout with this number to the one with the next.
 pub(super) type Migration = (u32, fn(&mut Staging<'_>) -> Result<(), Fault>);
 
 /// Every step there is, in order. A released step is never changed, only followed.
-pub(super) const STEPS: &[Migration] = &[(1, accounts_of_two_versions)];
+pub(super) const STEPS: &[Migration] = &[(1, accounts_of_two_versions), (2, accounts_of_three_versions)];
 
 /// Layout 2 has tokens, mails and known addresses, of which there are none yet, and accounts of a second version. Those of
 /// the first stay as they are until they change; only a program that knows no other must no longer open the directory.
 #[expect(clippy::unnecessary_wraps, reason = "a step may fail")]
 fn accounts_of_two_versions(_: &mut Staging<'_>) -> Result<(), Fault> {
+    Ok(())
+}
+
+/// Layout 3 has accounts of a third version, which say whether the password is known to be compromised, and audit records that no
+/// older program can read. Accounts of older versions stay as they are until they change.
+#[expect(clippy::unnecessary_wraps, reason = "a step may fail")]
+fn accounts_of_three_versions(_: &mut Staging<'_>) -> Result<(), Fault> {
     Ok(())
 }
 

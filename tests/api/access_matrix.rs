@@ -135,6 +135,9 @@ impl World {
             ("POST", "/register" | "/accounts_management/") => {
                 (route.path.to_owned(), Some(Person::named("newcomer").registration()))
             }
+            ("POST", "/password/check") => {
+                (route.path.to_owned(), Some(json!({"password": target.password, "email": target.email})))
+            }
             ("POST", "/recovery") => {
                 let body = json!({"email": target.email, "passphrase": target.passphrase,
                     "new_password": crate::support::NEW_PASSWORD});

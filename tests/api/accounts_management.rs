@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{NEW_PASSWORD, Person, TestApp, members, within};
 
-const ACCOUNT: [&str; 11] = [
+const ACCOUNT: [&str; 12] = [
     "created_at",
     "customer_account",
     "email",
@@ -18,6 +18,7 @@ const ACCOUNT: [&str; 11] = [
     "is_logged_in",
     "lock",
     "nickname",
+    "password_compromised",
     "role",
 ];
 const LAST_ADMIN: &str = "The last administrator cannot be removed, demoted or locked";
@@ -38,7 +39,7 @@ async fn administrators_see_every_member_of_an_account_and_no_secret() {
     let admin = app.admin().await;
     app.register("ann").await;
     let expected = json!({"id": 2, "nickname": "ann", "email": "ann@example.com", "customer_account": "none",
-        "role": "user", "lock": false, "email_verified": false, "iddle_time": null, "idle_duration": null,
+        "role": "user", "lock": false, "email_verified": false, "password_compromised": false, "iddle_time": null, "idle_duration": null,
         "is_logged_in": false, "created_at": "2025-01-01T00:00:00Z"});
     for path in ["/accounts_management/2", "/accounts_management/2/"] {
         app.call(Method::GET, path, &admin, &Value::Null).await.assert_body(200, &expected);
@@ -153,7 +154,7 @@ async fn administrators_make_accounts_which_are_users() {
     body["customer_account"] = json!("gold");
     let answer = app.call(Method::POST, "/accounts_management/", &admin, &body).await;
     let expected = json!({"id": 2, "nickname": "ann", "email": "ann@example.com", "customer_account": "gold",
-        "role": "user", "lock": false, "email_verified": false, "iddle_time": null, "idle_duration": null,
+        "role": "user", "lock": false, "email_verified": false, "password_compromised": false, "iddle_time": null, "idle_duration": null,
         "is_logged_in": false, "created_at": "2025-01-01T00:00:00Z"});
     answer.assert_body(201, &expected);
     assert_eq!(app.account(&admin, 2).await, expected);

@@ -80,8 +80,14 @@ async fn the_inside_is_shown_with_all_its_parts() {
     names.sort_unstable();
     assert_eq!(names, ["audit", "mailer", "rate_limiter", "session-0", "session-1", "user"]);
     let hasher = &body["hasher"];
-    assert_eq!(members(hasher), ["busy", "capacity", "done", "failed", "queued", "refused", "threads"]);
-    for (name, value) in [("done", 6), ("threads", 1), ("capacity", 256), ("queued", 0), ("refused", 0)] {
+    let expected =
+        ["breached_list_readable", "busy", "capacity", "done", "failed", "lanes", "queued", "refused", "threads"];
+    assert_eq!(members(hasher), expected);
+    for (name, value) in [("done", 6), ("threads", 1), ("capacity", 512), ("queued", 0), ("refused", 0)] {
         assert_eq!(hasher[name], value, "{hasher}");
     }
+    assert_eq!(hasher["breached_list_readable"], Value::Null);
+    // Counting the hashes put one job more through the lane of the logins.
+    let lane = |name: &str, handled: u64| json!({"name": name, "queued": 0, "capacity": 256, "handled": handled, "refused": 0});
+    assert_eq!(hasher["lanes"], json!([lane("verification", 3), lane("creation", 4)]));
 }

@@ -79,6 +79,19 @@ async fn s11_every_way_a_login_ends_computes_one_hash() {
 }
 
 #[tokio::test]
+async fn s10_s11_an_unverified_login_answers_as_a_wrong_one_does_after_one_hash() {
+    let app = one_hashing_thread().with(|settings| settings.accounts.require_email_verification = true).spawn().await;
+    let ann = app.register("ann").await;
+    let wrong = app.login_under_one_id(&ann.email, "Wrong-lamp-7-tree").await;
+    wrong.assert_problem(401, "Incorrect email or password");
+    for (email, password) in [(ann.email.as_str(), ann.password.as_str()), ("nobody@example.com", &ann.password)] {
+        let before = app.hashes().await;
+        assert_eq!(app.login_under_one_id(email, password).await.whole(), wrong.whole(), "{email}");
+        assert_eq!(app.hashes().await - before, 1, "{email}");
+    }
+}
+
+#[tokio::test]
 async fn s03_an_over_long_password_is_refused_without_a_hash() {
     let app = one_hashing_thread().spawn().await;
     let ann = app.register("ann").await;

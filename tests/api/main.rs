@@ -19,6 +19,7 @@ mod limits;
 mod login;
 mod mail;
 mod my_account;
+mod passwords;
 mod raw_sockets;
 mod recovery;
 mod register;

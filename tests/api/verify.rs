@@ -17,7 +17,7 @@ async fn a_service_learns_whom_a_live_token_speaks_for() {
     let app = TestApp::spawn().await;
     let (ann, token) = app.register_and_login("ann").await;
     let expected = json!({"id": ann.id, "email": "ann@example.com", "nickname": "ann", "role": "admin", "valid": true,
-        "lock": false, "customer_account": "none"});
+        "lock": false, "customer_account": "none", "password_compromised": false});
     for path in ["/verify", "/verify/"] {
         let request = app.request(Method::POST, path).header("X-Service-Token", SERVICE_TOKEN);
         app.send(request.bearer_auth(&token)).await.assert_body(200, &expected);

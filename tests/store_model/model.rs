@@ -99,6 +99,7 @@ struct Change {
     /// [`NOBODY`] drops it.
     pending: Option<usize>,
     locale: Option<Locale>,
+    compromised: Option<bool>,
 }
 
 fn with() -> impl Strategy<Value = With> {
@@ -140,8 +141,9 @@ fn step() -> impl Strategy<Value = Step> {
         proptest::option::weighted(0.3, any::<bool>()),
         proptest::option::weighted(0.3, 0..=NOBODY),
         proptest::option::weighted(0.3, proptest::sample::select(&Locale::ALL[..])),
+        proptest::option::weighted(0.2, any::<bool>()),
     )
-        .prop_map(|(email, nickname, password, plan, role, locked, verified, pending, locale)| Change {
+        .prop_map(|(email, nickname, password, plan, role, locked, verified, pending, locale, compromised)| Change {
             email,
             nickname,
             password,
@@ -151,6 +153,7 @@ fn step() -> impl Strategy<Value = Step> {
             verified,
             pending,
             locale,
+            compromised,
         });
     let outcome = prop_oneof![Just(Outcome::Sent), Just(Outcome::Retry), Just(Outcome::Dead)];
     let mail = || 1_u64..8;
@@ -190,6 +193,7 @@ impl Change {
             email_verified: self.verified,
             pending_email: self.pending.map(|name| (name != NOBODY).then(|| email(name))),
             locale: self.locale,
+            password_compromised: self.compromised,
         }
     }
 }

@@ -8,14 +8,24 @@ use doorward_actors::{
 use crate::rules::open_engine;
 use crate::{at, id, issue, open, token};
 
-/// What the first version wrote for one registered administrator.
-fn first_version(data_dir: &std::path::Path) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let account =
-        [&[1, 1][..], b"\x0fAnn@example.com", b"\x03Ann", b"\x02$a", b"\x02$b", b"\x04none", &[1, 0, 1], &[2, 0, 3]]
-            .concat();
+/// What a version wrote for one registered administrator. The second added two fields to accounts: no pending address, English.
+fn older_version(data_dir: &std::path::Path, version: u8) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let added: &[u8] = if version == 1 { &[] } else { &[0, 1] };
+    let account = [
+        &[version, 1][..],
+        b"\x0fAnn@example.com",
+        b"\x03Ann",
+        b"\x02$a",
+        b"\x02$b",
+        b"\x04none",
+        &[1, 0, 1],
+        &[2, 0, 3],
+        added,
+    ]
+    .concat();
     let numbered = |kind: u8| vec![kind, 0, 0, 0, 0, 0, 0, 0, 1];
     let mut rows = vec![
-        (vec![1, 0], vec![0, 0, 0, 1]),
+        (vec![1, 0], vec![0, 0, 0, version]),
         (numbered(0x10), account),
         (b"\x11ann@example.com".to_vec(), vec![1, 1]),
         (b"\x12ann".to_vec(), vec![1, 1]),
@@ -33,8 +43,17 @@ fn first_version(data_dir: &std::path::Path) -> Vec<(Vec<u8>, Vec<u8>)> {
 
 #[tokio::test]
 async fn a_directory_of_the_first_version_opens_and_goes_on() {
+    opens_and_goes_on(1).await;
+}
+
+#[tokio::test]
+async fn a_directory_of_the_second_version_opens_and_goes_on() {
+    opens_and_goes_on(2).await;
+}
+
+async fn opens_and_goes_on(version: u8) {
     let dir = tempfile::tempdir().unwrap();
-    let rows = first_version(dir.path());
+    let rows = older_version(dir.path(), version);
     let expected = Account {
         id: id(1),
         email: Email::parse("Ann@example.com").unwrap(),
@@ -47,6 +66,7 @@ async fn a_directory_of_the_first_version_opens_and_goes_on() {
         email_verified: true,
         pending_email: None,
         locale: Locale::En,
+        password_compromised: false,
         created_at: at(1),
         session_epoch: 0,
         revision: 3,
@@ -59,7 +79,7 @@ async fn a_directory_of_the_first_version_opens_and_goes_on() {
     drop(store);
     {
         let engine = open_engine(dir.path());
-        assert_eq!(engine.get([1, 0]).unwrap().unwrap(), [0, 0, 0, 2], "an older program would refuse it now");
+        assert_eq!(engine.get([1, 0]).unwrap().unwrap(), [0, 0, 0, 3], "an older program would refuse it now");
         for (key, value) in &rows[1..] {
             assert_eq!(engine.get(key).unwrap().unwrap(), value.as_slice(), "the step to it changes no record");
         }

@@ -136,6 +136,8 @@ pub struct Account {
     pub pending_email: Option<Email>,
     /// The language of its mails.
     pub locale: Locale,
+    /// Whether its password was found on the list of breached ones when it was last shown; until there is another one.
+    pub password_compromised: bool,
     /// When it was made.
     pub created_at: Timestamp,
     /// Counts the times all its sessions were ended at once. A session is alive only while it carries this number, so
@@ -196,7 +198,7 @@ pub struct AccountChange {
     pub email: Option<Email>,
     /// A new public name.
     pub nickname: Option<Nickname>,
-    /// A new password, hashed.
+    /// A new password, hashed. It was judged, so it is not compromised unless `password_compromised` says so.
     pub password_hash: Option<CredentialHash>,
     /// A new passphrase, hashed.
     pub passphrase_hash: Option<CredentialHash>,
@@ -212,6 +214,8 @@ pub struct AccountChange {
     pub pending_email: Option<Option<Email>>,
     /// A new language.
     pub locale: Option<Locale>,
+    /// Whether the password is known to be compromised. After a new `password_hash` in the same change.
+    pub password_compromised: Option<bool>,
 }
 
 impl AccountChange {
@@ -229,6 +233,7 @@ impl AccountChange {
         }
         if let Some(hash) = &self.password_hash {
             after.password_hash = hash.clone();
+            after.password_compromised = false;
         }
         if let Some(hash) = &self.passphrase_hash {
             after.passphrase_hash = hash.clone();
@@ -241,6 +246,7 @@ impl AccountChange {
             after.pending_email.clone_from(pending);
         }
         after.locale = self.locale.unwrap_or(after.locale);
+        after.password_compromised = self.password_compromised.unwrap_or(after.password_compromised);
         after.role = self.role.unwrap_or(after.role);
         after.locked = self.locked.unwrap_or(after.locked);
         after.revision += 1;

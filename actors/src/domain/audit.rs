@@ -105,6 +105,8 @@ codes! {
         MailRetried = 16 "mail.retried",
         /// A mail was deleted.
         MailDeleted = 17 "mail.deleted",
+        /// The password of a login was found on the list of breached ones, and the account was marked.
+        PasswordCompromised = 18 "account.password_compromised",
         /// What was counted against an account or an address was forgotten.
         LimitCleared = 22 "limit.cleared",
     }

@@ -1,6 +1,6 @@
 //! Passwords: what is taken at all, and what is good enough.
 
-use zxcvbn::Score;
+mod strength;
 
 use super::secret::Secret;
 use super::{email::Email, nickname::Nickname};
@@ -11,10 +11,10 @@ pub(crate) const MAX_BYTES: usize = 1024;
 const LONG_ENOUGH_CHARS: usize = 15;
 /// The fewest characters of any password (S02).
 const MIN_CHARS: usize = 8;
-/// How much of a password its strength is judged by, in characters: the estimate's cost grows faster than its input.
-const JUDGED_CHARS: usize = 32;
 /// Words that a guesser would try first at this product (S04).
 const PRODUCT_WORDS: [&str; 1] = ["doorward"];
+/// The shortest label of a domain that counts as a name of its own, in bytes: not `com`, `org`, `co`.
+const MIN_LABEL: usize = 4;
 
 /// A password as a person typed it: never trimmed, truncated or normalised, at most 1,024 bytes.
 #[derive(Debug, Clone)]
@@ -40,6 +40,9 @@ pub enum WeakPassword {
     /// It is common, or close to the account's own names.
     #[error("Password is too weak: it is too common or too easy to guess")]
     Guessable,
+    /// It is on the operator's list of passwords that guessers have.
+    #[error("Password is too weak: it became known in a breach of another service")]
+    Breached,
 }
 
 impl Password {
@@ -55,6 +58,43 @@ impl Password {
     }
 }
 
+/// What a guesser knows of the person a password is for.
+#[derive(Debug, Clone, Default)]
+pub struct OwnNames {
+    /// The address of the account.
+    pub email: Option<Email>,
+    /// Its public name; left out where it must not be given away.
+    pub nickname: Option<Nickname>,
+}
+
+impl OwnNames {
+    /// The names of an account with this address and, where it may be known, this nickname.
+    pub(crate) fn new(email: &Email, nickname: Option<&Nickname>) -> Self {
+        Self { email: Some(email.clone()), nickname: nickname.cloned() }
+    }
+
+    /// Every word that a guesser would begin with.
+    fn words(&self) -> Vec<&str> {
+        let mut words = PRODUCT_WORDS.to_vec();
+        if let Some(email) = self.email.as_ref().map(Email::as_str) {
+            let (local, domain) = email.rsplit_once('@').unwrap_or((email, ""));
+            words.extend([email, local, domain]);
+            words.extend(domain.split('.').filter(|label| label.len() >= MIN_LABEL));
+            words.extend(parts(local));
+        }
+        if let Some(nickname) = self.nickname.as_ref().map(Nickname::as_str) {
+            words.push(nickname);
+            words.extend(parts(nickname));
+        }
+        words
+    }
+}
+
+/// The runs of letters in a name.
+fn parts(name: &str) -> impl Iterator<Item = &str> {
+    name.split(|c: char| !c.is_alphabetic()).filter(|part| !part.is_empty())
+}
+
 /// What a new password must be like.
 #[derive(Debug, Clone, Copy)]
 pub struct PasswordPolicy {
@@ -62,29 +102,49 @@ pub struct PasswordPolicy {
     pub min_score: u8,
 }
 
+/// How good a password is for a person, as far as that can be told without a list of breached ones.
+#[derive(Debug, Clone)]
+pub(crate) struct Appraisal {
+    /// 0 (found at once) to 4.
+    pub(crate) score: u8,
+    /// Why it is not good enough, if it is not.
+    pub(crate) weakness: Option<WeakPassword>,
+    /// What is wrong with it, in a sentence.
+    pub(crate) warning: Option<String>,
+    /// What would make it better, in sentences.
+    pub(crate) suggestions: Vec<String>,
+}
+
 impl PasswordPolicy {
-    /// Checks a new password of the account with these names (the nickname is left out where it must not be given away):
-    /// its length and classes (S02), then how soon a guesser who
-    /// knows common passwords and these names would find it (S04; ASVS 6.2.4, 6.2.11).
-    pub fn check(&self, password: &Password, email: &Email, nickname: Option<&Nickname>) -> Result<(), WeakPassword> {
+    /// Judges a new password: its length and classes (S02), then how soon a guesser who knows common passwords and these names
+    /// would find it (S04; ASVS 6.2.4, 6.2.11). Takes up to some milliseconds of computing.
+    pub(crate) fn appraise(self, password: &Password, names: &OwnNames) -> Appraisal {
         let text = password.secret().expose();
-        let chars = text.chars().count();
-        if chars < MIN_CHARS {
-            return Err(WeakPassword::TooShort);
+        let strength = strength::of(text, &names.words());
+        let weakness = too_simple(text).or((strength.score < self.min_score).then_some(WeakPassword::Guessable));
+        let strength::Strength { score, warning, suggestions } = strength;
+        Appraisal { score, weakness, warning, suggestions }
+    }
+
+    /// As [`PasswordPolicy::appraise`], for who wants to know no more than whether it is good enough.
+    pub(crate) fn check(self, password: &Password, names: &OwnNames) -> Result<(), WeakPassword> {
+        // Costs nothing, so it comes first.
+        if let Some(weakness) = too_simple(password.secret().expose()) {
+            return Err(weakness);
         }
-        if chars < LONG_ENOUGH_CHARS && !has_all_classes(text) {
-            return Err(WeakPassword::TooPlain);
-        }
-        let judged: String = text.chars().take(JUDGED_CHARS).collect();
-        let (local, domain) = email.as_str().rsplit_once('@').unwrap_or((email.as_str(), ""));
-        let mut context = vec![email.as_str(), local, domain];
-        context.extend(nickname.map(Nickname::as_str));
-        context.extend(domain.split('.').filter(|label| label.len() > 3));
-        context.extend(PRODUCT_WORDS);
-        if score(zxcvbn::zxcvbn(&judged, &context).score()) < self.min_score {
-            return Err(WeakPassword::Guessable);
-        }
-        Ok(())
+        self.appraise(password, names).weakness.map_or(Ok(()), Err)
+    }
+}
+
+/// What is wrong with the length and the classes of a password (S02).
+fn too_simple(text: &str) -> Option<WeakPassword> {
+    let chars = text.chars().count();
+    if chars < MIN_CHARS {
+        Some(WeakPassword::TooShort)
+    } else if chars < LONG_ENOUGH_CHARS && !has_all_classes(text) {
+        Some(WeakPassword::TooPlain)
+    } else {
+        None
     }
 }
 
@@ -95,18 +155,14 @@ fn has_all_classes(text: &str) -> bool {
         && text.chars().any(|c| !c.is_alphanumeric())
 }
 
-fn score(score: Score) -> u8 {
-    u8::from(score)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn check(password: &str) -> Result<(), WeakPassword> {
-        let email = Email::parse("ann.lee@example.com").unwrap();
-        let nickname = Nickname::parse("annlee77").unwrap();
-        PasswordPolicy { min_score: 2 }.check(&Password::new(password.to_owned()).unwrap(), &email, Some(&nickname))
+        let names =
+            OwnNames::new(&Email::parse("ann.lee@example.com").unwrap(), Some(&Nickname::parse("annlee77").unwrap()));
+        PasswordPolicy { min_score: 2 }.check(&Password::new(password.to_owned()).unwrap(), &names)
     }
 
     #[test]
@@ -133,5 +189,35 @@ mod tests {
         for own in ["ann.lee@example.com", "Annlee77!", "Ann.lee1", "Doorward1!"] {
             assert_eq!(check(own), Err(WeakPassword::Guessable), "{own}");
         }
+    }
+
+    #[test]
+    fn s04_own_names_repeated_or_decorated_are_refused() {
+        for own in [
+            "doorwarddoorward1!A",
+            "Doorward-Doorward-Doorward-1",
+            "D00rw@rd2024!",
+            "annlee annlee annlee",
+            "Ann.Lee.Ann.Lee.1985!",
+            "eelnna-eelnna-77-A",
+            "My.Example.com.1!A",
+            "d-o-o-r-w-a-r-d-1-A",
+            "LampLampLampLamp",
+            "Lamp-lAmp-laMp-lamP-1",
+        ] {
+            assert_eq!(check(own), Err(WeakPassword::Guessable), "{own}");
+        }
+        for good in ["doorward opens for blue otters", "annlee-Vq7-rbh2-doorward", "channel planning at dawn"] {
+            assert_eq!(check(good), Ok(()), "{good}");
+        }
+    }
+
+    #[test]
+    fn a_service_that_asks_for_no_strength_gets_none() {
+        let policy = PasswordPolicy { min_score: 0 };
+        let password = Password::new("Password1!".to_owned()).unwrap();
+        assert_eq!(policy.check(&password, &OwnNames::default()), Ok(()));
+        let appraisal = policy.appraise(&password, &OwnNames::default());
+        assert!(appraisal.score < 2 && appraisal.warning.is_some() && !appraisal.suggestions.is_empty());
     }
 }

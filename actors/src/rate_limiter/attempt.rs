@@ -48,6 +48,17 @@ impl Attempt {
         }
     }
 
+    /// It was not made after all.
+    pub(crate) fn withdraw(mut self) {
+        self.give_back();
+    }
+
+    fn give_back(&mut self) {
+        let failures = &self.limiters.failures;
+        let keys = [self.by_account.take(), self.by_address.take()];
+        keys.into_iter().flatten().for_each(|key| failures.take_back(key));
+    }
+
     /// Takes part of the attempt: should it come to nothing because we were too busy, it was none.
     pub(crate) async fn spare<T>(
         &mut self,
@@ -55,9 +66,7 @@ impl Attempt {
     ) -> Result<T, Unavailable> {
         let outcome = work.await;
         if outcome.is_err() {
-            let failures = &self.limiters.failures;
-            let keys = [self.by_account.take(), self.by_address.take()];
-            keys.into_iter().flatten().for_each(|key| failures.take_back(key));
+            self.give_back();
         }
         outcome
     }

@@ -36,6 +36,7 @@ pub(super) struct Texts {
     pub(super) too_short: &'static str,
     pub(super) too_plain: &'static str,
     pub(super) guessable: &'static str,
+    pub(super) breached: &'static str,
     pub(super) too_long: &'static str,
     pub(super) no_match: &'static str,
     pub(super) missing: &'static str,
@@ -99,6 +100,7 @@ static EN: Texts = Texts {
     too_plain: "This password is too weak: with fewer than 15 characters it must have an upper case letter, a lower case \
          letter, a digit and a special character.",
     guessable: "This password is too weak: it is too common or too easy to guess.",
+    breached: "This password is too weak: it became known in a breach of another service.",
     too_long: "This is too long.",
     no_match: "This does not match.",
     missing: "This is needed.",
@@ -152,6 +154,7 @@ static DE: Texts = Texts {
     too_plain: "Dieses Passwort ist zu schwach: Mit weniger als 15 Zeichen muss es einen Großbuchstaben, einen \
                Kleinbuchstaben, eine Ziffer und ein Sonderzeichen haben.",
     guessable: "Dieses Passwort ist zu schwach: Es ist zu verbreitet oder zu leicht zu erraten.",
+    breached: "Dieses Passwort ist zu schwach: Es wurde durch ein Datenleck bei einem anderen Dienst bekannt.",
     too_long: "Das ist zu lang.",
     no_match: "Das stimmt nicht überein.",
     missing: "Das wird gebraucht.",
@@ -207,6 +210,7 @@ static FR: Texts = Texts {
     too_plain: "Ce mot de passe est trop faible\u{a0}: avec moins de 15 caractères, il doit contenir une majuscule, une \
          minuscule, un chiffre et un caractère spécial.",
     guessable: "Ce mot de passe est trop faible\u{a0}: il est trop courant ou trop facile à deviner.",
+    breached: "Ce mot de passe est trop faible\u{a0}: il a été révélé par une fuite de données d’un autre service.",
     too_long: "C’est trop long.",
     no_match: "Cela ne correspond pas.",
     missing: "Ce champ est nécessaire.",
@@ -261,6 +265,7 @@ static ES: Texts = Texts {
     too_plain: "Esta contraseña es demasiado débil: con menos de 15 caracteres debe tener una mayúscula, una minúscula, una \
          cifra y un carácter especial.",
     guessable: "Esta contraseña es demasiado débil: es demasiado común o demasiado fácil de adivinar.",
+    breached: "Esta contraseña es demasiado débil: se dio a conocer en una filtración de otro servicio.",
     too_long: "Es demasiado largo.",
     no_match: "No coincide.",
     missing: "Este campo es necesario.",
@@ -313,6 +318,7 @@ static RO: Texts = Texts {
     too_plain: "Această parolă este prea slabă: cu mai puțin de 15 caractere trebuie să aibă o literă mare, o literă mică, o \
          cifră și un caracter special.",
     guessable: "Această parolă este prea slabă: este prea comună sau prea ușor de ghicit.",
+    breached: "Această parolă este prea slabă: a devenit cunoscută printr-o scurgere de date de la alt serviciu.",
     too_long: "Este prea lung.",
     no_match: "Nu se potrivește.",
     missing: "Acest câmp este necesar.",

@@ -37,6 +37,7 @@ fn account() -> Account {
         locked: false,
         email_verified: false,
         pending_email: None,
+        password_compromised: false,
         locale: crate::domain::mail::Locale::En,
         created_at: NOW,
         session_epoch: 0,

@@ -10,8 +10,10 @@ use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRefusal};
 use crate::domain::email::Email;
 use crate::domain::failures::Guarded;
 use crate::domain::mail::MailKind;
+use crate::domain::password::OwnNames;
 use crate::domain::secret::Secret;
 use crate::domain::session::Origin;
+use crate::hasher::Candidate;
 use crate::ports::{
     AccountUpdate, CreateAccountRefusal, Effects, EndSessions, SignIn, StoreError, UpdateAccountRefusal,
 };
@@ -42,16 +44,17 @@ impl Flows {
             let answer = RegisterError::CustomerAccountNotAllowed;
             return Err(story.refuse(self, AuditRefusal::CustomerAccountNotAllowed, answer));
         }
-        if let Err(weak) = self.rules.password_policy.check(&password, &email, Some(&nickname)) {
-            return Err(story.refuse(self, AuditRefusal::WeakPassword, RegisterError::Weak(weak)));
-        }
         let replaces_unverified = by == Creator::Owner && self.rules.require_email_verification;
         // Spares two hashes where the outcome is clear and no secret; the commit decides.
         let holder = if conceals { None } else { self.store.account_by_email(email.key()).await? };
         if holder.is_some_and(|holder| holder.email_verified || !replaces_unverified) {
             return Err(story.refuse(self, AuditRefusal::EmailTaken, RegisterError::EmailTaken));
         }
-        let password_hash = self.hasher.hash(password.secret().clone()).await?;
+        let candidate = Candidate { password, names: OwnNames::new(&email, Some(&nickname)) };
+        let password_hash = match self.hasher.hash_new(candidate).await? {
+            Ok(hash) => hash,
+            Err(weak) => return Err(story.refuse(self, AuditRefusal::WeakPassword, RegisterError::Weak(weak))),
+        };
         let passphrase_hash = self.hasher.hash(passphrase.secret().clone()).await?;
         let role = match by {
             Creator::Owner if self.rules.first_user_is_admin => NewRole::AdminIfFirst,
@@ -127,6 +130,7 @@ impl Flows {
             return Err(story.refuse(&self, AuditRefusal::Unverified, LoginError::Incorrect));
         }
         attempt.succeeded();
+        let account = if verdict.breached { self.mark_compromised(account, &story).await? } else { account };
         let sign_in = origin.address.map(|client| SignIn {
             from: self.limits.network_of(client),
             notice: self.notice(MailKind::NewSignIn, &account, &origin),
@@ -144,6 +148,43 @@ impl Flows {
         Ok(LoggedIn { account, access_token: opened.access_token, expires_in: opened.expires_in })
     }
 
+    /// Marks an account whose password was just shown and is on the list of breached ones, and puts that on record, once. The
+    /// answer is the account as it is then.
+    async fn mark_compromised(&self, shown: Account, story: &Story) -> Result<Account, Unavailable> {
+        let mut account = shown;
+        for _ in 0..MAX_ATTEMPTS {
+            if account.password_compromised {
+                break;
+            }
+            let update = AccountUpdate {
+                id: account.id,
+                expected_revision: Some(account.revision),
+                change: AccountChange { password_compromised: Some(true), ..AccountChange::default() },
+                ends: EndSessions::None,
+                redeems: None,
+                revokes_tokens: false,
+            };
+            let actor = AuditActorKind::Account(account.id);
+            let found = Story { event: AuditEvent::PasswordCompromised, actor, ..story.clone() };
+            match self.store.update_account(update, found.done(self).into()).await {
+                Ok(after) => return Ok(after),
+                Err(StoreError::Failed(failure)) => return Err(failure.into()),
+                Err(StoreError::Refused(_)) => {}
+            }
+            // It changed meanwhile. Another password is not the one that was shown; whether a session may be opened still, the
+            // store decides by what the account was when it was.
+            match self.store.account(account.id).await? {
+                Some(now)
+                    if now.password_hash == account.password_hash && now.session_epoch == account.session_epoch =>
+                {
+                    account = now;
+                }
+                _ => break,
+            }
+        }
+        Ok(account)
+    }
+
     /// Tells the owner of an address that somebody tried to register it.
     async fn tell_owner(&self, email: &Email, story: &Story) -> Result<(), RegisterError> {
         if let Some(owner) = self.store.account_by_email(email.key()).await? {
@@ -159,7 +200,7 @@ impl Flows {
     /// Replaces the hash of a password that was just shown by one of today's cost (S06), after the login was answered.
     /// Should it fail, the next login tries.
     fn renew_hash(&self, account: &Account, password: Secret, origin: Origin) {
-        let (id, revision) = (account.id, account.revision);
+        let (id, revision, compromised) = (account.id, account.revision, account.password_compromised);
         let record = Story::new(AuditEvent::AccountUpdated, AuditActorKind::System, origin).about(id).done(self);
         let (hasher, store) = (self.hasher.clone(), Arc::clone(&self.store));
         self.background.spawn(async move {
@@ -167,7 +208,12 @@ impl Flows {
             let update = AccountUpdate {
                 id,
                 expected_revision: Some(revision),
-                change: AccountChange { password_hash: Some(hash), ..AccountChange::default() },
+                change: AccountChange {
+                    password_hash: Some(hash),
+                    // It is the same password.
+                    password_compromised: Some(compromised),
+                    ..AccountChange::default()
+                },
                 ends: EndSessions::None,
                 redeems: None,
                 revokes_tokens: false,
@@ -184,22 +230,27 @@ impl Flows {
         if !matches!(self.rules.recovery_mode, RecoveryMode::Passphrase | RecoveryMode::Either) {
             return Err(RecoverError::NotOffered);
         }
-        // Judged by what the client itself sent alone: an answer that knew the nickname would tell that the account exists.
         let story = Story::new(AuditEvent::Recovered, AuditActorKind::Anonymous, origin);
-        if let Err(weak) = self.rules.password_policy.check(&new_password, &email, None) {
-            return Err(story.refuse(self, AuditRefusal::WeakPassword, RecoverError::Weak(weak)));
-        }
+        let weak = |story: &Story, weak| story.refuse(self, AuditRefusal::WeakPassword, RecoverError::Weak(weak));
         let mut new_hash: Option<CredentialHash> = None;
         for _ in 0..MAX_ATTEMPTS {
             let found = self.store.account_by_email(email.key()).await?;
             let story = found.iter().fold(story.clone(), |story, account| story.about(account.id));
             let mut attempt = self.attempt(Guarded::Passphrase, email.key(), found.as_ref(), &story).await??;
+            // Judged by what the client itself sent alone: an answer that knew the nickname would tell that the account exists.
+            let candidate = Candidate { password: new_password.clone(), names: OwnNames::new(&email, None) };
+            let against = found.as_ref().map(|account| account.passphrase_hash.clone());
+            let verify = self.hasher.verify_passphrase(candidate, passphrase.secret().clone(), against);
+            let verdict = match attempt.spare(verify).await? {
+                Ok(verdict) => verdict,
+                Err(reason) => {
+                    attempt.withdraw();
+                    return Err(weak(&story, reason));
+                }
+            };
             let Some(account) = found else {
-                attempt.spare(self.hasher.verify_nobody(passphrase.secret().clone())).await?;
                 return Err(story.refuse(self, AuditRefusal::UnknownAccount, RecoverError::NoMatch));
             };
-            let verify = self.hasher.verify(passphrase.secret().clone(), account.passphrase_hash.clone());
-            let verdict = attempt.spare(verify).await?;
             if !verdict.matches {
                 return Err(story.refuse(self, AuditRefusal::WrongPassphrase, RecoverError::NoMatch));
             }
@@ -208,13 +259,13 @@ impl Flows {
             }
             attempt.succeeded();
             // Now that the passphrase was right, its owner may be told that the password is too close to the nickname.
-            let policy = self.rules.password_policy;
-            if let Err(weak) = policy.check(&new_password, &account.email, Some(&account.nickname)) {
-                return Err(story.refuse(self, AuditRefusal::WeakPassword, RecoverError::Weak(weak)));
-            }
-            let hash = match &new_hash {
-                Some(hash) => hash.clone(),
-                None => new_hash.insert(self.hasher.hash(new_password.secret().clone()).await?).clone(),
+            let hash = if let Some(hash) = &new_hash {
+                hash.clone()
+            } else {
+                let names = OwnNames::new(&account.email, Some(&account.nickname));
+                let candidate = Candidate { password: new_password.clone(), names };
+                let hash = self.hasher.hash_new(candidate).await?;
+                new_hash.insert(hash.map_err(|reason| weak(&story, reason))?).clone()
             };
             let update = AccountUpdate {
                 id: account.id,

@@ -12,9 +12,11 @@ use crate::domain::email::{Email, EmailKey};
 use crate::domain::failures::Guarded;
 use crate::domain::mail::MailKind;
 use crate::domain::one_time::{TokenHash, TokenPurpose, TokenSeed};
+use crate::domain::password::OwnNames;
 use crate::domain::secret::Secret;
 use crate::domain::session::Origin;
 use crate::domain::time::Timestamp;
+use crate::hasher::Candidate;
 use crate::ports::{
     AccountUpdate, Effects, EndSessions, Redemption, StoreError, StoreFailure, StoredToken, UpdateAccountRefusal,
 };
@@ -123,16 +125,22 @@ impl Flows {
             };
             attempt.take().into_iter().for_each(Attempt::succeeded);
             let story = story.clone().about(account.id);
-            if let Err(weak) = self.rules.password_policy.check(&new_password, &account.email, Some(&account.nickname))
-            {
-                return Err(story.refuse(self, AuditRefusal::WeakPassword, MailedRecoveryError::Weak(weak)));
-            }
+            let names = OwnNames::new(&account.email, Some(&account.nickname));
+            let candidate = Candidate { password: new_password.clone(), names };
+            let weak = |weak| story.refuse(self, AuditRefusal::WeakPassword, MailedRecoveryError::Weak(weak));
             if self.rules.recovery_mode == RecoveryMode::EmailAndPassphrase {
                 let passphrase = passphrase.as_ref().ok_or(MailedRecoveryError::PassphraseNeeded)?;
                 let email = account.email.key();
                 let mut attempt = self.attempt(Guarded::Passphrase, email, Some(&account), &story).await??;
-                let against = account.passphrase_hash.clone();
-                let verdict = attempt.spare(self.hasher.verify(passphrase.secret().clone(), against)).await?;
+                let (shown, against) = (passphrase.secret().clone(), Some(account.passphrase_hash.clone()));
+                let verify = self.hasher.verify_passphrase(candidate.clone(), shown, against);
+                let verdict = match attempt.spare(verify).await? {
+                    Ok(verdict) => verdict,
+                    Err(reason) => {
+                        attempt.withdraw();
+                        return Err(weak(reason));
+                    }
+                };
                 if !verdict.matches {
                     return Err(story.refuse(self, AuditRefusal::WrongPassphrase, MailedRecoveryError::NoMatch));
                 }
@@ -143,7 +151,7 @@ impl Flows {
             let (password_hash, passphrase_hash) = if let Some(hashed) = &hashed {
                 hashed.clone()
             } else {
-                let password = self.hasher.hash(new_password.secret().clone()).await?;
+                let password = self.hasher.hash_new(candidate).await?.map_err(weak)?;
                 let passphrase = if stranger { Some(self.hasher.hash(self.nobodys_secret()).await?) } else { None };
                 hashed.insert((password, passphrase)).clone()
             };

@@ -7,8 +7,9 @@ use crate::domain::account::{Account, AccountChange, AccountId, Role};
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRefusal};
 use crate::domain::failures::Guarded;
 use crate::domain::mail::MailKind;
-use crate::domain::password::Password;
+use crate::domain::password::{OwnNames, Password};
 use crate::domain::session::Origin;
+use crate::hasher::Candidate;
 use crate::ports::{
     AccountUpdate, DeleteAccountRefusal, Effects, EndSessions, StoreError, StoreFailure, UpdateAccountRefusal,
 };
@@ -233,10 +234,11 @@ impl Flows {
         if let Some(password) = &change.password {
             let email = change.email.as_ref().unwrap_or(&account.email);
             let nickname = change.nickname.as_ref().unwrap_or(&account.nickname);
-            if let Err(weak) = self.rules.password_policy.check(password, email, Some(nickname)) {
-                return Err(story.refuse(self, AuditRefusal::WeakPassword, UpdateError::Weak(weak)));
-            }
-            prepared.password_hash = Some(self.hasher.hash(password.secret().clone()).await?);
+            let candidate = Candidate { password: password.clone(), names: OwnNames::new(email, Some(nickname)) };
+            prepared.password_hash = match self.hasher.hash_new(candidate).await? {
+                Ok(hash) => Some(hash),
+                Err(weak) => return Err(story.refuse(self, AuditRefusal::WeakPassword, UpdateError::Weak(weak))),
+            };
         }
         if let Some(passphrase) = &change.passphrase {
             prepared.passphrase_hash = Some(self.hasher.hash(passphrase.secret().clone()).await?);

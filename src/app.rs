@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use doorward_actors::ports::{Clock, Entropy, MailTransport, Store};
 use doorward_actors::{
-    AccountRules, ActorSystem, Handles, HashCost, HasherSettings, MailerSettings, PasswordPolicy, Ports, RateLimits,
-    RateQuota, Secret, SecretDigest, SessionPolicy, SigningAlgorithm, StartError, SystemSettings, TokenSettings,
+    AccountRules, ActorSystem, AuditSettings, Handles, HashCost, HasherSettings, MailerSettings, PasswordPolicy, Ports,
+    RateLimits, RateQuota, Secret, SecretDigest, SessionPolicy, SigningAlgorithm, StartError, SystemSettings,
+    TokenSettings,
 };
 use tokio::net::TcpListener;
 
@@ -293,5 +294,6 @@ fn system_settings(settings: &Settings, secret_key: Secret) -> SystemSettings {
             send_timeout: settings.mail.send_timeout,
             max_attempts: settings.mail.max_attempts,
         },
+        audit: AuditSettings { retention: settings.audit.retention, max_bytes: settings.audit.max_bytes },
     }
 }

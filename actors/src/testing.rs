@@ -40,6 +40,11 @@ impl ManualClock {
         self.wall_millis.fetch_add(millis(by), Ordering::SeqCst);
     }
 
+    /// Sets the wall clock ahead, as an operator or NTP would; the monotonic one goes on as if nothing had happened.
+    pub fn set_ahead(&self, by: Duration) {
+        self.wall_millis.fetch_add(millis(by), Ordering::SeqCst);
+    }
+
     /// Sets the wall clock back, as an operator or NTP would; the monotonic one goes on as if nothing had happened.
     pub fn set_back(&self, by: Duration) {
         self.wall_millis.fetch_sub(millis(by), Ordering::SeqCst);

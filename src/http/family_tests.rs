@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use doorward_actors::testing::{ManualClock, MemoryMail, MemoryStore, SeededEntropy};
 use doorward_actors::{
-    AccountRules, ActorSystem, HashCost, HasherSettings, Locale, MailerSettings, PasswordPolicy, Ports, RateLimits,
-    RateQuota, RecoveryMode, Secret, SecretDigest, SessionPolicy, SigningAlgorithm, SystemSettings, TokenSettings,
+    AccountRules, ActorSystem, AuditSettings, HashCost, HasherSettings, Locale, MailerSettings, PasswordPolicy, Ports,
+    RateLimits, RateQuota, RecoveryMode, Secret, SecretDigest, SessionPolicy, SigningAlgorithm, SystemSettings,
+    TokenSettings,
 };
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -82,6 +83,7 @@ impl App {
             },
             limits: RateLimits { public: quota(public), private: quota(private) },
             mailer: MailerSettings { concurrency: 2, send_timeout: Duration::from_secs(30), max_attempts: 3 },
+            audit: AuditSettings { retention: Duration::from_hours(24), max_bytes: u64::MAX },
         };
         let system = ActorSystem::start(ports, settings).await.unwrap();
         let api = Api::new(system.handles().clone(), SecretDigest::of(SERVICE_TOKEN.as_bytes()));

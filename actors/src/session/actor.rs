@@ -87,8 +87,8 @@ impl Process for SessionActor {
     async fn handle(&self, state: &mut State, message: Message) -> Result<(), String> {
         let now = self.clock.now();
         match message {
-            Message::Use { account, session, reply } => {
-                let _ = reply.send(self.use_session(state, account, session, now));
+            Message::Use { account, session, counts, reply } => {
+                let _ = reply.send(self.use_session(state, account, session, counts, now));
             }
             Message::Open { session, sign_in, audit, reply } => {
                 // Whoever asked has given up; opening a session that nobody gets the token of helps no one.
@@ -160,7 +160,14 @@ impl SessionActor {
         self.commits.reopen();
     }
 
-    fn use_session(&self, state: &mut State, account: AccountId, id: SessionId, now: Timestamp) -> Option<Standing> {
+    fn use_session(
+        &self,
+        state: &mut State,
+        account: AccountId,
+        id: SessionId,
+        counts: bool,
+        now: Timestamp,
+    ) -> Option<Standing> {
         let live = state.accounts.get_mut(&account)?.iter_mut().find(|live| live.session.id == id)?;
         if !self.policy.is_alive(&live.session, now) {
             // Ended here and now, not at the next sweep: a clock that is set back must not revive it.
@@ -168,7 +175,7 @@ impl SessionActor {
             self.end_in_store(over, AuditEvent::SessionExpired, now);
             return None;
         }
-        if now > live.session.last_active_at {
+        if counts && now > live.session.last_active_at {
             live.session.last_active_at = now;
             if !live.dirty {
                 live.dirty = true;

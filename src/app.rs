@@ -211,7 +211,8 @@ impl App {
             shutdown_timeout: stop_within.mul_f64(HTTP_SHARE),
         };
         let service_token = SecretDigest::of(service_token.expose().as_bytes());
-        let service = http::service(&Api::new(core.handles().clone(), service_token));
+        let api = Api::new(core.handles().clone(), service_token);
+        let service = http::service(&api);
         let (actors, store) = (core.system.gave_up(), core.store.failed());
         let mut ended = None;
         let mut stop_began = Instant::now();
@@ -222,6 +223,7 @@ impl App {
                 reason = store => ended = Some(Ended::StoreFailed(reason)),
             }
             stop_began = Instant::now();
+            api.end_streams();
         })
         .await;
         let stopped = core.stop(stop_within.saturating_sub(stop_began.elapsed())).await;

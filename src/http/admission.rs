@@ -14,6 +14,9 @@ use super::routes::Class;
 const CREDENTIAL: usize = 256;
 /// Owners looking after their own accounts: each holds at most 64 KiB of body, so 32 MiB at worst.
 const ACCOUNT: usize = 512;
+/// Owners looking at what happened to their accounts: a full page is about 1,000 × 600 bytes, held twice while it is written,
+/// so 40 MiB at worst.
+const EVENTS: usize = 32;
 /// Administrators: a full page of a list is about 1,000 × 300 bytes, held twice while it is written, so 40 MiB at
 /// worst.
 const ADMIN: usize = 64;
@@ -22,11 +25,12 @@ const VERIFY: usize = 4096;
 /// Probes: a handful of monitors; more than this at once is no monitor.
 const OPERATOR: usize = 64;
 
-/// The doors of the five classes.
+/// The doors of the six classes.
 #[derive(Debug)]
 pub(crate) struct Admission {
     credential: Arc<Semaphore>,
     account: Arc<Semaphore>,
+    events: Arc<Semaphore>,
     admin: Arc<Semaphore>,
     verify: Arc<Semaphore>,
     operator: Arc<Semaphore>,
@@ -37,6 +41,7 @@ impl Default for Admission {
         Self {
             credential: Arc::new(Semaphore::new(CREDENTIAL)),
             account: Arc::new(Semaphore::new(ACCOUNT)),
+            events: Arc::new(Semaphore::new(EVENTS)),
             admin: Arc::new(Semaphore::new(ADMIN)),
             verify: Arc::new(Semaphore::new(VERIFY)),
             operator: Arc::new(Semaphore::new(OPERATOR)),
@@ -51,6 +56,7 @@ impl Admission {
         let door = match class {
             Class::Credential => &self.credential,
             Class::Account => &self.account,
+            Class::Events => &self.events,
             Class::Admin => &self.admin,
             Class::Verify => &self.verify,
             Class::Operator => &self.operator,

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use doorward_actors::testing::{ManualClock, MemoryMail, MemoryStore, SeededEntropy};
 use doorward_actors::{
     AccountRules, ActorSystem, AuditSettings, HashCost, HasherSettings, Locale, MailerSettings, PasswordPolicy, Ports,
@@ -110,7 +111,10 @@ impl App {
         }
         let response = request.send().await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or(Value::Null);
+        // A stream has no end to wait for.
+        let is_stream = headers.get("content-type").is_some_and(|kind| kind == "text/event-stream");
+        let bytes = if is_stream { Bytes::new() } else { response.bytes().await.unwrap() };
+        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
         Answer { status, headers, body }
     }
 

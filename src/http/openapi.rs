@@ -12,7 +12,8 @@ use utoipa::{Modify, OpenApi};
 use super::error::Problem;
 use super::routes::{Access, Class, Documented, RouteInfo, route_table};
 use super::{
-    accounts_management, email, health, login, my_account, outbox, recovery, recovery_by_mail, register, root, verify,
+    accounts_management, audit, email, health, login, my_account, outbox, recovery, recovery_by_mail, register, root,
+    verify,
 };
 
 const USER_AUTH: &str = "userAuth";
@@ -35,6 +36,7 @@ const SERVICE_AUTH: &str = "serviceAuth";
         my_account::show,
         my_account::change,
         my_account::delete,
+        audit::own,
         accounts_management::list,
         accounts_management::create,
         accounts_management::show,
@@ -43,6 +45,9 @@ const SERVICE_AUTH: &str = "serviceAuth";
         outbox::list,
         outbox::retry,
         outbox::delete,
+        audit::list,
+        audit::export::export,
+        audit::stream::stream,
         verify::verify,
         health::live,
         health::ready,
@@ -123,7 +128,7 @@ fn describe(operation: &mut Operation, route: &RouteInfo) {
             ("422", "The fields are not of the right shape; `errors` says which and why"),
         ]);
     }
-    if matches!(route.class, Class::Credential | Class::Account | Class::Verify) {
+    if matches!(route.class, Class::Credential | Class::Account | Class::Events | Class::Verify) {
         refusals.push(("429", "Too many requests; `Retry-After` says when to come back"));
     }
     if route.class != Class::Static && route.path != "/health/live" {

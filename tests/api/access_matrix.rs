@@ -123,7 +123,11 @@ impl World {
                 | "/health/actors"
                 | "/my_account/"
                 | "/accounts_management/"
-                | "/outbox/",
+                | "/outbox/"
+                | "/my_account/events"
+                | "/audit/"
+                | "/audit/export"
+                | "/audit/stream",
             )
             | ("POST", "/logout" | "/verify")
             | ("DELETE", "/my_account/delete") => (route.path.to_owned(), None),

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use doorward_actors::ports::{Clock, Entropy, MailTransport, Store};
 use doorward_actors::{
-    AccountRules, ActorSystem, ClientNetworks, Handles, HashCost, HasherSettings, MailerSettings, PasswordPolicy,
-    Ports, RateLimits, RateQuota, Secret, SecretDigest, SessionPolicy, SigningAlgorithm, StartError, SystemSettings,
-    TokenSettings,
+    AccountRules, ActorSystem, AuditSettings, ClientNetworks, Handles, HashCost, HasherSettings, MailerSettings,
+    PasswordPolicy, Ports, RateLimits, RateQuota, Secret, SecretDigest, SessionPolicy, SigningAlgorithm, StartError,
+    SystemSettings, TokenSettings,
 };
 use tokio::net::TcpListener;
 
@@ -220,7 +220,8 @@ impl App {
         let server =
             ServerSettings::new(&settings.http, stop_within.mul_f64(HTTP_SHARE), tls, settings.log.verify_sample);
         let service_token = SecretDigest::of(service_token.expose().as_bytes());
-        let service = http::service(&Api::new(core.handles().clone(), service_token));
+        let api = Api::new(core.handles().clone(), service_token);
+        let service = http::service(&api);
         let (actors, store) = (core.system.gave_up(), core.store.failed());
         let mut ended = None;
         let mut stop_began = Instant::now();
@@ -231,6 +232,7 @@ impl App {
                 reason = store => ended = Some(Ended::StoreFailed(reason)),
             }
             stop_began = Instant::now();
+            api.end_streams();
         })
         .await;
         let stopped = core.stop(stop_within.saturating_sub(stop_began.elapsed())).await;
@@ -313,5 +315,6 @@ fn system_settings(settings: &Settings, secret_key: Secret) -> SystemSettings {
             send_timeout: settings.mail.send_timeout,
             max_attempts: settings.mail.max_attempts,
         },
+        audit: AuditSettings { retention: settings.audit.retention, max_bytes: settings.audit.max_bytes },
     }
 }

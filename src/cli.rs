@@ -1,5 +1,6 @@
 //! The command line.
 
+mod audit;
 mod calibrate;
 mod check_config;
 mod health;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use doorward_actors::AuditHead;
 
 use crate::ambient::SystemEntropy;
 use crate::settings::{Settings, SettingsError, Sources};
@@ -50,6 +52,26 @@ pub enum Command {
     /// See whether mails arrive.
     #[command(subcommand)]
     Mail(MailCommand),
+    /// Check the audit log without a running server.
+    #[command(subcommand)]
+    Audit(AuditCommand),
+}
+
+/// What can be done with the audit log without a running server.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum AuditCommand {
+    /// Check that no record was changed, moved or removed, and print the head. Exit code 0: the log is whole; 1: it is
+    /// broken; 2: that could not be found out.
+    Verify(VerifyAudit),
+}
+
+/// What to compare the audit log with.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct VerifyAudit {
+    /// A head that the server logged, or that was printed here before: without one, it does not show when the newest records
+    /// or the whole log were replaced.
+    #[arg(long, value_name = "SEQUENCE:HASH", value_parser = audit::head)]
+    pub head: Option<AuditHead>,
 }
 
 /// What can be asked about mails.
@@ -148,6 +170,10 @@ impl Cli {
             },
             Command::Mail(MailCommand::Test(test)) => match load() {
                 Ok(loaded) => start(loaded.settings, |settings| mail::send_test(settings, test)),
+                Err(error) => refuse(&error),
+            },
+            Command::Audit(AuditCommand::Verify(arguments)) => match load() {
+                Ok(loaded) => audit::verify(&loaded.settings, &arguments),
                 Err(error) => refuse(&error),
             },
         }

@@ -5,6 +5,7 @@
 mod access;
 mod accounts_management;
 mod admission;
+mod audit;
 mod body;
 mod connections;
 mod cors;
@@ -55,6 +56,7 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use admission::Admission;
+use audit::Readers;
 use body::TrackedBody;
 pub use routes::{Access, Class, Documented, RouteInfo, route_table};
 pub(crate) use server::{ServerSettings, serve};
@@ -68,12 +70,18 @@ pub(crate) struct Api {
     handles: Handles,
     service_token: SecretDigest,
     admission: Admission,
+    readers: Readers,
 }
 
 impl Api {
     /// An interface in front of these actors. `service_token` is what services present in `X-Service-Token`.
     pub(crate) fn new(handles: Handles, service_token: SecretDigest) -> Arc<Self> {
-        Arc::new(Self { handles, service_token, admission: Admission::default() })
+        Arc::new(Self { handles, service_token, admission: Admission::default(), readers: Readers::default() })
+    }
+
+    /// Ends the answers that would go on for ever, so that the listener can stop.
+    pub(crate) fn end_streams(&self) {
+        self.readers.end();
     }
 }
 
@@ -108,6 +116,8 @@ fn routes(api: &Arc<Api>) -> impl Filter<Extract = (Response,), Error = Infallib
         .or(outbox::routes(api))
         .unify()
         .or(rate_limits::routes(api))
+        .unify()
+        .or(audit::routes(api))
         .unify()
         .or(root::routes())
         .unify()

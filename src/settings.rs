@@ -5,6 +5,7 @@
 //! was given, and never a value, because a secret may stand in the wrong place.
 
 mod accounts;
+mod audit;
 mod http;
 pub mod keys;
 mod layers;
@@ -25,6 +26,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 pub use accounts::AccountSettings;
+pub use audit::AuditSettings;
 pub use http::{HttpSettings, TlsFiles};
 pub use limits::{LimitSettings, Rate};
 pub use logging::{LogFormat, LogSettings};
@@ -104,6 +106,8 @@ pub struct Settings {
     pub accounts: AccountSettings,
     /// Mail.
     pub mail: MailSettings,
+    /// The audit log.
+    pub audit: AuditSettings,
     /// The log.
     pub log: LogSettings,
 }
@@ -179,6 +183,7 @@ impl Settings {
         let limits = LimitSettings::read(reader);
         let accounts = AccountSettings::read(reader);
         let mail = MailSettings::read(reader);
+        let audit = AuditSettings::read(reader);
         let log = LogSettings::read(reader);
         Some(Self {
             http: http?,
@@ -189,6 +194,7 @@ impl Settings {
             limits: limits?,
             accounts: accounts?,
             mail: mail?,
+            audit: audit?,
             log: log?,
         })
     }

@@ -19,10 +19,13 @@ use doorward_actors::ports::{
     ShardOf, SignIn, Store, StoreError, StoreFailure, StoredToken, Touch, UnknownAccount, UpdateAccountRefusal,
 };
 use doorward_actors::{
-    Account, AccountId, AuditRecord, EmailKey, FailureKey, MailId, MailOutcome, NewAccount, QueuedMail, Session,
-    SessionId, StoredFailures, Timestamp, TokenHash, TokenPurpose,
+    Account, AccountId, AuditHead, AuditPage, AuditPruned, AuditPruning, AuditQuery, AuditRecord, AuditStatus,
+    EmailKey, FailureKey, MailId, MailOutcome, NewAccount, QueuedMail, Session, SessionId, StoredFailures, Timestamp,
+    TokenHash, TokenPurpose,
 };
+use tokio::sync::watch;
 
+mod audit;
 mod changes;
 mod codec;
 mod committer;
@@ -36,6 +39,7 @@ mod reads;
 pub mod secrets;
 mod staging;
 
+pub use audit::verify::{AuditBreak, AuditFinding, AuditReport};
 use committer::Committer;
 use health::Health;
 use lock::DirLock;
@@ -72,6 +76,14 @@ pub enum OpenError {
         /// The newest layout that this program knows.
         known: u32,
     },
+    /// An older version wrote it, and this was not to change it.
+    #[error("the data has layout {found}, not {known}; let the server start with it once, which migrates it")]
+    Older {
+        /// The layout of the data.
+        found: u32,
+        /// The layout of this program.
+        known: u32,
+    },
     /// What is stored is damaged.
     #[error("the data is damaged: {0}; restore a backup")]
     Corrupt(String),
@@ -102,6 +114,15 @@ impl OpenError {
         match source.kind() {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Self::Permission { path, source },
             _ => Self::Io { path, source },
+        }
+    }
+}
+
+impl From<Fault> for OpenError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Record(error) => Self::Corrupt(error.to_string()),
+            Fault::Engine(error) => error.into(),
         }
     }
 }
@@ -140,6 +161,8 @@ pub struct SledStore {
     /// `None` once closed.
     engine: Arc<RwLock<Option<Engine>>>,
     health: Arc<Health>,
+    /// The newest durable audit record.
+    audit_head: watch::Sender<u64>,
 }
 
 /// The open engine. The lock comes last, as it goes after the engine has let go of its files.
@@ -162,10 +185,35 @@ impl SledStore {
         lock::sync_all(data_dir, &engine_dir).map_err(|error| OpenError::at(data_dir, error))?;
 
         let health = Arc::new(Health::new());
-        let committer =
-            Committer::start(db.clone(), &engine_dir, Arc::clone(&lock), Arc::clone(&health), options.write_deadline)
-                .map_err(|error| OpenError::at(&engine_dir, error))?;
-        Ok(Self { committer, engine: Arc::new(RwLock::new(Some(Engine { db, _lock: lock }))), health })
+        let audit_head = watch::Sender::new(reads::counter(&db, keys::LAST_AUDIT_SEQUENCE)?);
+        let committer = Committer::start(
+            db.clone(),
+            &engine_dir,
+            Arc::clone(&lock),
+            Arc::clone(&health),
+            options.write_deadline,
+            audit_head.clone(),
+        )
+        .map_err(|error| OpenError::at(&engine_dir, error))?;
+        Ok(Self { committer, engine: Arc::new(RwLock::new(Some(Engine { db, _lock: lock }))), health, audit_head })
+    }
+
+    /// Walks over the audit log of a data directory that no process has open, in constant memory. `expected` is a head that
+    /// was noted elsewhere. Changes no record; a directory of an older layout is refused, as it has no chain yet.
+    pub fn verify_audit(
+        data_dir: &Path,
+        options: StoreOptions,
+        expected: Option<AuditHead>,
+    ) -> Result<AuditReport, OpenError> {
+        let engine_dir = data_dir.join("db");
+        if !engine_dir.join("db").is_file() {
+            return Err(OpenError::at(&engine_dir, io::Error::new(io::ErrorKind::NotFound, "there is no database")));
+        }
+        let _lock = DirLock::take(data_dir)?;
+        lock::remove_leftovers(&engine_dir).map_err(|error| OpenError::at(&engine_dir, error))?;
+        let db = open_engine(&engine_dir, options)?;
+        migrations::must_be_current(&db)?;
+        Ok(audit::verify::walk(&db, expected)?)
     }
 
     /// Makes the queued changes durable, refuses all further calls and gives the directory back, so that it can be opened
@@ -277,7 +325,19 @@ impl Store for SledStore {
     }
 
     async fn recent_audit(&self, limit: usize) -> Result<Vec<(u64, AuditRecord)>, StoreFailure> {
-        self.scan(move |tree| reads::recent_audit(tree, limit)).await
+        self.scan(move |tree| reads::audit::recent(tree, limit)).await
+    }
+
+    async fn audit_page(&self, query: AuditQuery) -> Result<AuditPage, StoreFailure> {
+        self.scan(move |tree| reads::audit::page(tree, &query)).await
+    }
+
+    async fn audit_status(&self) -> Result<AuditStatus, StoreFailure> {
+        self.read(reads::audit::status)
+    }
+
+    fn audit_head(&self) -> watch::Receiver<u64> {
+        self.audit_head.subscribe()
     }
 
     async fn one_time_token(&self, hash: &TokenHash) -> Result<Option<StoredToken>, StoreFailure> {
@@ -372,6 +432,10 @@ impl Store for SledStore {
 
     async fn append_audit(&self, records: Vec<AuditRecord>) -> Result<(), StoreFailure> {
         self.note(move |staging| changes::append_audit(staging, &records)).await
+    }
+
+    async fn prune_audit(&self, pruning: AuditPruning) -> Result<AuditPruned, StoreFailure> {
+        self.note(move |staging| changes::prune_audit(staging, &pruning)).await
     }
 
     async fn probe(&self) -> Result<(), StoreFailure> {

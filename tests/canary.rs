@@ -138,6 +138,7 @@ async fn successes(drive: &mut Drive) {
         assert_eq!(drive.call(Method::GET, path, Some(&admin), None).await.status, 200, "{path}");
     }
     assert_eq!(drive.call(Method::GET, "/my_account/", Some(&token), None).await.status, 200);
+    assert_eq!(drive.call(Method::GET, "/my_account/events", Some(&token), None).await.status, 200);
     assert_eq!(drive.call(Method::POST, "/verify", Some(&token), None).await.status, 200);
     let check = json!({"password": format!("{CANARY}-{CANARY}"), "email": ann.email, "nickname": ann.nickname});
     assert_eq!(drive.call(Method::POST, "/password/check", None, Some(check)).await.status, 200);
@@ -195,6 +196,10 @@ async fn mails(drive: &mut Drive) {
     let waiting = outbox.body["mails"].as_array().unwrap().iter().find(|mail| mail["to"] == fay.email.as_str());
     let path = format!("/outbox/{}", waiting.unwrap()["id"]);
     assert_eq!(drive.call(Method::POST, &format!("{path}/retry"), Some(&admin), None).await.status, 200);
+    // The whole of the audit log, with all that went before.
+    for path in ["/audit/?limit=1000", "/audit/export?format=csv", "/audit/export?format=ndjson", "/audit/stream"] {
+        assert_eq!(drive.call(Method::GET, path, Some(&admin), None).await.status, 200, "{path}");
+    }
     assert_eq!(drive.call(Method::DELETE, &path, Some(&admin), None).await.status, 204);
     drive.app.mail.refuse(None);
     assert_eq!(drive.call(Method::GET, "/rate_limits/", Some(&admin), None).await.status, 200);

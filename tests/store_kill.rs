@@ -12,13 +12,13 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use doorward::store::{SledStore, StoreOptions};
+use doorward::store::{AuditFinding, SledStore, StoreOptions};
 use doorward_actors::ports::{AccountUpdate, Effects, EndSessions, Entropy as _, ShardOf, Store, Touch};
 use doorward_actors::testing::SeededEntropy;
 use doorward_actors::{
-    AccountChange, AccountId, AuditActorKind, AuditEvent, AuditRecord, CredentialHash, CustomerAccount, Email, Locale,
-    MailKind, NewAccount, NewMail, NewRole, NewToken, Nickname, Origin, Session, SessionId, Timestamp, TokenHash,
-    TokenPurpose, TokenSeed,
+    AccountChange, AccountId, AuditActorKind, AuditEvent, AuditHead, AuditRecord, CredentialHash, CustomerAccount,
+    Email, Locale, MailKind, NewAccount, NewMail, NewRole, NewToken, Nickname, Origin, Session, SessionId, Timestamp,
+    TokenHash, TokenPurpose, TokenSeed,
 };
 
 const CHILD_DIR: &str = "DOORWARD_KILL_CHILD_DIR";
@@ -260,6 +260,7 @@ fn r01_a_kill_loses_nothing_that_was_acknowledged() {
     let random = SeededEntropy::new(1);
     let mut known: BTreeMap<u64, (Stage, String)> = BTreeMap::new();
     let mut acknowledged_changes = 0;
+    let mut last_head = None;
     for run in 0..loops {
         let mut bytes = [0; 2];
         random.fill(&mut bytes);
@@ -275,12 +276,16 @@ fn r01_a_kill_loses_nothing_that_was_acknowledged() {
             known.0 = known.0.max(stage);
         }
         let store = open(dir.path());
-        runtime.block_on(check(&store, &known, acknowledged_changes));
+        let head = runtime.block_on(check(&store, &known, acknowledged_changes));
+        drop(store);
+        // From the head that the run before left: what was there then is still there, to the byte.
+        let report = SledStore::verify_audit(dir.path(), StoreOptions::default(), last_head.replace(head)).unwrap();
+        assert_eq!(report.finding, AuditFinding::Whole(head), "the chain of the audit log: {report:?}");
     }
     assert!(known.values().any(|(stage, _)| *stage == Stage::Deleted), "the children did not get far");
 }
 
-async fn check(store: &SledStore, known: &BTreeMap<u64, (Stage, String)>, acknowledged_changes: usize) {
+async fn check(store: &SledStore, known: &BTreeMap<u64, (Stage, String)>, acknowledged_changes: usize) -> AuditHead {
     let sessions = store.sessions(ShardOf { index: 0, of: 1 }).await.unwrap();
     let mails = store.mails(None, usize::MAX).await.unwrap();
     let mut due = store.due_mails(at(1), usize::MAX).await.unwrap();
@@ -313,4 +318,5 @@ async fn check(store: &SledStore, known: &BTreeMap<u64, (Stage, String)>, acknow
     let newest = audit.first().map_or(0, |(sequence, _)| *sequence);
     assert_eq!(newest, audit.len() as u64, "the audit log has a gap");
     store.probe().await.unwrap();
+    store.audit_status().await.unwrap().head
 }

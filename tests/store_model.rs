@@ -1,6 +1,8 @@
 //! The store on disk against its model in memory, and what only the one on disk must hold (R01, R02).
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test helper fails its test by panicking")]
 
+#[path = "store_model/audit.rs"]
+mod audit_log;
 #[path = "store_model/model.rs"]
 mod model;
 #[path = "store_model/outbox.rs"]

@@ -1,39 +1,80 @@
-//! The audit log's own actor: it records what goes with no change of the store, such as a failed login.
+//! The audit log's own actor: it records what goes with no change of the store, such as a failed login, removes what is too
+//! old or too much, and says in the log of the process how far the audit log goes.
 //!
 //! Records of changes travel in the commit of the change itself and never pass here.
 
+mod seldom;
+mod trust;
+
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
-use crate::domain::audit::AuditRecord;
-use crate::ports::Store;
-use crate::process::{Mailbox, Process, Reply};
+use crate::ask::Unavailable;
+use crate::domain::audit::{
+    AuditActorKind, AuditEvent, AuditPage, AuditPruning, AuditQuery, AuditRecord, AuditRefusal, AuditStatus,
+};
+use crate::domain::session::Origin;
+use crate::domain::time::Timestamp;
+use crate::ports::{Clock, Store, StoreFailure};
+use crate::process::{Mailbox, Process, Reply, Timer, every};
+use crate::session::Principal;
+use seldom::Seldom;
+use trust::Trust;
 
 /// How long the drain of the last records may take: a commit, which the store itself bounds at 10 s.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(12);
 /// The most records that wait for a commit: about 300 bytes each, so at most some 5 MB. Hashing bounds how fast failures come
 /// in, so that this is reached only when the store hangs; then records are lost to the audit log and go to the log instead.
 const MAX_PENDING: usize = 16_384;
+/// How often what is too old or too much is looked for.
+const TEND_PERIOD: Duration = Duration::from_mins(10);
+/// How often the head is logged.
+const HEAD_PERIOD: Duration = Duration::from_hours(1);
+/// How many records one commit removes. Each costs the committer a few microseconds, so that nobody else's write waits long.
+const PRUNE_GROUP: usize = 512;
+/// A log that is too large is pruned by this part more than it must, so that it is not pruned record by record.
+const PRUNE_MARGIN: u64 = 64;
+
+/// How long audit records are kept.
+#[derive(Debug, Clone, Copy)]
+pub struct AuditSettings {
+    /// For how long.
+    pub retention: Duration,
+    /// How much they may take, with their index, in bytes.
+    pub max_bytes: u64,
+}
 
 /// The way to the audit log.
 #[derive(Clone)]
 pub struct AuditHandle {
     mailbox: Arc<Mailbox<Message>>,
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
 }
 
 pub(crate) enum Message {
     Append(AuditRecord),
+    /// Append it unless one of its kind was taken a moment ago.
+    AppendSeldom(AuditRecord),
     /// The commit under way is done; sent by its own task.
     Committed,
     /// Answered when everything before it is committed.
     Settle(Reply<()>),
+    /// Remove what is too old or too much. Sent by a timer, and by tests, who are answered when it is done.
+    Tend(Option<Reply<()>>),
+    /// The removal under way is done; sent by its own task.
+    Tended,
+    /// Log the head. Sent by a timer.
+    LogHead,
 }
 
 impl AuditHandle {
-    pub(crate) fn new(mailbox: Arc<Mailbox<Message>>) -> Self {
-        Self { mailbox }
+    pub(crate) fn new(mailbox: Arc<Mailbox<Message>>, store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
+        Self { mailbox, store, clock }
     }
 
     /// Puts a record on its way to the log; does not wait for it.
@@ -50,20 +91,96 @@ impl AuditHandle {
             tracing::warn!(%error, "the audit log did not settle");
         }
     }
+
+    /// Puts on record that somebody was kept out. Does not wait, and takes one record of each client and reason in ten minutes,
+    /// as anybody can cause them at will.
+    pub fn denied(&self, whom: Option<&Principal>, refusal: AuditRefusal, origin: Origin) {
+        let account = whom.map(|principal| principal.account.id);
+        let record = AuditRecord {
+            at: self.clock.now(),
+            event: AuditEvent::AccessDenied,
+            actor: account.map_or(AuditActorKind::Anonymous, AuditActorKind::Account),
+            subject: account,
+            session: whom.map(|principal| principal.session),
+            origin,
+            refusal: Some(refusal),
+        };
+        self.seldom(record);
+    }
+
+    /// Puts on record that an administrator read pages of the log: one record of each session in ten minutes. Does not wait.
+    pub fn was_read(&self, admin: &Principal, origin: Origin) {
+        self.seldom(self.by_reader(admin, AuditEvent::AuditRead, origin));
+    }
+
+    /// Puts on record, durably, that an administrator takes the log away or follows it.
+    pub async fn is_taken(&self, admin: &Principal, event: AuditEvent, origin: Origin) -> Result<(), Unavailable> {
+        Ok(self.store.append_audit(vec![self.by_reader(admin, event, origin)]).await?)
+    }
+
+    /// A page of the log.
+    pub async fn page(&self, query: AuditQuery) -> Result<AuditPage, Unavailable> {
+        Ok(self.store.audit_page(query).await?)
+    }
+
+    /// The log in short.
+    pub async fn status(&self) -> Result<AuditStatus, Unavailable> {
+        Ok(self.store.audit_status().await?)
+    }
+
+    /// The number of the newest durable record, as it grows.
+    #[must_use]
+    pub fn head(&self) -> watch::Receiver<u64> {
+        self.store.audit_head()
+    }
+
+    /// Removes what is too old or too much and waits until it is gone.
+    #[cfg(feature = "testing")]
+    pub(crate) async fn tend(&self) -> Result<(), crate::ask::AskError> {
+        self.mailbox.ask(Duration::from_mins(1), |reply| Message::Tend(Some(reply))).await
+    }
+
+    fn seldom(&self, record: AuditRecord) {
+        let event = record.event.as_str();
+        if let Err(error) = self.mailbox.tell(Message::AppendSeldom(record)) {
+            tracing::error!(%error, event, "an audit record was lost");
+        }
+    }
+
+    fn by_reader(&self, admin: &Principal, event: AuditEvent, origin: Origin) -> AuditRecord {
+        AuditRecord {
+            at: self.clock.now(),
+            event,
+            actor: AuditActorKind::Admin(admin.account.id),
+            subject: None,
+            session: Some(admin.session),
+            origin,
+            refusal: None,
+        }
+    }
 }
 
 /// Batches records: while one commit is under way the next ones gather, so that a burst costs few commits.
 pub(crate) struct AuditActor {
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) settings: AuditSettings,
     /// The commits under way, so that a stop can wait for them.
     pub(crate) commits: TaskTracker,
+    /// Set when the actor stops: a removal under way then ends after its present commit.
+    pub(crate) stopping: Arc<AtomicBool>,
 }
 
 pub(crate) struct State {
     pending: Vec<AuditRecord>,
     committing: bool,
     waiting: Vec<Reply<()>>,
+    seldom: Seldom,
+    trust: Trust,
+    /// Those who wait for the removal under way; `None` when there is none.
+    tending: Option<Vec<Reply<()>>>,
     mailbox: Arc<Mailbox<Message>>,
+    _timers: [Timer; 2],
 }
 
 impl Process for AuditActor {
@@ -71,17 +188,42 @@ impl Process for AuditActor {
     type State = State;
 
     async fn start(&self, mailbox: &Arc<Mailbox<Message>>) -> Result<State, String> {
-        Ok(State { pending: Vec::new(), committing: false, waiting: Vec::new(), mailbox: Arc::clone(mailbox) })
+        let status = self.store.audit_status().await.map_err(|failure| failure.to_string())?;
+        let mut trust = Trust::default();
+        trust.believes(self.clock.now(), self.clock.monotonic(), status.newest_at);
+        log_head(&status);
+        Ok(State {
+            pending: Vec::new(),
+            committing: false,
+            waiting: Vec::new(),
+            seldom: Seldom::default(),
+            trust,
+            tending: None,
+            mailbox: Arc::clone(mailbox),
+            _timers: [
+                every(TEND_PERIOD, mailbox, || Message::Tend(None)),
+                every(HEAD_PERIOD, mailbox, || Message::LogHead),
+            ],
+        })
     }
 
     async fn handle(&self, state: &mut State, message: Message) -> Result<(), String> {
         match message {
-            Message::Append(record) if state.pending.len() < MAX_PENDING => state.pending.push(record),
-            Message::Append(record) => {
-                tracing::error!(event = record.event.as_str(), subject = ?record.subject, "an audit record was lost");
+            Message::Append(record) => take(state, record),
+            Message::AppendSeldom(record) => {
+                if state.seldom.takes(&record, self.clock.monotonic()) {
+                    take(state, record);
+                }
             }
             Message::Committed => state.committing = false,
             Message::Settle(reply) => state.waiting.push(reply),
+            Message::Tend(reply) => self.tend(state, reply),
+            Message::Tended => {
+                for reply in state.tending.take().into_iter().flatten() {
+                    let _ = reply.send(());
+                }
+            }
+            Message::LogHead => self.log_head().await,
         }
         if !state.committing && !state.pending.is_empty() {
             state.committing = true;
@@ -101,9 +243,86 @@ impl Process for AuditActor {
     }
 
     async fn stop(&self, state: &mut State) {
+        self.stopping.store(true, Ordering::Release);
         self.commits.close();
         self.commits.wait().await;
         commit(&*self.store, std::mem::take(&mut state.pending)).await;
+        self.log_head().await;
+    }
+}
+
+impl AuditActor {
+    /// Begins to remove what is too old or too much, unless that is under way.
+    fn tend(&self, state: &mut State, reply: Option<Reply<()>>) {
+        let under_way = state.tending.is_some();
+        state.tending.get_or_insert_default().extend(reply);
+        if under_way {
+            return;
+        }
+        let now = self.clock.now();
+        let believed = state.trust.believes(now, self.clock.monotonic(), None);
+        let before = believed.then(|| now.minus(self.settings.retention));
+        let (store, mailbox) = (Arc::clone(&self.store), Arc::clone(&state.mailbox));
+        let (max_bytes, stopping) = (self.settings.max_bytes, Arc::clone(&self.stopping));
+        self.commits.spawn(async move {
+            match prune(&*store, now, before, max_bytes, &stopping).await {
+                Ok(0) => {}
+                Ok(removed) => tracing::info!(removed, "old audit records were removed"),
+                Err(failure) => tracing::error!(%failure, "old audit records could not be removed"),
+            }
+            let _ = mailbox.tell(Message::Tended);
+        });
+    }
+
+    async fn log_head(&self) {
+        match self.store.audit_status().await {
+            Ok(status) => log_head(&status),
+            Err(failure) => tracing::error!(%failure, "the head of the audit log could not be read"),
+        }
+    }
+}
+
+/// What `doorward audit verify --head` compares with; it must reach a place that whoever edits the data directory does not
+/// reach.
+fn log_head(status: &AuditStatus) {
+    tracing::info!(head = %status.head, first = status.checkpoint.first, bytes = status.bytes, "audit head");
+}
+
+fn take(state: &mut State, record: AuditRecord) {
+    if state.pending.len() < MAX_PENDING {
+        state.pending.push(record);
+    } else {
+        tracing::error!(event = record.event.as_str(), subject = ?record.subject, "an audit record was lost");
+    }
+}
+
+/// Removes what is too old or too much, a group at a time; the answer is how many records went.
+async fn prune(
+    store: &dyn Store,
+    now: Timestamp,
+    before: Option<Timestamp>,
+    max_bytes: u64,
+    stopping: &AtomicBool,
+) -> Result<usize, StoreFailure> {
+    let is_too_large = store.audit_status().await?.bytes > max_bytes;
+    let max_bytes = if is_too_large { max_bytes - max_bytes / PRUNE_MARGIN } else { max_bytes };
+    let mut record = Some(AuditRecord {
+        at: now,
+        event: AuditEvent::AuditPruned,
+        actor: AuditActorKind::System,
+        subject: None,
+        session: None,
+        origin: Origin::default(),
+        refusal: None,
+    });
+    let mut removed = 0;
+    loop {
+        let pruning = AuditPruning { before, now, max_bytes, limit: PRUNE_GROUP, record: record.take() };
+        let pruned = store.prune_audit(pruning).await?;
+        removed += pruned.removed;
+        if !pruned.more || stopping.load(Ordering::Acquire) {
+            return Ok(removed);
+        }
     }
 }
 

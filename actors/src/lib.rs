@@ -21,12 +21,16 @@ pub mod testing;
 mod user;
 
 pub use ask::Unavailable;
-pub use auditor::AuditHandle;
+pub use auditor::{AuditHandle, AuditSettings};
 
 pub use domain::account::{
     Account, AccountChange, AccountId, CredentialHash, CustomerAccount, CustomerAccountError, NewAccount, NewRole, Role,
 };
-pub use domain::audit::{AuditActorKind, AuditEvent, AuditRecord, AuditRefusal};
+pub use domain::audit::{
+    AuditActorFilter, AuditActorKind, AuditCheckpoint, AuditEvent, AuditFilter, AuditHash, AuditHead, AuditOrder,
+    AuditOutcome, AuditPage, AuditPruned, AuditPruning, AuditQuery, AuditRecord, AuditRefusal, AuditStatus,
+    ServiceName,
+};
 pub use domain::email::{Email, EmailError, EmailKey};
 pub use domain::failures::{FailureKey, FailureScope, Guarded, StoredFailures, SubjectKey};
 pub use domain::mail::{Locale, MailKind, MailValues, OutgoingMail};

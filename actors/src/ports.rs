@@ -4,9 +4,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 
 use crate::domain::account::{Account, AccountChange, AccountId, NewAccount};
-use crate::domain::audit::AuditRecord;
+use crate::domain::audit::{AuditPage, AuditPruned, AuditPruning, AuditQuery, AuditRecord, AuditStatus};
 use crate::domain::email::EmailKey;
 use crate::domain::failures::{FailureKey, StoredFailures};
 use crate::domain::mail::OutgoingMail;
@@ -279,6 +280,15 @@ pub trait Store: Send + Sync + 'static {
     /// The newest audit records, newest first, with their sequence numbers.
     async fn recent_audit(&self, limit: usize) -> Result<Vec<(u64, AuditRecord)>, StoreFailure>;
 
+    /// The records of the log that are asked for. Ones that cannot be read are passed over.
+    async fn audit_page(&self, query: AuditQuery) -> Result<AuditPage, StoreFailure>;
+
+    /// The log in short.
+    async fn audit_status(&self) -> Result<AuditStatus, StoreFailure>;
+
+    /// The number of the newest audit record that is durable, as it grows. 0 when there never was one.
+    fn audit_head(&self) -> watch::Receiver<u64>;
+
     /// The one-time token with this hash, if it was issued and neither used nor replaced. It may be over.
     async fn one_time_token(&self, hash: &TokenHash) -> Result<Option<StoredToken>, StoreFailure>;
 
@@ -303,7 +313,8 @@ pub trait Store: Send + Sync + 'static {
     async fn mails(&self, after: Option<MailId>, limit: usize) -> Result<Vec<QueuedMail>, StoreFailure>;
 
     /// Makes an account: gives it the next number, revision 0 and epoch 0. Its number becomes the subject of the audit
-    /// records that have none; the mails and tokens become the account's.
+    /// records that have none; the mails and tokens become the account's. An account that gives way to it is put on record
+    /// first, as [`AuditRecord::of_replaced`] the first audit record.
     async fn create_account(
         &self,
         account: NewAccount,
@@ -345,10 +356,11 @@ pub trait Store: Send + Sync + 'static {
     /// Notes what came of an attempt to send a mail; a mail that is gone is passed over. Counts the attempt.
     async fn settle_mail(&self, id: MailId, outcome: MailOutcome) -> Result<(), StoreFailure>;
 
-    /// Queues a mail anew, due at this time, with no attempts counted; false if there is no such mail.
+    /// Queues a mail anew, due at this time, with no attempts counted; false if there is no such mail. Its account becomes the
+    /// subject of the audit record.
     async fn retry_mail(&self, id: MailId, at: Timestamp, audit: AuditRecord) -> Result<bool, StoreFailure>;
 
-    /// Deletes a mail; false if there is no such mail.
+    /// Deletes a mail; false if there is no such mail. Its account becomes the subject of the audit record.
     async fn delete_mail(&self, id: MailId, audit: AuditRecord) -> Result<bool, StoreFailure>;
 
     /// Ends sessions, each with its last use, which becomes the account's last activity if it is newer than the one
@@ -363,6 +375,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Appends audit records that go with no other change.
     async fn append_audit(&self, records: Vec<AuditRecord>) -> Result<(), StoreFailure>;
+
+    /// Removes the oldest audit records with their entries in the index, and notes where the rest begins.
+    async fn prune_audit(&self, pruning: AuditPruning) -> Result<AuditPruned, StoreFailure>;
 
     /// Writes and reads a record of its own, durably, to see that the store works.
     async fn probe(&self) -> Result<(), StoreFailure>;

@@ -127,9 +127,14 @@ impl SessionHandle {
     /// The token is checked here, the session in its shard, and the account in the store, in this order: so the answer is
     /// never older than the last acknowledged change of either.
     pub async fn authenticate(&self, bearer: &str) -> Result<Principal, AuthenticateError> {
-        let inner = &*self.inner;
-        let token = inner.verify(bearer).ok_or(AuthenticateError::Dead)?;
+        let token = self.inner.verify(bearer).ok_or(AuthenticateError::Dead)?;
         self.principal(token.account, token.session).await
+    }
+
+    /// The same without counting as a use: for what goes on while nobody does anything, such as a stream that stays open.
+    pub async fn look(&self, bearer: &str) -> Result<Principal, AuthenticateError> {
+        let token = self.inner.verify(bearer).ok_or(AuthenticateError::Dead)?;
+        self.find(token.account, token.session, false).await
     }
 
     /// Whom a session speaks for now; a use of it.
@@ -138,9 +143,13 @@ impl SessionHandle {
         account: AccountId,
         session: SessionId,
     ) -> Result<Principal, AuthenticateError> {
+        self.find(account, session, true).await
+    }
+
+    async fn find(&self, account: AccountId, session: SessionId, counts: bool) -> Result<Principal, AuthenticateError> {
         let standing = self
             .shard(account)
-            .ask(USE_DEADLINE, |reply| Message::Use { account, session, reply })
+            .ask(USE_DEADLINE, |reply| Message::Use { account, session, counts, reply })
             .await?
             .ok_or(AuthenticateError::Dead)?;
         let account = self.inner.store.account(account).await?.ok_or(AuthenticateError::Dead)?;

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use crate::ask::AskError;
-use crate::auditor::{AuditActor, AuditHandle};
+use crate::auditor::{AuditActor, AuditHandle, AuditSettings};
 use crate::domain::one_time::OneTimeKey;
 use crate::domain::password::PasswordPolicy;
 use crate::domain::session::SessionPolicy;
@@ -69,6 +69,8 @@ pub struct SystemSettings {
     pub limits: RateLimits,
     /// Mails.
     pub mailer: MailerSettings,
+    /// The audit log.
+    pub audit: AuditSettings,
 }
 
 /// Why the actors did not start.
@@ -140,7 +142,7 @@ impl ActorSystem {
         let mailer_mailbox = Mailbox::new(Vitals::new("mailer"));
         let limiter_mailbox = Mailbox::new(Vitals::new("rate_limiter"));
         let (sessions, session_actors) = session_shards(&settings, tokens, &store, &clock, &entropy);
-        let audit = AuditHandle::new(Arc::clone(&audit_mailbox));
+        let audit = AuditHandle::new(Arc::clone(&audit_mailbox), Arc::clone(&store), Arc::clone(&clock));
         let limits = RateLimiterHandle::new(settings.limits.clone(), Arc::clone(&clock), audit.clone());
         let mailer = MailerHandle::new(Arc::clone(&mailer_mailbox), Arc::clone(&store), Arc::clone(&clock));
         let background = TaskTracker::new();
@@ -186,7 +188,13 @@ impl ActorSystem {
         let limiter = RateLimiterActor { handle: limits.clone(), store: Arc::clone(&store) };
         children.push(ChildSpec::new(Arc::new(limiter), Arc::clone(&limiter_mailbox), Arc::clone(&clock)));
         watched.push(audit_mailbox.clone());
-        let auditor = AuditActor { store: Arc::clone(&store), commits: TaskTracker::new() };
+        let auditor = AuditActor {
+            store: Arc::clone(&store),
+            clock: Arc::clone(&clock),
+            settings: settings.audit,
+            commits: TaskTracker::new(),
+            stopping: Arc::default(),
+        };
         children.push(ChildSpec::new(Arc::new(auditor), audit_mailbox, Arc::clone(&clock)));
 
         let (gave_up_sender, gave_up) = watch::channel(None);
@@ -454,6 +462,14 @@ impl Handles {
         self.background.wait().await;
         self.background.reopen();
         Ok(())
+    }
+
+    /// Removes audit records that are too old or too many, as a timer otherwise does.
+    ///
+    /// # Errors
+    /// The audit actor is not running.
+    pub async fn tend_audit(&self) -> Result<(), String> {
+        self.audit.tend().await.map_err(|error| error.to_string())
     }
 
     /// Ends sessions that are over and writes unwritten uses, as timers otherwise do.

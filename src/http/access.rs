@@ -1,7 +1,7 @@
 //! Who may go on: admission, limits, authentication and authorisation, in this order, after the path and before the
 //! body.
 
-use doorward_actors::{AuthenticateError, Guarded, HashLane, Limited, Principal, Role, Unavailable};
+use doorward_actors::{AuditRefusal, AuthenticateError, Guarded, HashLane, Limited, Principal, Role, Unavailable};
 use warp::reply::{Reply as _, Response};
 
 use super::Api;
@@ -70,10 +70,18 @@ impl Api {
         Ok(principal)
     }
 
-    /// An administrator with a live session.
+    /// An administrator with a live session. Who is kept out is put on record.
     pub(super) async fn admin(&self, context: &RequestContext) -> Result<Principal, ApiError> {
-        let principal = self.authenticate(context).await?;
-        if principal.account.role == Role::Admin { Ok(principal) } else { Err(ApiError::AdminOnly) }
+        let found = self.authenticate(context).await;
+        if matches!(found, Err(ApiError::Unauthenticated { token_sent: true })) {
+            self.handles.audit.denied(None, AuditRefusal::DeadToken, context.origin());
+        }
+        let principal = found?;
+        if principal.account.role == Role::Admin {
+            return Ok(principal);
+        }
+        self.handles.audit.denied(Some(&principal), AuditRefusal::AdminOnly, context.origin());
+        Err(ApiError::AdminOnly)
     }
 
     /// A service. To anyone else the route is not there, and asking for it counts by address, so that secrets are not
@@ -82,9 +90,18 @@ impl Api {
         if context.is_service(&self.service_token) {
             return Ok(());
         }
-        self.anyone(context)?;
-        self.handles.limits.count_failure(Guarded::ServiceToken, context.address())?;
-        Err(ApiError::NotFound)
+        Err(self.hidden(context))
+    }
+
+    /// What somebody gets who may not know of a route. A wrong service token is put on record.
+    pub(super) fn hidden(&self, context: &RequestContext) -> ApiError {
+        if context.claims_to_be_a_service() {
+            self.handles.audit.denied(None, AuditRefusal::WrongServiceToken, context.origin());
+        }
+        let counted = self
+            .anyone(context)
+            .and_then(|()| Ok(self.handles.limits.count_failure(Guarded::ServiceToken, context.address())?));
+        counted.err().unwrap_or(ApiError::NotFound)
     }
 }
 

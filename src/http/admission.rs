@@ -16,6 +16,9 @@ const LOGIN: usize = 256;
 const CREDENTIAL: usize = 256;
 /// Owners looking after their own accounts: each holds at most 64 KiB of body, so 32 MiB at worst.
 const ACCOUNT: usize = 512;
+/// Owners looking at what happened to their accounts: a full page is about 1,000 × 600 bytes, held twice while it is written,
+/// so 40 MiB at worst.
+const EVENTS: usize = 32;
 /// Administrators: a full page of a list is about 1,000 × 300 bytes, held twice while it is written, so 40 MiB at
 /// worst.
 const ADMIN: usize = 64;
@@ -30,6 +33,7 @@ pub(crate) struct Admission {
     login: Arc<Semaphore>,
     credential: Arc<Semaphore>,
     account: Arc<Semaphore>,
+    events: Arc<Semaphore>,
     admin: Arc<Semaphore>,
     verify: Arc<Semaphore>,
     operator: Arc<Semaphore>,
@@ -41,6 +45,7 @@ impl Default for Admission {
             login: Arc::new(Semaphore::new(LOGIN)),
             credential: Arc::new(Semaphore::new(CREDENTIAL)),
             account: Arc::new(Semaphore::new(ACCOUNT)),
+            events: Arc::new(Semaphore::new(EVENTS)),
             admin: Arc::new(Semaphore::new(ADMIN)),
             verify: Arc::new(Semaphore::new(VERIFY)),
             operator: Arc::new(Semaphore::new(OPERATOR)),
@@ -56,6 +61,7 @@ impl Admission {
             Class::Login => &self.login,
             Class::Credential => &self.credential,
             Class::Account => &self.account,
+            Class::Events => &self.events,
             Class::Admin => &self.admin,
             Class::Verify => &self.verify,
             Class::Operator => &self.operator,

@@ -136,6 +136,16 @@ impl RequestContext {
         }
     }
 
+    /// Whether somebody presented a service token, right or wrong.
+    pub(super) fn claims_to_be_a_service(&self) -> bool {
+        self.headers.contains_key(X_SERVICE_TOKEN)
+    }
+
+    /// The id of the last event that a client has of a stream (WHATWG HTML §9.2.4).
+    pub(super) fn last_event_id(&self) -> Option<&[u8]> {
+        self.headers.get("last-event-id").map(HeaderValue::as_bytes)
+    }
+
     /// Reads the body as JSON of exactly the fields of `T`.
     pub(super) async fn json<T: DeserializeOwned>(&self, payload: Payload) -> Result<T, ApiError> {
         let missing = || ApiError::Invalid(vec![FieldError::new("", "A JSON body is required")]);

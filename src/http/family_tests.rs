@@ -5,11 +5,12 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use doorward_actors::testing::{ManualClock, MemoryMail, MemoryStore, SeededEntropy};
 use doorward_actors::{
-    AccountRules, ActorSystem, ClientNetworks, HashCost, HasherSettings, Locale, MailerSettings, PasswordPolicy, Ports,
-    RateLimits, RateQuota, RecoveryMode, Secret, SecretDigest, SessionPolicy, SigningAlgorithm, SystemSettings,
-    TokenSettings,
+    AccountRules, ActorSystem, AuditSettings, ClientNetworks, HashCost, HasherSettings, Locale, MailerSettings,
+    PasswordPolicy, Ports, RateLimits, RateQuota, RecoveryMode, Secret, SecretDigest, SessionPolicy, SigningAlgorithm,
+    SystemSettings, TokenSettings,
 };
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -90,6 +91,7 @@ impl App {
                 networks: ClientNetworks::default(),
             },
             mailer: MailerSettings { concurrency: 2, send_timeout: Duration::from_secs(30), max_attempts: 3 },
+            audit: AuditSettings { retention: Duration::from_hours(24), max_bytes: u64::MAX },
         };
         let system = ActorSystem::start(ports, settings).await.unwrap();
         let api = Api::new(system.handles().clone(), SecretDigest::of(SERVICE_TOKEN.as_bytes()));
@@ -111,7 +113,10 @@ impl App {
         }
         let response = request.send().await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or(Value::Null);
+        // A stream has no end to wait for.
+        let is_stream = headers.get("content-type").is_some_and(|kind| kind == "text/event-stream");
+        let bytes = if is_stream { Bytes::new() } else { response.bytes().await.unwrap() };
+        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
         Answer { status, headers, body }
     }
 

@@ -170,10 +170,7 @@ async fn actors(api: &Api, context: &RequestContext) -> Result<Response, ApiErro
         match api.authenticate(context).await {
             Ok(principal) if principal.account.role == Role::Admin => {}
             Err(unavailable @ ApiError::Unavailable(_)) => return Err(unavailable),
-            _ => {
-                api.anyone(context)?;
-                return Err(ApiError::NotFound);
-            }
+            _ => return Err(api.hidden(context)),
         }
     }
     Ok(json_reply(&SystemHealth::of(&api.handles.health.report().await)))

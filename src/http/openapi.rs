@@ -12,8 +12,8 @@ use utoipa::{Modify, OpenApi};
 use super::error::Problem;
 use super::routes::{Access, Class, Documented, RouteInfo, route_table};
 use super::{
-    accounts_management, email, health, login, my_account, outbox, password, rate_limits, recovery, recovery_by_mail,
-    register, root, verify,
+    accounts_management, audit, email, health, login, my_account, outbox, password, rate_limits, recovery,
+    recovery_by_mail, register, root, verify,
 };
 
 const USER_AUTH: &str = "userAuth";
@@ -37,6 +37,7 @@ const SERVICE_AUTH: &str = "serviceAuth";
         my_account::show,
         my_account::change,
         my_account::delete,
+        audit::own,
         accounts_management::list,
         accounts_management::create,
         accounts_management::show,
@@ -47,6 +48,9 @@ const SERVICE_AUTH: &str = "serviceAuth";
         outbox::delete,
         rate_limits::list,
         rate_limits::clear,
+        audit::list,
+        audit::export::export,
+        audit::stream::stream,
         verify::verify,
         health::live,
         health::ready,
@@ -127,7 +131,7 @@ fn describe(operation: &mut Operation, route: &RouteInfo) {
             ("422", "The fields are not of the right shape; `errors` says which and why"),
         ]);
     }
-    if matches!(route.class, Class::Login | Class::Credential | Class::Account | Class::Verify) {
+    if matches!(route.class, Class::Login | Class::Credential | Class::Account | Class::Events | Class::Verify) {
         refusals.push(("429", "Too many requests; `Retry-After` says when to come back"));
     }
     if route.class != Class::Static && route.path != "/health/live" {

@@ -28,6 +28,8 @@ pub enum Class {
     Credential,
     /// A user about their own account.
     Account,
+    /// A user about what happened to their own account.
+    Events,
     /// An administrator about others' accounts.
     Admin,
     /// Services checking tokens: the hot path.
@@ -81,7 +83,7 @@ const fn page(path: &'static str) -> RouteInfo {
 
 /// All routes, the most frequent first: it is searched from the front. A fixed path comes before a template that
 /// would match it.
-static ROUTES: [RouteInfo; 34] = [
+static ROUTES: [RouteInfo; 38] = [
     route(Method::POST, "/verify", Access::ServiceAndBearer, Class::Verify),
     route(Method::GET, "/health/live", Access::Public, Class::Operator),
     route(Method::GET, "/health/ready", Access::Public, Class::Operator),
@@ -102,6 +104,7 @@ static ROUTES: [RouteInfo; 34] = [
     route(Method::GET, "/my_account/", Access::Bearer, Class::Account),
     route(Method::PUT, "/my_account/", Access::Bearer, Class::Account),
     route(Method::DELETE, "/my_account/delete", Access::Bearer, Class::Account),
+    route(Method::GET, "/my_account/events", Access::Bearer, Class::Events),
     route(Method::GET, "/accounts_management/", Access::Admin, Class::Admin),
     route(Method::POST, "/accounts_management/", Access::Admin, Class::Admin),
     route(Method::GET, "/accounts_management/{id}", Access::Admin, Class::Admin),
@@ -112,6 +115,9 @@ static ROUTES: [RouteInfo; 34] = [
     route(Method::DELETE, "/outbox/{id}", Access::Admin, Class::Admin),
     route(Method::GET, "/rate_limits/", Access::Admin, Class::Admin),
     route(Method::DELETE, "/rate_limits/{key}", Access::Admin, Class::Admin),
+    route(Method::GET, "/audit/", Access::Admin, Class::Admin),
+    route(Method::GET, "/audit/export", Access::Admin, Class::Admin),
+    route(Method::GET, "/audit/stream", Access::Admin, Class::Admin),
     route(Method::GET, "/", Access::Public, Class::Static),
     undocumented("/openapi.json"),
     undocumented("/docs"),

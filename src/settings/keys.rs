@@ -296,6 +296,11 @@ keys! {
     MAIL_CONCURRENCY = "mail.concurrency", integer(1, 64), Some("4"),
         "How many mails may be on their way at once.";
 
+    AUDIT_RETENTION_DAYS = "audit.retention_days", integer(1, 3650), Some("365"),
+        "After how many days an audit record is removed.";
+    AUDIT_MAX_MEBIBYTES = "audit.max_mebibytes", integer(1, 1_048_576), Some("1024"),
+        "How much the audit log may take, in MiB of records; beyond it the oldest are removed.";
+
     LOG_LEVEL = "log.level", Kind::LogFilter, Some("info"),
         "What is logged: a level, or a list of target=level.";
     LOG_FORMAT = "log.format", Kind::Choice(&["auto", "pretty", "json"]), Some("auto"),

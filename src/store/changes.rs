@@ -12,12 +12,15 @@ use doorward_actors::{Account, AccountId, AuditRecord, NewAccount, NewRole, Role
 use super::codec::{self, RecordError};
 use super::keys;
 use super::staging::{Abort, Fault, Staging};
+use audit::{append, append_all};
 
+mod audit;
 mod failures;
 mod known;
 mod mails;
 mod tokens;
 
+pub(super) use audit::{append_audit, chain_unchained, prune_audit};
 pub(super) use failures::save_failures;
 pub(super) use mails::{delete_mail, retry_mail, settle_mail};
 
@@ -32,6 +35,9 @@ pub(super) fn create_account(
         match holder {
             Some(holder) if new.replaces_unverified && may_be_replaced(staging, &holder)? => {
                 remove_account(staging, &holder)?;
+                if let Some(made) = effects.audit.first() {
+                    append(staging, &made.of_replaced(holder.id))?;
+                }
             }
             _ => return Err(Abort::Refused(CreateAccountRefusal::EmailTaken)),
         }
@@ -233,10 +239,6 @@ pub(super) fn touch_sessions<R>(staging: &mut Staging<'_>, touches: &[Touch]) ->
     Ok(())
 }
 
-pub(super) fn append_audit<R>(staging: &mut Staging<'_>, records: &[AuditRecord]) -> Result<(), Abort<R>> {
-    Ok(append_all(staging, records)?)
-}
-
 /// Raises the probe and returns it: the engine would not write a value that is already there.
 pub(super) fn probe<R>(staging: &mut Staging<'_>) -> Result<u64, Abort<R>> {
     Ok(next(staging, keys::PROBE)?)
@@ -326,13 +328,4 @@ fn note_activity(staging: &mut Staging<'_>, account: AccountId, at: Option<Times
         Some(at) if staging.get::<Timestamp>(&key)?.is_none_or(|known| known < at) => staging.put(&key, &at),
         _ => Ok(()),
     }
-}
-
-fn append_all(staging: &mut Staging<'_>, records: &[AuditRecord]) -> Result<(), Fault> {
-    records.iter().try_for_each(|record| append(staging, record))
-}
-
-fn append(staging: &mut Staging<'_>, record: &AuditRecord) -> Result<(), Fault> {
-    let sequence = next(staging, keys::LAST_AUDIT_SEQUENCE)?;
-    staging.put(&keys::audit(sequence), record)
 }

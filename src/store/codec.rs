@@ -19,6 +19,8 @@ mod golden;
 mod mail;
 mod one_time;
 
+pub(super) use audit::{Chained, LogEnd, chain};
+
 /// The largest value, in bytes, its version byte included. The engine stores larger ones in files of their own, which
 /// is slower and less tried.
 pub(super) const MAX_VALUE_BYTES: usize = 4096;

@@ -14,11 +14,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use doorward_actors::ports::{StoreError, StoreFailure};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::health::Health;
 use super::lock::DirLock;
 use super::staging::{Abort, Fault, Staging};
+use super::{keys, reads};
 
 /// How many changes wait at most. A caller that finds the queue full waits for room within its own deadline.
 const QUEUE_CHANGES: usize = 1024;
@@ -71,11 +72,12 @@ impl Committer {
         lock: Arc<DirLock>,
         health: Arc<Health>,
         deadline: Duration,
+        audit_head: watch::Sender<u64>,
     ) -> std::io::Result<Self> {
         let file = File::open(engine_dir.join("db"))?;
         let (queue, changes) = mpsc::channel();
         let (running, ended) = mpsc::channel();
-        let writer = Writer { db, file, _lock: lock, health: Arc::clone(&health) };
+        let writer = Writer { db, file, audit_head, _lock: lock, health: Arc::clone(&health) };
         let handle = std::thread::Builder::new().name("store-committer".to_owned()).spawn(move || {
             writer.run(&changes);
             drop(running);
@@ -194,6 +196,8 @@ struct Writer {
     /// The engine's data file, opened once more: its own flush survives a kill but not a power cut.
     file: File,
     health: Arc<Health>,
+    /// Told after each commit, for those who follow the audit log.
+    audit_head: watch::Sender<u64>,
     /// Held here too, as a stuck writer still has the directory open. The last field, so that it goes after the engine.
     _lock: Arc<DirLock>,
 }
@@ -214,9 +218,19 @@ impl Writer {
             };
             // A caller gave up meanwhile and the store is failed: nobody may be told that anything is done.
             let committed = committed.and_then(|()| self.health.check());
+            if committed.is_ok() {
+                self.tell_head();
+            }
             for reply in replies {
                 reply(committed.clone());
             }
+        }
+    }
+
+    /// Tells how far the audit log goes now. One that cannot be read is found by whoever reads the log.
+    fn tell_head(&self) {
+        if let Ok(last) = reads::counter(&self.db, keys::LAST_AUDIT_SEQUENCE) {
+            self.audit_head.send_if_modified(|head| std::mem::replace(head, last) != last);
         }
     }
 

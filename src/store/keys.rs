@@ -13,7 +13,8 @@
 //! | `21` | account id, 8 bytes; session id, 16      | when that session was last used               |
 //! | `22` | account id, 8 bytes                      | the last activity of its ended sessions       |
 //! | `23` | account id, 8 bytes; IP address, 4 or 16 | when it was last logged in to from there      |
-//! | `30` | audit sequence number, 8 bytes           | the audit record                              |
+//! | `30` | audit sequence number, 8 bytes           | the audit record, with the hash of the last   |
+//! | `31` | account id, 8 bytes; audit number, 8     | nothing: an audit record about the account    |
 //! | `40` | hash of a one-time token, 32 bytes       | the token                                     |
 //! | `41` | account id, 8 bytes; purpose, 1          | hash of the token that the account has for it |
 //! | `50` | mail id, 8 bytes                         | the mail                                      |
@@ -24,11 +25,14 @@
 //! The scope of a counter is `01` an account (16 bytes of the hash of its address follow), `02` an IP address (4 or 16 bytes
 //! follow) or `03` both, in this order.
 //!
+//! An audit number in `31` has its bits flipped, so that the newest record comes first.
+//!
 //! A next attempt is in milliseconds with its sign bit flipped, so that times before 1970 come first.
 //!
 //! Counters: `00` layout version (four bytes big-endian, outside the codec, so that every version can read it), `01` the
 //! last account id given, `02` the last audit sequence number given, `03` active administrators, `04` accounts, `05`
-//! whether there ever was an administrator, `06` the probe, `07` the last mail id given.
+//! whether there ever was an administrator, `06` the probe, `07` the last mail id given. No counters: `08` where the audit
+//! log ends, `09` where its kept part begins.
 
 use std::net::IpAddr;
 
@@ -45,6 +49,7 @@ const TOUCH: u8 = 0x21;
 const ACTIVITY: u8 = 0x22;
 const KNOWN: u8 = 0x23;
 const AUDIT: u8 = 0x30;
+const AUDIT_OF: u8 = 0x31;
 const TOKEN: u8 = 0x40;
 const TOKEN_OF: u8 = 0x41;
 const MAIL: u8 = 0x50;
@@ -69,6 +74,17 @@ pub(super) const PROBE: &[u8] = &[0x01, 0x06];
 /// The last mail id that was given; ids are never given twice.
 pub(super) const LAST_MAIL_ID: &[u8] = &[0x01, 0x07];
 
+/// Where the audit log ends, and how much it takes.
+pub(super) const AUDIT_END: &[u8] = &[0x01, 0x08];
+/// Where the kept part of the audit log begins.
+pub(super) const AUDIT_CHECKPOINT: &[u8] = &[0x01, 0x09];
+/// How long the key of an audit record is.
+pub(super) const AUDIT_BYTES: usize = 9;
+/// How long the key of its entry in the index of its account is.
+pub(super) const AUDIT_OF_BYTES: usize = 17;
+
+/// The keys of all audit records begin with this.
+pub(super) const ALL_AUDIT: &[u8] = &[AUDIT];
 /// The keys of all accounts begin with this.
 pub(super) const ALL_ACCOUNTS: &[u8] = &[ACCOUNT];
 /// The keys of all sessions begin with this.
@@ -110,8 +126,34 @@ pub(super) fn activity(account: AccountId) -> [u8; 9] {
 }
 
 /// Where an audit record is.
-pub(super) fn audit(sequence: u64) -> [u8; 9] {
+pub(super) fn audit(sequence: u64) -> [u8; AUDIT_BYTES] {
     numbered(AUDIT, sequence)
+}
+
+/// The number of an audit record from its key; `None` if it is not such a key.
+pub(super) fn sequence_of_audit(key: &[u8]) -> Option<u64> {
+    let (&kind, rest) = key.split_first()?;
+    (kind == AUDIT).then_some(u64::from_be_bytes(rest.try_into().ok()?))
+}
+
+/// Where the entry of an audit record about an account is.
+pub(super) fn audit_of(subject: AccountId, sequence: u64) -> [u8; AUDIT_OF_BYTES] {
+    let mut key = [AUDIT_OF; AUDIT_OF_BYTES];
+    key[1..9].copy_from_slice(&subject.get().to_be_bytes());
+    key[9..].copy_from_slice(&(!sequence).to_be_bytes());
+    key
+}
+
+/// The keys of all audit records about an account before this one, newest first, lie between these two, both included.
+pub(super) fn audit_of_before(subject: AccountId, sequence: Option<u64>) -> ([u8; 17], [u8; 17]) {
+    (audit_of(subject, sequence.map_or(u64::MAX, |sequence| sequence.saturating_sub(1))), audit_of(subject, 0))
+}
+
+/// The number of an audit record from its entry; `None` if it is not such an entry.
+pub(super) fn sequence_of_audit_of(key: &[u8]) -> Option<u64> {
+    let (&kind, rest) = key.split_first()?;
+    let sequence = rest.get(8..)?.try_into().ok()?;
+    (kind == AUDIT_OF).then_some(!u64::from_be_bytes(sequence))
 }
 
 /// Where the last login to an account from an address is.
@@ -324,6 +366,23 @@ mod tests {
         for other in [&[][..], &[0x60], &[0x60, 1, 1, 7], &[0x60, 99, 2, 1, 2, 3, 4], &[0x61, 1, 2, 1, 2, 3, 4]] {
             assert_eq!(failures_of(other), None, "{other:?}");
         }
+    }
+
+    #[test]
+    fn entries_of_audit_records_have_the_newest_first() {
+        let id = AccountId::new(0x0102_0304_0506_0708).unwrap();
+        let entry = audit_of(id, 258);
+        assert_eq!(entry, [0x31, 1, 2, 3, 4, 5, 6, 7, 8, 255, 255, 255, 255, 255, 255, 254, 253]);
+        assert_eq!(sequence_of_audit_of(&entry), Some(258));
+        assert_eq!(sequence_of_audit_of(&audit(258)), None);
+        assert_eq!(sequence_of_audit(&audit(258)), Some(258));
+        assert_eq!(sequence_of_audit(&entry), None);
+        assert!(audit_of(id, 2) < audit_of(id, 1));
+        let (from, to) = audit_of_before(id, Some(258));
+        let within = |sequence| (from..=to).contains(&audit_of(id, sequence));
+        assert!(within(257) && within(1) && !within(258) && !within(259));
+        let (from, to) = audit_of_before(id, None);
+        assert!((from..=to).contains(&audit_of(id, u64::MAX)));
     }
 
     #[test]

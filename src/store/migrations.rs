@@ -1,16 +1,18 @@
 //! From the layout a data directory was written in to the one this version uses.
 
 use super::staging::{Fault, Staging};
-use super::{OpenError, keys};
+use super::{OpenError, changes, keys};
 
 /// The layout this version writes.
-pub(super) const CURRENT: u32 = 3;
+pub(super) const CURRENT: u32 = 4;
 
-/// One step: from the layout with this number to the one with the next.
+/// One step: from the layout with this number to the one with the next. What it leaves unwritten is one batch with the new
+/// number. A step over many records may write in groups before, if it can go on with what a kill left.
 pub(super) type Migration = (u32, fn(&mut Staging<'_>) -> Result<(), Fault>);
 
 /// Every step there is, in order. A released step is never changed, only followed.
-pub(super) const STEPS: &[Migration] = &[(1, accounts_of_two_versions), (2, accounts_of_three_versions)];
+pub(super) const STEPS: &[Migration] =
+    &[(1, accounts_of_two_versions), (2, accounts_of_three_versions), (3, a_chained_audit_log)];
 
 /// Layout 2 has tokens, mails and known addresses, of which there are none yet, and accounts of a second version. Those of
 /// the first stay as they are until they change; only a program that knows no other must no longer open the directory.
@@ -26,8 +28,13 @@ fn accounts_of_three_versions(_: &mut Staging<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Brings a tree to the layout `current`. Each step and its new version number are one batch, so a kill leaves the tree
-/// before or after a step. The caller flushes.
+/// Layout 4 has audit records that carry the hash of the one before, and an index of them by subject.
+fn a_chained_audit_log(staging: &mut Staging<'_>) -> Result<(), Fault> {
+    changes::chain_unchained(staging)
+}
+
+/// Brings a tree to the layout `current`. A kill leaves it before or after a step, or where the step goes on. The caller
+/// flushes.
 pub(super) fn run(tree: &sled::Tree, current: u32, steps: &[Migration]) -> Result<(), OpenError> {
     let Some(stored) = tree.get(keys::FORMAT_VERSION)? else {
         // A kill between the first open and this write leaves an empty tree, which is as good as a new one.
@@ -37,14 +44,7 @@ pub(super) fn run(tree: &sled::Tree, current: u32, steps: &[Migration]) -> Resul
         tree.insert(keys::FORMAT_VERSION, &current.to_be_bytes())?;
         return Ok(());
     };
-    let stored: [u8; 4] = stored
-        .as_ref()
-        .try_into()
-        .map_err(|_| OpenError::Corrupt("its layout version is not four bytes".to_owned()))?;
-    let mut version = u32::from_be_bytes(stored);
-    if version > current {
-        return Err(OpenError::Newer { found: version, known: current });
-    }
+    let mut version = known_version(&stored, current)?;
     while version < current {
         let Some((_, step)) = steps.iter().find(|(from, _)| *from == version) else {
             return Err(OpenError::Corrupt(format!("no way leads from its layout version {version} to {current}")));
@@ -52,10 +52,7 @@ pub(super) fn run(tree: &sled::Tree, current: u32, steps: &[Migration]) -> Resul
         tracing::info!(from = version, "migrating the data directory");
         version += 1;
         let mut staging = Staging::new(tree);
-        step(&mut staging).map_err(|fault| match fault {
-            Fault::Record(error) => OpenError::Corrupt(error.to_string()),
-            Fault::Engine(error) => error.into(),
-        })?;
+        step(&mut staging)?;
         staging.put_raw(keys::FORMAT_VERSION, version.to_be_bytes().to_vec());
         staging.keep();
         if let Some(batch) = staging.into_batch() {
@@ -63,6 +60,22 @@ pub(super) fn run(tree: &sled::Tree, current: u32, steps: &[Migration]) -> Resul
         }
     }
     Ok(())
+}
+
+/// Fails unless a tree is of the layout that this program writes.
+pub(super) fn must_be_current(tree: &sled::Tree) -> Result<(), OpenError> {
+    let stored = tree.get(keys::FORMAT_VERSION)?;
+    let stored = stored.ok_or_else(|| OpenError::Corrupt("it has no layout version".to_owned()))?;
+    let found = known_version(&stored, CURRENT)?;
+    if found == CURRENT { Ok(()) } else { Err(OpenError::Older { found, known: CURRENT }) }
+}
+
+/// Reads a layout version that is at most `current`.
+fn known_version(stored: &[u8], current: u32) -> Result<u32, OpenError> {
+    let stored: [u8; 4] =
+        stored.try_into().map_err(|_| OpenError::Corrupt("its layout version is not four bytes".to_owned()))?;
+    let version = u32::from_be_bytes(stored);
+    if version > current { Err(OpenError::Newer { found: version, known: current }) } else { Ok(version) }
 }
 
 #[cfg(test)]

@@ -7,13 +7,15 @@ use std::ops::Bound;
 
 use doorward_actors::ports::{ListedAccount, Page, ShardOf, StoredToken};
 use doorward_actors::{
-    Account, AccountId, AuditRecord, EmailKey, FailureKey, MailId, MailState, QueuedMail, Role, Session, SessionId,
-    StoredFailures, Timestamp, TokenHash, TokenPurpose,
+    Account, AccountId, EmailKey, FailureKey, MailId, MailState, QueuedMail, Role, Session, SessionId, StoredFailures,
+    Timestamp, TokenHash, TokenPurpose,
 };
 
 use super::codec::{self, Record};
 use super::keys;
 use super::staging::Fault;
+
+pub(super) mod audit;
 
 fn get<R: Record>(tree: &sled::Tree, key: &[u8]) -> Result<Option<R>, Fault> {
     tree.get(key)?.map(|value| Ok(codec::decode(&value)?)).transpose()
@@ -89,19 +91,6 @@ fn with_last_use(tree: &sled::Tree, mut session: Session) -> Result<Session, Fau
         session.last_active_at = session.last_active_at.max(at);
     }
     Ok(session)
-}
-
-pub(super) fn recent_audit(tree: &sled::Tree, limit: usize) -> Result<Vec<(u64, AuditRecord)>, Fault> {
-    // The numbers have no gaps, so lookups do, and the engine's less-tried way of walking backwards is not needed.
-    let last = counter(tree, keys::LAST_AUDIT_SEQUENCE)?;
-    let mut records = Vec::new();
-    for sequence in (1..=last).rev().take(limit) {
-        match get(tree, &keys::audit(sequence))? {
-            Some(record) => records.push((sequence, record)),
-            None => break,
-        }
-    }
-    Ok(records)
 }
 
 pub(super) fn one_time_token(tree: &sled::Tree, hash: &TokenHash) -> Result<Option<StoredToken>, Fault> {

@@ -66,6 +66,17 @@ impl<'a> Staging<'a> {
         self.change.clear();
     }
 
+    /// Writes what was put so far and begins anew. For migrations alone: what comes after it is another batch, so a kill may
+    /// come between the two.
+    pub(super) fn write_out(&mut self) -> Result<(), Fault> {
+        self.keep();
+        let written = std::mem::replace(self, Self::new(self.tree));
+        if let Some(batch) = written.into_batch() {
+            self.tree.apply_batch(batch)?;
+        }
+        Ok(())
+    }
+
     /// How much the kept changes will write, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.bytes

@@ -124,7 +124,11 @@ impl World {
                 | "/my_account/"
                 | "/accounts_management/"
                 | "/outbox/"
-                | "/rate_limits/",
+                | "/rate_limits/"
+                | "/my_account/events"
+                | "/audit/"
+                | "/audit/export"
+                | "/audit/stream",
             )
             | ("POST", "/logout" | "/verify")
             | ("DELETE", "/my_account/delete") => (route.path.to_owned(), None),

@@ -1,71 +1,191 @@
-//! What is put on record, read from the data directory after the application has stopped.
+//! `/audit/` and `/my_account/events`: filters, pages, and for how long there is something to find.
 
-use std::path::Path;
+use std::time::Duration;
 
-use doorward::store::{SledStore, StoreOptions};
-use doorward_actors::ports::Store as _;
-use doorward_actors::{AuditActorKind, AuditRecord};
+use doorward::store::{AuditFinding, SledStore, StoreOptions};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Person, TestApp};
+use crate::audit_records::events;
+use crate::support::{Answer, Person, TestApp};
 
-/// The records of a data directory that nobody uses, the oldest first.
-async fn records(data_dir: &Path) -> Vec<AuditRecord> {
-    let store = SledStore::open(data_dir, StoreOptions::default()).unwrap();
-    let mut records: Vec<_> = store.recent_audit(100).await.unwrap().into_iter().map(|(_, record)| record).collect();
-    records.reverse();
-    records
+const DAY: Duration = Duration::from_hours(24);
+
+async fn list(app: &TestApp, token: &str, query: &str) -> Answer {
+    app.handles.audit.settle().await;
+    app.call(Method::GET, &format!("/audit/?{query}"), token, &Value::Null).await
+}
+
+fn sequences(answer: &Answer) -> Vec<u64> {
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.body["events"].as_array().unwrap().iter().map(|event| event["sequence"].as_u64().unwrap()).collect()
+}
+
+/// An application with some history, of which record 12 is the last: see the test that reads it.
+async fn history() -> (TestApp, String) {
+    let app = TestApp::spawn().await;
+    let admin = app.admin().await; // 1, 2
+    let ann = app.register("ann").await; // 3
+    app.pass(Duration::from_secs(10));
+    let token = app.login(&ann).await; // 4
+    app.try_login(&Person { password: "Not-the-password-1".to_owned(), ..ann.clone() }).await; // 5
+    app.handles.audit.settle().await;
+    app.change_own(&token, &json!({"nickname": "anna"})).await; // 6
+    app.pass(Duration::from_secs(10));
+    app.must_change(&admin, ann.id, &json!({"customer_account": "gold"})).await; // 7
+    app.logout(&token).await; // 8
+    (app, admin)
 }
 
 #[tokio::test]
-async fn s70_what_is_done_and_what_is_refused_is_on_record_with_who_whom_and_from_where() {
-    let directory = TempDir::new().unwrap();
-    let app = TestApp::builder().data_dir(directory.path()).spawn().await;
-    let (root, admin) = app.register_and_login("root").await;
-    let (ann, token) = app.register_and_login("ann").await;
-    app.try_login(&Person { password: "Not-the-password-1".to_owned(), ..ann.clone() }).await;
-    app.try_login(&Person::named("nobody")).await;
-    app.call(Method::PUT, "/my_account/", &token, &json!({"nickname": "anna"})).await;
-    app.call(Method::POST, "/logout", &token, &Value::Null).await;
-    let path = format!("/accounts_management/{}", ann.id);
-    app.call(Method::PUT, &path, &admin, &json!({"lock": true})).await;
-    app.try_login(&ann).await;
-    app.call(Method::DELETE, &path, &admin, &Value::Null).await;
-
-    app.stop().await.unwrap();
-    let records = records(directory.path()).await;
-    let told = |record: &AuditRecord| {
-        let actor = match record.actor {
-            AuditActorKind::Anonymous => "anonymous".to_owned(),
-            AuditActorKind::Account(id) => format!("account {id}"),
-            AuditActorKind::Admin(id) => format!("admin {id}"),
-            AuditActorKind::System => "system".to_owned(),
-        };
-        let subject = record.subject.map(doorward_actors::AccountId::get);
-        (record.event.as_str(), actor, subject, record.refusal.map(doorward_actors::AuditRefusal::as_str))
-    };
-    let mut seen: Vec<_> = records.iter().map(told).collect();
-    let mut expected = vec![
-        ("account.registered", "anonymous".to_owned(), Some(root.id), None),
-        ("session.login", format!("account {}", root.id), Some(root.id), None),
-        ("account.registered", "anonymous".to_owned(), Some(ann.id), None),
-        ("session.login", format!("account {}", ann.id), Some(ann.id), None),
-        ("session.login", "anonymous".to_owned(), Some(ann.id), Some("wrong_password")),
-        ("session.login", "anonymous".to_owned(), None, Some("unknown_account")),
-        ("account.updated", format!("account {}", ann.id), Some(ann.id), None),
-        ("session.logout", format!("account {}", ann.id), Some(ann.id), None),
-        ("account.updated", format!("admin {}", root.id), Some(ann.id), None),
-        ("session.login", "anonymous".to_owned(), Some(ann.id), Some("locked")),
-        ("account.deleted", format!("admin {}", root.id), Some(ann.id), None),
-    ];
-    // A refusal goes with no change, so it may be recorded a little after what came next.
-    seen.sort();
-    expected.sort();
-    assert_eq!(seen, expected);
-    for record in &records {
-        assert!(record.origin.address.is_some_and(|address| address.is_loopback()), "{record:?}");
-        assert!(record.origin.request_id.as_ref().is_some_and(|id| !id.is_empty()), "{record:?}");
+async fn each_filter_finds_what_it_names() {
+    let (app, admin) = history().await;
+    for (query, expected) in [
+        ("event=session.login", &[5, 4, 2][..]),
+        ("event=session.login&outcome=success", &[4, 2]),
+        ("outcome=refused", &[5]),
+        ("actor=account:2", &[8, 6, 4]),
+        ("actor=anonymous", &[5, 3, 1]),
+        ("actor=admin&event=account.updated", &[7]),
+        ("actor=account", &[8, 6, 4, 2]),
+        ("actor=service", &[]),
+        ("subject=2", &[8, 7, 6, 5, 4, 3]),
+        ("subject=2&actor=admin:1", &[7]),
+        ("subject=99", &[]),
+        ("address=127.0.0.1&to=2025-01-01T00:00:10Z", &[3, 2, 1]),
+        ("address=192.0.2.1", &[]),
+        ("from=2025-01-01T00:00:10Z&to=2025-01-01T00:00:20Z", &[6, 5, 4]),
+        ("from=2025-01-01T00:00:20Z&subject=2", &[8, 7]),
+        ("to=2024-12-01T00:00:00Z", &[]),
+    ] {
+        let answer = list(&app, &admin, query).await;
+        assert_eq!(sequences(&answer), expected, "{query}");
+        assert_eq!(answer.body["next"], Value::Null, "{query}");
     }
+}
+
+#[tokio::test]
+async fn pages_lead_through_the_whole_log_and_end() {
+    let (app, admin) = history().await;
+    let whole = sequences(&list(&app, &admin, "limit=1000").await);
+    assert_eq!(whole, (1..=8).rev().collect::<Vec<_>>());
+    let (mut found, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let answer = list(&app, &admin, &format!("to=2026-01-01T00:00:00Z&limit=3&{cursor}")).await;
+        found.extend(sequences(&answer));
+        match answer.body["next"].as_str() {
+            Some(next) => cursor = format!("cursor={next}"),
+            None => break,
+        }
+    }
+    // The first look put itself on record.
+    assert_eq!(found, (1..=9).rev().collect::<Vec<_>>());
+    assert_eq!(list(&app, &admin, "limit=9").await.body["next"], Value::Null, "no page after the last");
+    for bad in ["limit=0", "limit=1001", "cursor=x", "event=nothing", "actor=x", "subject=x", "address=x", "outcome=x"]
+    {
+        let answer = list(&app, &admin, bad).await;
+        answer.assert_status_problem(422);
+        assert_eq!(answer.pointers(), [format!("?{}", bad.split('=').next().unwrap())]);
+    }
+    list(&app, &admin, "limit=1&limit=2").await.assert_status_problem(400);
+}
+
+#[tokio::test]
+async fn s55_owners_see_what_happened_to_their_own_account_and_not_where_administrators_sit() {
+    let (app, admin) = history().await;
+    let ann = Person::named("ann");
+    let token = app.login(&ann).await;
+    let own = async |query: &str| {
+        app.handles.audit.settle().await;
+        app.call(Method::GET, &format!("/my_account/events?{query}"), &token, &Value::Null).await
+    };
+    let answer = own("").await;
+    assert_eq!(sequences(&answer), [9, 8, 7, 6, 5, 4, 3]);
+    assert_eq!(answer.body["next"], Value::Null);
+    let events = answer.body["events"].as_array().unwrap();
+    let by_admin = &events[2];
+    assert_eq!((&by_admin["event"], &by_admin["actor"]), (&json!("account.updated"), &json!("admin")));
+    for hidden in ["address", "user_agent", "session_id", "request_id"] {
+        assert_eq!(by_admin[hidden], Value::Null, "{hidden}");
+    }
+    let failed = &events[4];
+    assert_eq!((&failed["actor"], &failed["reason"]), (&json!("anonymous"), &json!("wrong_password")));
+    assert_eq!(failed["address"], "127.0.0.1", "owners learn from where somebody tried");
+    assert_eq!(sequences(&own("event=session.login&outcome=success").await), [9, 4]);
+    assert_eq!(sequences(&own("from=2025-01-01T00:00:20Z").await), [9, 8, 7]);
+    // Whose events these are is nobody's to choose.
+    assert_eq!(sequences(&own("subject=1&actor=admin:1&address=192.0.2.1").await), [9, 8, 7, 6, 5, 4, 3]);
+    let first = own("limit=2").await;
+    let next = first.body["next"].as_str().unwrap();
+    assert_eq!(sequences(&own(&format!("limit=2&cursor={next}")).await), [7, 6]);
+    assert_eq!(own("limit=0").await.pointers(), ["?limit"]);
+    let of_admin = app.call(Method::GET, "/my_account/events", &admin, &Value::Null).await;
+    assert_eq!(sequences(&of_admin), [2, 1]);
+}
+
+#[tokio::test]
+async fn old_records_go_and_the_rest_stays_verifiable() {
+    let directory = TempDir::new().unwrap();
+    let app = TestApp::builder()
+        .data_dir(directory.path())
+        .with(|settings| settings.audit.retention = DAY * 30)
+        .spawn()
+        .await;
+    let root = app.register("root").await; // 1
+    app.login(&root).await; // 2
+    let head = app.handles.audit.status().await.unwrap().head;
+    app.pass(DAY * 20);
+    app.handles.tend_audit().await.unwrap();
+    app.login(&root).await;
+    app.pass(DAY * 10 + Duration::from_millis(1));
+    app.handles.tend_audit().await.unwrap();
+    let token = app.login(&root).await;
+    let left = events(&app, &token).await;
+    assert!(left.iter().all(|event| event["at"].as_str() > Some("2025-01-20")), "{left:?}");
+    assert!(left.iter().any(|event| event["event"] == "audit.pruned" && event["actor"] == "system"));
+    assert_eq!(left[0]["sequence"], 3, "nothing but what was too old");
+    app.stop().await.unwrap();
+    let report = SledStore::verify_audit(directory.path(), StoreOptions::default(), Some(head)).unwrap();
+    assert!(matches!(report.finding, AuditFinding::Whole(_)), "{report:?}");
+    assert_eq!(report.checkpoint.first, 3);
+}
+
+#[tokio::test]
+async fn r05_a_clock_that_is_a_day_ahead_removes_nothing_before_its_time() {
+    let app = TestApp::builder().with(|settings| settings.audit.retention = DAY).spawn().await;
+    let root = app.register("root").await;
+    app.handles.tend_audit().await.unwrap();
+    let first = || async { app.handles.audit.status().await.unwrap().checkpoint.first };
+    app.clock.set_forward(DAY + Duration::from_hours(1));
+    app.handles.tend_audit().await.unwrap();
+    app.login(&root).await;
+    app.pass(Duration::from_hours(2));
+    app.handles.tend_audit().await.unwrap();
+    assert_eq!(first().await, 1, "ahead by a step");
+    app.clock.set_back(DAY + Duration::from_hours(1));
+    app.handles.tend_audit().await.unwrap();
+    assert_eq!(first().await, 1, "put right");
+    app.pass(Duration::from_hours(23));
+    app.handles.tend_audit().await.unwrap();
+    assert_eq!(first().await, 2, "a day has really passed, and the login in the wrong day stays for now");
+}
+
+#[tokio::test]
+async fn a_log_that_is_too_large_loses_its_oldest_records() {
+    let app = TestApp::builder().with(|settings| settings.audit.max_bytes = 4000).spawn().await;
+    let admin = app.admin().await;
+    for _ in 0..60 {
+        app.try_login(&Person::named("nobody")).await;
+    }
+    app.handles.audit.settle().await;
+    let before = app.handles.audit.status().await.unwrap();
+    assert!(before.bytes > 4000);
+    app.handles.tend_audit().await.unwrap();
+    let after = app.handles.audit.status().await.unwrap();
+    assert!(after.bytes <= 4000 && after.bytes > 3500, "{after:?}");
+    assert_eq!(after.head.sequence, before.head.sequence + 1);
+    let kept = events(&app, &admin).await;
+    assert_eq!(kept[0]["sequence"], after.checkpoint.first);
+    assert!(kept.iter().any(|event| event["event"] == "audit.pruned"));
 }

@@ -9,6 +9,9 @@
 mod access_matrix;
 mod accounts_management;
 mod audit;
+mod audit_export;
+mod audit_records;
+mod audit_stream;
 mod client_address;
 mod cors;
 mod edge;

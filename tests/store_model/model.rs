@@ -7,8 +7,9 @@ use doorward_actors::ports::{
 };
 use doorward_actors::testing::MemoryStore;
 use doorward_actors::{
-    AccountChange, CredentialHash, CustomerAccount, Email, Locale, MailKind, MailOutcome, NewAccount, NewRole,
-    NewToken, Nickname, Role, Session, SessionId, TokenHash, TokenPurpose,
+    AccountChange, AccountId, AuditActorFilter, AuditEvent, AuditFilter, AuditOrder, AuditOutcome, AuditPruning,
+    AuditQuery, AuditRecord, CredentialHash, CustomerAccount, Email, Locale, MailKind, MailOutcome, NewAccount,
+    NewRole, NewToken, Nickname, Role, Session, SessionId, TokenHash, TokenPurpose,
 };
 use proptest::prelude::*;
 
@@ -34,6 +35,7 @@ enum Step {
     End(Vec<(u64, u8, i64)>),
     Touch(Vec<(u64, u8, i64)>),
     Append(usize),
+    Prune { before: Option<i64>, now: i64, limit: usize },
     Probe,
     Reopen,
 }
@@ -174,7 +176,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => mail().prop_map(Step::DeleteMail),
         3 => proptest::collection::vec(used(), 0..4).prop_map(Step::End),
         4 => proptest::collection::vec(used(), 0..4).prop_map(Step::Touch),
-        1 => (0_usize..3).prop_map(Step::Append),
+        2 => (0_usize..4).prop_map(Step::Append),
+        1 => (proptest::option::of(0_i64..60), 0_i64..100, 1_usize..20)
+            .prop_map(|(before, now, limit)| Step::Prune { before, now, limit }),
         1 => Just(Step::Probe),
         1 => Just(Step::Reopen),
     ]
@@ -321,7 +325,20 @@ async fn run(store: &dyn Store, step: &Step, mark: i64) -> String {
         Step::DeleteMail(mail) => format!("deleted: {}", store.delete_mail(mail_id(*mail), audit).await.unwrap()),
         Step::End(ended) => done(store.end_sessions(touches(ended), vec![audit]).await),
         Step::Touch(touched) => done(store.touch_sessions(touches(touched)).await),
-        Step::Append(count) => done(store.append_audit(vec![audit; *count]).await),
+        Step::Append(count) => {
+            let subject = AccountId::new(u64::try_from(mark).unwrap() % 4);
+            done(store.append_audit(vec![AuditRecord { subject, ..audit }; *count]).await)
+        }
+        Step::Prune { before, now, limit } => {
+            let pruning = AuditPruning {
+                before: before.map(at),
+                now: at(*now),
+                max_bytes: u64::MAX,
+                limit: *limit,
+                record: Some(audit),
+            };
+            format!("pruned: {:?}", store.prune_audit(pruning).await.unwrap())
+        }
         Step::Probe => done(store.probe().await),
         Step::Reopen => String::new(),
     }
@@ -360,6 +377,18 @@ async fn observe(store: &dyn Store) -> Vec<String> {
     for limit in [0, 3, 1000] {
         seen.push(format!("{:?}", store.recent_audit(limit).await.unwrap()));
     }
+    // Hashes and sizes are the business of the store on disk alone.
+    let status = store.audit_status().await.unwrap();
+    seen.push(format!("{:?} {:?}", status.head.sequence, status.newest_at));
+    seen.push(format!("{:?} {:?}", status.checkpoint.first, status.checkpoint.at));
+    seen.push(format!("head {}", *store.audit_head().borrow()));
+    for filter in filters() {
+        for order in [AuditOrder::NewestFirst, AuditOrder::OldestFirst] {
+            for (limit, scan) in [(1000, 1000), (2, 1000), (3, 4), (1000, 1)] {
+                seen.push(walk(store, &filter, order, limit, scan).await);
+            }
+        }
+    }
     for account in 1..8 {
         for purpose in TokenPurpose::ALL {
             seen.push(format!("{:?}", store.token_of(id(account), purpose).await.unwrap()));
@@ -377,6 +406,38 @@ async fn observe(store: &dyn Store) -> Vec<String> {
     }
     seen.push(format!("{:?}", store.had_admin().await.unwrap()));
     seen
+}
+
+fn filters() -> Vec<AuditFilter> {
+    let none = AuditFilter::default;
+    vec![
+        none(),
+        AuditFilter { subject: Some(id(1)), ..none() },
+        AuditFilter { subject: Some(id(2)), from: Some(at(10)), to: Some(at(40)), ..none() },
+        AuditFilter { subject: Some(id(99)), ..none() },
+        AuditFilter { actor: AuditActorFilter::parse("system"), event: Some(AuditEvent::AccountUpdated), ..none() },
+        AuditFilter { event: Some(AuditEvent::Login), ..none() },
+        AuditFilter { from: Some(at(DAYS_3)), outcome: Some(AuditOutcome::Success), ..none() },
+        AuditFilter { to: Some(at(-DAYS_3)), ..none() },
+    ]
+}
+
+/// So far from all records that a search does not look at them all.
+const DAYS_3: i64 = 3 * 24 * 60 * 60 * 1000;
+
+/// All pages of a question.
+async fn walk(store: &dyn Store, filter: &AuditFilter, order: AuditOrder, limit: usize, scan: usize) -> String {
+    let (mut pages, mut after) = (String::new(), None);
+    loop {
+        let query = AuditQuery { filter: filter.clone(), order, after, limit, scan };
+        let page = store.audit_page(query).await.unwrap();
+        pages.push_str(&format!("{page:?}"));
+        if !page.more {
+            return pages;
+        }
+        assert_ne!(page.last, after, "a page that leads nowhere");
+        after = page.last;
+    }
 }
 
 fn compare(dir: &Path, steps: &[Step]) {
@@ -436,8 +497,17 @@ fn random_steps_reach_every_refusal() {
     ] {
         assert!(answers.contains(&format!("refused: {refusal}")), "{refusal}");
     }
-    for outcome in ["replaced: ", "redeemed: ", "retried: true", "retried: false", "deleted: true", "NewSignIn", "Dead"]
-    {
+    for outcome in [
+        "replaced: ",
+        "redeemed: ",
+        "retried: true",
+        "retried: false",
+        "deleted: true",
+        "NewSignIn",
+        "Dead",
+        "UnverifiedRemoved",
+        "pruned: AuditPruned { removed: 1",
+    ] {
         assert!(answers.contains(outcome), "{outcome}");
     }
 }

@@ -1,12 +1,14 @@
 //! A data directory of an older layout opens and reads.
 
+use doorward::store::{AuditFinding, OpenError, SledStore, StoreOptions};
 use doorward_actors::ports::{AccountUpdate, EndSessions, Store};
 use doorward_actors::{
-    Account, AccountChange, CredentialHash, CustomerAccount, Email, Locale, Nickname, Role, TokenPurpose,
+    Account, AccountChange, AuditFilter, AuditOrder, AuditQuery, AuditRefusal, CredentialHash, CustomerAccount, Email,
+    Locale, Nickname, Role, TokenPurpose,
 };
 
 use crate::rules::open_engine;
-use crate::{at, id, issue, open, token};
+use crate::{at, audit, id, issue, open, token};
 
 /// What a version wrote for one registered administrator. The second added two fields to accounts: no pending address, English.
 fn older_version(data_dir: &std::path::Path, version: u8) -> Vec<(Vec<u8>, Vec<u8>)> {
@@ -32,13 +34,95 @@ fn older_version(data_dir: &std::path::Path, version: u8) -> Vec<(Vec<u8>, Vec<u
         (numbered(0x22), vec![1, 4]),
     ];
     rows.extend([1, 3, 4, 5].map(|counter| (vec![1, counter], vec![1, 1])));
+    write(data_dir, &rows);
+    rows
+}
+
+fn write(data_dir: &std::path::Path, rows: &[(Vec<u8>, Vec<u8>)]) {
     std::fs::create_dir_all(data_dir).unwrap();
     let engine = open_engine(data_dir);
-    for (key, value) in &rows {
+    for (key, value) in rows {
         engine.insert(key, value.as_slice()).unwrap();
     }
     engine.flush().unwrap();
+}
+
+/// An audit log of layout 2: records without hashes, every third of them about account 7.
+fn unchained(records: u64) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let numbered = |number: u64| [&[0x30][..], &number.to_be_bytes()].concat();
+    let record = |number: u64| {
+        let subject: &[u8] = if number % 3 == 0 { &[1, 7] } else { &[0] };
+        // At one millisecond, a login, by nobody, refused for a wrong password.
+        (numbered(number), [&[1, 2, 5, 0], subject, &[0, 0, 0, 0, 1, 2]].concat())
+    };
+    let mut rows: Vec<_> = (1..=records).map(record).collect();
+    let last = [&[1, 0xfb][..], &u16::try_from(records).unwrap().to_le_bytes()].concat();
+    rows.extend([(vec![1, 0], vec![0, 0, 0, 2]), (vec![1, 2], last)]);
     rows
+}
+
+#[tokio::test]
+async fn an_audit_log_of_the_second_version_is_chained_and_indexed() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), &unchained(1500));
+    let error = SledStore::verify_audit(dir.path(), StoreOptions::default(), None).unwrap_err();
+    assert!(matches!(error, OpenError::Older { found: 2, known: 3 }), "{error}");
+    let store = open(dir.path());
+    let status = store.audit_status().await.unwrap();
+    assert_eq!((status.head.sequence, status.newest_at), (1500, Some(at(1))));
+    let query = AuditQuery {
+        filter: AuditFilter { subject: Some(id(7)), ..AuditFilter::default() },
+        order: AuditOrder::NewestFirst,
+        after: None,
+        limit: 1000,
+        scan: 1000,
+    };
+    let page = store.audit_page(query).await.unwrap();
+    assert_eq!(page.entries.len(), 500);
+    assert_eq!(page.entries[0].0, 1500);
+    assert_eq!(page.entries[0].1.refusal, Some(AuditRefusal::WrongPassword));
+    store.append_audit(vec![audit(1)]).await.unwrap();
+    drop(store);
+    let report = SledStore::verify_audit(dir.path(), StoreOptions::default(), Some(status.head)).unwrap();
+    assert!(matches!(report.finding, AuditFinding::Whole(head) if head.sequence == 1501), "{report:?}");
+}
+
+#[tokio::test]
+async fn r02_a_chaining_that_was_cut_short_goes_on() {
+    let whole = tempfile::tempdir().unwrap();
+    write(whole.path(), &unchained(1500));
+    let expected = open(whole.path()).audit_status().await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), &unchained(1500));
+    drop(open(dir.path()));
+    {
+        // As a kill after the first group leaves it: the rest is unchained, and the layout the old one. A program of that layout
+        // has appended since.
+        let (engine, old) = (open_engine(dir.path()), unchained(1500));
+        let end_of_the_first_group = end_after(512);
+        for (key, value) in &old {
+            let number = (key[0] == 0x30).then(|| u64::from_be_bytes(key[1..].try_into().unwrap()));
+            if number.is_none_or(|number| number > 512) {
+                engine.insert(key, value.as_slice()).unwrap();
+            }
+            if let Some(number) = number.filter(|number| *number > 512 && number % 3 == 0) {
+                engine.remove([&[0x31, 0, 0, 0, 0, 0, 0, 0, 7][..], &(!number).to_be_bytes()].concat()).unwrap();
+            }
+        }
+        engine.insert([1, 8], end_of_the_first_group).unwrap();
+        engine.flush().unwrap();
+    }
+    assert_eq!(open(dir.path()).audit_status().await.unwrap(), expected);
+    let report = SledStore::verify_audit(dir.path(), StoreOptions::default(), Some(expected.head)).unwrap();
+    assert_eq!(report.finding, AuditFinding::Whole(expected.head));
+}
+
+/// Where the log ends once so many records are chained.
+fn end_after(records: u64) -> sled::IVec {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), &unchained(records));
+    drop(open(dir.path()));
+    open_engine(dir.path()).get([1, 8]).unwrap().unwrap()
 }
 
 #[tokio::test]

@@ -1,8 +1,19 @@
 //! The record of what happened: who did what to whom, from where, and how it ended (S70).
 
+mod chain;
+mod query;
+
+use std::fmt;
+
+pub use chain::{AuditCheckpoint, AuditHash, AuditHead, AuditPruned, AuditPruning, AuditStatus};
+pub use query::{AuditActorFilter, AuditFilter, AuditOrder, AuditPage, AuditQuery};
+
 use super::account::AccountId;
 use super::session::{Origin, SessionId};
 use super::time::Timestamp;
+
+/// The longest name of a service, in bytes.
+const MAX_SERVICE_NAME_BYTES: usize = 64;
 
 /// One line of the audit log. The store numbers it in the order of commits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,8 +34,64 @@ pub struct AuditRecord {
     pub refusal: Option<AuditRefusal>,
 }
 
-/// Who did something.
+impl AuditRecord {
+    /// How it ended.
+    #[must_use]
+    pub fn outcome(&self) -> AuditOutcome {
+        if self.refusal.is_none() { AuditOutcome::Success } else { AuditOutcome::Refused }
+    }
+
+    /// The record of an account that gave way to the one whose making this records.
+    #[must_use]
+    pub fn of_replaced(&self, account: AccountId) -> Self {
+        Self { event: AuditEvent::UnverifiedRemoved, subject: Some(account), ..self.clone() }
+    }
+}
+
+/// How something ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuditOutcome {
+    /// It was done.
+    Success,
+    /// It was not done; the refusal says why.
+    Refused,
+}
+
+impl AuditOutcome {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::Success, Self::Refused];
+
+    /// The outcome as it is written in an answer.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// The name of a service: 1 to 64 bytes of text without control characters, and no space at either end.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ServiceName(String);
+
+impl ServiceName {
+    /// Takes a name; `None` for anything that is not one.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        let fits = (1..=MAX_SERVICE_NAME_BYTES).contains(&name.len()) && name.trim() == name;
+        (fits && !name.chars().any(char::is_control)).then(|| Self(name.to_owned()))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Who did something. Written as `anonymous`, `account:7`, `admin:3`, `system` or `service:billing`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum AuditActorKind {
     /// Somebody who was not logged in.
     Anonymous,
@@ -34,6 +101,20 @@ pub enum AuditActorKind {
     Admin(AccountId),
     /// Doorward itself, or its operator at the command line.
     System,
+    /// A service, by its name.
+    Service(ServiceName),
+}
+
+impl fmt::Display for AuditActorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Anonymous => f.write_str("anonymous"),
+            Self::Account(id) => write!(f, "account:{id}"),
+            Self::Admin(id) => write!(f, "admin:{id}"),
+            Self::System => f.write_str("system"),
+            Self::Service(name) => write!(f, "service:{}", name.as_str()),
+        }
+    }
 }
 
 /// Declares a closed set of codes together with its written form and its number in storage, each said once.
@@ -51,6 +132,12 @@ macro_rules! codes {
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)+ }
+            }
+
+            /// The code that is written so.
+            #[must_use]
+            pub fn from_text(text: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|code| code.as_str() == text)
             }
 
             /// The number under which it is stored; never given to another code.
@@ -109,6 +196,16 @@ codes! {
         PasswordCompromised = 18 "account.password_compromised",
         /// What was counted against an account or an address was forgotten.
         LimitCleared = 22 "limit.cleared",
+        /// The oldest records of the audit log were removed.
+        AuditPruned = 30 "audit.pruned",
+        /// Somebody read pages of the audit log; one record for each session and ten minutes.
+        AuditRead = 31 "audit.read",
+        /// Somebody took the audit log away as a file.
+        AuditExported = 32 "audit.exported",
+        /// Somebody began to follow the audit log.
+        AuditFollowed = 33 "audit.followed",
+        /// Somebody was kept out of what is for others; one record for each of them, reason and ten minutes.
+        AccessDenied = 34 "access.denied",
     }
 }
 
@@ -145,6 +242,16 @@ codes! {
         BadToken = 14 "bad_token",
         /// There were too many failed attempts before it.
         TooManyAttempts = 15 "too_many_attempts",
+        /// It is for administrators.
+        AdminOnly = 20 "admin_only",
+        /// The access token is not live.
+        DeadToken = 21 "dead_token",
+        /// The service token is wrong.
+        WrongServiceToken = 22 "wrong_service_token",
+        /// A mail of this kind went to the account a moment ago.
+        TooSoon = 23 "too_soon",
+        /// The address is verified already.
+        AlreadyVerified = 24 "already_verified",
     }
 }
 
@@ -156,9 +263,21 @@ mod tests {
     fn codes_have_distinct_numbers_that_read_back() {
         for event in AuditEvent::ALL {
             assert_eq!(AuditEvent::from_number(event.number()), Some(*event));
+            assert_eq!(AuditEvent::from_text(event.as_str()), Some(*event));
         }
         for refusal in AuditRefusal::ALL {
             assert_eq!(AuditRefusal::from_number(refusal.number()), Some(*refusal));
+            assert_eq!(AuditRefusal::from_text(refusal.as_str()), Some(*refusal));
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_service_is_short_and_visible() {
+        for good in ["a", "Billing service", &"é".repeat(32)] {
+            assert_eq!(ServiceName::parse(good).unwrap().as_str(), good);
+        }
+        for bad in ["", " a", "a ", "a\nb", "\u{7f}", &"é".repeat(33)] {
+            assert_eq!(ServiceName::parse(bad), None, "{bad:?}");
         }
     }
 }

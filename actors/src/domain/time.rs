@@ -41,6 +41,20 @@ impl Timestamp {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
+    /// Reads a time of RFC 3339, in any zone; what is finer than a millisecond is cut off.
+    #[must_use]
+    pub fn parse_rfc3339(text: &str) -> Option<Self> {
+        let nanos = OffsetDateTime::parse(text, &Rfc3339).ok()?.unix_timestamp_nanos();
+        i64::try_from(nanos.div_euclid(1_000_000)).ok().map(Self)
+    }
+
+    /// This time moved back; stops at the smallest representable time.
+    #[must_use]
+    pub fn minus(self, duration: Duration) -> Self {
+        let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_sub(millis))
+    }
+
     /// The time as RFC 3339 in UTC with millisecond precision, the form every response body uses.
     #[must_use]
     pub fn to_rfc3339(self) -> String {
@@ -78,6 +92,16 @@ mod tests {
     fn times_are_rfc3339_in_utc() {
         assert_eq!(Timestamp::from_millis(1_000).to_rfc3339(), "1970-01-01T00:00:01Z");
         assert_eq!(Timestamp::from_millis(1_500).to_rfc3339(), "1970-01-01T00:00:01.5Z");
+    }
+
+    #[test]
+    fn times_of_rfc3339_are_read() {
+        let read = |text| Timestamp::parse_rfc3339(text).map(Timestamp::as_millis);
+        assert_eq!(read("1970-01-01T00:00:01.5Z"), Some(1_500));
+        assert_eq!(read("1970-01-01T01:00:00.0019+01:00"), Some(1));
+        for bad in ["", "1970-01-01", "1970-01-01T00:00:01", "now", "1970-13-01T00:00:00Z"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
     }
 
     #[test]

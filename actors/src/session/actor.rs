@@ -88,8 +88,8 @@ impl Process for SessionActor {
     async fn handle(&self, state: &mut State, message: Message) -> Result<(), String> {
         let now = self.now();
         match message {
-            Message::Use { account, session, reply } => {
-                let _ = reply.send(self.use_session(state, account, session, now));
+            Message::Use { account, session, counts, reply } => {
+                let _ = reply.send(self.use_session(state, account, session, counts, now));
             }
             Message::Open { session, sign_in, audit, reply } => {
                 // Whoever asked has given up; opening a session that nobody gets the token of helps no one.
@@ -169,7 +169,14 @@ impl SessionActor {
         self.policy.is_alive(&live.session, now.wall) && live.deadlines.hold(now)
     }
 
-    fn use_session(&self, state: &mut State, account: AccountId, id: SessionId, now: Now) -> Option<Standing> {
+    fn use_session(
+        &self,
+        state: &mut State,
+        account: AccountId,
+        id: SessionId,
+        counts: bool,
+        now: Now,
+    ) -> Option<Standing> {
         let live = state.accounts.get_mut(&account)?.iter_mut().find(|live| live.session.id == id)?;
         if !self.is_alive(live, now) {
             // Ended here and now, not at the next sweep: a clock that is set back must not revive it.
@@ -177,8 +184,10 @@ impl SessionActor {
             self.end_in_store(over, AuditEvent::SessionExpired, now.wall);
             return None;
         }
-        live.deadlines.restart_idle(&self.policy, now);
-        if now.wall > live.session.last_active_at {
+        if counts {
+            live.deadlines.restart_idle(&self.policy, now);
+        }
+        if counts && now.wall > live.session.last_active_at {
             live.session.last_active_at = now.wall;
             if !live.dirty {
                 live.dirty = true;

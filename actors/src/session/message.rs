@@ -7,8 +7,8 @@ use crate::process::Reply;
 
 /// What a session shard is asked.
 pub(crate) enum Message {
-    /// Is this session alive? If so it is in use now.
-    Use { account: AccountId, session: SessionId, reply: Reply<Option<Standing>> },
+    /// Is this session alive? If so, and if this counts as a use, it is in use now.
+    Use { account: AccountId, session: SessionId, counts: bool, reply: Reply<Option<Standing>> },
     /// Commit this session and take it in.
     Open {
         session: Session,

@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+mod audit;
+
 use async_trait::async_trait;
+use tokio::sync::watch;
 
 use crate::domain::account::{Account, AccountId, NewAccount, NewRole, Role};
-use crate::domain::audit::AuditRecord;
+use crate::domain::audit::{AuditPage, AuditPruned, AuditPruning, AuditQuery, AuditRecord, AuditStatus};
 use crate::domain::email::EmailKey;
 use crate::domain::failures::{FailureKey, StoredFailures};
 use crate::domain::one_time::{TokenHash, TokenPurpose};
@@ -39,7 +42,7 @@ struct State {
     failures: BTreeMap<FailureKey, StoredFailures>,
     tokens: Vec<StoredToken>,
     mails: Vec<QueuedMail>,
-    audit: Vec<AuditRecord>,
+    audit: audit::Log,
     accounts_ever: u64,
     mails_ever: u64,
     had_admin: bool,
@@ -220,8 +223,23 @@ impl Store for MemoryStore {
     }
 
     async fn recent_audit(&self, limit: usize) -> Result<Vec<(u64, AuditRecord)>, StoreFailure> {
-        let state = self.working()?;
-        Ok((1..).zip(state.audit.iter().cloned()).collect::<Vec<_>>().into_iter().rev().take(limit).collect())
+        Ok(self.working()?.audit.newest(limit))
+    }
+
+    async fn audit_page(&self, query: AuditQuery) -> Result<AuditPage, StoreFailure> {
+        Ok(self.working()?.audit.page(&query))
+    }
+
+    async fn audit_status(&self) -> Result<AuditStatus, StoreFailure> {
+        Ok(self.working()?.audit.status())
+    }
+
+    fn audit_head(&self) -> watch::Receiver<u64> {
+        self.lock().audit.head()
+    }
+
+    async fn prune_audit(&self, pruning: AuditPruning) -> Result<AuditPruned, StoreFailure> {
+        Ok(self.working()?.audit.prune(pruning))
     }
 
     async fn one_time_token(&self, hash: &TokenHash) -> Result<Option<StoredToken>, StoreFailure> {
@@ -280,6 +298,7 @@ impl Store for MemoryStore {
         }
         if let Some(replaced) = replaced {
             state.remove(replaced);
+            state.audit.extend(effects.audit.first().map(|record| record.of_replaced(replaced)));
         }
         state.accounts_ever += 1;
         let id = AccountId::new(state.accounts_ever).ok_or_else(|| StoreFailure("no number is left".to_owned()))?;
@@ -443,11 +462,12 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn retry_mail(&self, id: MailId, at: Timestamp, audit: AuditRecord) -> Result<bool, StoreFailure> {
+    async fn retry_mail(&self, id: MailId, at: Timestamp, mut audit: AuditRecord) -> Result<bool, StoreFailure> {
         let mut state = self.working()?;
         let Some(mail) = state.mail(id) else {
             return Ok(false);
         };
+        audit.subject = mail.account;
         mail.state = MailState::Queued;
         mail.attempts = 0;
         mail.next_attempt_at = at;
@@ -455,11 +475,12 @@ impl Store for MemoryStore {
         Ok(true)
     }
 
-    async fn delete_mail(&self, id: MailId, audit: AuditRecord) -> Result<bool, StoreFailure> {
+    async fn delete_mail(&self, id: MailId, mut audit: AuditRecord) -> Result<bool, StoreFailure> {
         let mut state = self.working()?;
-        if state.mail(id).is_none() {
+        let Some(mail) = state.mail(id) else {
             return Ok(false);
-        }
+        };
+        audit.subject = mail.account;
         state.mails.retain(|mail| mail.id != id);
         state.audit.push(audit);
         Ok(true)

@@ -99,7 +99,7 @@ impl Story {
         AuditRecord {
             at: flows.clock.now(),
             event: self.event,
-            actor: self.actor,
+            actor: self.actor.clone(),
             subject: self.subject,
             session: self.session,
             origin: self.origin.clone(),

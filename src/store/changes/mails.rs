@@ -5,7 +5,8 @@ use doorward_actors::{AccountId, AuditRecord, MailId, MailOutcome, MailState, Ne
 use super::super::codec::{self, RecordError};
 use super::super::keys;
 use super::super::staging::{Abort, Fault, Staging};
-use super::{append, next};
+use super::audit::append;
+use super::next;
 
 /// Queues a mail, due at once.
 pub(super) fn queue(staging: &mut Staging<'_>, account: Option<AccountId>, mail: NewMail) -> Result<(), Fault> {
@@ -76,7 +77,7 @@ pub(in super::super) fn retry_mail<R>(
     };
     let after = QueuedMail { state: MailState::Queued, attempts: 0, next_attempt_at: at, ..before.clone() };
     put(staging, Some(&before), &after)?;
-    append(staging, audit)?;
+    append(staging, &AuditRecord { subject: before.account, ..audit.clone() })?;
     Ok(true)
 }
 
@@ -89,7 +90,7 @@ pub(in super::super) fn delete_mail<R>(
         return Ok(false);
     };
     remove(staging, &mail);
-    append(staging, audit)?;
+    append(staging, &AuditRecord { subject: mail.account, ..audit.clone() })?;
     Ok(true)
 }
 

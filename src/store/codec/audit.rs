@@ -1,13 +1,24 @@
 //! The frozen form of audit records.
 
-use doorward_actors::{AuditActorKind, AuditEvent, AuditRecord, AuditRefusal, Origin, SessionId, Timestamp};
+use doorward_actors::{
+    AuditActorKind, AuditCheckpoint, AuditEvent, AuditHash, AuditHead, AuditRecord, AuditRefusal, Origin, ServiceName,
+    SessionId, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
-use super::{AddressV1, Record, account_id};
+use super::{AddressV1, Record, RecordError, account_id, open};
 
-/// Events and refusals are stored under the numbers that the domain gives them once and for all.
+/// An audit record with the hash of the one before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::store) struct Chained {
+    pub(in crate::store) previous: AuditHash,
+    pub(in crate::store) record: AuditRecord,
+}
+
+/// Events and refusals are stored under the numbers that the domain gives them once and for all. Of before records were
+/// chained; the step to layout 3 replaces them all.
 #[derive(Serialize, Deserialize)]
-pub(in crate::store) struct AuditV1 {
+struct AuditV1 {
     at: i64,
     event: u8,
     actor: ActorV1,
@@ -28,38 +39,97 @@ enum ActorV1 {
     System,
 }
 
-impl Record for AuditRecord {
-    const KIND: &'static str = "audit";
-    type Frozen = AuditV1;
+/// As before, behind the hash of the record before.
+#[derive(Serialize, Deserialize)]
+pub(in crate::store) struct AuditV2 {
+    previous: [u8; 32],
+    at: i64,
+    event: u8,
+    actor: ActorV2,
+    subject: Option<u64>,
+    session: Option<[u8; 16]>,
+    address: Option<AddressV1>,
+    user_agent: Option<String>,
+    request_id: Option<String>,
+    refusal: Option<u8>,
+}
 
-    fn freeze(&self) -> AuditV1 {
-        AuditV1 {
-            at: self.at.as_millis(),
-            event: self.event.number(),
-            actor: match self.actor {
-                AuditActorKind::Anonymous => ActorV1::Anonymous,
-                AuditActorKind::Account(id) => ActorV1::Account(id.get()),
-                AuditActorKind::Admin(id) => ActorV1::Admin(id.get()),
-                AuditActorKind::System => ActorV1::System,
+/// Who did it, with variants numbered in this order.
+#[derive(Serialize, Deserialize)]
+enum ActorV2 {
+    Anonymous,
+    Account(u64),
+    Admin(u64),
+    System,
+    Service(String),
+}
+
+/// A record of before they were chained, behind this hash.
+pub(in crate::store) fn chain(value: &[u8], previous: AuditHash) -> Result<Chained, RecordError> {
+    let unreadable = |why| RecordError::Unreadable { kind: Chained::KIND, why };
+    let Some((1, body)) = value.split_first() else {
+        return Err(unreadable("unknown version byte"));
+    };
+    let old: AuditV1 = open(body).map_err(unreadable)?;
+    let chained = AuditV2 {
+        previous: *previous.as_bytes(),
+        at: old.at,
+        event: old.event,
+        actor: match old.actor {
+            ActorV1::Anonymous => ActorV2::Anonymous,
+            ActorV1::Account(id) => ActorV2::Account(id),
+            ActorV1::Admin(id) => ActorV2::Admin(id),
+            ActorV1::System => ActorV2::System,
+        },
+        subject: old.subject,
+        session: old.session,
+        address: old.address,
+        user_agent: old.user_agent,
+        request_id: old.request_id,
+        refusal: old.refusal,
+    };
+    Chained::thaw(chained).map_err(unreadable)
+}
+
+impl Record for Chained {
+    const KIND: &'static str = "audit";
+    const VERSION: u8 = 2;
+    type Frozen = AuditV2;
+
+    fn freeze(&self) -> AuditV2 {
+        let record = &self.record;
+        AuditV2 {
+            previous: *self.previous.as_bytes(),
+            at: record.at.as_millis(),
+            event: record.event.number(),
+            actor: match &record.actor {
+                AuditActorKind::Anonymous => ActorV2::Anonymous,
+                AuditActorKind::Account(id) => ActorV2::Account(id.get()),
+                AuditActorKind::Admin(id) => ActorV2::Admin(id.get()),
+                AuditActorKind::System => ActorV2::System,
+                AuditActorKind::Service(name) => ActorV2::Service(name.as_str().to_owned()),
             },
-            subject: self.subject.map(doorward_actors::AccountId::get),
-            session: self.session.map(|id| *id.as_bytes()),
-            address: self.origin.address.map(Into::into),
-            user_agent: self.origin.user_agent.clone(),
-            request_id: self.origin.request_id.clone(),
-            refusal: self.refusal.map(AuditRefusal::number),
+            subject: record.subject.map(doorward_actors::AccountId::get),
+            session: record.session.map(|id| *id.as_bytes()),
+            address: record.origin.address.map(Into::into),
+            user_agent: record.origin.user_agent.clone(),
+            request_id: record.origin.request_id.clone(),
+            refusal: record.refusal.map(AuditRefusal::number),
         }
     }
 
-    fn thaw(frozen: AuditV1) -> Result<Self, &'static str> {
-        Ok(Self {
+    fn thaw(frozen: AuditV2) -> Result<Self, &'static str> {
+        let record = AuditRecord {
             at: Timestamp::from_millis(frozen.at),
             event: AuditEvent::from_number(frozen.event).ok_or("unknown event")?,
             actor: match frozen.actor {
-                ActorV1::Anonymous => AuditActorKind::Anonymous,
-                ActorV1::Account(id) => AuditActorKind::Account(account_id(id)?),
-                ActorV1::Admin(id) => AuditActorKind::Admin(account_id(id)?),
-                ActorV1::System => AuditActorKind::System,
+                ActorV2::Anonymous => AuditActorKind::Anonymous,
+                ActorV2::Account(id) => AuditActorKind::Account(account_id(id)?),
+                ActorV2::Admin(id) => AuditActorKind::Admin(account_id(id)?),
+                ActorV2::System => AuditActorKind::System,
+                ActorV2::Service(name) => {
+                    AuditActorKind::Service(ServiceName::parse(&name).ok_or("its service has no name")?)
+                }
             },
             subject: frozen.subject.map(account_id).transpose()?,
             session: frozen.session.map(SessionId::from_bytes),
@@ -72,6 +142,67 @@ impl Record for AuditRecord {
                 .refusal
                 .map(|number| AuditRefusal::from_number(number).ok_or("unknown refusal"))
                 .transpose()?,
+        };
+        Ok(Self { previous: AuditHash::from_bytes(frozen.previous), record })
+    }
+}
+
+/// The newest record of the log, and how much all kept ones take with their index, keys and values, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) struct LogEnd {
+    pub(in crate::store) head: AuditHead,
+    pub(in crate::store) bytes: u64,
+}
+
+impl LogEnd {
+    /// Of a log without records.
+    pub(in crate::store) const GENESIS: Self = Self { head: AuditHead::GENESIS, bytes: 0 };
+}
+
+#[derive(Serialize, Deserialize)]
+pub(in crate::store) struct LogEndV1 {
+    sequence: u64,
+    hash: [u8; 32],
+    bytes: u64,
+}
+
+impl Record for LogEnd {
+    const KIND: &'static str = "audit head";
+    type Frozen = LogEndV1;
+
+    fn freeze(&self) -> LogEndV1 {
+        LogEndV1 { sequence: self.head.sequence, hash: *self.head.hash.as_bytes(), bytes: self.bytes }
+    }
+
+    fn thaw(frozen: LogEndV1) -> Result<Self, &'static str> {
+        let head = AuditHead { sequence: frozen.sequence, hash: AuditHash::from_bytes(frozen.hash) };
+        Ok(Self { head, bytes: frozen.bytes })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(in crate::store) struct CheckpointV1 {
+    first: u64,
+    before: [u8; 32],
+    at: Option<i64>,
+}
+
+impl Record for AuditCheckpoint {
+    const KIND: &'static str = "audit checkpoint";
+    type Frozen = CheckpointV1;
+
+    fn freeze(&self) -> CheckpointV1 {
+        CheckpointV1 { first: self.first, before: *self.before.as_bytes(), at: self.at.map(Timestamp::as_millis) }
+    }
+
+    fn thaw(frozen: CheckpointV1) -> Result<Self, &'static str> {
+        if frozen.first == 0 {
+            return Err("audit number zero");
+        }
+        Ok(Self {
+            first: frozen.first,
+            before: AuditHash::from_bytes(frozen.before),
+            at: frozen.at.map(Timestamp::from_millis),
         })
     }
 }

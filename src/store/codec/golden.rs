@@ -6,15 +6,19 @@ use std::time::Duration;
 
 use doorward_actors::ports::StoredToken;
 use doorward_actors::{
-    Account, AccountId, AuditActorKind, AuditEvent, AuditRecord, AuditRefusal, CredentialHash, CustomerAccount, Email,
-    Locale, MailId, MailKind, MailState, NewMail, NewToken, Nickname, Origin, QueuedMail, Role, Session, SessionId,
-    StoredFailures, Timestamp, TokenHash, TokenPurpose, TokenSeed,
+    Account, AccountId, AuditActorKind, AuditCheckpoint, AuditEvent, AuditHash, AuditHead, AuditRecord, AuditRefusal,
+    CredentialHash, CustomerAccount, Email, Locale, MailId, MailKind, MailState, NewMail, NewToken, Nickname, Origin,
+    QueuedMail, Role, ServiceName, Session, SessionId, StoredFailures, Timestamp, TokenHash, TokenPurpose, TokenSeed,
 };
 
-use super::{MAX_VALUE_BYTES, Record, RecordError, decode, encode};
+use super::{Chained, LogEnd, MAX_VALUE_BYTES, Record, RecordError, chain, decode, encode};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+fn unhex(digits: &str) -> Vec<u8> {
+    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
 }
 
 fn check<R: Record + PartialEq + Debug>(record: &R, golden: &str) {
@@ -248,9 +252,8 @@ fn a_session_keeps_its_bytes() {
     check(&bare, &format!("01{name}07010204060000"));
 }
 
-#[test]
-fn an_audit_record_keeps_its_bytes() {
-    let full = AuditRecord {
+fn audit_record() -> AuditRecord {
+    AuditRecord {
         at: Timestamp::from_millis(1),
         event: AuditEvent::Login,
         actor: AuditActorKind::Account(id(7)),
@@ -258,21 +261,38 @@ fn an_audit_record_keeps_its_bytes() {
         session: Some(SessionId::from_bytes([0xAB; 16])),
         origin: Origin::new(Some([192, 0, 2, 1].into()), Some("ua"), Some("r1".to_owned())),
         refusal: Some(AuditRefusal::WrongPassword),
-    };
+    }
+}
+
+fn chained(record: AuditRecord) -> Chained {
+    Chained { previous: AuditHash::from_bytes([0xCD; 32]), record }
+}
+
+/// What follows the version byte and, in the second version, the hash.
+fn full_audit_golden() -> String {
     let name = "ab".repeat(16);
-    check(&full, &format!("0102050107{}01{name}{}{}{}0102", "0108", "0100c0000201", "01027561", "01027231"));
-    for (actor, golden) in
-        [(AuditActorKind::Anonymous, "00"), (AuditActorKind::Admin(id(9)), "0209"), (AuditActorKind::System, "03")]
-    {
+    format!("02050107{}01{name}{}{}{}0102", "0108", "0100c0000201", "01027561", "01027231")
+}
+
+#[test]
+fn an_audit_record_keeps_its_bytes() {
+    let previous = "cd".repeat(32);
+    check(&chained(audit_record()), &format!("02{previous}{}", full_audit_golden()));
+    for (actor, golden) in [
+        (AuditActorKind::Anonymous, "00"),
+        (AuditActorKind::Admin(id(9)), "0209"),
+        (AuditActorKind::System, "03"),
+        (AuditActorKind::Service(ServiceName::parse("bill").unwrap()), "040462696c6c"),
+    ] {
         let bare = AuditRecord {
             actor,
             subject: None,
             session: None,
             origin: Origin::default(),
             refusal: None,
-            ..full.clone()
+            ..audit_record()
         };
-        check(&bare, &format!("010205{golden}000000000000"));
+        check(&chained(bare), &format!("02{previous}0205{golden}000000000000"));
     }
 }
 
@@ -281,6 +301,31 @@ fn a_counter_of_failures_keeps_its_bytes() {
     let full = StoredFailures { count: 300, last_at: Timestamp::from_millis(1), account: Some(id(7)) };
     check(&full, "01fb2c01020107");
     check(&StoredFailures { count: 1, account: None, ..full }, "01010200");
+}
+
+#[test]
+fn an_audit_record_of_the_first_version_is_chained_as_it_is() {
+    let bytes = unhex(&format!("01{}", full_audit_golden()));
+    let previous = AuditHash::from_bytes([0xCD; 32]);
+    assert_eq!(chain(&bytes, previous).unwrap(), chained(audit_record()));
+    for cut in 0..bytes.len() {
+        assert!(chain(&bytes[..cut], previous).is_err(), "cut to {cut} bytes");
+    }
+    assert!(chain(&[bytes.as_slice(), &[0]].concat(), previous).is_err(), "with a byte after it");
+    assert!(chain(&encode(&chained(audit_record())).unwrap(), previous).is_err(), "chained already");
+    assert!(decode::<Chained>(&bytes).is_err(), "not chained yet");
+    assert!(chain(&[1, 2, 5, 4, 1, 65, 0, 0, 0, 0, 0, 0], previous).is_err(), "an actor of the second version");
+}
+
+#[test]
+fn the_ends_of_the_audit_log_keep_their_bytes() {
+    let hash = AuditHash::from_bytes([0xCD; 32]);
+    let end = LogEnd { head: AuditHead { sequence: 300, hash }, bytes: 5 };
+    check(&end, &format!("01fb2c01{}05", "cd".repeat(32)));
+    let checkpoint = AuditCheckpoint { first: 300, before: hash, at: Some(Timestamp::from_millis(1)) };
+    check(&checkpoint, &format!("01fb2c01{}0102", "cd".repeat(32)));
+    check(&AuditCheckpoint::GENESIS, &format!("0101{}00", "00".repeat(32)));
+    assert!(decode::<AuditCheckpoint>(&unhex(&format!("0100{}00", "00".repeat(32)))).is_err(), "audit number zero");
 }
 
 #[test]
@@ -298,7 +343,9 @@ fn a_record_that_breaks_a_rule_of_the_domain_is_not_read() {
     assert!(with("none", "n\0ne").is_err(), "no customer account");
     assert!(with("Ann@example", "Bob@example").is_ok());
     assert!(decode::<AccountId>(&[1, 0]).is_err(), "account number zero");
-    assert!(decode::<AuditRecord>(&[1, 2, 200, 0, 0, 0, 0, 0, 0, 0]).is_err(), "an event that does not exist");
+    let unknown = |event: &str| unhex(&format!("02{}02{event}00000000000000", "00".repeat(32)));
+    assert!(decode::<Chained>(&unknown("05")).is_ok());
+    assert!(decode::<Chained>(&unknown("c8")).is_err(), "an event that does not exist");
 }
 
 #[test]

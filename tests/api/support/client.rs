@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 
 use super::leaks;
 
-/// An answer, read whole. A body that is not JSON is `null` here and stands in `text`.
+/// An answer, read whole, but for the body of a stream. A body that is not JSON is `null` here and stands in `text`.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -15,7 +15,9 @@ pub(crate) struct Answer {
 impl Answer {
     pub(crate) async fn read(response: reqwest::Response) -> Self {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let text = response.text().await.unwrap();
+        // A stream has no end to wait for.
+        let is_stream = headers.get("content-type").is_some_and(|kind| kind == "text/event-stream");
+        let text = if is_stream { String::new() } else { response.text().await.unwrap() };
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
         leaks::note(&body);
         Self { status, headers, text, body }

@@ -48,27 +48,36 @@ impl Flows {
     }
 
     async fn send_verification(&self, email: &Email, origin: Origin) -> Result<(), StoreFailure> {
-        let Some(account) = self.store.account_by_email(email.key()).await? else { return Ok(()) };
-        if account.email_verified || account.locked {
+        let story = Story::new(AuditEvent::VerificationSent, AuditActorKind::Anonymous, origin.clone());
+        let Some(account) = self.store.account_by_email(email.key()).await? else {
+            story.refuse(self, AuditRefusal::UnknownAccount, ());
             return Ok(());
+        };
+        let story = story.about(account.id);
+        if account.email_verified || account.locked {
+            let why = if account.locked { AuditRefusal::Locked } else { AuditRefusal::AlreadyVerified };
+            story.refuse(self, why, ());
+        } else if !self.verify_again(&account, RESEND_PAUSE, origin).await? {
+            story.refuse(self, AuditRefusal::TooSoon, ());
         }
-        self.verify_again(&account, RESEND_PAUSE, origin).await
+        Ok(())
     }
 
-    /// Queues another verification mail, unless the last one was sent within the pause.
+    /// Queues another verification mail; false if the last one was sent within the pause.
     pub(super) async fn verify_again(
         &self,
         account: &Account,
         pause: Duration,
         origin: Origin,
-    ) -> Result<(), StoreFailure> {
+    ) -> Result<bool, StoreFailure> {
         if !self.may_mail_again(account, TokenPurpose::VerifyAddress, pause).await? {
-            return Ok(());
+            return Ok(false);
         }
         let story = Story::new(AuditEvent::VerificationSent, AuditActorKind::Anonymous, origin).about(account.id);
         let mut effects = Effects::from(story.done(self));
         self.ask_to_verify(&mut effects, Addressee::owner(account), &story.origin);
-        self.queue(account, effects).await
+        self.queue(account, effects).await?;
+        Ok(true)
     }
 
     /// Sends a mail by which a new password is chosen, if there is an account for it. As with [`Self::resend_verification`] the
@@ -98,6 +107,7 @@ impl Flows {
             return Ok(());
         }
         if !self.may_mail_again(&account, TokenPurpose::ResetPassword, RESEND_PAUSE).await? {
+            story.refuse(self, AuditRefusal::TooSoon, ());
             return Ok(());
         }
         let mut effects = Effects::from(story.done(self));

@@ -1,0 +1,307 @@
+//! `/audit` and `/my_account/events`: what happened, for administrators and for those it happened to.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use doorward_actors::{
+    AccountId, AuditActorFilter, AuditEvent, AuditFilter, AuditOrder, AuditOutcome, AuditPage, AuditQuery, Role,
+    Timestamp,
+};
+use serde::Serialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use utoipa::ToSchema;
+use warp::Filter as _;
+use warp::reply::Response;
+
+use super::error::{ApiError, FieldError};
+use super::extract::{RequestContext, context, json_reply};
+use super::{Api, Family, form};
+use event::Event;
+
+mod event;
+pub(super) mod export;
+pub(super) mod stream;
+
+/// How many events a page has if the caller does not say.
+const DEFAULT_LIMIT: usize = 100;
+/// The most a page may have: at 300 bytes each, and 600 at worst, under a megabyte of body.
+const MAX_LIMIT: usize = 1000;
+/// How many records one page may look at: some 40 ms of work. A filter that fits few of them gives short pages.
+const SCAN: usize = 10_000;
+/// How many exports may be under way at once. Each holds about 200 KB.
+const EXPORTS: usize = 4;
+/// How many clients may follow the log at once. Each holds about 200 KB while it reads, and a connection.
+const STREAMS: usize = 32;
+
+/// The places for answers that take long. They hold no place of their class, which is given up once their head is there.
+pub(super) struct Readers {
+    exports: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+    /// True once the listener stops.
+    ending: watch::Sender<bool>,
+}
+
+impl Default for Readers {
+    fn default() -> Self {
+        Self {
+            exports: Arc::new(Semaphore::new(EXPORTS)),
+            streams: Arc::new(Semaphore::new(STREAMS)),
+            ending: watch::Sender::new(false),
+        }
+    }
+}
+
+impl Readers {
+    /// Ends the streams; exports may go on until the deadline of the stop.
+    pub(super) fn end(&self) {
+        self.ending.send_replace(true);
+    }
+}
+
+/// Takes a place, or says when there may be one: when a minute has passed, an export is often done.
+fn place(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ApiError> {
+    let busy = |_| ApiError::Unavailable(Duration::from_mins(1));
+    Arc::clone(places).try_acquire_owned().map_err(busy)
+}
+
+/// A page of what happened, the newest first.
+#[derive(Serialize, ToSchema)]
+struct Events {
+    events: Vec<Event>,
+    /// What to send as `cursor` for the next page; null on the last one. A page may be short, or empty, and still have a next
+    /// one: the work for one page is bounded.
+    next: Option<String>,
+}
+
+impl Events {
+    fn of(page: &AuditPage, event: impl Fn(u64, &doorward_actors::AuditRecord) -> Event) -> Self {
+        let events = page.entries.iter().map(|(sequence, record)| event(*sequence, record)).collect();
+        Self { events, next: page.last.filter(|_| page.more).map(|last| last.to_string()) }
+    }
+}
+
+pub(super) fn routes(api: &Arc<Api>) -> Family {
+    let (list_api, own_api) = (Arc::clone(api), Arc::clone(api));
+    let (export_api, stream_api) = (Arc::clone(api), Arc::clone(api));
+    let list = warp::path!("audit").and(warp::get()).and(context()).then(move |context: Arc<RequestContext>| {
+        let api = Arc::clone(&list_api);
+        async move { api.admit(&context, list(&api, &context)).await }
+    });
+    let export =
+        warp::path!("audit" / "export").and(warp::get()).and(context()).then(move |context: Arc<RequestContext>| {
+            let api = Arc::clone(&export_api);
+            async move { api.admit(&context, export::export(&api, &context)).await }
+        });
+    let stream =
+        warp::path!("audit" / "stream").and(warp::get()).and(context()).then(move |context: Arc<RequestContext>| {
+            let api = Arc::clone(&stream_api);
+            async move { api.admit(&context, stream::stream(&api, &context)).await }
+        });
+    let own = warp::path!("my_account" / "events").and(warp::get()).and(context()).then(
+        move |context: Arc<RequestContext>| {
+            let api = Arc::clone(&own_api);
+            async move { api.admit(&context, own(&api, &context)).await }
+        },
+    );
+    list.or(export).unify().or(stream).unify().or(own).unify().boxed()
+}
+
+/// List what happened, the newest first
+///
+/// A page looks at 10,000 records at most, so it may be short or empty and still have a `next`.
+#[utoipa::path(get, path = "/audit/", operation_id = "list_audit", tag = "Administration",
+    params(
+    ("event" = Option<String>, Query, description = "What happened", example = "session.login"),
+    ("actor" = Option<String>, Query, description = "Who did it: `account:7`, `admin:3`, `service:name`, `system`, \
+        `anonymous`, or a kind: `account`, `admin`, `service`"),
+    ("subject" = Option<u64>, Query, description = "The id of the account it was done to"),
+    ("address" = Option<String>, Query, description = "The IP address it came from"),
+    ("outcome" = Option<String>, Query, description = "`success` or `refused`"),
+    ("from" = Option<String>, Query, description = "Not before this time (RFC 3339)"),
+    ("to" = Option<String>, Query, description = "Before this time (RFC 3339)"),
+    ("limit" = Option<u64>, Query, description = "How many to return (100), 1 to 1,000"),
+    ("cursor" = Option<String>, Query, description = "`next` of the page before"),
+), responses(
+    (status = 200, description = "What happened", body = Events),
+    (status = 422, description = "A filter, `limit` or `cursor` is not possible"),
+))]
+async fn list(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
+    let admin = api.admin(context).await?;
+    let mut fields = Fields::of(context)?;
+    let query = AuditQuery {
+        filter: fields.filter(),
+        order: AuditOrder::NewestFirst,
+        after: fields.cursor(),
+        limit: fields.limit(),
+        scan: SCAN,
+    };
+    fields.finish()?;
+    api.handles.audit.was_read(&admin, context.origin());
+    let page = api.handles.audit.page(query).await?;
+    Ok(json_reply(&Events::of(&page, Event::of)))
+}
+
+/// List what happened to my account, the newest first
+///
+/// What an administrator or Doorward itself did is shown without their addresses, sessions and numbers.
+#[utoipa::path(get, path = "/my_account/events", operation_id = "list_my_events", tag = "Account",
+    params(
+    ("event" = Option<String>, Query, description = "What happened", example = "session.login"),
+    ("outcome" = Option<String>, Query, description = "`success` or `refused`"),
+    ("from" = Option<String>, Query, description = "Not before this time (RFC 3339)"),
+    ("to" = Option<String>, Query, description = "Before this time (RFC 3339)"),
+    ("limit" = Option<u64>, Query, description = "How many to return (100), 1 to 1,000"),
+    ("cursor" = Option<String>, Query, description = "`next` of the page before"),
+), responses(
+    (status = 200, description = "What happened", body = Events),
+    (status = 422, description = "A filter, `limit` or `cursor` is not possible"),
+))]
+async fn own(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
+    let owner = api.user(context).await?.account.id;
+    let mut fields = Fields::of(context)?;
+    let (when, what) = (fields.span(), fields.event());
+    let filter = AuditFilter {
+        event: what,
+        outcome: fields.outcome(),
+        subject: Some(owner),
+        from: when.0,
+        to: when.1,
+        ..AuditFilter::default()
+    };
+    let query = AuditQuery {
+        filter,
+        order: AuditOrder::NewestFirst,
+        after: fields.cursor(),
+        limit: fields.limit(),
+        scan: SCAN,
+    };
+    fields.finish()?;
+    let page = api.handles.audit.page(query).await?;
+    Ok(json_reply(&Events::of(&page, |sequence, record| Event::for_owner(sequence, record, owner))))
+}
+
+/// Whether a token is still that of an administrator. Not a use of its session: nobody needs to be there for a long answer.
+async fn is_still_admin(api: &Api, bearer: &str) -> bool {
+    api.handles.sessions.look(bearer).await.is_ok_and(|principal| principal.account.role == Role::Admin)
+}
+
+/// The fields of a query, read one by one. Ones that nobody asks for are passed over.
+struct Fields {
+    given: BTreeMap<String, String>,
+    errors: Vec<FieldError>,
+}
+
+impl Fields {
+    fn of(context: &RequestContext) -> Result<Self, ApiError> {
+        Ok(Self { given: form::parse(context.query().unwrap_or_default().as_bytes())?, errors: Vec::new() })
+    }
+
+    /// Fails with everything that could not be read.
+    fn finish(self) -> Result<(), ApiError> {
+        if self.errors.is_empty() { Ok(()) } else { Err(ApiError::Invalid(self.errors)) }
+    }
+
+    fn read<T>(&mut self, name: &str, otherwise: &'static str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+        let parsed = parse(self.given.get(name)?);
+        if parsed.is_none() {
+            self.errors.push(FieldError::new(format!("?{name}"), otherwise));
+        }
+        parsed
+    }
+
+    fn filter(&mut self) -> AuditFilter {
+        let (from, to) = self.span();
+        AuditFilter {
+            from,
+            to,
+            event: self.event(),
+            actor: self.read(
+                "actor",
+                "This must be account:, admin: or service: with an id or a name, or account, admin, service, system or anonymous",
+                AuditActorFilter::parse,
+            ),
+            subject: self.read("subject", "This must be the id of an account", |text| {
+                number(text).and_then(AccountId::new)
+            }),
+            address: self.read("address", "This must be an IP address", |text| {
+                text.parse().ok().map(|address: IpAddr| address.to_canonical())
+            }),
+            outcome: self.outcome(),
+        }
+    }
+
+    fn span(&mut self) -> (Option<Timestamp>, Option<Timestamp>) {
+        let expected = "This must be a time such as 2026-01-31T09:00:00Z";
+        (self.read("from", expected, Timestamp::parse_rfc3339), self.read("to", expected, Timestamp::parse_rfc3339))
+    }
+
+    fn event(&mut self) -> Option<AuditEvent> {
+        self.read("event", "There is no such event", AuditEvent::from_text)
+    }
+
+    fn outcome(&mut self) -> Option<AuditOutcome> {
+        self.read("outcome", "This must be success or refused", |text| {
+            AuditOutcome::ALL.into_iter().find(|outcome| outcome.as_str() == text)
+        })
+    }
+
+    fn limit(&mut self) -> usize {
+        let limit = self.read("limit", "This must be an integer from 1 to 1000", |text| {
+            number(text).and_then(|limit| usize::try_from(limit).ok()).filter(|limit| (1..=MAX_LIMIT).contains(limit))
+        });
+        limit.unwrap_or(DEFAULT_LIMIT)
+    }
+
+    /// To callers it is opaque; it is the number of the record that was looked at last.
+    fn cursor(&mut self) -> Option<u64> {
+        self.read("cursor", "This is no cursor of this list", |text| number(text).filter(|sequence| *sequence > 0))
+    }
+}
+
+/// Digits and nothing else.
+fn number(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(query: &str) -> Fields {
+        Fields { given: form::parse(query.as_bytes()).unwrap(), errors: Vec::new() }
+    }
+
+    #[test]
+    fn s61_a_filter_that_cannot_be_is_named() {
+        let pointers = |query: &str| {
+            let mut fields = fields(query);
+            let _ = (fields.filter(), fields.limit(), fields.cursor());
+            fields.errors.into_iter().map(|error| error.pointer).collect::<Vec<_>>()
+        };
+        for (name, bad) in [
+            ("event", "login"),
+            ("actor", "account%3A0"),
+            ("subject", "0"),
+            ("subject", "%2B7"),
+            ("address", "localhost"),
+            ("outcome", "failed"),
+            ("from", "yesterday"),
+            ("to", "2026-01-31"),
+            ("limit", "0"),
+            ("limit", "1001"),
+            ("limit", "%2B1"),
+            ("cursor", "0"),
+            ("cursor", "-1"),
+            ("cursor", "99999999999999999999"),
+        ] {
+            assert_eq!(pointers(&format!("{name}={bad}")), [format!("?{name}")], "{bad}");
+        }
+        let good = "event=session.login&actor=admin&subject=7&address=%3A%3Affff%3A192.0.2.1&outcome=success\
+            &from=2026-01-31T09:00:00Z&to=2026-01-31T10:00:00%2B01:00&limit=1000&cursor=1&else=x";
+        assert_eq!(pointers(good), Vec::<String>::new());
+        assert_eq!(fields(good).filter().address, Some([192, 0, 2, 1].into()));
+        assert_eq!(pointers("from=x&limit=x&event=x").len(), 3, "all at once");
+    }
+}

@@ -1,0 +1,189 @@
+//! An audit record as it is shown.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use doorward_actors::{AccountId, AuditActorKind, AuditRecord, AuditRefusal, SessionId};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// Something that happened.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Event {
+    /// Its place in the log; numbers have no gaps, but an account's own events do.
+    #[schema(minimum = 1)]
+    sequence: u64,
+    /// RFC 3339, UTC.
+    #[schema(format = DateTime)]
+    at: String,
+    #[schema(example = "session.login")]
+    event: &'static str,
+    /// Who did it: `account:7`, `admin:3`, `service:name`, `system` or `anonymous`.
+    #[schema(example = "account:7")]
+    actor: String,
+    /// The id of the account it was done to, if one is known.
+    #[schema(minimum = 1)]
+    subject: Option<u64>,
+    /// Where the request came from.
+    address: Option<String>,
+    user_agent: Option<String>,
+    session_id: Option<String>,
+    request_id: Option<String>,
+    /// `success` or `refused`.
+    #[schema(example = "success")]
+    outcome: &'static str,
+    /// Why it was refused; null when it was not.
+    #[schema(example = "wrong_password")]
+    reason: Option<&'static str>,
+}
+
+impl Event {
+    /// The names of the members, in their order.
+    pub(super) const NAMES: [&'static str; 11] = [
+        "sequence",
+        "at",
+        "event",
+        "actor",
+        "subject",
+        "address",
+        "user_agent",
+        "session_id",
+        "request_id",
+        "outcome",
+        "reason",
+    ];
+
+    pub(super) fn of(sequence: u64, record: &AuditRecord) -> Self {
+        Self {
+            sequence,
+            at: record.at.to_rfc3339(),
+            event: record.event.as_str(),
+            actor: record.actor.to_string(),
+            subject: record.subject.map(AccountId::get),
+            address: record.origin.address.as_ref().map(IpAddr::to_string),
+            user_agent: record.origin.user_agent.clone(),
+            session_id: record.session.as_ref().map(SessionId::to_string),
+            request_id: record.origin.request_id.clone(),
+            outcome: record.outcome().as_str(),
+            reason: record.refusal.map(AuditRefusal::as_str),
+        }
+    }
+
+    /// The same for the owner of the account it was done to. Who knocked at the account from where is theirs to know; where an
+    /// administrator or a service sat, and which of them it was, is not.
+    pub(super) fn for_owner(sequence: u64, record: &AuditRecord, owner: AccountId) -> Self {
+        let whole = Self::of(sequence, record);
+        let actor = match &record.actor {
+            AuditActorKind::Anonymous => return whole,
+            AuditActorKind::Account(id) | AuditActorKind::Admin(id) if *id == owner => return whole,
+            AuditActorKind::Account(_) => "account",
+            AuditActorKind::Admin(_) => "admin",
+            AuditActorKind::System => "system",
+            AuditActorKind::Service(_) => "service",
+        };
+        // An expired session is the owner's own.
+        let session_id = whole.session_id.filter(|_| record.actor == AuditActorKind::System);
+        let actor = actor.to_owned();
+        Self { actor, address: None, user_agent: None, request_id: None, session_id, ..whole }
+    }
+
+    /// The cells of a line of CSV, in the order of [`Self::NAMES`], safe to open in a spreadsheet.
+    pub(super) fn cells(&self) -> [Cow<'_, str>; 11] {
+        let optional = |text: &'_ Option<String>| text.clone().unwrap_or_default();
+        [
+            self.sequence.to_string().into(),
+            Cow::Borrowed(self.at.as_str()),
+            self.event.into(),
+            harmless(self.actor.clone()),
+            self.subject.map(|subject| subject.to_string()).unwrap_or_default().into(),
+            harmless(optional(&self.address)),
+            harmless(optional(&self.user_agent)),
+            harmless(optional(&self.session_id)),
+            harmless(optional(&self.request_id)),
+            self.outcome.into(),
+            self.reason.unwrap_or_default().into(),
+        ]
+    }
+}
+
+/// A text that no spreadsheet takes for a formula: one that begins like a formula gets an apostrophe in front (OWASP, CSV
+/// injection).
+fn harmless(text: String) -> Cow<'static, str> {
+    if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) {
+        return Cow::Owned(format!("'{text}"));
+    }
+    Cow::Owned(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use doorward_actors::{AuditEvent, Origin, ServiceName, Timestamp};
+    use serde_json::json;
+
+    use super::*;
+
+    fn id(number: u64) -> AccountId {
+        AccountId::new(number).unwrap()
+    }
+
+    fn record(actor: AuditActorKind) -> AuditRecord {
+        AuditRecord {
+            at: Timestamp::from_millis(0),
+            event: AuditEvent::AccountUpdated,
+            actor,
+            subject: Some(id(7)),
+            session: Some(SessionId::from_bytes([0xF5; 16])),
+            origin: Origin::new(Some([192, 0, 2, 1].into()), Some("agent"), Some("request".to_owned())),
+            refusal: Some(AuditRefusal::Conflict),
+        }
+    }
+
+    #[test]
+    fn an_event_has_the_members_of_the_contract() {
+        let shown = serde_json::to_value(Event::of(5, &record(AuditActorKind::Account(id(7))))).unwrap();
+        let expected = json!({"sequence": 5, "at": "1970-01-01T00:00:00Z", "event": "account.updated",
+            "actor": "account:7", "subject": 7, "address": "192.0.2.1", "user_agent": "agent",
+            "session_id": "9fX19fX19fX19fX19fX19Q", "request_id": "request", "outcome": "refused", "reason": "conflict"});
+        assert_eq!(shown, expected);
+        let mut names: Vec<_> = expected.as_object().unwrap().keys().map(String::as_str).collect();
+        let mut of_csv = Event::NAMES;
+        names.sort_unstable();
+        of_csv.sort_unstable();
+        assert_eq!(names, of_csv);
+    }
+
+    #[test]
+    fn owners_see_from_where_they_and_strangers_came_and_nothing_of_those_who_keep_the_service() {
+        let shown = |actor| serde_json::to_value(Event::for_owner(5, &record(actor), id(7))).unwrap();
+        for whole in [AuditActorKind::Anonymous, AuditActorKind::Account(id(7)), AuditActorKind::Admin(id(7))] {
+            let of = serde_json::to_value(Event::of(5, &record(whole.clone()))).unwrap();
+            assert_eq!(shown(whole), of);
+        }
+        let service = AuditActorKind::Service(ServiceName::parse("billing").unwrap());
+        for (actor, name) in
+            [(AuditActorKind::Admin(id(3)), "admin"), (AuditActorKind::Account(id(3)), "account"), (service, "service")]
+        {
+            let shown = shown(actor);
+            assert_eq!(shown["actor"], name);
+            for hidden in ["address", "user_agent", "request_id", "session_id"] {
+                assert_eq!(shown[hidden], json!(null), "{name} {hidden}");
+            }
+            assert_eq!((&shown["subject"], &shown["reason"]), (&json!(7), &json!("conflict")));
+        }
+        let expired = shown(AuditActorKind::System);
+        assert!(expired["session_id"].is_string() && expired["address"].is_null());
+    }
+
+    #[test]
+    fn no_cell_is_a_formula() {
+        let mut odd = record(AuditActorKind::Anonymous);
+        for start in ["=", "+", "-", "@", "\t", "\r", "\n"] {
+            odd.origin.user_agent = Some(format!("{start}cmd"));
+            odd.origin.request_id = Some(format!("{start}1"));
+            let event = Event::of(5, &odd);
+            assert_eq!(event.cells()[6], format!("'{start}cmd"));
+            assert_eq!(event.cells()[8], format!("'{start}1"));
+        }
+        assert_eq!(Event::of(5, &record(AuditActorKind::Anonymous)).cells()[6], "agent");
+    }
+}

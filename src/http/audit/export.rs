@@ -1,0 +1,186 @@
+//! `GET /audit/export`: the log as a file, a piece at a time.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use doorward_actors::{AuditEvent, AuditFilter, AuditOrder, AuditPage, AuditQuery};
+use hyper::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use warp::reply::{Reply as _, Response};
+
+use super::event::Event;
+use super::{Fields, is_still_admin, place};
+use crate::http::Api;
+use crate::http::error::ApiError;
+use crate::http::extract::RequestContext;
+
+/// How many events one piece has at most: some 75 KB, at worst 150 KB.
+const PIECE: usize = 256;
+/// How many records are looked at for one piece.
+const PIECE_SCAN: usize = 4096;
+
+/// What the file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    /// One JSON object a line.
+    Ndjson,
+    /// RFC 4180, with a header.
+    Csv,
+}
+
+impl Format {
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "ndjson" => Some(Self::Ndjson),
+            "csv" => Some(Self::Csv),
+            _ => None,
+        }
+    }
+
+    const fn ending(self) -> &'static str {
+        match self {
+            Self::Ndjson => "ndjson",
+            Self::Csv => "csv",
+        }
+    }
+
+    const fn media_type(self) -> &'static str {
+        match self {
+            Self::Ndjson => "application/x-ndjson",
+            Self::Csv => "text/csv; charset=utf-8; header=present",
+        }
+    }
+}
+
+/// Take the log away as a file, the oldest first
+///
+/// It ends with the record of the export itself. A body that breaks off is not the whole of it.
+#[utoipa::path(get, path = "/audit/export", operation_id = "export_audit", tag = "Administration",
+    params(
+    ("format" = Option<String>, Query, description = "`ndjson` (default) or `csv`"),
+    ("event" = Option<String>, Query, description = "As for `/audit/`, as all that follow"),
+    ("actor" = Option<String>, Query),
+    ("subject" = Option<u64>, Query),
+    ("address" = Option<String>, Query),
+    ("outcome" = Option<String>, Query),
+    ("from" = Option<String>, Query),
+    ("to" = Option<String>, Query),
+), responses(
+    (status = 200, description = "The log", content(
+        (String = "application/x-ndjson"),
+        (String = "text/csv"),
+    )),
+    (status = 422, description = "A filter or `format` is not possible"),
+))]
+pub(in crate::http) async fn export(api: &Arc<Api>, context: &RequestContext) -> Result<Response, ApiError> {
+    let admin = api.admin(context).await?;
+    let mut fields = Fields::of(context)?;
+    let format = fields.read("format", "This must be ndjson or csv", Format::parse).unwrap_or(Format::Ndjson);
+    let filter = fields.filter();
+    fields.finish()?;
+    let place = place(&api.readers.exports)?;
+    api.handles.audit.is_taken(&admin, AuditEvent::AuditExported, context.origin()).await?;
+    let status = api.handles.audit.status().await?;
+    let last = status.head.sequence;
+    // One piece waits while the next is made, and none is made before there is room: whoever reads slowly slows us down.
+    let (sender, mut pieces) = mpsc::channel(1);
+    let work =
+        Export { api: Arc::clone(api), bearer: context.bearer()?.to_owned(), filter, format, last, _place: place };
+    tokio::spawn(work.pour(sender));
+    let body = futures_util::stream::poll_fn(move |cx| pieces.poll_recv(cx));
+    let mut response = warp::reply::stream(body).into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
+    let name = format!("attachment; filename=\"doorward-audit-{last}.{}\"", format.ending());
+    if let Ok(disposition) = HeaderValue::from_str(&name) {
+        headers.insert(CONTENT_DISPOSITION, disposition);
+    }
+    Ok(response)
+}
+
+struct Export {
+    api: Arc<Api>,
+    bearer: String,
+    filter: AuditFilter,
+    format: Format,
+    /// The newest record when it began; what comes later is not part of it.
+    last: u64,
+    _place: OwnedSemaphorePermit,
+}
+
+/// A piece of the body. An error breaks the answer off, so that nobody takes a part for the whole.
+type Piece = Result<Bytes, io::Error>;
+
+impl Export {
+    /// Makes pieces until the end, or until nobody wants them any more.
+    async fn pour(self, sender: mpsc::Sender<Piece>) {
+        if self.format == Format::Csv && sender.send(header()).await.is_err() {
+            return;
+        }
+        let mut after = None;
+        loop {
+            let (piece, next) = match self.page(after).await {
+                Ok(page) => {
+                    let entries = page.entries.iter().filter(|(sequence, _)| *sequence <= self.last);
+                    let events = entries.map(|(sequence, record)| Event::of(*sequence, record));
+                    let next = page.last.filter(|last| page.more && *last < self.last);
+                    (piece(self.format, events), next)
+                }
+                Err(error) => (Err(error), None),
+            };
+            let is_empty = piece.as_ref().is_ok_and(Bytes::is_empty);
+            if (!is_empty && sender.send(piece).await.is_err()) || next.is_none() {
+                return;
+            }
+            if sender.is_closed() {
+                return;
+            }
+            after = next;
+        }
+    }
+
+    async fn page(&self, after: Option<u64>) -> io::Result<AuditPage> {
+        if !is_still_admin(&self.api, &self.bearer).await {
+            return Err(io::Error::other("the session of the reader is over"));
+        }
+        let query = AuditQuery {
+            filter: self.filter.clone(),
+            order: AuditOrder::OldestFirst,
+            after,
+            limit: PIECE,
+            scan: PIECE_SCAN,
+        };
+        self.api.handles.audit.page(query).await.map_err(|_| io::Error::other("the log cannot be read"))
+    }
+}
+
+fn header() -> Piece {
+    csv(std::iter::once(Event::NAMES))
+}
+
+fn piece(format: Format, events: impl Iterator<Item = Event>) -> Piece {
+    match format {
+        Format::Csv => {
+            let events: Vec<Event> = events.collect();
+            csv(events.iter().map(|event| event.cells().map(std::borrow::Cow::into_owned)))
+        }
+        Format::Ndjson => {
+            let mut lines = Vec::new();
+            for event in events {
+                serde_json::to_writer(&mut lines, &event)?;
+                lines.push(b'\n');
+            }
+            Ok(lines.into())
+        }
+    }
+}
+
+/// Lines of CSV, ended by CR LF (RFC 4180 §2).
+fn csv<C: AsRef<[u8]>>(lines: impl Iterator<Item = [C; 11]>) -> Piece {
+    let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
+    for line in lines {
+        writer.write_record(line).map_err(io::Error::other)?;
+    }
+    Ok(writer.into_inner().map_err(|error| io::Error::other(error.to_string()))?.into())
+}

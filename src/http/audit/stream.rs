@@ -1,0 +1,182 @@
+//! `GET /audit/stream`: the log as it grows, as server-sent events (WHATWG HTML §9.2).
+
+use std::fmt::Write as _;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use doorward_actors::{AuditEvent, AuditFilter, AuditOrder, AuditQuery, AuditStatus};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::MissedTickBehavior;
+use warp::reply::{Reply as _, Response};
+
+use super::event::Event;
+use super::{Fields, is_still_admin, number, place};
+use crate::http::Api;
+use crate::http::error::{ApiError, FieldError};
+use crate::http::extract::RequestContext;
+
+/// How often a comment is sent when nothing else is: shorter than what proxies usually wait.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// How many events are sent at once at most.
+const BATCH: usize = 256;
+/// How many records are looked at for one batch.
+const BATCH_SCAN: usize = 4096;
+/// Asks nginx not to collect the events before it passes them on.
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// Follow the log
+///
+/// Server-sent events: `id` is the sequence, `data` an event as in `/audit/`. It begins after `Last-Event-ID`, or now. A
+/// comment comes every 15 seconds. It ends with the session of the reader.
+#[utoipa::path(get, path = "/audit/stream", operation_id = "follow_audit", tag = "Administration",
+    params(
+    ("Last-Event-ID" = Option<u64>, Header, description = "Begin after this one"),
+    ("event" = Option<String>, Query, description = "As for `/audit/`, as all that follow"),
+    ("actor" = Option<String>, Query),
+    ("subject" = Option<u64>, Query),
+    ("address" = Option<String>, Query),
+    ("outcome" = Option<String>, Query),
+    ("from" = Option<String>, Query),
+    ("to" = Option<String>, Query),
+), responses(
+    (status = 200, description = "What happens from now on, or after `Last-Event-ID`", content_type = "text/event-stream",
+        body = String),
+    (status = 422, description = "A filter or `Last-Event-ID` is not possible"),
+))]
+pub(in crate::http) async fn stream(api: &Arc<Api>, context: &RequestContext) -> Result<Response, ApiError> {
+    let admin = api.admin(context).await?;
+    let mut fields = Fields::of(context)?;
+    let filter = fields.filter();
+    fields.finish()?;
+    let before = api.handles.audit.status().await?;
+    let start = begin(context.last_event_id(), &before)?;
+    let place = place(&api.readers.streams)?;
+    api.handles.audit.is_taken(&admin, AuditEvent::AuditFollowed, context.origin()).await?;
+    let (sender, mut pieces) = mpsc::channel(1);
+    let work = Follow {
+        api: Arc::clone(api),
+        bearer: context.bearer()?.to_owned(),
+        filter,
+        after: start,
+        sender,
+        _place: place,
+    };
+    tokio::spawn(work.run(before.checkpoint.first));
+    let body = futures_util::stream::poll_fn(move |cx| pieces.poll_recv(cx));
+    let mut response = warp::reply::stream(body).into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+/// After which record to begin.
+fn begin(last_event_id: Option<&[u8]>, status: &AuditStatus) -> Result<u64, ApiError> {
+    let head = status.head.sequence;
+    let Some(id) = last_event_id else { return Ok(head) };
+    let id = std::str::from_utf8(id).ok().and_then(number).filter(|id| *id <= head);
+    id.ok_or_else(|| ApiError::Invalid(vec![FieldError::new("Last-Event-ID", "This is no record of this log")]))
+}
+
+struct Follow {
+    api: Arc<Api>,
+    bearer: String,
+    filter: AuditFilter,
+    /// The record that was looked at last.
+    after: u64,
+    sender: mpsc::Sender<Result<Bytes, io::Error>>,
+    _place: OwnedSemaphorePermit,
+}
+
+/// Why a stream ends. The client connects again if it wants to, and is told then what is wrong.
+struct Over;
+
+impl Follow {
+    async fn run(mut self, first: u64) {
+        let _ = self.follow(first).await;
+    }
+
+    async fn follow(&mut self, first: u64) -> Result<(), Over> {
+        // Subscribed before the first look, so that nothing falls between the two.
+        let mut head = self.api.handles.audit.head();
+        let mut ending = self.api.readers.ending.subscribe();
+        let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        if self.after + 1 < first {
+            // Records between were pruned: the client learns that it has a gap, and where it ends.
+            self.send(format!("event: gap\ndata: {{\"first\":{first}}}\n\n")).await?;
+        }
+        loop {
+            let durable = *head.borrow_and_update();
+            self.catch_up(durable).await?;
+            tokio::select! {
+                biased;
+                () = async { drop(ending.wait_for(|ending| *ending).await) } => return Ok(()),
+                () = self.sender.closed() => return Err(Over),
+                changed = head.changed() => changed.map_err(|_| Over)?,
+                _ = heartbeat.tick() => {
+                    self.must_be_admin().await?;
+                    self.send(": alive\n\n".to_owned()).await?;
+                }
+            }
+        }
+    }
+
+    /// Sends what there is after the last record, up to the newest durable one: one that a crash may still take back, and its
+    /// number with it, is nobody's yet.
+    async fn catch_up(&mut self, durable: u64) -> Result<(), Over> {
+        while self.after < durable {
+            self.must_be_admin().await?;
+            let query = AuditQuery {
+                filter: self.filter.clone(),
+                order: AuditOrder::OldestFirst,
+                after: Some(self.after),
+                limit: BATCH,
+                scan: BATCH_SCAN,
+            };
+            let page = self.api.handles.audit.page(query).await.map_err(|_| Over)?;
+            let mut batch = String::new();
+            for (sequence, record) in page.entries.iter().filter(|(sequence, _)| *sequence <= durable) {
+                // Our events always serialise, and JSON has no line breaks of its own.
+                let data = serde_json::to_string(&Event::of(*sequence, record)).map_err(|_| Over)?;
+                let _ = write!(batch, "id: {sequence}\ndata: {data}\n\n");
+            }
+            self.after = if page.more { page.last.map_or(durable, |last| last.min(durable)) } else { durable };
+            if !batch.is_empty() {
+                self.send(batch).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn must_be_admin(&self) -> Result<(), Over> {
+        if is_still_admin(&self.api, &self.bearer).await { Ok(()) } else { Err(Over) }
+    }
+
+    /// Waits for room: one batch waits at most, and one is with the connection.
+    async fn send(&self, text: String) -> Result<(), Over> {
+        self.sender.send(Ok(text.into())).await.map_err(|_| Over)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use doorward_actors::{AuditCheckpoint, AuditHash, AuditHead};
+
+    use super::*;
+
+    #[test]
+    fn it_begins_now_or_after_a_record_of_this_log() {
+        let head = AuditHead { sequence: 9, hash: AuditHash::GENESIS };
+        let status = AuditStatus { head, checkpoint: AuditCheckpoint::GENESIS, bytes: 0, newest_at: None };
+        assert_eq!(begin(None, &status), Ok(9));
+        assert_eq!(begin(Some(b"9"), &status), Ok(9));
+        assert_eq!(begin(Some(b"0"), &status), Ok(0));
+        for bad in [&b"10"[..], b"", b"x", b"-1", b"+1", b"\xff"] {
+            assert!(matches!(begin(Some(bad), &status), Err(ApiError::Invalid(_))), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! The audit log.
+
+use std::time::Duration;
+
+use super::keys;
+use super::reader::{Reader, documented};
+
+/// How long audit records are kept.
+#[derive(Debug, Clone)]
+pub struct AuditSettings {
+    /// After how long a record is removed, 1 to 3,650 days.
+    pub retention: Duration,
+    /// How much the log may take, 1 MiB to 1 TiB, in bytes.
+    pub max_bytes: u64,
+}
+
+impl AuditSettings {
+    pub(super) fn read(reader: &mut Reader) -> Option<Self> {
+        let days = reader.integer::<u64>(&keys::AUDIT_RETENTION_DAYS);
+        let mebibytes = reader.integer::<u64>(&keys::AUDIT_MAX_MEBIBYTES);
+        Some(Self { retention: Duration::from_hours(24 * days?), max_bytes: mebibytes? * 1024 * 1024 })
+    }
+}
+
+impl Default for AuditSettings {
+    /// The documented defaults.
+    fn default() -> Self {
+        documented(Self::read)
+    }
+}

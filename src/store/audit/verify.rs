@@ -1,0 +1,165 @@
+//! Whether the audit log is whole: a walk over all of it, a record at a time.
+
+use doorward_actors::{AuditCheckpoint, AuditHead};
+
+use super::super::codec::{self, Chained, LogEnd};
+use super::super::staging::Fault;
+use super::super::{keys, reads};
+
+/// What a walk found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditReport {
+    /// Where the kept part begins.
+    pub checkpoint: AuditCheckpoint,
+    /// How many records were walked over before the end, or before the first thing that is wrong.
+    pub records: u64,
+    /// How it ended.
+    pub finding: AuditFinding,
+}
+
+/// How a walk ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuditFinding {
+    /// Every record fits the one before, and the last one is the head.
+    Whole(AuditHead),
+    /// The first thing that is wrong.
+    Broken(AuditBreak),
+    /// Every record fits, but the head to compare with lies in a part that was pruned since, so it proves nothing.
+    TooOld(AuditHead),
+}
+
+/// What is wrong with the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AuditBreak {
+    /// A record is not there.
+    #[error("record {0} is missing")]
+    Missing(u64),
+    /// There is one that should not be there.
+    #[error("there is a record {0} outside the kept part of the log")]
+    Foreign(u64),
+    /// A record cannot be read.
+    #[error("record {0} cannot be read: it was changed")]
+    Unreadable(u64),
+    /// A record does not carry the hash of the one before.
+    #[error("the chain breaks between record {before} and record {record}: one of them was changed, replaced or moved")]
+    Unchained {
+        /// The last one that fits those before it.
+        before: u64,
+        /// The one after it.
+        record: u64,
+    },
+    /// A record is not in the index of its account, and so not shown to its owner.
+    #[error("record {0} is missing in the index of its account")]
+    Unindexed(u64),
+    /// The log ends elsewhere than it says.
+    #[error(
+        "the log ends with record {found} and should end with record {expected}: the newest records were removed or replaced"
+    )]
+    Cut {
+        /// The last record found.
+        found: u64,
+        /// What the stored head says.
+        expected: u64,
+    },
+    /// The newest record is another one than it should be.
+    #[error("record {0}, the newest, is not the one that the log ended with: it was changed")]
+    Head(u64),
+    /// A head that was logged is not in the log.
+    #[error("record {0} is not the one that was the head then: the log was rewritten")]
+    NotThatHead(u64),
+    /// A head that was logged lies beyond the end of the log.
+    #[error("record {0} was the head once and is missing: the log was cut off or replaced by an older one")]
+    BeyondEnd(u64),
+}
+
+/// Walks over the log in constant memory. `expected` is a head that was noted elsewhere.
+pub(in crate::store) fn walk(tree: &sled::Tree, expected: Option<AuditHead>) -> Result<AuditReport, Fault> {
+    let checkpoint = reads::audit::checkpoint(tree)?;
+    let mut walk = Walk {
+        expected,
+        seen_expected: false,
+        last: AuditHead { sequence: checkpoint.first - 1, hash: checkpoint.before },
+    };
+    let mut records = 0;
+    let mut broken = walk.compare().err();
+    for row in tree.scan_prefix(keys::ALL_AUDIT) {
+        if broken.is_some() {
+            break;
+        }
+        let (key, value) = row?;
+        match walk.step(tree, checkpoint.first, &key, &value)? {
+            Ok(()) => records += 1,
+            Err(found) => broken = Some(found),
+        }
+    }
+    let finding = match broken.map_or_else(|| walk.end(tree), |broken| Ok(Err(broken)))? {
+        Err(broken) => AuditFinding::Broken(broken),
+        Ok(()) => match walk.expected.filter(|_| !walk.seen_expected) {
+            Some(expected) if expected.sequence < checkpoint.first => AuditFinding::TooOld(walk.last),
+            Some(expected) => AuditFinding::Broken(AuditBreak::BeyondEnd(expected.sequence)),
+            None => AuditFinding::Whole(walk.last),
+        },
+    };
+    Ok(AuditReport { checkpoint, records, finding })
+}
+
+struct Walk {
+    expected: Option<AuditHead>,
+    seen_expected: bool,
+    /// The record walked over last.
+    last: AuditHead,
+}
+
+type Step = Result<(), AuditBreak>;
+
+impl Walk {
+    /// One record. The outer result is about the disk.
+    fn step(&mut self, tree: &sled::Tree, first: u64, key: &[u8], value: &[u8]) -> Result<Step, Fault> {
+        let wanted = self.last.sequence + 1;
+        let sequence = keys::sequence_of_audit(key).unwrap_or(0);
+        if sequence < first {
+            return Ok(Err(AuditBreak::Foreign(sequence)));
+        }
+        if sequence != wanted {
+            return Ok(Err(AuditBreak::Missing(wanted)));
+        }
+        let Ok(Chained { previous, record }) = codec::decode(value) else {
+            return Ok(Err(AuditBreak::Unreadable(sequence)));
+        };
+        if previous != self.last.hash {
+            return Ok(Err(AuditBreak::Unchained { before: self.last.sequence, record: sequence }));
+        }
+        if let Some(subject) = record.subject
+            && !tree.contains_key(keys::audit_of(subject, sequence))?
+        {
+            return Ok(Err(AuditBreak::Unindexed(sequence)));
+        }
+        self.last = AuditHead { sequence, hash: super::hash(sequence, value) };
+        Ok(self.compare())
+    }
+
+    /// Compares with the head that was noted, if this is its place.
+    fn compare(&mut self) -> Step {
+        match self.expected.filter(|expected| expected.sequence == self.last.sequence) {
+            Some(expected) if expected.hash != self.last.hash => Err(AuditBreak::NotThatHead(expected.sequence)),
+            Some(_) => {
+                self.seen_expected = true;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The end of the log against what the store says it is.
+    fn end(&self, tree: &sled::Tree) -> Result<Step, Fault> {
+        let LogEnd { head, .. } = reads::audit::end(tree)?;
+        let counted = reads::counter(tree, keys::LAST_AUDIT_SEQUENCE)?;
+        Ok(if head.sequence != self.last.sequence || counted != self.last.sequence {
+            Err(AuditBreak::Cut { found: self.last.sequence, expected: head.sequence.max(counted) })
+        } else if head.hash != self.last.hash {
+            Err(AuditBreak::Head(head.sequence))
+        } else {
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,124 @@
+//! The audit log, read.
+
+use doorward_actors::{
+    AccountId, AuditCheckpoint, AuditOrder, AuditPage, AuditQuery, AuditRecord, AuditStatus, Timestamp,
+};
+
+use super::super::codec::{self, Chained, LogEnd};
+use super::super::keys;
+use super::super::staging::Fault;
+use super::{counter, get};
+
+/// Where the log ends.
+pub(in crate::store) fn end(tree: &sled::Tree) -> Result<LogEnd, Fault> {
+    Ok(get(tree, keys::AUDIT_END)?.unwrap_or(LogEnd::GENESIS))
+}
+
+/// Where the kept part of the log begins.
+pub(in crate::store) fn checkpoint(tree: &sled::Tree) -> Result<AuditCheckpoint, Fault> {
+    Ok(get(tree, keys::AUDIT_CHECKPOINT)?.unwrap_or(AuditCheckpoint::GENESIS))
+}
+
+pub(in crate::store) fn status(tree: &sled::Tree) -> Result<AuditStatus, Fault> {
+    let LogEnd { head, bytes } = end(tree)?;
+    let newest_at = newest_at(tree, head.sequence)?;
+    Ok(AuditStatus { head, checkpoint: checkpoint(tree)?, bytes, newest_at })
+}
+
+fn newest_at(tree: &sled::Tree, sequence: u64) -> Result<Option<Timestamp>, Fault> {
+    Ok(record(tree, sequence)?.map(|record| record.at))
+}
+
+/// The newest records, newest first.
+pub(in crate::store) fn recent(tree: &sled::Tree, limit: usize) -> Result<Vec<(u64, AuditRecord)>, Fault> {
+    // The numbers have no gaps, so lookups do, and the engine's less-tried way of walking backwards is not needed.
+    let last = counter(tree, keys::LAST_AUDIT_SEQUENCE)?;
+    let mut records = Vec::new();
+    for sequence in (1..=last).rev().take(limit) {
+        match get::<Chained>(tree, &keys::audit(sequence))? {
+            Some(chained) => records.push((sequence, chained.record)),
+            None => break,
+        }
+    }
+    Ok(records)
+}
+
+/// A page of the log. What is pruned meanwhile is passed over.
+pub(in crate::store) fn page(tree: &sled::Tree, query: &AuditQuery) -> Result<AuditPage, Fault> {
+    let (first, last) = (checkpoint(tree)?.first, counter(tree, keys::LAST_AUDIT_SEQUENCE)?);
+    match (query.order, query.filter.subject) {
+        (AuditOrder::NewestFirst, Some(subject)) => gather(query, of_subject(tree, subject, query.after)),
+        (AuditOrder::NewestFirst, None) => {
+            let last = query.after.map_or(last, |after| last.min(after.saturating_sub(1)));
+            gather(query, (first..=last).rev().map(|sequence| Ok((sequence, record(tree, sequence)?))))
+        }
+        (AuditOrder::OldestFirst, _) => {
+            let first = query.after.map_or(first, |after| first.max(after.saturating_add(1)));
+            if first > last {
+                return gather(query, std::iter::empty());
+            }
+            let rows = tree.range(keys::audit(first)..=keys::audit(last));
+            gather(
+                query,
+                rows.map(|row| {
+                    let (key, value) = row?;
+                    let sequence = keys::sequence_of_audit(&key).unwrap_or(0);
+                    Ok((sequence, readable(sequence, &value)))
+                }),
+            )
+        }
+    }
+}
+
+/// The records with a subject, newest first.
+fn of_subject(
+    tree: &sled::Tree,
+    subject: AccountId,
+    after: Option<u64>,
+) -> impl Iterator<Item = Result<(u64, Option<AuditRecord>), Fault>> {
+    let (from, to) = keys::audit_of_before(subject, after);
+    tree.range(from..=to).map(move |entry| {
+        let (key, _) = entry?;
+        let sequence = keys::sequence_of_audit_of(&key).unwrap_or(0);
+        Ok((sequence, record(tree, sequence)?))
+    })
+}
+
+/// Looks at records in order until the question is answered or its bound is reached.
+fn gather(
+    query: &AuditQuery,
+    records: impl Iterator<Item = Result<(u64, Option<AuditRecord>), Fault>>,
+) -> Result<AuditPage, Fault> {
+    let mut page = AuditPage { entries: Vec::new(), last: query.after, more: false };
+    for (looked_at, row) in records.enumerate() {
+        if looked_at >= query.scan || page.entries.len() >= query.limit {
+            page.more = true;
+            break;
+        }
+        let (sequence, record) = row?;
+        page.last = Some(sequence);
+        let Some(record) = record else { continue };
+        if query.filter.is_past(&record, query.order) {
+            break;
+        }
+        if query.filter.admits(&record) {
+            page.entries.push((sequence, record));
+        }
+    }
+    Ok(page)
+}
+
+/// A record; `None` if it is not there or cannot be read.
+fn record(tree: &sled::Tree, sequence: u64) -> Result<Option<AuditRecord>, Fault> {
+    Ok(tree.get(keys::audit(sequence))?.and_then(|value| readable(sequence, &value)))
+}
+
+fn readable(sequence: u64, value: &[u8]) -> Option<AuditRecord> {
+    match codec::decode::<Chained>(value) {
+        Ok(chained) => Some(chained.record),
+        Err(error) => {
+            tracing::error!(%error, sequence, "an audit record cannot be read and is passed over");
+            None
+        }
+    }
+}

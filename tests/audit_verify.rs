@@ -1,0 +1,206 @@
+//! `doorward audit verify` by the built program, on data directories that somebody worked on.
+#![expect(clippy::unwrap_used, reason = "a helper of a test may panic like the test itself")]
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use doorward::store::{SledStore, StoreOptions};
+use doorward_actors::ports::Store as _;
+use doorward_actors::{AccountId, AuditActorKind, AuditEvent, AuditPruning, AuditRecord, Origin, Timestamp};
+use tempfile::TempDir;
+use tokio::sync::Mutex;
+
+/// Held by each test: a program that one of them starts has, until it runs, what another has open, the lock of a data directory
+/// among it.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+/// How many records the logs of these tests have.
+const RECORDS: u64 = 40;
+
+fn record(number: u64) -> AuditRecord {
+    AuditRecord {
+        at: Timestamp::from_millis(i64::try_from(number).unwrap()),
+        event: AuditEvent::Login,
+        actor: AuditActorKind::Anonymous,
+        subject: AccountId::new(number % 3),
+        session: None,
+        origin: Origin::new(Some([192, 0, 2, 1].into()), Some("agent"), Some(format!("request-{number}"))),
+        refusal: None,
+    }
+}
+
+/// Appends records with these numbers; the answer is the head after them.
+async fn append(data_dir: &Path, numbers: std::ops::RangeInclusive<u64>) -> String {
+    let store = SledStore::open(data_dir, StoreOptions::default()).unwrap();
+    store.append_audit(numbers.map(record).collect()).await.unwrap();
+    store.audit_status().await.unwrap().head.to_string()
+}
+
+/// A data directory with a log, and its head.
+async fn log() -> (TempDir, String) {
+    let dir = TempDir::new().unwrap();
+    let head = append(dir.path(), 1..=RECORDS).await;
+    (dir, head)
+}
+
+/// Works on the database as somebody with an editor for it would.
+fn tamper(data_dir: &Path, work: impl FnOnce(&sled::Db)) {
+    let engine = loop {
+        match sled::open(data_dir.join("db")) {
+            Err(sled::Error::Io(error)) if error.to_string().contains("lock") => std::thread::yield_now(),
+            other => break other.unwrap(),
+        }
+    };
+    work(&engine);
+    engine.flush().unwrap();
+}
+
+fn key(number: u64) -> Vec<u8> {
+    [&[0x30][..], &number.to_be_bytes()].concat()
+}
+
+fn verify(data_dir: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_doorward"));
+    command.args(["audit", "verify"]).args(arguments).env_clear().env("DATA_DIR", data_dir);
+    let output = command.current_dir(std::env::temp_dir()).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout) + &text(output.stderr))
+}
+
+#[track_caller]
+fn assert_broken(data_dir: &Path, arguments: &[&str], what: &str) {
+    let (code, text) = verify(data_dir, arguments);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains(what), "{text}");
+}
+
+#[tokio::test]
+async fn s70_a_whole_log_is_whole_and_its_head_is_printed() {
+    let _alone = ALONE.lock().await;
+    let (dir, head) = log().await;
+    for arguments in [&[][..], &["--head", &head]] {
+        let (code, text) = verify(dir.path(), arguments);
+        assert_eq!(code, Some(0), "{text}");
+        assert!(text.contains("40 records fit together.\n"), "{text}");
+        assert!(text.contains(&format!("Head: {head}\n")), "{text}");
+    }
+    let later = append(dir.path(), 41..=60).await;
+    let (code, text) = verify(dir.path(), &["--head", &head]);
+    assert!(code == Some(0) && text.contains(&later), "a log that went on leads on from its earlier head: {text}");
+    let empty = TempDir::new().unwrap();
+    drop(SledStore::open(empty.path(), StoreOptions::default()).unwrap());
+    assert_eq!(verify(empty.path(), &[]).0, Some(0));
+}
+
+#[tokio::test]
+async fn s70_every_way_to_work_on_the_log_is_found() {
+    let _alone = ALONE.lock().await;
+    type Work = fn(&sled::Db);
+    let cases: &[(&str, Work)] = &[
+        ("between record 20 and record 21", |db| {
+            let mut value = db.get(key(20)).unwrap().unwrap().to_vec();
+            let at = value.len() - 2;
+            value[at] ^= 1;
+            db.insert(key(20), value).unwrap();
+        }),
+        ("record 20 cannot be read", |db| drop(db.insert(key(20), b"").unwrap())),
+        ("record 20 is missing", |db| drop(db.remove(key(20)).unwrap())),
+        ("record 1 is missing", |db| drop(db.remove(key(1)).unwrap())),
+        ("between record 19 and record 20", |db| {
+            let (a, b) = (db.get(key(20)).unwrap().unwrap(), db.get(key(21)).unwrap().unwrap());
+            db.insert(key(20), b).unwrap();
+            db.insert(key(21), a).unwrap();
+        }),
+        ("between record 19 and record 20", |db| {
+            // One taken out and the rest moved up.
+            for number in 20..RECORDS {
+                let next = db.get(key(number + 1)).unwrap().unwrap();
+                db.insert(key(number), next).unwrap();
+            }
+            db.remove(key(RECORDS)).unwrap();
+        }),
+        ("record 40, the newest, is not the one", |db| {
+            let mut value = db.get(key(40)).unwrap().unwrap().to_vec();
+            let at = value.len() - 2;
+            value[at] ^= 1;
+            db.insert(key(40), value).unwrap();
+        }),
+        ("the log ends with record 39 and should end with record 40", |db| drop(db.remove(key(40)).unwrap())),
+        ("the log ends with record 41 and should end with record 40", |db| {
+            let hash = hash(40, &db.get(key(40)).unwrap().unwrap());
+            // About nobody, so that it needs no entry in the index.
+            let like = db.get(key(39)).unwrap().unwrap();
+            db.insert(key(41), [&[2][..], &hash, &like[33..]].concat()).unwrap();
+        }),
+        ("there is a record 0 outside the kept part", |db| drop(db.insert(key(0), b"x").unwrap())),
+        ("record 40 is missing in the index of its account", |db| {
+            db.remove([&[0x31, 0, 0, 0, 0, 0, 0, 0, 1][..], &(!40_u64).to_be_bytes()].concat()).unwrap();
+        }),
+    ];
+    for (what, work) in cases {
+        let (dir, _) = log().await;
+        tamper(dir.path(), work);
+        assert_broken(dir.path(), &[], what);
+    }
+}
+
+/// As docs/audit.md defines it.
+fn hash(number: u64, value: &[u8]) -> Vec<u8> {
+    let bytes = [&number.to_be_bytes(), value].concat();
+    aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes).as_ref().to_vec()
+}
+
+#[tokio::test]
+async fn s70_a_head_that_was_noted_elsewhere_shows_what_the_log_alone_cannot() {
+    let _alone = ALONE.lock().await;
+    // The newest records gone, with everything that says so.
+    let (dir, head) = log().await;
+    let early = TempDir::new().unwrap();
+    append(early.path(), 1..=30).await;
+    assert_eq!(verify(early.path(), &[]).0, Some(0), "by itself it is a log like any other");
+    assert_broken(early.path(), &["--head", &head], "record 40 was the head once and is missing");
+    // The whole log written anew, with another first record.
+    let rewritten = TempDir::new().unwrap();
+    append(rewritten.path(), 2..=RECORDS + 1).await;
+    assert_eq!(verify(rewritten.path(), &[]).0, Some(0));
+    assert_broken(rewritten.path(), &["--head", &head], "record 40 is not the one that was the head then");
+    drop(dir);
+}
+
+#[tokio::test]
+async fn a_pruned_log_is_whole_and_working_on_it_is_still_found() {
+    let _alone = ALONE.lock().await;
+    let (dir, head) = log().await;
+    let store = SledStore::open(dir.path(), StoreOptions::default()).unwrap();
+    let (before, now) = (Some(Timestamp::from_millis(21)), Timestamp::from_millis(50));
+    let pruning = AuditPruning { before, now, max_bytes: u64::MAX, limit: 100, record: Some(record(41)) };
+    assert_eq!(store.prune_audit(pruning).await.unwrap().removed, 20);
+    drop(store);
+    let (code, text) = verify(dir.path(), &["--head", &head]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("begins with record 21; older ones were removed, last at 1970-01-01T00:00:00.05Z"), "{text}");
+    let zeros = "0".repeat(64);
+    let (code, text) = verify(dir.path(), &["--head", &format!("19:{zeros}")]);
+    assert!(code == Some(2) && text.contains("cannot be told"), "{text}");
+    assert_broken(dir.path(), &["--head", &format!("20:{zeros}")], "record 20 is not the one");
+    tamper(dir.path(), |db| drop(db.remove(key(21)).unwrap()));
+    assert_broken(dir.path(), &[], "record 21 is missing");
+}
+
+#[tokio::test]
+async fn what_cannot_be_checked_is_neither_whole_nor_broken() {
+    let _alone = ALONE.lock().await;
+    let (dir, _) = log().await;
+    let store = SledStore::open(dir.path(), StoreOptions::default()).unwrap();
+    let (code, text) = verify(dir.path(), &[]);
+    assert!(code == Some(2) && text.contains("in use by another doorward process"), "{text}");
+    drop(store);
+    let missing = dir.path().join("elsewhere");
+    let (code, text) = verify(&missing, &[]);
+    assert!(code == Some(2) && text.contains("there is no database"), "{text}");
+    assert!(!fs::exists(&missing).unwrap(), "nothing is made");
+    for bad in ["", "40", "x:y", &format!("40:{}", "g".repeat(64))] {
+        assert_eq!(verify(dir.path(), &["--head", bad]).0, Some(2), "{bad}");
+    }
+}

@@ -1,0 +1,92 @@
+//! What only the audit log on disk has: a chain, and a size.
+
+use doorward::store::{AuditFinding, SledStore, StoreOptions};
+use doorward_actors::ports::Store as _;
+use doorward_actors::{AuditHead, AuditPruning, AuditRecord};
+
+use crate::rules::open_engine;
+use crate::{at, audit, id, open};
+
+async fn append(store: &SledStore, marks: std::ops::Range<i64>) {
+    let about = |mark: i64| AuditRecord { subject: (mark % 2 == 0).then(|| id(7)), ..audit(mark) };
+    store.append_audit(marks.map(about).collect()).await.unwrap();
+}
+
+fn pruning(max_bytes: u64) -> AuditPruning {
+    AuditPruning { before: None, now: at(1), max_bytes, limit: 1000, record: Some(audit(1)) }
+}
+
+/// How much the rows of the log really take.
+fn counted(data_dir: &std::path::Path) -> u64 {
+    let engine = open_engine(data_dir);
+    let rows = engine.scan_prefix([0x30]).chain(engine.scan_prefix([0x31]));
+    rows.map(|row| row.map(|(key, value)| u64::try_from(key.len() + value.len()).unwrap()).unwrap()).sum()
+}
+
+#[tokio::test]
+async fn the_log_is_pruned_to_its_size_and_stays_verifiable() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    append(&store, 1..400).await;
+    let full = store.audit_status().await.unwrap();
+    let head = full.head;
+    let pruned = store.prune_audit(pruning(full.bytes / 2)).await.unwrap();
+    assert!((180..220).contains(&pruned.removed) && !pruned.more, "{pruned:?}");
+    let left = store.audit_status().await.unwrap();
+    assert!(left.bytes <= full.bytes / 2 + 200, "the record of the pruning comes on top: {left:?}");
+    assert_eq!(left.checkpoint.first, u64::try_from(pruned.removed).unwrap() + 1);
+    assert_eq!(left.head.sequence, head.sequence + 1);
+    drop(store);
+    assert_eq!(counted(dir.path()), left.bytes);
+    let report = SledStore::verify_audit(dir.path(), StoreOptions::default(), Some(head)).unwrap();
+    assert_eq!(report.finding, AuditFinding::Whole(left.head));
+    assert_eq!(report.checkpoint, left.checkpoint);
+
+    // Whatever the limit, the newest record stays, as the chain hangs on it.
+    let store = open(dir.path());
+    assert!(store.prune_audit(AuditPruning { record: None, ..pruning(0) }).await.unwrap().removed > 100);
+    let left = store.audit_status().await.unwrap();
+    assert_eq!(left.checkpoint.first, left.head.sequence);
+    assert_eq!(store.recent_audit(10).await.unwrap().len(), 1);
+    drop(store);
+    let compare = |head| SledStore::verify_audit(dir.path(), StoreOptions::default(), Some(head)).unwrap().finding;
+    assert_eq!(compare(head), AuditFinding::Whole(left.head), "the record right before the kept part is known");
+    let older = AuditHead { sequence: head.sequence - 1, ..head };
+    assert_eq!(compare(older), AuditFinding::TooOld(left.head), "one that is pruned proves nothing");
+}
+
+#[tokio::test]
+async fn a_group_of_a_pruning_is_bounded_and_a_damaged_record_does_not_stop_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    append(&store, 1..30).await;
+    drop(store);
+    open_engine(dir.path()).insert([0x30, 0, 0, 0, 0, 0, 0, 0, 5], b"x").unwrap();
+    let store = open(dir.path());
+    let old = AuditPruning { before: Some(at(21)), now: at(99), max_bytes: u64::MAX, limit: 8, record: None };
+    let mut removed = Vec::new();
+    loop {
+        let pruned = store.prune_audit(old.clone()).await.unwrap();
+        removed.push(pruned.removed);
+        if !pruned.more {
+            break;
+        }
+    }
+    assert_eq!(removed, [8, 8, 4]);
+    assert_eq!(store.recent_audit(99).await.unwrap().last().unwrap().0, 21);
+}
+
+#[tokio::test]
+async fn the_head_that_is_told_is_durable_and_grows() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let mut head = store.audit_head();
+    assert_eq!(*head.borrow_and_update(), 0);
+    append(&store, 1..4).await;
+    assert!(head.has_changed().unwrap());
+    assert_eq!(*head.borrow_and_update(), 3);
+    store.probe().await.unwrap();
+    assert!(!head.has_changed().unwrap(), "nothing was appended");
+    drop((store, head));
+    assert_eq!(*open(dir.path()).audit_head().borrow(), 3);
+}

@@ -89,10 +89,7 @@ where
     };
 
     let work = async {
-        let mut response = match cors.preflight(&parts, resolved) {
-            Some(response) => response,
-            None => dispatch(routes, parts, body, &id, resolved, arrival).await,
-        };
+        let mut response = dispatch(routes, parts, body, &id, resolved, &cors, arrival).await;
         finish(&mut response, &id, resolved, cors, tls);
         if version == Version::HTTP_2 {
             // It ends requests without ending connections, and forbids the header (RFC 9113 §8.2.2).
@@ -126,6 +123,7 @@ async fn dispatch<S>(
     body: Incoming,
     id: &HeaderValue,
     resolved: Resolved,
+    cors: &CorsAnswer,
     arrival: Arrival,
 ) -> Response
 where
@@ -152,6 +150,9 @@ where
         Ok(address) => address,
         Err(refused) => return refused.into_response(),
     };
+    if let Some(response) = cors.preflight(&parts, resolved) {
+        return response;
+    }
     if let Some(uri) = without_trailing_slash(&parts.uri) {
         parts.uri = uri;
     }

@@ -121,10 +121,7 @@ where
     };
 
     let work = async {
-        let mut response = match cors.preflight(&parts, resolved) {
-            Some(response) => response,
-            None => dispatch(routes, parts, body, &id, resolved, arrival).await,
-        };
+        let mut response = dispatch(routes, parts, body, &id, resolved, &cors, arrival).await;
         // Refused before anybody looked for the client behind a proxy.
         let early = Noted { address: peer, account: None, standing: None };
         let noted = response.extensions_mut().remove::<Noted>().unwrap_or(early);
@@ -194,6 +191,7 @@ async fn dispatch<S>(
     body: Incoming,
     id: &HeaderValue,
     resolved: Resolved,
+    cors: &CorsAnswer,
     arrival: Arrival,
 ) -> Response
 where
@@ -220,6 +218,9 @@ where
         Ok(address) => address,
         Err(refused) => return refused.into_response(),
     };
+    if let Some(response) = cors.preflight(&parts, resolved) {
+        return response;
+    }
     if let Some(uri) = without_trailing_slash(&parts.uri) {
         parts.uri = uri;
     }

@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 use warp::reply::Response;
 
@@ -37,6 +37,8 @@ const MAX_HEADER_BYTES: usize = 16 * 1024;
 /// The read buffer of a connection: one full set of headers and as much of the body again. It grows on demand; at the
 /// default of 8,192 connections that is 256 MiB if every one of them sends as much as it may and then waits.
 const MAX_BUFFER_BYTES: usize = 2 * MAX_HEADER_BYTES;
+/// How often the log says at most that a client has too many connections.
+const COMPLAIN_EVERY: Duration = Duration::from_mins(1);
 /// The pause after the first accept error that is about this process (out of descriptors or memory); it doubles up to
 /// [`LONGEST_ACCEPT_PAUSE`], so that a full descriptor table is waited out instead of spun on.
 const FIRST_ACCEPT_PAUSE: Duration = Duration::from_millis(10);
@@ -144,6 +146,7 @@ where
         upkeep.spawn(tls.clone().keep_fresh());
     }
     let mut connections = JoinSet::new();
+    let mut complained: Option<Instant> = None;
     let mut shutdown = std::pin::pin!(shutdown);
 
     loop {
@@ -157,7 +160,11 @@ where
         let is_proxy = server.edge.trusted_proxies.contains(peer);
         let counted = if is_proxy { None } else { counts.enter(peer) };
         if counted.is_none() && !is_proxy {
-            tracing::debug!(%peer, "too many connections from one client");
+            let now = Instant::now();
+            if complained.is_none_or(|last| now.duration_since(last) >= COMPLAIN_EVERY) {
+                tracing::warn!(%peer, "connections are closed: one client has too many");
+                complained = Some(now);
+            }
             continue;
         }
         let server = server.clone();

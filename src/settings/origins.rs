@@ -25,7 +25,8 @@ impl Origins {
 
 fn origin(item: &str) -> Option<String> {
     let origin = Url::parse(item).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?.origin();
-    (origin.ascii_serialization() == item).then(|| item.to_owned())
+    // A star may stand in a URL, and is meant for a pattern by whoever writes it.
+    (origin.ascii_serialization() == item && !item.contains('*')).then(|| item.to_owned())
 }
 
 #[cfg(test)]

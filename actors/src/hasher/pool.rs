@@ -397,7 +397,7 @@ mod tests {
         for _ in 0..64 {
             pool.note_pace(Lane::Creation, Duration::from_secs(2));
         }
-        assert_eq!(seconds(Lane::Creation), (3 * 2 + 4) / 2);
+        assert_eq!(seconds(Lane::Creation), 5, "three jobs of two seconds and one of four");
     }
 
     #[test]

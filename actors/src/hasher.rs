@@ -117,14 +117,39 @@ impl HasherHandle {
         candidate: Candidate,
     ) -> Result<Result<CredentialHash, WeakPassword>, Unavailable> {
         let secret = candidate.password.secret().clone();
-        self.ask(Lane::Creation, |reply| Task::Hash { candidate: Some(candidate), secret, reply }).await
+        Ok(self.hash_all(Some(candidate), [secret]).await?.map(|[hash]| hash))
+    }
+
+    /// As [`Self::hash_new`], and a hash of the passphrase that goes with it. One place in the queue serves both, so that no first
+    /// hash is computed in vain because there is no place for the second.
+    pub(crate) async fn hash_both(
+        &self,
+        candidate: Candidate,
+        passphrase: Secret,
+    ) -> Result<Result<(CredentialHash, CredentialHash), WeakPassword>, Unavailable> {
+        let secret = candidate.password.secret().clone();
+        let hashes = self.hash_all(Some(candidate), [secret, passphrase]).await?;
+        Ok(hashes.map(|[password, passphrase]| (password, passphrase)))
     }
 
     /// A salted hash of a secret that needs no judging: a passphrase, or a password that is in use.
     pub(crate) async fn hash(&self, secret: Secret) -> Result<CredentialHash, Unavailable> {
-        let hash = self.ask(Lane::Creation, |reply| Task::Hash { candidate: None, secret, reply }).await?;
+        let hashes = self.hash_all(None, [secret]).await?;
         // Nothing was judged.
-        hash.map_err(|_| Unavailable::default())
+        hashes.map(|[hash]| hash).map_err(|_| Unavailable::default())
+    }
+
+    async fn hash_all<const N: usize>(
+        &self,
+        candidate: Option<Candidate>,
+        secrets: [Secret; N],
+    ) -> Result<Result<[CredentialHash; N], WeakPassword>, Unavailable> {
+        let secrets = secrets.into();
+        match self.ask(Lane::Creation, |reply| Task::Hash { candidate, secrets, reply }).await? {
+            // There is a hash for each secret.
+            Ok(hashes) => Ok(Ok(hashes.try_into().map_err(|_| Unavailable::default())?)),
+            Err(weak) => Ok(Err(weak)),
+        }
     }
 
     /// Compares a password with a hash, and looks whether it is a breached one. Takes the time of a hash of today's cost, also

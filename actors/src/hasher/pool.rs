@@ -63,8 +63,8 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, Rejected>>;
 
 /// What one place in the queue is for.
 pub(super) enum Task {
-    /// Hash a secret. A candidate is judged first, and one that is refused costs no hash.
-    Hash { candidate: Option<Candidate>, secret: Secret, reply: Reply<CredentialHash> },
+    /// Hash some secrets. A candidate is judged first, and one that is refused costs no hash.
+    Hash { candidate: Option<Candidate>, secrets: Vec<Secret>, reply: Reply<Vec<CredentialHash>> },
     /// Judge a candidate, and if it is good enough compare a secret with a hash, or with nobody's.
     Verify { candidate: Candidate, secret: Secret, against: Option<CredentialHash>, reply: Reply<Verdict> },
     /// Compare a password in use with its hash, or with nobody's, and look whether it is a breached one.
@@ -94,10 +94,8 @@ impl Task {
 
 /// What became of a job.
 enum Done {
-    /// It computed a hash.
-    Hashed,
-    /// It needed none.
-    WithoutHash,
+    /// It computed this many hashes, perhaps none.
+    Hashed(usize),
     /// It could not be done.
     Failed,
 }
@@ -199,8 +197,8 @@ impl Pool {
             let outcome = catch_unwind(AssertUnwindSafe(|| self.perform(job.task, &mut memory)));
             self.busy.fetch_sub(1, Ordering::Relaxed);
             match outcome {
-                Ok(done @ (Done::Hashed | Done::WithoutHash)) => {
-                    self.done.fetch_add(u64::from(matches!(done, Done::Hashed)), Ordering::Relaxed);
+                Ok(Done::Hashed(hashes)) => {
+                    self.done.fetch_add(u64::try_from(hashes).unwrap_or(u64::MAX), Ordering::Relaxed);
                     self.counters(lane).handled.fetch_add(1, Ordering::Relaxed);
                     self.note_pace(lane, self.clock.monotonic().saturating_sub(began));
                 }
@@ -234,30 +232,32 @@ impl Pool {
 
     fn perform(&self, task: Task, memory: &mut Memory) -> Done {
         match task {
-            Task::Hash { candidate, secret, reply } => {
+            Task::Hash { candidate, secrets, reply } => {
                 if let Some(Err(rejected)) = candidate.map(|candidate| self.judge.admit(&candidate)) {
                     return refuse(reply, rejected);
                 }
-                let hash = argon2id::hash(secret.expose().as_bytes(), self.settings.cost, &*self.entropy, memory).ok();
-                answer(reply, hash)
+                let hash = |secret: &Secret| {
+                    argon2id::hash(secret.expose().as_bytes(), self.settings.cost, &*self.entropy, memory).ok()
+                };
+                answer(reply, secrets.iter().map(hash).collect(), secrets.len())
             }
             Task::Verify { candidate, secret, against, reply } => match self.judge.admit(&candidate) {
-                Ok(()) => answer(reply, self.verify(&secret, against.as_ref(), false, memory)),
+                Ok(()) => answer(reply, self.verify(&secret, against.as_ref(), false, memory), 1),
                 Err(rejected) => refuse(reply, rejected),
             },
             Task::VerifyInUse { secret, against, reply } => {
                 // Looked up whoever asks and whatever comes of it, so that the time it takes tells nothing of the account (S11).
                 let breached = self.judge.is_breached(&secret);
-                answer(reply, self.verify(&secret, against.as_ref(), breached, memory))
+                answer(reply, self.verify(&secret, against.as_ref(), breached, memory), 1)
             }
             Task::Judge { candidate, reply } => {
                 let _ = reply.send(self.judge.report(&candidate));
-                Done::WithoutHash
+                Done::Hashed(0)
             }
             #[cfg(feature = "testing")]
             Task::Pass { reply } => {
                 let _ = reply.send(());
-                Done::WithoutHash
+                Done::Hashed(0)
             }
             #[cfg(feature = "testing")]
             #[expect(clippy::panic, reason = "this is the injected fault")]
@@ -311,11 +311,11 @@ impl Pool {
 }
 
 /// Sends an outcome, if there is one, to whoever still waits for it.
-fn answer<T>(reply: Reply<T>, outcome: Option<T>) -> Done {
+fn answer<T>(reply: Reply<T>, outcome: Option<T>, hashes: usize) -> Done {
     match outcome {
         Some(outcome) => {
             let _ = reply.send(Ok(outcome));
-            Done::Hashed
+            Done::Hashed(hashes)
         }
         None => Done::Failed,
     }
@@ -324,7 +324,7 @@ fn answer<T>(reply: Reply<T>, outcome: Option<T>) -> Done {
 /// Tells whoever still waits that the new password is not taken.
 fn refuse<T>(reply: Reply<T>, rejected: Rejected) -> Done {
     let _ = reply.send(Err(rejected));
-    Done::WithoutHash
+    Done::Hashed(0)
 }
 
 fn micros(time: Duration) -> u64 {
@@ -366,9 +366,9 @@ mod tests {
     }
 
     /// A job, and where its outcome would arrive.
-    fn job() -> (Task, oneshot::Receiver<Result<CredentialHash, Rejected>>) {
+    fn job() -> (Task, oneshot::Receiver<Result<Vec<CredentialHash>, Rejected>>) {
         let (reply, outcome) = oneshot::channel();
-        (Task::Hash { candidate: None, secret: Secret::new("x".to_owned()), reply }, outcome)
+        (Task::Hash { candidate: None, secrets: vec![Secret::new("x".to_owned())], reply }, outcome)
     }
 
     #[test]
@@ -397,7 +397,7 @@ mod tests {
         for _ in 0..64 {
             pool.note_pace(Lane::Creation, Duration::from_secs(2));
         }
-        assert_eq!(seconds(Lane::Creation), (3 * 2 + 4) / 2);
+        assert_eq!(seconds(Lane::Creation), 5, "three jobs of two seconds and one of four");
     }
 
     #[test]

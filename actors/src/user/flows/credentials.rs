@@ -51,11 +51,9 @@ impl Flows {
             return Err(story.refuse(self, AuditRefusal::EmailTaken, RegisterError::EmailTaken));
         }
         let candidate = Candidate { password, names: OwnNames::new(&email, Some(&nickname)) };
-        let password_hash = match self.hasher.hash_new(candidate).await? {
-            Ok(hash) => hash,
-            Err(weak) => return Err(story.refuse(self, AuditRefusal::WeakPassword, RegisterError::Weak(weak))),
-        };
-        let passphrase_hash = self.hasher.hash(passphrase.secret().clone()).await?;
+        let hashed = self.hasher.hash_both(candidate, passphrase.secret().clone()).await?;
+        let weak = |weak| story.refuse(self, AuditRefusal::WeakPassword, RegisterError::Weak(weak));
+        let (password_hash, passphrase_hash) = hashed.map_err(weak)?;
         let role = match by {
             Creator::Owner if self.rules.first_user_is_admin => NewRole::AdminIfFirst,
             Creator::Owner | Creator::Admin(_) => NewRole::Exactly(Role::User),

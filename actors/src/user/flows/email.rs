@@ -161,9 +161,13 @@ impl Flows {
             let (password_hash, passphrase_hash) = if let Some(hashed) = &hashed {
                 hashed.clone()
             } else {
-                let password = self.hasher.hash_new(candidate).await?.map_err(weak)?;
-                let passphrase = if stranger { Some(self.hasher.hash(self.nobodys_secret()).await?) } else { None };
-                hashed.insert((password, passphrase)).clone()
+                let both = if stranger {
+                    let both = self.hasher.hash_both(candidate, self.nobodys_secret()).await?;
+                    both.map(|(password, passphrase)| (password, Some(passphrase)))
+                } else {
+                    self.hasher.hash_new(candidate).await?.map(|password| (password, None))
+                };
+                hashed.insert(both.map_err(weak)?).clone()
             };
             let change = AccountChange {
                 password_hash: Some(password_hash),

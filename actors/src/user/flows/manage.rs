@@ -235,12 +235,15 @@ impl Flows {
             let email = change.email.as_ref().unwrap_or(&account.email);
             let nickname = change.nickname.as_ref().unwrap_or(&account.nickname);
             let candidate = Candidate { password: password.clone(), names: OwnNames::new(email, Some(nickname)) };
-            prepared.password_hash = match self.hasher.hash_new(candidate).await? {
-                Ok(hash) => Some(hash),
-                Err(weak) => return Err(story.refuse(self, AuditRefusal::WeakPassword, UpdateError::Weak(weak))),
-            };
-        }
-        if let Some(passphrase) = &change.passphrase {
+            let weak = |weak| story.refuse(self, AuditRefusal::WeakPassword, UpdateError::Weak(weak));
+            if let Some(passphrase) = &change.passphrase {
+                let hashed = self.hasher.hash_both(candidate, passphrase.secret().clone()).await?;
+                let (password, passphrase) = hashed.map_err(weak)?;
+                (prepared.password_hash, prepared.passphrase_hash) = (Some(password), Some(passphrase));
+            } else {
+                prepared.password_hash = Some(self.hasher.hash_new(candidate).await?.map_err(weak)?);
+            }
+        } else if let Some(passphrase) = &change.passphrase {
             prepared.passphrase_hash = Some(self.hasher.hash(passphrase.secret().clone()).await?);
         }
         Ok(prepared)

@@ -79,6 +79,13 @@ impl Api {
         Arc::new(Self { handles, service_token, admission: Admission::default(), readers: Readers::default() })
     }
 
+    /// The same with another heartbeat of streams.
+    #[cfg(test)]
+    fn beating(handles: Handles, service_token: SecretDigest, heartbeat: Duration) -> Arc<Self> {
+        let readers = Readers::beating(heartbeat);
+        Arc::new(Self { handles, service_token, admission: Admission::default(), readers })
+    }
+
     /// Ends the answers that would go on for ever, so that the listener can stop.
     pub(crate) fn end_streams(&self) {
         self.readers.end();

@@ -11,6 +11,9 @@ use crate::settings::Settings;
 use crate::store::{AuditFinding, AuditReport, SledStore, StoreOptions};
 use crate::telemetry;
 
+/// What the engine keeps in memory for the walk, which looks at each record once.
+const CACHE_BYTES: u64 = 8 * 1024 * 1024;
+
 /// Checks the audit log of the data directory, and says where it ends. 0: it is whole. 1: it is broken. 2: that could not be
 /// found out.
 pub(super) fn verify(settings: &Settings, arguments: &VerifyAudit) -> ExitCode {
@@ -21,7 +24,8 @@ pub(super) fn verify(settings: &Settings, arguments: &VerifyAudit) -> ExitCode {
     if let Err(error) = telemetry::init(&settings.log, &SystemEntropy) {
         return unknown(&error);
     }
-    match SledStore::verify_audit(&settings.storage.data_dir, StoreOptions::default(), arguments.head) {
+    let options = StoreOptions { cache_bytes: CACHE_BYTES, ..StoreOptions::default() };
+    match SledStore::verify_audit(&settings.storage.data_dir, options, arguments.head) {
         // Whoever reads may have gone away, as `| head` does; the exit code says it too.
         Ok(report) => print(&report).unwrap_or(code(&report)),
         Err(error) => unknown(&error),

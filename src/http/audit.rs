@@ -35,12 +35,17 @@ const EXPORTS: usize = 4;
 /// How many clients may follow the log at once. Each holds about 200 KB while it reads, and a connection.
 const STREAMS: usize = 32;
 
+/// How often a stream sends a comment when it has nothing else to send: shorter than what proxies usually wait.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
 /// The places for answers that take long. They hold no place of their class, which is given up once their head is there.
 pub(super) struct Readers {
     exports: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     /// True once the listener stops.
     ending: watch::Sender<bool>,
+    /// How often a stream says that it lives, and looks whether its reader may still read.
+    heartbeat: Duration,
 }
 
 impl Default for Readers {
@@ -49,11 +54,18 @@ impl Default for Readers {
             exports: Arc::new(Semaphore::new(EXPORTS)),
             streams: Arc::new(Semaphore::new(STREAMS)),
             ending: watch::Sender::new(false),
+            heartbeat: HEARTBEAT,
         }
     }
 }
 
 impl Readers {
+    /// With another heartbeat.
+    #[cfg(test)]
+    pub(super) fn beating(heartbeat: Duration) -> Self {
+        Self { heartbeat, ..Self::default() }
+    }
+
     /// Ends the streams; exports may go on until the deadline of the stop.
     pub(super) fn end(&self) {
         self.ending.send_replace(true);

@@ -94,7 +94,8 @@ impl App {
             audit: AuditSettings { retention: Duration::from_hours(24), max_bytes: u64::MAX },
         };
         let system = ActorSystem::start(ports, settings).await.unwrap();
-        let api = Api::new(system.handles().clone(), SecretDigest::of(SERVICE_TOKEN.as_bytes()));
+        let token = SecretDigest::of(SERVICE_TOKEN.as_bytes());
+        let api = Api::beating(system.handles().clone(), token, Duration::from_millis(5));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let patience = Duration::from_secs(30);
@@ -465,4 +466,18 @@ async fn s12_s22_what_is_mailed_to_an_address_is_answered_alike_and_limited() {
         );
         assert!(page.headers.contains_key("retry-after"));
     }
+}
+
+#[tokio::test]
+async fn s38_a_stream_says_that_it_lives_and_ends_with_its_session_though_nothing_happens() {
+    let app = App::start(PLENTY, PLENTY).await;
+    let admin = app.person("root").await;
+    let request = app.client.get(format!("{}/audit/stream", app.base)).bearer_auth(admin);
+    let mut stream = request.send().await.unwrap();
+    let mut seen = String::new();
+    while seen.matches(": alive\n\n").count() < 3 {
+        seen.push_str(std::str::from_utf8(&stream.chunk().await.unwrap().unwrap()).unwrap());
+    }
+    app.clock.advance(Duration::from_mins(31));
+    while stream.chunk().await.unwrap().is_some() {}
 }

@@ -26,11 +26,11 @@ impl Follower {
     /// The next event, its `id` apart; comments are passed over. `None` when the stream has ended.
     async fn next(&mut self) -> Option<(Option<u64>, Value)> {
         loop {
-            while let Some((event, rest)) = self.text.split_once("\n\n") {
+            while let Some(end) = self.text.find("\n\n") {
+                let event: String = self.text.drain(..end + 2).collect();
                 let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
                 let found = field("data: ")
                     .map(|data| (field("id: ").map(|id| id.parse().unwrap()), serde_json::from_str(&data).unwrap()));
-                self.text = rest.to_owned();
                 if found.is_some() {
                     return found;
                 }

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 /// Something that happened.
 #[derive(Serialize, ToSchema)]
+#[expect(clippy::struct_field_names, reason = "the names are those of the interface")]
 pub(super) struct Event {
     /// Its place in the log; numbers have no gaps, but an account's own events do.
     #[schema(minimum = 1)]

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use doorward_actors::{AuditEvent, AuditFilter, AuditOrder, AuditQuery, AuditStatus};
@@ -18,8 +17,6 @@ use crate::http::Api;
 use crate::http::error::{ApiError, FieldError};
 use crate::http::extract::RequestContext;
 
-/// How often a comment is sent when nothing else is: shorter than what proxies usually wait.
-const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How many events are sent at once at most.
 const BATCH: usize = 256;
 /// How many records are looked at for one batch.
@@ -103,7 +100,7 @@ impl Follow {
         // Subscribed before the first look, so that nothing falls between the two.
         let mut head = self.api.handles.audit.head();
         let mut ending = self.api.readers.ending.subscribe();
-        let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        let mut heartbeat = tokio::time::interval(self.api.readers.heartbeat);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         if self.after + 1 < first {
             // Records between were pruned: the client learns that it has a gap, and where it ends.

@@ -51,7 +51,7 @@ impl Log {
         let mut records = self.numbered();
         match query.order {
             AuditOrder::OldestFirst => {
-                records.retain(|(sequence, _)| query.after.is_none_or(|after| *sequence > after))
+                records.retain(|(sequence, _)| query.after.is_none_or(|after| *sequence > after));
             }
             AuditOrder::NewestFirst => {
                 records.retain(|(sequence, _)| query.after.is_none_or(|after| *sequence < after));

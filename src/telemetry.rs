@@ -9,11 +9,13 @@ use doorward_actors::ports::Entropy;
 
 use tracing::field::Field;
 use tracing::subscriber::Subscriber;
+use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt as _;
-use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::filter::{ParseError, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
 use crate::settings::{LogFormat, LogSettings};
@@ -46,11 +48,17 @@ pub(crate) fn init(settings: &LogSettings, entropy: &dyn Entropy) -> Result<(), 
     });
     let writer = Pseudonymous::new(io::stderr, pseudonyms);
     if pretty {
-        for_people(filter, writer, terminal).try_init()?;
+        for_people(filter, writer, terminal).with(filter_fn(is_safe)).try_init()?;
     } else {
-        for_machines(filter, writer).try_init()?;
+        for_machines(filter, writer).with(filter_fn(is_safe)).try_init()?;
     }
     Ok(())
+}
+
+/// Whether it may be logged at all. The storage engine frees memory while a thread ends, when the buffer of the log is gone
+/// already, and says so at its finest levels: that would end the process.
+fn is_safe(event: &Metadata<'_>) -> bool {
+    *event.level() <= Level::INFO || !event.target().starts_with("sled")
 }
 
 /// One line an event. Colours are escape sequences, which have no place in a file.

@@ -37,7 +37,7 @@ impl Captured {
         let captured = Self::default();
         let writer = captured.clone();
         tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::TRACE)
+            .with_env_filter(support::leaks::LOG)
             .with_span_events(FmtSpan::FULL)
             .with_ansi(false)
             .with_writer(move || writer.clone())

@@ -6,7 +6,7 @@ use super::super::codec::{self, Chained, LogEnd, RecordError};
 use super::super::staging::{Abort, Fault, Staging};
 use super::super::{audit, keys};
 
-/// How many records the step to layout 3 writes at once: some 150 KB.
+/// How many records the step to layout 4 writes at once: some 150 KB.
 const MIGRATION_GROUP: u64 = 512;
 
 pub(in crate::store) fn append_audit<R>(staging: &mut Staging<'_>, records: &[AuditRecord]) -> Result<(), Abort<R>> {

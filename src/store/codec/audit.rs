@@ -16,7 +16,7 @@ pub(in crate::store) struct Chained {
 }
 
 /// Events and refusals are stored under the numbers that the domain gives them once and for all. Of before records were
-/// chained; the step to layout 3 replaces them all.
+/// chained; the step to layout 4 replaces them all.
 #[derive(Serialize, Deserialize)]
 struct AuditV1 {
     at: i64,

@@ -26,6 +26,9 @@ struct Secrets {
     phrases: HashSet<String>,
 }
 
+/// All that the program can be made to log: see `telemetry` for what it never does.
+pub(crate) const LOG: &str = "trace,sled=info";
+
 static SECRETS: LazyLock<RwLock<Secrets>> = LazyLock::new(RwLock::default);
 static WATCH: Once = Once::new();
 /// How many lines were searched.
@@ -35,7 +38,7 @@ static SEARCHED: AtomicUsize = AtomicUsize::new(0);
 pub(crate) fn watch() {
     WATCH.call_once(|| {
         let _ = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::TRACE)
+            .with_env_filter(LOG)
             .with_span_events(FmtSpan::NEW)
             .with_ansi(false)
             .with_writer(|| Watcher)

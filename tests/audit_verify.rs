@@ -93,10 +93,11 @@ async fn s70_a_whole_log_is_whole_and_its_head_is_printed() {
     assert_eq!(verify(empty.path(), &[]).0, Some(0));
 }
 
+type Work = fn(&sled::Db);
+
 #[tokio::test]
 async fn s70_every_way_to_work_on_the_log_is_found() {
     let _alone = ALONE.lock().await;
-    type Work = fn(&sled::Db);
     let cases: &[(&str, Work)] = &[
         ("between record 20 and record 21", |db| {
             let mut value = db.get(key(20)).unwrap().unwrap().to_vec();

@@ -6,8 +6,8 @@
 mod seldom;
 mod trust;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -23,7 +23,7 @@ use crate::ports::{Clock, Store, StoreFailure};
 use crate::process::{Mailbox, Process, Reply, Timer, every};
 use crate::session::Principal;
 use seldom::Seldom;
-use trust::Trust;
+pub(crate) use trust::Trust;
 
 /// How long the drain of the last records may take: a commit, which the store itself bounds at 10 s.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(12);
@@ -167,6 +167,8 @@ pub(crate) struct AuditActor {
     pub(crate) settings: AuditSettings,
     /// The commits under way, so that a stop can wait for them.
     pub(crate) commits: TaskTracker,
+    /// Whether the wall clock may be believed. It outlives a crash of the actor.
+    pub(crate) trust: Mutex<Trust>,
     /// Set when the actor stops: a removal under way then ends after its present commit.
     pub(crate) stopping: Arc<AtomicBool>,
 }
@@ -176,7 +178,6 @@ pub(crate) struct State {
     committing: bool,
     waiting: Vec<Reply<()>>,
     seldom: Seldom,
-    trust: Trust,
     /// Those who wait for the removal under way; `None` when there is none.
     tending: Option<Vec<Reply<()>>>,
     mailbox: Arc<Mailbox<Message>>,
@@ -189,15 +190,13 @@ impl Process for AuditActor {
 
     async fn start(&self, mailbox: &Arc<Mailbox<Message>>) -> Result<State, String> {
         let status = self.store.audit_status().await.map_err(|failure| failure.to_string())?;
-        let mut trust = Trust::default();
-        trust.believes(self.clock.now(), self.clock.monotonic(), status.newest_at);
+        self.believes_the_clock(status.newest_at);
         log_head(&status);
         Ok(State {
             pending: Vec::new(),
             committing: false,
             waiting: Vec::new(),
             seldom: Seldom::default(),
-            trust,
             tending: None,
             mailbox: Arc::clone(mailbox),
             _timers: [
@@ -260,8 +259,7 @@ impl AuditActor {
             return;
         }
         let now = self.clock.now();
-        let believed = state.trust.believes(now, self.clock.monotonic(), None);
-        let before = believed.then(|| now.minus(self.settings.retention));
+        let before = self.believes_the_clock(None).then(|| now.minus(self.settings.retention));
         let (store, mailbox) = (Arc::clone(&self.store), Arc::clone(&state.mailbox));
         let (max_bytes, stopping) = (self.settings.max_bytes, Arc::clone(&self.stopping));
         self.commits.spawn(async move {
@@ -272,6 +270,12 @@ impl AuditActor {
             }
             let _ = mailbox.tell(Message::Tended);
         });
+    }
+
+    /// Whether something may be deleted for its age now.
+    fn believes_the_clock(&self, newest: Option<Timestamp>) -> bool {
+        let mut trust = self.trust.lock().unwrap_or_else(PoisonError::into_inner);
+        trust.believes(self.clock.now(), self.clock.monotonic(), newest)
     }
 
     async fn log_head(&self) {

@@ -176,6 +176,7 @@ impl ActorSystem {
             clock: Arc::clone(&clock),
             settings: settings.audit,
             commits: TaskTracker::new(),
+            trust: std::sync::Mutex::default(),
             stopping: Arc::default(),
         };
         children.push(ChildSpec::new(Arc::new(auditor), audit_mailbox, Arc::clone(&clock)));

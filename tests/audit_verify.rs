@@ -170,6 +170,34 @@ async fn s70_a_head_that_was_noted_elsewhere_shows_what_the_log_alone_cannot() {
 }
 
 #[tokio::test]
+async fn s70_the_head_that_is_logged_at_a_stop_is_the_head_of_the_log() {
+    let _alone = ALONE.lock().await;
+    let dir = TempDir::new().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_doorward"))
+        .args(["admin", "create", "--email", "ann@example.com", "--nickname", "ann"])
+        .env_clear()
+        .envs([("LOG_FORMAT", "json"), ("DOORWARD_ADMIN_PASSWORD", "quiet-lamp-under-blue-stairs")])
+        .env("DOORWARD_ADMIN_PASSPHRASE", "My first car was green")
+        .env("DATA_DIR", dir.path())
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{log}");
+    let heads: Vec<serde_json::Value> = log
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|line| line["message"] == "audit head")
+        .collect();
+    let zeros = "0".repeat(64);
+    assert_eq!(heads[0]["head"], format!("0:{zeros}"), "at the start: {log}");
+    let last = heads.last().unwrap()["head"].as_str().unwrap();
+    assert!(last.starts_with("1:") && !last.ends_with(&zeros), "at the stop: {log}");
+    let (code, text) = verify(dir.path(), &["--head", last]);
+    assert!(code == Some(0) && text.contains(last), "{text}");
+}
+
+#[tokio::test]
 async fn a_pruned_log_is_whole_and_working_on_it_is_still_found() {
     let _alone = ALONE.lock().await;
     let (dir, head) = log().await;

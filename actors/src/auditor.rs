@@ -23,7 +23,7 @@ use crate::ports::{Clock, Store, StoreFailure};
 use crate::process::{Mailbox, Process, Reply, Timer, every};
 use crate::session::Principal;
 use seldom::Seldom;
-pub(crate) use trust::Trust;
+use trust::Trust;
 
 /// How long the drain of the last records may take: a commit, which the store itself bounds at 10 s.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(12);
@@ -162,15 +162,15 @@ impl AuditHandle {
 
 /// Batches records: while one commit is under way the next ones gather, so that a burst costs few commits.
 pub(crate) struct AuditActor {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) settings: AuditSettings,
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    settings: AuditSettings,
     /// The commits under way, so that a stop can wait for them.
-    pub(crate) commits: TaskTracker,
+    commits: TaskTracker,
     /// Whether the wall clock may be believed. It outlives a crash of the actor.
-    pub(crate) trust: Mutex<Trust>,
+    trust: Mutex<Trust>,
     /// Set when the actor stops: a removal under way then ends after its present commit.
-    pub(crate) stopping: Arc<AtomicBool>,
+    stopping: Arc<AtomicBool>,
 }
 
 pub(crate) struct State {
@@ -251,6 +251,10 @@ impl Process for AuditActor {
 }
 
 impl AuditActor {
+    pub(crate) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, settings: AuditSettings) -> Self {
+        Self { store, clock, settings, commits: TaskTracker::new(), trust: Mutex::default(), stopping: Arc::default() }
+    }
+
     /// Begins to remove what is too old or too much, unless that is under way.
     fn tend(&self, state: &mut State, reply: Option<Reply<()>>) {
         let under_way = state.tending.is_some();

@@ -171,14 +171,7 @@ impl ActorSystem {
         let limiter = RateLimiterActor { handle: limits.clone() };
         children.push(ChildSpec::new(Arc::new(limiter), limiter_mailbox, Arc::clone(&clock)));
         watched.push(audit_mailbox.clone());
-        let auditor = AuditActor {
-            store: Arc::clone(&store),
-            clock: Arc::clone(&clock),
-            settings: settings.audit,
-            commits: TaskTracker::new(),
-            trust: std::sync::Mutex::default(),
-            stopping: Arc::default(),
-        };
+        let auditor = AuditActor::new(Arc::clone(&store), Arc::clone(&clock), settings.audit);
         children.push(ChildSpec::new(Arc::new(auditor), audit_mailbox, Arc::clone(&clock)));
 
         let (gave_up_sender, gave_up) = watch::channel(None);

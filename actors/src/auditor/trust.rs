@@ -13,7 +13,7 @@ const DOUBT: Duration = Duration::from_hours(25);
 
 /// Watches the wall clock against the monotonic one.
 #[derive(Debug, Default)]
-pub(crate) struct Trust {
+pub(super) struct Trust {
     line: Option<Line>,
     /// Since when the wall clock is ahead of the line, on the monotonic clock.
     ahead_since: Option<Duration>,

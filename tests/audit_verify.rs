@@ -93,10 +93,11 @@ async fn s70_a_whole_log_is_whole_and_its_head_is_printed() {
     assert_eq!(verify(empty.path(), &[]).0, Some(0));
 }
 
+type Work = fn(&sled::Db);
+
 #[tokio::test]
 async fn s70_every_way_to_work_on_the_log_is_found() {
     let _alone = ALONE.lock().await;
-    type Work = fn(&sled::Db);
     let cases: &[(&str, Work)] = &[
         ("between record 20 and record 21", |db| {
             let mut value = db.get(key(20)).unwrap().unwrap().to_vec();
@@ -166,6 +167,34 @@ async fn s70_a_head_that_was_noted_elsewhere_shows_what_the_log_alone_cannot() {
     assert_eq!(verify(rewritten.path(), &[]).0, Some(0));
     assert_broken(rewritten.path(), &["--head", &head], "record 40 is not the one that was the head then");
     drop(dir);
+}
+
+#[tokio::test]
+async fn s70_the_head_that_is_logged_at_a_stop_is_the_head_of_the_log() {
+    let _alone = ALONE.lock().await;
+    let dir = TempDir::new().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_doorward"))
+        .args(["admin", "create", "--email", "ann@example.com", "--nickname", "ann"])
+        .env_clear()
+        .envs([("LOG_FORMAT", "json"), ("DOORWARD_ADMIN_PASSWORD", "quiet-lamp-under-blue-stairs")])
+        .env("DOORWARD_ADMIN_PASSPHRASE", "My first car was green")
+        .env("DATA_DIR", dir.path())
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{log}");
+    let heads: Vec<serde_json::Value> = log
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|line| line["message"] == "audit head")
+        .collect();
+    let zeros = "0".repeat(64);
+    assert_eq!(heads[0]["head"], format!("0:{zeros}"), "at the start: {log}");
+    let last = heads.last().unwrap()["head"].as_str().unwrap();
+    assert!(last.starts_with("1:") && !last.ends_with(&zeros), "at the stop: {log}");
+    let (code, text) = verify(dir.path(), &["--head", last]);
+    assert!(code == Some(0) && text.contains(last), "{text}");
 }
 
 #[tokio::test]

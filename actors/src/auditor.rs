@@ -6,8 +6,8 @@
 mod seldom;
 mod trust;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -162,13 +162,15 @@ impl AuditHandle {
 
 /// Batches records: while one commit is under way the next ones gather, so that a burst costs few commits.
 pub(crate) struct AuditActor {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) settings: AuditSettings,
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    settings: AuditSettings,
     /// The commits under way, so that a stop can wait for them.
-    pub(crate) commits: TaskTracker,
+    commits: TaskTracker,
+    /// Whether the wall clock may be believed. It outlives a crash of the actor.
+    trust: Mutex<Trust>,
     /// Set when the actor stops: a removal under way then ends after its present commit.
-    pub(crate) stopping: Arc<AtomicBool>,
+    stopping: Arc<AtomicBool>,
 }
 
 pub(crate) struct State {
@@ -176,7 +178,6 @@ pub(crate) struct State {
     committing: bool,
     waiting: Vec<Reply<()>>,
     seldom: Seldom,
-    trust: Trust,
     /// Those who wait for the removal under way; `None` when there is none.
     tending: Option<Vec<Reply<()>>>,
     mailbox: Arc<Mailbox<Message>>,
@@ -189,15 +190,13 @@ impl Process for AuditActor {
 
     async fn start(&self, mailbox: &Arc<Mailbox<Message>>) -> Result<State, String> {
         let status = self.store.audit_status().await.map_err(|failure| failure.to_string())?;
-        let mut trust = Trust::default();
-        trust.believes(self.clock.now(), self.clock.monotonic(), status.newest_at);
+        self.believes_the_clock(status.newest_at);
         log_head(&status);
         Ok(State {
             pending: Vec::new(),
             committing: false,
             waiting: Vec::new(),
             seldom: Seldom::default(),
-            trust,
             tending: None,
             mailbox: Arc::clone(mailbox),
             _timers: [
@@ -252,6 +251,10 @@ impl Process for AuditActor {
 }
 
 impl AuditActor {
+    pub(crate) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, settings: AuditSettings) -> Self {
+        Self { store, clock, settings, commits: TaskTracker::new(), trust: Mutex::default(), stopping: Arc::default() }
+    }
+
     /// Begins to remove what is too old or too much, unless that is under way.
     fn tend(&self, state: &mut State, reply: Option<Reply<()>>) {
         let under_way = state.tending.is_some();
@@ -260,8 +263,7 @@ impl AuditActor {
             return;
         }
         let now = self.clock.now();
-        let believed = state.trust.believes(now, self.clock.monotonic(), None);
-        let before = believed.then(|| now.minus(self.settings.retention));
+        let before = self.believes_the_clock(None).then(|| now.minus(self.settings.retention));
         let (store, mailbox) = (Arc::clone(&self.store), Arc::clone(&state.mailbox));
         let (max_bytes, stopping) = (self.settings.max_bytes, Arc::clone(&self.stopping));
         self.commits.spawn(async move {
@@ -272,6 +274,12 @@ impl AuditActor {
             }
             let _ = mailbox.tell(Message::Tended);
         });
+    }
+
+    /// Whether something may be deleted for its age now.
+    fn believes_the_clock(&self, newest: Option<Timestamp>) -> bool {
+        let mut trust = self.trust.lock().unwrap_or_else(PoisonError::into_inner);
+        trust.believes(self.clock.now(), self.clock.monotonic(), newest)
     }
 
     async fn log_head(&self) {

@@ -188,13 +188,7 @@ impl ActorSystem {
         let limiter = RateLimiterActor { handle: limits.clone(), store: Arc::clone(&store) };
         children.push(ChildSpec::new(Arc::new(limiter), Arc::clone(&limiter_mailbox), Arc::clone(&clock)));
         watched.push(audit_mailbox.clone());
-        let auditor = AuditActor {
-            store: Arc::clone(&store),
-            clock: Arc::clone(&clock),
-            settings: settings.audit,
-            commits: TaskTracker::new(),
-            stopping: Arc::default(),
-        };
+        let auditor = AuditActor::new(Arc::clone(&store), Arc::clone(&clock), settings.audit);
         children.push(ChildSpec::new(Arc::new(auditor), audit_mailbox, Arc::clone(&clock)));
 
         let (gave_up_sender, gave_up) = watch::channel(None);

@@ -15,7 +15,7 @@ use warp::reply::{Reply, Response};
 /// One thing that is wrong with a request body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct FieldError {
-    /// Where: a JSON Pointer (RFC 6901) into the body, or `?name` for a query parameter.
+    /// Where: a JSON Pointer (RFC 6901) into the body, `?name` for a query parameter, or a header.
     #[schema(example = "/email")]
     pub(crate) pointer: String,
     /// What: one human sentence.

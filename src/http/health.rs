@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use doorward_actors::{Role, Timestamp};
+use doorward_actors::{AuditRefusal, Role, Timestamp};
 use hyper::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -169,6 +169,10 @@ async fn actors(api: &Api, context: &RequestContext) -> Result<Response, ApiErro
     if !context.is_service(&api.service_token) {
         match api.authenticate(context).await {
             Ok(principal) if principal.account.role == Role::Admin => {}
+            Ok(principal) => {
+                api.handles.audit.denied(Some(&principal), AuditRefusal::AdminOnly, context.origin());
+                return Err(api.hidden(context));
+            }
             Err(unavailable @ ApiError::Unavailable(_)) => return Err(unavailable),
             _ => return Err(api.hidden(context)),
         }

@@ -68,8 +68,10 @@ async fn each_filter_finds_what_it_names() {
 #[tokio::test]
 async fn pages_lead_through_the_whole_log_and_end() {
     let (app, admin) = history().await;
+    // The first look puts itself on record, and the ones after it in the same ten minutes do not.
+    list(&app, &admin, "").await;
     let whole = sequences(&list(&app, &admin, "limit=1000").await);
-    assert_eq!(whole, (1..=8).rev().collect::<Vec<_>>());
+    assert_eq!(whole, (1..=9).rev().collect::<Vec<_>>());
     let (mut found, mut cursor) = (Vec::new(), String::new());
     loop {
         let answer = list(&app, &admin, &format!("to=2026-01-01T00:00:00Z&limit=3&{cursor}")).await;
@@ -79,7 +81,6 @@ async fn pages_lead_through_the_whole_log_and_end() {
             None => break,
         }
     }
-    // The first look put itself on record.
     assert_eq!(found, (1..=9).rev().collect::<Vec<_>>());
     assert_eq!(list(&app, &admin, "limit=9").await.body["next"], Value::Null, "no page after the last");
     for bad in ["limit=0", "limit=1001", "cursor=x", "event=nothing", "actor=x", "subject=x", "address=x", "outcome=x"]

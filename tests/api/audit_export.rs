@@ -1,8 +1,12 @@
 //! `/audit/export`: the log as a file that others can read.
 
+use doorward::store::{SledStore, StoreOptions};
+use doorward_actors::ports::Store as _;
+use doorward_actors::{AuditActorKind, AuditEvent, AuditRecord, AuditRefusal, Origin, Timestamp};
 use reqwest::Method;
 use reqwest::header::USER_AGENT;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::support::{Answer, Person, TestApp};
 
@@ -106,21 +110,57 @@ async fn a_long_log_is_exported_whole_and_what_comes_meanwhile_is_not_in_it() {
     assert_eq!(of_itself.len(), 1);
 }
 
-#[tokio::test]
-async fn r10_exports_that_nobody_reads_are_bounded_and_keep_no_administrator_out() {
-    let app = TestApp::spawn().await;
-    let admin = app.admin().await;
-    for _ in 0..10 {
-        let person = Person::named("nobody");
-        futures_util::future::join_all((0..60).map(|_| app.try_login(&person))).await;
+/// So many that an export fits into no buffer between the server and a client that does not read: 18 MB.
+const MANY: i64 = 30_000;
+
+async fn many_records(data_dir: &std::path::Path) {
+    let store = SledStore::open(data_dir, StoreOptions::default()).unwrap();
+    let record = |number: i64| AuditRecord {
+        at: Timestamp::from_millis(number),
+        event: AuditEvent::Login,
+        actor: AuditActorKind::Anonymous,
+        subject: None,
+        session: None,
+        origin: Origin::new(None, Some(&"x".repeat(256)), Some("y".repeat(64))),
+        refusal: Some(AuditRefusal::UnknownAccount),
+    };
+    for first in (1..=MANY).step_by(500) {
+        store.append_audit((first..first + 500).map(record).collect()).await.unwrap();
     }
+    store.close().unwrap();
+}
+
+#[tokio::test]
+async fn r10_exports_that_nobody_reads_are_bounded_wait_and_keep_no_administrator_out() {
+    let directory = TempDir::new().unwrap();
+    many_records(directory.path()).await;
+    let app = TestApp::builder().data_dir(directory.path()).spawn().await;
+    let admin = app.admin().await;
     let mut held = Vec::new();
     for format in ["csv", "ndjson", "csv", "ndjson"] {
         let path = format!("/audit/export?format={format}");
-        // Its head is there and its body unread: two pieces are ready and no third is made.
         held.push(app.request(Method::GET, &path).bearer_auth(&admin).send().await.unwrap());
     }
     assert!(held.iter().all(|answer| answer.status() == 200));
-    let _ = app.call(Method::GET, "/accounts_management/", &admin, &Value::Null).await;
+    // None of them has come to its end: what they would write is more than what waits on its way.
+    let refused = export(&app, &admin, "").await;
+    refused.assert_status_problem(503);
+    assert_eq!(refused.header("retry-after"), Some("60"));
+    assert_eq!(app.call(Method::GET, "/accounts_management/", &admin, &Value::Null).await.status, 200);
     assert_eq!(app.call(Method::GET, "/audit/", &admin, &Value::Null).await.status, 200);
+    // Whoever reads late still gets all of it.
+    let late = Answer::read(held.pop().unwrap()).await;
+    assert!(i64::try_from(lines(&late).len()).unwrap() > MANY);
+}
+
+#[tokio::test]
+async fn s38_an_export_breaks_off_when_its_reader_is_no_administrator_any_more() {
+    let directory = TempDir::new().unwrap();
+    many_records(directory.path()).await;
+    let app = TestApp::builder().data_dir(directory.path()).spawn().await;
+    let admin = app.admin().await;
+    let mut answer = app.request(Method::GET, "/audit/export").bearer_auth(&admin).send().await.unwrap();
+    app.logout(&admin).await;
+    // What was on its way arrives, and then an error instead of an end that looks like one.
+    while answer.chunk().await.map(|chunk| assert!(chunk.is_some(), "the export ended as if it were whole")).is_ok() {}
 }

@@ -31,7 +31,9 @@ struct Log<'a> {
 impl Log<'_> {
     async fn news(&mut self) -> Vec<String> {
         let events = events(self.app, &self.admin).await;
-        let mut news: Vec<String> = events[self.seen..].iter().map(short).collect();
+        // The looks of this test put themselves on record, some time after the look.
+        let news = events[self.seen..].iter().filter(|event| event["event"] != "audit.read");
+        let mut news: Vec<String> = news.map(short).collect();
         for event in &events[self.seen..] {
             assert_eq!(event["outcome"] == "refused", event["reason"].is_string(), "{event}");
         }
@@ -68,7 +70,6 @@ async fn s70_every_authentication_is_on_record_with_how_it_ended() {
     app.post("/register", &Person { nickname: ann.nickname.clone(), ..Person::named("bob") }.registration()).await;
     app.post("/register", &Person { password: "password".to_owned(), ..Person::named("bob") }.registration()).await;
     log.expect(&[
-        "audit.read by admin:1 on -: done",
         "account.registered by anonymous on 2: done",
         "account.registered by anonymous on -: email_taken",
         "account.registered by anonymous on -: nickname_taken",
@@ -148,7 +149,6 @@ async fn s70_what_goes_by_mail_is_on_record() {
     }
     app.post("/recovery/request", &json!({"email": ann.email})).await;
     log.expect(&[
-        "audit.read by admin:1 on -: done",
         "email.verification_sent by anonymous on 2: too_soon",
         "account.recovery_requested by anonymous on 2: done",
         "email.verification_sent by anonymous on -: unknown_account",
@@ -202,7 +202,6 @@ async fn s70_every_action_of_owners_and_administrators_is_on_record() {
     app.delete_own(&token, &Value::Null).await;
     app.delete_own(&token, &json!({"current_password": ann.password})).await;
     log.expect(&[
-        "audit.read by admin:1 on -: done",
         "account.updated by account:2 on 2: done",
         "account.updated by account:2 on 2: reauthentication_needed",
         "account.updated by account:2 on 2: wrong_password",
@@ -254,19 +253,14 @@ async fn s70_whoever_is_kept_out_is_on_record_and_cannot_flood_it() {
             assert_eq!(app.call(Method::GET, path, "garbage", &Value::Null).await.status, 401);
         }
     }
-    log.expect(&[
-        "audit.read by admin:1 on -: done",
-        "access.denied by account:2 on 2: admin_only",
-        "access.denied by anonymous on -: dead_token",
-    ])
-    .await;
+    log.expect(&["access.denied by account:2 on 2: admin_only", "access.denied by anonymous on -: dead_token"]).await;
     // Who shows no token at all has lost their way, and whose token is over on their own routes is out every day.
     assert_eq!(app.get("/audit/").await.status, 401);
     assert_eq!(app.get("/health/actors").await.status, 404);
     assert_eq!(app.call(Method::GET, "/my_account/", "garbage", &Value::Null).await.status, 401);
     log.expect(&[]).await;
     app.pass(std::time::Duration::from_mins(10));
-    assert_eq!(app.call(Method::GET, "/audit/", &token, &Value::Null).await.status, 403);
+    assert_eq!(app.call(Method::GET, "/health/actors", &token, &Value::Null).await.status, 404);
     let events = events(&app, &admin).await;
     let denied = events.iter().rfind(|event| event["event"] == "access.denied").unwrap();
     assert_eq!((&denied["subject"], &denied["outcome"]), (&json!(ann.id), &json!("refused")));

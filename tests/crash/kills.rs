@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use doorward::store::{AuditFinding, SledStore, StoreOptions};
 use futures_util::future::join_all;
 use reqwest::Method;
 use tempfile::TempDir;
@@ -71,6 +72,9 @@ async fn r01_a_kill_loses_nothing_that_was_acknowledged_and_revives_nothing() {
                 .unwrap();
         }
     }
+    server.kill();
+    let report = SledStore::verify_audit(directory.path(), StoreOptions::default(), None).unwrap();
+    assert!(matches!(report.finding, AuditFinding::Whole(_)), "the chain of the audit log: {report:?}");
 }
 
 #[tokio::test]

@@ -427,13 +427,13 @@ const DAYS_3: i64 = 3 * 24 * 60 * 60 * 1000;
 
 /// All pages of a question.
 async fn walk(store: &dyn Store, filter: &AuditFilter, order: AuditOrder, limit: usize, scan: usize) -> String {
-    let (mut pages, mut after) = (String::new(), None);
+    let (mut pages, mut after) = (Vec::new(), None);
     loop {
         let query = AuditQuery { filter: filter.clone(), order, after, limit, scan };
         let page = store.audit_page(query).await.unwrap();
-        pages.push_str(&format!("{page:?}"));
+        pages.push(format!("{page:?}"));
         if !page.more {
-            return pages;
+            return pages.concat();
         }
         assert_ne!(page.last, after, "a page that leads nowhere");
         after = page.last;

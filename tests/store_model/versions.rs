@@ -51,7 +51,7 @@ fn write(data_dir: &std::path::Path, rows: &[(Vec<u8>, Vec<u8>)]) {
 fn unchained(records: u64) -> Vec<(Vec<u8>, Vec<u8>)> {
     let numbered = |number: u64| [&[0x30][..], &number.to_be_bytes()].concat();
     let record = |number: u64| {
-        let subject: &[u8] = if number % 3 == 0 { &[1, 7] } else { &[0] };
+        let subject: &[u8] = if number.is_multiple_of(3) { &[1, 7] } else { &[0] };
         // At one millisecond, a login, by nobody, refused for a wrong password.
         (numbered(number), [&[1, 2, 5, 0], subject, &[0, 0, 0, 0, 1, 2]].concat())
     };
@@ -105,7 +105,7 @@ async fn r02_a_chaining_that_was_cut_short_goes_on() {
             if number.is_none_or(|number| number > 512) {
                 engine.insert(key, value.as_slice()).unwrap();
             }
-            if let Some(number) = number.filter(|number| *number > 512 && number % 3 == 0) {
+            if let Some(number) = number.filter(|number| *number > 512 && number.is_multiple_of(3)) {
                 engine.remove([&[0x31, 0, 0, 0, 0, 0, 0, 0, 7][..], &(!number).to_be_bytes()].concat()).unwrap();
             }
         }

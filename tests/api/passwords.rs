@@ -304,6 +304,8 @@ async fn a_list_that_cannot_be_read_stops_new_passwords_and_no_login() {
 /// Keeps the single hashing thread from doing anything but what waits already, by giving it a long row of work.
 fn narrow(queue: usize) -> TestAppBuilder {
     one_hashing_thread().with(move |settings| {
+        // Not what is counted here.
+        settings.limits.login_failures = 100;
         settings.passwords.hash_queue = queue;
         settings.passwords.hash_memory_kib = 16_384;
         settings.passwords.hash_iterations = 2;

@@ -188,7 +188,7 @@ impl App {
         }
         let wanted = SocketAddr::new(settings.http.host, settings.http.port);
         let listen = |source| BuildError::Listen { address: wanted, source };
-        let listener = TcpListener::bind(wanted).await.map_err(listen)?;
+        let listener = http::listen(wanted).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         tracing::info!(%address, tls = tls.is_some(), data_dir = %settings.storage.data_dir.display(), "listening");
         Ok(Self { core, listener, address, service_token, tls, settings })

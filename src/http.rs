@@ -59,7 +59,7 @@ use admission::Admission;
 use audit::Readers;
 use body::TrackedBody;
 pub use routes::{Access, Class, Documented, RouteInfo, route_table};
-pub(crate) use server::{ServerSettings, serve};
+pub(crate) use server::{ServerSettings, listen, serve};
 pub(crate) use tls::{Tls, TlsError};
 
 /// The routes of one family. Boxed, so that the type of the whole stays readable and compiles fast.

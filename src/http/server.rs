@@ -15,7 +15,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -64,6 +64,18 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the peer of an idle HTTP/2 connection may take to agree to its end.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How many connections may wait to be accepted; the kernel cuts it to `net.core.somaxconn`. With the usual 128, a burst
+/// of a few milliseconds makes the next client wait a whole second, after which its kernel asks again.
+const BACKLOG: u32 = 4096;
+
+/// A listener at this address, which may have been left a moment ago.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
 /// How long peers may take and how many there may be.
 #[derive(Debug, Clone)]

@@ -12,9 +12,6 @@ mod layers;
 mod limits;
 mod logging;
 mod mail;
-mod networks {
-    pub use doorward_actors::Networks;
-}
 mod origins;
 mod passwords;
 mod reader;
@@ -27,11 +24,11 @@ use std::path::PathBuf;
 
 pub use accounts::AccountSettings;
 pub use audit::AuditSettings;
+pub use doorward_actors::Networks;
 pub use http::{HttpSettings, TlsFiles};
 pub use limits::{LimitSettings, Rate};
 pub use logging::{LogFormat, LogSettings};
 pub use mail::{MailSettings, PublicUrl, SmtpLogin, SmtpSecurity, SmtpSettings};
-pub use networks::Networks;
 pub use origins::Origins;
 pub use passwords::PasswordSettings;
 pub use sessions::SessionSettings;

@@ -54,7 +54,7 @@ pub struct RateLimits {
     pub networks: ClientNetworks,
 }
 
-/// How much of an allowance is left, as `RateLimit` and `RateLimit-Policy` tell it (IETF draft, RateLimit header fields for HTTP).
+/// How much of an allowance is left, as `RateLimit` and `RateLimit-Policy` tell it (IETF draft on rate limit header fields).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
     /// Which allowance.

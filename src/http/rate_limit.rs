@@ -1,4 +1,4 @@
-//! `RateLimit` and `RateLimit-Policy`: how an allowance stands (IETF draft, RateLimit header fields for HTTP).
+//! `RateLimit` and `RateLimit-Policy`: how an allowance stands (IETF draft on rate limit header fields).
 
 use std::fmt::Write as _;
 

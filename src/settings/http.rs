@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::keys;
-use super::networks::Networks;
 use super::origins::Origins;
 use super::reader::{Reader, documented};
+use doorward_actors::Networks;
 
 /// Where and how patiently the server listens.
 #[derive(Debug, Clone)]

@@ -4,8 +4,8 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::keys::{self, Key};
-use super::networks::Networks;
 use super::reader::{Reader, documented};
+use doorward_actors::Networks;
 
 /// The longest span of time of a limit.
 const MAX_SECONDS: u64 = 366 * 24 * 60 * 60;

@@ -10,9 +10,9 @@ use figment::{Figment, Profile};
 
 use super::keys::{self, Key, Kind};
 use super::layers::{self, must_be};
-use super::networks::Networks;
 use super::origins::Origins;
 use super::{Entry, Mistake};
+use doorward_actors::Networks;
 
 /// The fewest bytes of a secret. RFC 7518, section 3.2 asks an HMAC key to be as long as SHA-256's output.
 const MIN_SECRET_BYTES: usize = 32;

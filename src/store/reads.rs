@@ -187,9 +187,10 @@ pub(super) fn failures(tree: &sled::Tree) -> Result<Vec<(FailureKey, StoredFailu
     let mut failures = Vec::new();
     for row in tree.scan_prefix(keys::ALL_FAILURES) {
         let (key, value) = row?;
-        match (keys::failures_of(&key), codec::decode(&value)) {
-            (Some(key), Ok(stored)) => failures.push((key, stored)),
-            _ => tracing::error!("a stored counter of failed attempts cannot be read and is passed over"),
+        if let (Some(key), Ok(stored)) = (keys::failures_of(&key), codec::decode(&value)) {
+            failures.push((key, stored));
+        } else {
+            tracing::error!("a stored counter of failed attempts cannot be read and is passed over");
         }
     }
     Ok(failures)

@@ -29,7 +29,9 @@ impl Attempt {
         let by_account = match by_account.map(|key| failures.attempt(key, account)).transpose() {
             Ok(counted) => counted,
             Err(limited) => {
-                by_address.into_iter().for_each(|key| failures.take_back(key));
+                if let Some(key) = by_address {
+                    failures.take_back(key);
+                }
                 return Err(limited);
             }
         };
@@ -56,7 +58,9 @@ impl Attempt {
     fn give_back(&mut self) {
         let failures = &self.limiters.failures;
         let keys = [self.by_account.take(), self.by_address.take()];
-        keys.into_iter().flatten().for_each(|key| failures.take_back(key));
+        for key in keys.into_iter().flatten() {
+            failures.take_back(key);
+        }
     }
 
     /// Takes part of the attempt: should it come to nothing because we were too busy, it was none.

@@ -92,8 +92,8 @@ impl LimitKey {
     #[must_use]
     pub const fn address(self) -> Option<IpAddr> {
         match self {
-            Self::Public(address) => Some(address),
-            Self::Failures(FailureKey {
+            Self::Public(address)
+            | Self::Failures(FailureKey {
                 scope: FailureScope::Address(address) | FailureScope::Known(_, address),
                 ..
             }) => Some(address),

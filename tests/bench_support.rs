@@ -1,4 +1,5 @@
 //! What benchmarks compute with, which `cargo bench` itself does not test.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper of a benchmark stops at the first surprise")]
 
 use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
@@ -30,7 +31,7 @@ fn quantiles_are_measurements_by_nearest_rank() {
     assert_eq!(quantile(&[7.0], 0.01).to_bits(), 7_f64.to_bits());
     assert_eq!(median(&[9.0, 1.0, 5.0]).to_bits(), 5_f64.to_bits());
     let latencies = Latencies::new(vec![3.0, 1.0, 2.0]);
-    assert_eq!((latencies.count(), latencies.within(0.5), latencies.longest()), (3, 2.0, 3.0));
+    assert_eq!((latencies.within(0.5), latencies.longest()), (2.0, 3.0));
 }
 
 proptest! {
@@ -38,22 +39,22 @@ proptest! {
     #[test]
     fn auc_is_the_share_of_pairs(
         these in prop::collection::vec(0_u8..20, 1..40),
-        those in prop::collection::vec(0_u8..20, 1..40),
+        others in prop::collection::vec(0_u8..20, 1..40),
     ) {
-        let (these, those): (Vec<f64>, Vec<f64>) =
-            (these.into_iter().map(f64::from).collect(), those.into_iter().map(f64::from).collect());
+        let (these, others): (Vec<f64>, Vec<f64>) =
+            (these.into_iter().map(f64::from).collect(), others.into_iter().map(f64::from).collect());
         let mut won = 0.0;
         for this in &these {
-            for that in &those {
-                won += if this > that { 1.0 } else if this < that { 0.0 } else { 0.5 };
+            for other in &others {
+                won += if this > other { 1.0 } else if this < other { 0.0 } else { 0.5 };
             }
         }
-        let pairs = f64::from(u32::try_from(these.len() * those.len()).unwrap());
-        prop_assert!((auc(&these, &those) - won / pairs).abs() < 1e-9);
-        prop_assert!((auc(&these, &those) + auc(&those, &these) - 1.0).abs() < 1e-9);
+        let pairs = f64::from(u32::try_from(these.len() * others.len()).unwrap());
+        prop_assert!((auc(&these, &others) - won / pairs).abs() < 1e-9);
+        prop_assert!((auc(&these, &others) + auc(&others, &these) - 1.0).abs() < 1e-9);
     }
 
-    /// Threads that take turns have every moment once, and those that are due are those that are not later than now.
+    /// Threads that take turns have every moment once, and others that are due are others that are not later than now.
     #[test]
     fn threads_share_a_schedule(per_second in 1_u32..5_000, millis in 1_u64..3_000, threads in 1_u32..9) {
         let began = Instant::now();
@@ -67,7 +68,9 @@ proptest! {
         for (number, moment) in (1..).zip(&moments) {
             // A moment is a whole number of nanoseconds, which may fall short of the exact one by less than one.
             prop_assert!(schedule.due(*moment + Duration::from_nanos(1)) >= number);
-            prop_assert!(schedule.due(*moment - Duration::from_nanos(1).min(*moment - began)) <= number);
+            if let Some(earlier) = moment.checked_sub(Duration::from_nanos(1)) {
+                prop_assert!(schedule.due(earlier) <= number);
+            }
         }
         prop_assert_eq!(schedule.due(began + Duration::from_hours(1)), schedule.len());
     }

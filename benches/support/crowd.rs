@@ -54,14 +54,14 @@ pub(crate) async fn run(extent: Extent) {
     tokio::time::sleep(GATHERING).await;
     let held = count.open.load(Ordering::Relaxed);
     let crowded = both().await;
-    let held = (held + count.open.load(Ordering::Relaxed)) / 2;
+    let held = held.midpoint(count.open.load(Ordering::Relaxed));
     let resident = server.process().resident_mib();
     count.over.store(true, Ordering::Relaxed);
     tokio::task::spawn_blocking(move || crowd.join().unwrap()).await.unwrap();
 
-    let head = ["requests", "quiet p50", "quiet p99", "crowded p50", "crowded p99", "p99 ratio", "not 200"];
+    let columns = ["requests", "quiet p50", "quiet p99", "crowded p50", "crowded p99", "p99 ratio", "not 200"];
     let rows = [("`/verify`", CHECKS, &quiet.0, &crowded.0), ("`/login`", LOGINS, &quiet.1, &crowded.1)].map(row);
-    println!("\n{}", table(&head, &rows));
+    println!("\n{}", table(&columns, &rows));
     println!(
         "{held} connections held, {} cut off by the server, {} not made; resident memory {idle:.1} MiB before, {resident:.1} MiB with them",
         count.cut.load(Ordering::Relaxed),

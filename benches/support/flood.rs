@@ -148,15 +148,16 @@ impl Sender {
         let mut tasks = JoinSet::new();
         let mut number = 0;
         while number < schedule.len() {
-            for due in number..schedule.due(Instant::now()) {
+            let due = schedule.due(Instant::now());
+            for number in number..due {
                 if tasks.len() < MOST {
                     let sender = Rc::clone(&self);
-                    tasks.spawn_local(async move { sender.log_in(schedule.at(due), end).await });
+                    tasks.spawn_local(async move { sender.log_in(schedule.at(number), end).await });
                 } else {
                     self.tally.borrow_mut().errors += 1;
                 }
-                number = due + 1;
             }
+            number = due;
             while tasks.try_join_next().is_some() {}
             tokio::time::sleep(TICK).await;
         }

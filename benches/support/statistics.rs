@@ -20,16 +20,16 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     sorted[sorted.len() / 2]
 }
 
-/// How probable it is that a measurement of `these` is larger than one of `those`, ties counting half: the area under the curve
+/// How probable it is that a measurement of `these` is larger than one of the `others`, ties counting half: the area under the curve
 /// of whoever tells them apart by a threshold. 0.5 is "not at all", 0 and 1 are "always". Neither is empty.
-pub(crate) fn auc(these: &[f64], those: &[f64]) -> f64 {
-    let mut sorted = those.to_vec();
+pub(crate) fn auc(these: &[f64], others: &[f64]) -> f64 {
+    let mut sorted = others.to_vec();
     sorted.sort_by(f64::total_cmp);
     let wins: usize = these
         .iter()
         .map(|this| {
-            let below = sorted.partition_point(|that| that < this);
-            let not_above = sorted.partition_point(|that| that <= this);
+            let below = sorted.partition_point(|other| other < this);
+            let not_above = sorted.partition_point(|other| other <= this);
             below + not_above
         })
         .sum();
@@ -47,11 +47,6 @@ impl Latencies {
         assert!(!millis.is_empty(), "nothing was measured");
         millis.sort_by(f64::total_cmp);
         Self(millis)
-    }
-
-    /// How many.
-    pub(crate) fn count(&self) -> usize {
-        self.0.len()
     }
 
     /// The time within which this share of the requests was answered.

@@ -5,7 +5,9 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     assert!(rows.iter().all(|row| row.len() == head.len()), "a row is too short or too long: {rows:?}");
     let line = |cells: Vec<&str>| format!("| {} |\n", cells.join(" | "));
     let mut text = line(head.to_vec());
-    text += &format!("|{}\n", "---|".repeat(head.len()));
+    text += "|";
+    text += &"---|".repeat(head.len());
+    text += "\n";
     for row in rows {
         text += &line(row.iter().map(String::as_str).collect());
     }

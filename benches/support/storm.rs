@@ -29,6 +29,8 @@ struct Round {
     stormy: Report,
     offered: u32,
     tally: Tally,
+    /// Resident memory before the storm and the most during it, in MiB.
+    before: f64,
     peak: f64,
     /// Cores in use, by the server and by this process.
     used: (f64, f64),
@@ -37,14 +39,14 @@ struct Round {
 pub(crate) async fn run(extent: Extent) {
     let settings = [("MAX_CONNECTIONS_PER_ADDRESS", "8192"), ("ADDRESS_FAILURES", "10000")];
     let server = Server::start_with(&[PEOPLE], &settings).await;
-    let idle = server.process().resident_mib();
+    let fresh = server.process().resident_mib();
     let checks = Probe::checks(&server, &PEOPLE, CHECKED);
     let flood = Flood::new(&server, &PEOPLE);
     let mut rounds = Vec::new();
     for _ in 0..extent.storms {
         rounds.push(round(extent, &server, &checks, &flood).await);
     }
-    print(&rounds, idle, extent.storm);
+    print(&rounds, fresh, extent.storm);
 }
 
 async fn round(extent: Extent, server: &Server, checks: &Probe, flood: &Flood) -> Round {
@@ -55,6 +57,7 @@ async fn round(extent: Extent, server: &Server, checks: &Probe, flood: &Flood) -
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate of logins is a small number")]
     let offered = (TIMES_CAPACITY * capacity) as u32;
     let (process, own) = (server.process(), Process::own());
+    let resident = process.resident_mib();
     process.forget_peak();
     let before = (process.cpu_seconds(), own.cpu_seconds());
     let watch = async {
@@ -64,14 +67,14 @@ async fn round(extent: Extent, server: &Server, checks: &Probe, flood: &Flood) -
     };
     let (stormy, tally, used) =
         tokio::join!(checks.run(CHECKS, extent.storm), flood.storm(offered, extent.storm), watch);
-    Round { raw, capacity, quiet, stormy, offered, tally, peak: process.peak_mib(), used }
+    Round { raw, capacity, quiet, stormy, offered, tally, before: resident, peak: process.peak_mib(), used }
 }
 
 fn cores() -> usize {
     std::thread::available_parallelism().unwrap().get()
 }
 
-fn print(rounds: &[Round], idle: f64, time: Duration) {
+fn print(rounds: &[Round], fresh: f64, time: Duration) {
     println!("\nToken checks at {CHECKS}/s, alone and during {} s of a login storm:\n", time.as_secs());
     let head =
         ["round", "quiet p50", "quiet p99", "storm p50", "storm p99", "storm p99.9", "longest", "p99 ratio", "not 200"];
@@ -95,12 +98,19 @@ fn print(rounds: &[Round], idle: f64, time: Duration) {
     println!("{}", table(&head, &numbered(rounds, |round| logins_row(round, time))));
     println!("Memory and cores:\n");
     #[expect(clippy::cast_precision_loss, reason = "machines have few cores")]
-    let bound = idle + cores() as f64 * HASH_MIB + SLACK_MIB;
-    let head = ["round", "idle", "peak", "bound", "cores used by the server", "by the load"];
+    let more = cores() as f64 * HASH_MIB + SLACK_MIB;
+    let head = ["round", "after the start", "idle", "peak", "bound", "cores used by the server", "by the load"];
     let memory = |round: &Round| {
         let (server, load) = round.used;
         let mib = |mib| format!("{mib:.1} MiB");
-        vec![mib(idle), mib(round.peak), mib(bound), format!("{server:.2}"), format!("{load:.2}")]
+        vec![
+            mib(fresh),
+            mib(round.before),
+            mib(round.peak),
+            mib(round.before + more),
+            format!("{server:.2}"),
+            format!("{load:.2}"),
+        ]
     };
     println!("{}", table(&head, &numbered(rounds, memory)));
 }

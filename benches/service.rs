@@ -1,8 +1,12 @@
 //! Measures the service against its own parts, in one run on one machine, and prints the tables of docs/performance.md.
 //!
-//! `cargo bench --bench service` takes some minutes and needs `wrk`; `checks`, `logins` or `start` after `--` measures one part alone. Every figure is a ratio to something that runs in the same minutes: the
-//! token check to a route that does nothing, logins to the bare hash function. Servers listen on 127.0.0.1 alone, loads
-//! are bounded in time, and every process is ended by the run that started it.
+//! `cargo bench --bench service` takes about a quarter of an hour and needs `wrk`. `checks`, `logins`, `start`, `storm`, `times`,
+//! `limiter` or `crowd` after `--` measures one part alone; the first two need `wrk`. With `--short` everything runs briefly, to
+//! show that it runs: its numbers mean nothing. `--seconds=N` sets how long a storm lasts.
+//!
+//! Every figure stands beside something that runs in the same minutes: the token check beside a route that does nothing, logins
+//! beside the bare hash function, a storm beside the quiet before it. Servers listen on 127.0.0.1 alone, loads are bounded in
+//! time, and every process is ended by the run that started it.
 
 #![expect(
     clippy::unwrap_used,
@@ -13,22 +17,26 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use support::{Load, Server, argon2_rate, median, populate};
+use support::{Extent, Group, Load, Server, argon2_rate, crowd, limiter, median, populate, storm, times};
 
-/// How long one measurement lasts.
-const ROUND: Duration = Duration::from_secs(8);
-/// How often each is repeated; the rounds of what is compared alternate, so that a slow minute hits both.
-const ROUNDS: usize = 5;
 const ACCOUNTS: usize = 10_000;
 
-#[tokio::main]
-async fn main() {
+fn main() {
     // `cargo test --benches` and the like only want to know that it builds.
     if std::env::args().any(|argument| argument == "--test") {
         return;
     }
+    if let Some(kind) = std::env::args().find_map(|argument| argument.strip_prefix(limiter::MEMORY).map(str::to_owned))
+    {
+        let keys = std::env::args().next_back().unwrap();
+        return limiter::measure_memory(&kind, keys.parse().unwrap());
+    }
+    tokio::runtime::Runtime::new().unwrap().block_on(run());
+}
+
+async fn run() {
     if let Some(port) = std::env::args().skip_while(|argument| argument != "--serve-bare").nth(1) {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", port.parse().unwrap())).await.unwrap();
         if std::env::args().any(|argument| argument == "--plain") {
@@ -36,20 +44,34 @@ async fn main() {
         }
         return doorward::serve_bare(listener).await;
     }
+    let extent = Extent::of_command_line();
     let named: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     let wanted = |name: &str| named.is_empty() || named.iter().any(|argument| argument == name);
     if wanted("checks") {
-        token_checks().await;
+        token_checks(extent).await;
     }
     if wanted("logins") {
-        logins().await;
+        logins(extent).await;
     }
     if wanted("start") {
-        start().await;
+        start(extent).await;
+    }
+    if wanted("storm") {
+        storm::run(extent).await;
+    }
+    if wanted("times") {
+        times::run(extent).await;
+    }
+    if wanted("limiter") {
+        limiter::run(extent).await;
+    }
+    if wanted("crowd") {
+        crowd::run(extent).await;
     }
 }
 
-async fn token_checks() {
+async fn token_checks(extent: Extent) {
+    let Extent { round, rounds, .. } = extent;
     let server = Server::start(&[]).await;
     let bare = Server::start_bare(&[]).await;
     let plain = Server::start_bare(&["--plain"]).await;
@@ -61,10 +83,10 @@ async fn token_checks() {
     println!("|---|---|---|---|---|---|");
     for connections in [8, 64] {
         let (mut checks, mut floors, mut plains) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            floors.push(Load::get(&bare, "/bare").run(connections, ROUND));
-            checks.push(verify.run(connections, ROUND));
-            plains.push(Load::get(&plain, "/bare").run(connections, ROUND));
+        for _ in 0..rounds {
+            floors.push(Load::get(&bare, "/bare").run(connections, round));
+            checks.push(verify.run(connections, round));
+            plains.push(Load::get(&plain, "/bare").run(connections, round));
         }
         let ratio =
             |floors: &[f64]| median(&checks.iter().zip(floors).map(|(check, floor)| check / floor).collect::<Vec<_>>());
@@ -79,7 +101,8 @@ async fn token_checks() {
     }
 }
 
-async fn logins() {
+async fn logins(extent: Extent) {
+    let Extent { round, rounds, .. } = extent;
     let server = Server::start(&[]).await;
     let mut people = Vec::new();
     for n in 0..16 {
@@ -88,30 +111,30 @@ async fn logins() {
     let cores = std::thread::available_parallelism().unwrap().get();
     let load = Load::logins(&server, &people);
     let (mut rates, mut raws) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        raws.push(argon2_rate(cores, ROUND));
-        rates.push(load.run(4 * cores, ROUND));
+    for _ in 0..rounds {
+        raws.push(argon2_rate(cores, round));
+        rates.push(load.run(4 * cores, round));
     }
     let ratio = median(&rates.iter().zip(&raws).map(|(rate, raw)| rate / raw).collect::<Vec<_>>());
     println!("\n| logins | argon2id alone, all cores | ratio |\n|---|---|---|");
     println!("| {:.1}/s | {:.1}/s | {ratio:.2} |", median(&rates), median(&raws));
 }
 
-async fn start() {
+async fn start(extent: Extent) {
     let directory = tempfile::TempDir::new().unwrap();
-    populate(directory.path(), ACCOUNTS).await;
+    populate(directory.path(), &[Group::good("somebody", ACCOUNTS)]).await;
     let mut starts = Vec::new();
     let mut idle = Vec::new();
-    for _ in 0..ROUNDS {
+    for _ in 0..extent.rounds {
         let began = Instant::now();
         let server = Server::start_in(directory.path(), &[]);
         server.until_ready().await;
         starts.push(began.elapsed().as_secs_f64() * 1000.0);
-        idle.push(server.resident_mib());
+        idle.push(server.process().resident_mib());
     }
     let fresh = Server::start(&[]).await;
     fresh.until_ready().await;
     println!("\n| accounts | start to ready | resident memory when idle |\n|---|---|---|");
-    println!("| 0 | – | {:.1} MiB |", fresh.resident_mib());
+    println!("| 0 | – | {:.1} MiB |", fresh.process().resident_mib());
     println!("| {ACCOUNTS} | {:.0} ms | {:.1} MiB |", median(&starts), median(&idle));
 }

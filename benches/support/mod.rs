@@ -1,30 +1,33 @@
 //! The servers that are measured and the loads they are put under.
 
+mod accounts;
+mod answer;
+pub(crate) mod crowd;
+mod extent;
+mod flood;
+pub(crate) mod limiter;
 mod load;
+mod probe;
+mod process;
+mod schedule;
 mod server;
+mod statistics;
+pub(crate) mod storm;
+mod table;
+pub(crate) mod times;
+mod wire;
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use doorward::store::{SledStore, StoreOptions};
-use doorward_actors::ports::Store as _;
-use doorward_actors::{
-    AuditActorKind, AuditEvent, AuditRecord, CredentialHash, CustomerAccount, Email, Locale, NewAccount, NewRole,
-    Nickname, Origin, Role, Timestamp,
-};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use warp::Filter as _;
 
+pub(crate) use accounts::{Group, populate};
+pub(crate) use extent::Extent;
 pub(crate) use load::Load;
 pub(crate) use server::Server;
-
-/// The middle of some measurements.
-pub(crate) fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted[sorted.len() / 2]
-}
+pub(crate) use statistics::median;
 
 /// How many password hashes of the default cost these threads compute in a second, with memory of their own and nothing
 /// else to do.
@@ -42,42 +45,6 @@ pub(crate) fn argon2_rate(threads: usize, time: Duration) -> f64 {
     };
     let running: Vec<_> = (0..threads).map(|_| std::thread::spawn(count)).collect();
     running.into_iter().map(|thread| thread.join().unwrap()).sum()
-}
-
-/// Fills a data directory with accounts that nobody can log in to, without hashing anything.
-pub(crate) async fn populate(data_dir: &Path, accounts: usize) {
-    let store = SledStore::open(data_dir, StoreOptions::default()).unwrap();
-    let audit = AuditRecord {
-        at: Timestamp::from_millis(0),
-        event: AuditEvent::Registered,
-        actor: AuditActorKind::Anonymous,
-        subject: None,
-        session: None,
-        origin: Origin::default(),
-        refusal: None,
-    };
-    let hash = CredentialHash::from_phc(
-        "$argon2id$v=19$m=19456,t=2,p=1$AAECAwQFBgcICQoLDA0ODw$AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8".to_owned(),
-    );
-    let create = |n: usize| NewAccount {
-        email: Email::parse(&format!("somebody{n}@example.com")).unwrap(),
-        nickname: Nickname::parse(&format!("somebody{n}")).unwrap(),
-        password_hash: hash.clone(),
-        passphrase_hash: hash.clone(),
-        customer_account: CustomerAccount::none(),
-        created_at: Timestamp::from_millis(0),
-        role: NewRole::Exactly(Role::User),
-        locale: Locale::En,
-        replaces_unverified: false,
-    };
-    let numbers: Vec<usize> = (0..accounts).collect();
-    for group in numbers.chunks(500) {
-        let created = group.iter().map(|n| store.create_account(create(*n), audit.clone().into()));
-        for outcome in futures_util::future::join_all(created).await {
-            outcome.unwrap();
-        }
-    }
-    store.close().unwrap();
 }
 
 /// A route that does nothing on an accept loop that does nothing either: what hyper and warp cost by themselves. Never returns.

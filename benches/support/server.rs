@@ -1,4 +1,4 @@
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -6,6 +6,9 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use super::accounts::{Group, PASSPHRASE, PASSWORD, populate};
+use super::process::Process;
 
 pub(crate) const SERVICE_TOKEN: &str = "bench-service-token-0123456789abcdef";
 
@@ -28,6 +31,16 @@ impl Server {
     /// The program itself, on a data directory of its own.
     pub(crate) async fn start(settings: &[(&str, &str)]) -> Self {
         let data_dir = TempDir::new().unwrap();
+        let mut server = Self::start_in(data_dir.path(), settings);
+        server.data_dir = Some(data_dir);
+        server.until_ready().await;
+        server
+    }
+
+    /// The program itself, on a data directory of its own with these accounts.
+    pub(crate) async fn start_with(groups: &[Group], settings: &[(&str, &str)]) -> Self {
+        let data_dir = TempDir::new().unwrap();
+        populate(data_dir.path(), groups).await;
         let mut server = Self::start_in(data_dir.path(), settings);
         server.data_dir = Some(data_dir);
         server.until_ready().await;
@@ -70,6 +83,15 @@ impl Server {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// What the kernel says of it.
+    pub(crate) fn process(&self) -> Process {
+        Process(self.process.id().to_string())
+    }
+
     pub(crate) async fn until_ready(&self) {
         self.until(StatusCode::OK, "/health/ready").await;
     }
@@ -85,9 +107,9 @@ impl Server {
     }
 
     pub(crate) async fn register(&self, name: &str) -> Person {
-        let person = Person { email: format!("{name}@example.com"), password: "Quiet-lamp-7-tree".to_owned() };
+        let person = Person { email: format!("{name}@example.com"), password: PASSWORD.to_owned() };
         let body = json!({
-            "email": person.email, "nickname": name, "password": person.password, "passphrase": "blue heron over water",
+            "email": person.email, "nickname": name, "password": person.password, "passphrase": PASSPHRASE,
         });
         let answer = self.client.post(self.url("/register")).json(&body).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::CREATED);
@@ -101,13 +123,6 @@ impl Server {
         let answer = self.client.post(self.url("/login")).json(&body).send().await.unwrap();
         let answer: Value = answer.json().await.unwrap();
         answer["access_token"].as_str().unwrap().to_owned()
-    }
-
-    /// Memory that is resident, as the kernel counts it.
-    pub(crate) fn resident_mib(&self) -> f64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").trim().parse::<f64>().unwrap() / 1024.0
     }
 }
 

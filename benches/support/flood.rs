@@ -1,0 +1,189 @@
+//! Logins at a fixed rate that waits for no answer, or as fast as they are answered, from one thread with many connections.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::{JoinSet, LocalSet};
+
+use super::Server;
+use super::accounts::{Group, PASSWORD, login};
+use super::answer::Answer;
+use super::schedule::Schedule;
+use super::wire::TaskWire;
+
+/// How many requests may be under way at once. The server holds fewer and refuses the rest at once; what is due beyond it is
+/// counted as an error.
+const MOST: usize = 4096;
+/// How often a thread that keeps a rate looks what is due.
+const TICK: Duration = Duration::from_millis(1);
+
+/// What became of the logins.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    /// How many were sent.
+    pub(crate) sent: u64,
+    /// Sessions that were opened within the time.
+    pub(crate) opened: u64,
+    /// Sessions that were opened after it, by requests that were sent within it.
+    pub(crate) opened_late: u64,
+    /// 503.
+    pub(crate) refused: u64,
+    /// 503 without a `Retry-After` of at least a second.
+    pub(crate) refused_silently: u64,
+    /// The shortest and the longest `Retry-After`, in seconds.
+    pub(crate) retry_after: Option<(u64, u64)>,
+    /// 429.
+    pub(crate) limited: u64,
+    /// Any other answer.
+    pub(crate) others: u64,
+    /// Connections that were not made or broke, answers that did not come, and requests that were due and not sent.
+    pub(crate) errors: u64,
+    /// How long the sessions took to open, in milliseconds.
+    pub(crate) took: Vec<f64>,
+}
+
+impl Tally {
+    fn add(&mut self, answer: Option<&Answer>, began: Instant, in_time: bool) {
+        let Some(answer) = answer else {
+            self.errors += 1;
+            return;
+        };
+        match (answer.status, answer.retry_after) {
+            (200, _) => {
+                self.took.push(began.elapsed().as_secs_f64() * 1000.0);
+                *(if in_time { &mut self.opened } else { &mut self.opened_late }) += 1;
+            }
+            (503, None | Some(0)) => {
+                self.refused += 1;
+                self.refused_silently += 1;
+            }
+            (503, Some(seconds)) => {
+                self.refused += 1;
+                let (least, most) = self.retry_after.unwrap_or((seconds, seconds));
+                self.retry_after = Some((least.min(seconds), most.max(seconds)));
+            }
+            (429, _) => self.limited += 1,
+            _ => self.others += 1,
+        }
+    }
+}
+
+/// Logins of many people.
+#[derive(Clone)]
+pub(crate) struct Flood {
+    server: SocketAddr,
+    /// One for each account, in an order by chance. They are sent in turn, so no account has two under way.
+    logins: Arc<Vec<Vec<u8>>>,
+}
+
+impl Flood {
+    pub(crate) fn new(server: &Server, group: &Group) -> Self {
+        let mut logins: Vec<_> = (0..group.count).map(|number| login(&group.email(number), PASSWORD)).collect();
+        fastrand::Rng::with_seed(1).shuffle(&mut logins);
+        Self { server: server.address(), logins: Arc::new(logins) }
+    }
+
+    /// Logs in on so many connections, each as soon as the login before it is answered. Returns logins a second; an answer other
+    /// than success stops the benchmark.
+    pub(crate) async fn capacity(&self, connections: usize, time: Duration) -> f64 {
+        let tally = self.on_a_thread(move |sender| sender.saturate(connections, time)).await;
+        assert_eq!(tally.refused + tally.limited + tally.others + tally.errors, 0, "{tally:?}");
+        rate(tally.opened, time)
+    }
+
+    /// Sends so many logins a second, whatever becomes of those before, and waits for the last answer.
+    pub(crate) async fn storm(&self, per_second: u32, time: Duration) -> Tally {
+        self.on_a_thread(move |sender| sender.keep_up(per_second, time)).await
+    }
+
+    async fn on_a_thread<F: Future<Output = ()>>(&self, send: impl FnOnce(Rc<Sender>) -> F + Send + 'static) -> Tally {
+        let flood = self.clone();
+        let load = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let sender =
+                Rc::new(Sender { flood, next: Cell::new(0), idle: RefCell::default(), tally: RefCell::default() });
+            LocalSet::new().block_on(&runtime, send(Rc::clone(&sender)));
+            sender.tally.take()
+        };
+        tokio::task::spawn_blocking(load).await.unwrap()
+    }
+}
+
+/// How many a second.
+pub(crate) fn rate(count: u64, time: Duration) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a benchmark sends few enough to be counted exactly")]
+    let count = count as f64;
+    count / time.as_secs_f64()
+}
+
+/// What the tasks of the thread share.
+struct Sender {
+    flood: Flood,
+    next: Cell<usize>,
+    idle: RefCell<Vec<TaskWire>>,
+    tally: RefCell<Tally>,
+}
+
+impl Sender {
+    async fn saturate(self: Rc<Self>, connections: usize, time: Duration) {
+        let end = Instant::now() + time;
+        let mut tasks = JoinSet::new();
+        for _ in 0..connections {
+            let sender = Rc::clone(&self);
+            tasks.spawn_local(async move {
+                while Instant::now() < end {
+                    sender.log_in(Instant::now(), end).await;
+                }
+            });
+        }
+        tasks.join_all().await;
+    }
+
+    async fn keep_up(self: Rc<Self>, per_second: u32, time: Duration) {
+        let schedule = Schedule::new(Instant::now(), per_second, time);
+        let end = Instant::now() + time;
+        let mut tasks = JoinSet::new();
+        let mut number = 0;
+        while number < schedule.len() {
+            let due = schedule.due(Instant::now());
+            for number in number..due {
+                if tasks.len() < MOST {
+                    let sender = Rc::clone(&self);
+                    tasks.spawn_local(async move { sender.log_in(schedule.at(number), end).await });
+                } else {
+                    self.tally.borrow_mut().errors += 1;
+                }
+            }
+            number = due;
+            while tasks.try_join_next().is_some() {}
+            tokio::time::sleep(TICK).await;
+        }
+        tasks.join_all().await;
+    }
+
+    /// Logs the next person in, on a connection that is idle or a new one.
+    async fn log_in(&self, began: Instant, end: Instant) {
+        let logins = &self.flood.logins;
+        let number = self.next.replace(self.next.get() + 1);
+        self.tally.borrow_mut().sent += 1;
+        let idle = self.idle.borrow_mut().pop();
+        let wire = match idle {
+            Some(wire) => Ok(wire),
+            None => TaskWire::connect(self.flood.server, None).await,
+        };
+        let answered = match wire {
+            Ok(mut wire) => wire.send(&logins[number % logins.len()]).await.map(|answer| (answer, wire)),
+            Err(error) => Err(error),
+        };
+        let answer = answered.ok().map(|(answer, wire)| {
+            if !answer.closes {
+                self.idle.borrow_mut().push(wire);
+            }
+            answer
+        });
+        self.tally.borrow_mut().add(answer.as_ref(), began, Instant::now() <= end);
+    }
+}

@@ -1,0 +1,175 @@
+//! What the limiter costs a request, and how much memory its keys take while they count and once they are forgotten.
+//!
+//! It is measured inside this process, through the handle that routes have: over HTTP it would vanish in everything else.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use doorward::settings::Settings;
+use doorward::{Ambient, App};
+use doorward_actors::testing::ManualClock;
+use doorward_actors::{Guarded, RateLimiterHandle};
+use tempfile::TempDir;
+
+use super::process::Process;
+use super::table::table;
+use super::{Extent, median};
+
+/// The argument by which this program measures memory in a process of its own, where nothing else was allocated before.
+pub(crate) const MEMORY: &str = "--limiter-memory=";
+/// How many calls are timed at once.
+const CALLS: u32 = 1_000_000;
+/// Longer than any allowance takes to come back, or any failure of an address to be forgotten.
+const LONG: Duration = Duration::from_hours(2);
+
+/// How long the store has to tidy up after that.
+const SETTLING: Duration = Duration::from_secs(15);
+
+/// What keys are made of.
+const REQUESTS: &str = "requests";
+const FAILURES: &str = "failures";
+
+fn settings(directory: &TempDir) -> Settings {
+    let mut settings = Settings::default();
+    settings.http.port = 0;
+    settings.storage.data_dir = directory.path().into();
+    // Nobody is refused: that would be quicker.
+    settings.limits.public.permits = NonZeroU32::MAX;
+    settings.limits.address_failures = u32::MAX;
+    settings
+}
+
+/// Another address for each number, with neighbours far apart.
+fn address(number: u32) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::from_bits(number.wrapping_mul(2_654_435_761)))
+}
+
+pub(crate) async fn run(extent: Extent) {
+    costs(extent).await;
+    // Above nine tenths of the most, the upkeep drops the counters with the fewest failures before it stores any.
+    let kinds = [(REQUESTS, extent.keys), (FAILURES, extent.keys), (FAILURES, extent.keys / 10 * 9)];
+    let rows: Vec<_> = kinds.into_iter().map(|(kind, keys)| memory_of(kind, keys)).collect();
+    let head = [
+        "keys",
+        "how many",
+        "before",
+        "full",
+        "the keys",
+        "and stored",
+        "forgotten",
+        "a while later",
+        "filling",
+        "storing",
+        "forgetting",
+    ];
+    println!("\n{}", table(&head, &rows));
+}
+
+async fn costs(extent: Extent) {
+    let directory = TempDir::new().unwrap();
+    let app = App::build_with(settings(&directory), Ambient::default()).await.unwrap();
+    let limits = app.handles().limits.clone();
+    let cores = u32::try_from(std::thread::available_parallelism().unwrap().get()).unwrap();
+    let keys = extent.keys;
+    let check = |limits: &RateLimiterHandle, number| assert!(limits.check_public(address(number)).is_ok());
+    let fail = |limits: &RateLimiterHandle, number| {
+        assert!(limits.count_failure(Guarded::ServiceToken, address(number)).is_ok());
+    };
+    // Before the others: these keys are new once.
+    let fresh = time(1, keys, |number| check(&limits, number));
+    let cost = |call: &(dyn Fn(u32) + Sync)| {
+        let of = |threads| median(&(0..extent.rounds).map(|_| time(threads, CALLS, call)).collect::<Vec<_>>());
+        [of(1), of(cores)].map(nanos)
+    };
+    let mut rows = vec![vec!["`check_public`, an address for the first time".to_owned(), nanos(fresh), "–".to_owned()]];
+    let mut row = |what: &str, call: &(dyn Fn(u32) + Sync)| {
+        let [one, all] = cost(call);
+        rows.push(vec![what.to_owned(), one, all]);
+    };
+    row("`check_public`, one of many addresses", &|number| check(&limits, number % keys));
+    row("`check_public`, one address", &|_| check(&limits, 7));
+    row("`count_failure`, one of many addresses", &|number| fail(&limits, number % keys));
+    row("the deny-list alone, which is all that `/verify` asks", &|number| {
+        assert!(limits.check_denied(address(number)).is_ok());
+    });
+    println!("\n{}", table(&["call", "one thread", "all cores at once"], &rows));
+}
+
+/// How long a call takes, in nanoseconds, while so many threads make so many each.
+fn time(threads: u32, calls: u32, call: impl Fn(u32) + Sync) -> f64 {
+    let run = |thread: u32| {
+        let began = Instant::now();
+        for number in 0..calls {
+            // Threads are at different keys at any moment, unless there is but one.
+            call(number.wrapping_add(thread * (calls / threads)));
+        }
+        began.elapsed().as_secs_f64() * 1e9 / f64::from(calls)
+    };
+    let each: Vec<f64> = std::thread::scope(|scope| {
+        let run = &run;
+        let running: Vec<_> = (0..threads).map(|thread| scope.spawn(move || run(thread))).collect();
+        running.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    each.iter().sum::<f64>() / f64::from(threads)
+}
+
+fn nanos(nanos: f64) -> String {
+    format!("{nanos:.0} ns")
+}
+
+/// A row of the table, from a process of its own.
+fn memory_of(kind: &str, keys: u32) -> Vec<String> {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.arg(format!("{MEMORY}{kind}")).arg(keys.to_string()).stderr(Stdio::inherit());
+    let report = command.output().unwrap();
+    assert!(report.status.success(), "the process that measures memory failed");
+    String::from_utf8(report.stdout).unwrap().trim().split('\t').map(str::to_owned).collect()
+}
+
+/// Measures the memory of so many keys and prints the cells of the row. Called in a process of its own.
+pub(crate) fn measure_memory(kind: &str, keys: u32) {
+    // A runtime that runs only when it is asked to: no timer stores or forgets anything in between.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let directory = TempDir::new().unwrap();
+    let clock = Arc::new(ManualClock::new());
+    let ambient = Ambient { clock: Arc::clone(&clock) as _, ..Ambient::default() };
+    let app = runtime.block_on(App::build_with(settings(&directory), ambient)).unwrap();
+    let handles = app.handles().clone();
+    let own = Process::own();
+    let seconds = |work: &dyn Fn()| {
+        let began = Instant::now();
+        work();
+        began.elapsed().as_secs_f64()
+    };
+    // Storing a million counters takes longer than the actor is asked to answer within.
+    let tend = || runtime.block_on(async { while handles.tend_limits().await.is_err() {} });
+
+    tend();
+    let before = own.resident_mib();
+    let filling = seconds(&|| {
+        for number in 0..keys {
+            let counted = match kind {
+                REQUESTS => handles.limits.check_public(address(number)).is_ok(),
+                _ => handles.limits.count_failure(Guarded::ServiceToken, address(number)).is_ok(),
+            };
+            assert!(counted);
+        }
+    });
+    let full = own.resident_mib();
+    let storing = seconds(&tend);
+    let stored = own.resident_mib();
+    clock.advance(LONG);
+    let forgetting = seconds(&tend);
+    let forgotten = own.resident_mib();
+    runtime.block_on(tokio::time::sleep(SETTLING));
+    let settled = own.resident_mib();
+
+    let mib = |mib: f64| format!("{mib:.1} MiB");
+    let time = |seconds: f64| format!("{seconds:.2} s");
+    let sizes = [before, full, full - before, stored, forgotten, settled].map(mib);
+    let times = [filling, storing, forgetting].map(time);
+    println!("{kind}\t{keys}\t{}\t{}", sizes.join("\t"), times.join("\t"));
+}

@@ -9,6 +9,7 @@ mod letters;
 mod manage;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
@@ -31,6 +32,11 @@ pub(crate) use email::address_of;
 /// How often a flow decides anew because its account changed meanwhile, before it asks its client to come back.
 const MAX_ATTEMPTS: usize = 3;
 
+/// How long after its answer work begins that the answer must not tell of, at least; chance adds up to [`CHANCE_MILLIS`].
+const AFTER_ANSWER: Duration = Duration::from_millis(5);
+/// In milliseconds.
+const CHANCE_MILLIS: u8 = 32;
+
 /// What the flows work with.
 pub(crate) struct Flows {
     pub(crate) rules: AccountRules,
@@ -48,6 +54,18 @@ pub(crate) struct Flows {
 }
 
 impl Flows {
+    /// Does some work well after the answer, at a moment by chance. If it began at once it would compete with the answer for the
+    /// processor, and the time of the answer would tell whether there is anything to do (S11).
+    fn after_answer(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let mut chance = [0];
+        self.entropy.fill(&mut chance);
+        let pause = AFTER_ANSWER + Duration::from_millis(u64::from(chance[0] % CHANCE_MILLIS));
+        self.background.spawn(async move {
+            tokio::time::sleep(pause).await;
+            work.await;
+        });
+    }
+
     /// Lets an attempt at an account in, whether it exists or not, before anything is computed for it (S15). An attempt that
     /// is not let in is put on record.
     async fn attempt(

@@ -120,7 +120,7 @@ impl Flows {
         if self.rules.require_email_verification && !account.email_verified {
             // After the answer, which otherwise would tell by its time that the password was right.
             let flows = Arc::clone(&self);
-            self.background.spawn(async move {
+            self.after_answer(async move {
                 if let Err(failure) = flows.verify_again(&account, LOGIN_RESEND_PAUSE, origin).await {
                     tracing::error!(%failure, "a verification mail could not be queued");
                 }

@@ -39,7 +39,7 @@ impl Flows {
     /// it tells nothing (S12).
     pub(crate) fn resend_verification(self: Arc<Self>, email: Email, origin: Origin) {
         let flows = Arc::clone(&self);
-        self.background.spawn(async move {
+        self.after_answer(async move {
             let sent = flows.send_verification(&email, origin).await;
             if let Err(failure) = sent {
                 tracing::error!(%failure, "a verification mail could not be queued");
@@ -87,7 +87,7 @@ impl Flows {
             return Err(RequestRecoveryError::NotOffered);
         }
         let flows = Arc::clone(&self);
-        self.background.spawn(async move {
+        self.after_answer(async move {
             if let Err(failure) = flows.send_reset(&email, origin).await {
                 tracing::error!(%failure, "a recovery mail could not be queued");
             }

@@ -1,6 +1,7 @@
 //! Logins at a fixed rate that waits for no answer, or as fast as they are answered, from one thread with many connections.
 
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -169,21 +170,26 @@ impl Sender {
         let logins = &self.flood.logins;
         let number = self.next.replace(self.next.get() + 1);
         self.tally.borrow_mut().sent += 1;
+        let answer = self.exchange(&logins[number % logins.len()]).await;
+        self.tally.borrow_mut().add(answer.as_ref().ok(), began, Instant::now() <= end);
+    }
+
+    /// Sends a request on an idle connection, or on a new one if the server has ended that meanwhile, as every client does.
+    async fn exchange(&self, request: &[u8]) -> io::Result<Answer> {
         let idle = self.idle.borrow_mut().pop();
-        let wire = match idle {
-            Some(wire) => Ok(wire),
-            None => TaskWire::connect(self.flood.server, None).await,
+        let mut answered = None;
+        if let Some(mut wire) = idle {
+            answered = wire.send(request).await.ok().map(|answer| (answer, wire));
+        }
+        let (answer, wire) = if let Some(answered) = answered {
+            answered
+        } else {
+            let mut wire = TaskWire::connect(self.flood.server, None).await?;
+            (wire.send(request).await?, wire)
         };
-        let answered = match wire {
-            Ok(mut wire) => wire.send(&logins[number % logins.len()]).await.map(|answer| (answer, wire)),
-            Err(error) => Err(error),
-        };
-        let answer = answered.ok().map(|(answer, wire)| {
-            if !answer.closes {
-                self.idle.borrow_mut().push(wire);
-            }
-            answer
-        });
-        self.tally.borrow_mut().add(answer.as_ref(), began, Instant::now() <= end);
+        if !answer.closes {
+            self.idle.borrow_mut().push(wire);
+        }
+        Ok(answer)
     }
 }

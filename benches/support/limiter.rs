@@ -164,7 +164,7 @@ pub(crate) fn measure_memory(kind: &str, keys: u32) {
     clock.advance(LONG);
     let forgetting = seconds(&tend);
     let forgotten = own.resident_mib();
-    runtime.block_on(tokio::time::sleep(SETTLING));
+    runtime.block_on(async { tokio::time::sleep(SETTLING).await });
     let settled = own.resident_mib();
 
     let mib = |mib: f64| format!("{mib:.1} MiB");

@@ -22,6 +22,7 @@ mod limits;
 mod login;
 mod mail;
 mod my_account;
+mod overload;
 mod passwords;
 mod raw_sockets;
 mod recovery;

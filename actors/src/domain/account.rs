@@ -1,24 +1,28 @@
 //! Accounts and what may be changed about them.
 
 use std::fmt;
+use std::num::NonZeroU64;
 
 use super::{email::Email, mail::Locale, nickname::Nickname, time::Timestamp};
 
 /// The number of an account: positive, given once, never given again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AccountId(u64);
+pub struct AccountId(NonZeroU64);
 
 impl AccountId {
     /// An account number; `None` for zero, which no account has.
     #[must_use]
     pub const fn new(number: u64) -> Option<Self> {
-        if number == 0 { None } else { Some(Self(number)) }
+        match NonZeroU64::new(number) {
+            Some(number) => Some(Self(number)),
+            None => None,
+        }
     }
 
     /// The number.
     #[must_use]
     pub const fn get(self) -> u64 {
-        self.0
+        self.0.get()
     }
 }
 

@@ -183,6 +183,16 @@ impl Failures {
         Ok(())
     }
 
+    /// How many failures were counted, forgotten or not, and when the last was.
+    pub(crate) fn parts(&self) -> (u32, Moment) {
+        (self.count, self.last)
+    }
+
+    /// The counter from its parts.
+    pub(crate) fn from_parts(count: u32, last: Moment) -> Self {
+        Self { count, last }
+    }
+
     /// Takes an attempt back that was let in.
     pub(crate) fn take_back(&mut self) {
         self.count = self.count.saturating_sub(1);

@@ -16,6 +16,11 @@ const MAX_STORED_ITERATIONS: u32 = 16;
 /// A difference of cost that nobody could tell by the time it takes, as a part of today's cost.
 const UNNOTICEABLE: u64 = 50;
 
+/// How many blocks are asked for at least: 40 MiB. From 32 MiB on, glibc gives every allocation pages of its own, which go back
+/// to the system when they are freed; smaller ones of this size stay with the process after the first, and each time of rest
+/// would add to it. Pages that nobody writes to cost no memory.
+const OWN_MAPPING_BLOCKS: usize = 40 * 1024;
+
 /// What one hash costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HashCost {
@@ -48,6 +53,9 @@ impl Memory {
     fn compute(&mut self, secret: &[u8], salt: &[u8], params: Params, out: &mut [u8]) -> Result<(), argon2::Error> {
         let blocks = params.block_count();
         if self.0.len() < blocks {
+            // What is in it is of no use, so nothing is copied over.
+            self.0 = Vec::new();
+            self.0.reserve_exact(blocks.max(OWN_MAPPING_BLOCKS));
             self.0.resize(blocks, Block::default());
         }
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);

@@ -3,6 +3,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::RateLimiterHandle;
+use super::failures::WRITE_AT_ONCE;
 use crate::ports::Store;
 #[cfg(feature = "testing")]
 use crate::process::Reply;
@@ -52,7 +53,7 @@ impl Process for RateLimiterActor {
                 limiters.private.prune();
                 limiters.failures.prune();
             }
-            Message::Flush => self.flush().await,
+            Message::Flush => self.flush(WRITE_AT_ONCE).await,
             #[cfg(feature = "testing")]
             Message::Settle(reply) => drop(reply.send(())),
         }
@@ -60,14 +61,14 @@ impl Process for RateLimiterActor {
     }
 
     async fn stop(&self, _: &mut [Timer; 2]) {
-        self.flush().await;
+        self.flush(usize::MAX).await;
     }
 }
 
 impl RateLimiterActor {
-    async fn flush(&self) {
+    async fn flush(&self, limit: usize) {
         let failures = &self.handle.limiters.failures;
-        let changed = failures.take_changed();
+        let changed = failures.take_changed(limit);
         for group in changed.chunks(COMMIT_GROUP) {
             if let Err(failure) = self.store.save_failures(group.to_vec()).await {
                 tracing::error!(%failure, "failed attempts could not be recorded");

@@ -1,5 +1,6 @@
 //! The counters of failed attempts of this process, and which of them have yet to be stored.
 
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,15 +21,39 @@ const MAX_COUNTERS: usize = 1_000_000;
 /// How many there may be for all to be kept when there is not enough room.
 const ROOMY: usize = MAX_COUNTERS / 10 * 9;
 
-/// A counter with what goes with it.
+/// How many counters are written at a time at most, so that nobody waits for a storm of guesses to be written.
+pub(super) const WRITE_AT_ONCE: usize = 8192;
+/// From how many failures on a counter is written. One alone is worth less than its row: a restart gives back one guess.
+const WORTH_WRITING: u32 = 2;
+
+/// A counter with what goes with it: 24 bytes, as there may be a million of them.
 #[derive(Debug, Clone, Copy)]
 struct Counter {
-    failures: Failures,
+    last: Moment,
     account: Option<AccountId>,
+    count: u32,
     /// Whether it stands in [`FailureCounters::changed`].
     changed: bool,
     /// Whether the store has, or may have, a row of it.
     stored: bool,
+}
+
+impl Counter {
+    fn new(failures: Failures, account: Option<AccountId>, stored: bool) -> Self {
+        let (count, last) = failures.parts();
+        Self { last, account, count, changed: false, stored }
+    }
+
+    fn failures(&self) -> Failures {
+        Failures::from_parts(self.count, self.last)
+    }
+
+    fn change<R>(&mut self, change: impl FnOnce(&mut Failures) -> R) -> R {
+        let mut failures = self.failures();
+        let outcome = change(&mut failures);
+        (self.count, self.last) = failures.parts();
+        outcome
+    }
 }
 
 /// A counter as it is shown.
@@ -75,28 +100,32 @@ impl FailureCounters {
             Entry::Occupied(occupied) => occupied.into_ref(),
             Entry::Vacant(vacant) => {
                 self.len.fetch_add(1, Ordering::Relaxed);
-                vacant.insert(Counter { failures: Failures::NONE, account, changed: false, stored: false })
+                vacant.insert(Counter::new(Failures::NONE, account, false))
             }
         };
         let counter = entry.value_mut();
         counter.account = account.or(counter.account);
-        counter.failures.attempt(rule, now).map_err(|wait| {
+        counter.change(|failures| failures.attempt(rule, now)).map_err(|wait| {
             let window = rule.forget.saturating_mul(rule.allowance);
             Limited::new(key.kind.as_str(), rule.allowance, window, wait)
         })?;
-        if !std::mem::replace(&mut counter.changed, true) {
+        self.note_change(key, counter);
+        Ok(key)
+    }
+
+    /// Has a counter written soon, if it is worth it.
+    fn note_change(&self, key: FailureKey, counter: &mut Counter) {
+        let worth = counter.stored || counter.count >= WORTH_WRITING;
+        if worth && !std::mem::replace(&mut counter.changed, true) {
             self.mark(key);
         }
-        Ok(key)
     }
 
     /// Takes an attempt back: it succeeded, or was never made.
     pub(super) fn take_back(&self, key: FailureKey) {
         if let Some(mut counter) = self.counters.get_mut(&key) {
-            counter.failures.take_back();
-            if !std::mem::replace(&mut counter.changed, true) {
-                self.mark(key);
-            }
+            counter.change(Failures::take_back);
+            self.note_change(key, &mut counter);
         }
     }
 
@@ -121,24 +150,32 @@ impl FailureCounters {
         for (key, stored) in stored {
             if let Entry::Vacant(vacant) = self.counters.entry(key) {
                 let failures = Failures::restore(&stored, wall, now);
-                vacant.insert(Counter { failures, account: stored.account, changed: false, stored: true });
+                vacant.insert(Counter::new(failures, stored.account, true));
                 self.len.fetch_add(1, Ordering::Relaxed);
             }
         }
         self.loaded.store(true, Ordering::Release);
     }
 
-    /// The counters that changed, each as it is to be stored; `None` for one to be deleted.
-    pub(super) fn take_changed(&self) -> Vec<(FailureKey, Option<StoredFailures>)> {
-        let changed = std::mem::take(&mut *self.changed.lock().unwrap_or_else(PoisonError::into_inner));
+    /// Counters that changed, at most so many, each as it is to be stored; `None` for one to be deleted.
+    pub(super) fn take_changed(&self, limit: usize) -> Vec<(FailureKey, Option<StoredFailures>)> {
+        let changed = {
+            let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+            let kept = changed.len().saturating_sub(limit);
+            let taken = changed.split_off(kept);
+            if kept == 0 {
+                changed.shrink_to_fit();
+            }
+            taken
+        };
         let (wall, now) = (self.clock.now(), self.now());
         let to_store = |key: FailureKey| {
             let stored = self.counters.get_mut(&key).map(|mut counter| {
                 counter.changed = false;
                 counter.stored = true;
-                counter.failures.stored(counter.account, wall, now)
+                counter.failures().stored(counter.account, wall, now)
             });
-            (key, stored.filter(|stored| stored.count > 0))
+            (key, stored.filter(|stored| stored.count >= WORTH_WRITING))
         };
         changed.into_iter().map(to_store).collect()
     }
@@ -159,10 +196,16 @@ impl FailureCounters {
         self.drop_where(|failures, rule| failures.is_forgotten(rule, now));
         let most = self.account.allowance.max(self.address.allowance);
         for count in 1..=most {
-            if self.len() <= ROOMY {
+            let excess = Cell::new(self.len().saturating_sub(ROOMY));
+            if excess.get() == 0 {
                 break;
             }
-            self.drop_where(|failures, rule| failures.count(rule, now) <= count && failures.wait(rule, now).is_zero());
+            self.drop_where(|failures, rule| {
+                let drops =
+                    excess.get() > 0 && failures.count(rule, now) <= count && failures.wait(rule, now).is_zero();
+                excess.set(excess.get() - usize::from(drops));
+                drops
+            });
         }
         self.counters.shrink_to_fit();
     }
@@ -170,7 +213,7 @@ impl FailureCounters {
     fn drop_where(&self, drops: impl Fn(&Failures, FailureRule) -> bool) {
         let mut dropped = Vec::new();
         self.counters.retain(|key, counter| {
-            let drops = drops(&counter.failures, self.rule(*key));
+            let drops = drops(&counter.failures(), self.rule(*key));
             if drops {
                 self.len.fetch_sub(1, Ordering::Relaxed);
                 if counter.stored && !counter.changed {
@@ -188,13 +231,13 @@ impl FailureCounters {
         for entry in &self.counters {
             let (key, counter) = (*entry.key(), entry.value());
             let rule = self.rule(key);
-            if !counter.failures.is_forgotten(rule, now) {
+            if !counter.failures().is_forgotten(rule, now) {
                 show(CounterView {
                     key,
                     account: counter.account,
-                    count: counter.failures.count(rule, now),
+                    count: counter.failures().count(rule, now),
                     allowance: rule.allowance,
-                    wait: counter.failures.wait(rule, now),
+                    wait: counter.failures().wait(rule, now),
                 });
             }
         }
@@ -234,4 +277,15 @@ fn coarser(key: FailureKey) -> FailureKey {
         FailureScope::Known(of, address) => FailureScope::Known(subject(of), IpAddr::coarser(address)),
     };
     FailureKey { scope, ..key }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r08_a_counter_is_small() {
+        assert_eq!(size_of::<Counter>(), 24);
+        assert!(size_of::<(FailureKey, Counter)>() <= 64);
+    }
 }

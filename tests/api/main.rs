@@ -17,6 +17,7 @@ mod cors;
 mod edge;
 mod guessing;
 mod health;
+mod keys;
 mod late_body;
 mod limits;
 mod login;

@@ -199,6 +199,12 @@ impl TestAppBuilder {
         self
     }
 
+    /// Stops an application and starts this one in its place, with the same clock and carrier of mails.
+    pub(crate) async fn continuing(self, mut app: TestApp) -> TestApp {
+        app.stop_in_place().await.unwrap();
+        Self { clock: Arc::clone(&app.clock), mail: Arc::clone(&app.mail), ..self }.spawn().await
+    }
+
     pub(crate) async fn spawn(self) -> TestApp {
         let Self { settings, clock, mail, directory } = self;
         // Session ids differ between two starts on one directory, as they would by chance.

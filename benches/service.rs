@@ -1,6 +1,6 @@
 //! Measures the service against its own parts, in one run on one machine, and prints the tables of docs/performance.md.
 //!
-//! `cargo bench --bench service` takes some minutes and needs `wrk`; `checks`, `logins` or `start` after `--` measures one part alone. Every figure is a ratio to something that runs in the same minutes: the
+//! `cargo bench --bench service` takes some minutes and needs `wrk`; `checks`, `logins` or `start` after `--` measures one part alone. `BENCH_ALGORITHMS` (`HS256,EdDSA`) says with what the tokens of the checks are signed. Every figure is a ratio to something that runs in the same minutes: the
 //! token check to a route that does nothing, logins to the bare hash function. Servers listen on 127.0.0.1 alone, loads
 //! are bounded in time, and every process is ended by the run that started it.
 
@@ -39,7 +39,7 @@ async fn main() {
     let named: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     let wanted = |name: &str| named.is_empty() || named.iter().any(|argument| argument == name);
     if wanted("checks") {
-        token_checks().await;
+        token_checks(&algorithms()).await;
     }
     if wanted("logins") {
         logins().await;
@@ -49,33 +49,50 @@ async fn main() {
     }
 }
 
-async fn token_checks() {
-    let server = Server::start(&[]).await;
+/// What `BENCH_ALGORITHMS` names, separated by commas.
+fn algorithms() -> Vec<String> {
+    let named = std::env::var("BENCH_ALGORITHMS").unwrap_or_else(|_| "HS256,EdDSA".to_owned());
+    named.split(',').map(|name| name.trim().to_owned()).collect()
+}
+
+/// The token check with each of these algorithms, and what they are compared with. The rounds alternate.
+async fn token_checks(algorithms: &[String]) {
+    let mut servers = Vec::new();
+    for algorithm in algorithms {
+        let server = Server::start(&[("ALGORITHM", algorithm.as_str())]).await;
+        let token = server.token("ann").await;
+        let verify = Load::verify(&server, &token);
+        servers.push((server, verify));
+    }
     let bare = Server::start_bare(&[]).await;
     let plain = Server::start_bare(&["--plain"]).await;
-    let token = server.token("ann").await;
-    let verify = Load::verify(&server, &token);
     println!(
-        "\n| connections | `/verify` | bare route, same accept loop | bare route, bare loop | ratio to the former | to the latter |"
+        "\n| connections | `ALGORITHM` | `/verify` | bare route, same accept loop | bare route, bare loop | ratio to the former | to the latter |"
     );
-    println!("|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|");
     for connections in [8, 64] {
-        let (mut checks, mut floors, mut plains) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut floors, mut plains) = (Vec::new(), Vec::new());
+        let mut checks = vec![Vec::new(); servers.len()];
         for _ in 0..ROUNDS {
             floors.push(Load::get(&bare, "/bare").run(connections, ROUND));
-            checks.push(verify.run(connections, ROUND));
+            for ((_, verify), checks) in servers.iter().zip(&mut checks) {
+                checks.push(verify.run(connections, ROUND));
+            }
             plains.push(Load::get(&plain, "/bare").run(connections, ROUND));
         }
-        let ratio =
-            |floors: &[f64]| median(&checks.iter().zip(floors).map(|(check, floor)| check / floor).collect::<Vec<_>>());
-        println!(
-            "| {connections} | {:.0}/s | {:.0}/s | {:.0}/s | {:.2} | {:.2} |",
-            median(&checks),
-            median(&floors),
-            median(&plains),
-            ratio(&floors),
-            ratio(&plains)
-        );
+        for (algorithm, checks) in algorithms.iter().zip(&checks) {
+            let ratio = |floors: &[f64]| {
+                median(&checks.iter().zip(floors).map(|(check, floor)| check / floor).collect::<Vec<_>>())
+            };
+            println!(
+                "| {connections} | {algorithm} | {:.0}/s | {:.0}/s | {:.0}/s | {:.2} | {:.2} |",
+                median(checks),
+                median(&floors),
+                median(&plains),
+                ratio(&floors),
+                ratio(&plains)
+            );
+        }
     }
 }
 

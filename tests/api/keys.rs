@@ -352,7 +352,7 @@ async fn s24_a_mail_that_waits_while_the_secret_changes_has_a_link_that_is_good(
 }
 
 #[tokio::test]
-async fn keys_outlive_a_restart_and_lost_ones_stop_the_start() {
+async fn keys_outlive_a_restart() {
     let directory = TempDir::new().unwrap();
     let eddsa = |settings: &mut Settings| settings.tokens.algorithm = Algorithm::EdDsa;
     let app = started(directory.path(), None, eddsa).await;

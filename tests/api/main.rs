@@ -31,4 +31,5 @@ mod root_and_docs;
 mod supervision;
 mod support;
 mod tls;
+mod upgrade;
 mod verify;

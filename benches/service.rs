@@ -6,7 +6,8 @@
 //!
 //! Every figure stands beside something that runs in the same minutes: the token check beside a route that does nothing, logins
 //! beside the bare hash function, a storm beside the quiet before it. Servers listen on 127.0.0.1 alone, loads are bounded in
-//! time, and every process is ended by the run that started it.
+//! time, and every process is ended by the run that started it. `BENCH_ALGORITHMS` (`HS256,EdDSA`) names the algorithms whose
+//! token checks are compared.
 
 #![expect(
     clippy::unwrap_used,
@@ -48,7 +49,7 @@ async fn run() {
     let named: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     let wanted = |name: &str| named.is_empty() || named.iter().any(|argument| argument == name);
     if wanted("checks") {
-        token_checks(extent).await;
+        token_checks(extent, &algorithms()).await;
     }
     if wanted("logins") {
         logins(extent).await;
@@ -70,34 +71,51 @@ async fn run() {
     }
 }
 
-async fn token_checks(extent: Extent) {
+/// What `BENCH_ALGORITHMS` names, separated by commas.
+fn algorithms() -> Vec<String> {
+    let named = std::env::var("BENCH_ALGORITHMS").unwrap_or_else(|_| "HS256,EdDSA".to_owned());
+    named.split(',').map(|name| name.trim().to_owned()).collect()
+}
+
+/// The token check with each of these algorithms, and what they are compared with. The rounds alternate.
+async fn token_checks(extent: Extent, algorithms: &[String]) {
     let Extent { round, rounds, .. } = extent;
-    let server = Server::start(&[]).await;
+    let mut servers = Vec::new();
+    for algorithm in algorithms {
+        let server = Server::start(&[("ALGORITHM", algorithm.as_str())]).await;
+        let token = server.token("ann").await;
+        let verify = Load::verify(&server, &token);
+        servers.push((server, verify));
+    }
     let bare = Server::start_bare(&[]).await;
     let plain = Server::start_bare(&["--plain"]).await;
-    let token = server.token("ann").await;
-    let verify = Load::verify(&server, &token);
     println!(
-        "\n| connections | `/verify` | bare route, same accept loop | bare route, bare loop | ratio to the former | to the latter |"
+        "\n| connections | `ALGORITHM` | `/verify` | bare route, same accept loop | bare route, bare loop | ratio to the former | to the latter |"
     );
-    println!("|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|");
     for connections in [8, 64] {
-        let (mut checks, mut floors, mut plains) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut floors, mut plains) = (Vec::new(), Vec::new());
+        let mut checks = vec![Vec::new(); servers.len()];
         for _ in 0..rounds {
             floors.push(Load::get(&bare, "/bare").run(connections, round));
-            checks.push(verify.run(connections, round));
+            for ((_, verify), checks) in servers.iter().zip(&mut checks) {
+                checks.push(verify.run(connections, round));
+            }
             plains.push(Load::get(&plain, "/bare").run(connections, round));
         }
-        let ratio =
-            |floors: &[f64]| median(&checks.iter().zip(floors).map(|(check, floor)| check / floor).collect::<Vec<_>>());
-        println!(
-            "| {connections} | {:.0}/s | {:.0}/s | {:.0}/s | {:.2} | {:.2} |",
-            median(&checks),
-            median(&floors),
-            median(&plains),
-            ratio(&floors),
-            ratio(&plains)
-        );
+        for (algorithm, checks) in algorithms.iter().zip(&checks) {
+            let ratio = |floors: &[f64]| {
+                median(&checks.iter().zip(floors).map(|(check, floor)| check / floor).collect::<Vec<_>>())
+            };
+            println!(
+                "| {connections} | {algorithm} | {:.0}/s | {:.0}/s | {:.0}/s | {:.2} | {:.2} |",
+                median(checks),
+                median(&floors),
+                median(&plains),
+                ratio(&floors),
+                ratio(&plains)
+            );
+        }
     }
 }
 

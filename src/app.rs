@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use doorward_actors::ports::{Clock, Entropy, MailTransport, Store};
 use doorward_actors::{
     AccountRules, ActorSystem, AuditSettings, ClientNetworks, Handles, HashCost, HasherSettings, MailerSettings,
-    PasswordPolicy, Ports, RateLimits, RateQuota, Secret, SecretDigest, SessionPolicy, SigningAlgorithm, StartError,
-    SystemSettings, TokenSettings,
+    PasswordPolicy, Ports, RateLimits, RateQuota, Secret, SecretDigest, SessionPolicy, StartError, SystemSettings,
+    TokenSettings,
 };
 use tokio::net::TcpListener;
 
@@ -18,7 +18,8 @@ use crate::ambient::{SystemClock, SystemEntropy};
 use crate::breached::{BreachedList, BreachedListError};
 use crate::http::{self, Api, ServerSettings, Tls, TlsError};
 use crate::mail::{self, MailSetupError};
-use crate::settings::{Algorithm, Rate, Settings};
+use crate::settings::{Rate, Settings};
+use crate::store::key_files::KeyFiles;
 use crate::store::{OpenError, SledStore, StoreOptions, secrets};
 
 /// The file in the data directory that keeps a generated signing secret.
@@ -139,6 +140,7 @@ impl Core {
                 Some(path) => Some(Arc::new(BreachedList::open(path)?)),
                 None => None,
             },
+            keys: Arc::new(KeyFiles::in_data_dir(&settings.storage.data_dir)),
         };
         let system = ActorSystem::start(ports, system_settings(settings, secret_key)).await?;
         Ok(Self { store, system })
@@ -261,12 +263,11 @@ fn system_settings(settings: &Settings, secret_key: Secret) -> SystemSettings {
     let quota = |rate: Rate| RateQuota { permits: rate.permits, per: rate.per };
     SystemSettings {
         tokens: TokenSettings {
-            algorithm: match settings.tokens.algorithm {
-                Algorithm::Hs256 => SigningAlgorithm::Hs256,
-                Algorithm::Hs384 => SigningAlgorithm::Hs384,
-                Algorithm::Hs512 => SigningAlgorithm::Hs512,
-            },
+            algorithm: settings.tokens.algorithm,
             secret: secret_key,
+            previous_secret: settings.tokens.previous_secret_key.clone(),
+            lifetime: settings.tokens.access_token_lifetime,
+            rotation: settings.tokens.key_rotation,
             issuer: settings.tokens.issuer.clone(),
             audience: settings.tokens.audience.clone(),
         },

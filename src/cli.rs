@@ -4,6 +4,7 @@ mod audit;
 mod calibrate;
 mod check_config;
 mod health;
+mod keys;
 mod mail;
 
 use std::path::PathBuf;
@@ -55,6 +56,27 @@ pub enum Command {
     /// Check the audit log without a running server.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Look after the keys that sign access tokens, with or without a running server.
+    #[command(subcommand)]
+    Keys(KeysCommand),
+}
+
+/// What can be done with the signing keys.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum KeysCommand {
+    /// List the keys of the data directory and how they stand.
+    List,
+    /// Make a new key, which signs a quarter of an hour later. A running server takes it up within seconds.
+    Rotate(RotateKeys),
+}
+
+/// How to rotate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
+pub struct RotateKeys {
+    /// The present key is in wrong hands: let the new one sign at once, and remove every other one with all tokens that it
+    /// signed.
+    #[arg(long)]
+    pub compromised: bool,
 }
 
 /// What can be done with the audit log without a running server.
@@ -170,6 +192,10 @@ impl Cli {
             },
             Command::Mail(MailCommand::Test(test)) => match load() {
                 Ok(loaded) => start(loaded.settings, |settings| mail::send_test(settings, test)),
+                Err(error) => refuse(&error),
+            },
+            Command::Keys(command) => match load() {
+                Ok(loaded) => keys::run(&loaded.settings, &command),
                 Err(error) => refuse(&error),
             },
             Command::Audit(AuditCommand::Verify(arguments)) => match load() {

@@ -21,6 +21,7 @@ mod framing;
 mod health;
 mod host;
 mod json;
+mod keys;
 mod linger;
 mod login;
 mod my_account;
@@ -125,6 +126,8 @@ fn routes(api: &Arc<Api>) -> impl Filter<Extract = (Response,), Error = Infallib
         .or(rate_limits::routes(api))
         .unify()
         .or(audit::routes(api))
+        .unify()
+        .or(keys::routes(api))
         .unify()
         .or(root::routes())
         .unify()

@@ -4,7 +4,7 @@
 //! Reads go straight to the engine, which answers from its cache in a few microseconds. Writes go through one committer
 //! thread, and what is acknowledged has reached the disk. The modules: `keys` (where a record is), `codec` (what it looks
 //! like), `changes` (the rules of each change), `staging` and `committer` (how changes become durable together),
-//! `migrations`, `lock`, `health` and [`secrets`].
+//! `migrations`, `lock`, `health`, [`secrets`] and [`key_files`].
 
 use std::future::Future;
 use std::io;
@@ -32,6 +32,7 @@ mod committer;
 #[cfg(test)]
 mod committer_tests;
 mod health;
+pub mod key_files;
 mod keys;
 mod lock;
 mod migrations;

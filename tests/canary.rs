@@ -79,6 +79,7 @@ impl Drive {
         TestApp::builder().with(|settings| {
             settings.tokens.secret_key = Some(Secret::new(format!("secret-key-{CANARY}-0123456789abcdef")));
             settings.tokens.service_token = Some(Secret::new(SERVICE_TOKEN.to_owned()));
+            settings.tokens.algorithm = doorward::settings::Algorithm::EdDsa;
         })
     }
 
@@ -203,6 +204,9 @@ async fn mails(drive: &mut Drive) {
     assert_eq!(drive.call(Method::DELETE, &path, Some(&admin), None).await.status, 204);
     drive.app.mail.refuse(None);
     assert_eq!(drive.call(Method::GET, "/rate_limits/", Some(&admin), None).await.status, 200);
+    assert_eq!(drive.call(Method::GET, "/keys/", Some(&admin), None).await.status, 200);
+    assert_eq!(drive.call(Method::POST, "/keys/rotate", Some(&admin), None).await.status, 200);
+    assert_eq!(drive.call(Method::GET, "/.well-known/jwks.json", None, None).await.status, 200);
     let path = "/rate_limits/public-127.0.0.1";
     assert_eq!(drive.call(Method::DELETE, path, Some(&admin), None).await.status, 204);
 }
@@ -252,7 +256,7 @@ async fn failures(drive: &mut Drive) {
         assert!(!answer.text.contains(CANARY), "{answer:?}");
     }
     // Parts that break while secrets are under way.
-    for name in ["user", "session-0", "session-1", "mailer", "audit", "hasher"] {
+    for name in ["user", "session-0", "session-1", "mailer", "keys", "audit", "hasher"] {
         let (injected, answer) =
             tokio::join!(drive.app.handles.inject(name, Fault::Panic), drive.app.try_login(&person));
         injected.unwrap();
@@ -310,7 +314,17 @@ async fn s09_no_secret_is_logged_answered_or_stored_raw() {
         assert_eq!(leaks(signature), None);
         assert!(stored.iter().all(|content| !holds(content, signature)), "a token is stored");
     }
+    let pairs = files_below(&directory.path().join("keys"));
+    let pairs =
+        pairs.iter().map(|content| String::from_utf8_lossy(content)).filter(|text| text.contains("BEGIN PRIVATE"));
+    let bodies: Vec<String> = pairs.map(|text| text.lines().nth(1).unwrap().to_owned()).collect();
+    assert_eq!(bodies.len(), 2, "the key that signs and the next one");
+    for body in bodies {
+        // The beginning says only of what kind the key is.
+        assert_eq!(leaks(&body[body.len() - 40..]), None);
+    }
     let mut settings = doorward::settings::Settings::default();
+    settings.tokens.previous_secret_key = Some(Secret::new(CANARY.to_owned()));
     settings.tokens.secret_key = Some(Secret::new(CANARY.to_owned()));
     settings.tokens.service_token = Some(Secret::new(CANARY.to_owned()));
     assert!(!format!("{settings:?}").contains(CANARY));

@@ -81,6 +81,8 @@ fn without_any_source_the_defaults_of_the_contract_hold() {
     assert_eq!(settings.http.port, 8000);
     assert_eq!(settings.storage.data_dir, Path::new("./data"));
     assert_eq!(settings.tokens.algorithm, Algorithm::Hs256);
+    assert_eq!(settings.tokens.key_rotation, Some(Duration::from_hours(90 * 24)));
+    assert_eq!(load_ok(&[("KEY_ROTATION_DAYS", "0")]).tokens.key_rotation, None);
     assert_eq!(settings.tokens.access_token_lifetime, Duration::from_mins(30));
     assert_eq!(settings.sessions.idle_timeout, Duration::from_mins(30));
     assert_eq!(settings.sessions.reauth_window, Duration::from_mins(5));
@@ -128,6 +130,7 @@ fn s07_no_secret_has_a_default() {
     let settings = load_ok(&[]);
     assert!(settings.tokens.secret_key.is_none());
     assert!(settings.tokens.service_token.is_none());
+    assert!(settings.tokens.previous_secret_key.is_none());
 }
 
 #[test]
@@ -260,7 +263,8 @@ fn r13_values_just_outside_the_limits_are_refused() {
         ("CORS_ORIGINS", "https://app.example.com/"),
         ("ALGORITHM", "none"),
         ("ALGORITHM", "hs256"),
-        ("ALGORITHM", "RS256"),
+        ("ALGORITHM", "RS512"),
+        ("ALGORITHM", "EDDSA"),
         ("HOST", "localhost"),
         ("HOST", "127.0.0.1:8000"),
         ("FIRST_USER_IS_ADMIN", "yes"),
@@ -287,7 +291,7 @@ fn r13_values_just_outside_the_limits_are_refused() {
 #[test]
 fn r13_s07_a_weak_secret_is_refused() {
     let spaced = format!("{KEY_A} {CANARY}");
-    for name in ["SECRET_KEY", "SERVICE_TOKEN"] {
+    for name in ["SECRET_KEY", "SECRET_KEY_PREVIOUS", "SERVICE_TOKEN"] {
         assert!(refused(&[(name, "your_secret_key_here")]).contains(&format!("{name}: is still the placeholder")));
         assert!(refused(&[(name, &"x".repeat(31))]).contains(&format!("{name}: must be at least 32 bytes")));
     }

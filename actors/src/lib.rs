@@ -9,6 +9,7 @@ mod auditor;
 mod domain;
 mod hasher;
 mod health;
+mod keys;
 mod mailer;
 pub mod ports;
 mod process;
@@ -44,11 +45,15 @@ pub use domain::password::{OwnNames, Password, PasswordPolicy, PasswordTooLong, 
 pub use domain::secret::{Secret, SecretDigest};
 pub use domain::session::{Origin, Session, SessionId, SessionPolicy};
 pub use domain::time::{Timestamp, describe_idle};
-pub use domain::token::{SigningAlgorithm, TokenSettings};
+pub use domain::token::{
+    BadKey, KEY_SET_MAX_AGE, KeyEvent, KeyEventKind, KeyId, KeyRing, KeyState, PublishedKeys, RingKey, RotateRefusal,
+    SigningAlgorithm, SigningKey, TokenId, TokenKeyError, TokenSettings,
+};
 pub use hasher::{
     CalibrationError, HashCost, HashLane, HasherHandle, HasherSettings, HasherStartError, PasswordReport, pace_of,
 };
 pub use health::{ActorHealth, HasherHealth, HealthReport, LaneHealth, StoreHealth};
+pub use keys::{KeyHandle, KeyView, KeysError, RotateError};
 pub use mailer::{MailerHandle, MailerSettings};
 pub use rate_limiter::{
     LimitFilter, LimitKey, LimitView, LimitViews, Limited, RateLimiterHandle, RateLimits, RateQuota, Standing,

@@ -13,8 +13,9 @@ use tokio_util::task::TaskTracker;
 use crate::ask::Unavailable;
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord};
 use crate::domain::mail::{MailValues, OutgoingMail};
-use crate::domain::one_time::{OneTimeKey, TokenPurpose};
+use crate::domain::one_time::{OneTimeKey, TokenHash, TokenPurpose, TokenSeed};
 use crate::domain::outbox::{MailId, MailOutcome, QueuedMail, pause_after, tidy_error};
+use crate::domain::secret::Secret;
 use crate::domain::session::Origin;
 use crate::ports::{Clock, Entropy, MailTransport, SendError, Store};
 #[cfg(feature = "testing")]
@@ -110,6 +111,8 @@ pub(crate) struct MailerActor {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) transport: Arc<dyn MailTransport>,
     pub(crate) key: Arc<OneTimeKey>,
+    /// That of the signing secret before: a mail that was queued under it has a token of it.
+    pub(crate) previous_key: Option<OneTimeKey>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     /// The attempts under way. They outlive a crash of the actor; its next incarnation waits for them, so that no mail is
@@ -188,15 +191,15 @@ impl MailerActor {
             due.into_iter().filter(|queued| !state.under_way.contains(&queued.id)).take(free).collect::<Vec<_>>()
         {
             state.under_way.insert(queued.id);
-            self.begin(state, &queued);
+            self.begin(state, &queued).await;
         }
     }
 
     /// Sends one mail in a task of its own and notes what came of it.
-    fn begin(&self, state: &State, queued: &QueuedMail) {
+    async fn begin(&self, state: &State, queued: &QueuedMail) {
         let (store, transport, clock) = (Arc::clone(&self.store), Arc::clone(&self.transport), Arc::clone(&self.clock));
         let mailbox = Arc::clone(&state.mailbox);
-        let mail = self.outgoing(queued);
+        let mail = self.outgoing(queued).await;
         let mut spread = [0; 4];
         self.entropy.fill(&mut spread);
         let (settings, spread) = (self.settings, u32::from_be_bytes(spread));
@@ -233,16 +236,19 @@ impl MailerActor {
     }
 
     /// The mail with the token of its link.
-    fn outgoing(&self, queued: &QueuedMail) -> OutgoingMail {
+    async fn outgoing(&self, queued: &QueuedMail) -> OutgoingMail {
         let mail = &queued.mail;
-        let token = TokenPurpose::of_mail(mail.kind).zip(mail.seed);
+        let token = match TokenPurpose::of_mail(mail.kind).zip(mail.seed) {
+            Some((purpose, seed)) => Some(self.token(purpose, &seed).await),
+            None => None,
+        };
         OutgoingMail {
             to: mail.to.clone(),
             kind: mail.kind,
             locale: mail.locale,
             values: MailValues {
                 nickname: mail.nickname.clone(),
-                token: token.map(|(purpose, seed)| self.key.token(purpose, &seed)),
+                token,
                 valid_for: mail.valid_for,
                 new_address: mail.new_address.clone(),
                 at: Some(mail.written_at),
@@ -251,6 +257,22 @@ impl MailerActor {
             },
             message_key: format!("{:032x}", u128::from_be_bytes(mail.message_key)),
             written_at: mail.written_at,
+        }
+    }
+
+    /// The token of a seed: that of the previous secret if the store knows it by that one, as the secret changed while its mail
+    /// waited.
+    async fn token(&self, purpose: TokenPurpose, seed: &TokenSeed) -> Secret {
+        let token = self.key.token(purpose, seed);
+        let Some(previous) = &self.previous_key else { return token };
+        let older = previous.token(purpose, seed);
+        match self.store.one_time_token(&TokenHash::of_issued(&older)).await {
+            Ok(Some(_)) => older,
+            Ok(None) => token,
+            Err(failure) => {
+                tracing::error!(%failure, "whose secret a waiting link was made with cannot be found out");
+                token
+            }
         }
     }
 }

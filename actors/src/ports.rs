@@ -16,6 +16,7 @@ use crate::domain::outbox::{MailId, MailOutcome, NewMail, QueuedMail};
 use crate::domain::secret::Secret;
 use crate::domain::session::{Session, SessionId};
 use crate::domain::time::Timestamp;
+use crate::domain::token::{KeyRing, SigningKey};
 
 /// Where time comes from.
 pub trait Clock: Send + Sync + 'static {
@@ -42,6 +43,46 @@ pub trait BreachedPasswords: Send + Sync + 'static {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the list of breached passwords cannot be read: {0}")]
 pub struct BreachedListFailure(pub String);
+
+/// Where the ring of keys is kept, and the key pairs in it. Every method may block for as long as the disk takes.
+///
+/// A command line may change the ring beside a running server; the revision keeps the two from undoing each other.
+pub trait KeyVault: Send + Sync + 'static {
+    /// The ring and its key pairs as they are written; `None` before there is one.
+    fn load(&self) -> Result<Option<StoredKeys>, KeyVaultFailure>;
+
+    /// The revision of the ring that is written, without reading any key.
+    fn revision(&self) -> Result<Option<u64>, KeyVaultFailure>;
+
+    /// Writes a ring in place of the one with its revision, as the next one, and with it a key pair that is new. It is durable
+    /// before this returns. Pairs that the ring does not name go.
+    fn replace(&self, ring: &KeyRing, new: Option<&SigningKey>) -> Result<(), ReplaceKeysError>;
+}
+
+/// What a [`KeyVault`] holds.
+#[derive(Debug, Clone)]
+pub struct StoredKeys {
+    /// The ring.
+    pub ring: KeyRing,
+    /// Every key pair that it names.
+    pub pairs: Vec<SigningKey>,
+}
+
+/// The keys cannot be read or written. The text is for operators; it holds nothing of a key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct KeyVaultFailure(pub String);
+
+/// Why a ring was not written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReplaceKeysError {
+    /// Another one was written meanwhile.
+    #[error("the ring of keys changed meanwhile")]
+    Stale,
+    /// It could not be.
+    #[error(transparent)]
+    Failed(#[from] KeyVaultFailure),
+}
 
 /// What carries mails out of the house.
 #[async_trait]

@@ -40,7 +40,7 @@ pub struct SessionHandle {
 
 struct Inner {
     shards: Vec<Shard>,
-    tokens: AccessTokens,
+    tokens: Arc<AccessTokens>,
     verified: VerifiedTokens,
     policy: SessionPolicy,
     store: Arc<dyn Store>,
@@ -53,11 +53,12 @@ impl Inner {
     fn verify(&self, bearer: &str) -> Option<VerifiedToken> {
         let now = self.clock.now();
         let digest = SecretDigest::of(bearer.as_bytes());
-        if let Some(known) = self.verified.get(&digest) {
+        let keys = self.tokens.keys();
+        if let Some(known) = self.verified.get(&digest, keys.generation) {
             return Some(known).filter(|token| token.is_current(now));
         }
-        let token = self.tokens.verify(bearer, now).ok()?;
-        self.verified.insert(digest, token);
+        let token = keys.verify(bearer, now).ok()?;
+        self.verified.insert(digest, keys.generation, token);
         Some(token)
     }
 }
@@ -111,7 +112,7 @@ pub(crate) struct Opened {
 impl SessionHandle {
     pub(crate) fn new(
         shards: Vec<Shard>,
-        tokens: AccessTokens,
+        tokens: Arc<AccessTokens>,
         policy: SessionPolicy,
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
@@ -218,7 +219,7 @@ impl SessionHandle {
             address: origin.address,
             user_agent: origin.user_agent.clone(),
         };
-        let access_token = inner.tokens.issue(account, &session).map_err(|error| {
+        let access_token = inner.tokens.issue(account, &session, now, session.expires_at).map_err(|error| {
             tracing::error!(%error, "an access token could not be signed");
             OpenError::Unavailable(Unavailable::default())
         })?;

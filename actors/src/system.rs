@@ -20,8 +20,9 @@ use crate::domain::time::Timestamp;
 use crate::domain::token::{AccessTokens, TokenSettings};
 use crate::hasher::{HasherHandle, HasherSettings, HasherStartError};
 use crate::health::{ActorHealth, HealthReport, StoreHealth, Vitals};
+use crate::keys::{KeyActor, KeyHandle, KeyKeeper, KeysError};
 use crate::mailer::{MailerActor, MailerHandle, MailerSettings};
-use crate::ports::{BreachedPasswords, Clock, Entropy, MailTransport, Store};
+use crate::ports::{BreachedPasswords, Clock, Entropy, KeyVault, MailTransport, Store};
 use crate::process::{Mailbox, Process};
 #[cfg(feature = "testing")]
 use crate::rate_limiter::Message;
@@ -48,6 +49,8 @@ pub struct Ports {
     pub mail: Arc<dyn MailTransport>,
     /// The operator's list of breached passwords, if there is one.
     pub breached: Option<Arc<dyn BreachedPasswords>>,
+    /// Where the signing keys are kept.
+    pub keys: Arc<dyn KeyVault>,
 }
 
 /// How the actors behave.
@@ -79,9 +82,9 @@ pub enum StartError {
     /// The hashing threads.
     #[error(transparent)]
     Hasher(#[from] HasherStartError),
-    /// The signing key.
+    /// The signing keys.
     #[error("access tokens cannot be signed: {0}")]
-    Tokens(#[from] jsonwebtoken::errors::Error),
+    Keys(#[from] KeysError),
     /// The supervisor.
     #[error("the supervisor did not start: {0}")]
     Supervisor(String),
@@ -102,6 +105,8 @@ pub struct Handles {
     pub mailer: MailerHandle,
     /// Password hashing.
     pub hasher: HasherHandle,
+    /// The signing keys.
+    pub keys: KeyHandle,
     /// How all of it is.
     pub health: HealthHandle,
     /// The rate limiter's mailbox, for tests to hurry it.
@@ -123,7 +128,7 @@ pub struct ActorSystem {
 impl ActorSystem {
     /// Starts the hashing threads and every actor, in the order in which they need each other.
     pub async fn start(ports: Ports, settings: SystemSettings) -> Result<Self, StartError> {
-        let Ports { store, clock, entropy, mail, breached } = ports;
+        let Ports { store, clock, entropy, mail, breached, keys: vault } = ports;
         let hasher = HasherHandle::start(
             settings.hasher,
             settings.passwords,
@@ -131,8 +136,11 @@ impl ActorSystem {
             Arc::clone(&clock),
             Arc::clone(&entropy),
         )?;
-        let tokens = AccessTokens::new(&settings.tokens)?;
+        let (time, random) = (Arc::clone(&clock), Arc::clone(&entropy));
+        let keeper = KeyKeeper::open(settings.tokens.clone(), vault, Arc::clone(&store), time, random).await?;
+        let tokens = Arc::clone(keeper.tokens());
         let key = Arc::new(OneTimeKey::derive(&settings.tokens.secret));
+        let previous_key = settings.tokens.previous_secret.as_ref().map(OneTimeKey::derive);
         let mut cast = Cast::new(&clock);
 
         // Drained in this order: who asks stops before who answers.
@@ -140,6 +148,9 @@ impl ActorSystem {
         let audit_mailbox = Mailbox::new(Vitals::new("audit"));
         let mailer_mailbox = Mailbox::new(Vitals::new("mailer"));
         let limiter_mailbox = Mailbox::new(Vitals::new("rate_limiter"));
+        let key_mailbox = Mailbox::new(Vitals::new("keys"));
+        let keys =
+            KeyHandle::new(Arc::clone(&key_mailbox), Arc::clone(&tokens), Arc::clone(&clock), settings.tokens.rotation);
         let (sessions, session_actors) = session_shards(&settings, tokens, &store, &clock, &entropy);
         let audit = AuditHandle::new(Arc::clone(&audit_mailbox), Arc::clone(&store), Arc::clone(&clock));
         let limits = RateLimiterHandle::new(settings.limits.clone(), Arc::clone(&clock), audit.clone());
@@ -175,12 +186,14 @@ impl ActorSystem {
             store: Arc::clone(&store),
             transport: mail,
             key,
+            previous_key,
             clock: Arc::clone(&clock),
             entropy,
             attempts: TaskTracker::new(),
         };
         cast.add(mailer_actor, &mailer_mailbox);
         cast.add(RateLimiterActor { handle: limits.clone(), store: Arc::clone(&store) }, &limiter_mailbox);
+        cast.add(KeyActor::new(Arc::new(keeper)), &key_mailbox);
         cast.add(AuditActor::new(Arc::clone(&store), Arc::clone(&clock), settings.audit), &audit_mailbox);
 
         let (gave_up_sender, gave_up) = watch::channel(None);
@@ -213,6 +226,7 @@ impl ActorSystem {
                 audit,
                 mailer,
                 hasher,
+                keys,
                 health,
                 #[cfg(feature = "testing")]
                 limiter: limiter_mailbox,
@@ -277,7 +291,7 @@ type SessionShard = (SessionActor, Arc<Mailbox<session::Message>>);
 /// The session shards and the way to them.
 fn session_shards(
     settings: &SystemSettings,
-    tokens: AccessTokens,
+    tokens: Arc<AccessTokens>,
     store: &Arc<dyn Store>,
     clock: &Arc<dyn Clock>,
     entropy: &Arc<dyn Entropy>,
@@ -474,6 +488,14 @@ impl Handles {
     /// The audit actor is not running.
     pub async fn tend_audit(&self) -> Result<(), String> {
         self.audit.tend().await.map_err(|error| error.to_string())
+    }
+
+    /// Takes up changed keys, makes a due one and removes old ones, as a timer otherwise does.
+    ///
+    /// # Errors
+    /// The actor of the keys is not running.
+    pub async fn tend_keys(&self) -> Result<(), String> {
+        self.keys.tend().await.map_err(|error| error.to_string())
     }
 
     /// Ends sessions that are over and writes unwritten uses, as timers otherwise do.

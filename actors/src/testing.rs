@@ -2,6 +2,7 @@
 //! in memory), and the faults they inject.
 
 mod fault;
+mod memory_keys;
 mod memory_mail;
 mod memory_store;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 use aws_lc_rs::digest::{SHA256, digest};
 
 pub use fault::Fault;
+pub use memory_keys::MemoryKeys;
 pub use memory_mail::MemoryMail;
 pub use memory_store::MemoryStore;
 

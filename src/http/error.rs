@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use doorward_actors::{Limited, WeakPassword};
+use doorward_actors::{Limited, RotateRefusal, WeakPassword};
 use hyper::StatusCode;
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde::Serialize;
@@ -57,6 +57,8 @@ pub(crate) enum ApiError {
     BodyTooSlow,
     /// 409: no administrator would be left (S58).
     LastAdmin,
+    /// 409: keys are not made here, or there are too many of them.
+    NotRotated(RotateRefusal),
     /// 413: more than 64 KiB of body.
     BodyTooLarge,
     /// 415: a body that is not declared as JSON.
@@ -129,7 +131,7 @@ impl ApiError {
             }
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
-            Self::LastAdmin => StatusCode::CONFLICT,
+            Self::LastAdmin | Self::NotRotated(_) => StatusCode::CONFLICT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -155,6 +157,7 @@ impl ApiError {
             Self::MethodNotAllowed => "Method not allowed",
             Self::BodyTooSlow => "The request body did not arrive in time",
             Self::LastAdmin => "The last administrator cannot be removed, demoted or locked",
+            Self::NotRotated(refusal) => return Cow::Owned(refusal.to_string()),
             Self::BodyTooLarge => "The request body is larger than 64 KiB",
             Self::NotJson => "The request body must be application/json",
             Self::Invalid(_) => "The request is not of the right shape",

@@ -8,7 +8,7 @@ use bytes::{Buf, Bytes};
 use doorward_actors::{AccountId, Locale, MailId, Origin, SecretDigest, Standing};
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt as _};
-use hyper::header::{ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
+use hyper::header::{ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, IF_NONE_MATCH, USER_AGENT};
 use hyper::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -139,6 +139,11 @@ impl RequestContext {
     /// Whether somebody presented a service token, right or wrong.
     pub(super) fn claims_to_be_a_service(&self) -> bool {
         self.headers.contains_key(X_SERVICE_TOKEN)
+    }
+
+    /// Which answers the client has already (RFC 9110 §13.1.2).
+    pub(super) fn if_none_match(&self) -> Option<&[u8]> {
+        self.headers.get(IF_NONE_MATCH).map(HeaderValue::as_bytes)
     }
 
     /// The id of the last event that a client has of a stream (WHATWG HTML §9.2.4).

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use doorward_actors::testing::{ManualClock, MemoryMail, MemoryStore, SeededEntropy};
+use doorward_actors::testing::{ManualClock, MemoryKeys, MemoryMail, MemoryStore, SeededEntropy};
 use doorward_actors::{
     AccountRules, ActorSystem, AuditSettings, ClientNetworks, HashCost, HasherSettings, Locale, MailerSettings,
     PasswordPolicy, Ports, RateLimits, RateQuota, RecoveryMode, Secret, SecretDigest, SessionPolicy, SigningAlgorithm,
@@ -48,12 +48,16 @@ impl App {
             entropy: Arc::new(SeededEntropy::new(7)),
             mail: Arc::new(MemoryMail::new()),
             breached: None,
+            keys: Arc::new(MemoryKeys::default()),
         };
         let quota = |permits| RateQuota { permits: NonZeroU32::new(permits).unwrap(), per: Duration::from_mins(10) };
         let settings = SystemSettings {
             tokens: TokenSettings {
                 algorithm: SigningAlgorithm::Hs256,
                 secret: Secret::new("k".repeat(32)),
+                previous_secret: None,
+                lifetime: Duration::from_mins(30),
+                rotation: None,
                 issuer: "doorward".to_owned(),
                 audience: "doorward".to_owned(),
             },

@@ -12,7 +12,7 @@ use utoipa::{Modify, OpenApi};
 use super::error::Problem;
 use super::routes::{Access, Class, Documented, RouteInfo, route_table};
 use super::{
-    accounts_management, audit, email, health, login, my_account, outbox, password, rate_limits, recovery,
+    accounts_management, audit, email, health, keys, login, my_account, outbox, password, rate_limits, recovery,
     recovery_by_mail, register, root, verify,
 };
 
@@ -48,6 +48,9 @@ const SERVICE_AUTH: &str = "serviceAuth";
         outbox::delete,
         rate_limits::list,
         rate_limits::clear,
+        keys::list,
+        keys::rotate,
+        keys::published,
         audit::list,
         audit::export::export,
         audit::stream::stream,
@@ -215,6 +218,7 @@ mod tests {
             "AddressRequest",
             "TokenRequest",
             "PasswordCheckRequest",
+            "KeyRotation",
         ] {
             assert_eq!(document["components"]["schemas"][schema]["additionalProperties"], false, "{schema}");
         }

@@ -83,7 +83,7 @@ const fn page(path: &'static str) -> RouteInfo {
 
 /// All routes, the most frequent first: it is searched from the front. A fixed path comes before a template that
 /// would match it.
-static ROUTES: [RouteInfo; 38] = [
+static ROUTES: [RouteInfo; 41] = [
     route(Method::POST, "/verify", Access::ServiceAndBearer, Class::Verify),
     route(Method::GET, "/health/live", Access::Public, Class::Operator),
     route(Method::GET, "/health/ready", Access::Public, Class::Operator),
@@ -118,6 +118,9 @@ static ROUTES: [RouteInfo; 38] = [
     route(Method::GET, "/audit/", Access::Admin, Class::Admin),
     route(Method::GET, "/audit/export", Access::Admin, Class::Admin),
     route(Method::GET, "/audit/stream", Access::Admin, Class::Admin),
+    route(Method::GET, "/keys/", Access::Admin, Class::Admin),
+    route(Method::POST, "/keys/rotate", Access::Admin, Class::Admin),
+    route(Method::GET, "/.well-known/jwks.json", Access::Public, Class::Static),
     route(Method::GET, "/", Access::Public, Class::Static),
     undocumented("/openapi.json"),
     undocumented("/docs"),

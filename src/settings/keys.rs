@@ -93,6 +93,7 @@ impl Key {
     #[must_use]
     pub fn when_unset(&self) -> &'static str {
         match self.kind {
+            Kind::Secret if self.name == "SECRET_KEY_PREVIOUS" => "none",
             Kind::Secret => "made at the first start",
             Kind::Networks | Kind::Origins => "none",
             _ => "not set",
@@ -206,8 +207,12 @@ keys! {
 
     SECRET_KEY = "tokens.secret_key", Kind::Secret, None,
         "The secret that signs access tokens; made at the first start and kept in the data directory when not given.";
-    ALGORITHM = "tokens.algorithm", Kind::Choice(&["HS256", "HS384", "HS512"]), Some("HS256"),
-        "The algorithm that signs access tokens, the only one accepted.";
+    SECRET_KEY_PREVIOUS = "tokens.secret_key_previous", Kind::Secret, None,
+        "The SECRET_KEY before the present one: its tokens and waiting links stay good until they are over.";
+    ALGORITHM = "tokens.algorithm", Kind::Choice(&["HS256", "HS384", "HS512", "EdDSA", "ES256", "RS256"]), Some("HS256"),
+        "The algorithm that signs access tokens: HS* with SECRET_KEY, the others with key pairs that are made and published.";
+    KEY_ROTATION_DAYS = "tokens.key_rotation_days", integer(0, 3650), Some("90"),
+        "After how many days a key pair gives way to a new one; 0 means never. SECRET_KEY is its operator's to change.";
     ACCESS_TOKEN_EXPIRE_MINUTES = "tokens.access_token_expire_minutes", integer(1, YEAR_MINUTES), Some("30"),
         "The lifetime of an access token, in minutes.";
     TOKEN_ISSUER = "tokens.issuer", Kind::Text, Some("doorward"),

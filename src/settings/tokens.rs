@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use doorward_actors::Secret;
+pub use doorward_actors::SigningAlgorithm as Algorithm;
 
 use super::keys;
 use super::reader::{Reader, documented};
@@ -12,8 +13,12 @@ use super::reader::{Reader, documented};
 pub struct TokenSettings {
     /// What signs access tokens, at least 32 bytes. `None`: made at the first start and kept in the data directory.
     pub secret_key: Option<Secret>,
-    /// The one algorithm that is used and accepted.
+    /// The signing secret before that one, whose tokens are accepted until they are over.
+    pub previous_secret_key: Option<Secret>,
+    /// What signs access tokens. Those that another algorithm signed before are accepted until they are over.
     pub algorithm: Algorithm,
+    /// After how long a key pair gives way to a new one; `None` for never.
+    pub key_rotation: Option<Duration>,
     /// How long an access token is good for, 1 minute to 365 days.
     pub access_token_lifetime: Duration,
     /// The `iss` claim.
@@ -25,32 +30,12 @@ pub struct TokenSettings {
     pub service_token: Option<Secret>,
 }
 
-/// An algorithm that signs access tokens (RFC 7518, section 3.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Algorithm {
-    /// HMAC with SHA-256.
-    Hs256,
-    /// HMAC with SHA-384.
-    Hs384,
-    /// HMAC with SHA-512.
-    Hs512,
-}
-
-impl Algorithm {
-    fn parse(name: &str) -> Option<Self> {
-        match name {
-            "HS256" => Some(Self::Hs256),
-            "HS384" => Some(Self::Hs384),
-            "HS512" => Some(Self::Hs512),
-            _ => None,
-        }
-    }
-}
-
 impl TokenSettings {
     pub(super) fn read(reader: &mut Reader) -> Option<Self> {
         let secret_key = reader.secret(&keys::SECRET_KEY);
+        let previous_secret_key = reader.secret(&keys::SECRET_KEY_PREVIOUS);
         let algorithm = reader.parse(&keys::ALGORITHM, Algorithm::parse);
+        let key_rotation = reader.integer(&keys::KEY_ROTATION_DAYS);
         let access_token_lifetime = reader.minutes(&keys::ACCESS_TOKEN_EXPIRE_MINUTES);
         let issuer = reader.text(&keys::TOKEN_ISSUER);
         let audience = reader.text(&keys::TOKEN_AUDIENCE);
@@ -63,7 +48,9 @@ impl TokenSettings {
         }
         Some(Self {
             secret_key: secret_key?,
+            previous_secret_key: previous_secret_key?,
             algorithm: algorithm?,
+            key_rotation: Some(key_rotation?).filter(|days| *days > 0).map(|days: u64| Duration::from_hours(24 * days)),
             access_token_lifetime: access_token_lifetime?,
             issuer: issuer?,
             audience: audience?,

@@ -1,5 +1,6 @@
 //! Who may use what (S54): every route of the table, tried by everybody.
 
+use doorward::settings::{Algorithm, Settings};
 use doorward::{Access, RouteInfo, route_table};
 use doorward_actors::MailKind;
 use doorward_actors::ports::SendError;
@@ -81,7 +82,9 @@ struct Links {
 
 impl World {
     async fn new() -> Self {
-        let app = TestApp::spawn().await;
+        // Keys are made where a key pair signs.
+        let with_pairs = |settings: &mut Settings| settings.tokens.algorithm = Algorithm::EdDsa;
+        let app = TestApp::builder().with(with_pairs).spawn().await;
         let admin = app.admin().await;
         let (_, user) = app.register_and_login("user").await;
         let (locked_person, locked) = app.register_and_login("locked").await;
@@ -128,7 +131,9 @@ impl World {
                 | "/my_account/events"
                 | "/audit/"
                 | "/audit/export"
-                | "/audit/stream",
+                | "/audit/stream"
+                | "/keys/"
+                | "/.well-known/jwks.json",
             )
             | ("POST", "/logout" | "/verify")
             | ("DELETE", "/my_account/delete") => (route.path.to_owned(), None),
@@ -164,6 +169,7 @@ impl World {
             }
             // Whoever asks has asked for something before.
             ("DELETE", "/rate_limits/{key}") => (route.path.replace("{key}", "public-127.0.0.1"), None),
+            ("POST", "/keys/rotate") => (route.path.to_owned(), None),
             ("PUT", "/my_account/") => (route.path.to_owned(), Some(json!({"nickname": "renamed"}))),
             ("GET" | "DELETE", "/accounts_management/{id}") => {
                 (route.path.replace("{id}", &target.id.to_string()), None)

@@ -1,6 +1,7 @@
 //! The built program, killed and stopped at bad moments.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper of a test may panic like the test itself")]
 
+mod keys;
 mod kills;
 mod log;
 mod mail;

@@ -206,6 +206,14 @@ codes! {
         AuditFollowed = 33 "audit.followed",
         /// Somebody was kept out of what is for others; one record for each of them, reason and ten minutes.
         AccessDenied = 34 "access.denied",
+        /// A new signing key was made, to sign from a time on.
+        KeyRotated = 40 "key.rotated",
+        /// A signing key was removed after the last of its tokens was over.
+        KeyRemoved = 41 "key.removed",
+        /// A new signing key took the place of all others at once; the tokens that they signed are dead.
+        KeyReplaced = 42 "key.replaced",
+        /// Access tokens are signed with another algorithm or secret from here on.
+        KeySwitched = 43 "key.switched",
     }
 }
 

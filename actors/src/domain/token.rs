@@ -1,99 +1,124 @@
 //! Access tokens: what a client carries to say which session it speaks for.
 //!
 //! A token proves only that Doorward issued it for a session; whether that session is alive, and whose account it is
-//! now, the session's shard and the store say at every use.
+//! now, the session's shard and the store say at every use. Who checks it by the published keys alone learns of the end of
+//! a session in other ways.
 
-use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation};
+mod algorithm;
+mod key;
+mod keys;
+mod ring;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Guard};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
+
+pub use algorithm::SigningAlgorithm;
+pub use key::{BadKey, KeyId, SigningKey};
+pub(crate) use keys::TokenKeys;
+pub use keys::{PublishedKeys, TokenKeyError};
+pub use ring::{KEY_SET_MAX_AGE, KeyEvent, KeyEventKind, KeyRing, KeyState, RingKey, RotateRefusal};
 
 use super::account::{Account, AccountId};
 use super::secret::Secret;
 use super::session::{Session, SessionId};
 use super::time::Timestamp;
+use crate::ports::Entropy;
 
 /// The media type of an access token (RFC 9068 §2.1). Nothing else that is signed carries it (S47).
 const TOKEN_TYPE: &str = "at+jwt";
 /// How far ahead of our clock `nbf` and `iat` may lie, in seconds: room for a clock that was set back a little. The end
 /// of a token has no leeway, as issuer and verifier read the same clock.
 const NOT_BEFORE_LEEWAY_SECONDS: i64 = 5;
-/// The longest token that is looked at, in bytes. Ours have about 400.
+/// The longest token that is looked at, in bytes. Ours have about 500, and 900 with an RSA key.
 const MAX_TOKEN_BYTES: usize = 4096;
-
-/// With what access tokens are signed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SigningAlgorithm {
-    /// HMAC with SHA-256.
-    Hs256,
-    /// HMAC with SHA-384.
-    Hs384,
-    /// HMAC with SHA-512.
-    Hs512,
-}
-
-impl From<SigningAlgorithm> for jsonwebtoken::Algorithm {
-    fn from(algorithm: SigningAlgorithm) -> Self {
-        match algorithm {
-            SigningAlgorithm::Hs256 => Self::HS256,
-            SigningAlgorithm::Hs384 => Self::HS384,
-            SigningAlgorithm::Hs512 => Self::HS512,
-        }
-    }
-}
 
 /// How access tokens are made.
 #[derive(Debug, Clone)]
 pub struct TokenSettings {
-    /// The one algorithm that is used and accepted (RFC 8725 §3.1).
+    /// What signs from here on. Tokens that another one signed before are accepted until they are over.
     pub algorithm: SigningAlgorithm,
-    /// The signing secret, at least 32 bytes.
+    /// The signing secret, at least 32 bytes. One-time tokens are derived from it too, whatever signs.
     pub secret: Secret,
+    /// The signing secret before this one.
+    pub previous_secret: Option<Secret>,
     /// The `iss` claim.
     pub issuer: String,
     /// The `aud` claim.
     pub audience: String,
+    /// The longest that a token lives.
+    pub lifetime: Duration,
+    /// After how long a key pair gives way to a new one; `None` for never.
+    pub rotation: Option<Duration>,
 }
 
-/// Issues and verifies access tokens. It is the only place that knows the signing key.
+/// Issues and verifies access tokens. It is the only place that knows the signing keys.
 pub(crate) struct AccessTokens {
-    header: Header,
-    /// The header as it stands in every token we issue. A token with any other header (another `alg`, a `kid`, `jku`,
-    /// `x5u` or `jwk`, another `typ`) is not ours, so it is refused before anything in it is believed (S43).
-    header_segment: String,
-    encoding: EncodingKey,
-    decoding: DecodingKey,
-    validation: Validation,
+    keys: ArcSwap<TokenKeys>,
     issuer: String,
     audience: String,
+    entropy: Arc<dyn Entropy>,
 }
 
 /// The token is not one of ours, or its time is over. Why is not told apart: nobody outside may learn it (S51).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct InvalidToken;
 
+/// The name of a token (RFC 7519 §4.1.7): 128 random bits, written as 22 characters of URL-safe base64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TokenId([u8; 16]);
+
+impl TokenId {
+    /// Reads the written form; `None` for anything that is not exactly one.
+    fn parse(text: &str) -> Option<Self> {
+        // The decoder wants room for its own estimate.
+        let mut buffer = [0; 18];
+        let length = URL_SAFE_NO_PAD.decode_slice(text, &mut buffer).ok()?;
+        buffer[..length].try_into().ok().map(Self)
+    }
+}
+
+impl fmt::Display for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
+    }
+}
+
 /// What a valid token says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct VerifiedToken {
     pub(crate) account: AccountId,
     pub(crate) session: SessionId,
-    /// From when on it is good, less the leeway, and until when; seconds since the Unix epoch.
-    pub(crate) not_before: i64,
-    pub(crate) expires: i64,
+    /// From when on it is good, less the leeway.
+    pub(crate) not_before: Timestamp,
+    pub(crate) issued_at: Timestamp,
+    /// The moment from which on it is over, in whole seconds.
+    pub(crate) expires_at: Timestamp,
+    /// Its name; tokens that were issued before tokens had names have none.
+    pub(crate) token_id: Option<TokenId>,
 }
 
 impl VerifiedToken {
     /// Whether its time is now. The moment of expiry itself counts as over (RFC 7519 §4.1.4).
     pub(crate) fn is_current(&self, now: Timestamp) -> bool {
-        (self.not_before..self.expires).contains(&now.as_seconds())
+        (self.not_before.as_seconds()..self.expires_at.as_seconds()).contains(&now.as_seconds())
     }
 }
 
-/// What is signed. `id`, `nickname` and `role` are the established claims; they say how things stood at login.
+/// What is signed (RFC 9068 §2.2, without `client_id`: there are no clients to tell apart). `id`, `nickname` and `role` are
+/// the established claims; they say how things stood when the token was issued.
 #[derive(Serialize)]
 struct IssuedClaims<'a> {
     iss: &'a str,
     aud: &'a str,
     sub: String,
     sid: String,
+    jti: String,
     iat: i64,
     nbf: i64,
     exp: i64,
@@ -102,7 +127,7 @@ struct IssuedClaims<'a> {
     role: &'a str,
 }
 
-/// What is read back. Every field is required and typed, so a token that lacks or mistypes one is refused (S45).
+/// What is read back. Every field but `jti` is required and typed, so a token that lacks or mistypes one is refused (S45).
 #[derive(Deserialize)]
 struct ReadClaims {
     #[serde(rename = "iss")]
@@ -111,72 +136,92 @@ struct ReadClaims {
     _audience: String,
     sub: String,
     sid: String,
+    jti: Option<String>,
     iat: i64,
     nbf: i64,
     exp: i64,
 }
 
 impl AccessTokens {
-    pub(crate) fn new(settings: &TokenSettings) -> Result<Self, jsonwebtoken::errors::Error> {
-        let mut header = Header::new(settings.algorithm.into());
-        header.typ = Some(TOKEN_TYPE.to_owned());
-        let encoding = EncodingKey::from_secret(settings.secret.expose().as_bytes());
-        let decoding = DecodingKey::from_secret(settings.secret.expose().as_bytes());
-        let sample = jsonwebtoken::encode(&header, &(), &encoding)?;
-        let header_segment = sample.split('.').next().unwrap_or_default().to_owned();
-
-        let mut validation = Validation::new(settings.algorithm.into());
-        validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
-        validation.set_issuer(&[&settings.issuer]);
-        validation.set_audience(&[&settings.audience]);
-        // The library reads the ambient clock; the times are checked below against ours.
-        validation.validate_exp = false;
-        validation.validate_nbf = false;
-        Ok(Self {
-            header,
-            header_segment,
-            encoding,
-            decoding,
-            validation,
-            issuer: settings.issuer.clone(),
-            audience: settings.audience.clone(),
-        })
+    pub(crate) fn new(settings: &TokenSettings, keys: TokenKeys, entropy: Arc<dyn Entropy>) -> Self {
+        let (issuer, audience) = (settings.issuer.clone(), settings.audience.clone());
+        Self { keys: ArcSwap::from_pointee(keys), issuer, audience, entropy }
     }
 
-    /// A token for a session of an account, valid as long as the session may live.
-    pub(crate) fn issue(&self, account: &Account, session: &Session) -> Result<Secret, jsonwebtoken::errors::Error> {
-        let issued_at = session.created_at.as_seconds();
+    /// The keys as they are now.
+    pub(crate) fn keys(&self) -> Guard<Arc<TokenKeys>> {
+        self.keys.load()
+    }
+
+    /// Takes other keys from here on.
+    pub(crate) fn take_up(&self, keys: TokenKeys) {
+        self.keys.store(Arc::new(keys));
+    }
+
+    /// A token for a session of an account.
+    pub(crate) fn issue(
+        &self,
+        account: &Account,
+        session: &Session,
+        issued_at: Timestamp,
+        expires_at: Timestamp,
+    ) -> Result<Secret, TokenKeyError> {
+        let mut token_id = [0; 16];
+        self.entropy.fill(&mut token_id);
         let claims = IssuedClaims {
             iss: &self.issuer,
             aud: &self.audience,
             sub: account.id.to_string(),
             sid: session.id.to_string(),
-            iat: issued_at,
-            nbf: issued_at,
-            exp: session.expires_at.as_seconds(),
+            jti: TokenId(token_id).to_string(),
+            iat: issued_at.as_seconds(),
+            nbf: issued_at.as_seconds(),
+            exp: expires_at.as_seconds(),
             id: account.id.get(),
             nickname: account.nickname.as_str(),
             role: account.role.as_str(),
         };
-        jsonwebtoken::encode(&self.header, &claims, &self.encoding).map(Secret::new)
+        self.keys.load().sign(&claims, issued_at)
     }
 
     /// What a presented token says, if we issued it and its time is now.
+    #[cfg(test)]
     pub(crate) fn verify(&self, token: &str, now: Timestamp) -> Result<VerifiedToken, InvalidToken> {
-        let ours = token.len() <= MAX_TOKEN_BYTES
-            && token.strip_prefix(&self.header_segment).is_some_and(|rest| rest.starts_with('.'));
-        if !ours {
+        self.keys.load().verify(token, now)
+    }
+}
+
+impl TokenKeys {
+    /// What a presented token says, if one of these keys signed it and its time is now.
+    pub(crate) fn verify(&self, token: &str, now: Timestamp) -> Result<VerifiedToken, InvalidToken> {
+        if token.len() > MAX_TOKEN_BYTES {
             return Err(InvalidToken);
         }
-        let claims = jsonwebtoken::decode::<ReadClaims>(token, &self.decoding, &self.validation)
-            .map_err(|_| InvalidToken)?
-            .claims;
+        let (claims, algorithm) = self.open::<ReadClaims>(token, now).ok_or(InvalidToken)?;
         let account = claims.sub.parse().ok().and_then(AccountId::new).ok_or(InvalidToken)?;
         let session = SessionId::parse(&claims.sid).ok_or(InvalidToken)?;
+        let token_id = match claims.jti {
+            Some(name) => Some(TokenId::parse(&name).ok_or(InvalidToken)?),
+            // Only secrets signed tokens when these had no names.
+            None if algorithm.is_symmetric() => None,
+            None => return Err(InvalidToken),
+        };
         let not_before = claims.nbf.max(claims.iat).saturating_sub(NOT_BEFORE_LEEWAY_SECONDS);
-        let verified = VerifiedToken { account, session, not_before, expires: claims.exp };
+        let verified = VerifiedToken {
+            account,
+            session,
+            not_before: seconds(not_before),
+            issued_at: seconds(claims.iat),
+            expires_at: seconds(claims.exp),
+            token_id,
+        };
         if verified.is_current(now) { Ok(verified) } else { Err(InvalidToken) }
     }
+}
+
+/// A `NumericDate`; one that no clock shows is the last or first moment.
+fn seconds(seconds: i64) -> Timestamp {
+    Timestamp::from_millis(seconds.saturating_mul(1000))
 }
 
 #[cfg(test)]

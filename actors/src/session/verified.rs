@@ -8,13 +8,14 @@ use crate::domain::token::VerifiedToken;
 
 /// Parts that are locked apart, so that threads rarely wait for each other.
 const PARTS: usize = 16;
-/// How many tokens one generation of a part holds. Two generations of 16 parts and some 100 bytes a token: at most 3 MB.
-const GENERATION: usize = 1024;
+/// How many tokens the younger or the older half of a part holds. Two halves of 16 parts and some 130 bytes a token: at most 5 MB.
+const HALF: usize = 1024;
 
 /// Remembers what a token says, by its digest, for as long as it is asked about often.
 ///
 /// It spares the signature check alone. A hit is still checked against the clock, its session by the shard and its
-/// account by the store, so nothing that was revoked passes. The signing key does not change while a process runs.
+/// account by the store, so nothing that was revoked passes. What was checked by keys of another generation is not known, so
+/// that no token outlives its key.
 pub(super) struct VerifiedTokens {
     parts: Vec<Mutex<Generations>>,
 }
@@ -23,27 +24,34 @@ pub(super) struct VerifiedTokens {
 /// what nobody asks about any more is forgotten without anyone keeping books.
 #[derive(Default)]
 struct Generations {
-    young: HashMap<SecretDigest, VerifiedToken>,
-    old: HashMap<SecretDigest, VerifiedToken>,
+    young: HashMap<SecretDigest, Known>,
+    old: HashMap<SecretDigest, Known>,
 }
+
+/// What a token says, and the generation of the keys that it was checked by.
+type Known = (u64, VerifiedToken);
 
 impl VerifiedTokens {
     pub(super) fn new() -> Self {
         Self { parts: (0..PARTS).map(|_| Mutex::default()).collect() }
     }
 
-    pub(super) fn get(&self, token: &SecretDigest) -> Option<VerifiedToken> {
+    /// What a token says, if keys of this generation checked it.
+    pub(super) fn get(&self, token: &SecretDigest, generation: u64) -> Option<VerifiedToken> {
         let mut part = self.part(token).lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = part.young.get(token) {
-            return Some(*known);
-        }
-        let known = part.old.remove(token)?;
-        part.remember(*token, known);
-        Some(known)
+        let known = match part.young.get(token) {
+            Some(known) => *known,
+            None => {
+                let known = part.old.remove(token)?;
+                part.remember(*token, known);
+                known
+            }
+        };
+        Some(known).filter(|(checked_by, _)| *checked_by == generation).map(|(_, verified)| verified)
     }
 
-    pub(super) fn insert(&self, token: SecretDigest, verified: VerifiedToken) {
-        self.part(&token).lock().unwrap_or_else(PoisonError::into_inner).remember(token, verified);
+    pub(super) fn insert(&self, token: SecretDigest, generation: u64, verified: VerifiedToken) {
+        self.part(&token).lock().unwrap_or_else(PoisonError::into_inner).remember(token, (generation, verified));
     }
 
     fn part(&self, token: &SecretDigest) -> &Mutex<Generations> {
@@ -52,11 +60,11 @@ impl VerifiedTokens {
 }
 
 impl Generations {
-    fn remember(&mut self, token: SecretDigest, verified: VerifiedToken) {
-        if self.young.len() >= GENERATION {
+    fn remember(&mut self, token: SecretDigest, known: Known) {
+        if self.young.len() >= HALF {
             self.old = std::mem::take(&mut self.young);
         }
-        self.young.insert(token, verified);
+        self.young.insert(token, known);
     }
 }
 
@@ -65,6 +73,7 @@ mod tests {
     use super::*;
     use crate::domain::account::AccountId;
     use crate::domain::session::SessionId;
+    use crate::domain::time::Timestamp;
 
     fn digest(n: usize) -> SecretDigest {
         SecretDigest::of(&n.to_be_bytes())
@@ -72,30 +81,47 @@ mod tests {
 
     fn verified(n: usize) -> VerifiedToken {
         let account = AccountId::new(u64::try_from(n).unwrap() + 1).unwrap();
-        VerifiedToken { account, session: SessionId::from_bytes([0; 16]), not_before: 0, expires: i64::MAX }
+        VerifiedToken {
+            account,
+            session: SessionId::from_bytes([0; 16]),
+            not_before: Timestamp::from_millis(0),
+            issued_at: Timestamp::from_millis(0),
+            expires_at: Timestamp::from_millis(i64::MAX),
+            token_id: None,
+        }
     }
 
     #[test]
     fn it_gives_back_what_it_was_given_and_nothing_else() {
         let tokens = VerifiedTokens::new();
-        tokens.insert(digest(1), verified(1));
-        assert_eq!(tokens.get(&digest(1)), Some(verified(1)));
-        assert_eq!(tokens.get(&digest(2)), None);
+        tokens.insert(digest(1), 0, verified(1));
+        assert_eq!(tokens.get(&digest(1), 0), Some(verified(1)));
+        assert_eq!(tokens.get(&digest(2), 0), None);
+    }
+
+    #[test]
+    fn s43_what_other_keys_checked_is_not_known() {
+        let tokens = VerifiedTokens::new();
+        tokens.insert(digest(1), 1, verified(1));
+        assert_eq!(tokens.get(&digest(1), 2), None, "by keys that are gone");
+        assert_eq!(tokens.get(&digest(1), 0), None, "by keys that this asker has not heard of");
+        tokens.insert(digest(1), 2, verified(2));
+        assert_eq!(tokens.get(&digest(1), 2), Some(verified(2)));
     }
 
     #[test]
     fn it_stays_small_and_keeps_what_is_asked_about() {
         let tokens = VerifiedTokens::new();
-        tokens.insert(digest(0), verified(0));
-        for n in 1..10 * PARTS * GENERATION {
-            tokens.insert(digest(n), verified(n));
-            assert_eq!(tokens.get(&digest(0)), Some(verified(0)));
+        tokens.insert(digest(0), 0, verified(0));
+        for n in 1..10 * PARTS * HALF {
+            tokens.insert(digest(n), 0, verified(n));
+            assert_eq!(tokens.get(&digest(0), 0), Some(verified(0)));
         }
         let held = |part: &Mutex<Generations>| {
             let part = part.lock().unwrap();
             part.young.len() + part.old.len()
         };
-        assert!(tokens.parts.iter().map(held).sum::<usize>() <= 2 * PARTS * GENERATION);
-        assert_eq!(tokens.get(&digest(1)), None);
+        assert!(tokens.parts.iter().map(held).sum::<usize>() <= 2 * PARTS * HALF);
+        assert_eq!(tokens.get(&digest(1), 0), None);
     }
 }

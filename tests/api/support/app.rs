@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use doorward::settings::Settings;
 use doorward::{Ambient, App, Ended};
+use doorward_actors::ports::Clock as _;
 use doorward_actors::testing::{ManualClock, MemoryMail, SeededEntropy};
 use doorward_actors::{Handles, MailKind, OutgoingMail, Secret};
 use reqwest::Method;
@@ -197,6 +198,19 @@ impl TestAppBuilder {
         self.settings.storage.data_dir = path.into();
         self.directory = None;
         self
+    }
+
+    /// Starts with the clock at this time, in seconds since the Unix epoch.
+    pub(crate) fn at(self, seconds: u64) -> Self {
+        let now = u64::try_from(self.clock.now().as_seconds()).unwrap();
+        self.clock.advance(Duration::from_secs(seconds - now));
+        self
+    }
+
+    /// Stops an application and starts this one in its place, with the same clock and carrier of mails.
+    pub(crate) async fn continuing(self, mut app: TestApp) -> TestApp {
+        app.stop_in_place().await.unwrap();
+        Self { clock: Arc::clone(&app.clock), mail: Arc::clone(&app.mail), ..self }.spawn().await
     }
 
     pub(crate) async fn spawn(self) -> TestApp {

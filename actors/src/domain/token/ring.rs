@@ -1,0 +1,438 @@
+//! The ring of keys: which of them signs, since when the others do not, and how long each is still good for checking.
+//!
+//! It is a plain value. Who holds the keys themselves, and where it is written, is decided elsewhere.
+
+use std::time::Duration;
+
+use super::SigningAlgorithm;
+use super::key::KeyId;
+use crate::domain::account::AccountId;
+use crate::domain::time::Timestamp;
+
+/// How long verifiers may take a published key set for current, in seconds: what `Cache-Control` of the set says.
+pub const KEY_SET_MAX_AGE: Duration = Duration::from_mins(5);
+/// How long a new key is published before it signs. Longer than [`KEY_SET_MAX_AGE`] by what a command line's change takes to be
+/// noticed and by the ten minutes that common clients keep a set whatever its headers say.
+const PUBLISHED_AHEAD: Duration = Duration::from_mins(15);
+/// How much longer than its last token an old key is kept, for verifiers whose clocks are behind ours.
+const KEPT_LONGER: Duration = Duration::from_mins(1);
+/// The most keys of a ring: rotations beyond it wait until an old one is gone.
+const MAX_KEYS: usize = 32;
+/// The most events that wait to be put on record.
+const MAX_UNRECORDED: usize = 64;
+
+/// One key of a ring, without the key itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RingKey {
+    /// Its name.
+    pub id: KeyId,
+    /// The one algorithm that it is used with (RFC 8725 §3.1).
+    pub algorithm: SigningAlgorithm,
+    /// When it came into the ring.
+    pub created_at: Timestamp,
+    /// From when on it signs.
+    pub signs_from: Timestamp,
+    /// The longest lifetime of a token that it may have signed.
+    pub longest_lifetime: Duration,
+    /// When another one takes its place, if one does.
+    pub retired_at: Option<Timestamp>,
+}
+
+impl RingKey {
+    /// Until when its tokens are accepted, once it is to be retired.
+    #[must_use]
+    pub fn accepted_until(&self) -> Option<Timestamp> {
+        self.retired_at.map(|at| at.plus(self.longest_lifetime).plus(KEPT_LONGER))
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn state(&self, now: Timestamp) -> KeyState {
+        if self.retired_by(now) {
+            KeyState::Retired
+        } else if self.signs_from > now {
+            KeyState::Next
+        } else {
+            KeyState::Signing
+        }
+    }
+
+    fn retired_by(&self, now: Timestamp) -> bool {
+        self.retired_at.is_some_and(|at| at <= now)
+    }
+}
+
+/// How a key stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyState {
+    /// It is published and does not sign yet.
+    Next,
+    /// It signs.
+    Signing,
+    /// It does not sign any more, and the tokens that it signed are accepted until they are over.
+    Retired,
+}
+
+impl KeyState {
+    /// The state as it is written in an answer.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Next => "next",
+            Self::Signing => "signing",
+            Self::Retired => "retired",
+        }
+    }
+}
+
+/// Something that happened to a ring and is to be put on record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyEvent {
+    /// What.
+    pub kind: KeyEventKind,
+    /// When.
+    pub at: Timestamp,
+    /// The administrator who did it; `None` for Doorward itself and its operator.
+    pub by: Option<AccountId>,
+}
+
+/// What happened to a ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyEventKind {
+    /// A new key was made, to sign from a time on.
+    Rotated,
+    /// A key was removed after the last of its tokens was over.
+    Removed,
+    /// A new key signs at once, and every other one was removed with the tokens that it signed.
+    Replaced,
+    /// Another algorithm or secret was set, and signs from here on.
+    Switched,
+}
+
+impl KeyEventKind {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Rotated, Self::Removed, Self::Replaced, Self::Switched];
+
+    /// The kind as it is written in the file of the ring.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rotated => "rotated",
+            Self::Removed => "removed",
+            Self::Replaced => "replaced",
+            Self::Switched => "switched",
+        }
+    }
+}
+
+/// Why no new key is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RotateRefusal {
+    /// Access tokens are signed with `SECRET_KEY`, which its operator rotates.
+    #[error(
+        "access tokens are signed with SECRET_KEY: give another one, and the present one as SECRET_KEY_PREVIOUS, and start anew"
+    )]
+    Symmetric,
+    /// There are too many keys whose tokens are not over.
+    #[error("there are {MAX_KEYS} keys already: wait until the tokens of one are over")]
+    Full,
+}
+
+/// The keys, the oldest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeyRing {
+    /// Counts the changes of its file, so that two writers do not undo each other's.
+    pub revision: u64,
+    /// The keys.
+    pub keys: Vec<RingKey>,
+    /// What is not on record yet.
+    pub unrecorded: Vec<KeyEvent>,
+}
+
+impl KeyRing {
+    /// The key that signs now.
+    #[must_use]
+    pub fn signer(&self, now: Timestamp) -> Option<&RingKey> {
+        let newest = self.keys.iter().rev().find(|key| key.state(now) == KeyState::Signing);
+        // After the clock was set back, the first one that it did not retire yet.
+        newest.or_else(|| self.keys.iter().find(|key| !key.retired_by(now)))
+    }
+
+    /// The key that is to sign next.
+    #[must_use]
+    pub fn next(&self, now: Timestamp) -> Option<&RingKey> {
+        let signer = self.signer(now)?;
+        self.keys.iter().rev().find(|key| key.state(now) == KeyState::Next && key.id != signer.id)
+    }
+
+    /// Whether this algorithm, with this secret if it is one of a secret, is what signs now.
+    #[must_use]
+    pub fn signs_with(&self, algorithm: SigningAlgorithm, secret: Option<&KeyId>, now: Timestamp) -> bool {
+        self.signer(now).is_some_and(|key| key.algorithm == algorithm && secret.is_none_or(|secret| *secret == key.id))
+    }
+
+    /// Notes how long the tokens live that are signed from here on; true if that is news.
+    pub fn note_lifetime(&mut self, lifetime: Duration, now: Timestamp) -> bool {
+        let mut news = false;
+        for key in self.keys.iter_mut().filter(|key| !key.retired_by(now) && key.longest_lifetime < lifetime) {
+            key.longest_lifetime = lifetime;
+            news = true;
+        }
+        news
+    }
+
+    /// Puts a secret into a new ring, as one that signed before anybody kept books.
+    pub fn assume(&mut self, id: KeyId, algorithm: SigningAlgorithm, lifetime: Duration, now: Timestamp) {
+        self.keys.push(RingKey {
+            id,
+            algorithm,
+            created_at: now,
+            signs_from: now,
+            longest_lifetime: lifetime,
+            retired_at: Some(now),
+        });
+    }
+
+    /// Lets another key sign at once. The present one retires; one that was to be the next goes.
+    pub fn switch(&mut self, id: KeyId, algorithm: SigningAlgorithm, lifetime: Duration, now: Timestamp) {
+        let next = self.next(now).map(|key| key.id.clone());
+        let signed_before = self.signer(now).is_some();
+        // A secret that signs again may have signed for longer before.
+        let again = self.keys.iter().find(|key| (key.algorithm, &key.id) == (algorithm, &id));
+        let lifetime = again.map_or(lifetime, |key| key.longest_lifetime.max(lifetime));
+        self.keys.retain(|key| Some(&key.id) != next.as_ref() && (key.algorithm, &key.id) != (algorithm, &id));
+        for key in self.keys.iter_mut().filter(|key| !key.retired_by(now)) {
+            key.retired_at = Some(now);
+        }
+        self.push(id, algorithm, lifetime, now, now);
+        if signed_before {
+            self.note(KeyEventKind::Switched, now, None);
+        }
+    }
+
+    /// With which algorithm a new key is to be made, to take the place of all others.
+    ///
+    /// # Errors
+    /// Keys are not made here.
+    pub fn may_replace(&self, now: Timestamp) -> Result<SigningAlgorithm, RotateRefusal> {
+        let algorithm = self.signer(now).map(|key| key.algorithm).filter(|algorithm| !algorithm.is_symmetric());
+        algorithm.ok_or(RotateRefusal::Symmetric)
+    }
+
+    /// With which algorithm a new key is to be made, to sign next.
+    ///
+    /// # Errors
+    /// Keys are not made here, or there are too many.
+    pub fn may_rotate(&self, now: Timestamp) -> Result<SigningAlgorithm, RotateRefusal> {
+        let algorithm = self.may_replace(now)?;
+        if self.keys.len() < MAX_KEYS { Ok(algorithm) } else { Err(RotateRefusal::Full) }
+    }
+
+    /// Whether the key that signs is as old as this, and no other one is on its way.
+    #[must_use]
+    pub fn is_due(&self, rotation: Duration, now: Timestamp) -> bool {
+        let old =
+            |key: &RingKey| !key.algorithm.is_symmetric() && key.signs_from.plus(rotation) <= now.plus(PUBLISHED_AHEAD);
+        self.signer(now).is_some_and(old) && self.next(now).is_none()
+    }
+
+    /// Puts a new key in, which signs once verifiers had the time to learn of it.
+    pub fn rotate(
+        &mut self,
+        id: KeyId,
+        algorithm: SigningAlgorithm,
+        lifetime: Duration,
+        now: Timestamp,
+        by: Option<AccountId>,
+    ) {
+        let from = now.plus(PUBLISHED_AHEAD);
+        for key in self.keys.iter_mut().filter(|key| !key.retired_by(from)) {
+            key.retired_at = Some(from);
+        }
+        self.push(id, algorithm, lifetime, now, from);
+        self.note(KeyEventKind::Rotated, now, by);
+    }
+
+    /// Puts a new key in the place of all others, because one of them is not a secret any more.
+    pub fn replace(
+        &mut self,
+        id: KeyId,
+        algorithm: SigningAlgorithm,
+        lifetime: Duration,
+        now: Timestamp,
+        by: Option<AccountId>,
+    ) {
+        self.keys.clear();
+        self.push(id, algorithm, lifetime, now, now);
+        self.note(KeyEventKind::Replaced, now, by);
+    }
+
+    /// Removes the keys whose tokens are all over; true if there were any.
+    pub fn prune(&mut self, now: Timestamp) -> bool {
+        let before = self.keys.len();
+        self.keys.retain(|key| key.accepted_until().is_none_or(|until| until > now));
+        let removed = before - self.keys.len();
+        for _ in 0..removed {
+            self.note(KeyEventKind::Removed, now, None);
+        }
+        removed > 0
+    }
+
+    fn push(&mut self, id: KeyId, algorithm: SigningAlgorithm, lifetime: Duration, now: Timestamp, from: Timestamp) {
+        self.keys.push(RingKey {
+            id,
+            algorithm,
+            created_at: now,
+            signs_from: from,
+            longest_lifetime: lifetime,
+            retired_at: None,
+        });
+    }
+
+    fn note(&mut self, kind: KeyEventKind, at: Timestamp, by: Option<AccountId>) {
+        if self.unrecorded.len() < MAX_UNRECORDED {
+            self.unrecorded.push(KeyEvent { kind, at, by });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::secret::Secret;
+
+    const LIFETIME: Duration = Duration::from_mins(30);
+    const DAY: Duration = Duration::from_hours(24);
+    const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+    fn id(n: usize) -> KeyId {
+        KeyId::of_secret(&Secret::new(n.to_string()))
+    }
+
+    fn ring() -> KeyRing {
+        let mut ring = KeyRing::default();
+        ring.switch(id(0), SigningAlgorithm::EdDsa, LIFETIME, START);
+        ring
+    }
+
+    fn signer(ring: &KeyRing, now: Timestamp) -> KeyId {
+        ring.signer(now).unwrap().id.clone()
+    }
+
+    #[test]
+    fn a_new_key_is_published_before_it_signs_and_the_old_one_outlives_its_tokens() {
+        let mut ring = ring();
+        assert!(ring.unrecorded.is_empty(), "the first key takes nobody's place");
+        ring.rotate(id(1), SigningAlgorithm::EdDsa, LIFETIME, START, None);
+        assert_eq!(ring.next(START).unwrap().id, id(1));
+        let turn = START.plus(PUBLISHED_AHEAD);
+        assert!(PUBLISHED_AHEAD > KEY_SET_MAX_AGE);
+        assert_eq!(signer(&ring, turn.minus(Duration::from_millis(1))), id(0));
+        assert_eq!(signer(&ring, turn), id(1));
+        assert_eq!(ring.keys[0].state(turn), KeyState::Retired);
+        let end = turn.plus(LIFETIME).plus(KEPT_LONGER);
+        assert!(!ring.prune(end.minus(Duration::from_millis(1))));
+        assert!(ring.prune(end));
+        assert_eq!(ring.keys.iter().map(|key| &key.id).collect::<Vec<_>>(), [&id(1)]);
+        let kinds: Vec<_> = ring.unrecorded.iter().map(|event| event.kind).collect();
+        assert_eq!(kinds, [KeyEventKind::Rotated, KeyEventKind::Removed]);
+    }
+
+    #[test]
+    fn a_key_is_due_in_time_and_only_once() {
+        let mut ring = ring();
+        assert!(!ring.is_due(DAY, START.plus(DAY).minus(PUBLISHED_AHEAD).minus(Duration::from_millis(1))));
+        let due = START.plus(DAY).minus(PUBLISHED_AHEAD);
+        assert!(ring.is_due(DAY, due));
+        ring.rotate(id(1), SigningAlgorithm::EdDsa, LIFETIME, due, None);
+        assert!(!ring.is_due(DAY, due), "one is on its way");
+        assert_eq!(signer(&ring, START.plus(DAY)), id(1));
+        let mut secret = KeyRing::default();
+        secret.switch(id(0), SigningAlgorithm::Hs256, LIFETIME, START);
+        assert!(!secret.is_due(DAY, START.plus(DAY * 9)), "a secret is its operator's");
+        assert_eq!(secret.may_rotate(START), Err(RotateRefusal::Symmetric));
+    }
+
+    #[test]
+    fn another_algorithm_signs_at_once_and_what_was_to_be_next_goes() {
+        let mut ring = ring();
+        ring.rotate(id(1), SigningAlgorithm::EdDsa, LIFETIME, START, None);
+        ring.switch(id(2), SigningAlgorithm::Hs256, LIFETIME, START);
+        assert!(ring.signs_with(SigningAlgorithm::Hs256, Some(&id(2)), START));
+        assert!(!ring.signs_with(SigningAlgorithm::Hs256, Some(&id(3)), START));
+        assert!(!ring.signs_with(SigningAlgorithm::Hs512, Some(&id(2)), START));
+        assert_eq!(ring.keys.len(), 2);
+        assert_eq!(ring.keys[0].accepted_until(), Some(START.plus(LIFETIME).plus(KEPT_LONGER)));
+        // And back: a secret that signs again is not retired any more.
+        let later = START.plus(Duration::from_mins(1));
+        ring.switch(id(3), SigningAlgorithm::EdDsa, LIFETIME, later);
+        ring.switch(id(2), SigningAlgorithm::Hs256, LIFETIME, later);
+        assert_eq!(signer(&ring, later), id(2));
+        assert_eq!(ring.keys.iter().filter(|key| key.id == id(2)).count(), 1);
+        assert_eq!(ring.keys.last().unwrap().accepted_until(), None);
+    }
+
+    #[test]
+    fn a_longer_lifetime_counts_for_the_keys_that_still_sign() {
+        let mut ring = ring();
+        ring.rotate(id(1), SigningAlgorithm::EdDsa, LIFETIME, START, None);
+        assert!(ring.note_lifetime(DAY, START));
+        assert!(!ring.note_lifetime(LIFETIME, START), "a shorter one ends no token sooner");
+        let turn = START.plus(PUBLISHED_AHEAD);
+        assert_eq!(ring.keys[0].accepted_until(), Some(turn.plus(DAY).plus(KEPT_LONGER)));
+        assert!(ring.note_lifetime(DAY * 2, turn));
+        assert_eq!(ring.keys[0].longest_lifetime, DAY, "it signs no more");
+        assert_eq!(ring.keys[1].longest_lifetime, DAY * 2);
+    }
+
+    #[test]
+    fn a_ring_does_not_grow_for_ever() {
+        let mut ring = ring();
+        let mut now = START;
+        for n in 1..MAX_KEYS {
+            assert_eq!(ring.may_rotate(now), Ok(SigningAlgorithm::EdDsa));
+            ring.rotate(id(n), SigningAlgorithm::EdDsa, DAY * 365, now, None);
+            now = now.plus(PUBLISHED_AHEAD);
+        }
+        assert_eq!(ring.may_rotate(now), Err(RotateRefusal::Full));
+        ring.replace(id(99), SigningAlgorithm::EdDsa, LIFETIME, now, AccountId::new(7));
+        assert_eq!((ring.keys.len(), signer(&ring, now)), (1, id(99)));
+        assert_eq!(ring.unrecorded.last().unwrap().by, AccountId::new(7));
+    }
+
+    proptest! {
+        /// Whatever happens to a ring, and however the clock steps: there is a key that signs, and no key goes before the last token
+        /// that it can have signed by a clock that does not step back.
+        #[test]
+        fn there_is_always_a_key_that_signs_and_none_goes_before_its_tokens(
+            steps in proptest::collection::vec((0_u8..5, 0_u64..3_000), 1..60),
+            back in proptest::option::of(0_u64..100_000),
+        ) {
+            let mut ring = ring();
+            let mut now = START;
+            let mut signed: Vec<(KeyId, Timestamp)> = Vec::new();
+            for (n, (step, seconds)) in steps.into_iter().enumerate() {
+                signed.push((signer(&ring, now), now.plus(LIFETIME)));
+                now = now.plus(Duration::from_secs(seconds));
+                match step {
+                    0 if ring.next(now).is_none() && ring.may_rotate(now).is_ok() => {
+                        ring.rotate(id(n + 1), SigningAlgorithm::EdDsa, LIFETIME, now, None);
+                    }
+                    1 => ring.switch(id(n + 1), SigningAlgorithm::Es256, LIFETIME, now),
+                    2 => ring.switch(id(1000), SigningAlgorithm::Hs256, LIFETIME, now),
+                    3 => _ = ring.prune(now),
+                    _ => {}
+                }
+                signed.push((signer(&ring, now), now.plus(LIFETIME)));
+                for (key, until) in signed.iter().filter(|(_, until)| *until > now) {
+                    prop_assert!(ring.keys.iter().any(|held| held.id == *key), "{key} went before {until:?}");
+                }
+            }
+            if let Some(back) = back {
+                prop_assert!(ring.signer(now.minus(Duration::from_secs(back))).is_some());
+            }
+        }
+    }
+}

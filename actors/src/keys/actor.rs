@@ -1,0 +1,74 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::task::TaskTracker;
+
+use super::keeper::KeyKeeper;
+use super::{KeyView, RotateError};
+use crate::domain::account::AccountId;
+use crate::domain::session::{Origin, SessionId};
+use crate::process::{Mailbox, Process, Reply, Timer, every};
+
+/// How often the ring is looked at: a change that a command line made beside the server takes at most so long to be noticed.
+const LOOK_PERIOD: Duration = Duration::from_secs(5);
+
+pub(crate) enum Message {
+    /// Do what is due. Sent by a timer, and by tests, who are answered when it is done.
+    Look(Option<Reply<()>>),
+    /// Make a new key.
+    Rotate {
+        compromised: bool,
+        by: AccountId,
+        session: SessionId,
+        origin: Origin,
+        reply: Reply<Result<KeyView, RotateError>>,
+    },
+}
+
+/// Sees to it that keys are rotated in time and old ones go.
+pub(crate) struct KeyActor {
+    keeper: Arc<KeyKeeper>,
+    /// What is under way. It runs outside the mailbox, as the disk and the making of a key take their time, and outlives a crash;
+    /// the keeper does one thing after the other.
+    work: TaskTracker,
+}
+
+impl KeyActor {
+    pub(crate) fn new(keeper: Arc<KeyKeeper>) -> Self {
+        Self { keeper, work: TaskTracker::new() }
+    }
+}
+
+impl Process for KeyActor {
+    type Message = Message;
+    type State = Timer;
+
+    async fn start(&self, mailbox: &Arc<Mailbox<Message>>) -> Result<Timer, String> {
+        Ok(every(LOOK_PERIOD, mailbox, || Message::Look(None)))
+    }
+
+    async fn handle(&self, _: &mut Timer, message: Message) -> Result<(), String> {
+        let keeper = Arc::clone(&self.keeper);
+        match message {
+            // The one under way sees to it.
+            Message::Look(None) if !self.work.is_empty() => {}
+            Message::Look(reply) => {
+                _ = self.work.spawn(async move {
+                    keeper.look().await;
+                    reply.map(|reply| reply.send(()));
+                })
+            }
+            Message::Rotate { compromised, by, session, origin, reply } => {
+                _ = self.work.spawn(async move {
+                    let _ = reply.send(keeper.rotate(compromised, by, session, origin).await);
+                })
+            }
+        }
+        Ok(())
+    }
+
+    async fn stop(&self, _: &mut Timer) {
+        self.work.close();
+        self.work.wait().await;
+    }
+}

@@ -1,0 +1,111 @@
+//! `doorward keys list` and `doorward keys rotate`. Both work beside a running server.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use doorward_actors::ports::{Clock as _, KeyVault as _, KeyVaultFailure, ReplaceKeysError};
+use doorward_actors::{BadKey, KeyRing, KeyState, RotateRefusal, SigningKey, Timestamp};
+
+use super::{KeysCommand, complain};
+use crate::ambient::SystemClock;
+use crate::settings::Settings;
+use crate::store::key_files::KeyFiles;
+
+/// How often a change is decided anew because a server made another one meanwhile.
+const MAX_ATTEMPTS: usize = 5;
+
+/// Why nothing was done.
+#[derive(Debug, thiserror::Error)]
+enum KeysCommandError {
+    #[error("there are no keys in {0}: the first start of a server makes them")]
+    None(String),
+    #[error(transparent)]
+    Vault(#[from] KeyVaultFailure),
+    #[error(transparent)]
+    Refused(#[from] RotateRefusal),
+    #[error(transparent)]
+    Bad(#[from] BadKey),
+    #[error("the keys are being changed by somebody else; try again")]
+    Contended,
+}
+
+/// Does what was asked.
+pub(super) fn run(settings: &Settings, command: &KeysCommand) -> ExitCode {
+    let now = SystemClock::new().now();
+    let done = match command {
+        KeysCommand::List => list(settings, now),
+        KeysCommand::Rotate(arguments) => rotate(settings, arguments.compromised, now),
+    };
+    match done {
+        Ok(text) => {
+            // Whoever reads may have gone away; what was asked is done all the same.
+            let _ = io::stdout().lock().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn files(settings: &Settings) -> KeyFiles {
+    KeyFiles::in_data_dir(&settings.storage.data_dir)
+}
+
+fn none(settings: &Settings) -> KeysCommandError {
+    KeysCommandError::None(settings.storage.data_dir.display().to_string())
+}
+
+fn list(settings: &Settings, now: Timestamp) -> Result<String, KeysCommandError> {
+    let ring = files(settings).load()?.ok_or_else(|| none(settings))?.ring;
+    let lines = ring.keys.iter().rev().map(|key| {
+        let since = match key.state(now) {
+            KeyState::Next => format!("signs from {}", key.signs_from.to_rfc3339()),
+            KeyState::Signing => format!("signs since {}", key.signs_from.to_rfc3339()),
+            KeyState::Retired => String::from("signs no more"),
+        };
+        let until = key.accepted_until().map(|until| format!(", accepted until {}", until.to_rfc3339()));
+        format!("{}  {:<5}  {since}{}\n", key.id, key.algorithm.as_str(), until.unwrap_or_default())
+    });
+    Ok(lines.collect())
+}
+
+fn rotate(settings: &Settings, compromised: bool, now: Timestamp) -> Result<String, KeysCommandError> {
+    let files = files(settings);
+    for _ in 0..MAX_ATTEMPTS {
+        let mut ring = files.load()?.ok_or_else(|| none(settings))?.ring;
+        if let Some(next) = ring.next(now).filter(|_| !compromised) {
+            return Ok(format!(
+                "The key {} is on its way already, and signs from {}.\n",
+                next.id,
+                next.signs_from.to_rfc3339()
+            ));
+        }
+        let algorithm = if compromised { ring.may_replace(now)? } else { ring.may_rotate(now)? };
+        let key = SigningKey::generate(algorithm)?;
+        let lifetime = settings.tokens.access_token_lifetime;
+        if compromised {
+            ring.replace(key.id().clone(), algorithm, lifetime, now, None);
+        } else {
+            ring.rotate(key.id().clone(), algorithm, lifetime, now, None);
+        }
+        match files.replace(&ring, Some(&key)) {
+            Ok(()) => return Ok(said(&ring)),
+            Err(ReplaceKeysError::Stale) => {}
+            Err(ReplaceKeysError::Failed(failure)) => return Err(failure.into()),
+        }
+    }
+    Err(KeysCommandError::Contended)
+}
+
+/// What was done, in a sentence.
+fn said(ring: &KeyRing) -> String {
+    let Some(key) = ring.keys.last() else { return String::new() };
+    let from = key.signs_from.to_rfc3339();
+    if ring.keys.len() == 1 {
+        format!("The key {} signs from now on; every other key and the tokens that they signed are dead.\n", key.id)
+    } else {
+        format!("The key {} is published and signs from {from}.\n", key.id)
+    }
+}

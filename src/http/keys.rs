@@ -1,0 +1,199 @@
+//! `/.well-known/jwks.json`: the public keys, for whoever checks tokens without asking. `/keys`: all keys, for administrators.
+
+use std::sync::Arc;
+
+use doorward_actors::{KEY_SET_MAX_AGE, KeyView, PublishedKeys, RotateError, Timestamp};
+use hyper::StatusCode;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use warp::Filter as _;
+use warp::reply::Response;
+
+use super::error::ApiError;
+use super::extract::{Payload, RequestContext, context, json_reply, payload};
+use super::{Api, Family};
+
+/// All keys, the newest first. There are never more than 32, so there is one page.
+#[derive(Serialize, ToSchema)]
+struct Keys {
+    keys: Vec<Key>,
+    /// Always null.
+    next: Option<String>,
+    /// After how many days a key pair gives way to a new one; null if it never does.
+    rotation_days: Option<u64>,
+}
+
+/// A key and how it stands. Nothing of the key itself.
+#[derive(Serialize, ToSchema)]
+struct Key {
+    /// Its name: for a key pair, the RFC 7638 thumbprint that stands in `kid`. That of a secret stands in no token.
+    #[schema(example = "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k")]
+    kid: String,
+    #[schema(example = "EdDSA")]
+    algorithm: &'static str,
+    /// `next`: published, and signs soon. `signing`. `retired`: its tokens are accepted until they are over.
+    #[schema(example = "signing")]
+    state: &'static str,
+    /// Whether it stands in `/.well-known/jwks.json`. A secret never does.
+    published: bool,
+    /// Whether its tokens can be checked: not those of an earlier `SECRET_KEY` that was not given as `SECRET_KEY_PREVIOUS`.
+    accepted: bool,
+    /// RFC 3339, UTC.
+    #[schema(format = DateTime)]
+    created_at: String,
+    /// RFC 3339, UTC.
+    #[schema(format = DateTime)]
+    signs_from: String,
+    /// When another one takes its place, if one does. RFC 3339, UTC.
+    #[schema(format = DateTime)]
+    retired_at: Option<String>,
+    /// Until when its tokens are accepted, once it is to be retired. RFC 3339, UTC.
+    #[schema(format = DateTime)]
+    accepted_until: Option<String>,
+}
+
+impl Key {
+    fn of(view: &KeyView) -> Self {
+        Self {
+            kid: view.id.to_string(),
+            algorithm: view.algorithm.as_str(),
+            state: view.state.as_str(),
+            published: !view.algorithm.is_symmetric(),
+            accepted: view.at_hand,
+            created_at: view.created_at.to_rfc3339(),
+            signs_from: view.signs_from.to_rfc3339(),
+            retired_at: view.retired_at.map(Timestamp::to_rfc3339),
+            accepted_until: view.accepted_until.map(Timestamp::to_rfc3339),
+        }
+    }
+}
+
+/// How to rotate.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct KeyRotation {
+    /// Whether the present key is in wrong hands: then the new one signs at once, and every other one goes, with all tokens
+    /// that it signed.
+    compromised: Option<bool>,
+}
+
+/// The public keys (RFC 7517).
+#[derive(Serialize, ToSchema)]
+struct KeySet {
+    /// Each with `kty`, `use`, `alg`, `kid` and the members of its type.
+    keys: Vec<std::collections::BTreeMap<String, String>>,
+}
+
+pub(super) fn routes(api: &Arc<Api>) -> Family {
+    let (list_api, rotate_api, published_api) = (Arc::clone(api), Arc::clone(api), Arc::clone(api));
+    let list = warp::path!("keys").and(warp::get()).and(context()).then(move |context: Arc<RequestContext>| {
+        let api = Arc::clone(&list_api);
+        async move { api.admit(&context, list(&api, &context)).await }
+    });
+    let rotate = warp::path!("keys" / "rotate").and(warp::post()).and(context()).and(payload()).then(
+        move |context: Arc<RequestContext>, payload: Payload| {
+            let api = Arc::clone(&rotate_api);
+            async move { api.admit(&context, rotate(&api, &context, payload)).await }
+        },
+    );
+    let published = warp::path!(".well-known" / "jwks.json").and(warp::get()).and(context()).map(
+        move |context: Arc<RequestContext>| published(&published_api.handles.keys.published(), context.if_none_match()),
+    );
+    list.or(rotate).unify().or(published).unify().boxed()
+}
+
+/// List the signing keys
+#[utoipa::path(get, path = "/keys/", operation_id = "list_keys", tag = "Administration", responses(
+    (status = 200, description = "The keys, the newest first", body = Keys),
+))]
+async fn list(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
+    api.admin(context).await?;
+    let keys = &api.handles.keys;
+    let rotation_days = keys.rotation().map(|rotation| rotation.as_secs() / (24 * 3600));
+    Ok(json_reply(&Keys { keys: keys.list().iter().map(Key::of).collect(), next: None, rotation_days }))
+}
+
+/// Make a new signing key
+///
+/// It is published at once and signs a quarter of an hour later, so that whoever checks tokens knows it by then; the answer says
+/// when. Until then, asking again answers with the same key.
+#[utoipa::path(post, path = "/keys/rotate", operation_id = "rotate_keys", tag = "Administration",
+    request_body(content = Option<KeyRotation>, description = "May be left out"),
+    responses(
+    (status = 200, description = "The new key", body = Key),
+    (status = 409, description = "Tokens are signed with `SECRET_KEY`, or there are 32 keys whose tokens are not over"),
+))]
+async fn rotate(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
+    let admin = api.admin(context).await?;
+    let asked: KeyRotation = context.optional_json(payload).await?.unwrap_or_default();
+    let compromised = asked.compromised.unwrap_or(false);
+    let key = api.handles.keys.rotate(&admin, compromised, context.origin()).await?;
+    Ok(json_reply(&Key::of(&key)))
+}
+
+/// The public keys
+///
+/// A JSON Web Key Set (RFC 7517) of the keys that sign access tokens, those that will soon and those that did. It is empty while
+/// tokens are signed with a secret.
+#[utoipa::path(get, path = "/.well-known/jwks.json", operation_id = "key_set", tag = "Services", responses(
+    (status = 200, description = "The keys", body = KeySet),
+    (status = 304, description = "They are those of `If-None-Match`"),
+))]
+fn published(keys: &PublishedKeys, known: Option<&[u8]>) -> Response {
+    let is_known = known.is_some_and(|known| names(known, &keys.etag));
+    let mut response = if is_known { Response::default() } else { Response::new(keys.body.clone().into()) };
+    let headers = response.headers_mut();
+    // Clients that look at the type expect this one; RFC 7517 §8.5 has another, which not all know.
+    if !is_known {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    let max_age = format!("public, max-age={}", KEY_SET_MAX_AGE.as_secs());
+    for (name, value) in [(CACHE_CONTROL, max_age.as_str()), (ETAG, keys.etag.as_str())] {
+        // Digits and base64 fit into a header.
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    }
+    if is_known {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    }
+    response
+}
+
+/// Whether `If-None-Match` names this tag, by the weak comparison (RFC 9110 §13.1.2).
+fn names(header: &[u8], etag: &str) -> bool {
+    let tags = header.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    tags.map(|tag| tag.strip_prefix(b"W/").unwrap_or(tag)).any(|tag| tag == b"*" || tag == etag.as_bytes())
+}
+
+impl From<RotateError> for ApiError {
+    fn from(error: RotateError) -> Self {
+        match error {
+            RotateError::Refused(refusal) => Self::NotRotated(refusal),
+            RotateError::Unavailable(unavailable) => unavailable.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_known_set_is_not_sent_again() {
+        let keys = PublishedKeys { body: "{}".to_owned(), etag: "\"abc\"".to_owned() };
+        for known in ["\"abc\"", "W/\"abc\"", "\"x\", \"abc\"", "*"] {
+            let answer = published(&keys, Some(known.as_bytes()));
+            assert_eq!(
+                (answer.status().as_u16(), answer.headers()[ETAG].to_str().unwrap()),
+                (304, "\"abc\""),
+                "{known}"
+            );
+            assert_eq!(answer.headers()[CACHE_CONTROL], "public, max-age=300");
+        }
+        for other in [None, Some("\"abcd\""), Some("abc"), Some("")] {
+            assert_eq!(published(&keys, other.map(str::as_bytes)).status(), 200, "{other:?}");
+        }
+    }
+}

@@ -15,6 +15,7 @@ use crate::ask::AskError;
 use crate::auditor::{AuditActor, AuditHandle, AuditSettings};
 use crate::domain::one_time::OneTimeKey;
 use crate::domain::password::PasswordPolicy;
+use crate::domain::refresh::RefreshKey;
 use crate::domain::session::SessionPolicy;
 use crate::domain::time::Timestamp;
 use crate::domain::token::{AccessTokens, TokenSettings};
@@ -133,6 +134,7 @@ impl ActorSystem {
         )?;
         let tokens = AccessTokens::new(&settings.tokens)?;
         let key = Arc::new(OneTimeKey::derive(&settings.tokens.secret));
+        let refresh_key = RefreshKey::derive(&settings.tokens.secret);
         let mut children = Vec::new();
         let mut watched: Vec<Arc<dyn Watched>> = Vec::new();
 
@@ -150,6 +152,7 @@ impl ActorSystem {
             rules: settings.accounts,
             mailer: mailer.clone(),
             key: Arc::clone(&key),
+            refresh_key,
             entropy: Arc::clone(&entropy),
             background: background.clone(),
             store: Arc::clone(&store),

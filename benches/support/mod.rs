@@ -68,6 +68,7 @@ pub(crate) async fn populate(data_dir: &Path, accounts: usize) {
         created_at: Timestamp::from_millis(0),
         role: NewRole::Exactly(Role::User),
         locale: Locale::En,
+        acting: None,
         replaces_unverified: false,
     };
     let numbers: Vec<usize> = (0..accounts).collect();

@@ -206,6 +206,14 @@ codes! {
         AuditFollowed = 33 "audit.followed",
         /// Somebody was kept out of what is for others; one record for each of them, reason and ten minutes.
         AccessDenied = 34 "access.denied",
+        /// A refresh token was refused. Exchanges that succeed are not on record.
+        Refresh = 45 "session.refresh",
+        /// A refresh token was used again after it was replaced, and its session was ended.
+        RefreshReused = 46 "session.refresh_reused",
+        /// A session was ended from the list of sessions, by its owner or an administrator.
+        SessionEnded = 47 "session.ended",
+        /// A session was given a label, or lost it.
+        SessionLabelled = 48 "session.labelled",
     }
 }
 
@@ -252,6 +260,10 @@ codes! {
         TooSoon = 23 "too_soon",
         /// The address is verified already.
         AlreadyVerified = 24 "already_verified",
+        /// The refresh token is of no living session.
+        BadRefreshToken = 35 "bad_refresh_token",
+        /// The session in whose name it was to be done was ended meanwhile, or lost its role.
+        Revoked = 36 "revoked",
     }
 }
 

@@ -143,9 +143,15 @@ impl AccessTokens {
         })
     }
 
-    /// A token for a session of an account, valid as long as the session may live.
-    pub(crate) fn issue(&self, account: &Account, session: &Session) -> Result<Secret, jsonwebtoken::errors::Error> {
-        let issued_at = session.created_at.as_seconds();
+    /// A token for a session of an account, good from `issued_at` to `expires_at`.
+    pub(crate) fn issue(
+        &self,
+        account: &Account,
+        session: &Session,
+        issued_at: Timestamp,
+        expires_at: Timestamp,
+    ) -> Result<Secret, jsonwebtoken::errors::Error> {
+        let issued_at = issued_at.as_seconds();
         let claims = IssuedClaims {
             iss: &self.issuer,
             aud: &self.audience,
@@ -153,7 +159,7 @@ impl AccessTokens {
             sid: session.id.to_string(),
             iat: issued_at,
             nbf: issued_at,
-            exp: session.expires_at.as_seconds(),
+            exp: expires_at.as_seconds(),
             id: account.id.get(),
             nickname: account.nickname.as_str(),
             role: account.role.as_str(),

@@ -55,6 +55,8 @@ fn session() -> Session {
         last_active_at: NOW,
         address: None,
         user_agent: None,
+        label: None,
+        remembered: false,
     }
 }
 
@@ -78,7 +80,7 @@ fn signed(claims: &Value) -> String {
 
 #[test]
 fn an_issued_token_reads_back() {
-    let token = tokens().issue(&account(), &session()).unwrap();
+    let token = tokens().issue(&account(), &session(), NOW, session().expires_at).unwrap();
     let read = tokens().verify(token.expose(), NOW).unwrap();
     assert_eq!((read.account, read.session), (account().id, session().id));
     assert!(tokens().verify(&signed(&good_claims()), NOW).is_ok(), "the forger of these tests makes good tokens");

@@ -273,7 +273,11 @@ fn system_settings(settings: &Settings, secret_key: Secret) -> SystemSettings {
         },
         sessions: SessionPolicy {
             idle_timeout: settings.sessions.idle_timeout,
-            lifetime: settings.tokens.access_token_lifetime,
+            remembered_idle_timeout: settings.sessions.remembered_idle_timeout,
+            // An access token that was given a longer life keeps it.
+            lifetime: settings.sessions.lifetime.max(settings.tokens.access_token_lifetime),
+            access_lifetime: settings.tokens.access_token_lifetime,
+            refresh_grace: settings.sessions.refresh_grace,
             max_per_account: settings.sessions.max_per_account,
         },
         session_shards: settings.sessions.shards,

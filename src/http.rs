@@ -33,11 +33,13 @@ mod rate_limit;
 mod rate_limits;
 mod recovery;
 mod recovery_by_mail;
+mod refresh;
 mod register;
 mod request_id;
 mod root;
 mod routes;
 mod server;
+mod sessions;
 mod streams;
 mod tls;
 mod unreadable;
@@ -107,7 +109,11 @@ fn routes(api: &Arc<Api>) -> impl Filter<Extract = (Response,), Error = Infallib
     let rest: Family = health::routes(api)
         .or(login::routes(api))
         .unify()
+        .or(refresh::routes(api))
+        .unify()
         .or(my_account::routes(api))
+        .unify()
+        .or(sessions::routes(api))
         .unify()
         .or(accounts_management::routes(api))
         .unify()

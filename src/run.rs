@@ -73,7 +73,10 @@ pub(crate) async fn create_admin(settings: Settings, admin: NewAdmin) -> Result<
         Err(RegisterError::NicknameTaken) => refused("--nickname", "an account has this nickname already"),
         // Only owners are refused a plan.
         Err(RegisterError::CustomerAccountNotAllowed) => refused("the account", "it cannot have a customer plan"),
-        Err(RegisterError::Unavailable(_)) => refused("the account", "it could not be stored; the log says why"),
+        // The operator acts in the name of no session, so none can have ended.
+        Err(RegisterError::Unavailable(_) | RegisterError::Revoked) => {
+            refused("the account", "it could not be stored; the log says why")
+        }
     }
 }
 

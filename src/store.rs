@@ -15,13 +15,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use doorward_actors::ports::{
-    AccountUpdate, CreateAccountRefusal, DeleteAccountRefusal, Effects, ListedAccount, OpenSessionRefusal, Page,
-    ShardOf, SignIn, Store, StoreError, StoreFailure, StoredToken, Touch, UnknownAccount, UpdateAccountRefusal,
+    AccountUpdate, Acting, CreateAccountRefusal, DeleteAccountRefusal, Effects, ListedAccount, OpenSessionRefusal,
+    Page, RefreshOutcome, RefreshRefusal, RefreshUse, ShardOf, SignIn, Store, StoreError, StoreFailure, StoredToken,
+    Touch, UnknownAccount, UnknownSession, UpdateAccountRefusal,
 };
 use doorward_actors::{
     Account, AccountId, AuditHead, AuditPage, AuditPruned, AuditPruning, AuditQuery, AuditRecord, AuditStatus,
-    EmailKey, FailureKey, MailId, MailOutcome, NewAccount, QueuedMail, Session, SessionId, StoredFailures, Timestamp,
-    TokenHash, TokenPurpose,
+    EmailKey, FailureKey, MailId, MailOutcome, NewAccount, QueuedMail, RefreshFamily, Session, SessionId, SessionLabel,
+    StoredFailures, Timestamp, TokenHash, TokenPurpose,
 };
 use tokio::sync::watch;
 
@@ -321,6 +322,10 @@ impl Store for SledStore {
         self.scan(move |tree| reads::sessions(tree, shard)).await
     }
 
+    async fn refresh_family(&self, account: AccountId, id: SessionId) -> Result<Option<RefreshFamily>, StoreFailure> {
+        self.read(|tree| reads::refresh_family(tree, account, id))
+    }
+
     async fn session(&self, account: AccountId, id: SessionId) -> Result<Option<Session>, StoreFailure> {
         self.read(|tree| reads::session(tree, account, id))
     }
@@ -389,9 +394,12 @@ impl Store for SledStore {
         &self,
         id: AccountId,
         expected_revision: Option<u64>,
+        acting: Option<Acting>,
         effects: Effects,
     ) -> Result<(), StoreError<DeleteAccountRefusal>> {
-        self.committer.change(move |staging| changes::delete_account(staging, id, expected_revision, effects)).await
+        self.committer
+            .change(move |staging| changes::delete_account(staging, id, expected_revision, acting, effects))
+            .await
     }
 
     async fn record(&self, account: AccountId, effects: Effects) -> Result<(), StoreError<UnknownAccount>> {
@@ -401,10 +409,27 @@ impl Store for SledStore {
     async fn open_session(
         &self,
         session: Session,
+        family: Option<RefreshFamily>,
         sign_in: Option<SignIn>,
         audit: AuditRecord,
     ) -> Result<(), StoreError<OpenSessionRefusal>> {
-        self.committer.change(move |staging| changes::open_session(staging, &session, sign_in, &audit)).await
+        self.committer
+            .change(move |staging| changes::open_session(staging, &session, family.as_ref(), sign_in, &audit))
+            .await
+    }
+
+    async fn rotate_refresh(&self, used: RefreshUse) -> Result<RefreshOutcome, StoreError<RefreshRefusal>> {
+        self.committer.change(move |staging| changes::rotate_refresh(staging, used)).await
+    }
+
+    async fn label_session(
+        &self,
+        account: AccountId,
+        session: SessionId,
+        label: Option<SessionLabel>,
+        audit: AuditRecord,
+    ) -> Result<(), StoreError<UnknownSession>> {
+        self.committer.change(move |staging| changes::label_session(staging, account, session, label, &audit)).await
     }
 
     async fn settle_mail(&self, id: MailId, outcome: MailOutcome) -> Result<(), StoreFailure> {

@@ -124,6 +124,7 @@ async fn live(store: &SledStore, name: &str) {
         customer_account: CustomerAccount::none(),
         locale: Locale::En,
         created_at: at(1),
+        acting: None,
         replaces_unverified: false,
         role: NewRole::AdminIfFirst,
     };
@@ -140,8 +141,10 @@ async fn live(store: &SledStore, name: &str) {
         last_active_at: at(1),
         address: None,
         user_agent: None,
+        label: None,
+        remembered: false,
     };
-    store.open_session(session.clone(), None, audit()).await.unwrap();
+    store.open_session(session.clone(), None, None, audit()).await.unwrap();
     report(Stage::LoggedIn, id);
     let touch = Touch { account: id, session: session.id, at: at(2) };
     store.touch_sessions(vec![touch]).await.unwrap();
@@ -149,6 +152,7 @@ async fn live(store: &SledStore, name: &str) {
     report(Stage::LoggedOut, id);
     let lock = AccountChange { locked: Some(true), ..AccountChange::default() };
     let update = AccountUpdate {
+        acting: None,
         id,
         expected_revision: Some(0),
         change: lock,
@@ -160,7 +164,7 @@ async fn live(store: &SledStore, name: &str) {
     if store.update_account(update, audit().into()).await.is_ok() {
         report(Stage::Locked, id);
         let with = Effects { mails: vec![mail(name, MailKind::AccountDeleted)], ..audit().into() };
-        store.delete_account(id, Some(1), with).await.unwrap();
+        store.delete_account(id, Some(1), None, with).await.unwrap();
         report(Stage::Deleted, id);
     }
 }

@@ -50,6 +50,7 @@ fn new_account(name: &str, role: NewRole) -> NewAccount {
         locale: Locale::En,
         created_at: at(1),
         role,
+        acting: None,
         replaces_unverified: false,
     }
 }
@@ -64,6 +65,8 @@ fn session(account: u64, name: u8, epoch: u64, last_active_at: i64) -> Session {
         last_active_at: at(last_active_at),
         address: Some([192, 0, 2, name].into()),
         user_agent: Some("agent".to_owned()),
+        label: None,
+        remembered: false,
     }
 }
 

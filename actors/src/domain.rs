@@ -12,6 +12,7 @@ pub(crate) mod one_time;
 pub(crate) mod outbox;
 pub(crate) mod passphrase;
 pub(crate) mod password;
+pub(crate) mod refresh;
 pub(crate) mod secret;
 pub(crate) mod session;
 pub(crate) mod time;

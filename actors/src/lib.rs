@@ -42,8 +42,9 @@ pub use domain::one_time::{NewToken, TokenHash, TokenPurpose, TokenSeed};
 pub use domain::outbox::{MailId, MailOutcome, MailState, NewMail, QueuedMail};
 pub use domain::passphrase::{Passphrase, PassphraseError};
 pub use domain::password::{OwnNames, Password, PasswordPolicy, PasswordTooLong, WeakPassword};
+pub use domain::refresh::{RefreshFamily, RefreshHash, RefreshProof, RefreshVerdict};
 pub use domain::secret::{Secret, SecretDigest};
-pub use domain::session::{Origin, Session, SessionId, SessionPolicy};
+pub use domain::session::{Origin, Session, SessionId, SessionLabel, SessionLabelError, SessionPolicy};
 pub use domain::time::{Timestamp, describe_idle};
 pub use domain::token::{
     BadKey, KEY_SET_MAX_AGE, KeyEvent, KeyEventKind, KeyId, KeyRing, KeyState, PublishedKeys, RingKey, RotateRefusal,
@@ -58,10 +59,11 @@ pub use mailer::{MailerHandle, MailerSettings};
 pub use rate_limiter::{
     LimitFilter, LimitKey, LimitView, LimitViews, Limited, RateLimiterHandle, RateLimits, RateQuota, Standing,
 };
-pub use session::{AuthenticateError, Principal, SessionHandle};
+pub use session::{AuthenticateError, EndError, Principal, SessionHandle, WhichSessions};
 pub use system::{ActorSystem, Handles, HealthHandle, Ports, StartError, SystemSettings};
 pub use user::{
     AccountOverview, AccountRules, AdminChange, ConfirmError, Confirmed, DeleteError, LoggedIn, LoginAttempt,
     LoginError, MailedRecovery, MailedRecoveryError, OwnChange, RecoverError, RecoveryAttempt, RecoveryMode,
-    RegisterError, Registered, Registration, RequestRecoveryError, TokenPreview, UpdateError, UserHandle,
+    RefreshError, Refreshed, RegisterError, Registered, Registration, RequestRecoveryError, TokenPreview, UpdateError,
+    UserHandle,
 };

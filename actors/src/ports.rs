@@ -6,15 +6,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use crate::domain::account::{Account, AccountChange, AccountId, NewAccount};
+use crate::domain::account::{Account, AccountChange, AccountId, NewAccount, Role};
 use crate::domain::audit::{AuditPage, AuditPruned, AuditPruning, AuditQuery, AuditRecord, AuditStatus};
 use crate::domain::email::EmailKey;
 use crate::domain::failures::{FailureKey, StoredFailures};
 use crate::domain::mail::OutgoingMail;
 use crate::domain::one_time::{NewToken, TokenHash, TokenPurpose};
 use crate::domain::outbox::{MailId, MailOutcome, NewMail, QueuedMail};
+use crate::domain::refresh::{RefreshFamily, RefreshHash, RefreshProof};
 use crate::domain::secret::Secret;
-use crate::domain::session::{Session, SessionId};
+use crate::domain::session::{Session, SessionId, SessionLabel};
 use crate::domain::time::Timestamp;
 use crate::domain::token::{KeyRing, SigningKey};
 
@@ -124,6 +125,8 @@ pub enum StoreError<R> {
 /// Why an account was not made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CreateAccountRefusal {
+    /// The session in whose name it was to be made is over, or lost its role.
+    Revoked,
     /// Another account has this address (by key).
     EmailTaken,
     /// Another account has this nickname (by key).
@@ -133,6 +136,8 @@ pub enum CreateAccountRefusal {
 /// Why an account was not changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UpdateAccountRefusal {
+    /// The session in whose name it was to be done is over, or lost its role.
+    Revoked,
     /// There is no such account.
     Unknown,
     /// The account is at another revision than the change was decided on.
@@ -150,6 +155,8 @@ pub enum UpdateAccountRefusal {
 /// Why an account was not deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeleteAccountRefusal {
+    /// The session in whose name it was to be done is over, or lost its role.
+    Revoked,
     /// There is no such account.
     Unknown,
     /// The account is at another revision than the deletion was decided on.
@@ -166,11 +173,63 @@ pub struct UnknownAccount;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenSessionRefusal;
 
+/// In whose name a change is made. It is made only if the session is there still, its account is unlocked and at its epoch, and
+/// has this role: checked in the commit itself, so that a logout, a lock or a demotion that was acknowledged before stops
+/// the change (S37, S38). Whether the session was idle for too long is its shard's business and not looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Acting {
+    /// Who acts.
+    pub account: AccountId,
+    /// In which session.
+    pub session: SessionId,
+    /// What that needs: an administrator may act as a user, but not the other way round.
+    pub role: Role,
+}
+
+/// A refresh token that is presented, and what follows from each way in which it may be judged.
+#[derive(Debug, Clone)]
+pub struct RefreshUse {
+    /// What is presented.
+    pub proof: RefreshProof,
+    /// The hash of the token that takes its place if it is the present one.
+    pub successor: RefreshHash,
+    /// The time.
+    pub now: Timestamp,
+    /// How long a token is honoured once it was replaced.
+    pub grace: Duration,
+    /// What goes with the end of the session, if the token was replaced before that.
+    pub on_reuse: Effects,
+}
+
+/// What came of a refresh token that was issued to a session that stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RefreshOutcome {
+    /// It was the present one, or one just replaced; this is the family now.
+    Honoured(RefreshFamily),
+    /// It was replaced too long ago. Its session was ended.
+    Reused,
+}
+
+/// Why a refresh token was not exchanged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefreshRefusal {
+    /// No session has a family of tokens in which this one was issued.
+    Unknown,
+    /// The account is gone, locked, or at another epoch than the session.
+    Over,
+}
+
+/// There is no such session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnknownSession;
+
 /// A change to one account, with what it was decided on and what it does to sessions.
 #[derive(Debug, Clone)]
 pub struct AccountUpdate {
     /// Which account.
     pub id: AccountId,
+    /// In whose name; `None` for whoever showed something else than a session.
+    pub acting: Option<Acting>,
     /// The revision the change was decided on; `None` when it does not depend on what the account was.
     pub expected_revision: Option<u64>,
     /// What to change.
@@ -315,6 +374,9 @@ pub trait Store: Send + Sync + 'static {
     /// All stored sessions of one shard, with their last stored use, in no order. Ones that are over may be among them.
     async fn sessions(&self, shard: ShardOf) -> Result<Vec<Session>, StoreFailure>;
 
+    /// The refresh tokens of a session; `None` if it has none, as those opened before there were any.
+    async fn refresh_family(&self, account: AccountId, id: SessionId) -> Result<Option<RefreshFamily>, StoreFailure>;
+
     /// One stored session, with its last stored use.
     async fn session(&self, account: AccountId, id: SessionId) -> Result<Option<Session>, StoreFailure>;
 
@@ -378,6 +440,7 @@ pub trait Store: Send + Sync + 'static {
         &self,
         id: AccountId,
         expected_revision: Option<u64>,
+        acting: Option<Acting>,
         effects: Effects,
     ) -> Result<(), StoreError<DeleteAccountRefusal>>;
 
@@ -386,13 +449,28 @@ pub trait Store: Send + Sync + 'static {
 
     /// Opens a session. Refused unless the account exists, is unlocked and is at the session's epoch. Notes from where the
     /// login came; if that is new to an account with other known addresses, the notice is queued. An account keeps the 32
-    /// addresses that were used last.
+    /// addresses that were used last. A session without a family cannot be refreshed.
     async fn open_session(
         &self,
         session: Session,
+        family: Option<RefreshFamily>,
         sign_in: Option<SignIn>,
         audit: AuditRecord,
     ) -> Result<(), StoreError<OpenSessionRefusal>>;
+
+    /// Takes a refresh token for what it is worth ([`RefreshFamily::judge`]), atomically with what follows: the present one is
+    /// replaced by its successor, one just replaced changes nothing, and one replaced before that ends its session. Mails
+    /// and records of the reuse are written with the end alone.
+    async fn rotate_refresh(&self, used: RefreshUse) -> Result<RefreshOutcome, StoreError<RefreshRefusal>>;
+
+    /// Gives a session a label, or takes it away.
+    async fn label_session(
+        &self,
+        account: AccountId,
+        session: SessionId,
+        label: Option<SessionLabel>,
+        audit: AuditRecord,
+    ) -> Result<(), StoreError<UnknownSession>>;
 
     /// Notes what came of an attempt to send a mail; a mail that is gone is passed over. Counts the attempt.
     async fn settle_mail(&self, id: MailId, outcome: MailOutcome) -> Result<(), StoreFailure>;
@@ -404,7 +482,7 @@ pub trait Store: Send + Sync + 'static {
     /// Deletes a mail; false if there is no such mail. Its account becomes the subject of the audit record.
     async fn delete_mail(&self, id: MailId, audit: AuditRecord) -> Result<bool, StoreFailure>;
 
-    /// Ends sessions, each with its last use, which becomes the account's last activity if it is newer than the one
+    /// Ends sessions with their refresh tokens, each with its last use, which becomes the account's last activity if it is newer than the one
     /// stored. Unknown sessions are passed over; an account that is gone gets no activity.
     async fn end_sessions(&self, ended: Vec<Touch>, audit: Vec<AuditRecord>) -> Result<(), StoreFailure>;
 

@@ -5,6 +5,7 @@
 //! Opening and ending are durable before they are acknowledged; uses are written behind.
 
 mod actor;
+mod list;
 mod message;
 mod verified;
 
@@ -13,19 +14,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 pub(crate) use actor::SessionActor;
 pub(crate) use message::{Message, Presence};
 use verified::VerifiedTokens;
 
 use crate::ask::{AskError, Unavailable};
-use crate::domain::account::{Account, AccountId};
+use crate::domain::account::{Account, AccountId, Role};
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord};
+use crate::domain::refresh::RefreshFamily;
 use crate::domain::secret::{Secret, SecretDigest};
 use crate::domain::session::{Origin, Session, SessionId, SessionPolicy};
 use crate::domain::time::Timestamp;
 use crate::domain::token::{AccessTokens, VerifiedToken};
-use crate::ports::{Clock, Entropy, ShardOf, SignIn, Store, StoreError};
+use crate::ports::{Acting, Clock, Entropy, ShardOf, SignIn, Store, StoreError};
 use crate::process::Mailbox;
+pub use list::{EndError, WhichSessions};
 
 /// How long a shard may take to say whether a session lives. It answers from memory; more means that it hangs.
 const USE_DEADLINE: Duration = Duration::from_secs(2);
@@ -80,6 +85,13 @@ pub struct Principal {
     pub authenticated_at: Timestamp,
 }
 
+impl Principal {
+    /// The principal as the one in whose name a change is made, which needs this role.
+    pub(crate) fn acting(&self, role: Role) -> Acting {
+        Acting { account: self.account.id, session: self.session, role }
+    }
+}
+
 /// Why a bearer token opens nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthenticateError {
@@ -105,6 +117,14 @@ pub(crate) enum OpenError {
 
 /// A session just opened and the token for it.
 pub(crate) struct Opened {
+    pub(crate) access_token: Secret,
+    pub(crate) expires_in: Duration,
+    pub(crate) refresh_token: Secret,
+}
+
+/// A session that goes on, and its next access token.
+pub(crate) struct Renewed {
+    pub(crate) principal: Principal,
     pub(crate) access_token: Secret,
     pub(crate) expires_in: Duration,
 }
@@ -147,6 +167,34 @@ impl SessionHandle {
         self.find(account, session, true).await
     }
 
+    /// Whom a session speaks for now; no use of it.
+    pub(crate) async fn look_at(&self, account: AccountId, session: SessionId) -> Result<Principal, AuthenticateError> {
+        self.find(account, session, false).await
+    }
+
+    /// How long sessions live.
+    pub(crate) fn policy(&self) -> &SessionPolicy {
+        &self.inner.policy
+    }
+
+    /// Issues the next access token of a session; a use of it.
+    pub(crate) async fn renew(&self, account: AccountId, session: SessionId) -> Result<Renewed, AuthenticateError> {
+        let principal = self.principal(account, session).await?;
+        let stored = self.inner.store.session(account, session).await?.ok_or(AuthenticateError::Dead)?;
+        let (access_token, expires_in) = self.issue(&principal.account, &stored, self.inner.clock.now())?;
+        Ok(Renewed { principal, access_token, expires_in })
+    }
+
+    /// A token for a session from now on, and how long it is good for.
+    fn issue(&self, account: &Account, session: &Session, now: Timestamp) -> Result<(Secret, Duration), Unavailable> {
+        let expires_at = self.inner.policy.access_ends_at(session, now);
+        let token = self.inner.tokens.issue(account, session, now, expires_at).map_err(|error| {
+            tracing::error!(%error, "an access token could not be signed");
+            Unavailable::default()
+        })?;
+        Ok((token, expires_at.since(now)))
+    }
+
     async fn find(&self, account: AccountId, session: SessionId, counts: bool) -> Result<Principal, AuthenticateError> {
         let standing = self
             .shard(account)
@@ -185,7 +233,12 @@ impl SessionHandle {
             refusal: None,
         };
         self.shard(account)
-            .ask(COMMIT_DEADLINE, |reply| Message::End { account, session: principal.session, audit, reply })
+            .ask(COMMIT_DEADLINE, |reply| Message::End {
+                account,
+                which: WhichSessions::One(principal.session),
+                audit,
+                reply,
+            })
             .await??;
         Ok(())
     }
@@ -201,6 +254,7 @@ impl SessionHandle {
     pub(crate) async fn open(
         &self,
         account: &Account,
+        remember: bool,
         origin: Origin,
         sign_in: Option<SignIn>,
     ) -> Result<Opened, OpenError> {
@@ -218,11 +272,13 @@ impl SessionHandle {
             last_active_at: now,
             address: origin.address,
             user_agent: origin.user_agent.clone(),
+            label: None,
+            remembered: remember,
         };
-        let access_token = inner.tokens.issue(account, &session, now, session.expires_at).map_err(|error| {
-            tracing::error!(%error, "an access token could not be signed");
-            OpenError::Unavailable(Unavailable::default())
-        })?;
+        let (access_token, expires_in) = self.issue(account, &session, now).map_err(OpenError::Unavailable)?;
+        let mut random = Zeroizing::new([0; 64]);
+        inner.entropy.fill(random.as_mut());
+        let (family, refresh_token) = RefreshFamily::begin(account.id, session.id, &random);
         let audit = AuditRecord {
             at: now,
             event: AuditEvent::Login,
@@ -232,10 +288,13 @@ impl SessionHandle {
             origin,
             refusal: None,
         };
-        let answer =
-            self.shard(account.id).ask(COMMIT_DEADLINE, |reply| Message::Open { session, sign_in, audit, reply }).await;
+        let family = Box::new(family);
+        let answer = self
+            .shard(account.id)
+            .ask(COMMIT_DEADLINE, |reply| Message::Open { session, family, sign_in, audit, reply })
+            .await;
         match answer {
-            Ok(Ok(())) => Ok(Opened { access_token, expires_in: inner.policy.lifetime }),
+            Ok(Ok(())) => Ok(Opened { access_token, expires_in, refresh_token: refresh_token.write() }),
             Ok(Err(StoreError::Refused(_))) => Err(OpenError::Refused),
             Ok(Err(StoreError::Failed(failure))) => Err(OpenError::Unavailable(failure.into())),
             Err(error) => Err(OpenError::Unavailable(error.into())),

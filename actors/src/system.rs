@@ -15,6 +15,7 @@ use crate::ask::AskError;
 use crate::auditor::{AuditActor, AuditHandle, AuditSettings};
 use crate::domain::one_time::OneTimeKey;
 use crate::domain::password::PasswordPolicy;
+use crate::domain::refresh::RefreshKey;
 use crate::domain::session::SessionPolicy;
 use crate::domain::time::Timestamp;
 use crate::domain::token::{AccessTokens, TokenSettings};
@@ -140,6 +141,7 @@ impl ActorSystem {
         let keeper = KeyKeeper::open(settings.tokens.clone(), vault, Arc::clone(&store), time, random).await?;
         let tokens = Arc::clone(keeper.tokens());
         let key = Arc::new(OneTimeKey::derive(&settings.tokens.secret));
+        let refresh_key = RefreshKey::derive(&settings.tokens.secret);
         let previous_key = settings.tokens.previous_secret.as_ref().map(OneTimeKey::derive);
         let mut cast = Cast::new(&clock);
 
@@ -160,6 +162,7 @@ impl ActorSystem {
             rules: settings.accounts,
             mailer: mailer.clone(),
             key: Arc::clone(&key),
+            refresh_key,
             entropy: Arc::clone(&entropy),
             background: background.clone(),
             store: Arc::clone(&store),

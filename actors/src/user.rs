@@ -148,6 +148,8 @@ pub struct LoginAttempt {
     pub email: Email,
     /// The password.
     pub password: Password,
+    /// Whether the session is to live through days without use.
+    pub remember: bool,
 }
 
 /// Somebody who forgot the password and knows the passphrase.
@@ -205,6 +207,21 @@ pub struct LoggedIn {
     pub access_token: Secret,
     /// How long it is good for.
     pub expires_in: Duration,
+    /// With what the next access token is got.
+    pub refresh_token: Secret,
+}
+
+/// A session that goes on.
+#[derive(Debug, Clone)]
+pub struct Refreshed {
+    /// Whose.
+    pub account: Account,
+    /// The next bearer token.
+    pub access_token: Secret,
+    /// How long it is good for.
+    pub expires_in: Duration,
+    /// With what the one after it is got. The refresh token that was shown is used up.
+    pub refresh_token: Secret,
 }
 
 /// An account as it is shown to administrators.
@@ -223,6 +240,8 @@ pub struct AccountOverview {
 /// Why an account was not made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RegisterError {
+    /// The session in whose name it was to be done was ended meanwhile, or lost its role.
+    Revoked,
     /// The password is not good enough.
     Weak(WeakPassword),
     /// Another account has this address.
@@ -241,6 +260,17 @@ pub enum LoginError {
     /// No such account, another password, a locked account, or an unverified one where verification is required: the same to
     /// whoever asks (S10).
     Incorrect,
+    /// There were too many failed attempts before it; whether this one would have succeeded was not looked at.
+    Limited(Limited),
+    /// It could not be found out just now.
+    Unavailable(Unavailable),
+}
+
+/// Why a refresh token was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefreshError {
+    /// It was never issued, was replaced, or its session or account is over: the same to whoever asks.
+    Dead,
     /// There were too many failed attempts before it; whether this one would have succeeded was not looked at.
     Limited(Limited),
     /// It could not be found out just now.
@@ -308,6 +338,8 @@ pub enum RecoverError {
 pub enum UpdateError {
     /// There is no such account.
     Unknown,
+    /// The session in whose name it was to be done was ended meanwhile, or lost its role.
+    Revoked,
     /// The new password is not good enough.
     Weak(WeakPassword),
     /// Another account has this address.
@@ -331,6 +363,8 @@ pub enum UpdateError {
 pub enum DeleteError {
     /// There is no such account.
     Unknown,
+    /// The session in whose name it was to be done was ended meanwhile, or lost its role.
+    Revoked,
     /// Administrators delete their own account as its owners, not as administrators.
     OwnAccount,
     /// Deletion needs the current password or a fresh login, and neither is there (S05).
@@ -363,11 +397,12 @@ macro_rules! limited {
         }
     )+};
 }
-limited!(LoginError, RecoverError, UpdateError, DeleteError, ConfirmError, MailedRecoveryError);
+limited!(LoginError, RefreshError, RecoverError, UpdateError, DeleteError, ConfirmError, MailedRecoveryError);
 
 unavailable!(
     RegisterError,
     LoginError,
+    RefreshError,
     RecoverError,
     UpdateError,
     DeleteError,
@@ -415,7 +450,7 @@ impl UserHandle {
         registration: Registration,
         origin: Origin,
     ) -> Result<AccountOverview, RegisterError> {
-        let by = Creator::Admin(admin.account.id);
+        let by = Creator::Admin(admin.acting(Role::Admin));
         let registered = self.ask(origin, |reply| Request::Register { registration, by, reply }).await??;
         let account = created(registered)?;
         Ok(AccountOverview { account, last_active_at: None, idle: None, live_sessions: 0 })
@@ -431,6 +466,16 @@ impl UserHandle {
     /// Opens a session for whoever knows the password. Exactly one hash is computed, whatever the outcome (S11).
     pub async fn login(&self, attempt: LoginAttempt, origin: Origin) -> Result<LoggedIn, LoginError> {
         self.ask(origin, |reply| Request::Login { attempt, reply }).await?
+    }
+
+    /// Exchanges a refresh token for the next access token and the next refresh token; a use of the session.
+    pub async fn refresh(&self, token: Secret, origin: Origin) -> Result<Refreshed, RefreshError> {
+        self.ask(origin, |reply| Request::Refresh { token, reply }).await?
+    }
+
+    /// Whom a refresh token speaks for when its session is to be ended, whether it was replaced or not. No use of the session.
+    pub async fn holder_of_refresh(&self, token: Secret, origin: Origin) -> Result<Principal, RefreshError> {
+        self.ask(origin, |reply| Request::HolderOfRefresh { token, reply }).await?
     }
 
     /// Replaces the password for whoever knows the passphrase, and ends every session of the account (S31).
@@ -520,7 +565,7 @@ impl UserHandle {
 
     /// Deletes any account but the administrator's own.
     pub async fn delete_by_admin(&self, admin: &Principal, id: AccountId, origin: Origin) -> Result<(), DeleteError> {
-        let admin = admin.account.id;
+        let admin = admin.clone();
         self.ask(origin, |reply| Request::DeleteByAdmin { admin, id, reply }).await?
     }
 

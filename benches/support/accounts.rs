@@ -70,6 +70,7 @@ pub(crate) async fn populate(data_dir: &Path, groups: &[Group]) {
             created_at: now,
             role: NewRole::Exactly(Role::User),
             locale: Locale::En,
+            acting: None,
             replaces_unverified: false,
         };
         let id = store.create_account(account, audit.clone().into()).await.unwrap().id;
@@ -79,6 +80,7 @@ pub(crate) async fn populate(data_dir: &Path, groups: &[Group]) {
             ..AccountChange::default()
         };
         let update = AccountUpdate {
+            acting: None,
             id,
             expected_revision: None,
             change,

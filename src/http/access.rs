@@ -84,6 +84,11 @@ impl Api {
         Err(ApiError::AdminOnly)
     }
 
+    /// Why an administrator's change was not made, whose session ended or lost its role while it was being made.
+    pub(super) async fn revoked_admin(&self, context: &RequestContext) -> ApiError {
+        self.admin(context).await.err().unwrap_or(ApiError::Unauthenticated { token_sent: true })
+    }
+
     /// A service. To anyone else the route is not there, and asking for it counts by address, so that secrets are not
     /// guessed at full speed (S22).
     pub(super) fn a_service(&self, context: &RequestContext) -> Result<(), ApiError> {

@@ -17,7 +17,7 @@ use super::fields::Fields;
 use super::recovery::Message;
 use super::register::{RegisterRequest, WireLocale};
 use super::{Api, Family};
-use doorward_actors::{AccountOverview, AdminChange, DeleteError, OwnChange, UpdateError};
+use doorward_actors::{AccountOverview, AdminChange, DeleteError, OwnChange, RegisterError, UpdateError};
 
 /// How many accounts a page has if the caller does not say.
 const DEFAULT_LIMIT: usize = 100;
@@ -195,8 +195,11 @@ async fn create(api: &Api, context: &RequestContext, payload: Payload) -> Result
     let registration = context.json::<RegisterRequest>(payload).await?.parse(None)?;
     // Asked again: while the body arrived, the session may have ended and the role may have changed (S37, S38).
     let admin = api.admin(context).await?;
-    let overview = api.handles.users.create_by_admin(&admin, registration, context.origin()).await?;
-    Ok(json_reply_with(StatusCode::CREATED, &AccountObject::of(&overview)))
+    match api.handles.users.create_by_admin(&admin, registration, context.origin()).await {
+        Ok(overview) => Ok(json_reply_with(StatusCode::CREATED, &AccountObject::of(&overview))),
+        Err(RegisterError::Revoked) => Err(api.revoked_admin(context).await),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Show an account
@@ -234,6 +237,7 @@ async fn change(api: &Api, context: &RequestContext, id: &str, payload: Payload)
     match api.handles.users.update_by_admin(&admin, id, change, context.origin()).await {
         Ok(()) => Ok(json_reply(&Message::new(format!("User details successfully updated for user {id}")))),
         Err(UpdateError::Unknown) => Err(ApiError::UnknownAccount(id.to_string())),
+        Err(UpdateError::Revoked) => Err(api.revoked_admin(context).await),
         Err(error) => Err(error.into()),
     }
 }
@@ -255,6 +259,7 @@ async fn delete(api: &Api, context: &RequestContext, id: &str) -> Result<Respons
     match api.handles.users.delete_by_admin(&admin, id, context.origin()).await {
         Ok(()) => Ok(json_reply(&Message::new(format!("User {id} has been successfully deleted")))),
         Err(DeleteError::Unknown) => Err(ApiError::UnknownAccount(id.to_string())),
+        Err(DeleteError::Revoked) => Err(api.revoked_admin(context).await),
         Err(error) => Err(error.into()),
     }
 }

@@ -49,6 +49,8 @@ pub(crate) enum ApiError {
     UnknownAccount(String),
     /// 404: no mail with this number, given as the caller wrote it.
     UnknownMail(String),
+    /// 404: the account has no live session of this name.
+    UnknownSession,
     /// 404: nothing is counted by this key.
     UnknownLimit,
     /// 405; the edge adds `Allow`.
@@ -100,6 +102,9 @@ impl ApiError {
     pub(super) const TWO_CLIENTS: Self = Self::Malformed("Forwarded and X-Forwarded-For name different clients");
     /// 400: not exactly one host that can be read (RFC 9112 §3.2, RFC 9113 §8.3.1).
     pub(super) const NO_HOST: Self = Self::Malformed("A request names exactly one host");
+    /// 400: which session is to end must not be guessed.
+    pub(super) const TWO_SESSIONS: Self =
+        Self::Refused(Cow::Borrowed("The access token and the refresh token belong to different sessions"));
     /// 400: a one-time token that is good for nothing here, whatever the cause (S26, S27).
     pub(super) const BAD_TOKEN: Self =
         Self::Refused(Cow::Borrowed("This link is not good: it was used, replaced by a newer one, or is over"));
@@ -126,9 +131,11 @@ impl ApiError {
             Self::Malformed(_) | Self::Refused(_) => StatusCode::BAD_REQUEST,
             Self::Unauthenticated { .. } | Self::IncorrectCredentials => StatusCode::UNAUTHORIZED,
             Self::AdminOnly | Self::ReauthenticationNeeded => StatusCode::FORBIDDEN,
-            Self::NotFound | Self::UnknownAccount(_) | Self::UnknownMail(_) | Self::UnknownLimit => {
-                StatusCode::NOT_FOUND
-            }
+            Self::NotFound
+            | Self::UnknownAccount(_)
+            | Self::UnknownMail(_)
+            | Self::UnknownSession
+            | Self::UnknownLimit => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::LastAdmin | Self::NotRotated(_) => StatusCode::CONFLICT,
@@ -153,6 +160,7 @@ impl ApiError {
             Self::NotFound => "Not found",
             Self::UnknownAccount(id) => return Cow::Owned(format!("User with id {id} not found")),
             Self::UnknownMail(id) => return Cow::Owned(format!("Mail with id {id} not found")),
+            Self::UnknownSession => "Session not found",
             Self::UnknownLimit => "Nothing is counted by this key",
             Self::MethodNotAllowed => "Method not allowed",
             Self::BodyTooSlow => "The request body did not arrive in time",

@@ -63,7 +63,10 @@ impl App {
             },
             sessions: SessionPolicy {
                 idle_timeout: Duration::from_mins(30),
-                lifetime: Duration::from_mins(30),
+                remembered_idle_timeout: Duration::from_hours(24),
+                lifetime: Duration::from_hours(48),
+                access_lifetime: Duration::from_mins(30),
+                refresh_grace: Duration::from_secs(10),
                 max_per_account: 10,
             },
             session_shards: 2,

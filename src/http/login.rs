@@ -12,7 +12,7 @@ use super::extract::{Payload, RequestContext, context, json_reply, payload};
 use super::fields::Fields;
 use super::register::AccountSummary;
 use super::{Api, Family};
-use doorward_actors::{LoginAttempt, LoginError};
+use doorward_actors::{LoginAttempt, LoginError, Secret};
 
 /// Somebody who wants in.
 #[derive(Deserialize, ToSchema)]
@@ -24,6 +24,8 @@ struct LoginRequest {
     /// The password, at most 1,024 bytes.
     #[schema(format = Password, example = "quiet-lamp-tree")]
     password: String,
+    /// Whether the session may be idle for `REMEMBER_DAYS` instead of `IDDLE_MINUTES`.
+    remember: Option<bool>,
 }
 
 /// An open session.
@@ -35,7 +37,18 @@ struct LoginReply<'a> {
     token_type: &'static str,
     /// How long the token is good for, in seconds.
     expires_in: u64,
+    /// Goes to `POST /refresh` for the next access token.
+    refresh_token: &'a str,
     user: AccountSummary<'a>,
+}
+
+/// Which session is to end, if there is no live access token to say so.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct LogoutRequest {
+    /// A refresh token of the session.
+    #[schema(format = Password)]
+    refresh_token: Option<String>,
 }
 
 /// It is done.
@@ -54,10 +67,12 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
             async move { api.admit(&context, login(&api, &context, payload)).await }
         },
     );
-    let logout = warp::path!("logout").and(warp::post()).and(context()).then(move |context: Arc<RequestContext>| {
-        let api = Arc::clone(&logout_api);
-        async move { api.admit(&context, logout(&api, &context)).await }
-    });
+    let logout = warp::path!("logout").and(warp::post()).and(context()).and(payload()).then(
+        move |context: Arc<RequestContext>, payload| {
+            let api = Arc::clone(&logout_api);
+            async move { api.admit(&context, logout(&api, &context, payload)).await }
+        },
+    );
     login.or(logout).unify().boxed()
 }
 
@@ -73,25 +88,51 @@ async fn login(api: &Api, context: &RequestContext, payload: Payload) -> Result<
     let email = fields.email(&typed.email);
     let password = fields.password("/password", typed.password);
     let (Some(email), Some(password)) = (email, password) else { return Err(fields.into()) };
-    let session = api.handles.users.login(LoginAttempt { email, password }, context.origin()).await?;
+    let remember = typed.remember.unwrap_or(false);
+    let session = api.handles.users.login(LoginAttempt { email, password, remember }, context.origin()).await?;
     context.speaks_for(session.account.id);
     Ok(json_reply(&LoginReply {
         access_token: session.access_token.expose(),
         token_type: "bearer",
         expires_in: session.expires_in.as_secs(),
+        refresh_token: session.refresh_token.expose(),
         user: AccountSummary::of(&session.account),
     }))
 }
 
 /// End this session
 ///
-/// The token is dead everywhere from the answer on.
-#[utoipa::path(post, path = "/logout", tag = "Session", responses(
+/// Its tokens are dead everywhere from the answer on. The session is the one of the access token, or of the refresh token in
+/// the body, which serves as well once the access token is over.
+#[utoipa::path(post, path = "/logout", tag = "Session", request_body = Option<LogoutRequest>, responses(
     (status = 200, description = "The session is over", body = Detail),
+    (status = 400, description = "The access token and the refresh token are live and belong to different sessions"),
 ))]
-async fn logout(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
+async fn logout(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     // Not counted: whoever has used up the allowance must still be able to end the session.
-    let principal = api.authenticate(context).await?;
+    let by_access = match api.authenticate(context).await {
+        Err(error) if !matches!(error, ApiError::Unauthenticated { .. }) => return Err(error),
+        by_access => by_access,
+    };
+    let body = match context.optional_json::<LogoutRequest>(payload).await {
+        // The established interface takes no body, and what a client of it sends all the same means nothing.
+        Err(ApiError::NotJson) => None,
+        body => body?,
+    };
+    let principal = match (by_access, body.and_then(|body| body.refresh_token)) {
+        (by_access, None) => by_access?,
+        (by_access, Some(token)) => {
+            if by_access.is_err() {
+                api.anyone(context)?;
+            }
+            let holder = api.handles.users.holder_of_refresh(Secret::new(token), context.origin()).await?;
+            if by_access.is_ok_and(|principal| principal.session != holder.session) {
+                return Err(ApiError::TWO_SESSIONS);
+            }
+            context.speaks_for(holder.account.id);
+            holder
+        }
+    };
     api.handles.sessions.logout(&principal, context.origin()).await?;
     Ok(json_reply(&Detail { detail: "Logged out successfully" }))
 }

@@ -164,6 +164,7 @@ impl From<UpdateError> for ApiError {
     fn from(error: UpdateError) -> Self {
         match error {
             UpdateError::Unknown => Self::NotFound,
+            UpdateError::Revoked => Self::Unauthenticated { token_sent: true },
             UpdateError::Weak(weak) => Self::weak(weak),
             UpdateError::EmailTaken => Self::EMAIL_TAKEN,
             UpdateError::NicknameTaken => Self::NICKNAME_TAKEN,
@@ -180,6 +181,7 @@ impl From<DeleteError> for ApiError {
     fn from(error: DeleteError) -> Self {
         match error {
             DeleteError::Unknown => Self::NotFound,
+            DeleteError::Revoked => Self::Unauthenticated { token_sent: true },
             DeleteError::OwnAccount => Self::Refused("Administrators cannot delete their own accounts".into()),
             DeleteError::ReauthenticationNeeded => Self::ReauthenticationNeeded,
             DeleteError::LastAdmin => Self::LastAdmin,

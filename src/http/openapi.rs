@@ -13,7 +13,7 @@ use super::error::Problem;
 use super::routes::{Access, Class, Documented, RouteInfo, route_table};
 use super::{
     accounts_management, audit, email, health, keys, login, my_account, outbox, password, rate_limits, recovery,
-    recovery_by_mail, register, root, verify,
+    recovery_by_mail, refresh, register, root, sessions, verify,
 };
 
 const USER_AUTH: &str = "userAuth";
@@ -28,6 +28,14 @@ const SERVICE_AUTH: &str = "serviceAuth";
         password::check,
         login::login,
         login::logout,
+        refresh::refresh,
+        sessions::list,
+        sessions::end_others,
+        sessions::label,
+        sessions::end_one,
+        sessions::list_of,
+        sessions::end_all_of,
+        sessions::end_one_of,
         recovery::recover,
         recovery_by_mail::request,
         recovery_by_mail::confirm,

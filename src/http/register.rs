@@ -150,6 +150,7 @@ async fn register(api: &Api, context: &RequestContext, payload: Payload) -> Resu
 impl From<RegisterError> for ApiError {
     fn from(error: RegisterError) -> Self {
         match error {
+            RegisterError::Revoked => Self::Unauthenticated { token_sent: true },
             RegisterError::Weak(weak) => Self::weak(weak),
             RegisterError::EmailTaken => Self::EMAIL_TAKEN,
             RegisterError::NicknameTaken => Self::NICKNAME_TAKEN,

@@ -83,12 +83,13 @@ const fn page(path: &'static str) -> RouteInfo {
 
 /// All routes, the most frequent first: it is searched from the front. A fixed path comes before a template that
 /// would match it.
-static ROUTES: [RouteInfo; 41] = [
+static ROUTES: [RouteInfo; 49] = [
     route(Method::POST, "/verify", Access::ServiceAndBearer, Class::Verify),
     route(Method::GET, "/health/live", Access::Public, Class::Operator),
     route(Method::GET, "/health/ready", Access::Public, Class::Operator),
     route(Method::GET, "/health/actors", Access::AdminOrService, Class::Operator),
     route(Method::POST, "/login", Access::Public, Class::Login),
+    route(Method::POST, "/refresh", Access::Public, Class::Account),
     route(Method::POST, "/logout", Access::Bearer, Class::Account),
     route(Method::POST, "/register", Access::Public, Class::Credential),
     route(Method::POST, "/password/check", Access::Public, Class::Credential),
@@ -105,11 +106,18 @@ static ROUTES: [RouteInfo; 41] = [
     route(Method::PUT, "/my_account/", Access::Bearer, Class::Account),
     route(Method::DELETE, "/my_account/delete", Access::Bearer, Class::Account),
     route(Method::GET, "/my_account/events", Access::Bearer, Class::Events),
+    route(Method::GET, "/my_account/sessions", Access::Bearer, Class::Account),
+    route(Method::DELETE, "/my_account/sessions", Access::Bearer, Class::Account),
+    route(Method::PATCH, "/my_account/sessions/{id}", Access::Bearer, Class::Account),
+    route(Method::DELETE, "/my_account/sessions/{id}", Access::Bearer, Class::Account),
     route(Method::GET, "/accounts_management/", Access::Admin, Class::Admin),
     route(Method::POST, "/accounts_management/", Access::Admin, Class::Admin),
     route(Method::GET, "/accounts_management/{id}", Access::Admin, Class::Admin),
     route(Method::PUT, "/accounts_management/{id}", Access::Admin, Class::Admin),
     route(Method::DELETE, "/accounts_management/{id}", Access::Admin, Class::Admin),
+    route(Method::GET, "/accounts_management/{id}/sessions", Access::Admin, Class::Admin),
+    route(Method::DELETE, "/accounts_management/{id}/sessions", Access::Admin, Class::Admin),
+    route(Method::DELETE, "/accounts_management/{id}/sessions/{sid}", Access::Admin, Class::Admin),
     route(Method::GET, "/outbox/", Access::Admin, Class::Admin),
     route(Method::POST, "/outbox/{id}/retry", Access::Admin, Class::Admin),
     route(Method::DELETE, "/outbox/{id}", Access::Admin, Class::Admin),
@@ -198,15 +206,14 @@ pub(super) fn resolve(method: &Method, path: &str) -> Resolved {
 /// Whether a path without its trailing slash is one of a template's.
 fn matches(template: &str, path: &str) -> bool {
     let template = template.strip_suffix('/').unwrap_or(template);
-    match template.split_once('{') {
-        None => template == path,
-        // A template has one parameter, which takes exactly one segment.
-        Some((prefix, rest)) => {
-            let suffix = rest.split_once('}').map_or("", |(_, suffix)| suffix);
-            let segment = path.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(suffix));
-            segment.is_some_and(|segment| !segment.is_empty() && !segment.contains('/'))
-        }
-    }
+    let mut segments = path.split('/');
+    // A parameter is a whole segment, and takes one that is not empty.
+    let fits = |wanted: &str| {
+        segments
+            .next()
+            .is_some_and(|segment| if wanted.starts_with('{') { !segment.is_empty() } else { segment == wanted })
+    };
+    template.split('/').all(fits) && segments.next().is_none()
 }
 
 #[cfg(test)]
@@ -224,7 +231,12 @@ mod tests {
     #[test]
     fn paths_resolve_with_and_without_their_trailing_slash() {
         for info in route_table() {
-            let path = info.path.replace("{id}", "7").replace("{file}", "x.js").replace("{key}", "public-192.0.2.1");
+            let path = info
+                .path
+                .replace("{id}", "7")
+                .replace("{file}", "x.js")
+                .replace("{key}", "public-192.0.2.1")
+                .replace("{sid}", "x");
             let bare = path.trim_end_matches('/');
             assert_eq!(template(&info.method, &format!("{bare}/")), info.path);
             if !bare.is_empty() {
@@ -243,6 +255,13 @@ mod tests {
         for unknown in ["/outbox//retry", "/outbox/1/2/retry", "/outbox/1/retries", "/outbox/1/retry/x"] {
             assert_eq!(template(&Method::POST, unknown), "unknown", "{unknown}");
         }
+        for unknown in
+            ["/accounts_management/1/sessions/2/3", "/accounts_management//sessions", "/accounts_management/1/x/2"]
+        {
+            assert_eq!(template(&Method::DELETE, unknown), "unknown", "{unknown}");
+        }
+        assert_eq!(template(&Method::GET, "/accounts_management/1/sessions/2"), "other method");
+        assert_eq!(resolve(&Method::PUT, "/my_account/sessions/x").allow().unwrap(), "PATCH, DELETE");
         assert_eq!(template(&Method::POST, "/outbox/1"), "other method");
         assert_eq!(template(&Method::GET, "/outbox/1/retry"), "other method");
         assert_eq!(template(&Method::GET, "/login"), "other method");

@@ -15,6 +15,7 @@ macro_rules! mails {
             "new_sign_in",
             "password_changed",
             "recovery_used",
+            "refresh_reused",
             "reset_password",
             "test",
             "verify_address",

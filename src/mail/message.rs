@@ -140,7 +140,8 @@ fn path_of(kind: MailKind) -> Option<&'static str> {
         | MailKind::AccountUnlocked
         | MailKind::NewSignIn
         | MailKind::AccountDeleted
-        | MailKind::AddressInUse => None,
+        | MailKind::AddressInUse
+        | MailKind::RefreshReused => None,
     }
 }
 

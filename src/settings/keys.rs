@@ -224,6 +224,12 @@ keys! {
 
     IDDLE_MINUTES = "sessions.idle_minutes", integer(1, YEAR_MINUTES), Some("30"),
         "A session idle for longer than this is over, in minutes.", or &["IDLE_MINUTES"];
+    SESSION_MAX_DAYS = "sessions.max_days", integer(1, 365), Some("30"),
+        "A session is over this many days after its login, used or not.";
+    REMEMBER_DAYS = "sessions.remember_days", integer(1, 365), Some("30"),
+        "A session that its owner asked to be remembered may be idle for this many days.";
+    REFRESH_GRACE_SECONDS = "sessions.refresh_grace_seconds", integer(0, 300), Some("10"),
+        "How long a refresh token is still taken once it was exchanged, in seconds; later its use ends the session.";
     REAUTH_MINUTES = "sessions.reauth_minutes", integer(1, 1440), Some("5"),
         "How long after a login sensitive changes need no current_password, in minutes.";
     MAX_SESSIONS_PER_USER = "sessions.max_per_user", integer(1, 1000), Some("20"),

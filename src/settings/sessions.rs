@@ -10,6 +10,12 @@ use super::reader::{Reader, documented};
 pub struct SessionSettings {
     /// A session idle for longer is over, 1 minute to 365 days.
     pub idle_timeout: Duration,
+    /// The same for a session that is to be remembered, 1 to 365 days.
+    pub remembered_idle_timeout: Duration,
+    /// How long after its login a session is over, 1 to 365 days.
+    pub lifetime: Duration,
+    /// How long a refresh token is honoured once it was replaced, 0 to 300 seconds.
+    pub refresh_grace: Duration,
     /// How many sessions an account may have, 1 to 1,000.
     pub max_per_account: usize,
     /// How many actors share the live sessions, 1 to 64.
@@ -21,16 +27,26 @@ pub struct SessionSettings {
 impl SessionSettings {
     pub(super) fn read(reader: &mut Reader) -> Option<Self> {
         let idle_timeout = reader.minutes(&keys::IDDLE_MINUTES);
+        let remembered_idle_timeout = days(reader.integer(&keys::REMEMBER_DAYS));
+        let lifetime = days(reader.integer(&keys::SESSION_MAX_DAYS));
+        let refresh_grace = reader.seconds(&keys::REFRESH_GRACE_SECONDS);
         let max_per_account = reader.integer(&keys::MAX_SESSIONS_PER_USER);
         let shards = reader.integer(&keys::SESSION_SHARDS);
         let reauth_window = reader.minutes(&keys::REAUTH_MINUTES);
         Some(Self {
             idle_timeout: idle_timeout?,
+            remembered_idle_timeout: remembered_idle_timeout?,
+            lifetime: lifetime?,
+            refresh_grace: refresh_grace?,
             max_per_account: max_per_account?,
             shards: shards?,
             reauth_window: reauth_window?,
         })
     }
+}
+
+fn days(days: Option<u64>) -> Option<Duration> {
+    days.map(|days| Duration::from_hours(24 * days))
 }
 
 impl Default for SessionSettings {

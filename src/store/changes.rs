@@ -4,10 +4,12 @@
 //! check and write in whatever order reads best.
 
 use doorward_actors::ports::{
-    AccountUpdate, CreateAccountRefusal, DeleteAccountRefusal, Effects, EndSessions, OpenSessionRefusal, SignIn, Touch,
-    UnknownAccount, UpdateAccountRefusal,
+    AccountUpdate, Acting, CreateAccountRefusal, DeleteAccountRefusal, Effects, EndSessions, OpenSessionRefusal,
+    SignIn, Touch, UnknownAccount, UpdateAccountRefusal,
 };
-use doorward_actors::{Account, AccountId, AuditRecord, NewAccount, NewRole, Role, Session, SessionId, Timestamp};
+use doorward_actors::{
+    Account, AccountId, AuditRecord, NewAccount, NewRole, RefreshFamily, Role, Session, SessionId, Timestamp,
+};
 
 use super::codec::{self, RecordError};
 use super::keys;
@@ -18,17 +20,22 @@ mod audit;
 mod failures;
 mod known;
 mod mails;
+mod sessions;
 mod tokens;
 
 pub(super) use audit::{append_audit, chain_unchained, prune_audit};
 pub(super) use failures::save_failures;
 pub(super) use mails::{delete_mail, retry_mail, settle_mail};
+pub(super) use sessions::{label_session, rotate_refresh};
 
 pub(super) fn create_account(
     staging: &mut Staging<'_>,
     new: NewAccount,
     mut effects: Effects,
 ) -> Result<Account, Abort<CreateAccountRefusal>> {
+    if !sessions::may_act(staging, new.acting)? {
+        return Err(Abort::Refused(CreateAccountRefusal::Revoked));
+    }
     let (email, nickname) = (keys::email(new.email.key()), keys::nickname(new.nickname.key()));
     if let Some(holder) = staging.get(&email)? {
         let holder = staging.get::<Account>(&keys::account(holder))?;
@@ -99,6 +106,9 @@ pub(super) fn update_account(
     effects: Effects,
 ) -> Result<Account, Abort<UpdateAccountRefusal>> {
     let refuse = |refusal| Err(Abort::Refused(refusal));
+    if !sessions::may_act(staging, update.acting)? {
+        return refuse(UpdateAccountRefusal::Revoked);
+    }
     let Some(before) = staging.get::<Account>(&keys::account(update.id))? else {
         return refuse(UpdateAccountRefusal::Unknown);
     };
@@ -144,9 +154,13 @@ pub(super) fn delete_account(
     staging: &mut Staging<'_>,
     id: AccountId,
     expected_revision: Option<u64>,
+    acting: Option<Acting>,
     effects: Effects,
 ) -> Result<(), Abort<DeleteAccountRefusal>> {
     let refuse = |refusal| Err(Abort::Refused(refusal));
+    if !sessions::may_act(staging, acting)? {
+        return refuse(DeleteAccountRefusal::Revoked);
+    }
     let Some(account) = staging.get::<Account>(&keys::account(id))? else {
         return refuse(DeleteAccountRefusal::Unknown);
     };
@@ -198,6 +212,7 @@ fn affect(staging: &mut Staging<'_>, account: AccountId, effects: Effects) -> Re
 pub(super) fn open_session(
     staging: &mut Staging<'_>,
     session: &Session,
+    family: Option<&RefreshFamily>,
     sign_in: Option<SignIn>,
     audit: &AuditRecord,
 ) -> Result<(), Abort<OpenSessionRefusal>> {
@@ -207,7 +222,11 @@ pub(super) fn open_session(
     }
     // An id is random and never comes twice; if it did, the use of the earlier one is not this one's.
     staging.remove(&keys::touch(session.account, session.id));
+    staging.remove(&keys::refresh(session.account, session.id));
     staging.put(&keys::session(session.account, session.id), session)?;
+    if let Some(family) = family {
+        staging.put(&keys::refresh(session.account, session.id), family)?;
+    }
     if let Some(sign_in) = sign_in
         && known::note(staging, session.account, sign_in.from, session.created_at)?
     {
@@ -302,12 +321,13 @@ fn end_all(staging: &mut Staging<'_>, account: &Account, kept: Option<SessionId>
     note_activity(staging, account.id, newest)
 }
 
-/// Removes a session; the answer is its last use, `None` if there is no such session.
+/// Removes a session with its refresh tokens; the answer is its last use, `None` if there is no such session.
 fn end(staging: &mut Staging<'_>, account: AccountId, session: SessionId) -> Result<Option<Timestamp>, Fault> {
     let last_use = last_use(staging, account, session)?;
     if last_use.is_some() {
         staging.remove(&keys::session(account, session));
         staging.remove(&keys::touch(account, session));
+        staging.remove(&keys::refresh(account, session));
     }
     Ok(last_use)
 }

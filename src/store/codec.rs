@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
-use doorward_actors::{AccountId, Email, Session, SessionId, Timestamp};
+use doorward_actors::{AccountId, Email, Timestamp};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 mod account;
@@ -18,6 +18,7 @@ mod failures;
 mod golden;
 mod mail;
 mod one_time;
+mod session;
 
 pub(super) use audit::{Chained, LogEnd, chain};
 
@@ -185,48 +186,5 @@ impl From<AddressV1> for IpAddr {
             AddressV1::V4(octets) => octets.into(),
             AddressV1::V6(octets) => octets.into(),
         }
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-pub(super) struct SessionV1 {
-    id: [u8; 16],
-    account: u64,
-    epoch: u64,
-    created_at: i64,
-    expires_at: i64,
-    last_active_at: i64,
-    address: Option<AddressV1>,
-    user_agent: Option<String>,
-}
-
-impl Record for Session {
-    const KIND: &'static str = "session";
-    type Frozen = SessionV1;
-
-    fn freeze(&self) -> SessionV1 {
-        SessionV1 {
-            id: *self.id.as_bytes(),
-            account: self.account.get(),
-            epoch: self.epoch,
-            created_at: self.created_at.as_millis(),
-            expires_at: self.expires_at.as_millis(),
-            last_active_at: self.last_active_at.as_millis(),
-            address: self.address.map(AddressV1::from),
-            user_agent: self.user_agent.clone(),
-        }
-    }
-
-    fn thaw(frozen: SessionV1) -> Result<Self, &'static str> {
-        Ok(Self {
-            id: SessionId::from_bytes(frozen.id),
-            account: account_id(frozen.account)?,
-            epoch: frozen.epoch,
-            created_at: Timestamp::from_millis(frozen.created_at),
-            expires_at: Timestamp::from_millis(frozen.expires_at),
-            last_active_at: Timestamp::from_millis(frozen.last_active_at),
-            address: frozen.address.map(Into::into),
-            user_agent: frozen.user_agent,
-        })
     }
 }

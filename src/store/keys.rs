@@ -13,6 +13,7 @@
 //! | `21` | account id, 8 bytes; session id, 16      | when that session was last used               |
 //! | `22` | account id, 8 bytes                      | the last activity of its ended sessions       |
 //! | `23` | account id, 8 bytes; IP address, 4 or 16 | when it was last logged in to from there      |
+//! | `24` | account id, 8 bytes; session id, 16      | the refresh tokens of that session, as hashes |
 //! | `30` | audit sequence number, 8 bytes           | the audit record, with the hash of the last   |
 //! | `31` | account id, 8 bytes; audit number, 8     | nothing: an audit record about the account    |
 //! | `40` | hash of a one-time token, 32 bytes       | the token                                     |
@@ -48,6 +49,7 @@ const SESSION: u8 = 0x20;
 const TOUCH: u8 = 0x21;
 const ACTIVITY: u8 = 0x22;
 const KNOWN: u8 = 0x23;
+const REFRESH: u8 = 0x24;
 const AUDIT: u8 = 0x30;
 const AUDIT_OF: u8 = 0x31;
 const TOKEN: u8 = 0x40;
@@ -118,6 +120,11 @@ pub(super) fn sessions_of(account: AccountId) -> [u8; 9] {
 /// Where the last use of a session is.
 pub(super) fn touch(account: AccountId, session: SessionId) -> [u8; 25] {
     of_session(TOUCH, account, session)
+}
+
+/// Where the refresh tokens of a session are.
+pub(super) fn refresh(account: AccountId, session: SessionId) -> [u8; 25] {
+    of_session(REFRESH, account, session)
 }
 
 /// Where the last activity of the ended sessions of an account is.

@@ -4,15 +4,19 @@ use super::staging::{Fault, Staging};
 use super::{OpenError, changes, keys};
 
 /// The layout this version writes.
-pub(super) const CURRENT: u32 = 4;
+pub(super) const CURRENT: u32 = 5;
 
 /// One step: from the layout with this number to the one with the next. What it leaves unwritten is one batch with the new
 /// number. A step over many records may write in groups before, if it can go on with what a kill left.
 pub(super) type Migration = (u32, fn(&mut Staging<'_>) -> Result<(), Fault>);
 
 /// Every step there is, in order. A released step is never changed, only followed.
-pub(super) const STEPS: &[Migration] =
-    &[(1, accounts_of_two_versions), (2, accounts_of_three_versions), (3, a_chained_audit_log)];
+pub(super) const STEPS: &[Migration] = &[
+    (1, accounts_of_two_versions),
+    (2, accounts_of_three_versions),
+    (3, a_chained_audit_log),
+    (4, sessions_of_two_versions),
+];
 
 /// Layout 2 has tokens, mails and known addresses, of which there are none yet, and accounts of a second version. Those of
 /// the first stay as they are until they change; only a program that knows no other must no longer open the directory.
@@ -31,6 +35,14 @@ fn accounts_of_three_versions(_: &mut Staging<'_>) -> Result<(), Fault> {
 /// Layout 4 has audit records that carry the hash of the one before, and an index of them by subject.
 fn a_chained_audit_log(staging: &mut Staging<'_>) -> Result<(), Fault> {
     changes::chain_unchained(staging)
+}
+
+/// Layout 5 has sessions of a second version, which can be labelled and remembered, and their refresh tokens. Those of the first
+/// stay as they are until they change, and end with their access token; only a program that knows no other must no longer
+/// open the directory.
+#[expect(clippy::unnecessary_wraps, reason = "a step may fail")]
+fn sessions_of_two_versions(_: &mut Staging<'_>) -> Result<(), Fault> {
+    Ok(())
 }
 
 /// Brings a tree to the layout `current`. A kill leaves it before or after a step, or where the step goes on. The caller

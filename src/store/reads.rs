@@ -7,8 +7,8 @@ use std::ops::Bound;
 
 use doorward_actors::ports::{ListedAccount, Page, ShardOf, StoredToken};
 use doorward_actors::{
-    Account, AccountId, EmailKey, FailureKey, MailId, MailState, QueuedMail, Role, Session, SessionId, StoredFailures,
-    Timestamp, TokenHash, TokenPurpose,
+    Account, AccountId, EmailKey, FailureKey, MailId, MailState, QueuedMail, RefreshFamily, Role, Session, SessionId,
+    StoredFailures, Timestamp, TokenHash, TokenPurpose,
 };
 
 use super::codec::{self, Record};
@@ -84,6 +84,14 @@ pub(super) fn sessions(tree: &sled::Tree, shard: ShardOf) -> Result<Vec<Session>
 
 pub(super) fn session(tree: &sled::Tree, account: AccountId, id: SessionId) -> Result<Option<Session>, Fault> {
     get(tree, &keys::session(account, id))?.map(|session| with_last_use(tree, session)).transpose()
+}
+
+pub(super) fn refresh_family(
+    tree: &sled::Tree,
+    account: AccountId,
+    id: SessionId,
+) -> Result<Option<RefreshFamily>, Fault> {
+    get(tree, &keys::refresh(account, id))
 }
 
 fn with_last_use(tree: &sled::Tree, mut session: Session) -> Result<Session, Fault> {

@@ -281,6 +281,7 @@ async fn run(store: &dyn Store, step: &Step, mark: i64) -> String {
         Step::Update { account, revision, change, ends, redeems, revokes, with } => {
             let update = AccountUpdate {
                 id: id(*account),
+                acting: None,
                 expected_revision: expected(store, *account, *revision).await,
                 change: change.build(),
                 ends: match ends {
@@ -297,7 +298,7 @@ async fn run(store: &dyn Store, step: &Step, mark: i64) -> String {
         }
         Step::Delete { account, revision, with } => {
             let revision = expected(store, *account, *revision).await;
-            answer(store.delete_account(id(*account), revision, with.build(mark)).await)
+            answer(store.delete_account(id(*account), revision, None, with.build(mark)).await)
         }
         Step::Record { account, with } => answer(store.record(id(*account), with.build(mark)).await),
         Step::Open { account, name, epoch, used, from } => {
@@ -308,7 +309,7 @@ async fn run(store: &dyn Store, step: &Step, mark: i64) -> String {
             };
             let session = Session { created_at: at(*used), ..session(*account, *name, epoch, *used) };
             let sign_in = from.map(|n| if n < 3 { sign_in([192, 0, 2, n]) } else { sign_in([n; 16]) });
-            answer(store.open_session(session, sign_in, audit).await)
+            answer(store.open_session(session, None, sign_in, audit).await)
         }
         Step::Settle { mail, at: millis, outcome } => {
             let (at, error) = (at(*millis), "an error".to_owned());

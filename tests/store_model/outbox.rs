@@ -91,13 +91,13 @@ async fn s60_a_deletion_takes_the_mails_but_for_its_own() {
     let store = with_mails(dir.path(), &[10, 11]).await;
     create(&store, "bob", USER).await;
     store.record(id(2), mails(vec![mail(CHANGED, 12)])).await.unwrap();
-    store.delete_account(id(1), None, mails(vec![mail(MailKind::AccountDeleted, 13)])).await.unwrap();
+    store.delete_account(id(1), None, None, mails(vec![mail(MailKind::AccountDeleted, 13)])).await.unwrap();
     assert_eq!(all(&store).await, [3, 4]);
     assert_eq!(due(&store, 99).await, [3, 4]);
     assert_eq!(store.mails(Some(mail_id(3)), 9).await.unwrap()[0].account, None);
     let refused = store.record(id(1), mails(vec![mail(CHANGED, 14)])).await;
     assert!(matches!(refused, Err(StoreError::Refused(UnknownAccount))));
-    store.delete_account(id(2), None, mails(vec![])).await.unwrap();
+    store.delete_account(id(2), None, None, mails(vec![])).await.unwrap();
     assert_eq!(all(&store).await, [4]);
 }
 
@@ -115,7 +115,7 @@ async fn the_number_of_a_mail_is_never_given_again() {
 
 async fn log_in(store: &dyn Store, account: AccountId, from: IpAddr, when: i64) {
     let session = Session { created_at: at(when), ..session(account.get(), 1, 0, when) };
-    store.open_session(session, Some(sign_in(from)), audit(1)).await.unwrap();
+    store.open_session(session, None, Some(sign_in(from)), audit(1)).await.unwrap();
 }
 
 #[tokio::test]
@@ -137,9 +137,9 @@ async fn a_notice_is_for_a_new_address_but_not_for_the_first() {
     assert!(notices.iter().all(|notice| notice.mail.kind == MailKind::NewSignIn));
     assert_eq!([notices[0].account, notices[1].account], [Some(id(1)), Some(id(2))]);
 
-    let late = store.open_session(session(1, 2, 9, 5), Some(sign_in([9, 9, 9, 9])), audit(1)).await;
+    let late = store.open_session(session(1, 2, 9, 5), None, Some(sign_in([9, 9, 9, 9])), audit(1)).await;
     assert!(late.is_err());
-    store.open_session(session(1, 2, 0, 5), None, audit(1)).await.unwrap();
+    store.open_session(session(1, 2, 0, 5), None, None, audit(1)).await.unwrap();
     assert_eq!(all(&store).await.len(), 2, "a login that is refused, or that is of no known origin, is told to nobody");
 }
 

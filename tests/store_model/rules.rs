@@ -22,7 +22,15 @@ pub(crate) async fn create(store: &SledStore, name: &str, role: NewRole) -> Acco
 }
 
 pub(crate) fn update(account: u64, change: AccountChange, ends: EndSessions) -> AccountUpdate {
-    AccountUpdate { id: id(account), expected_revision: None, change, ends, redeems: None, revokes_tokens: false }
+    AccountUpdate {
+        id: id(account),
+        acting: None,
+        expected_revision: None,
+        change,
+        ends,
+        redeems: None,
+        revokes_tokens: false,
+    }
 }
 
 fn demote(account: u64) -> AccountUpdate {
@@ -125,8 +133,8 @@ async fn s60_a_number_is_never_given_again() {
     let store = open(dir.path());
     create(&store, "ann", USER).await;
     create(&store, "bob", USER).await;
-    store.delete_account(id(2), None, audit(1).into()).await.unwrap();
-    store.delete_account(id(1), None, audit(1).into()).await.unwrap();
+    store.delete_account(id(2), None, None, audit(1).into()).await.unwrap();
+    store.delete_account(id(1), None, None, audit(1).into()).await.unwrap();
     drop(store);
     let store = open(dir.path());
     assert_eq!(create(&store, "ann", USER).await.id, id(3));
@@ -137,8 +145,8 @@ async fn s60_a_deletion_takes_everything_along_and_frees_the_names() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let ann = create(&store, "ann", USER).await;
-    store.open_session(session(1, 1, 0, 5), Some(sign_in([192, 0, 2, 1])), audit(1)).await.unwrap();
-    store.open_session(session(1, 2, 0, 6), Some(sign_in([9_u8; 16])), audit(1)).await.unwrap();
+    store.open_session(session(1, 1, 0, 5), None, Some(sign_in([192, 0, 2, 1])), audit(1)).await.unwrap();
+    store.open_session(session(1, 2, 0, 6), None, Some(sign_in([9_u8; 16])), audit(1)).await.unwrap();
     let effects = Effects {
         mails: vec![mail(MailKind::VerifyAddress, 5), mail(MailKind::PasswordChanged, 5)],
         tokens: TokenPurpose::ALL.into_iter().zip(1..).map(|(purpose, hash)| token(hash, purpose)).collect(),
@@ -149,7 +157,7 @@ async fn s60_a_deletion_takes_everything_along_and_frees_the_names() {
     let first = Touch { account: id(1), session: SessionId::from_bytes([1; 16]), at: at(7) };
     store.end_sessions(vec![first], vec![]).await.unwrap();
     store.touch_sessions(vec![Touch { session: SessionId::from_bytes([2; 16]), at: at(8), ..first }]).await.unwrap();
-    store.delete_account(id(1), Some(0), audit(2).into()).await.unwrap();
+    store.delete_account(id(1), Some(0), None, audit(2).into()).await.unwrap();
     drop(store);
 
     // Nothing but the counters and the audit log is left.
@@ -171,11 +179,11 @@ async fn s58_the_last_admin_stays_and_the_very_last_account_may_go() {
         let refused = store.update_account(change, audit(1).into()).await;
         assert!(matches!(refused, Err(StoreError::Refused(UpdateAccountRefusal::LastAdmin))));
     }
-    let refused = store.delete_account(id(1), None, audit(1).into()).await;
+    let refused = store.delete_account(id(1), None, None, audit(1).into()).await;
     assert!(matches!(refused, Err(StoreError::Refused(DeleteAccountRefusal::LastAdmin))));
 
-    store.delete_account(id(2), None, audit(1).into()).await.unwrap();
-    store.delete_account(id(1), None, audit(1).into()).await.unwrap();
+    store.delete_account(id(2), None, None, audit(1).into()).await.unwrap();
+    store.delete_account(id(1), None, None, audit(1).into()).await.unwrap();
     drop(store);
     let store = open(dir.path());
     assert!(store.had_admin().await.unwrap(), "what once had an administrator is not new again");
@@ -227,16 +235,16 @@ async fn a_refused_change_writes_nothing_its_audit_records_included() {
     let store = open(dir.path());
     create(&store, "ann", ADMIN).await;
     create(&store, "bob", USER).await;
-    store.open_session(session(2, 1, 0, 5), None, audit(0)).await.unwrap();
+    store.open_session(session(2, 1, 0, 5), None, None, audit(0)).await.unwrap();
     let before = (store.recent_audit(100).await.unwrap(), store.accounts(Page { skip: 0, limit: 9 }).await.unwrap());
 
     let taken = AccountChange { email: Some(new_account("ann", USER).email), ..AccountChange::default() };
     store.update_account(update(2, taken, EndSessions::All), audit(1).into()).await.unwrap_err();
     store.update_account(demote(1), audit(1).into()).await.unwrap_err();
     store.update_account(AccountUpdate { expected_revision: Some(7), ..demote(2) }, audit(1).into()).await.unwrap_err();
-    store.delete_account(id(1), None, audit(1).into()).await.unwrap_err();
+    store.delete_account(id(1), None, None, audit(1).into()).await.unwrap_err();
     store.create_account(new_account("ann", USER), audit(1).into()).await.unwrap_err();
-    store.open_session(session(2, 2, 1, 5), None, audit(1)).await.unwrap_err();
+    store.open_session(session(2, 2, 1, 5), None, None, audit(1)).await.unwrap_err();
 
     let after = (store.recent_audit(100).await.unwrap(), store.accounts(Page { skip: 0, limit: 9 }).await.unwrap());
     assert_eq!(before, after);
@@ -250,7 +258,7 @@ async fn s38_ending_all_sessions_leaves_none_behind_and_lets_no_older_login_in()
     let store = open(dir.path());
     create(&store, "ann", USER).await;
     for name in [1, 2, 3] {
-        store.open_session(session(1, name, 0, 10 * i64::from(name)), None, audit(0)).await.unwrap();
+        store.open_session(session(1, name, 0, 10 * i64::from(name)), None, None, audit(0)).await.unwrap();
     }
     let kept = SessionId::from_bytes([2; 16]);
     store.touch_sessions(vec![Touch { account: id(1), session: kept, at: at(25) }]).await.unwrap();
@@ -261,12 +269,12 @@ async fn s38_ending_all_sessions_leaves_none_behind_and_lets_no_older_login_in()
     assert_eq!(store.sessions(ALL).await.unwrap(), [expected]);
     assert_eq!(store.listed_account(id(1)).await.unwrap().unwrap().last_active_at, Some(at(30)));
     // A login whose password was checked before the change comes too late.
-    let late = store.open_session(session(1, 4, 0, 40), None, audit(1)).await;
+    let late = store.open_session(session(1, 4, 0, 40), None, None, audit(1)).await;
     assert!(matches!(late, Err(StoreError::Refused(OpenSessionRefusal))));
     let lock = AccountChange { locked: Some(true), ..AccountChange::default() };
     store.update_account(update(1, lock, EndSessions::All), audit(1).into()).await.unwrap();
     assert!(store.sessions(ALL).await.unwrap().is_empty());
-    let locked = store.open_session(session(1, 5, 2, 40), None, audit(1)).await;
+    let locked = store.open_session(session(1, 5, 2, 40), None, None, audit(1)).await;
     assert!(matches!(locked, Err(StoreError::Refused(OpenSessionRefusal))));
 }
 
@@ -275,14 +283,14 @@ async fn a_touch_never_goes_back_and_never_revives_a_session() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     create(&store, "ann", USER).await;
-    store.open_session(session(1, 1, 0, 10), None, audit(0)).await.unwrap();
+    store.open_session(session(1, 1, 0, 10), None, None, audit(0)).await.unwrap();
     let touch = |millis| vec![Touch { account: id(1), session: SessionId::from_bytes([1; 16]), at: at(millis) }];
     for (touched, seen) in [(5, 10), (20, 20), (15, 20)] {
         store.touch_sessions(touch(touched)).await.unwrap();
         assert_eq!(store.sessions(ALL).await.unwrap()[0].last_active_at, at(seen), "touched at {touched}");
     }
     // A session of the same name, were there ever one, would not inherit the last use of the earlier one.
-    store.open_session(session(1, 1, 0, 11), None, audit(0)).await.unwrap();
+    store.open_session(session(1, 1, 0, 11), None, None, audit(0)).await.unwrap();
     assert_eq!(store.session(id(1), SessionId::from_bytes([1; 16])).await.unwrap(), Some(session(1, 1, 0, 11)));
     store.touch_sessions(touch(20)).await.unwrap();
 

@@ -197,8 +197,8 @@ async fn an_unverified_account_gives_way_with_everything_of_it() {
     assert_eq!(tokens_of(&store, 3).await, [hash(2)]);
     assert!(store.mails(None, 9).await.unwrap().is_empty());
     // The account counter was kept: both go, and so may the very last.
-    store.delete_account(id(2), None, audit(1).into()).await.unwrap();
-    store.delete_account(id(3), None, Effects::default()).await.unwrap();
+    store.delete_account(id(2), None, None, audit(1).into()).await.unwrap();
+    store.delete_account(id(3), None, None, Effects::default()).await.unwrap();
     drop(store);
     assert_eq!(open_engine(dir.path()).get([1, 4]).unwrap().unwrap(), [1, 0]);
 }
@@ -210,7 +210,7 @@ async fn an_account_that_somebody_logged_in_to_neither_gives_way_nor_is_found_un
     create(&store, "live", USER).await;
     create(&store, "idle", USER).await;
     for number in [1, 2] {
-        store.open_session(session(number, 1, 0, 5), None, audit(1)).await.unwrap();
+        store.open_session(session(number, 1, 0, 5), None, None, audit(1)).await.unwrap();
     }
     let ended = Touch { account: id(2), session: session(2, 1, 0, 5).id, at: at(6) };
     store.end_sessions(vec![ended], Vec::new()).await.unwrap();

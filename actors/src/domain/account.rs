@@ -4,6 +4,7 @@ use std::fmt;
 use std::num::NonZeroU64;
 
 use super::{email::Email, mail::Locale, nickname::Nickname, time::Timestamp};
+use crate::ports::Acting;
 
 /// The number of an account: positive, given once, never given again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -177,6 +178,8 @@ pub struct NewAccount {
     pub locale: Locale,
     /// When it is made.
     pub created_at: Timestamp,
+    /// In whose name it is made; `None` for owners and the operator.
+    pub acting: Option<Acting>,
     /// How its role is found.
     pub role: NewRole,
     /// Whether it may take the place of an account with the same address that nobody took up: of an ordinary user, never

@@ -214,6 +214,14 @@ codes! {
         KeyReplaced = 42 "key.replaced",
         /// Access tokens are signed with another algorithm or secret from here on.
         KeySwitched = 43 "key.switched",
+        /// A refresh token was refused. Exchanges that succeed are not on record.
+        Refresh = 45 "session.refresh",
+        /// A refresh token was used again after it was replaced, and its session was ended.
+        RefreshReused = 46 "session.refresh_reused",
+        /// A session was ended from the list of sessions, by its owner or an administrator.
+        SessionEnded = 47 "session.ended",
+        /// A session was given a label, or lost it.
+        SessionLabelled = 48 "session.labelled",
     }
 }
 
@@ -260,6 +268,10 @@ codes! {
         TooSoon = 23 "too_soon",
         /// The address is verified already.
         AlreadyVerified = 24 "already_verified",
+        /// The refresh token is of no living session.
+        BadRefreshToken = 35 "bad_refresh_token",
+        /// The session in whose name it was to be done was ended meanwhile, or lost its role.
+        Revoked = 36 "revoked",
     }
 }
 

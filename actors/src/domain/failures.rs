@@ -34,12 +34,21 @@ pub enum Guarded {
     ServiceToken,
     /// Nothing: each request for a mail to an address counts, so that nobody's mailbox is flooded.
     Mail,
+    /// A refresh token.
+    Refresh,
 }
 
 impl Guarded {
     /// Every kind.
-    pub const ALL: [Self; 6] =
-        [Self::Login, Self::Passphrase, Self::Reauthentication, Self::OneTimeToken, Self::ServiceToken, Self::Mail];
+    pub const ALL: [Self; 7] = [
+        Self::Login,
+        Self::Passphrase,
+        Self::Reauthentication,
+        Self::OneTimeToken,
+        Self::ServiceToken,
+        Self::Mail,
+        Self::Refresh,
+    ];
 
     /// The kind as it is written in keys and answers.
     #[must_use]
@@ -51,6 +60,7 @@ impl Guarded {
             Self::OneTimeToken => "one_time_token",
             Self::ServiceToken => "service_token",
             Self::Mail => "mail",
+            Self::Refresh => "refresh",
         }
     }
 
@@ -64,6 +74,7 @@ impl Guarded {
             Self::OneTimeToken => 4,
             Self::ServiceToken => 5,
             Self::Mail => 6,
+            Self::Refresh => 7,
         }
     }
 

@@ -107,11 +107,13 @@ pub enum MailKind {
     AccountDeleted,
     /// Somebody tried to register this address, which has an account already.
     AddressInUse,
+    /// A refresh token was used again after it was replaced, and its session was ended.
+    RefreshReused,
 }
 
 impl MailKind {
     /// Every kind of mail.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::VerifyAddress,
         Self::ResetPassword,
         Self::ConfirmNewAddress,
@@ -124,6 +126,7 @@ impl MailKind {
         Self::NewSignIn,
         Self::AccountDeleted,
         Self::AddressInUse,
+        Self::RefreshReused,
     ];
 
     /// The name of its template.
@@ -142,6 +145,7 @@ impl MailKind {
             Self::NewSignIn => "new_sign_in",
             Self::AccountDeleted => "account_deleted",
             Self::AddressInUse => "address_in_use",
+            Self::RefreshReused => "refresh_reused",
         }
     }
 

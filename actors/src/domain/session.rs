@@ -81,6 +81,38 @@ impl Origin {
     }
 }
 
+/// The longest label, in characters.
+const MAX_LABEL_CHARS: usize = 64;
+
+/// What an owner calls a session: 1 to 64 characters, none of them a control character, and no space at either end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionLabel(Box<str>);
+
+/// Why a text is not a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a label is 1 to 64 characters, none of them a control character")]
+pub struct SessionLabelError;
+
+impl SessionLabel {
+    /// Takes a label; spaces around it are dropped.
+    pub fn parse(typed: &str) -> Result<Self, SessionLabelError> {
+        let typed = typed.trim();
+        let fits = (1..=MAX_LABEL_CHARS).contains(&typed.chars().count()) && !typed.chars().any(is_invisible);
+        if fits { Ok(Self(typed.into())) } else { Err(SessionLabelError) }
+    }
+
+    /// The label.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Control characters, and what breaks lines or turns the direction of what is shown after it (S71).
+fn is_invisible(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// A session as the store keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
@@ -100,6 +132,10 @@ pub struct Session {
     pub address: Option<IpAddr>,
     /// What the client called itself at login.
     pub user_agent: Option<String>,
+    /// What its owner calls it.
+    pub label: Option<SessionLabel>,
+    /// Whether it was asked to live through days without use.
+    pub remembered: bool,
 }
 
 /// How long sessions live.
@@ -107,8 +143,14 @@ pub struct Session {
 pub struct SessionPolicy {
     /// The longest pause between two uses (`IDDLE_MINUTES`).
     pub idle_timeout: Duration,
-    /// The longest life from login on.
+    /// The same for sessions that are to be remembered (`REMEMBER_DAYS`).
+    pub remembered_idle_timeout: Duration,
+    /// The longest life from login on (`SESSION_MAX_DAYS`), at least that of an access token.
     pub lifetime: Duration,
+    /// How long an access token is good for (`ACCESS_TOKEN_EXPIRE_MINUTES`), unless its session ends before.
+    pub access_lifetime: Duration,
+    /// How long a refresh token is honoured once it was replaced (`REFRESH_GRACE_SECONDS`).
+    pub refresh_grace: Duration,
     /// How many live sessions an account may have; a login beyond it ends the one idle for longest (S42).
     pub max_per_account: usize,
 }
@@ -118,7 +160,18 @@ impl SessionPolicy {
     /// expiry itself counts as over (RFC 7519 §4.1.4).
     #[must_use]
     pub fn is_alive(&self, session: &Session, now: Timestamp) -> bool {
-        now < session.expires_at && now.since(session.last_active_at) <= self.idle_timeout
+        now < session.expires_at && now.since(session.last_active_at) <= self.idle_timeout_of(session)
+    }
+
+    /// The longest pause between two uses of a session.
+    #[must_use]
+    pub fn idle_timeout_of(&self, session: &Session) -> Duration {
+        if session.remembered { self.remembered_idle_timeout } else { self.idle_timeout }
+    }
+
+    /// When an access token issued now to a session is over.
+    pub(crate) fn access_ends_at(&self, session: &Session, now: Timestamp) -> Timestamp {
+        now.plus(self.access_lifetime).min(session.expires_at)
     }
 }
 
@@ -148,14 +201,14 @@ impl Deadlines {
         let idle_for = now.wall.since(session.last_active_at);
         let lifetime = session.expires_at.since(now.wall).min(policy.lifetime);
         Self {
-            idle_until: now.monotonic.saturating_add(policy.idle_timeout.saturating_sub(idle_for)),
+            idle_until: now.monotonic.saturating_add(policy.idle_timeout_of(session).saturating_sub(idle_for)),
             ends_at: now.monotonic.saturating_add(lifetime),
         }
     }
 
     /// The session was used.
-    pub(crate) fn restart_idle(&mut self, policy: &SessionPolicy, now: Now) {
-        self.idle_until = now.monotonic.saturating_add(policy.idle_timeout);
+    pub(crate) fn restart_idle(&mut self, session: &Session, policy: &SessionPolicy, now: Now) {
+        self.idle_until = now.monotonic.saturating_add(policy.idle_timeout_of(session));
     }
 
     /// Whether the session is alive by this clock.
@@ -185,16 +238,55 @@ mod tests {
             last_active_at: Timestamp::from_millis(10_000),
             address: None,
             user_agent: None,
+            label: None,
+            remembered: false,
+        }
+    }
+
+    fn policy(lifetime: u64) -> SessionPolicy {
+        SessionPolicy {
+            idle_timeout: Duration::from_secs(30),
+            remembered_idle_timeout: Duration::from_secs(60),
+            lifetime: Duration::from_secs(lifetime),
+            access_lifetime: Duration::from_secs(20),
+            refresh_grace: Duration::from_secs(10),
+            max_per_account: 3,
+        }
+    }
+
+    #[test]
+    fn s39_a_remembered_session_may_rest_for_longer_and_lives_no_longer() {
+        let remembered = Session { remembered: true, ..session() };
+        let at = |millis| policy(100).is_alive(&remembered, Timestamp::from_millis(millis));
+        assert!(at(70_000));
+        assert!(!at(70_001));
+        let busy = Session { last_active_at: Timestamp::from_millis(99_000), ..remembered.clone() };
+        assert!(!policy(100).is_alive(&busy, Timestamp::from_millis(100_000)));
+        let at =
+            |wall, monotonic| Now { wall: Timestamp::from_millis(wall), monotonic: Duration::from_millis(monotonic) };
+        let mut deadlines = Deadlines::of(&remembered, &policy(100), at(20_000, 0));
+        assert!(deadlines.hold(at(0, 50_000)));
+        assert!(!deadlines.hold(at(0, 50_001)));
+        deadlines.restart_idle(&remembered, &policy(100), at(0, 10_000));
+        assert!(deadlines.hold(at(0, 70_000)));
+        assert!(!deadlines.hold(at(0, 80_000)), "its end came");
+        let end = policy(100).access_ends_at(&remembered, Timestamp::from_millis(90_000));
+        assert_eq!(end.as_millis(), 100_000, "no token outlives its session");
+    }
+
+    #[test]
+    fn a_label_is_short_and_visible() {
+        for good in ["Phone", " Phone ", "Büro, 2. Stock", &"é".repeat(64)] {
+            assert_eq!(SessionLabel::parse(good).unwrap().as_str(), good.trim());
+        }
+        for bad in ["", "  ", "a\nb", "a\u{1b}[31m", "\u{202e}abc", &"é".repeat(65)] {
+            assert_eq!(SessionLabel::parse(bad), Err(SessionLabelError), "{bad:?}");
         }
     }
 
     #[test]
     fn s39_idle_and_absolute_lifetimes_end_a_session() {
-        let policy = SessionPolicy {
-            idle_timeout: Duration::from_secs(30),
-            lifetime: Duration::from_secs(100),
-            max_per_account: 3,
-        };
+        let policy = policy(100);
         let at = |millis| policy.is_alive(&session(), Timestamp::from_millis(millis));
         assert!(at(40_000));
         assert!(!at(40_001));
@@ -205,17 +297,13 @@ mod tests {
 
     #[test]
     fn r05_a_wall_clock_set_back_keeps_no_session_alive() {
-        let policy = SessionPolicy {
-            idle_timeout: Duration::from_secs(30),
-            lifetime: Duration::from_secs(90),
-            max_per_account: 3,
-        };
+        let policy = policy(90);
         let at =
             |wall, monotonic| Now { wall: Timestamp::from_millis(wall), monotonic: Duration::from_millis(monotonic) };
         let mut deadlines = Deadlines::of(&session(), &policy, at(20_000, 500));
         assert!(deadlines.hold(at(0, 20_500)));
         assert!(!deadlines.hold(at(0, 20_501)));
-        deadlines.restart_idle(&policy, at(0, 60_000));
+        deadlines.restart_idle(&session(), &policy, at(0, 60_000));
         assert!(deadlines.hold(at(0, 80_499)));
         assert!(!deadlines.hold(at(0, 80_500)), "its end came");
         // Read by a process whose clock was set back before it began.

@@ -158,7 +158,7 @@ impl AccessTokens {
         self.keys.store(Arc::new(keys));
     }
 
-    /// A token for a session of an account.
+    /// A token for a session of an account, good from `issued_at` to `expires_at`.
     pub(crate) fn issue(
         &self,
         account: &Account,

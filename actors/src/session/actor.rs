@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
+use super::list::WhichSessions;
 use super::message::{Message, Presence, Standing};
 use crate::domain::account::AccountId;
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord};
 use crate::domain::session::{Deadlines, Now, Origin, Session, SessionId, SessionPolicy};
 use crate::domain::time::Timestamp;
-use crate::ports::{Clock, ShardOf, Store, Touch};
+use crate::ports::{Clock, ShardOf, Store, StoreError, Touch, UnknownSession};
 use crate::process::{Mailbox, Process, Timer, every};
 
 /// How often uses are written. A crash loses at most this much idle progress and the time of one commit: less than 5 s.
@@ -91,14 +92,15 @@ impl Process for SessionActor {
             Message::Use { account, session, counts, reply } => {
                 let _ = reply.send(self.use_session(state, account, session, counts, now));
             }
-            Message::Open { session, sign_in, audit, reply } => {
+            Message::Open { session, family, sign_in, audit, reply } => {
                 // Whoever asked has given up; opening a session that nobody gets the token of helps no one.
                 if reply.is_closed() {
                     return Ok(());
                 }
                 let (store, mailbox) = (Arc::clone(&self.store), Arc::clone(&state.mailbox));
                 self.commits.spawn(async move {
-                    let outcome = store.open_session(session.clone(), sign_in.map(|sign_in| *sign_in), audit).await;
+                    let sign_in = sign_in.map(|sign_in| *sign_in);
+                    let outcome = store.open_session(session.clone(), Some(*family), sign_in, audit).await;
                     if outcome.is_ok() {
                         // A shard that is down just now reads the session from the store when it starts again.
                         let _ = mailbox.tell(Message::Opened(session));
@@ -111,14 +113,58 @@ impl Process for SessionActor {
                 self.take_in(state, session, now);
                 self.make_room(state, account, Some(newest), now.wall);
             }
-            Message::End { account, session, audit, reply } => {
-                let ended = self.remove(state, account, |live| live.id == session);
-                let at = ended.first().map_or(now.wall, |live| live.last_active_at);
+            Message::End { account, which, audit, reply } => {
+                let ended =
+                    self.remove(state, account, |live| which.include(live.session.id) && self.is_alive(live, now));
+                let audit =
+                    ended.iter().map(|ended| AuditRecord { session: Some(ended.id), ..audit.clone() }).collect();
+                let mut touches: Vec<_> = ended.iter().map(touch).collect();
+                if touches.is_empty()
+                    && let WhichSessions::One(session) = which
+                {
+                    // Its end may be under way for another reason. Behind that one, this is answered once it is durable.
+                    touches.push(Touch { account, session, at: now.wall });
+                }
                 let store = Arc::clone(&self.store);
                 self.commits.spawn(async move {
-                    let outcome = store.end_sessions(vec![Touch { account, session, at }], vec![audit]).await;
+                    let outcome = store.end_sessions(touches, audit).await;
+                    let _ = reply.send(outcome.map(|()| ended.len()));
+                });
+            }
+            Message::Drop { account, session, reply } => {
+                self.remove(state, account, |live| live.session.id == session);
+                let _ = reply.send(());
+            }
+            Message::List { account, epoch, reply } => {
+                let alive = |live: &&Live| live.session.epoch == epoch && self.is_alive(live, now);
+                let sessions = state.accounts.get(&account).into_iter().flatten().filter(alive);
+                let _ = reply.send(sessions.map(|live| live.session.clone()).collect());
+            }
+            Message::Label { account, session, label, audit, reply } => {
+                let alive = |live: &&Live| live.session.id == session && self.is_alive(live, now);
+                let Some(live) = state.accounts.get(&account).into_iter().flatten().find(alive) else {
+                    let _ = reply.send(Ok(None));
+                    return Ok(());
+                };
+                let labelled = Session { label: label.clone(), ..live.session.clone() };
+                let (store, mailbox) = (Arc::clone(&self.store), Arc::clone(&state.mailbox));
+                self.commits.spawn(async move {
+                    let outcome = match store.label_session(account, session, label.clone(), audit).await {
+                        Ok(()) => {
+                            let _ = mailbox.tell(Message::Labelled { account, session, label });
+                            Ok(Some(labelled))
+                        }
+                        Err(StoreError::Refused(UnknownSession)) => Ok(None),
+                        Err(StoreError::Failed(failure)) => Err(failure),
+                    };
                     let _ = reply.send(outcome);
                 });
+            }
+            Message::Labelled { account, session, label } => {
+                let sessions = state.accounts.get_mut(&account).into_iter().flatten();
+                for live in sessions.filter(|live| live.session.id == session) {
+                    live.session.label.clone_from(&label);
+                }
             }
             Message::Forget { account, epoch, spared, reply } => {
                 // The change spared a session that was alive until it came; one ended by an earlier change stays ended.
@@ -129,7 +175,7 @@ impl Process for SessionActor {
                     }
                 }
                 // One opened after the change is at its epoch already.
-                self.remove(state, account, |session| session.epoch < epoch);
+                self.remove(state, account, |live| live.session.epoch < epoch);
                 let _ = reply.send(());
             }
             Message::Presence { accounts, reply } => {
@@ -151,6 +197,11 @@ impl Process for SessionActor {
         self.flush(state);
         self.settle().await;
     }
+}
+
+/// What the store is told of a session that ends.
+fn touch(session: &Session) -> Touch {
+    Touch { account: session.account, session: session.id, at: session.last_active_at }
 }
 
 impl SessionActor {
@@ -180,12 +231,12 @@ impl SessionActor {
         let live = state.accounts.get_mut(&account)?.iter_mut().find(|live| live.session.id == id)?;
         if !self.is_alive(live, now) {
             // Ended here and now, not at the next sweep: a clock that is set back must not revive it.
-            let over = self.remove(state, account, |session| session.id == id);
+            let over = self.remove(state, account, |live| live.session.id == id);
             self.end_in_store(over, AuditEvent::SessionExpired, now.wall);
             return None;
         }
         if counts {
-            live.deadlines.restart_idle(&self.policy, now);
+            live.deadlines.restart_idle(&live.session, &self.policy, now);
         }
         if counts && now.wall > live.session.last_active_at {
             live.session.last_active_at = now.wall;
@@ -201,6 +252,10 @@ impl SessionActor {
     fn take_in(&self, state: &mut State, session: Session, now: Now) {
         let sessions = state.accounts.entry(session.account).or_default();
         if sessions.iter().all(|live| live.session.id != session.id) {
+            // Most accounts have one or two, and there are many accounts.
+            if sessions.len() < 4 {
+                sessions.reserve_exact(1);
+            }
             let deadlines = Deadlines::of(&session, &self.policy, now);
             sessions.push(Live { session, deadlines, dirty: false });
             self.live.fetch_add(1, Ordering::Relaxed);
@@ -222,10 +277,9 @@ impl SessionActor {
     }
 
     /// Takes the matching sessions of an account out of memory: from here on they are dead.
-    fn remove(&self, state: &mut State, account: AccountId, matches: impl Fn(&Session) -> bool) -> Vec<Session> {
+    fn remove(&self, state: &mut State, account: AccountId, matches: impl Fn(&Live) -> bool) -> Vec<Session> {
         let Some(sessions) = state.accounts.get_mut(&account) else { return Vec::new() };
-        let removed: Vec<Session> =
-            sessions.extract_if(.., |live| matches(&live.session)).map(|live| live.session).collect();
+        let removed: Vec<Session> = sessions.extract_if(.., |live| matches(live)).map(|live| live.session).collect();
         if sessions.is_empty() {
             state.accounts.remove(&account);
         }
@@ -268,8 +322,6 @@ impl SessionActor {
             origin: Origin::default(),
             refusal: None,
         };
-        let touch =
-            |session: &Session| Touch { account: session.account, session: session.id, at: session.last_active_at };
         let ended: Vec<_> = sessions.into_iter().map(|session| (touch(&session), record(&session))).collect();
         if ended.is_empty() {
             return;

@@ -1,6 +1,8 @@
+use super::list::WhichSessions;
 use crate::domain::account::AccountId;
 use crate::domain::audit::AuditRecord;
-use crate::domain::session::{Session, SessionId};
+use crate::domain::refresh::RefreshFamily;
+use crate::domain::session::{Session, SessionId, SessionLabel};
 use crate::domain::time::Timestamp;
 use crate::ports::{OpenSessionRefusal, SignIn, StoreError, StoreFailure};
 use crate::process::Reply;
@@ -12,14 +14,29 @@ pub(crate) enum Message {
     /// Commit this session and take it in.
     Open {
         session: Session,
+        family: Box<RefreshFamily>,
         sign_in: Option<Box<SignIn>>,
         audit: AuditRecord,
         reply: Reply<Result<(), StoreError<OpenSessionRefusal>>>,
     },
     /// Its commit is done: from now on it is live. Sent by the shard's own commit task, before the opener is answered.
     Opened(Session),
-    /// End this session, durably. An unknown one is ended already.
-    End { account: AccountId, session: SessionId, audit: AuditRecord, reply: Reply<Result<(), StoreFailure>> },
+    /// End these sessions, durably, and say how many there were. The audit record is written for each, with its name.
+    End { account: AccountId, which: WhichSessions, audit: AuditRecord, reply: Reply<Result<usize, StoreFailure>> },
+    /// A commit ended this session.
+    Drop { account: AccountId, session: SessionId, reply: Reply<()> },
+    /// The live sessions of this account at this epoch.
+    List { account: AccountId, epoch: u64, reply: Reply<Vec<Session>> },
+    /// Commit this label of a live session. `None` is answered where there is no such session.
+    Label {
+        account: AccountId,
+        session: SessionId,
+        label: Option<SessionLabel>,
+        audit: AuditRecord,
+        reply: Reply<Result<Option<Session>, StoreFailure>>,
+    },
+    /// Its commit is done. Sent by the shard's own commit task, before whoever asked is answered.
+    Labelled { account: AccountId, session: SessionId, label: Option<SessionLabel> },
     /// A commit raised the account's epoch to this one and so ended its sessions; the spared one goes on under it.
     Forget { account: AccountId, epoch: u64, spared: Option<SessionId>, reply: Reply<()> },
     /// What is known of the live sessions of these accounts at these epochs?

@@ -16,11 +16,13 @@ use crate::domain::email::EmailKey;
 use crate::domain::failures::{FailureKey, StoredFailures};
 use crate::domain::one_time::{TokenHash, TokenPurpose};
 use crate::domain::outbox::{MailId, MailOutcome, MailState, NewMail, QueuedMail};
-use crate::domain::session::{Session, SessionId};
+use crate::domain::refresh::{RefreshFamily, RefreshVerdict};
+use crate::domain::session::{Session, SessionId, SessionLabel};
 use crate::domain::time::Timestamp;
 use crate::ports::{
-    AccountUpdate, CreateAccountRefusal, DeleteAccountRefusal, Effects, EndSessions, ListedAccount, OpenSessionRefusal,
-    Page, ShardOf, SignIn, Store, StoreError, StoreFailure, StoredToken, Touch, UnknownAccount, UpdateAccountRefusal,
+    AccountUpdate, Acting, CreateAccountRefusal, DeleteAccountRefusal, Effects, EndSessions, ListedAccount,
+    OpenSessionRefusal, Page, RefreshOutcome, RefreshRefusal, RefreshUse, ShardOf, SignIn, Store, StoreError,
+    StoreFailure, StoredToken, Touch, UnknownAccount, UnknownSession, UpdateAccountRefusal,
 };
 
 /// How many addresses of sign-ins an account keeps.
@@ -36,6 +38,7 @@ pub struct MemoryStore {
 struct State {
     accounts: BTreeMap<AccountId, Account>,
     sessions: BTreeMap<(AccountId, SessionId), Session>,
+    families: BTreeMap<(AccountId, SessionId), RefreshFamily>,
     last_activity: BTreeMap<AccountId, Timestamp>,
     /// When an account was last logged in to from an address; never more than 32 of an account.
     known: BTreeMap<(AccountId, IpAddr), Timestamp>,
@@ -110,6 +113,7 @@ impl State {
         let Some(ended) = self.sessions.remove(&(account, session)) else {
             return;
         };
+        self.families.remove(&(account, session));
         let last = at.map_or(ended.last_active_at, |at| at.max(ended.last_active_at));
         let activity = self.last_activity.entry(account).or_insert(last);
         *activity = last.max(*activity);
@@ -130,6 +134,7 @@ impl State {
     fn remove(&mut self, id: AccountId) {
         self.accounts.remove(&id);
         self.sessions.retain(|(owner, _), _| *owner != id);
+        self.families.retain(|(owner, _), _| *owner != id);
         self.last_activity.remove(&id);
         self.known.retain(|(owner, _), _| *owner != id);
         self.tokens.retain(|stored| stored.account != id);
@@ -183,6 +188,19 @@ impl State {
         }
     }
 
+    /// Whether a session is there and its account is open to it.
+    fn stands(&self, account: AccountId, session: SessionId) -> Option<&Account> {
+        let epoch = self.sessions.get(&(account, session))?.epoch;
+        self.accounts.get(&account).filter(|account| !account.locked && account.session_epoch == epoch)
+    }
+
+    fn may_act(&self, acting: Option<Acting>) -> bool {
+        acting.is_none_or(|acting| {
+            let account = self.stands(acting.account, acting.session);
+            account.is_some_and(|account| acting.role == Role::User || account.role == Role::Admin)
+        })
+    }
+
     fn mail(&mut self, id: MailId) -> Option<&mut QueuedMail> {
         self.mails.iter_mut().find(|mail| mail.id == id)
     }
@@ -216,6 +234,10 @@ impl Store for MemoryStore {
     async fn sessions(&self, shard: ShardOf) -> Result<Vec<Session>, StoreFailure> {
         let state = self.working()?;
         Ok(state.sessions.values().filter(|session| shard.owns(session.account)).cloned().collect())
+    }
+
+    async fn refresh_family(&self, account: AccountId, id: SessionId) -> Result<Option<RefreshFamily>, StoreFailure> {
+        Ok(self.working()?.families.get(&(account, id)).cloned())
     }
 
     async fn session(&self, account: AccountId, id: SessionId) -> Result<Option<Session>, StoreFailure> {
@@ -287,6 +309,9 @@ impl Store for MemoryStore {
         mut effects: Effects,
     ) -> Result<Account, StoreError<CreateAccountRefusal>> {
         let mut state = self.working()?;
+        if !state.may_act(new.acting) {
+            return Err(StoreError::Refused(CreateAccountRefusal::Revoked));
+        }
         let gives_way = |account: &Account| new.replaces_unverified && state.was_never_taken_up(account);
         let holder = state.accounts.values().find(|account| account.email.key() == new.email.key());
         let replaced = holder.filter(|account| gives_way(account)).map(|account| account.id);
@@ -340,6 +365,9 @@ impl Store for MemoryStore {
     ) -> Result<Account, StoreError<UpdateAccountRefusal>> {
         let mut state = self.working()?;
         let refused = |refusal| Err(StoreError::Refused(refusal));
+        if !state.may_act(update.acting) {
+            return refused(UpdateAccountRefusal::Revoked);
+        }
         let Some(before) = state.accounts.get(&update.id).cloned() else {
             return refused(UpdateAccountRefusal::Unknown);
         };
@@ -394,10 +422,14 @@ impl Store for MemoryStore {
         &self,
         id: AccountId,
         expected_revision: Option<u64>,
+        acting: Option<Acting>,
         effects: Effects,
     ) -> Result<(), StoreError<DeleteAccountRefusal>> {
         let mut state = self.working()?;
         let refused = |refusal| Err(StoreError::Refused(refusal));
+        if !state.may_act(acting) {
+            return refused(DeleteAccountRefusal::Revoked);
+        }
         let Some(account) = state.accounts.get(&id) else {
             return refused(DeleteAccountRefusal::Unknown);
         };
@@ -427,6 +459,7 @@ impl Store for MemoryStore {
     async fn open_session(
         &self,
         session: Session,
+        family: Option<RefreshFamily>,
         sign_in: Option<SignIn>,
         audit: AuditRecord,
     ) -> Result<(), StoreError<OpenSessionRefusal>> {
@@ -438,7 +471,54 @@ impl Store for MemoryStore {
         if let Some(sign_in) = sign_in {
             state.note_sign_in(session.account, session.created_at, sign_in);
         }
-        state.sessions.insert((session.account, session.id), session);
+        let key = (session.account, session.id);
+        state.families.remove(&key);
+        state.families.extend(family.map(|family| (key, family)));
+        state.sessions.insert(key, session);
+        state.audit.push(audit);
+        Ok(())
+    }
+
+    async fn rotate_refresh(&self, used: RefreshUse) -> Result<RefreshOutcome, StoreError<RefreshRefusal>> {
+        let mut state = self.working()?;
+        let RefreshUse { proof, successor, now, grace, on_reuse } = used;
+        let (account, session) = (proof.account, proof.session);
+        let Some(family) = state.families.get(&(account, session)).cloned() else {
+            return Err(StoreError::Refused(RefreshRefusal::Unknown));
+        };
+        let verdict = family.judge(&proof, now, grace);
+        if verdict == RefreshVerdict::Unknown {
+            return Err(StoreError::Refused(RefreshRefusal::Unknown));
+        }
+        if state.stands(account, session).is_none() {
+            return Err(StoreError::Refused(RefreshRefusal::Over));
+        }
+        match verdict {
+            RefreshVerdict::Reused => {
+                state.end(account, session, None);
+                state.affect(account, on_reuse);
+                Ok(RefreshOutcome::Reused)
+            }
+            RefreshVerdict::Current => {
+                let family = family.renewed(successor, now, grace);
+                let family = family.ok_or_else(|| StoreFailure("no generation is left".to_owned()))?;
+                state.families.insert((account, session), family.clone());
+                Ok(RefreshOutcome::Honoured(family))
+            }
+            RefreshVerdict::Recent { .. } | RefreshVerdict::Unknown => Ok(RefreshOutcome::Honoured(family)),
+        }
+    }
+
+    async fn label_session(
+        &self,
+        account: AccountId,
+        session: SessionId,
+        label: Option<SessionLabel>,
+        audit: AuditRecord,
+    ) -> Result<(), StoreError<UnknownSession>> {
+        let mut state = self.working()?;
+        let stored = state.sessions.get_mut(&(account, session)).ok_or(StoreError::Refused(UnknownSession))?;
+        stored.label = label;
         state.audit.push(audit);
         Ok(())
     }

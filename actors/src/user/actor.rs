@@ -91,6 +91,12 @@ impl Process for UserActor {
             Request::Login { attempt, reply } => {
                 self.run(vitals, span, reply, async move { flows.login(attempt, origin).await }).await;
             }
+            Request::Refresh { token, reply } => {
+                self.run(vitals, span, reply, async move { flows.refresh(token, origin).await }).await;
+            }
+            Request::HolderOfRefresh { token, reply } => {
+                self.run(vitals, span, reply, async move { flows.holder_of_refresh(token, origin).await }).await;
+            }
             Request::Recover { attempt, reply } => {
                 self.run(vitals, span, reply, async move { flows.recover(attempt, origin).await }).await;
             }
@@ -126,7 +132,7 @@ impl Process for UserActor {
                     .await;
             }
             Request::DeleteByAdmin { admin, id, reply } => {
-                self.run(vitals, span, reply, async move { flows.delete_by_admin(admin, id, origin).await }).await;
+                self.run(vitals, span, reply, async move { flows.delete_by_admin(&admin, id, origin).await }).await;
             }
         }
         Ok(())

@@ -7,6 +7,7 @@ mod credentials;
 mod email;
 mod letters;
 mod manage;
+mod refresh;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord, AuditRefusal
 use crate::domain::email::EmailKey;
 use crate::domain::failures::Guarded;
 use crate::domain::one_time::OneTimeKey;
+use crate::domain::refresh::RefreshKey;
 use crate::domain::session::{Origin, SessionId};
 use crate::hasher::HasherHandle;
 use crate::mailer::MailerHandle;
@@ -47,6 +49,7 @@ pub(crate) struct Flows {
     pub(crate) limits: RateLimiterHandle,
     pub(crate) mailer: MailerHandle,
     pub(crate) key: Arc<OneTimeKey>,
+    pub(crate) refresh_key: RefreshKey,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     /// Work that goes on after its answer.

@@ -1,13 +1,14 @@
 use super::{
     AdminChange, ConfirmError, Confirmed, DeleteError, LoggedIn, LoginAttempt, LoginError, MailedRecovery,
-    MailedRecoveryError, OwnChange, RecoverError, RecoveryAttempt, RegisterError, Registered, Registration,
-    RequestRecoveryError, UpdateError,
+    MailedRecoveryError, OwnChange, RecoverError, RecoveryAttempt, RefreshError, Refreshed, RegisterError, Registered,
+    Registration, RequestRecoveryError, UpdateError,
 };
 use crate::domain::account::{Account, AccountId};
 use crate::domain::email::Email;
 use crate::domain::password::Password;
 use crate::domain::secret::Secret;
 use crate::domain::session::Origin;
+use crate::ports::Acting;
 use crate::process::Reply;
 use crate::session::Principal;
 
@@ -25,7 +26,7 @@ pub(crate) enum Creator {
     /// Its owner, by registering.
     Owner,
     /// An administrator, for somebody else.
-    Admin(AccountId),
+    Admin(Acting),
     /// The operator at the command line: makes an administrator.
     Operator,
 }
@@ -39,6 +40,14 @@ pub(crate) enum Request {
     Login {
         attempt: LoginAttempt,
         reply: Reply<Result<LoggedIn, LoginError>>,
+    },
+    Refresh {
+        token: Secret,
+        reply: Reply<Result<Refreshed, RefreshError>>,
+    },
+    HolderOfRefresh {
+        token: Secret,
+        reply: Reply<Result<Principal, RefreshError>>,
     },
     Recover {
         attempt: RecoveryAttempt,
@@ -84,7 +93,7 @@ pub(crate) enum Request {
         reply: Reply<Result<(), UpdateError>>,
     },
     DeleteByAdmin {
-        admin: AccountId,
+        admin: Principal,
         id: AccountId,
         reply: Reply<Result<(), DeleteError>>,
     },

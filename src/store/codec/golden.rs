@@ -8,7 +8,8 @@ use doorward_actors::ports::StoredToken;
 use doorward_actors::{
     Account, AccountId, AuditActorKind, AuditCheckpoint, AuditEvent, AuditHash, AuditHead, AuditRecord, AuditRefusal,
     CredentialHash, CustomerAccount, Email, Locale, MailId, MailKind, MailState, NewMail, NewToken, Nickname, Origin,
-    QueuedMail, Role, ServiceName, Session, SessionId, StoredFailures, Timestamp, TokenHash, TokenPurpose, TokenSeed,
+    QueuedMail, RefreshFamily, RefreshHash, Role, ServiceName, Session, SessionId, SessionLabel, StoredFailures,
+    Timestamp, TokenHash, TokenPurpose, TokenSeed,
 };
 
 use super::{Chained, LogEnd, MAX_VALUE_BYTES, Record, RecordError, chain, decode, encode};
@@ -243,13 +244,36 @@ fn a_session_keeps_its_bytes() {
         last_active_at: Timestamp::from_millis(3),
         address: Some([192, 0, 2, 1].into()),
         user_agent: Some("ua".to_owned()),
+        label: Some(SessionLabel::parse("Büro").unwrap()),
+        remembered: true,
     };
     let name = "ab".repeat(16);
-    check(&full, &format!("01{name}0701020406{}{}", "0100c0000201", "01027561"));
+    let first = format!("{name}0701020406{}{}", "0100c0000201", "01027561");
+    check(&full, &format!("02{first}010542c3bc726f01"));
+    let old = Session { label: None, remembered: false, ..full };
+    check(&old, &format!("02{first}0000"));
+    let bytes = unhex(&format!("01{first}"));
+    assert_eq!(decode::<Session>(&bytes).unwrap(), old, "the first version");
+    for cut in 0..bytes.len() {
+        assert!(decode::<Session>(&bytes[..cut]).is_err(), "cut to {cut} bytes");
+    }
+    assert!(decode::<Session>(&[bytes.as_slice(), &[0]].concat()).is_err(), "with a byte after it");
+    assert!(decode::<Session>(&unhex(&format!("02{first}01022020{}", "00"))).is_err(), "a label that is none");
+    let full = old;
     let v6 = Session { address: Some("2001:db8::1".parse().unwrap()), user_agent: None, ..full.clone() };
-    check(&v6, &format!("01{name}0701020406{}{}", "010120010db8000000000000000000000001", "00"));
+    check(&v6, &format!("02{name}0701020406{}{}", "010120010db8000000000000000000000001", "000000"));
     let bare = Session { address: None, user_agent: None, ..full };
-    check(&bare, &format!("01{name}07010204060000"));
+    check(&bare, &format!("02{name}070102040600000000"));
+}
+
+#[test]
+fn a_family_of_refresh_tokens_keeps_its_bytes() {
+    let replaced_at = vec![Timestamp::from_millis(2), Timestamp::from_millis(1)];
+    let family =
+        RefreshFamily { seed: [0xAB; 32], generation: 300, current: RefreshHash::from_bytes([0xCD; 32]), replaced_at };
+    let (seed, current) = ("ab".repeat(32), "cd".repeat(32));
+    check(&family, &format!("01{seed}fb2c01{current}020402"));
+    check(&RefreshFamily { generation: 0, replaced_at: Vec::new(), ..family }, &format!("01{seed}00{current}00"));
 }
 
 fn audit_record() -> AuditRecord {

@@ -38,6 +38,7 @@ const fn kind_number(kind: MailKind) -> u8 {
         MailKind::NewSignIn => 10,
         MailKind::AccountDeleted => 11,
         MailKind::AddressInUse => 12,
+        MailKind::RefreshReused => 13,
     }
 }
 

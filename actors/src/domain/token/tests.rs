@@ -154,6 +154,8 @@ fn session() -> Session {
         last_active_at: NOW,
         address: None,
         user_agent: None,
+        label: None,
+        remembered: false,
     }
 }
 

@@ -17,7 +17,7 @@ use crate::hasher::Candidate;
 use crate::ports::{
     AccountUpdate, CreateAccountRefusal, Effects, EndSessions, SignIn, StoreError, UpdateAccountRefusal,
 };
-use crate::session::OpenError;
+use crate::session::{OpenError, Opened};
 use crate::user::message::Creator;
 use crate::user::{
     LOGIN_RESEND_PAUSE, LoggedIn, LoginAttempt, LoginError, RecoverError, RecoveryAttempt, RecoveryMode, RegisterError,
@@ -36,7 +36,9 @@ impl Flows {
         let conceals = by == Creator::Owner && self.rules.enumeration_safe_registration;
         let story = match by {
             Creator::Owner => Story::new(AuditEvent::Registered, AuditActorKind::Anonymous, origin),
-            Creator::Admin(admin) => Story::new(AuditEvent::AccountCreated, AuditActorKind::Admin(admin), origin),
+            Creator::Admin(admin) => {
+                Story::new(AuditEvent::AccountCreated, AuditActorKind::Admin(admin.account), origin)
+            }
             Creator::Operator => Story::new(AuditEvent::AccountCreated, AuditActorKind::System, origin),
         };
         let customer_account = customer_account.unwrap_or_else(CustomerAccount::none);
@@ -72,6 +74,7 @@ impl Flows {
             customer_account,
             locale,
             created_at,
+            acting: if let Creator::Admin(admin) = by { Some(admin) } else { None },
             role,
             replaces_unverified,
         };
@@ -91,6 +94,9 @@ impl Flows {
             Err(StoreError::Refused(CreateAccountRefusal::EmailTaken)) => {
                 Err(story.refuse(self, AuditRefusal::EmailTaken, RegisterError::EmailTaken))
             }
+            Err(StoreError::Refused(CreateAccountRefusal::Revoked)) => {
+                Err(story.refuse(self, AuditRefusal::Revoked, RegisterError::Revoked))
+            }
             Err(StoreError::Refused(CreateAccountRefusal::NicknameTaken)) => {
                 Err(story.refuse(self, AuditRefusal::NicknameTaken, RegisterError::NicknameTaken))
             }
@@ -100,7 +106,7 @@ impl Flows {
 
     /// Opens a session for whoever knows the password. Exactly one hash is computed on every path that answers.
     pub(crate) async fn login(self: Arc<Self>, attempt: LoginAttempt, origin: Origin) -> Result<LoggedIn, LoginError> {
-        let LoginAttempt { email, password } = attempt;
+        let LoginAttempt { email, password, remember } = attempt;
         let story = Story::new(AuditEvent::Login, AuditActorKind::Anonymous, origin.clone());
         let found = self.store.account_by_email(email.key()).await?;
         let story = found.iter().fold(story, |story, account| story.about(account.id));
@@ -133,7 +139,7 @@ impl Flows {
             from: self.limits.network_of(client),
             notice: self.notice(MailKind::NewSignIn, &account, &origin),
         });
-        let opened = match self.sessions.open(&account, origin.clone(), sign_in).await {
+        let opened = match self.sessions.open(&account, remember, origin.clone(), sign_in).await {
             Ok(opened) => opened,
             // It was locked, deleted or given another password while this one was checked.
             Err(OpenError::Refused) => return Err(story.refuse(&self, AuditRefusal::Conflict, LoginError::Incorrect)),
@@ -143,7 +149,8 @@ impl Flows {
         if verdict.outdated {
             self.renew_hash(&account, password.secret().clone(), origin);
         }
-        Ok(LoggedIn { account, access_token: opened.access_token, expires_in: opened.expires_in })
+        let Opened { access_token, expires_in, refresh_token } = opened;
+        Ok(LoggedIn { account, access_token, expires_in, refresh_token })
     }
 
     /// Marks an account whose password was just shown and is on the list of breached ones, and puts that on record, once. The
@@ -156,6 +163,7 @@ impl Flows {
             }
             let update = AccountUpdate {
                 id: account.id,
+                acting: None,
                 expected_revision: Some(account.revision),
                 change: AccountChange { password_compromised: Some(true), ..AccountChange::default() },
                 ends: EndSessions::None,
@@ -205,6 +213,7 @@ impl Flows {
             let Ok(hash) = hasher.hash(password).await else { return };
             let update = AccountUpdate {
                 id,
+                acting: None,
                 expected_revision: Some(revision),
                 change: AccountChange {
                     password_hash: Some(hash),
@@ -267,6 +276,7 @@ impl Flows {
             };
             let update = AccountUpdate {
                 id: account.id,
+                acting: None,
                 expected_revision: Some(account.revision),
                 change: AccountChange {
                     password_hash: Some(hash),

@@ -180,6 +180,7 @@ impl Flows {
             effects.mails.push(self.notice(MailKind::RecoveryUsed, &account, &story.origin));
             let update = AccountUpdate {
                 id: account.id,
+                acting: None,
                 expected_revision: Some(account.revision),
                 change,
                 ends: EndSessions::All,
@@ -223,6 +224,7 @@ impl Flows {
             }
             let update = AccountUpdate {
                 id: account.id,
+                acting: None,
                 expected_revision: Some(account.revision),
                 change,
                 ends: EndSessions::None,
@@ -257,6 +259,7 @@ impl Flows {
             let story = Story::new(AuditEvent::EmailChangeCancelled, owner, origin.clone()).about(account.id);
             let update = AccountUpdate {
                 id: account.id,
+                acting: None,
                 expected_revision: Some(account.revision),
                 change: AccountChange { pending_email: Some(None), ..AccountChange::default() },
                 ends: EndSessions::None,
@@ -285,7 +288,7 @@ impl Flows {
                 continue;
             }
             let story = Story::new(AuditEvent::UnverifiedRemoved, AuditActorKind::System, Origin::default()).about(id);
-            if self.store.delete_account(id, Some(account.revision), story.done(self).into()).await.is_ok() {
+            if self.store.delete_account(id, Some(account.revision), None, story.done(self).into()).await.is_ok() {
                 self.sessions.forget(id, u64::MAX, None).await;
             }
         }

@@ -11,10 +11,10 @@ use crate::domain::password::{OwnNames, Password};
 use crate::domain::session::Origin;
 use crate::hasher::Candidate;
 use crate::ports::{
-    AccountUpdate, DeleteAccountRefusal, Effects, EndSessions, StoreError, StoreFailure, UpdateAccountRefusal,
+    AccountUpdate, Acting, DeleteAccountRefusal, Effects, EndSessions, StoreError, StoreFailure, UpdateAccountRefusal,
 };
 use crate::rate_limiter::Limited;
-use crate::session::{AuthenticateError, Principal};
+use crate::session::Principal;
 use crate::user::{AdminChange, DeleteError, OwnChange, UpdateError};
 
 /// What came of one attempt to commit.
@@ -57,12 +57,10 @@ impl Flows {
                 Some(_) => EndSessions::AllBut(principal.session),
                 None => EndSessions::None,
             };
-            if !self.still_live(principal, Role::User).await? {
-                return Err(story.refuse(self, AuditRefusal::Conflict, UpdateError::ReauthenticationNeeded));
-            }
             let (committed, effects, revokes_tokens) = self.as_owner(prepared.clone(), &account, &story).await?;
             let update = AccountUpdate {
                 id: account.id,
+                acting: Some(principal.acting(Role::User)),
                 expected_revision: Some(account.revision),
                 change: committed,
                 ends,
@@ -81,7 +79,7 @@ impl Flows {
                     account = self.store.account(account.id).await?.ok_or(UpdateError::Unknown)?;
                     // What changed may have ended this very session; then nothing more is done in its name.
                     if has_ended(principal, &account) {
-                        return Err(story.refuse(self, AuditRefusal::Conflict, UpdateError::ReauthenticationNeeded));
+                        return Err(story.refuse(self, AuditRefusal::Revoked, UpdateError::Revoked));
                     }
                 }
             }
@@ -104,10 +102,7 @@ impl Flows {
             if let Err(refusal) = shown {
                 return Err(story.refuse(self, refusal, DeleteError::ReauthenticationNeeded));
             }
-            if !self.still_live(principal, Role::User).await? {
-                return Err(story.refuse(self, AuditRefusal::Conflict, DeleteError::ReauthenticationNeeded));
-            }
-            match self.delete(&account, Some(account.revision), &story).await? {
+            match self.delete(&account, Some(account.revision), principal.acting(Role::User), &story).await? {
                 Attempt::Done(()) => return Ok(()),
                 Attempt::Stale => account = self.store.account(account.id).await?.ok_or(DeleteError::Unknown)?,
             }
@@ -137,9 +132,6 @@ impl Flows {
         let mut prepared = self.prepare(&change.own, &account, &story).await?;
         prepared.role = change.role;
         prepared.locked = change.locked;
-        if !self.still_live(admin, Role::Admin).await? {
-            return Err(story.refuse(self, AuditRefusal::Conflict, UpdateError::ReauthenticationNeeded));
-        }
         let (effects, revokes_tokens) = self.as_admin(&mut prepared, &account, &story);
         let ends = if prepared.password_hash.is_some() || prepared.locked == Some(true) {
             EndSessions::All
@@ -147,8 +139,15 @@ impl Flows {
             EndSessions::None
         };
         // An administrator's word does not depend on how the account was, so no revision is expected.
-        let update =
-            AccountUpdate { id, expected_revision: None, change: prepared, ends, redeems: None, revokes_tokens };
+        let update = AccountUpdate {
+            id,
+            acting: Some(admin.acting(Role::Admin)),
+            expected_revision: None,
+            change: prepared,
+            ends,
+            redeems: None,
+            revokes_tokens,
+        };
         match self.commit(update, effects, &story).await? {
             Attempt::Done(after) => {
                 if ends != EndSessions::None {
@@ -163,18 +162,19 @@ impl Flows {
     /// Deletes any account but the administrator's own.
     pub(crate) async fn delete_by_admin(
         &self,
-        admin: AccountId,
+        admin: &Principal,
         id: AccountId,
         origin: Origin,
     ) -> Result<(), DeleteError> {
-        let story = Story::new(AuditEvent::AccountDeleted, AuditActorKind::Admin(admin), origin).about(id);
-        if admin == id {
+        let actor = AuditActorKind::Admin(admin.account.id);
+        let story = Story::new(AuditEvent::AccountDeleted, actor, origin).about(id);
+        if admin.account.id == id {
             return Err(story.refuse(self, AuditRefusal::OwnAccount, DeleteError::OwnAccount));
         }
         let Some(account) = self.store.account(id).await? else {
             return Err(story.refuse(self, AuditRefusal::UnknownAccount, DeleteError::Unknown));
         };
-        match self.delete(&account, None, &story).await? {
+        match self.delete(&account, None, admin.acting(Role::Admin), &story).await? {
             Attempt::Done(()) => Ok(()),
             Attempt::Stale => Err(DeleteError::Unavailable(Unavailable::default())),
         }
@@ -205,16 +205,6 @@ impl Flows {
         }
         let fresh = self.clock.now().since(principal.authenticated_at) <= self.rules.reauth_window;
         Ok(if fresh { Ok(()) } else { Err(AuditRefusal::ReauthenticationNeeded) })
-    }
-
-    /// Whether the principal's session lives still, and may do what this role may: asked once more right before a commit, as
-    /// hashing may have taken seconds (S37, S38).
-    async fn still_live(&self, principal: &Principal, role: Role) -> Result<bool, Unavailable> {
-        match self.sessions.principal(principal.account.id, principal.session).await {
-            Ok(now) => Ok(role == Role::User || now.account.role == Role::Admin),
-            Err(AuthenticateError::Dead) => Ok(false),
-            Err(AuthenticateError::Unavailable(unavailable)) => Err(unavailable),
-        }
     }
 
     /// Checks and hashes what is asked for, judged against the names the account will have.
@@ -320,6 +310,7 @@ impl Flows {
         Err(match refused {
             // Nothing is redeemed here, so no token can be bad.
             UpdateAccountRefusal::Stale | UpdateAccountRefusal::BadToken => return Ok(Attempt::Stale),
+            UpdateAccountRefusal::Revoked => story.refuse(self, AuditRefusal::Revoked, UpdateError::Revoked),
             UpdateAccountRefusal::Unknown => UpdateError::Unknown,
             UpdateAccountRefusal::EmailTaken => story.refuse(self, AuditRefusal::EmailTaken, UpdateError::EmailTaken),
             UpdateAccountRefusal::NicknameTaken => {
@@ -333,12 +324,13 @@ impl Flows {
         &self,
         account: &Account,
         expected_revision: Option<u64>,
+        acting: Acting,
         story: &Story,
     ) -> Result<Attempt<()>, DeleteError> {
         let id = account.id;
         let mut effects = Effects::from(story.done(self));
         effects.mails.push(self.notice(MailKind::AccountDeleted, account, &story.origin));
-        match self.store.delete_account(id, expected_revision, effects).await {
+        match self.store.delete_account(id, expected_revision, Some(acting), effects).await {
             Ok(()) => {
                 self.mailer.wake();
                 // Its number is never given again, so no later session can be meant.
@@ -346,6 +338,9 @@ impl Flows {
                 Ok(Attempt::Done(()))
             }
             Err(StoreError::Refused(DeleteAccountRefusal::Stale)) => Ok(Attempt::Stale),
+            Err(StoreError::Refused(DeleteAccountRefusal::Revoked)) => {
+                Err(story.refuse(self, AuditRefusal::Revoked, DeleteError::Revoked))
+            }
             Err(StoreError::Refused(DeleteAccountRefusal::Unknown)) => {
                 Err(story.refuse(self, AuditRefusal::UnknownAccount, DeleteError::Unknown))
             }

@@ -1,0 +1,391 @@
+//! Refresh tokens: what a client gets its next access token with.
+//!
+//! A session has one family of them, a chain in which each token is derived from the one before: the successor is an HMAC
+//! of its predecessor under a key that is derived from the signing secret. So whoever presents the same token twice gets the
+//! same successor, and the store keeps nothing but the hash of the present one. A tag under a random seed of the family
+//! shows that a token was issued at all, so that an old one is known for what it is, however old (ADR 022).
+
+use std::fmt;
+use std::time::Duration;
+
+use aws_lc_rs::{constant_time, hmac};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use zeroize::Zeroizing;
+
+use super::account::AccountId;
+use super::secret::Secret;
+use super::session::SessionId;
+use super::time::Timestamp;
+
+/// What every refresh token begins with, so that scanners for leaked secrets know it.
+const PREFIX: &str = "dwr_";
+/// What the key is derived for, so that no other use of the signing secret gives the same key.
+const KEY_LABEL: &[u8] = b"doorward refresh tokens, version 1";
+/// Account 8, session 16, generation 4, secret 32, tag 16.
+const TOKEN_BYTES: usize = 76;
+const TAG_BYTES: usize = 16;
+/// The length of a written token.
+const TOKEN_CHARS: usize = PREFIX.len() + 102;
+/// How many replaced tokens can still be honoured at the same time. More exchanges than these within the grace are no client's
+/// need.
+const MAX_RECENT: usize = 16;
+
+/// SHA-256 of the secret part of a refresh token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RefreshHash([u8; 32]);
+
+impl RefreshHash {
+    /// A hash as the store kept it.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, as the store keeps them.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    fn of(secret: &RefreshSecret) -> Self {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, secret.0.as_ref());
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest.as_ref());
+        Self(bytes)
+    }
+}
+
+/// The 256 bits of a refresh token that nobody can guess.
+#[derive(Clone)]
+struct RefreshSecret(Zeroizing<[u8; 32]>);
+
+/// A refresh token, taken apart.
+#[derive(Clone)]
+pub(crate) struct RefreshToken {
+    pub(crate) account: AccountId,
+    pub(crate) session: SessionId,
+    generation: u32,
+    secret: RefreshSecret,
+    tag: [u8; TAG_BYTES],
+}
+
+impl RefreshToken {
+    /// Takes a written token apart; `None` for what cannot be one.
+    pub(crate) fn parse(written: &str) -> Option<Self> {
+        if written.len() != TOKEN_CHARS {
+            return None;
+        }
+        let body = written.strip_prefix(PREFIX)?;
+        let mut bytes = Zeroizing::new([0; TOKEN_BYTES + 3]);
+        let length = URL_SAFE_NO_PAD.decode_slice(body, bytes.as_mut()).ok()?;
+        if length != TOKEN_BYTES {
+            return None;
+        }
+        let account = u64::from_be_bytes(bytes.get(..8)?.try_into().ok()?);
+        let session = SessionId::from_bytes(bytes.get(8..24)?.try_into().ok()?);
+        let generation = u32::from_be_bytes(bytes.get(24..28)?.try_into().ok()?);
+        let secret = RefreshSecret(Zeroizing::new(bytes.get(28..60)?.try_into().ok()?));
+        let tag = bytes.get(60..TOKEN_BYTES)?.try_into().ok()?;
+        Some(Self { account: AccountId::new(account)?, session, generation, secret, tag })
+    }
+
+    /// The token as it travels.
+    pub(crate) fn write(&self) -> Secret {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(TOKEN_BYTES));
+        bytes.extend(self.account.get().to_be_bytes());
+        bytes.extend(self.session.as_bytes());
+        bytes.extend(self.generation.to_be_bytes());
+        bytes.extend(self.secret.0.as_ref());
+        bytes.extend(self.tag);
+        let mut written = String::with_capacity(TOKEN_CHARS);
+        written.push_str(PREFIX);
+        URL_SAFE_NO_PAD.encode_string(bytes.as_slice(), &mut written);
+        Secret::new(written)
+    }
+
+    /// What the store is shown of it.
+    pub(crate) fn proof(&self) -> RefreshProof {
+        RefreshProof {
+            account: self.account,
+            session: self.session,
+            generation: self.generation,
+            hash: RefreshHash::of(&self.secret),
+            tag: self.tag,
+        }
+    }
+}
+
+/// What can be told of a presented token without the token: enough to judge it, too little to use it.
+#[derive(Debug, Clone, Copy)]
+pub struct RefreshProof {
+    /// Whose session it says it belongs to.
+    pub account: AccountId,
+    /// Which session that is.
+    pub session: SessionId,
+    generation: u32,
+    hash: RefreshHash,
+    tag: [u8; TAG_BYTES],
+}
+
+/// What a presented token is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefreshVerdict {
+    /// It is the present one.
+    Current,
+    /// It was replaced a moment ago, by the one that is this many generations younger and is the present one.
+    Recent {
+        /// How many, at least 1.
+        behind: u32,
+    },
+    /// It was issued, and replaced too long ago: two parties hold tokens of this family.
+    Reused,
+    /// It was never issued.
+    Unknown,
+}
+
+/// The refresh tokens of one session, as the store keeps them. Nothing in it opens anything.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RefreshFamily {
+    /// Under what the tags of the family are made.
+    pub seed: [u8; 32],
+    /// The number of the present token; the first has 0.
+    pub generation: u32,
+    /// The hash of the present token.
+    pub current: RefreshHash,
+    /// When the tokens before it were replaced, the newest first. Ones that are no longer honoured fall away.
+    pub replaced_at: Vec<Timestamp>,
+}
+
+impl fmt::Debug for RefreshFamily {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { generation, replaced_at, .. } = self;
+        f.debug_struct("RefreshFamily")
+            .field("generation", generation)
+            .field("replaced_at", replaced_at)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RefreshFamily {
+    /// A new family from 512 random bits, and its first token.
+    pub(crate) fn begin(account: AccountId, session: SessionId, random: &[u8; 64]) -> (Self, RefreshToken) {
+        let (mut seed, mut secret) = ([0; 32], Zeroizing::new([0; 32]));
+        seed.copy_from_slice(&random[..32]);
+        secret.copy_from_slice(&random[32..]);
+        let secret = RefreshSecret(secret);
+        let family = Self { seed, generation: 0, current: RefreshHash::of(&secret), replaced_at: Vec::new() };
+        let token = family.present(account, session, secret);
+        (family, token)
+    }
+
+    /// The present token, from its secret.
+    fn present(&self, account: AccountId, session: SessionId, secret: RefreshSecret) -> RefreshToken {
+        let tag = self.tag(account, session, self.generation, &RefreshHash::of(&secret));
+        RefreshToken { account, session, generation: self.generation, secret, tag }
+    }
+
+    fn tag(&self, account: AccountId, session: SessionId, generation: u32, hash: &RefreshHash) -> [u8; TAG_BYTES] {
+        let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, &self.seed));
+        context.update(&account.get().to_be_bytes());
+        context.update(session.as_bytes());
+        context.update(&generation.to_be_bytes());
+        context.update(hash.as_bytes());
+        let mut tag = [0; TAG_BYTES];
+        tag.copy_from_slice(&context.sign().as_ref()[..TAG_BYTES]);
+        tag
+    }
+
+    /// Whether a token of this family was ever issued that looks like this.
+    #[must_use]
+    pub fn issued(&self, proof: &RefreshProof) -> bool {
+        let tag = self.tag(proof.account, proof.session, proof.generation, &proof.hash);
+        constant_time::verify_slices_are_equal(&tag, &proof.tag).is_ok()
+    }
+
+    /// What a presented token is worth at `now`. One that is younger than the present one comes from before a backup was
+    /// restored; it is as good as unknown.
+    #[must_use]
+    pub fn judge(&self, proof: &RefreshProof, now: Timestamp, grace: Duration) -> RefreshVerdict {
+        if !self.issued(proof) {
+            return RefreshVerdict::Unknown;
+        }
+        match self.generation.checked_sub(proof.generation) {
+            None => RefreshVerdict::Unknown,
+            Some(0) if proof.hash == self.current => RefreshVerdict::Current,
+            Some(0) => RefreshVerdict::Unknown,
+            Some(behind) => {
+                let replaced = usize::try_from(behind - 1).ok().and_then(|at| self.replaced_at.get(at));
+                // A clock that was set back by more than the grace makes no token honoured for longer.
+                let honoured = |at: &Timestamp| now.since(*at) <= grace && at.since(now) <= grace;
+                if replaced.is_some_and(honoured) { RefreshVerdict::Recent { behind } } else { RefreshVerdict::Reused }
+            }
+        }
+    }
+
+    /// The family once its present token is replaced; `None` at the end of the numbers.
+    #[must_use]
+    pub fn renewed(&self, successor: RefreshHash, now: Timestamp, grace: Duration) -> Option<Self> {
+        let recent = self.replaced_at.iter().copied().take_while(|at| now.since(*at) <= grace);
+        let replaced_at = std::iter::once(now).chain(recent).take(MAX_RECENT).collect();
+        let generation = self.generation.checked_add(1)?;
+        Some(Self { seed: self.seed, generation, current: successor, replaced_at })
+    }
+}
+
+/// Derives the successors of tokens.
+pub(crate) struct RefreshKey(hmac::Key);
+
+impl RefreshKey {
+    /// The key that belongs to a signing secret.
+    pub(crate) fn derive(signing_secret: &Secret) -> Self {
+        let root = hmac::Key::new(hmac::HMAC_SHA256, signing_secret.expose().as_bytes());
+        let derived = hmac::sign(&root, KEY_LABEL);
+        Self(hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()))
+    }
+
+    fn next(&self, token: &RefreshToken, generation: u32, secret: &RefreshSecret) -> RefreshSecret {
+        let mut context = hmac::Context::with_key(&self.0);
+        context.update(&token.account.get().to_be_bytes());
+        context.update(token.session.as_bytes());
+        context.update(&generation.to_be_bytes());
+        context.update(secret.0.as_ref());
+        let mut next = Zeroizing::new([0; 32]);
+        next.copy_from_slice(context.sign().as_ref());
+        RefreshSecret(next)
+    }
+
+    /// The hash of the token that takes the place of this one.
+    pub(crate) fn successor(&self, token: &RefreshToken) -> RefreshHash {
+        RefreshHash::of(&self.next(token, token.generation.saturating_add(1), &token.secret))
+    }
+
+    /// The present token of a family, from an earlier one; `None` if the chain does not lead there, as when the signing secret
+    /// was changed in between.
+    pub(crate) fn present(&self, family: &RefreshFamily, from: &RefreshToken) -> Option<RefreshToken> {
+        let behind = family.generation.checked_sub(from.generation)?;
+        if usize::try_from(behind).ok()? > MAX_RECENT {
+            return None;
+        }
+        let mut secret = from.secret.clone();
+        for generation in from.generation + 1..=family.generation {
+            secret = self.next(from, generation, &secret);
+        }
+        let token = family.present(from.account, from.session, secret);
+        (RefreshHash::of(&token.secret) == family.current).then_some(token)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRACE: Duration = Duration::from_secs(10);
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_millis(seconds * 1000)
+    }
+
+    fn account() -> AccountId {
+        AccountId::new(7).unwrap()
+    }
+
+    fn key(secret: &str) -> RefreshKey {
+        RefreshKey::derive(&Secret::new(secret.to_owned()))
+    }
+
+    fn begin(byte: u8) -> (RefreshFamily, RefreshToken) {
+        RefreshFamily::begin(account(), SessionId::from_bytes([byte; 16]), &[byte; 64])
+    }
+
+    /// Replaces the present token at each of these times; the answer is every token from the first on.
+    fn exchanged(times: &[i64]) -> (RefreshFamily, Vec<RefreshToken>) {
+        let (mut family, first) = begin(1);
+        let mut tokens = vec![first];
+        for seconds in times {
+            let last = tokens.last().unwrap();
+            family = family.renewed(key("a").successor(last), at(*seconds), GRACE).unwrap();
+            tokens.push(key("a").present(&family, last).unwrap());
+        }
+        (family, tokens)
+    }
+
+    #[test]
+    fn s24_a_refresh_token_reads_back_and_nothing_else_does() {
+        let (_, token) = begin(1);
+        let written = token.write();
+        let written = written.expose();
+        assert_eq!(written.len(), TOKEN_CHARS);
+        assert!(written.starts_with("dwr_"));
+        assert_eq!(RefreshToken::parse(written).unwrap().write().expose(), written);
+        let nobody = format!("dwr_{}", URL_SAFE_NO_PAD.encode([0; TOKEN_BYTES]));
+        for bad in ["", "dwr_", &written[1..], &written[..written.len() - 1], &format!("{written}A"), &nobody] {
+            assert!(RefreshToken::parse(bad).is_none(), "{bad}");
+        }
+        assert!(RefreshToken::parse(&written.replace("dwr_", "dws_")).is_none());
+        assert!(RefreshToken::parse(&"é".repeat(TOKEN_CHARS / 2)).is_none());
+    }
+
+    #[test]
+    fn the_same_predecessor_has_the_same_successor_and_another_key_another_one() {
+        let (_, token) = begin(1);
+        assert_eq!(key("a").successor(&token), key("a").successor(&token));
+        assert_ne!(key("a").successor(&token), key("b").successor(&token));
+        assert_ne!(key("a").successor(&token), key("a").successor(&begin(2).1));
+        let family = begin(1).0.renewed(key("a").successor(&token), at(1), GRACE).unwrap();
+        assert!(key("a").present(&family, &token).is_some());
+        assert!(key("b").present(&family, &token).is_none());
+    }
+
+    #[test]
+    fn a_token_is_current_then_recent_then_reused() {
+        let (family, tokens) = exchanged(&[100]);
+        let judge = |n: usize, seconds| family.judge(&tokens[n].proof(), at(seconds), GRACE);
+        assert_eq!(judge(1, 100), RefreshVerdict::Current);
+        assert_eq!(judge(1, 100_000), RefreshVerdict::Current);
+        assert_eq!(judge(0, 110), RefreshVerdict::Recent { behind: 1 });
+        assert_eq!(judge(0, 111), RefreshVerdict::Reused);
+        assert_eq!(judge(0, 91), RefreshVerdict::Recent { behind: 1 }, "the clock was set back a little");
+        assert_eq!(judge(0, 80), RefreshVerdict::Reused, "the clock was set back by a lot");
+    }
+
+    #[test]
+    fn every_token_within_the_grace_leads_to_the_present_one() {
+        let (family, tokens) = exchanged(&[100, 101, 105, 111]);
+        for (n, expected) in [
+            (0, RefreshVerdict::Reused),
+            (1, RefreshVerdict::Recent { behind: 3 }),
+            (2, RefreshVerdict::Recent { behind: 2 }),
+            (3, RefreshVerdict::Recent { behind: 1 }),
+            (4, RefreshVerdict::Current),
+        ] {
+            assert_eq!(family.judge(&tokens[n].proof(), at(111), GRACE), expected, "{n}");
+            let present = key("a").present(&family, &tokens[n]).unwrap();
+            assert_eq!(present.write().expose(), tokens[4].write().expose());
+        }
+        let (busy, tokens) = exchanged(&[100; 40]);
+        assert_eq!(busy.replaced_at.len(), MAX_RECENT);
+        assert_eq!(busy.judge(&tokens[23].proof(), at(100), GRACE), RefreshVerdict::Reused);
+        assert_eq!(busy.judge(&tokens[24].proof(), at(100), GRACE), RefreshVerdict::Recent { behind: 16 });
+    }
+
+    #[test]
+    fn what_was_never_issued_is_unknown_and_not_a_reuse() {
+        let (family, tokens) = exchanged(&[100, 200, 300]);
+        let verdict = |token: &RefreshToken| family.judge(&token.proof(), at(1000), GRACE);
+        assert_eq!(verdict(&tokens[0]), RefreshVerdict::Reused);
+        for forged in [
+            RefreshToken { generation: 1, ..tokens[0].clone() },
+            RefreshToken { tag: [0; TAG_BYTES], ..tokens[0].clone() },
+            RefreshToken { secret: tokens[1].secret.clone(), ..tokens[0].clone() },
+            RefreshToken { session: SessionId::from_bytes([2; 16]), ..tokens[0].clone() },
+            RefreshToken { account: AccountId::new(8).unwrap(), ..tokens[0].clone() },
+            begin(2).1,
+        ] {
+            assert_eq!(verdict(&forged), RefreshVerdict::Unknown);
+        }
+        // The family as a backup has it, from before the last exchanges.
+        let older = exchanged(&[100]).0;
+        assert_eq!(older.judge(&tokens[3].proof(), at(1000), GRACE), RefreshVerdict::Unknown);
+    }
+}

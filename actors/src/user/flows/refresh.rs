@@ -1,0 +1,108 @@
+//! The exchange of a refresh token for the next access token, and logging out with one.
+
+use super::{Flows, Story};
+use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRefusal};
+use crate::domain::failures::Guarded;
+use crate::domain::mail::MailKind;
+use crate::domain::refresh::RefreshToken;
+use crate::domain::secret::Secret;
+use crate::domain::session::Origin;
+use crate::ports::{Effects, RefreshOutcome, RefreshRefusal, RefreshUse, StoreError};
+use crate::session::{AuthenticateError, Principal};
+use crate::user::{RefreshError, Refreshed};
+
+impl Flows {
+    /// Exchanges a refresh token. It counts as a use of the session. Whatever is wrong with it is one answer.
+    pub(crate) async fn refresh(&self, token: Secret, origin: Origin) -> Result<Refreshed, RefreshError> {
+        let mut story = Story::new(AuditEvent::Refresh, AuditActorKind::Anonymous, origin);
+        let client = story.origin.address;
+        let attempt = self.limits.attempt(Guarded::Refresh, None, client);
+        let mut attempt = attempt
+            .map_err(|limited| story.refuse(self, AuditRefusal::TooManyAttempts, RefreshError::from(limited)))?;
+        let dead = |story: &Story| Err(story.refuse(self, AuditRefusal::BadRefreshToken, RefreshError::Dead));
+        let Some(token) = self.issued(token.expose()).await? else {
+            return dead(&story);
+        };
+        // Only now: what merely names an account is nobody's business but the one's who sent it.
+        story = story.about(token.account).within(token.session);
+        let look = async {
+            match self.sessions.look_at(token.account, token.session).await {
+                Ok(principal) => Ok(Some(principal)),
+                Err(AuthenticateError::Dead) => Ok(None),
+                Err(AuthenticateError::Unavailable(unavailable)) => Err(unavailable),
+            }
+        };
+        let Some(Principal { account, .. }) = attempt.spare(look).await? else {
+            return dead(&story);
+        };
+        let reused = Story { event: AuditEvent::RefreshReused, ..story.clone() };
+        let mut on_reuse = Effects::from(reused.done(self));
+        on_reuse.mails.push(self.notice(MailKind::RefreshReused, &account, &story.origin));
+        let used = RefreshUse {
+            proof: token.proof(),
+            successor: self.refresh_key.successor(&token),
+            now: self.clock.now(),
+            grace: self.sessions.policy().refresh_grace,
+            on_reuse,
+        };
+        let family = match self.store.rotate_refresh(used).await {
+            Ok(RefreshOutcome::Honoured(family)) => family,
+            Ok(RefreshOutcome::Reused) => {
+                // Dead in the store already, so that a shard which is down learns it when it starts again.
+                self.sessions.drop_ended(token.account, token.session).await;
+                self.mailer.wake();
+                tracing::warn!(account = %token.account, "a refresh token was used twice, and its session was ended");
+                return Err(RefreshError::Dead);
+            }
+            Err(StoreError::Refused(RefreshRefusal::Unknown | RefreshRefusal::Over)) => return dead(&story),
+            Err(StoreError::Failed(failure)) => return Err(failure.into()),
+        };
+        // The signing secret was changed in the seconds since this token was replaced.
+        let Some(successor) = self.refresh_key.present(&family, &token) else {
+            return dead(&story);
+        };
+        let opened = match self.sessions.renew(token.account, token.session).await {
+            Ok(opened) => opened,
+            // It was ended meanwhile.
+            Err(AuthenticateError::Dead) => return dead(&story),
+            Err(AuthenticateError::Unavailable(unavailable)) => return Err(unavailable.into()),
+        };
+        attempt.succeeded();
+        Ok(Refreshed {
+            account: opened.principal.account,
+            access_token: opened.access_token,
+            expires_in: opened.expires_in,
+            refresh_token: successor.write(),
+        })
+    }
+
+    /// Whose session a refresh token belongs to, if it was issued to one that lives, whether it was replaced since or not: who
+    /// has it may end the session, which is what its second use would do as well.
+    pub(crate) async fn holder_of_refresh(&self, token: Secret, origin: Origin) -> Result<Principal, RefreshError> {
+        let story = Story::new(AuditEvent::Logout, AuditActorKind::Anonymous, origin);
+        let attempt = self.limits.attempt(Guarded::Refresh, None, story.origin.address);
+        let attempt = attempt
+            .map_err(|limited| story.refuse(self, AuditRefusal::TooManyAttempts, RefreshError::from(limited)))?;
+        if let Some(token) = self.issued(token.expose()).await? {
+            match self.sessions.look_at(token.account, token.session).await {
+                Ok(principal) => {
+                    attempt.succeeded();
+                    return Ok(principal);
+                }
+                Err(AuthenticateError::Dead) => {}
+                Err(AuthenticateError::Unavailable(unavailable)) => {
+                    attempt.withdraw();
+                    return Err(unavailable.into());
+                }
+            }
+        }
+        Err(story.refuse(self, AuditRefusal::BadRefreshToken, RefreshError::Dead))
+    }
+
+    /// A written token, if it was ever issued to a session that is still stored.
+    async fn issued(&self, written: &str) -> Result<Option<RefreshToken>, RefreshError> {
+        let Some(token) = RefreshToken::parse(written) else { return Ok(None) };
+        let family = self.store.refresh_family(token.account, token.session).await?;
+        Ok(family.is_some_and(|family| family.issued(&token.proof())).then_some(token))
+    }
+}

@@ -1,0 +1,79 @@
+//! `POST /refresh`: the next access token of a session, for a refresh token.
+
+use std::sync::Arc;
+
+use doorward_actors::{RefreshError, Secret};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use warp::Filter as _;
+use warp::reply::Response;
+
+use super::error::ApiError;
+use super::extract::{Payload, RequestContext, context, json_reply, payload};
+use super::{Api, Family};
+
+/// Somebody whose session is to go on.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct RefreshRequest {
+    /// The one that came with the last access token.
+    #[schema(format = Password)]
+    refresh_token: String,
+}
+
+/// A session that goes on.
+#[derive(Serialize, ToSchema)]
+struct RefreshReply<'a> {
+    /// Goes into `Authorization: Bearer …`. The one before it stays good until its own end.
+    access_token: &'a str,
+    #[schema(example = "bearer")]
+    token_type: &'static str,
+    /// How long the access token is good for, in seconds.
+    expires_in: u64,
+    /// Takes the place of the one that was sent, which is used up.
+    refresh_token: &'a str,
+}
+
+pub(super) fn routes(api: &Arc<Api>) -> Family {
+    let api = Arc::clone(api);
+    warp::path!("refresh")
+        .and(warp::post())
+        .and(context())
+        .and(payload())
+        .then(move |context: Arc<RequestContext>, payload| {
+            let api = Arc::clone(&api);
+            async move { api.admit(&context, refresh(&api, &context, payload)).await }
+        })
+        .boxed()
+}
+
+/// Get the next access token
+///
+/// A refresh token works once. Within `REFRESH_GRACE_SECONDS` it may be sent again, by another tab or after a lost answer, and
+/// leads to the same next refresh token. Later, its use ends the session, and the owner is told.
+#[utoipa::path(post, path = "/refresh", tag = "Session", request_body = RefreshRequest, responses(
+    (status = 200, description = "The session goes on", body = RefreshReply<'_>),
+    (status = 401, description = "The refresh token is not good; the same whatever the cause"),
+))]
+async fn refresh(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
+    api.anyone(context)?;
+    let typed: RefreshRequest = context.json(payload).await?;
+    let session = api.handles.users.refresh(Secret::new(typed.refresh_token), context.origin()).await?;
+    context.speaks_for(session.account.id);
+    Ok(json_reply(&RefreshReply {
+        access_token: session.access_token.expose(),
+        token_type: "bearer",
+        expires_in: session.expires_in.as_secs(),
+        refresh_token: session.refresh_token.expose(),
+    }))
+}
+
+impl From<RefreshError> for ApiError {
+    fn from(error: RefreshError) -> Self {
+        match error {
+            RefreshError::Dead => Self::Unauthenticated { token_sent: true },
+            RefreshError::Limited(limited) => limited.into(),
+            RefreshError::Unavailable(unavailable) => unavailable.into(),
+        }
+    }
+}

@@ -20,7 +20,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::token::{AccessTokens, TokenSettings};
 use crate::hasher::{HasherHandle, HasherSettings, HasherStartError};
 use crate::health::{ActorHealth, HealthReport, StoreHealth, Vitals};
-use crate::keys::{KeyActor, KeyHandle, KeyKeeper, KeysError};
+use crate::keys::{self, KeyActor, KeyHandle, KeyKeeper, KeysError};
 use crate::mailer::{MailerActor, MailerHandle, MailerSettings};
 use crate::ports::{BreachedPasswords, Clock, Entropy, KeyVault, MailTransport, Store};
 use crate::process::Mailbox;
@@ -136,11 +136,8 @@ impl ActorSystem {
             Arc::clone(&clock),
             Arc::clone(&entropy),
         )?;
-        let (time, random) = (Arc::clone(&clock), Arc::clone(&entropy));
-        let keeper = KeyKeeper::open(settings.tokens.clone(), vault, Arc::clone(&store), time, random).await?;
-        let tokens = Arc::clone(keeper.tokens());
+        let keys = key_part(&settings.tokens, vault, &store, &clock, &entropy).await?;
         let key = Arc::new(OneTimeKey::derive(&settings.tokens.secret));
-        let previous_key = settings.tokens.previous_secret.as_ref().map(OneTimeKey::derive);
         let mut children = Vec::new();
         let mut watched: Vec<Arc<dyn Watched>> = Vec::new();
 
@@ -149,10 +146,7 @@ impl ActorSystem {
         let audit_mailbox = Mailbox::new(Vitals::new("audit"));
         let mailer_mailbox = Mailbox::new(Vitals::new("mailer"));
         let limiter_mailbox = Mailbox::new(Vitals::new("rate_limiter"));
-        let key_mailbox = Mailbox::new(Vitals::new("keys"));
-        let keys =
-            KeyHandle::new(Arc::clone(&key_mailbox), Arc::clone(&tokens), Arc::clone(&clock), settings.tokens.rotation);
-        let (sessions, session_actors) = session_shards(&settings, tokens, &store, &clock, &entropy);
+        let (sessions, session_actors) = session_shards(&settings, keys.tokens, &store, &clock, &entropy);
         let audit = AuditHandle::new(Arc::clone(&audit_mailbox), Arc::clone(&store), Arc::clone(&clock));
         let limits = RateLimiterHandle::new(settings.limits.clone(), Arc::clone(&clock), audit.clone());
         let mailer = MailerHandle::new(Arc::clone(&mailer_mailbox), Arc::clone(&store), Arc::clone(&clock));
@@ -190,7 +184,7 @@ impl ActorSystem {
             store: Arc::clone(&store),
             transport: mail,
             key,
-            previous_key,
+            previous_key: settings.tokens.previous_secret.as_ref().map(OneTimeKey::derive),
             clock: Arc::clone(&clock),
             entropy,
             attempts: TaskTracker::new(),
@@ -199,8 +193,8 @@ impl ActorSystem {
         watched.push(limiter_mailbox.clone());
         let limiter = RateLimiterActor { handle: limits.clone(), store: Arc::clone(&store) };
         children.push(ChildSpec::new(Arc::new(limiter), Arc::clone(&limiter_mailbox), Arc::clone(&clock)));
-        watched.push(key_mailbox.clone());
-        children.push(ChildSpec::new(Arc::new(KeyActor::new(Arc::new(keeper))), key_mailbox, Arc::clone(&clock)));
+        watched.push(keys.mailbox.clone());
+        children.push(ChildSpec::new(keys.actor, keys.mailbox, Arc::clone(&clock)));
         watched.push(audit_mailbox.clone());
         let auditor = AuditActor::new(Arc::clone(&store), Arc::clone(&clock), settings.audit);
         children.push(ChildSpec::new(Arc::new(auditor), audit_mailbox, Arc::clone(&clock)));
@@ -235,7 +229,7 @@ impl ActorSystem {
                 audit,
                 mailer,
                 hasher,
-                keys,
+                keys: keys.handle,
                 health,
                 #[cfg(feature = "testing")]
                 limiter: limiter_mailbox,
@@ -274,6 +268,29 @@ impl ActorSystem {
         self.supervisor.stop(None);
         drained
     }
+}
+
+/// The signing keys, opened.
+struct KeyPart {
+    tokens: Arc<AccessTokens>,
+    actor: Arc<KeyActor>,
+    mailbox: Arc<Mailbox<keys::Message>>,
+    handle: KeyHandle,
+}
+
+/// Opens the keys, and makes what looks after them.
+async fn key_part(
+    settings: &TokenSettings,
+    vault: Arc<dyn KeyVault>,
+    store: &Arc<dyn Store>,
+    clock: &Arc<dyn Clock>,
+    entropy: &Arc<dyn Entropy>,
+) -> Result<KeyPart, KeysError> {
+    let (store, time, random) = (Arc::clone(store), Arc::clone(clock), Arc::clone(entropy));
+    let keeper = KeyKeeper::open(settings.clone(), vault, store, time, random).await?;
+    let (tokens, mailbox) = (Arc::clone(keeper.tokens()), Mailbox::new(Vitals::new("keys")));
+    let handle = KeyHandle::new(Arc::clone(&mailbox), Arc::clone(&tokens), Arc::clone(clock), settings.rotation);
+    Ok(KeyPart { tokens, actor: Arc::new(KeyActor::new(Arc::new(keeper))), mailbox, handle })
 }
 
 /// A session shard and its mailbox.

@@ -3,6 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use doorward::settings::{Algorithm, Settings};
@@ -77,9 +80,6 @@ fn check_offline(token: &str, keys: &[Value]) -> Option<Value> {
     let (message, signature) = token.rsplit_once('.')?;
     let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
     let member = |name: &str| URL_SAFE_NO_PAD.decode(jwk[name].as_str().unwrap()).unwrap();
-    use aws_lc_rs::signature::{
-        ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey,
-    };
     let good = match jwk["alg"].as_str()? {
         "EdDSA" => UnparsedPublicKey::new(&ED25519, member("x")).verify(message.as_bytes(), &signature),
         "ES256" => {

@@ -23,7 +23,7 @@ use crate::health::{ActorHealth, HealthReport, StoreHealth, Vitals};
 use crate::keys::{self, KeyActor, KeyHandle, KeyKeeper, KeysError};
 use crate::mailer::{MailerActor, MailerHandle, MailerSettings};
 use crate::ports::{BreachedPasswords, Clock, Entropy, KeyVault, MailTransport, Store};
-use crate::process::Mailbox;
+use crate::process::{Mailbox, Process};
 #[cfg(feature = "testing")]
 use crate::rate_limiter::Message;
 use crate::rate_limiter::{RateLimiterActor, RateLimiterHandle, RateLimits};
@@ -138,8 +138,7 @@ impl ActorSystem {
         )?;
         let keys = key_part(&settings.tokens, vault, &store, &clock, &entropy).await?;
         let key = Arc::new(OneTimeKey::derive(&settings.tokens.secret));
-        let mut children = Vec::new();
-        let mut watched: Vec<Arc<dyn Watched>> = Vec::new();
+        let mut cast = Cast::new(&clock);
 
         // Drained in this order: who asks stops before who answers.
         let user_mailbox = Mailbox::new(Vitals::new("user"));
@@ -172,13 +171,10 @@ impl ActorSystem {
             Arc::clone(&clock),
             settings.accounts.recovery_mode,
         );
-        watched.push(user_mailbox.clone());
-        children.push(ChildSpec::new(Arc::new(UserActor::new(flows)), user_mailbox, Arc::clone(&clock)));
+        cast.add(UserActor::new(flows), &user_mailbox);
         for (actor, mailbox) in session_actors {
-            watched.push(mailbox.clone());
-            children.push(ChildSpec::new(actor, mailbox, Arc::clone(&clock)));
+            cast.add(actor, &mailbox);
         }
-        watched.push(mailer_mailbox.clone());
         let mailer_actor = MailerActor {
             settings: settings.mailer,
             store: Arc::clone(&store),
@@ -189,19 +185,14 @@ impl ActorSystem {
             entropy,
             attempts: TaskTracker::new(),
         };
-        children.push(ChildSpec::new(Arc::new(mailer_actor), mailer_mailbox, Arc::clone(&clock)));
-        watched.push(limiter_mailbox.clone());
-        let limiter = RateLimiterActor { handle: limits.clone(), store: Arc::clone(&store) };
-        children.push(ChildSpec::new(Arc::new(limiter), Arc::clone(&limiter_mailbox), Arc::clone(&clock)));
-        watched.push(keys.mailbox.clone());
-        children.push(ChildSpec::new(keys.actor, keys.mailbox, Arc::clone(&clock)));
-        watched.push(audit_mailbox.clone());
-        let auditor = AuditActor::new(Arc::clone(&store), Arc::clone(&clock), settings.audit);
-        children.push(ChildSpec::new(Arc::new(auditor), audit_mailbox, Arc::clone(&clock)));
+        cast.add(mailer_actor, &mailer_mailbox);
+        cast.add(RateLimiterActor { handle: limits.clone(), store: Arc::clone(&store) }, &limiter_mailbox);
+        cast.add(keys.actor, &keys.mailbox);
+        cast.add(AuditActor::new(Arc::clone(&store), Arc::clone(&clock), settings.audit), &audit_mailbox);
 
         let (gave_up_sender, gave_up) = watch::channel(None);
         let supervisor = Supervisor::new(Arc::clone(&clock), gave_up_sender.clone());
-        let (supervisor, ended) = Supervisor::spawn(None, supervisor, children)
+        let (supervisor, ended) = Supervisor::spawn(None, supervisor, cast.children)
             .await
             .map_err(|error| StartError::Supervisor(error.to_string()))?;
         let draining = Arc::new(AtomicBool::new(false));
@@ -209,7 +200,7 @@ impl ActorSystem {
         let started_at = clock.now();
         let health = HealthHandle {
             inner: Arc::new(Health {
-                watched,
+                watched: cast.watched,
                 store,
                 clock,
                 hasher: hasher.clone(),
@@ -270,10 +261,28 @@ impl ActorSystem {
     }
 }
 
+/// The actors to be started, in order, and what health looks at.
+struct Cast {
+    clock: Arc<dyn Clock>,
+    children: Vec<ChildSpec>,
+    watched: Vec<Arc<dyn Watched>>,
+}
+
+impl Cast {
+    fn new(clock: &Arc<dyn Clock>) -> Self {
+        Self { clock: Arc::clone(clock), children: Vec::new(), watched: Vec::new() }
+    }
+
+    fn add<P: Process>(&mut self, process: P, mailbox: &Arc<Mailbox<P::Message>>) {
+        self.watched.push(mailbox.clone());
+        self.children.push(ChildSpec::new(Arc::new(process), Arc::clone(mailbox), Arc::clone(&self.clock)));
+    }
+}
+
 /// The signing keys, opened.
 struct KeyPart {
     tokens: Arc<AccessTokens>,
-    actor: Arc<KeyActor>,
+    actor: KeyActor,
     mailbox: Arc<Mailbox<keys::Message>>,
     handle: KeyHandle,
 }
@@ -290,11 +299,11 @@ async fn key_part(
     let keeper = KeyKeeper::open(settings.clone(), vault, store, time, random).await?;
     let (tokens, mailbox) = (Arc::clone(keeper.tokens()), Mailbox::new(Vitals::new("keys")));
     let handle = KeyHandle::new(Arc::clone(&mailbox), Arc::clone(&tokens), Arc::clone(clock), settings.rotation);
-    Ok(KeyPart { tokens, actor: Arc::new(KeyActor::new(Arc::new(keeper))), mailbox, handle })
+    Ok(KeyPart { tokens, actor: KeyActor::new(Arc::new(keeper)), mailbox, handle })
 }
 
 /// A session shard and its mailbox.
-type SessionShard = (Arc<SessionActor>, Arc<Mailbox<session::Message>>);
+type SessionShard = (SessionActor, Arc<Mailbox<session::Message>>);
 
 /// The session shards and the way to them.
 fn session_shards(
@@ -319,7 +328,7 @@ fn session_shards(
             commits: TaskTracker::new(),
             live: Arc::clone(&shard.live),
         };
-        (Arc::new(actor), Arc::clone(&shard.mailbox))
+        (actor, Arc::clone(&shard.mailbox))
     };
     let actors = shards.iter().enumerate().map(actor).collect();
     let (store, clock, entropy) = (Arc::clone(store), Arc::clone(clock), Arc::clone(entropy));

@@ -21,7 +21,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::token::{AccessTokens, TokenSettings};
 use crate::hasher::{HasherHandle, HasherSettings, HasherStartError};
 use crate::health::{ActorHealth, HealthReport, StoreHealth, Vitals};
-use crate::keys::{KeyActor, KeyHandle, KeyKeeper, KeysError};
+use crate::keys::{self, KeyActor, KeyHandle, KeyKeeper, KeysError};
 use crate::mailer::{MailerActor, MailerHandle, MailerSettings};
 use crate::ports::{BreachedPasswords, Clock, Entropy, KeyVault, MailTransport, Store};
 use crate::process::{Mailbox, Process};
@@ -137,12 +137,9 @@ impl ActorSystem {
             Arc::clone(&clock),
             Arc::clone(&entropy),
         )?;
-        let (time, random) = (Arc::clone(&clock), Arc::clone(&entropy));
-        let keeper = KeyKeeper::open(settings.tokens.clone(), vault, Arc::clone(&store), time, random).await?;
-        let tokens = Arc::clone(keeper.tokens());
+        let keys = key_part(&settings.tokens, vault, &store, &clock, &entropy).await?;
         let key = Arc::new(OneTimeKey::derive(&settings.tokens.secret));
         let refresh_key = RefreshKey::derive(&settings.tokens.secret);
-        let previous_key = settings.tokens.previous_secret.as_ref().map(OneTimeKey::derive);
         let mut cast = Cast::new(&clock);
 
         // Drained in this order: who asks stops before who answers.
@@ -150,10 +147,7 @@ impl ActorSystem {
         let audit_mailbox = Mailbox::new(Vitals::new("audit"));
         let mailer_mailbox = Mailbox::new(Vitals::new("mailer"));
         let limiter_mailbox = Mailbox::new(Vitals::new("rate_limiter"));
-        let key_mailbox = Mailbox::new(Vitals::new("keys"));
-        let keys =
-            KeyHandle::new(Arc::clone(&key_mailbox), Arc::clone(&tokens), Arc::clone(&clock), settings.tokens.rotation);
-        let (sessions, session_actors) = session_shards(&settings, tokens, &store, &clock, &entropy);
+        let (sessions, session_actors) = session_shards(&settings, keys.tokens, &store, &clock, &entropy);
         let audit = AuditHandle::new(Arc::clone(&audit_mailbox), Arc::clone(&store), Arc::clone(&clock));
         let limits = RateLimiterHandle::new(settings.limits.clone(), Arc::clone(&clock), audit.clone());
         let mailer = MailerHandle::new(Arc::clone(&mailer_mailbox), Arc::clone(&store), Arc::clone(&clock));
@@ -189,14 +183,14 @@ impl ActorSystem {
             store: Arc::clone(&store),
             transport: mail,
             key,
-            previous_key,
+            previous_key: settings.tokens.previous_secret.as_ref().map(OneTimeKey::derive),
             clock: Arc::clone(&clock),
             entropy,
             attempts: TaskTracker::new(),
         };
         cast.add(mailer_actor, &mailer_mailbox);
         cast.add(RateLimiterActor { handle: limits.clone(), store: Arc::clone(&store) }, &limiter_mailbox);
-        cast.add(KeyActor::new(Arc::new(keeper)), &key_mailbox);
+        cast.add(keys.actor, &keys.mailbox);
         cast.add(AuditActor::new(Arc::clone(&store), Arc::clone(&clock), settings.audit), &audit_mailbox);
 
         let (gave_up_sender, gave_up) = watch::channel(None);
@@ -229,7 +223,7 @@ impl ActorSystem {
                 audit,
                 mailer,
                 hasher,
-                keys,
+                keys: keys.handle,
                 health,
                 #[cfg(feature = "testing")]
                 limiter: limiter_mailbox,
@@ -286,6 +280,29 @@ impl Cast {
         self.watched.push(mailbox.clone());
         self.children.push(ChildSpec::new(Arc::new(process), Arc::clone(mailbox), Arc::clone(&self.clock)));
     }
+}
+
+/// The signing keys, opened.
+struct KeyPart {
+    tokens: Arc<AccessTokens>,
+    actor: KeyActor,
+    mailbox: Arc<Mailbox<keys::Message>>,
+    handle: KeyHandle,
+}
+
+/// Opens the keys, and makes what looks after them.
+async fn key_part(
+    settings: &TokenSettings,
+    vault: Arc<dyn KeyVault>,
+    store: &Arc<dyn Store>,
+    clock: &Arc<dyn Clock>,
+    entropy: &Arc<dyn Entropy>,
+) -> Result<KeyPart, KeysError> {
+    let (store, time, random) = (Arc::clone(store), Arc::clone(clock), Arc::clone(entropy));
+    let keeper = KeyKeeper::open(settings.clone(), vault, store, time, random).await?;
+    let (tokens, mailbox) = (Arc::clone(keeper.tokens()), Mailbox::new(Vitals::new("keys")));
+    let handle = KeyHandle::new(Arc::clone(&mailbox), Arc::clone(&tokens), Arc::clone(clock), settings.rotation);
+    Ok(KeyPart { tokens, actor: KeyActor::new(Arc::new(keeper)), mailbox, handle })
 }
 
 /// A session shard and its mailbox.

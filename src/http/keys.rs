@@ -16,7 +16,7 @@ use super::{Api, Family};
 
 /// All keys, the newest first. There are never more than 32, so there is one page.
 #[derive(Serialize, ToSchema)]
-struct Keys {
+struct KeyList {
     keys: Vec<Key>,
     /// Always null.
     next: Option<String>,
@@ -105,13 +105,13 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 
 /// List the signing keys
 #[utoipa::path(get, path = "/keys/", operation_id = "list_keys", tag = "Administration", responses(
-    (status = 200, description = "The keys, the newest first", body = Keys),
+    (status = 200, description = "The keys, the newest first", body = KeyList),
 ))]
 async fn list(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     api.admin(context).await?;
     let keys = &api.handles.keys;
     let rotation_days = keys.rotation().map(|rotation| rotation.as_secs() / (24 * 3600));
-    Ok(json_reply(&Keys { keys: keys.list().iter().map(Key::of).collect(), next: None, rotation_days }))
+    Ok(json_reply(&KeyList { keys: keys.list().iter().map(Key::of).collect(), next: None, rotation_days }))
 }
 
 /// Make a new signing key

@@ -230,11 +230,12 @@ fn read(path: &Path) -> Result<Option<Secret>, KeyVaultFailure> {
 
 fn refuse_others(path: &Path, metadata: &fs::Metadata, wanted: &str) -> Result<(), KeyVaultFailure> {
     let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o077 == 0 {
-        return Ok(());
+    if mode & 0o077 != 0 {
+        let path = path.display();
+        let why = format!("{path}: others may use it (mode {mode:03o}); allow only its owner: chmod {wanted}");
+        return Err(KeyVaultFailure(why));
     }
-    let path = path.display();
-    Err(KeyVaultFailure(format!("{path}: others may use it (mode {mode:03o}); allow only its owner: chmod {wanted}")))
+    Ok(())
 }
 
 fn failure(path: &Path, error: &io::Error) -> KeyVaultFailure {

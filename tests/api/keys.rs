@@ -3,6 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use doorward::settings::{Algorithm, Settings};
@@ -77,9 +80,6 @@ fn check_offline(token: &str, keys: &[Value]) -> Option<Value> {
     let (message, signature) = token.rsplit_once('.')?;
     let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
     let member = |name: &str| URL_SAFE_NO_PAD.decode(jwk[name].as_str().unwrap()).unwrap();
-    use aws_lc_rs::signature::{
-        ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey,
-    };
     let good = match jwk["alg"].as_str()? {
         "EdDSA" => UnparsedPublicKey::new(&ED25519, member("x")).verify(message.as_bytes(), &signature),
         "ES256" => {
@@ -171,7 +171,8 @@ async fn a_rotation_ends_no_session_and_no_old_key_outlives_its_tokens() {
     let old = listed(&app, &admin).await.pop().unwrap();
     assert_eq!((&old["state"], &old["kid"]), (&json!("retired"), &kid(&before)));
 
-    app.pass(LIFETIME + KEPT_LONGER - Duration::from_millis(1));
+    let moment = Duration::from_millis(1);
+    app.pass((LIFETIME + KEPT_LONGER).saturating_sub(moment));
     let admin = app.login(&crate::support::Person::named("admin")).await;
     app.handles.tend_keys().await.unwrap();
     assert_eq!(states(&app, &admin).await, ["signing", "retired"]);
@@ -213,7 +214,7 @@ async fn keys_are_rotated_by_age_and_put_on_record() {
     let app =
         signing_with(Algorithm::Es256).with(|settings| settings.tokens.key_rotation = Some(DAY * 7)).spawn().await;
     let first = kid(&app.admin().await);
-    app.pass(DAY * 7 - AHEAD - Duration::from_millis(1));
+    app.pass((DAY * 7).saturating_sub(AHEAD + Duration::from_millis(1)));
     app.handles.tend_keys().await.unwrap();
     assert_eq!(published(&app).await.len(), 1, "not yet");
     app.pass(Duration::from_millis(1));

@@ -53,15 +53,15 @@ impl Process for KeyActor {
             // The one under way sees to it.
             Message::Look(None) if !self.work.is_empty() => {}
             Message::Look(reply) => {
-                _ = self.work.spawn(async move {
+                self.work.spawn(async move {
                     keeper.look().await;
                     reply.map(|reply| reply.send(()));
-                })
+                });
             }
             Message::Rotate { compromised, by, session, origin, reply } => {
-                _ = self.work.spawn(async move {
+                self.work.spawn(async move {
                     let _ = reply.send(keeper.rotate(compromised, by, session, origin).await);
-                })
+                });
             }
         }
         Ok(())

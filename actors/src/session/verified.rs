@@ -39,13 +39,12 @@ impl VerifiedTokens {
     /// What a token says, if keys of this generation checked it.
     pub(super) fn get(&self, token: &SecretDigest, generation: u64) -> Option<VerifiedToken> {
         let mut part = self.part(token).lock().unwrap_or_else(PoisonError::into_inner);
-        let known = match part.young.get(token) {
-            Some(known) => *known,
-            None => {
-                let known = part.old.remove(token)?;
-                part.remember(*token, known);
-                known
-            }
+        let known = if let Some(known) = part.young.get(token) {
+            *known
+        } else {
+            let known = part.old.remove(token)?;
+            part.remember(*token, known);
+            known
         };
         Some(known).filter(|(checked_by, _)| *checked_by == generation).map(|(_, verified)| verified)
     }

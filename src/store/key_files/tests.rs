@@ -95,7 +95,7 @@ fn what_is_not_a_ring_or_a_key_stops_the_start_and_is_kept() {
     let (ring, pair) = (data.path(RING), data.path(&pair_name(key.id())));
     let (good_ring, good_pair) = (fs::read_to_string(&ring).unwrap(), fs::read_to_string(&pair).unwrap());
     for bad in [
-        "".to_owned(),
+        String::new(),
         "{}".to_owned(),
         good_ring.replace("\"version\": 1", "\"version\": 2"),
         good_ring.replace("EdDSA", "none"),
@@ -110,7 +110,7 @@ fn what_is_not_a_ring_or_a_key_stops_the_start_and_is_kept() {
     }
     fs::write(&ring, &good_ring).unwrap();
     let other = SigningKey::generate(SigningAlgorithm::EdDsa).unwrap();
-    for bad in ["".to_owned(), "nonsense".to_owned(), pem(&other).expose().to_owned(), good_pair.replace("MC", "MD")] {
+    for bad in [String::new(), "nonsense".to_owned(), pem(&other).expose().to_owned(), good_pair.replace("MC", "MD")] {
         fs::write(&pair, &bad).unwrap();
         let failure = data.failure();
         assert!(failure.contains("key-") && !failure.contains("BEGIN"), "{failure}");

@@ -68,7 +68,7 @@ struct ReadyKey {
 }
 
 enum Signer {
-    Secret(hmac::Key),
+    Secret(Box<hmac::Key>),
     Pair(SigningKey),
 }
 
@@ -151,7 +151,7 @@ impl ReadyKey {
         };
         Some(Self {
             header: header(key.algorithm, None),
-            signer: Signer::Secret(hmac::Key::new(algorithm, secret)),
+            signer: Signer::Secret(Box::new(hmac::Key::new(algorithm, secret))),
             decoding: DecodingKey::from_secret(secret),
             validation: validation(settings, key.algorithm),
             of: key.clone(),

@@ -74,7 +74,9 @@ pub(crate) async fn create_admin(settings: Settings, admin: NewAdmin) -> Result<
         // Only owners are refused a plan.
         Err(RegisterError::CustomerAccountNotAllowed) => refused("the account", "it cannot have a customer plan"),
         // The operator acts in the name of no session, so none can have ended.
-        Err(RegisterError::Unavailable(_) | RegisterError::Revoked) => refused("the account", "it could not be stored; the log says why"),
+        Err(RegisterError::Unavailable(_) | RegisterError::Revoked) => {
+            refused("the account", "it could not be stored; the log says why")
+        }
     }
 }
 

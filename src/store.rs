@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use doorward_actors::ports::{
-    AccountUpdate, Acting, CreateAccountRefusal, DeleteAccountRefusal, Effects, ListedAccount, OpenSessionRefusal, Page,
-    RefreshOutcome, RefreshRefusal, RefreshUse, ShardOf, SignIn, Store, StoreError, StoreFailure, StoredToken, Touch,
-    UnknownAccount, UnknownSession, UpdateAccountRefusal,
+    AccountUpdate, Acting, CreateAccountRefusal, DeleteAccountRefusal, Effects, ListedAccount, OpenSessionRefusal,
+    Page, RefreshOutcome, RefreshRefusal, RefreshUse, ShardOf, SignIn, Store, StoreError, StoreFailure, StoredToken,
+    Touch, UnknownAccount, UnknownSession, UpdateAccountRefusal,
 };
 use doorward_actors::{
     Account, AccountId, AuditHead, AuditPage, AuditPruned, AuditPruning, AuditQuery, AuditRecord, AuditStatus,

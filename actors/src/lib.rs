@@ -59,5 +59,6 @@ pub use system::{ActorSystem, Handles, HealthHandle, Ports, StartError, SystemSe
 pub use user::{
     AccountOverview, AccountRules, AdminChange, ConfirmError, Confirmed, DeleteError, LoggedIn, LoginAttempt,
     LoginError, MailedRecovery, MailedRecoveryError, OwnChange, RecoverError, RecoveryAttempt, RecoveryMode,
-    RefreshError, Refreshed, RegisterError, Registered, Registration, RequestRecoveryError, TokenPreview, UpdateError, UserHandle,
+    RefreshError, Refreshed, RegisterError, Registered, Registration, RequestRecoveryError, TokenPreview, UpdateError,
+    UserHandle,
 };

@@ -167,11 +167,7 @@ impl SessionHandle {
     }
 
     /// Whom a session speaks for now; no use of it.
-    pub(crate) async fn look_at(
-        &self,
-        account: AccountId,
-        session: SessionId,
-    ) -> Result<Principal, AuthenticateError> {
+    pub(crate) async fn look_at(&self, account: AccountId, session: SessionId) -> Result<Principal, AuthenticateError> {
         self.find(account, session, false).await
     }
 
@@ -297,9 +293,7 @@ impl SessionHandle {
             .ask(COMMIT_DEADLINE, |reply| Message::Open { session, family, sign_in, audit, reply })
             .await;
         match answer {
-            Ok(Ok(())) => {
-                Ok(Opened { access_token, expires_in, refresh_token: refresh_token.write() })
-            },
+            Ok(Ok(())) => Ok(Opened { access_token, expires_in, refresh_token: refresh_token.write() }),
             Ok(Err(StoreError::Refused(_))) => Err(OpenError::Refused),
             Ok(Err(StoreError::Failed(failure))) => Err(OpenError::Unavailable(failure.into())),
             Err(error) => Err(OpenError::Unavailable(error.into())),

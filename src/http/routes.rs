@@ -206,7 +206,9 @@ fn matches(template: &str, path: &str) -> bool {
     let mut segments = path.split('/');
     // A parameter is a whole segment, and takes one that is not empty.
     let fits = |wanted: &str| {
-        segments.next().is_some_and(|segment| if wanted.starts_with('{') { !segment.is_empty() } else { segment == wanted })
+        segments
+            .next()
+            .is_some_and(|segment| if wanted.starts_with('{') { !segment.is_empty() } else { segment == wanted })
     };
     template.split('/').all(fits) && segments.next().is_none()
 }
@@ -226,7 +228,12 @@ mod tests {
     #[test]
     fn paths_resolve_with_and_without_their_trailing_slash() {
         for info in route_table() {
-            let path = info.path.replace("{id}", "7").replace("{file}", "x.js").replace("{key}", "public-192.0.2.1").replace("{sid}", "x");
+            let path = info
+                .path
+                .replace("{id}", "7")
+                .replace("{file}", "x.js")
+                .replace("{key}", "public-192.0.2.1")
+                .replace("{sid}", "x");
             let bare = path.trim_end_matches('/');
             assert_eq!(template(&info.method, &format!("{bare}/")), info.path);
             if !bare.is_empty() {
@@ -245,7 +252,9 @@ mod tests {
         for unknown in ["/outbox//retry", "/outbox/1/2/retry", "/outbox/1/retries", "/outbox/1/retry/x"] {
             assert_eq!(template(&Method::POST, unknown), "unknown", "{unknown}");
         }
-        for unknown in ["/accounts_management/1/sessions/2/3", "/accounts_management//sessions", "/accounts_management/1/x/2"] {
+        for unknown in
+            ["/accounts_management/1/sessions/2/3", "/accounts_management//sessions", "/accounts_management/1/x/2"]
+        {
             assert_eq!(template(&Method::DELETE, unknown), "unknown", "{unknown}");
         }
         assert_eq!(template(&Method::GET, "/accounts_management/1/sessions/2"), "other method");

@@ -4,8 +4,8 @@
 //! check and write in whatever order reads best.
 
 use doorward_actors::ports::{
-    AccountUpdate, Acting, CreateAccountRefusal, DeleteAccountRefusal, Effects, EndSessions, OpenSessionRefusal, SignIn, Touch,
-    UnknownAccount, UpdateAccountRefusal,
+    AccountUpdate, Acting, CreateAccountRefusal, DeleteAccountRefusal, Effects, EndSessions, OpenSessionRefusal,
+    SignIn, Touch, UnknownAccount, UpdateAccountRefusal,
 };
 use doorward_actors::{
     Account, AccountId, AuditRecord, NewAccount, NewRole, RefreshFamily, Role, Session, SessionId, Timestamp,

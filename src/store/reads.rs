@@ -7,8 +7,8 @@ use std::ops::Bound;
 
 use doorward_actors::ports::{ListedAccount, Page, ShardOf, StoredToken};
 use doorward_actors::{
-    Account, AccountId, EmailKey, FailureKey, MailId, MailState, QueuedMail, RefreshFamily, Role, Session, SessionId, StoredFailures,
-    Timestamp, TokenHash, TokenPurpose,
+    Account, AccountId, EmailKey, FailureKey, MailId, MailState, QueuedMail, RefreshFamily, Role, Session, SessionId,
+    StoredFailures, Timestamp, TokenHash, TokenPurpose,
 };
 
 use super::codec::{self, Record};

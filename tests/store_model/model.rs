@@ -280,7 +280,8 @@ async fn run(store: &dyn Store, step: &Step, mark: i64) -> String {
         }
         Step::Update { account, revision, change, ends, redeems, revokes, with } => {
             let update = AccountUpdate {
-                id: id(*account), acting: None,
+                id: id(*account),
+                acting: None,
                 expected_revision: expected(store, *account, *revision).await,
                 change: change.build(),
                 ends: match ends {

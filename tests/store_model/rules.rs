@@ -22,7 +22,15 @@ pub(crate) async fn create(store: &SledStore, name: &str, role: NewRole) -> Acco
 }
 
 pub(crate) fn update(account: u64, change: AccountChange, ends: EndSessions) -> AccountUpdate {
-    AccountUpdate { id: id(account), acting: None, expected_revision: None, change, ends, redeems: None, revokes_tokens: false }
+    AccountUpdate {
+        id: id(account),
+        acting: None,
+        expected_revision: None,
+        change,
+        ends,
+        redeems: None,
+        revokes_tokens: false,
+    }
 }
 
 fn demote(account: u64) -> AccountUpdate {

@@ -172,7 +172,8 @@ async fn opens_and_goes_on(version: u8) {
     let store = open(dir.path());
     let change = AccountChange { locale: Some(Locale::Fr), ..AccountChange::default() };
     let update = AccountUpdate {
-        id: id(1), acting: None,
+        id: id(1),
+        acting: None,
         expected_revision: Some(3),
         change,
         ends: EndSessions::None,

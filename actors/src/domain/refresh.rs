@@ -218,11 +218,7 @@ impl RefreshFamily {
                 let replaced = usize::try_from(behind - 1).ok().and_then(|at| self.replaced_at.get(at));
                 // A clock that was set back by more than the grace makes no token honoured for longer.
                 let honoured = |at: &Timestamp| now.since(*at) <= grace && at.since(now) <= grace;
-                if replaced.is_some_and(honoured) {
-                    RefreshVerdict::Recent { behind }
-                } else {
-                    RefreshVerdict::Reused
-                }
+                if replaced.is_some_and(honoured) { RefreshVerdict::Recent { behind } } else { RefreshVerdict::Reused }
             }
         }
     }

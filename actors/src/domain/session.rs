@@ -262,7 +262,8 @@ mod tests {
         assert!(!at(70_001));
         let busy = Session { last_active_at: Timestamp::from_millis(99_000), ..remembered.clone() };
         assert!(!policy(100).is_alive(&busy, Timestamp::from_millis(100_000)));
-        let at = |wall, monotonic| Now { wall: Timestamp::from_millis(wall), monotonic: Duration::from_millis(monotonic) };
+        let at =
+            |wall, monotonic| Now { wall: Timestamp::from_millis(wall), monotonic: Duration::from_millis(monotonic) };
         let mut deadlines = Deadlines::of(&remembered, &policy(100), at(20_000, 0));
         assert!(deadlines.hold(at(0, 50_000)));
         assert!(!deadlines.hold(at(0, 50_001)));

@@ -114,9 +114,10 @@ impl Process for SessionActor {
                 self.make_room(state, account, Some(newest), now.wall);
             }
             Message::End { account, which, audit, reply } => {
-                let ended = self
-                    .remove(state, account, |live| which.include(live.session.id) && self.is_alive(live, now));
-                let audit = ended.iter().map(|ended| AuditRecord { session: Some(ended.id), ..audit.clone() }).collect();
+                let ended =
+                    self.remove(state, account, |live| which.include(live.session.id) && self.is_alive(live, now));
+                let audit =
+                    ended.iter().map(|ended| AuditRecord { session: Some(ended.id), ..audit.clone() }).collect();
                 let mut touches: Vec<_> = ended.iter().map(touch).collect();
                 if touches.is_empty()
                     && let WhichSessions::One(session) = which
@@ -278,8 +279,7 @@ impl SessionActor {
     /// Takes the matching sessions of an account out of memory: from here on they are dead.
     fn remove(&self, state: &mut State, account: AccountId, matches: impl Fn(&Live) -> bool) -> Vec<Session> {
         let Some(sessions) = state.accounts.get_mut(&account) else { return Vec::new() };
-        let removed: Vec<Session> =
-            sessions.extract_if(.., |live| matches(live)).map(|live| live.session).collect();
+        let removed: Vec<Session> = sessions.extract_if(.., |live| matches(live)).map(|live| live.session).collect();
         if sessions.is_empty() {
             state.accounts.remove(&account);
         }

@@ -1,9 +1,9 @@
+use super::list::WhichSessions;
 use crate::domain::account::AccountId;
 use crate::domain::audit::AuditRecord;
 use crate::domain::refresh::RefreshFamily;
 use crate::domain::session::{Session, SessionId, SessionLabel};
 use crate::domain::time::Timestamp;
-use super::list::WhichSessions;
 use crate::ports::{OpenSessionRefusal, SignIn, StoreError, StoreFailure};
 use crate::process::Reply;
 

@@ -20,9 +20,9 @@ use crate::domain::refresh::{RefreshFamily, RefreshVerdict};
 use crate::domain::session::{Session, SessionId, SessionLabel};
 use crate::domain::time::Timestamp;
 use crate::ports::{
-    AccountUpdate, Acting, CreateAccountRefusal, DeleteAccountRefusal, Effects, EndSessions, ListedAccount, OpenSessionRefusal,
-    Page, RefreshOutcome, RefreshRefusal, RefreshUse, ShardOf, SignIn, Store, StoreError, StoreFailure, StoredToken, Touch,
-    UnknownAccount, UnknownSession, UpdateAccountRefusal,
+    AccountUpdate, Acting, CreateAccountRefusal, DeleteAccountRefusal, Effects, EndSessions, ListedAccount,
+    OpenSessionRefusal, Page, RefreshOutcome, RefreshRefusal, RefreshUse, ShardOf, SignIn, Store, StoreError,
+    StoreFailure, StoredToken, Touch, UnknownAccount, UnknownSession, UpdateAccountRefusal,
 };
 
 /// How many addresses of sign-ins an account keeps.

@@ -1,7 +1,9 @@
 //! What is done to one session between its opening and its end, and in the name of one.
 
 use doorward_actors::ports::{Acting, RefreshOutcome, RefreshRefusal, RefreshUse, UnknownSession};
-use doorward_actors::{Account, AccountId, AuditRecord, RefreshFamily, RefreshVerdict, Role, Session, SessionId, SessionLabel};
+use doorward_actors::{
+    Account, AccountId, AuditRecord, RefreshFamily, RefreshVerdict, Role, Session, SessionId, SessionLabel,
+};
 
 use super::super::codec::RecordError;
 use super::super::keys;

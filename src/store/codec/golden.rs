@@ -8,7 +8,8 @@ use doorward_actors::ports::StoredToken;
 use doorward_actors::{
     Account, AccountId, AuditActorKind, AuditCheckpoint, AuditEvent, AuditHash, AuditHead, AuditRecord, AuditRefusal,
     CredentialHash, CustomerAccount, Email, Locale, MailId, MailKind, MailState, NewMail, NewToken, Nickname, Origin,
-    QueuedMail, RefreshFamily, RefreshHash, Role, ServiceName, Session, SessionId, SessionLabel, StoredFailures, Timestamp, TokenHash, TokenPurpose, TokenSeed,
+    QueuedMail, RefreshFamily, RefreshHash, Role, ServiceName, Session, SessionId, SessionLabel, StoredFailures,
+    Timestamp, TokenHash, TokenPurpose, TokenSeed,
 };
 
 use super::{Chained, LogEnd, MAX_VALUE_BYTES, Record, RecordError, chain, decode, encode};
@@ -268,12 +269,8 @@ fn a_session_keeps_its_bytes() {
 #[test]
 fn a_family_of_refresh_tokens_keeps_its_bytes() {
     let replaced_at = vec![Timestamp::from_millis(2), Timestamp::from_millis(1)];
-    let family = RefreshFamily {
-        seed: [0xAB; 32],
-        generation: 300,
-        current: RefreshHash::from_bytes([0xCD; 32]),
-        replaced_at,
-    };
+    let family =
+        RefreshFamily { seed: [0xAB; 32], generation: 300, current: RefreshHash::from_bytes([0xCD; 32]), replaced_at };
     let (seed, current) = ("ab".repeat(32), "cd".repeat(32));
     check(&family, &format!("01{seed}fb2c01{current}020402"));
     check(&RefreshFamily { generation: 0, replaced_at: Vec::new(), ..family }, &format!("01{seed}00{current}00"));

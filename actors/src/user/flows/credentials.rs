@@ -36,7 +36,9 @@ impl Flows {
         let conceals = by == Creator::Owner && self.rules.enumeration_safe_registration;
         let story = match by {
             Creator::Owner => Story::new(AuditEvent::Registered, AuditActorKind::Anonymous, origin),
-            Creator::Admin(admin) => Story::new(AuditEvent::AccountCreated, AuditActorKind::Admin(admin.account), origin),
+            Creator::Admin(admin) => {
+                Story::new(AuditEvent::AccountCreated, AuditActorKind::Admin(admin.account), origin)
+            }
             Creator::Operator => Story::new(AuditEvent::AccountCreated, AuditActorKind::System, origin),
         };
         let customer_account = customer_account.unwrap_or_else(CustomerAccount::none);

@@ -17,8 +17,8 @@ impl Flows {
         let mut story = Story::new(AuditEvent::Refresh, AuditActorKind::Anonymous, origin);
         let client = story.origin.address;
         let attempt = self.limits.attempt(Guarded::Refresh, None, client);
-        let mut attempt =
-            attempt.map_err(|limited| story.refuse(self, AuditRefusal::TooManyAttempts, RefreshError::from(limited)))?;
+        let mut attempt = attempt
+            .map_err(|limited| story.refuse(self, AuditRefusal::TooManyAttempts, RefreshError::from(limited)))?;
         let dead = |story: &Story| Err(story.refuse(self, AuditRefusal::BadRefreshToken, RefreshError::Dead));
         let Some(token) = self.issued(token.expose()).await? else {
             return dead(&story);
@@ -81,8 +81,8 @@ impl Flows {
     pub(crate) async fn holder_of_refresh(&self, token: Secret, origin: Origin) -> Result<Principal, RefreshError> {
         let story = Story::new(AuditEvent::Logout, AuditActorKind::Anonymous, origin);
         let attempt = self.limits.attempt(Guarded::Refresh, None, story.origin.address);
-        let attempt =
-            attempt.map_err(|limited| story.refuse(self, AuditRefusal::TooManyAttempts, RefreshError::from(limited)))?;
+        let attempt = attempt
+            .map_err(|limited| story.refuse(self, AuditRefusal::TooManyAttempts, RefreshError::from(limited)))?;
         if let Some(token) = self.issued(token.expose()).await? {
             match self.sessions.look_at(token.account, token.session).await {
                 Ok(principal) => {

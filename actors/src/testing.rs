@@ -4,6 +4,7 @@
 mod fault;
 mod memory_mail;
 mod memory_store;
+mod refresh_chain;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 pub use fault::Fault;
 pub use memory_mail::MemoryMail;
 pub use memory_store::MemoryStore;
+pub use refresh_chain::RefreshChain;
 
 use crate::domain::time::Timestamp;
 use crate::ports::{Clock, Entropy};

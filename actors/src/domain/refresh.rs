@@ -128,6 +128,14 @@ pub struct RefreshProof {
     tag: [u8; TAG_BYTES],
 }
 
+impl RefreshProof {
+    /// The hash of the token.
+    #[must_use]
+    pub const fn hash(&self) -> RefreshHash {
+        self.hash
+    }
+}
+
 /// What a presented token is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefreshVerdict {

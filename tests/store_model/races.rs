@@ -85,10 +85,7 @@ fn s37_a_refresh_that_races_a_logout_revives_nothing() {
         ended.unwrap().unwrap();
         let refreshed = refreshed.unwrap();
         assert!(
-            matches!(
-                refreshed,
-                Ok(RefreshOutcome::Honoured(_)) | Err(StoreError::Refused(RefreshRefusal::Unknown))
-            ),
+            matches!(refreshed, Ok(RefreshOutcome::Honoured(_)) | Err(StoreError::Refused(RefreshRefusal::Unknown))),
             "{refreshed:?}"
         );
         assert!(is_gone(&*store, round).await);

@@ -147,6 +147,7 @@ async fn successes(drive: &mut Drive) {
     assert_eq!(drive.call(Method::GET, "/my_account/events", Some(&token), None).await.status, 200);
     assert_eq!(drive.call(Method::POST, "/verify", Some(&token), None).await.status, 200);
     sessions(drive, &ann, &bob, &admin).await;
+    let token = drive.login(&ann).await;
     let check = json!({"password": format!("{CANARY}-{CANARY}"), "email": ann.email, "nickname": ann.nickname});
     assert_eq!(drive.call(Method::POST, "/password/check", None, Some(check)).await.status, 200);
     let new = format!("{CANARY}-second-Lamp-8");

@@ -141,7 +141,7 @@ fn change(round: usize, account: u64, role: Role) -> AccountUpdate {
         id: id(account),
         acting: Some(Acting { account: id(2), session: sid(round), role }),
         expected_revision: None,
-        change: AccountChange { email_verified: Some(round % 2 == 0), ..AccountChange::default() },
+        change: AccountChange { email_verified: Some(round.is_multiple_of(2)), ..AccountChange::default() },
         ends: EndSessions::None,
         redeems: None,
         revokes_tokens: false,
@@ -180,7 +180,7 @@ fn s38_no_change_is_committed_after_the_demotion_or_lock_of_the_administrator_wh
     race(async |store, round| {
         begin(&*store, round, 0).await;
         let mark = i64::try_from(round).unwrap() * 2 + 1000;
-        let locks = round % 2 == 0;
+        let locks = round.is_multiple_of(2);
         let demote = |back: bool| AccountUpdate {
             acting: None,
             change: AccountChange {

@@ -87,9 +87,15 @@ impl Drive {
     async fn call(&mut self, method: Method, path: &str, token: Option<&str>, body: Option<Value>) -> Answer {
         let bare = path.split('?').next().unwrap();
         let route = route_table().iter().find(|route| {
-            let prefix = route.path.split('{').next().unwrap();
-            let fits =
-                if route.path.contains('{') { bare.starts_with(prefix) && bare != prefix } else { route.path == bare };
+            let (mut wanted, mut given) = (route.path.split('/'), bare.split('/'));
+            let fits = loop {
+                match (wanted.next(), given.next()) {
+                    (None, None) => break true,
+                    (Some(wanted), Some(given))
+                        if wanted == given || (wanted.starts_with('{') && !given.is_empty()) => {}
+                    _ => break false,
+                }
+            };
             fits && route.method == method
         });
         if let Some(route) = route {
@@ -141,6 +147,8 @@ async fn successes(drive: &mut Drive) {
     assert_eq!(drive.call(Method::GET, "/my_account/", Some(&token), None).await.status, 200);
     assert_eq!(drive.call(Method::GET, "/my_account/events", Some(&token), None).await.status, 200);
     assert_eq!(drive.call(Method::POST, "/verify", Some(&token), None).await.status, 200);
+    sessions(drive, &ann, &bob, &admin).await;
+    let token = drive.login(&ann).await;
     let check = json!({"password": format!("{CANARY}-{CANARY}"), "email": ann.email, "nickname": ann.nickname});
     assert_eq!(drive.call(Method::POST, "/password/check", None, Some(check)).await.status, 200);
     let new = format!("{CANARY}-second-Lamp-8");
@@ -165,6 +173,37 @@ async fn successes(drive: &mut Drive) {
     let token = drive.login(&ann).await;
     let body = json!({"current_password": ann.password});
     assert_eq!(drive.call(Method::DELETE, "/my_account/delete", Some(&token), Some(body)).await.status, 200);
+}
+
+/// Sessions and their refresh tokens.
+async fn sessions(drive: &mut Drive, ann: &Person, bob: &Person, admin: &str) {
+    let login = json!({"email": ann.email, "password": ann.password, "remember": true});
+    let opened = drive.call(Method::POST, "/login", None, Some(login)).await;
+    let token = opened.body["access_token"].as_str().unwrap().to_owned();
+    let refresh = opened.body["refresh_token"].as_str().unwrap().to_owned();
+    let refreshed = drive.call(Method::POST, "/refresh", None, Some(json!({"refresh_token": refresh}))).await;
+    assert_eq!(refreshed.status, 200, "{refreshed:?}");
+    let next = refreshed.body["refresh_token"].as_str().unwrap().to_owned();
+    let listed = drive.call(Method::GET, "/my_account/sessions", Some(&token), None).await;
+    let path = format!("/my_account/sessions/{}", listed.body["sessions"][1]["id"].as_str().unwrap());
+    let label = json!({"label": "Phone"});
+    assert_eq!(drive.call(Method::PATCH, &path, Some(&token), Some(label)).await.status, 200);
+    drive.login(ann).await;
+    let listed = drive.call(Method::GET, "/my_account/sessions", Some(&token), None).await;
+    let path = format!("/my_account/sessions/{}", listed.body["sessions"][0]["id"].as_str().unwrap());
+    assert_eq!(drive.call(Method::DELETE, &path, Some(&token), None).await.status, 204);
+    drive.login(bob).await;
+    let all = format!("/accounts_management/{}/sessions", bob.id);
+    let listed = drive.call(Method::GET, &all, Some(admin), None).await;
+    let one = format!("{all}/{}", listed.body["sessions"][0]["id"].as_str().unwrap());
+    assert_eq!(drive.call(Method::DELETE, &one, Some(admin), None).await.status, 204);
+    assert_eq!(drive.call(Method::DELETE, &all, Some(admin), None).await.status, 204);
+    drive.app.pass(Duration::from_secs(11));
+    assert_eq!(drive.call(Method::POST, "/refresh", None, Some(json!({"refresh_token": refresh}))).await.status, 401);
+    let token_of_another = drive.login(ann).await;
+    let others = drive.call(Method::DELETE, "/my_account/sessions", Some(&token_of_another), None).await;
+    assert_eq!(others.status, 204);
+    drive.tokens.extend([token, refresh, next]);
 }
 
 /// What goes by mail: every link is opened, and its token counts as a secret.
@@ -223,13 +262,15 @@ async fn failures(drive: &mut Drive) {
         "new_password",
         "current_password",
         "customer_account",
+        "refresh_token",
+        "label",
         "role",
         "lock",
     ];
     let secrets =
         [json!(CANARY), json!([CANARY]), json!({"x": CANARY}), json!(format!("{CANARY}{}", "x".repeat(2000)))];
     for route in route_table() {
-        let path = route.path.replace("{id}", CANARY).replace("{file}", CANARY);
+        let path = route.path.replace("{id}", CANARY).replace("{file}", CANARY).replace("{sid}", CANARY);
         for bearer in [None, Some(CANARY), Some("kanarienvogel.kanarienvogel.kanarienvogel"), Some(token.as_str())] {
             drive.call(route.method.clone(), &format!("{path}?access_token={CANARY}"), bearer, None).await;
             if (route.method.as_str(), route.path) == ("POST", "/logout") {

@@ -5,6 +5,7 @@ mod fault;
 mod memory_keys;
 mod memory_mail;
 mod memory_store;
+mod refresh_chain;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,6 +16,7 @@ pub use fault::Fault;
 pub use memory_keys::MemoryKeys;
 pub use memory_mail::MemoryMail;
 pub use memory_store::MemoryStore;
+pub use refresh_chain::RefreshChain;
 
 use crate::domain::time::Timestamp;
 use crate::ports::{Clock, Entropy};

@@ -3,6 +3,7 @@
 mod actor;
 mod flows;
 mod message;
+mod refresh;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ pub(crate) use actor::UserActor;
 pub(crate) use flows::Flows;
 pub(crate) use message::Message;
 use message::{Creator, Request};
+pub use refresh::{RefreshError, Refreshed};
 
 use crate::ask::Unavailable;
 use crate::domain::account::{Account, AccountId, CustomerAccount, Role};
@@ -211,19 +213,6 @@ pub struct LoggedIn {
     pub refresh_token: Secret,
 }
 
-/// A session that goes on.
-#[derive(Debug, Clone)]
-pub struct Refreshed {
-    /// Whose.
-    pub account: Account,
-    /// The next bearer token.
-    pub access_token: Secret,
-    /// How long it is good for.
-    pub expires_in: Duration,
-    /// With what the one after it is got. The refresh token that was shown is used up.
-    pub refresh_token: Secret,
-}
-
 /// An account as it is shown to administrators.
 #[derive(Debug, Clone)]
 pub struct AccountOverview {
@@ -260,17 +249,6 @@ pub enum LoginError {
     /// No such account, another password, a locked account, or an unverified one where verification is required: the same to
     /// whoever asks (S10).
     Incorrect,
-    /// There were too many failed attempts before it; whether this one would have succeeded was not looked at.
-    Limited(Limited),
-    /// It could not be found out just now.
-    Unavailable(Unavailable),
-}
-
-/// Why a refresh token was not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RefreshError {
-    /// It was never issued, was replaced, or its session or account is over: the same to whoever asks.
-    Dead,
     /// There were too many failed attempts before it; whether this one would have succeeded was not looked at.
     Limited(Limited),
     /// It could not be found out just now.
@@ -466,16 +444,6 @@ impl UserHandle {
     /// Opens a session for whoever knows the password. Exactly one hash is computed, whatever the outcome (S11).
     pub async fn login(&self, attempt: LoginAttempt, origin: Origin) -> Result<LoggedIn, LoginError> {
         self.ask(origin, |reply| Request::Login { attempt, reply }).await?
-    }
-
-    /// Exchanges a refresh token for the next access token and the next refresh token; a use of the session.
-    pub async fn refresh(&self, token: Secret, origin: Origin) -> Result<Refreshed, RefreshError> {
-        self.ask(origin, |reply| Request::Refresh { token, reply }).await?
-    }
-
-    /// Whom a refresh token speaks for when its session is to be ended, whether it was replaced or not. No use of the session.
-    pub async fn holder_of_refresh(&self, token: Secret, origin: Origin) -> Result<Principal, RefreshError> {
-        self.ask(origin, |reply| Request::HolderOfRefresh { token, reply }).await?
     }
 
     /// Replaces the password for whoever knows the passphrase, and ends every session of the account (S31).

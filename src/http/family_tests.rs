@@ -310,7 +310,10 @@ async fn s54_every_route_keeps_out_whom_it_must_before_it_reads_the_body() {
             }
             Access::Bearer => {
                 assert_eq!((none, dead, twice), (401, 401, 400), "{name}");
-                assert!([200, 422].contains(&as_user), "{name}: {as_user}");
+                // There is no session of this name.
+                let expected = if route.path == "/my_account/sessions/{id}" { [404, 422] } else { [200, 422] };
+                let done = route.path == "/my_account/sessions" && as_user == 204;
+                assert!(done || expected.contains(&as_user), "{name}: {as_user}");
             }
             Access::Admin => {
                 assert_eq!((none, dead, twice, as_user), (401, 401, 400, 403), "{name}");
@@ -333,7 +336,7 @@ async fn s54_every_route_keeps_out_whom_it_must_before_it_reads_the_body() {
                 assert_eq!(status(&[("authorization", &bearer(&admin))]).await, 200, "{name}");
             }
         }
-        let wrong = app.send(Method::PATCH, &path, &[], None).await;
+        let wrong = app.send(Method::TRACE, &path, &[], None).await;
         assert_eq!(wrong.status, 405, "{name}");
         assert!(wrong.headers["allow"].to_str().unwrap().contains(route.method.as_str()), "{name}");
     }

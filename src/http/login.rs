@@ -117,6 +117,8 @@ async fn logout(api: &Api, context: &RequestContext, payload: Payload) -> Result
     let body = match context.optional_json::<LogoutRequest>(payload).await {
         // The established interface takes no body, and what a client of it sends all the same means nothing.
         Err(ApiError::NotJson) => None,
+        // What cannot be read names no session.
+        Err(_) if by_access.is_err() => None,
         body => body?,
     };
     let principal = match (by_access, body.and_then(|body| body.refresh_token)) {

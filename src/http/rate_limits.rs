@@ -79,7 +79,7 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 /// List what is counted against clients and accounts
 #[utoipa::path(get, path = "/rate_limits/", operation_id = "list_rate_limits", tag = "Administration",
     params(
-    ("policy" = Option<String>, Query, description = "Only this: public, private, login, passphrase, reauthentication, one_time_token, service_token or mail"),
+    ("policy" = Option<String>, Query, description = "Only this: public, private, login, passphrase, reauthentication, one_time_token, service_token, mail or refresh"),
     ("account" = Option<u64>, Query, description = "Only what is counted by this account"),
     ("email" = Option<String>, Query, description = "Only what is counted by this address, whether an account has it or not"),
     ("address" = Option<String>, Query, description = "Only what is counted by this client address"),

@@ -131,7 +131,7 @@ fn others(api: &Arc<Api>) -> Family {
 ))]
 async fn list(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     let owner = api.user(context).await?;
-    shown(&api.handles.sessions.list(&owner.account).await?, owner.session)
+    Ok(shown(&api.handles.sessions.list(&owner.account).await?, owner.session))
 }
 
 /// End all my other sessions
@@ -193,7 +193,7 @@ async fn list_of(api: &Api, context: &RequestContext, id: &str) -> Result<Respon
     let admin = api.admin(context).await?;
     let id = account_id(id)?;
     let overview = api.handles.users.get(id).await?.ok_or_else(|| unknown(id))?;
-    shown(&api.handles.sessions.list(&overview.account).await?, admin.session)
+    Ok(shown(&api.handles.sessions.list(&overview.account).await?, admin.session))
 }
 
 /// End all sessions of an account
@@ -250,9 +250,9 @@ fn session_id(segment: &str) -> Result<SessionId, ApiError> {
     SessionId::parse(segment).ok_or(ApiError::UnknownSession)
 }
 
-fn shown(sessions: &[Session], current: SessionId) -> Result<Response, ApiError> {
+fn shown(sessions: &[Session], current: SessionId) -> Response {
     let sessions = sessions.iter().map(|session| SessionObject::of(session, current)).collect();
-    Ok(json_reply(&Sessions { sessions, next: None }))
+    json_reply(&Sessions { sessions, next: None })
 }
 
 fn done() -> Response {

@@ -72,6 +72,10 @@ struct World {
     links: Links,
     /// The number of a mail that cannot be sent.
     mail: u64,
+    /// A refresh token of the target.
+    refresh: String,
+    /// The ids of the sessions of the administrator, the user, the demoted one and the target.
+    sessions: (String, String, String, String),
 }
 
 struct Links {
@@ -95,7 +99,15 @@ impl World {
         // A second administrator, so that the first one may delete their own account.
         let second = app.register("second").await;
         app.must_change(&admin, second.id, &json!({"role": "admin"})).await;
-        let (target, session) = app.register_and_login("target").await;
+        let target = app.register("target").await;
+        let login = app.try_login(&target).await;
+        let session = login.body["access_token"].as_str().unwrap().to_owned();
+        let refresh = login.body["refresh_token"].as_str().unwrap().to_owned();
+        let id = async |token: &str| {
+            let answer = app.call(Method::GET, "/my_account/sessions", token, &Value::Null).await;
+            answer.body["sessions"][0]["id"].as_str().unwrap().to_owned()
+        };
+        let sessions = (id(&admin).await, id(&user).await, id(&demoted).await, id(&session).await);
         let change = json!({"email": "elsewhere@example.com"});
         assert_eq!(app.call(Method::PUT, "/my_account/", &session, &change).await.status, 200);
         assert_eq!(app.post("/recovery/request", &json!({"email": target.email})).await.status, 202);
@@ -109,11 +121,11 @@ impl World {
         assert!(app.mails_to(&undeliverable.email).await.is_empty());
         let outbox = app.call(Method::GET, "/outbox/", &admin, &Value::Null).await;
         let mail = outbox.body["mails"][0]["id"].as_u64().unwrap();
-        Self { app, admin, user, locked, demoted, target, links, mail }
+        Self { app, admin, user, locked, demoted, target, links, mail, refresh, sessions }
     }
 
     /// A request that succeeds for whoever may make it.
-    fn request(&self, route: &RouteInfo) -> RequestBuilder {
+    fn request(&self, route: &RouteInfo, caller: Caller) -> RequestBuilder {
         let target = &self.target;
         let (path, body) = match (route.method.as_str(), route.path) {
             (
@@ -129,6 +141,7 @@ impl World {
                 | "/outbox/"
                 | "/rate_limits/"
                 | "/my_account/events"
+                | "/my_account/sessions"
                 | "/audit/"
                 | "/audit/export"
                 | "/audit/stream"
@@ -136,7 +149,7 @@ impl World {
                 | "/.well-known/jwks.json",
             )
             | ("POST", "/logout" | "/verify" | "/keys/rotate")
-            | ("DELETE", "/my_account/delete") => (route.path.to_owned(), None),
+            | ("DELETE", "/my_account/delete" | "/my_account/sessions") => (route.path.to_owned(), None),
             ("GET", "/docs/{file}") => ("/docs/index.css".to_owned(), None),
             ("POST", "/login") => {
                 (route.path.to_owned(), Some(json!({"email": target.email, "password": target.password})))
@@ -170,7 +183,20 @@ impl World {
             // Whoever asks has asked for something before.
             ("DELETE", "/rate_limits/{key}") => (route.path.replace("{key}", "public-127.0.0.1"), None),
             ("PUT", "/my_account/") => (route.path.to_owned(), Some(json!({"nickname": "renamed"}))),
-            ("GET" | "DELETE", "/accounts_management/{id}") => {
+            ("POST", "/refresh") => (route.path.to_owned(), Some(json!({"refresh_token": self.refresh}))),
+            ("PATCH" | "DELETE", "/my_account/sessions/{id}") => {
+                let id = match caller {
+                    Admin => &self.sessions.0,
+                    DemotedAdmin => &self.sessions.2,
+                    _ => &self.sessions.1,
+                };
+                let body = (route.method == Method::PATCH).then(|| json!({"label": "mine"}));
+                (route.path.replace("{id}", id), body)
+            }
+            ("DELETE", "/accounts_management/{id}/sessions/{sid}") => {
+                (route.path.replace("{id}", &target.id.to_string()).replace("{sid}", &self.sessions.3), None)
+            }
+            ("GET" | "DELETE", "/accounts_management/{id}" | "/accounts_management/{id}/sessions") => {
                 (route.path.replace("{id}", &target.id.to_string()), None)
             }
             ("PUT", "/accounts_management/{id}") => {
@@ -186,7 +212,7 @@ impl World {
     }
 
     async fn call(&self, route: &RouteInfo, caller: Caller) -> Answer {
-        let request = self.request(route);
+        let request = self.request(route, caller);
         let with_service = |request: RequestBuilder| request.header("X-Service-Token", SERVICE_TOKEN);
         let request = match caller {
             Anonymous => request,

@@ -18,7 +18,7 @@ async fn logging_in_opens_a_session() {
     for path in ["/login", "/login/"] {
         let answer = app.post(path, &json!({"email": ann.email, "password": ann.password})).await;
         assert_eq!(answer.status, 200, "{answer:?}");
-        assert_eq!(answer.members(), ["access_token", "expires_in", "token_type", "user"]);
+        assert_eq!(answer.members(), ["access_token", "expires_in", "refresh_token", "token_type", "user"]);
         assert_eq!(answer.body["token_type"], "bearer");
         assert_eq!(answer.body["expires_in"], 1800);
         assert_eq!(answer.body["user"], json!({"id": ann.id, "nickname": "ann", "email": "ann@example.com"}));

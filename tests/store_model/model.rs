@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use doorward_actors::ports::{
-    AccountUpdate, Effects, EndSessions, Page, Redemption, ShardOf, Store, StoreError, StoreFailure, Touch,
+    AccountUpdate, Effects, EndSessions, Page, Redemption, RefreshUse, ShardOf, Store, StoreError, StoreFailure, Touch,
 };
-use doorward_actors::testing::MemoryStore;
+use doorward_actors::testing::{MemoryStore, RefreshChain};
 use doorward_actors::{
     AccountChange, AccountId, AuditActorFilter, AuditEvent, AuditFilter, AuditOrder, AuditOutcome, AuditPruning,
     AuditQuery, AuditRecord, CredentialHash, CustomerAccount, Email, Locale, MailKind, MailOutcome, NewAccount,
-    NewRole, NewToken, Nickname, Role, Session, SessionId, TokenHash, TokenPurpose,
+    NewRole, NewToken, Nickname, Role, Session, SessionId, SessionLabel, TokenHash, TokenPurpose,
 };
 use proptest::prelude::*;
 
@@ -34,6 +34,8 @@ enum Step {
     DeleteMail(u64),
     End(Vec<(u64, u8, i64)>),
     Touch(Vec<(u64, u8, i64)>),
+    Refresh { account: u64, name: u8, generation: usize, now: i64 },
+    Label { account: u64, name: u8, label: Option<u8> },
     Append(usize),
     Prune { before: Option<i64>, now: i64, limit: usize },
     Probe,
@@ -176,6 +178,10 @@ fn step() -> impl Strategy<Value = Step> {
         1 => mail().prop_map(Step::DeleteMail),
         3 => proptest::collection::vec(used(), 0..4).prop_map(Step::End),
         4 => proptest::collection::vec(used(), 0..4).prop_map(Step::Touch),
+        5 => (account(), name(), 0_usize..4, 0_i64..100)
+            .prop_map(|(account, name, generation, now)| Step::Refresh { account, name, generation, now }),
+        2 => (account(), name(), proptest::option::of(0_u8..3))
+            .prop_map(|(account, name, label)| Step::Label { account, name, label }),
         2 => (0_usize..4).prop_map(Step::Append),
         1 => (proptest::option::of(0_i64..60), 0_i64..100, 1_usize..20)
             .prop_map(|(before, now, limit)| Step::Prune { before, now, limit }),
@@ -262,6 +268,7 @@ fn done(answer: Result<(), StoreFailure>) -> String {
     answer.map(|()| "done".to_owned()).unwrap()
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm for each operation")]
 async fn run(store: &dyn Store, step: &Step, mark: i64) -> String {
     let audit = audit(mark);
     match step {
@@ -309,7 +316,16 @@ async fn run(store: &dyn Store, step: &Step, mark: i64) -> String {
             };
             let session = Session { created_at: at(*used), ..session(*account, *name, epoch, *used) };
             let sign_in = from.map(|n| if n < 3 { sign_in([192, 0, 2, n]) } else { sign_in([n; 16]) });
-            answer(store.open_session(session, None, sign_in, audit).await)
+            answer(
+                store
+                    .open_session(
+                        session,
+                        Some(RefreshChain::begin(id(*account), sid(*name), 1).family()),
+                        sign_in,
+                        audit,
+                    )
+                    .await,
+            )
         }
         Step::Settle { mail, at: millis, outcome } => {
             let (at, error) = (at(*millis), "an error".to_owned());
@@ -326,6 +342,23 @@ async fn run(store: &dyn Store, step: &Step, mark: i64) -> String {
         Step::DeleteMail(mail) => format!("deleted: {}", store.delete_mail(mail_id(*mail), audit).await.unwrap()),
         Step::End(ended) => done(store.end_sessions(touches(ended), vec![audit]).await),
         Step::Touch(touched) => done(store.touch_sessions(touches(touched)).await),
+        Step::Refresh { account, name, generation, now } => {
+            let (proof, successor) = RefreshChain::begin(id(*account), sid(*name), 4).presented(*generation);
+            let on_reuse =
+                Effects { audit: vec![audit], mails: vec![mail(MailKind::RefreshReused, *now)], tokens: vec![] };
+            let grace = std::time::Duration::from_millis(20);
+            let used = RefreshUse { proof, successor, now: at(*now), grace, on_reuse };
+            let answer = answer(store.rotate_refresh(used).await);
+            let family = store.refresh_family(id(*account), sid(*name)).await.unwrap();
+            format!(
+                "{answer}, left: {:?}",
+                family.map(|family| (family.generation, family.current, family.replaced_at))
+            )
+        }
+        Step::Label { account, name, label } => {
+            let label = label.map(|n| SessionLabel::parse(&format!("label {n}")).unwrap());
+            answer(store.label_session(id(*account), sid(*name), label, audit).await)
+        }
         Step::Append(count) => {
             let subject = AccountId::new(u64::try_from(mark).unwrap() % 4);
             done(store.append_audit(vec![AuditRecord { subject, ..audit }; *count]).await)
@@ -505,6 +538,10 @@ fn random_steps_reach_every_refusal() {
         "retried: false",
         "deleted: true",
         "NewSignIn",
+        "done: Honoured",
+        "done: Reused",
+        "refused: Over",
+        "refused: UnknownSession",
         "Dead",
         "UnverifiedRemoved",
         "pruned: AuditPruned { removed: 1",

@@ -128,6 +128,14 @@ pub struct RefreshProof {
     tag: [u8; TAG_BYTES],
 }
 
+impl RefreshProof {
+    /// The hash of the token.
+    #[must_use]
+    pub const fn hash(&self) -> RefreshHash {
+        self.hash
+    }
+}
+
 /// What a presented token is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefreshVerdict {
@@ -211,9 +219,8 @@ impl RefreshFamily {
             return RefreshVerdict::Unknown;
         }
         match self.generation.checked_sub(proof.generation) {
-            None => RefreshVerdict::Unknown,
             Some(0) if proof.hash == self.current => RefreshVerdict::Current,
-            Some(0) => RefreshVerdict::Unknown,
+            None | Some(0) => RefreshVerdict::Unknown,
             Some(behind) => {
                 let replaced = usize::try_from(behind - 1).ok().and_then(|at| self.replaced_at.get(at));
                 // A clock that was set back by more than the grace makes no token honoured for longer.

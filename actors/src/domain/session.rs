@@ -246,7 +246,7 @@ mod tests {
     fn policy(lifetime: u64) -> SessionPolicy {
         SessionPolicy {
             idle_timeout: Duration::from_secs(30),
-            remembered_idle_timeout: Duration::from_secs(60),
+            remembered_idle_timeout: Duration::from_mins(1),
             lifetime: Duration::from_secs(lifetime),
             access_lifetime: Duration::from_secs(20),
             refresh_grace: Duration::from_secs(10),

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 mod audit;
+mod sessions;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -16,7 +17,7 @@ use crate::domain::email::EmailKey;
 use crate::domain::failures::{FailureKey, StoredFailures};
 use crate::domain::one_time::{TokenHash, TokenPurpose};
 use crate::domain::outbox::{MailId, MailOutcome, MailState, NewMail, QueuedMail};
-use crate::domain::refresh::{RefreshFamily, RefreshVerdict};
+use crate::domain::refresh::RefreshFamily;
 use crate::domain::session::{Session, SessionId, SessionLabel};
 use crate::domain::time::Timestamp;
 use crate::ports::{
@@ -186,19 +187,6 @@ impl State {
         if !is_known && others > 0 {
             self.queue(Some(account), sign_in.notice);
         }
-    }
-
-    /// Whether a session is there and its account is open to it.
-    fn stands(&self, account: AccountId, session: SessionId) -> Option<&Account> {
-        let epoch = self.sessions.get(&(account, session))?.epoch;
-        self.accounts.get(&account).filter(|account| !account.locked && account.session_epoch == epoch)
-    }
-
-    fn may_act(&self, acting: Option<Acting>) -> bool {
-        acting.is_none_or(|acting| {
-            let account = self.stands(acting.account, acting.session);
-            account.is_some_and(|account| acting.role == Role::User || account.role == Role::Admin)
-        })
     }
 
     fn mail(&mut self, id: MailId) -> Option<&mut QueuedMail> {
@@ -480,33 +468,7 @@ impl Store for MemoryStore {
     }
 
     async fn rotate_refresh(&self, used: RefreshUse) -> Result<RefreshOutcome, StoreError<RefreshRefusal>> {
-        let mut state = self.working()?;
-        let RefreshUse { proof, successor, now, grace, on_reuse } = used;
-        let (account, session) = (proof.account, proof.session);
-        let Some(family) = state.families.get(&(account, session)).cloned() else {
-            return Err(StoreError::Refused(RefreshRefusal::Unknown));
-        };
-        let verdict = family.judge(&proof, now, grace);
-        if verdict == RefreshVerdict::Unknown {
-            return Err(StoreError::Refused(RefreshRefusal::Unknown));
-        }
-        if state.stands(account, session).is_none() {
-            return Err(StoreError::Refused(RefreshRefusal::Over));
-        }
-        match verdict {
-            RefreshVerdict::Reused => {
-                state.end(account, session, None);
-                state.affect(account, on_reuse);
-                Ok(RefreshOutcome::Reused)
-            }
-            RefreshVerdict::Current => {
-                let family = family.renewed(successor, now, grace);
-                let family = family.ok_or_else(|| StoreFailure("no generation is left".to_owned()))?;
-                state.families.insert((account, session), family.clone());
-                Ok(RefreshOutcome::Honoured(family))
-            }
-            RefreshVerdict::Recent { .. } | RefreshVerdict::Unknown => Ok(RefreshOutcome::Honoured(family)),
-        }
+        self.working()?.rotate_refresh(used)
     }
 
     async fn label_session(

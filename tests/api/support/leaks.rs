@@ -11,8 +11,8 @@ use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// The fields of requests and answers that hold secrets.
-const SECRET_FIELDS: [&str; 6] =
-    ["password", "passphrase", "new_password", "current_password", "access_token", "token"];
+const SECRET_FIELDS: [&str; 7] =
+    ["password", "passphrase", "new_password", "current_password", "access_token", "refresh_token", "token"];
 /// Shorter ones are words that stand in other places too.
 const SHORTEST: usize = 10;
 /// How every stored hash begins.

@@ -1,0 +1,264 @@
+//! Refresh tokens: exchanged, shared by two tabs, stolen, and used to log out.
+
+use std::time::Duration;
+
+use doorward_actors::MailKind;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Person, TestApp};
+
+const GRACE: Duration = Duration::from_secs(10);
+
+fn text(answer: &Answer, member: &str) -> String {
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.body[member].as_str().unwrap().to_owned()
+}
+
+async fn log_in(app: &TestApp, person: &Person) -> (String, String) {
+    let answer = app.try_login(person).await;
+    (text(&answer, "access_token"), text(&answer, "refresh_token"))
+}
+
+async fn refresh(app: &TestApp, token: &str) -> Answer {
+    app.post("/refresh", &json!({"refresh_token": token})).await
+}
+
+/// Exchanges a token and expects that to work; the answer is the next one.
+async fn next(app: &TestApp, token: &str) -> String {
+    text(&refresh(app, token).await, "refresh_token")
+}
+
+async fn events(app: &TestApp, token: &str, event: &str) -> usize {
+    let answer = app.call(Method::GET, &format!("/my_account/events?event={event}"), token, &Value::Null).await;
+    answer.body["events"].as_array().unwrap().len()
+}
+
+#[tokio::test]
+async fn s39_a_session_goes_on_by_refreshing_until_its_absolute_end() {
+    let app = TestApp::builder().with(|settings| settings.sessions.lifetime = Duration::from_hours(24)).spawn().await;
+    let ann = app.register("ann").await;
+    let login = app.try_login(&ann).await;
+    assert_eq!(login.body["expires_in"], 1800);
+    let (mut access, mut token) = (text(&login, "access_token"), text(&login, "refresh_token"));
+    assert!(token.starts_with("dwr_"));
+    for _ in 0..71 {
+        app.pass(Duration::from_mins(20));
+        let answer = refresh(&app, &token).await;
+        assert_eq!(answer.members(), ["access_token", "expires_in", "refresh_token", "token_type"]);
+        assert!(app.is_live(&access).await, "the one before stays good until its end");
+        (access, token) = (text(&answer, "access_token"), text(&answer, "refresh_token"));
+    }
+    app.pass(Duration::from_mins(10));
+    let last = refresh(&app, &token).await;
+    assert_eq!(last.body["expires_in"], 600, "no access token outlives its session");
+    app.pass(Duration::from_mins(10));
+    refresh(&app, &text(&last, "refresh_token")).await.assert_unauthorized("Bearer error=\"invalid_token\"");
+    assert!(!app.is_live(&text(&last, "access_token")).await);
+}
+
+#[tokio::test]
+async fn s39_a_remembered_session_may_be_idle_for_days() {
+    let app = TestApp::spawn().await;
+    let ann = app.register("ann").await;
+    let body = json!({"email": ann.email, "password": ann.password, "remember": true});
+    let remembered = text(&app.post("/login", &body).await, "refresh_token");
+    let (_, usual) = log_in(&app, &ann).await;
+    app.pass(Duration::from_mins(31));
+    assert_eq!(refresh(&app, &usual).await.status, 401);
+    app.pass(Duration::from_hours(24 * 20));
+    let app = app.restart().await;
+    let remembered = next(&app, &remembered).await;
+    app.pass(Duration::from_hours(24 * 10));
+    assert_eq!(refresh(&app, &remembered).await.status, 401, "the absolute end comes all the same");
+    assert_eq!(
+        app.post("/login", &json!({"email": "a@b.c", "password": "x", "remember": 1})).await.pointers(),
+        ["/remember"]
+    );
+}
+
+#[tokio::test]
+async fn s05_a_refresh_is_no_login() {
+    let app = TestApp::spawn().await;
+    let ann = app.register("ann").await;
+    let (_, token) = log_in(&app, &ann).await;
+    app.pass(Duration::from_mins(6));
+    let access = text(&refresh(&app, &token).await, "access_token");
+    let change = json!({"password": crate::support::NEW_PASSWORD});
+    assert_eq!(app.change_own(&access, &change).await.status, 403);
+}
+
+#[tokio::test]
+async fn two_tabs_that_refresh_at_once_stay_logged_in() {
+    let app = TestApp::spawn().await;
+    let ann = app.register("ann").await;
+    let (_, mut token) = log_in(&app, &ann).await;
+    for _ in 0..20 {
+        let tabs = futures_util::future::join_all((0..8).map(|_| refresh(&app, &token))).await;
+        let next: Vec<_> = tabs.iter().map(|tab| text(tab, "refresh_token")).collect();
+        assert!(next.iter().all(|other| *other == next[0]), "the family forked");
+        for tab in &tabs {
+            assert!(app.is_live(&text(tab, "access_token")).await);
+        }
+        // A tab that is late by almost the grace, after another one has gone on.
+        app.pass(Duration::from_secs(5));
+        let newest = self::next(&app, &next[0]).await;
+        assert_eq!(self::next(&app, &token).await, newest);
+        assert_eq!(self::next(&app, &next[0]).await, newest);
+        token.clone_from(&newest);
+        app.pass(Duration::from_mins(10));
+    }
+    assert!(app.mails_to(&ann.email).await.iter().all(|mail| mail.kind != MailKind::RefreshReused));
+}
+
+#[tokio::test]
+async fn s37_a_stolen_refresh_token_kills_the_family_and_the_owner_is_told() {
+    for generation in [0, 1, 4] {
+        let app = TestApp::spawn().await;
+        let ann = app.register("ann").await;
+        let (access, first) = log_in(&app, &ann).await;
+        let (other, _) = log_in(&app, &ann).await;
+        let mut tokens = vec![first];
+        for _ in 0..5 {
+            app.pass(GRACE);
+            tokens.push(next(&app, tokens.last().unwrap()).await);
+        }
+        app.pass(GRACE + Duration::from_millis(1));
+        refresh(&app, &tokens[generation]).await.assert_unauthorized("Bearer error=\"invalid_token\"");
+        assert!(!app.is_live(&access).await);
+        for token in &tokens {
+            assert_eq!(refresh(&app, token).await.status, 401);
+        }
+        assert!(app.is_live(&other).await, "another session of the account has nothing to do with it");
+        let told = |mails: Vec<doorward_actors::OutgoingMail>| {
+            mails.into_iter().filter(|mail| mail.kind == MailKind::RefreshReused).count()
+        };
+        assert_eq!(told(app.mails_to(&ann.email).await), 1);
+        assert_eq!(events(&app, &other, "session.refresh_reused").await, 1);
+        let app = app.restart().await;
+        assert!(!app.is_live(&access).await);
+        assert_eq!(refresh(&app, &tokens[5]).await.status, 401);
+    }
+}
+
+#[tokio::test]
+async fn with_no_grace_a_token_works_exactly_once() {
+    let app = TestApp::builder().with(|settings| settings.sessions.refresh_grace = Duration::ZERO).spawn().await;
+    let ann = app.register("ann").await;
+    let (_, first) = log_in(&app, &ann).await;
+    let second = next(&app, &first).await;
+    app.pass(Duration::from_millis(1));
+    assert_eq!(refresh(&app, &first).await.status, 401);
+    assert_eq!(refresh(&app, &second).await.status, 401);
+}
+
+#[tokio::test]
+async fn s55_forged_and_foreign_refresh_tokens_are_401_and_harm_nobody() {
+    let app = TestApp::spawn().await;
+    let (ann, bob) = (app.register("ann").await, app.register("bob").await);
+    let (access, anns) = log_in(&app, &ann).await;
+    let (_, bobs) = log_in(&app, &bob).await;
+    let mixed = format!("{}{}", &anns[..40], &bobs[40..]);
+    let flipped: String = anns.chars().rev().collect();
+    let mut last = anns.clone();
+    let end = if last.pop() == Some('A') { 'Q' } else { 'A' };
+    last.push(end);
+    for bad in ["", "dwr_", "x", &anns[..105], &mixed, &flipped, &access, &anns.replace("dwr_", "dws_"), &last] {
+        let answer = refresh(&app, bad).await;
+        answer.assert_unauthorized("Bearer error=\"invalid_token\"");
+        assert_eq!(answer.body["detail"], "Could not validate credentials");
+    }
+    for body in [json!({}), json!({"refresh_token": 1}), json!({"refresh_token": anns, "id": 1})] {
+        assert_eq!(app.post("/refresh", &body).await.status, 422);
+    }
+    let anns = next(&app, &anns).await;
+    assert_eq!(events(&app, &access, "session.refresh").await, 0, "a guess names nobody");
+    next(&app, &anns).await;
+    next(&app, &bobs).await;
+    // As a bearer token it is nothing.
+    assert_eq!(app.verify(&bobs).await.status, 401);
+}
+
+#[tokio::test]
+async fn s38_what_ends_a_session_ends_its_refresh_token() {
+    let app = TestApp::spawn().await;
+    let admin = app.admin().await;
+    for how in 0..5 {
+        let person = app.register(&format!("person{how}")).await;
+        let (access, token) = log_in(&app, &person).await;
+        let token = next(&app, &token).await;
+        match how {
+            0 => assert_eq!(app.logout(&access).await.status, 200),
+            1 => app.lock(&admin, person.id).await,
+            2 => assert_eq!(app.delete(&admin, person.id).await.status, 200),
+            3 => app.must_change(&admin, person.id, &json!({"password": crate::support::NEW_PASSWORD})).await,
+            _ => {
+                let recovered = app.recover(&person.email, &person.passphrase, crate::support::NEW_PASSWORD).await;
+                assert_eq!(recovered.status, 200);
+            }
+        }
+        assert_eq!(refresh(&app, &token).await.status, 401, "{how}");
+    }
+    // The session in which a new password is set goes on, with its refresh token.
+    let person = app.register("spared").await;
+    let (access, token) = log_in(&app, &person).await;
+    let (_, other) = log_in(&app, &person).await;
+    assert_eq!(app.change_own(&access, &json!({"password": crate::support::NEW_PASSWORD})).await.status, 200);
+    next(&app, &token).await;
+    assert_eq!(refresh(&app, &other).await.status, 401);
+}
+
+#[tokio::test]
+async fn s22_wrong_refresh_tokens_are_counted_by_address() {
+    let app = TestApp::builder().with(|settings| settings.limits.address_failures = 3).spawn().await;
+    let ann = app.register("ann").await;
+    let (_, mut token) = log_in(&app, &ann).await;
+    for _ in 0..5 {
+        token = next(&app, &token).await;
+    }
+    for _ in 0..3 {
+        assert_eq!(refresh(&app, "dwr_wrong").await.status, 401);
+    }
+    let limited = refresh(&app, &token).await;
+    assert_eq!(limited.status, 429);
+    assert!(limited.header("retry-after").is_some());
+}
+
+#[tokio::test]
+async fn s37_a_refresh_token_logs_out_with_and_without_an_access_token() {
+    let app = TestApp::spawn().await;
+    let ann = app.register("ann").await;
+    let logout = async |body: Value, bearer: Option<&str>| {
+        let request = app.request(Method::POST, "/logout").json(&body);
+        app.send(bearer.into_iter().fold(request, reqwest::RequestBuilder::bearer_auth)).await
+    };
+    let (access, token) = log_in(&app, &ann).await;
+    logout(json!({"refresh_token": token}), None).await.assert_body(200, &json!({"detail": "Logged out successfully"}));
+    assert!(!app.is_live(&access).await);
+    assert_eq!(logout(json!({"refresh_token": token}), None).await.status, 401);
+
+    let (access, token) = log_in(&app, &ann).await;
+    let token = next(&app, &token).await;
+    assert_eq!(logout(json!({"refresh_token": token}), Some(&access)).await.status, 200);
+    assert!(!app.is_live(&access).await);
+
+    let body = json!({"email": ann.email, "password": ann.password, "remember": true});
+    let login = app.post("/login", &body).await;
+    let (expired, token) = (text(&login, "access_token"), text(&login, "refresh_token"));
+    app.pass(Duration::from_mins(31));
+    assert_eq!(logout(json!({}), Some(&expired)).await.status, 401);
+    assert_eq!(logout(json!({"refresh_token": token}), Some(&expired)).await.status, 200);
+    assert_eq!(refresh(&app, &token).await.status, 401);
+
+    let ((one, first), (other, _)) = (log_in(&app, &ann).await, log_in(&app, &ann).await);
+    let answer = logout(json!({"refresh_token": first}), Some(&other)).await;
+    answer.assert_problem(400, "The access token and the refresh token belong to different sessions");
+    assert!(app.is_live(&one).await && app.is_live(&other).await);
+    assert_eq!(logout(json!({"refresh_token": "dwr_wrong"}), Some(&one)).await.status, 401);
+    assert!(app.is_live(&one).await);
+    // What clients of the established interface may send.
+    assert_eq!(logout(Value::Null, Some(&one)).await.status, 200);
+    let form =
+        app.request(Method::POST, "/logout").bearer_auth(&other).header("Content-Type", "text/plain").body("a=b");
+    assert_eq!(app.send(form).await.status, 200);
+}

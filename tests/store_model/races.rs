@@ -1,0 +1,214 @@
+//! Changes of sessions that race each other: thousands of interleavings against both stores, with no wrong answer.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use doorward_actors::ports::{
+    AccountUpdate, Acting, Effects, EndSessions, RefreshOutcome, RefreshRefusal, RefreshUse, Store, StoreError, Touch,
+    UpdateAccountRefusal,
+};
+use doorward_actors::testing::{MemoryStore, RefreshChain};
+use doorward_actors::{AccountChange, NewRole, Role, Session, SessionId};
+
+use crate::{at, audit, id, new_account, open, session};
+
+const GRACE: Duration = Duration::from_millis(10);
+
+/// How often each race is run on the store in memory, and on the one on disk, where each takes some flushes.
+const ROUNDS: [usize; 2] = [3000, 700];
+
+fn stores(dir: &Path) -> [(Arc<dyn Store>, usize); 2] {
+    [(Arc::new(MemoryStore::new()), ROUNDS[0]), (Arc::new(open(dir)), ROUNDS[1])]
+}
+
+/// Runs a race many times on both stores, on several threads.
+fn race<F: Future<Output = ()>>(run: impl Fn(Arc<dyn Store>, usize) -> F) {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
+    for (store, rounds) in stores(dir.path()) {
+        runtime.block_on(async {
+            for name in ["root", "ann"] {
+                let new = new_account(name, NewRole::Exactly(Role::Admin));
+                store.create_account(new, audit(0).into()).await.unwrap();
+            }
+            for round in 0..rounds {
+                run(Arc::clone(&store), round).await;
+            }
+        });
+    }
+}
+
+fn sid(round: usize) -> SessionId {
+    SessionId::from_bytes(u128::try_from(round + 1).unwrap().to_be_bytes())
+}
+
+/// Opens a session of the second account with a chain of refresh tokens of which this many were exchanged.
+async fn begin(store: &dyn Store, round: usize, exchanged: usize) -> RefreshChain {
+    let chain = RefreshChain::begin(id(2), sid(round), exchanged + 3);
+    let epoch = store.account(id(2)).await.unwrap().unwrap().session_epoch;
+    let opened = Session { id: sid(round), ..session(2, 1, epoch, 5) };
+    store.open_session(opened, Some(chain.family()), None, audit(0)).await.unwrap();
+    for generation in 0..exchanged {
+        let now = 100 * i64::try_from(generation + 1).unwrap();
+        assert!(matches!(store.rotate_refresh(shown(&chain, generation, now)).await, Ok(RefreshOutcome::Honoured(_))));
+    }
+    chain
+}
+
+fn shown(chain: &RefreshChain, generation: usize, now: i64) -> RefreshUse {
+    let (proof, successor) = chain.presented(generation);
+    RefreshUse { proof, successor, now: at(now), grace: GRACE, on_reuse: Effects::from(audit(9)) }
+}
+
+fn touch(round: usize) -> Vec<Touch> {
+    vec![Touch { account: id(2), session: sid(round), at: at(6) }]
+}
+
+/// The race is over: the session is gone with its tokens.
+async fn is_gone(store: &dyn Store, round: usize) -> bool {
+    let session = store.session(id(2), sid(round)).await.unwrap();
+    let family = store.refresh_family(id(2), sid(round)).await.unwrap();
+    assert_eq!(session.is_some(), family.is_some(), "tokens without their session, or the other way round");
+    session.is_none()
+}
+
+#[test]
+fn s37_a_refresh_that_races_a_logout_revives_nothing() {
+    race(async |store, round| {
+        let chain = begin(&*store, round, 0).await;
+        let (one, two) = (Arc::clone(&store), Arc::clone(&store));
+        let used = shown(&chain, 0, 100);
+        let refresh = tokio::spawn(async move { one.rotate_refresh(used).await });
+        let logout = tokio::spawn(async move { two.end_sessions(touch(round), vec![audit(1)]).await });
+        let (refreshed, ended) = tokio::join!(refresh, logout);
+        ended.unwrap().unwrap();
+        let refreshed = refreshed.unwrap();
+        assert!(
+            matches!(refreshed, Ok(RefreshOutcome::Honoured(_)) | Err(StoreError::Refused(RefreshRefusal::Unknown))),
+            "{refreshed:?}"
+        );
+        assert!(is_gone(&*store, round).await);
+        for generation in 0..2 {
+            let late = store.rotate_refresh(shown(&chain, generation, 100)).await;
+            assert!(matches!(late, Err(StoreError::Refused(RefreshRefusal::Unknown))), "{late:?}");
+        }
+    });
+}
+
+#[test]
+fn two_uses_of_one_refresh_token_never_fork_the_family() {
+    race(async |store, round| {
+        let chain = begin(&*store, round, 1).await;
+        let uses = (0..4).map(|_| {
+            let (store, used) = (Arc::clone(&store), shown(&chain, 1, 200));
+            tokio::spawn(async move { store.rotate_refresh(used).await })
+        });
+        for answer in futures_util::future::join_all(uses).await {
+            let Ok(RefreshOutcome::Honoured(family)) = answer.unwrap() else { panic!("a tab was logged out") };
+            assert_eq!(family.generation, 2);
+            assert_eq!(family.current, chain.presented(2).0.hash());
+        }
+    });
+}
+
+#[test]
+fn a_reuse_that_races_a_refresh_ends_the_session_once() {
+    race(async |store, round| {
+        let chain = begin(&*store, round, 2).await;
+        let before = store.audit_status().await.unwrap().head.sequence;
+        let spawn = |generation| {
+            let (store, used) = (Arc::clone(&store), shown(&chain, generation, 1000));
+            tokio::spawn(async move { store.rotate_refresh(used).await })
+        };
+        let (thief, other, owner) = tokio::join!(spawn(0), spawn(1), spawn(2));
+        let answers = [thief.unwrap(), other.unwrap()];
+        let reused = answers.iter().filter(|answer| matches!(answer, Ok(RefreshOutcome::Reused))).count();
+        assert_eq!(reused, 1, "{answers:?}");
+        let owner = owner.unwrap();
+        assert!(
+            matches!(owner, Ok(RefreshOutcome::Honoured(_)) | Err(StoreError::Refused(RefreshRefusal::Unknown))),
+            "{owner:?}"
+        );
+        assert!(is_gone(&*store, round).await);
+        assert_eq!(store.audit_status().await.unwrap().head.sequence, before + 1);
+    });
+}
+
+/// A change in the name of the session of a round.
+fn change(round: usize, account: u64, role: Role) -> AccountUpdate {
+    AccountUpdate {
+        id: id(account),
+        acting: Some(Acting { account: id(2), session: sid(round), role }),
+        expected_revision: None,
+        change: AccountChange { email_verified: Some(round.is_multiple_of(2)), ..AccountChange::default() },
+        ends: EndSessions::None,
+        redeems: None,
+        revokes_tokens: false,
+    }
+}
+
+async fn sequence_of(store: &dyn Store, mark: i64) -> Option<u64> {
+    let recent = store.recent_audit(8).await.unwrap();
+    recent.into_iter().find(|(_, record)| *record == audit(mark)).map(|(sequence, _)| sequence)
+}
+
+#[test]
+fn s37_no_change_is_committed_after_the_logout_of_the_session_that_makes_it() {
+    race(async |store, round| {
+        begin(&*store, round, 0).await;
+        let mark = i64::try_from(round).unwrap() * 2 + 1000;
+        let (one, two) = (Arc::clone(&store), Arc::clone(&store));
+        let update =
+            tokio::spawn(async move { one.update_account(change(round, 2, Role::User), audit(mark).into()).await });
+        let logout = tokio::spawn(async move { two.end_sessions(touch(round), vec![audit(mark + 1)]).await });
+        let (updated, ended) = tokio::join!(update, logout);
+        ended.unwrap().unwrap();
+        let (changed, out) = (sequence_of(&*store, mark).await, sequence_of(&*store, mark + 1).await.unwrap());
+        match updated.unwrap() {
+            Ok(_) => assert!(changed.unwrap() < out, "a change after the logout"),
+            Err(StoreError::Refused(UpdateAccountRefusal::Revoked)) => assert_eq!(changed, None),
+            Err(other) => panic!("{other:?}"),
+        }
+        let late = store.update_account(change(round, 2, Role::User), audit(2).into()).await;
+        assert!(matches!(late, Err(StoreError::Refused(UpdateAccountRefusal::Revoked))), "{late:?}");
+    });
+}
+
+#[test]
+fn s38_no_change_is_committed_after_the_demotion_or_lock_of_the_administrator_who_makes_it() {
+    race(async |store, round| {
+        begin(&*store, round, 0).await;
+        let mark = i64::try_from(round).unwrap() * 2 + 1000;
+        let locks = round.is_multiple_of(2);
+        let demote = |back: bool| AccountUpdate {
+            acting: None,
+            change: AccountChange {
+                role: (!locks).then_some(if back { Role::Admin } else { Role::User }),
+                locked: locks.then_some(!back),
+                ..AccountChange::default()
+            },
+            ends: if locks && !back { EndSessions::All } else { EndSessions::None },
+            ..change(round, 2, Role::User)
+        };
+        let (one, two, demotion) = (Arc::clone(&store), Arc::clone(&store), demote(false));
+        let update =
+            tokio::spawn(async move { one.update_account(change(round, 1, Role::Admin), audit(mark).into()).await });
+        let demotion = tokio::spawn(async move { two.update_account(demotion, audit(mark + 1).into()).await });
+        let (updated, demoted) = tokio::join!(update, demotion);
+        demoted.unwrap().unwrap();
+        let (changed, down) = (sequence_of(&*store, mark).await, sequence_of(&*store, mark + 1).await.unwrap());
+        match updated.unwrap() {
+            Ok(_) => assert!(changed.unwrap() < down, "a change after the demotion"),
+            Err(StoreError::Refused(UpdateAccountRefusal::Revoked)) => assert_eq!(changed, None),
+            Err(other) => panic!("{other:?}"),
+        }
+        let acting = change(round, 1, Role::Admin).acting;
+        let late = store.delete_account(id(1), None, acting, audit(2).into()).await;
+        assert!(matches!(late, Err(StoreError::Refused(_))), "{late:?}");
+        let new = doorward_actors::NewAccount { acting, ..new_account("late", NewRole::Exactly(Role::User)) };
+        let late = store.create_account(new, audit(2).into()).await;
+        assert!(matches!(late, Err(StoreError::Refused(_))), "{late:?}");
+        store.update_account(demote(true), audit(3).into()).await.unwrap();
+    });
+}

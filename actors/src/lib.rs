@@ -13,6 +13,8 @@ mod mailer;
 pub mod ports;
 mod process;
 mod rate_limiter;
+mod revocations;
+mod services;
 mod session;
 mod supervisor;
 mod system;
@@ -21,7 +23,7 @@ pub mod testing;
 mod user;
 
 pub use ask::Unavailable;
-pub use auditor::{AuditHandle, AuditSettings};
+pub use auditor::{AuditHandle, AuditReader, AuditSettings};
 
 pub use domain::account::{
     Account, AccountChange, AccountId, CredentialHash, CustomerAccount, CustomerAccountError, NewAccount, NewRole, Role,
@@ -41,7 +43,12 @@ pub use domain::one_time::{NewToken, TokenHash, TokenPurpose, TokenSeed};
 pub use domain::outbox::{MailId, MailOutcome, MailState, NewMail, QueuedMail};
 pub use domain::passphrase::{Passphrase, PassphraseError};
 pub use domain::password::{OwnNames, Password, PasswordPolicy, PasswordTooLong, WeakPassword};
+pub use domain::revocation::{CursorError, Revocation, RevocationSpan, Revoked};
 pub use domain::secret::{Secret, SecretDigest};
+pub use domain::service_token::{
+    MAX_OVERLAP, NewServiceToken, ReplacedSecret, ServiceScope, ServiceScopes, ServiceToken, ServiceTokenId,
+    ServiceTokenRotation,
+};
 pub use domain::session::{Origin, Session, SessionId, SessionPolicy};
 pub use domain::time::{Timestamp, describe_idle};
 pub use domain::token::{SigningAlgorithm, TokenSettings};
@@ -53,7 +60,9 @@ pub use mailer::{MailerHandle, MailerSettings};
 pub use rate_limiter::{
     LimitFilter, LimitKey, LimitView, LimitViews, Limited, RateLimiterHandle, RateLimits, RateQuota, Standing,
 };
-pub use session::{AuthenticateError, Principal, SessionHandle};
+pub use revocations::{RevocationHandle, RevocationPage};
+pub use services::{CreateTokenError, IssuedToken, RotateTokenError, Service, ServiceHandle};
+pub use session::{AuthenticateError, Inspected, Principal, SessionHandle};
 pub use system::{ActorSystem, Handles, HealthHandle, Ports, StartError, SystemSettings};
 pub use user::{
     AccountOverview, AccountRules, AdminChange, ConfirmError, Confirmed, DeleteError, LoggedIn, LoginAttempt,

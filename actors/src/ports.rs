@@ -1,5 +1,7 @@
 //! What the domain needs from outside: storage, time, randomness and mail. The binary implements these; tests bring their own.
 
+mod services;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -16,6 +18,8 @@ use crate::domain::outbox::{MailId, MailOutcome, NewMail, QueuedMail};
 use crate::domain::secret::Secret;
 use crate::domain::session::{Session, SessionId};
 use crate::domain::time::Timestamp;
+
+pub use services::{CreateServiceTokenRefusal, MAX_SERVICE_TOKENS, ServiceStore, UnknownServiceToken};
 
 /// Where time comes from.
 pub trait Clock: Send + Sync + 'static {
@@ -255,7 +259,7 @@ impl ShardOf {
 /// administrator, the session epoch) are checked inside the method, atomically with the write, so they hold whoever
 /// writes. A refused change writes nothing, its audit records included; who wants the refusal on record appends it.
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
+pub trait Store: ServiceStore {
     /// The account with this number.
     async fn account(&self, id: AccountId) -> Result<Option<Account>, StoreFailure>;
 

@@ -26,6 +26,8 @@ use crate::process::Mailbox;
 #[cfg(feature = "testing")]
 use crate::rate_limiter::Message;
 use crate::rate_limiter::{RateLimiterActor, RateLimiterHandle, RateLimits};
+use crate::revocations::RevocationHandle;
+use crate::services::{ServiceActor, ServiceHandle};
 use crate::session::{self, SessionActor, SessionHandle, Shard, shard_of};
 use crate::supervisor::{ChildSpec, Supervisor, SupervisorMessage};
 use crate::user::{AccountRules, Flows, UserActor, UserHandle};
@@ -94,6 +96,10 @@ pub struct Handles {
     pub users: UserHandle,
     /// Sessions.
     pub sessions: SessionHandle,
+    /// Service tokens.
+    pub services: ServiceHandle,
+    /// What was revoked.
+    pub revocations: RevocationHandle,
     /// Rate limits.
     pub limits: RateLimiterHandle,
     /// The audit log.
@@ -141,10 +147,17 @@ impl ActorSystem {
         let audit_mailbox = Mailbox::new(Vitals::new("audit"));
         let mailer_mailbox = Mailbox::new(Vitals::new("mailer"));
         let limiter_mailbox = Mailbox::new(Vitals::new("rate_limiter"));
+        let service_mailbox = Mailbox::new(Vitals::new("services"));
         let (sessions, session_actors) = session_shards(&settings, tokens, &store, &clock, &entropy);
         let audit = AuditHandle::new(Arc::clone(&audit_mailbox), Arc::clone(&store), Arc::clone(&clock));
         let limits = RateLimiterHandle::new(settings.limits.clone(), Arc::clone(&clock), audit.clone());
         let mailer = MailerHandle::new(Arc::clone(&mailer_mailbox), Arc::clone(&store), Arc::clone(&clock));
+        let services = ServiceHandle::new(
+            Arc::clone(&service_mailbox),
+            Arc::clone(&store),
+            Arc::clone(&clock),
+            Arc::clone(&entropy),
+        );
         let background = TaskTracker::new();
         let flows = Flows {
             rules: settings.accounts,
@@ -187,6 +200,15 @@ impl ActorSystem {
         watched.push(limiter_mailbox.clone());
         let limiter = RateLimiterActor { handle: limits.clone(), store: Arc::clone(&store) };
         children.push(ChildSpec::new(Arc::new(limiter), Arc::clone(&limiter_mailbox), Arc::clone(&clock)));
+        watched.push(service_mailbox.clone());
+        let service_actor = ServiceActor {
+            directory: Arc::clone(services.directory()),
+            store: Arc::clone(&store),
+            clock: Arc::clone(&clock),
+            token_lifetime: settings.sessions.lifetime,
+            commits: TaskTracker::new(),
+        };
+        children.push(ChildSpec::new(Arc::new(service_actor), service_mailbox, Arc::clone(&clock)));
         watched.push(audit_mailbox.clone());
         let auditor = AuditActor::new(Arc::clone(&store), Arc::clone(&clock), settings.audit);
         children.push(ChildSpec::new(Arc::new(auditor), audit_mailbox, Arc::clone(&clock)));
@@ -199,6 +221,7 @@ impl ActorSystem {
         let draining = Arc::new(AtomicBool::new(false));
         watch_supervisor(ended, Arc::clone(&draining), gave_up_sender);
         let started_at = clock.now();
+        let revocations = RevocationHandle::new(Arc::clone(&store));
         let health = HealthHandle {
             inner: Arc::new(Health {
                 watched,
@@ -217,6 +240,8 @@ impl ActorSystem {
             handles: Handles {
                 users,
                 sessions,
+                services,
+                revocations,
                 limits,
                 audit,
                 mailer,
@@ -464,6 +489,14 @@ impl Handles {
     /// The audit actor is not running.
     pub async fn tend_audit(&self) -> Result<(), String> {
         self.audit.tend().await.map_err(|error| error.to_string())
+    }
+
+    /// Writes uses of service tokens and removes old revocations, as timers otherwise do.
+    ///
+    /// # Errors
+    /// The actor of the service tokens is not running.
+    pub async fn tend_services(&self) -> Result<(), String> {
+        self.services.tend().await.map_err(|error| error.to_string())
     }
 
     /// Ends sessions that are over and writes unwritten uses, as timers otherwise do.

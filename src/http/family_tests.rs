@@ -9,8 +9,8 @@ use bytes::Bytes;
 use doorward_actors::testing::{ManualClock, MemoryMail, MemoryStore, SeededEntropy};
 use doorward_actors::{
     AccountRules, ActorSystem, AuditSettings, ClientNetworks, HashCost, HasherSettings, Locale, MailerSettings,
-    PasswordPolicy, Ports, RateLimits, RateQuota, RecoveryMode, Secret, SecretDigest, SessionPolicy, SigningAlgorithm,
-    SystemSettings, TokenSettings,
+    PasswordPolicy, Ports, RateLimits, RateQuota, RecoveryMode, Secret, SecretDigest, ServiceScope, SessionPolicy,
+    SigningAlgorithm, SystemSettings, TokenSettings,
 };
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -310,20 +310,36 @@ async fn s54_every_route_keeps_out_whom_it_must_before_it_reads_the_body() {
                 if route.method != Method::DELETE {
                     let as_admin = status(&[("authorization", &bearer(&admin))]).await;
                     // There is no mail to try again.
-                    let expected = if route.path == "/outbox/{id}/retry" { &[404][..] } else { &[200, 422] };
+                    let has_no_such = ["/outbox/{id}/retry", "/service_tokens/{id}/rotate"].contains(&route.path);
+                    let expected = if has_no_such { &[404, 422][..] } else { &[200, 422] };
                     assert!(expected.contains(&as_admin), "{name}: {as_admin}");
                 }
             }
-            Access::Service | Access::ServiceAndBearer => {
+            Access::ServiceAndBearer(_) => {
                 assert_eq!((none, dead, twice, as_user), (404, 404, 400, 404), "{name}");
                 let service = ("x-service-token", SERVICE_TOKEN);
                 assert_eq!(status(&[service]).await, 401, "{name}");
                 assert_eq!(status(&[service, ("authorization", "Bearer x"), ("authorization", "Bearer x")]).await, 400);
             }
-            Access::AdminOrService => {
+            Access::HiddenAdminOrService(_) => {
                 assert_eq!((none, dead, twice, as_user), (404, 404, 400, 404), "{name}");
                 assert_eq!(status(&[("x-service-token", SERVICE_TOKEN)]).await, 200, "{name}");
                 assert_eq!(status(&[("authorization", &bearer(&admin))]).await, 200, "{name}");
+            }
+            Access::AdminOrService(_) => {
+                assert_eq!((none, dead, twice, as_user), (401, 401, 400, 403), "{name}");
+                assert_eq!(status(&[("x-service-token", SERVICE_TOKEN)]).await, 403, "{name}");
+                assert_eq!(status(&[("x-service-token", "wrong")]).await, 401, "{name}");
+                assert_eq!(status(&[("authorization", &bearer(&admin))]).await, 200, "{name}");
+            }
+            Access::Service(scope) => {
+                assert_eq!((none, dead, twice, as_user), (401, 401, 400, 401), "{name}");
+                let expected = match scope {
+                    ServiceScope::Introspect => 415,
+                    _ => 403,
+                };
+                assert_eq!(status(&[("x-service-token", SERVICE_TOKEN)]).await, expected, "{name}");
+                assert_eq!(status(&[("x-service-token", SERVICE_TOKEN), ("authorization", "Bearer x")]).await, 400);
             }
         }
         let wrong = app.send(Method::PATCH, &path, &[], None).await;

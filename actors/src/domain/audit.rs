@@ -206,6 +206,14 @@ codes! {
         AuditFollowed = 33 "audit.followed",
         /// Somebody was kept out of what is for others; one record for each of them, reason and ten minutes.
         AccessDenied = 34 "access.denied",
+        /// A service token was made.
+        ServiceTokenCreated = 55 "service_token.created",
+        /// A service token got another secret.
+        ServiceTokenRotated = 56 "service_token.rotated",
+        /// A service token was revoked.
+        ServiceTokenRevoked = 57 "service_token.revoked",
+        /// A session was ended by a service that has its token.
+        SessionRevokedByService = 58 "session.revoked_by_service",
     }
 }
 
@@ -252,6 +260,14 @@ codes! {
         TooSoon = 23 "too_soon",
         /// The address is verified already.
         AlreadyVerified = 24 "already_verified",
+        /// The service token lacks the scope.
+        ScopeMissing = 40 "scope_missing",
+        /// Another service token has this name.
+        NameTaken = 41 "name_taken",
+        /// There are as many service tokens as there may be.
+        TooManyTokens = 42 "too_many_tokens",
+        /// The service token is over.
+        TokenOver = 43 "token_over",
     }
 }
 

@@ -78,6 +78,10 @@ pub(crate) struct VerifiedToken {
     /// From when on it is good, less the leeway, and until when; seconds since the Unix epoch.
     pub(crate) not_before: i64,
     pub(crate) expires: i64,
+    /// The `iat` claim.
+    pub(crate) issued_at: Timestamp,
+    /// The `exp` claim.
+    pub(crate) expires_at: Timestamp,
 }
 
 impl VerifiedToken {
@@ -161,6 +165,11 @@ impl AccessTokens {
         jsonwebtoken::encode(&self.header, &claims, &self.encoding).map(Secret::new)
     }
 
+    /// The `iss` and the `aud` of every token.
+    pub(crate) fn issuer_and_audience(&self) -> (&str, &str) {
+        (&self.issuer, &self.audience)
+    }
+
     /// What a presented token says, if we issued it and its time is now.
     pub(crate) fn verify(&self, token: &str, now: Timestamp) -> Result<VerifiedToken, InvalidToken> {
         let ours = token.len() <= MAX_TOKEN_BYTES
@@ -174,7 +183,15 @@ impl AccessTokens {
         let account = claims.sub.parse().ok().and_then(AccountId::new).ok_or(InvalidToken)?;
         let session = SessionId::parse(&claims.sid).ok_or(InvalidToken)?;
         let not_before = claims.nbf.max(claims.iat).saturating_sub(NOT_BEFORE_LEEWAY_SECONDS);
-        let verified = VerifiedToken { account, session, not_before, expires: claims.exp };
+        let seconds = |seconds: i64| Timestamp::from_millis(seconds.saturating_mul(1000));
+        let verified = VerifiedToken {
+            account,
+            session,
+            not_before,
+            expires: claims.exp,
+            issued_at: seconds(claims.iat),
+            expires_at: seconds(claims.exp),
+        };
         if verified.is_current(now) { Ok(verified) } else { Err(InvalidToken) }
     }
 }

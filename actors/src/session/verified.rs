@@ -72,7 +72,15 @@ mod tests {
 
     fn verified(n: usize) -> VerifiedToken {
         let account = AccountId::new(u64::try_from(n).unwrap() + 1).unwrap();
-        VerifiedToken { account, session: SessionId::from_bytes([0; 16]), not_before: 0, expires: i64::MAX }
+        let at = crate::domain::time::Timestamp::from_millis(0);
+        VerifiedToken {
+            account,
+            session: SessionId::from_bytes([0; 16]),
+            not_before: 0,
+            expires: i64::MAX,
+            issued_at: at,
+            expires_at: at,
+        }
     }
 
     #[test]

@@ -191,7 +191,8 @@ async fn the_life_of_an_account_in_the_established_words() {
 
     let verified = app.verify(token).await;
     let expected = json!({"id": 1, "email": "ann@example.com", "nickname": "ann", "role": "admin", "valid": true, "lock": false, "customer_account": "none",
-        "password_compromised": false});
+        "password_compromised": false, "session_id": verified.body["session_id"],
+        "expires_at": "2025-01-01T00:30:00Z", "idle_expires_at": "2025-01-01T00:30:00Z"});
     assert_eq!((verified.status.as_u16(), &verified.body), (200, &expected));
 
     let mine = app.with_token(Method::GET, "/my_account/", token, None).await.body;

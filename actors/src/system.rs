@@ -27,7 +27,7 @@ use crate::process::Mailbox;
 use crate::rate_limiter::Message;
 use crate::rate_limiter::{RateLimiterActor, RateLimiterHandle, RateLimits};
 use crate::revocations::RevocationHandle;
-use crate::services::{ServiceActor, ServiceHandle};
+use crate::services::{self, ServiceActor, ServiceHandle};
 use crate::session::{self, SessionActor, SessionHandle, Shard, shard_of};
 use crate::supervisor::{ChildSpec, Supervisor, SupervisorMessage};
 use crate::user::{AccountRules, Flows, UserActor, UserHandle};
@@ -147,17 +147,11 @@ impl ActorSystem {
         let audit_mailbox = Mailbox::new(Vitals::new("audit"));
         let mailer_mailbox = Mailbox::new(Vitals::new("mailer"));
         let limiter_mailbox = Mailbox::new(Vitals::new("rate_limiter"));
-        let service_mailbox = Mailbox::new(Vitals::new("services"));
         let (sessions, session_actors) = session_shards(&settings, tokens, &store, &clock, &entropy);
         let audit = AuditHandle::new(Arc::clone(&audit_mailbox), Arc::clone(&store), Arc::clone(&clock));
         let limits = RateLimiterHandle::new(settings.limits.clone(), Arc::clone(&clock), audit.clone());
         let mailer = MailerHandle::new(Arc::clone(&mailer_mailbox), Arc::clone(&store), Arc::clone(&clock));
-        let services = ServiceHandle::new(
-            Arc::clone(&service_mailbox),
-            Arc::clone(&store),
-            Arc::clone(&clock),
-            Arc::clone(&entropy),
-        );
+        let (services, service_actor, service_mailbox) = service_tokens(&settings, &store, &clock, &entropy);
         let background = TaskTracker::new();
         let flows = Flows {
             rules: settings.accounts,
@@ -201,14 +195,7 @@ impl ActorSystem {
         let limiter = RateLimiterActor { handle: limits.clone(), store: Arc::clone(&store) };
         children.push(ChildSpec::new(Arc::new(limiter), Arc::clone(&limiter_mailbox), Arc::clone(&clock)));
         watched.push(service_mailbox.clone());
-        let service_actor = ServiceActor {
-            directory: Arc::clone(services.directory()),
-            store: Arc::clone(&store),
-            clock: Arc::clone(&clock),
-            token_lifetime: settings.sessions.lifetime,
-            commits: TaskTracker::new(),
-        };
-        children.push(ChildSpec::new(Arc::new(service_actor), service_mailbox, Arc::clone(&clock)));
+        children.push(ChildSpec::new(service_actor, service_mailbox, Arc::clone(&clock)));
         watched.push(audit_mailbox.clone());
         let auditor = AuditActor::new(Arc::clone(&store), Arc::clone(&clock), settings.audit);
         children.push(ChildSpec::new(Arc::new(auditor), audit_mailbox, Arc::clone(&clock)));
@@ -220,19 +207,8 @@ impl ActorSystem {
             .map_err(|error| StartError::Supervisor(error.to_string()))?;
         let draining = Arc::new(AtomicBool::new(false));
         watch_supervisor(ended, Arc::clone(&draining), gave_up_sender);
-        let started_at = clock.now();
         let revocations = RevocationHandle::new(Arc::clone(&store));
-        let health = HealthHandle {
-            inner: Arc::new(Health {
-                watched,
-                store,
-                clock,
-                hasher: hasher.clone(),
-                sessions: sessions.clone(),
-                started_at,
-                last_look: Mutex::new(None),
-            }),
-        };
+        let health = HealthHandle::new(watched, store, clock, hasher.clone(), sessions.clone());
         Ok(Self {
             supervisor,
             gave_up,
@@ -319,6 +295,25 @@ fn session_shards(
     (SessionHandle::new(shards, tokens, settings.sessions, store, clock, entropy), actors)
 }
 
+/// The way to the service tokens, their actor and its mailbox.
+fn service_tokens(
+    settings: &SystemSettings,
+    store: &Arc<dyn Store>,
+    clock: &Arc<dyn Clock>,
+    entropy: &Arc<dyn Entropy>,
+) -> (ServiceHandle, Arc<ServiceActor>, Arc<Mailbox<services::Message>>) {
+    let mailbox = Mailbox::new(Vitals::new("services"));
+    let handle = ServiceHandle::new(Arc::clone(&mailbox), Arc::clone(store), Arc::clone(clock), Arc::clone(entropy));
+    let actor = ServiceActor {
+        directory: Arc::clone(handle.directory()),
+        store: Arc::clone(store),
+        clock: Arc::clone(clock),
+        token_lifetime: settings.sessions.lifetime,
+        commits: TaskTracker::new(),
+    };
+    (handle, Arc::new(actor), mailbox)
+}
+
 /// Without its supervisor the system is as good as ended, unless it is being drained.
 fn watch_supervisor(ended: JoinHandle<()>, draining: Arc<AtomicBool>, gave_up: watch::Sender<Option<String>>) {
     tokio::spawn(async move {
@@ -382,6 +377,17 @@ struct Look {
 }
 
 impl HealthHandle {
+    fn new(
+        watched: Vec<Arc<dyn Watched>>,
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        hasher: HasherHandle,
+        sessions: SessionHandle,
+    ) -> Self {
+        let (started_at, last_look) = (clock.now(), Mutex::new(None));
+        Self { inner: Arc::new(Health { watched, store, clock, hasher, sessions, started_at, last_look }) }
+    }
+
     /// Whether requests can be served: the store takes a write and reads it back, and every actor answers.
     pub async fn ready(&self) -> bool {
         let look = self.look().await;

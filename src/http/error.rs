@@ -229,20 +229,16 @@ impl ApiError {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         match self {
-            Self::Unauthenticated { token_sent: true } => {
+            Self::Unauthenticated { token_sent: true } | Self::ServiceUnauthenticated { basic: false, sent: true } => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\""));
             }
-            Self::Unauthenticated { token_sent: false } | Self::IncorrectCredentials => {
+            Self::Unauthenticated { token_sent: false }
+            | Self::ServiceUnauthenticated { basic: false, sent: false }
+            | Self::IncorrectCredentials => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             Self::ServiceUnauthenticated { basic: true, .. } => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"doorward\""));
-            }
-            Self::ServiceUnauthenticated { basic: false, sent: true } => {
-                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\""));
-            }
-            Self::ServiceUnauthenticated { basic: false, sent: false } => {
-                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             Self::Limited(Limited { retry_after: after, .. }) | Self::Unavailable(after) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(*after)));

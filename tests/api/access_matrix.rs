@@ -51,44 +51,21 @@ fn expected(access: Access, caller: Caller) -> Outcome {
     };
     match access {
         Access::Public => Done,
-        Access::Admin if user == Done && caller != Admin => Forbidden,
-        Access::Bearer | Access::Admin => user,
-        Access::ServiceAndBearer(scope) if is_service => {
-            if scope_of_default(scope) {
-                user
-            } else {
-                Forbidden
-            }
-        }
-        Access::HiddenAdminOrService(scope) if is_service => {
-            if scope_of_default(scope) {
-                Done
-            } else {
-                Forbidden
-            }
-        }
+        Access::ServiceAndBearer(scope) if is_service && scope_of_default(scope) => user,
+        Access::HiddenAdminOrService(scope) if is_service && scope_of_default(scope) => Done,
+        Access::ServiceAndBearer(_) | Access::HiddenAdminOrService(_) if is_service => Forbidden,
         Access::HiddenAdminOrService(_) if caller == Admin => Done,
         Access::ServiceAndBearer(_) | Access::HiddenAdminOrService(_) => Hidden,
         // Two credentials of a service at once.
         Access::Service(_) if matches!(caller, ServiceWithUser | ServiceWithGarbage) => Ambiguous,
-        Access::Service(scope) if is_service => {
-            if scope_of_default(scope) {
-                Done
-            } else {
-                Forbidden
-            }
-        }
-        Access::Service(_) => {
-            if caller == Anonymous {
-                NoToken
-            } else {
-                DeadToken
-            }
-        }
+        Access::Service(scope) if is_service && scope_of_default(scope) => Done,
+        Access::Service(_) if is_service => Forbidden,
+        Access::Service(_) if caller == Anonymous => NoToken,
+        Access::Service(_) => DeadToken,
         Access::AdminOrService(scope) if is_service && scope_of_default(scope) => Done,
         Access::AdminOrService(_) if caller == Service => Forbidden,
-        Access::AdminOrService(_) if user == Done && caller != Admin => Forbidden,
-        Access::AdminOrService(_) => user,
+        Access::Admin | Access::AdminOrService(_) if user == Done && caller != Admin => Forbidden,
+        Access::Bearer | Access::Admin | Access::AdminOrService(_) => user,
     }
 }
 
@@ -298,7 +275,7 @@ async fn s54_every_scope_opens_exactly_its_routes() {
             let request =
                 if is_form { app.form(route.path, "token=x") } else { app.request(route.method.clone(), route.path) };
             let request = request.header("X-Service-Token", &secret);
-            let request = bearer.into_iter().fold(request, reqwest::RequestBuilder::bearer_auth);
+            let request = bearer.into_iter().fold(request, RequestBuilder::bearer_auth);
             let answer = app.send(request).await;
             let name = format!("{} {} with {}: {answer:?}", route.method, route.path, held.as_str());
             assert_eq!(answer.status, if needed == *held { 200 } else { 403 }, "{name}");

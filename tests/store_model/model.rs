@@ -46,27 +46,27 @@ pub(crate) enum Step {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Revision {
+pub(crate) enum Revision {
     Any,
     Current,
     Old,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Epoch {
+pub(crate) enum Epoch {
     Current,
     Old,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Ends {
+pub(crate) enum Ends {
     None,
     All,
     AllBut(u8),
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Outcome {
+pub(crate) enum Outcome {
     Sent,
     Retry,
     Dead,
@@ -74,7 +74,7 @@ enum Outcome {
 
 /// Which token a change presents.
 #[derive(Debug, Clone, Copy)]
-enum Redeems {
+pub(crate) enum Redeems {
     Nothing,
     /// The one that the account has for this purpose, at this time.
     Own(TokenPurpose, i64),
@@ -88,14 +88,14 @@ enum Redeems {
 
 /// What goes with a change.
 #[derive(Debug, Clone)]
-struct With {
+pub(crate) struct With {
     /// When each of the mails is due.
     mails: Vec<i64>,
     tokens: Vec<(u8, TokenPurpose, usize, i64)>,
 }
 
 #[derive(Debug, Clone)]
-struct Change {
+pub(crate) struct Change {
     email: Option<usize>,
     nickname: Option<usize>,
     password: Option<u8>,

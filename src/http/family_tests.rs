@@ -498,3 +498,26 @@ async fn s38_a_stream_says_that_it_lives_and_ends_with_its_session_though_nothin
     app.clock.advance(Duration::from_mins(31));
     while stream.chunk().await.unwrap().is_some() {}
 }
+
+#[tokio::test]
+async fn s52_with_the_store_failing_no_service_and_no_proxy_hears_that_a_token_lives_or_is_dead() {
+    let app = App::start(PLENTY, PLENTY).await;
+    let admin = app.person("root").await;
+    let body = json!({"name": "all", "scopes": ["introspect", "revoke", "revocations"]});
+    let made = app.with_token(Method::POST, "/service_tokens/", &admin, Some(&body)).await;
+    let secret = made.body["token"].as_str().unwrap();
+    let form = |path: &str| {
+        let request = app.client.post(format!("{}{path}", app.base)).header("x-service-token", secret);
+        let typed = request.header("content-type", "application/x-www-form-urlencoded");
+        typed.body(format!("token={admin}")).send()
+    };
+    assert_eq!(form("/oauth2/introspect").await.unwrap().status(), 200);
+    app.store.fail("a test");
+    for path in ["/oauth2/introspect", "/oauth2/revoke"] {
+        assert_eq!(form(path).await.unwrap().status(), 503, "{path}");
+    }
+    assert_eq!(app.with_token(Method::GET, "/forward_auth", &admin, None).await.status, 503);
+    for path in ["/revocations", "/revocations?after=start", "/revocations?after=0"] {
+        assert_eq!(app.send(Method::GET, path, &[("x-service-token", secret)], None).await.status, 503, "{path}");
+    }
+}

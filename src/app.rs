@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 
 use crate::ambient::{SystemClock, SystemEntropy};
 use crate::breached::{BreachedList, BreachedListError};
-use crate::http::{self, Api, ServerSettings, Tls, TlsError};
+use crate::http::{self, Api, ApiRules, ServerSettings, Tls, TlsError};
 use crate::mail::{self, MailSetupError};
 use crate::settings::{Rate, Settings};
 use crate::store::key_files::KeyFiles;
@@ -30,6 +30,9 @@ const SERVICE_TOKEN_FILE: &str = "service_token";
 const HTTP_SHARE: f64 = 0.6;
 /// Which part of what is left then belongs to the actors; the rest is for the last commit.
 const ACTORS_SHARE: f64 = 0.7;
+
+/// Which part of the time for a request may pass while its answer waits for something to happen.
+const WAIT_SHARE: f64 = 0.8;
 
 /// Why the application did not start.
 #[derive(Debug, thiserror::Error)]
@@ -222,7 +225,12 @@ impl App {
         let server =
             ServerSettings::new(&settings.http, stop_within.mul_f64(HTTP_SHARE), tls, settings.log.verify_sample);
         let service_token = SecretDigest::of(service_token.expose().as_bytes());
-        let api = Api::new(core.handles().clone(), service_token);
+        let rules = ApiRules {
+            verify_cache: settings.tokens.verify_cache,
+            public_url: settings.mail.public_url.as_str().to_owned(),
+            longest_wait: settings.http.request_timeout.mul_f64(WAIT_SHARE),
+        };
+        let api = Api::new(core.handles().clone(), service_token, rules);
         let service = http::service(&api);
         let (actors, store) = (core.system.gave_up(), core.store.failed());
         let mut ended = None;

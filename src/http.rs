@@ -16,6 +16,7 @@ mod error;
 mod extract;
 mod fields;
 mod form;
+mod forward_auth;
 mod forwarded;
 mod framing;
 mod health;
@@ -25,6 +26,7 @@ mod keys;
 mod linger;
 mod login;
 mod my_account;
+mod oauth2;
 mod openapi;
 mod outbox;
 mod pages;
@@ -36,9 +38,11 @@ mod recovery_by_mail;
 mod refresh;
 mod register;
 mod request_id;
+mod revocations;
 mod root;
 mod routes;
 mod server;
+mod service_tokens;
 mod sessions;
 mod streams;
 mod tls;
@@ -71,22 +75,42 @@ type Family = BoxedFilter<(Response,)>;
 /// What all routes share.
 pub(crate) struct Api {
     handles: Handles,
-    service_token: SecretDigest,
+    rules: ApiRules,
     admission: Admission,
     readers: Readers,
 }
 
+/// What the operator says about answers.
+#[derive(Debug, Clone)]
+pub(crate) struct ApiRules {
+    /// For how long a service may keep the answer of `/verify`.
+    pub(crate) verify_cache: Duration,
+    /// Where people reach this service, without a slash at its end.
+    pub(crate) public_url: String,
+    /// The longest that an answer may wait for something to happen.
+    pub(crate) longest_wait: Duration,
+}
+
+impl Default for ApiRules {
+    fn default() -> Self {
+        let public_url = "http://127.0.0.1:8000".to_owned();
+        Self { verify_cache: Duration::ZERO, public_url, longest_wait: Duration::from_secs(24) }
+    }
+}
+
 impl Api {
-    /// An interface in front of these actors. `service_token` is what services present in `X-Service-Token`.
-    pub(crate) fn new(handles: Handles, service_token: SecretDigest) -> Arc<Self> {
-        Arc::new(Self { handles, service_token, admission: Admission::default(), readers: Readers::default() })
+    /// An interface in front of these actors. `service_token` is the one of the settings.
+    pub(crate) fn new(handles: Handles, service_token: SecretDigest, rules: ApiRules) -> Arc<Self> {
+        handles.services.admit_built_in(service_token);
+        Arc::new(Self { handles, rules, admission: Admission::default(), readers: Readers::default() })
     }
 
     /// The same with another heartbeat of streams.
     #[cfg(test)]
     fn beating(handles: Handles, service_token: SecretDigest, heartbeat: Duration) -> Arc<Self> {
-        let readers = Readers::beating(heartbeat);
-        Arc::new(Self { handles, service_token, admission: Admission::default(), readers })
+        handles.services.admit_built_in(service_token);
+        let (rules, readers) = (ApiRules::default(), Readers::beating(heartbeat));
+        Arc::new(Self { handles, rules, admission: Admission::default(), readers })
     }
 
     /// Ends the answers that would go on for ever, so that the listener can stop.
@@ -103,8 +127,8 @@ pub(crate) fn service(
     TowerToHyperService::new(warp::service(routes(api)))
 }
 
-/// Joins the families. Each request pays for the families it passes on its way, so the hot one stands first and the
-/// rest are one step behind it.
+/// Joins the families. Each request pays for the families it passes on its way, so the hot ones stand first and the
+/// rest are a step behind them.
 fn routes(api: &Arc<Api>) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
     let rest: Family = health::routes(api)
         .or(login::routes(api))
@@ -131,6 +155,10 @@ fn routes(api: &Arc<Api>) -> impl Filter<Extract = (Response,), Error = Infallib
         .unify()
         .or(rate_limits::routes(api))
         .unify()
+        .or(service_tokens::routes(api))
+        .unify()
+        .or(revocations::routes(api))
+        .unify()
         .or(audit::routes(api))
         .unify()
         .or(keys::routes(api))
@@ -140,7 +168,8 @@ fn routes(api: &Arc<Api>) -> impl Filter<Extract = (Response,), Error = Infallib
         .or(docs::routes())
         .unify()
         .boxed();
-    verify::routes(api).or(rest).unify().recover(error::recover).unify()
+    let quick: Family = forward_auth::routes(api).or(oauth2::routes(api)).unify().boxed();
+    verify::routes(api).or(quick).unify().or(rest).unify().recover(error::recover).unify()
 }
 
 /// Serves a route that does nothing on the accept loop, without end: what benchmarks measure the others against.

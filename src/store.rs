@@ -39,6 +39,7 @@ mod lock;
 mod migrations;
 mod reads;
 pub mod secrets;
+mod services;
 mod staging;
 
 pub use audit::verify::{AuditBreak, AuditFinding, AuditReport};
@@ -165,6 +166,8 @@ pub struct SledStore {
     health: Arc<Health>,
     /// The newest durable audit record.
     audit_head: watch::Sender<u64>,
+    /// The newest durable revocation.
+    revocation_head: watch::Sender<u64>,
 }
 
 /// The open engine. The lock comes last, as it goes after the engine has let go of its files.
@@ -188,16 +191,18 @@ impl SledStore {
 
         let health = Arc::new(Health::new());
         let audit_head = watch::Sender::new(reads::counter(&db, keys::LAST_AUDIT_SEQUENCE)?);
+        let revocation_head = watch::Sender::new(reads::counter(&db, keys::LAST_REVOCATION)?);
         let committer = Committer::start(
             db.clone(),
             &engine_dir,
             Arc::clone(&lock),
             Arc::clone(&health),
             options.write_deadline,
-            audit_head.clone(),
+            [(keys::LAST_AUDIT_SEQUENCE, audit_head.clone()), (keys::LAST_REVOCATION, revocation_head.clone())],
         )
         .map_err(|error| OpenError::at(&engine_dir, error))?;
-        Ok(Self { committer, engine: Arc::new(RwLock::new(Some(Engine { db, _lock: lock }))), health, audit_head })
+        let engine = Arc::new(RwLock::new(Some(Engine { db, _lock: lock })));
+        Ok(Self { committer, engine, health, audit_head, revocation_head })
     }
 
     /// Walks over the audit log of a data directory that no process has open, in constant memory. `expected` is a head that

@@ -147,6 +147,7 @@ async fn successes(drive: &mut Drive) {
     assert_eq!(drive.call(Method::GET, "/my_account/", Some(&token), None).await.status, 200);
     assert_eq!(drive.call(Method::GET, "/my_account/events", Some(&token), None).await.status, 200);
     assert_eq!(drive.call(Method::POST, "/verify", Some(&token), None).await.status, 200);
+    assert_eq!(drive.call(Method::GET, "/forward_auth", Some(&token), None).await.status, 200);
     sessions(drive, &ann, &bob, &admin).await;
     let token = drive.login(&ann).await;
     let check = json!({"password": format!("{CANARY}-{CANARY}"), "email": ann.email, "nickname": ann.nickname});
@@ -204,6 +205,33 @@ async fn sessions(drive: &mut Drive, ann: &Person, bob: &Person, admin: &str) {
     let others = drive.call(Method::DELETE, "/my_account/sessions", Some(&token_of_another), None).await;
     assert_eq!(others.status, 204);
     drive.tokens.extend([token, refresh, next]);
+}
+
+/// What services do, and what is done to their tokens.
+async fn services(drive: &mut Drive) {
+    let admin = drive.login(&Person { password: format!("{CANARY}-admin-Lamp-7"), ..Person::named("admin") }).await;
+    let body = json!({"name": "billing", "scopes": ["revoke", "revocations"]});
+    let made = drive.call(Method::POST, "/service_tokens/", Some(&admin), Some(body)).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let path = format!("/service_tokens/{}", made.body["id"]);
+    let rotated = drive.call(Method::POST, &format!("{path}/rotate"), Some(&admin), None).await;
+    assert_eq!(rotated.status, 200, "{rotated:?}");
+    assert_eq!(drive.call(Method::GET, "/service_tokens/", Some(&admin), None).await.status, 200);
+    let secrets = [&made, &rotated].map(|answer| answer.body["token"].as_str().unwrap().to_owned());
+    let gil = drive.register("gil").await;
+    let token = drive.login(&gil).await;
+    for (route, secret) in [("/oauth2/introspect", SERVICE_TOKEN), ("/oauth2/revoke", secrets[1].as_str())] {
+        let request = drive.app.form(route, &format!("token={token}")).header("X-Service-Token", secret);
+        assert_eq!(drive.app.send(request).await.status, 200, "{route}");
+        drive.driven.insert(("POST".to_owned(), route));
+    }
+    let request = drive.app.request(Method::GET, "/revocations?after=start").header("X-Service-Token", &secrets[0]);
+    assert_eq!(drive.app.send(request).await.status, 200);
+    drive.driven.insert(("GET".to_owned(), "/revocations"));
+    let metadata = "/.well-known/oauth-authorization-server";
+    assert_eq!(drive.call(Method::GET, metadata, None, None).await.status, 200);
+    assert_eq!(drive.call(Method::DELETE, &path, Some(&admin), None).await.status, 204);
+    drive.tokens.extend(secrets);
 }
 
 /// What goes by mail: every link is opened, and its token counts as a secret.
@@ -297,7 +325,7 @@ async fn failures(drive: &mut Drive) {
         assert!(!answer.text.contains(CANARY), "{answer:?}");
     }
     // Parts that break while secrets are under way.
-    for name in ["user", "session-0", "session-1", "mailer", "keys", "audit", "hasher"] {
+    for name in ["user", "session-0", "session-1", "mailer", "keys", "audit", "services", "hasher"] {
         let (injected, answer) =
             tokio::join!(drive.app.handles.inject(name, Fault::Panic), drive.app.try_login(&person));
         injected.unwrap();
@@ -332,6 +360,7 @@ async fn s09_no_secret_is_logged_answered_or_stored_raw() {
     let mut drive = Drive { app, driven: BTreeSet::new(), tokens: Vec::new() };
     successes(&mut drive).await;
     mails(&mut drive).await;
+    services(&mut drive).await;
     let all: BTreeSet<_> = route_table().iter().map(|route| (route.method.to_string(), route.path)).collect();
     assert_eq!(drive.driven, all, "a route was not driven");
     failures(&mut drive).await;

@@ -11,6 +11,8 @@ mod outbox;
 mod races;
 #[path = "store_model/rules.rs"]
 mod rules;
+#[path = "store_model/services.rs"]
+mod services;
 #[path = "store_model/tokens.rs"]
 mod tokens;
 #[path = "store_model/versions.rs"]

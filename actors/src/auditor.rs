@@ -14,10 +14,12 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::ask::Unavailable;
+use crate::domain::account::AccountId;
 use crate::domain::audit::{
     AuditActorKind, AuditEvent, AuditPage, AuditPruning, AuditQuery, AuditRecord, AuditRefusal, AuditStatus,
+    ServiceName,
 };
-use crate::domain::session::Origin;
+use crate::domain::session::{Origin, SessionId};
 use crate::domain::time::Timestamp;
 use crate::ports::{Clock, Store, StoreFailure};
 use crate::process::{Mailbox, Process, Reply, Timer, every};
@@ -46,6 +48,26 @@ pub struct AuditSettings {
     pub retention: Duration,
     /// How much they may take, with their index, in bytes.
     pub max_bytes: u64,
+}
+
+/// Who reads the log.
+#[derive(Debug, Clone)]
+pub enum AuditReader {
+    /// An administrator, in a session.
+    Admin {
+        /// Their account.
+        account: AccountId,
+        /// The session.
+        session: SessionId,
+    },
+    /// A service, by its name.
+    Service(ServiceName),
+}
+
+impl From<&Principal> for AuditReader {
+    fn from(admin: &Principal) -> Self {
+        Self::Admin { account: admin.account.id, session: admin.session }
+    }
 }
 
 /// The way to the audit log.
@@ -108,14 +130,28 @@ impl AuditHandle {
         self.seldom(record);
     }
 
-    /// Puts on record that an administrator read pages of the log: one record of each session in ten minutes. Does not wait.
-    pub fn was_read(&self, admin: &Principal, origin: Origin) {
-        self.seldom(self.by_reader(admin, AuditEvent::AuditRead, origin));
+    /// Puts on record that a known service was kept out of what is not for it; one record in ten minutes. Does not wait.
+    pub fn service_denied(&self, service: &ServiceName, origin: Origin) {
+        let record = AuditRecord {
+            at: self.clock.now(),
+            event: AuditEvent::AccessDenied,
+            actor: AuditActorKind::Service(service.clone()),
+            subject: None,
+            session: None,
+            origin,
+            refusal: Some(AuditRefusal::ScopeMissing),
+        };
+        self.seldom(record);
     }
 
-    /// Puts on record, durably, that an administrator takes the log away or follows it.
-    pub async fn is_taken(&self, admin: &Principal, event: AuditEvent, origin: Origin) -> Result<(), Unavailable> {
-        Ok(self.store.append_audit(vec![self.by_reader(admin, event, origin)]).await?)
+    /// Puts on record that somebody read pages of the log: one record of each of them in ten minutes. Does not wait.
+    pub fn was_read(&self, reader: &AuditReader, origin: Origin) {
+        self.seldom(self.by_reader(reader, AuditEvent::AuditRead, origin));
+    }
+
+    /// Puts on record, durably, that somebody takes the log away or follows it.
+    pub async fn is_taken(&self, reader: &AuditReader, event: AuditEvent, origin: Origin) -> Result<(), Unavailable> {
+        Ok(self.store.append_audit(vec![self.by_reader(reader, event, origin)]).await?)
     }
 
     /// A page of the log.
@@ -147,16 +183,12 @@ impl AuditHandle {
         }
     }
 
-    fn by_reader(&self, admin: &Principal, event: AuditEvent, origin: Origin) -> AuditRecord {
-        AuditRecord {
-            at: self.clock.now(),
-            event,
-            actor: AuditActorKind::Admin(admin.account.id),
-            subject: None,
-            session: Some(admin.session),
-            origin,
-            refusal: None,
-        }
+    fn by_reader(&self, reader: &AuditReader, event: AuditEvent, origin: Origin) -> AuditRecord {
+        let (actor, session) = match reader {
+            AuditReader::Admin { account, session } => (AuditActorKind::Admin(*account), Some(*session)),
+            AuditReader::Service(name) => (AuditActorKind::Service(name.clone()), None),
+        };
+        AuditRecord { at: self.clock.now(), event, actor, subject: None, session, origin, refusal: None }
     }
 }
 

@@ -14,6 +14,8 @@ mod mailer;
 pub mod ports;
 mod process;
 mod rate_limiter;
+mod revocations;
+mod services;
 mod session;
 mod supervisor;
 mod system;
@@ -22,7 +24,7 @@ pub mod testing;
 mod user;
 
 pub use ask::Unavailable;
-pub use auditor::{AuditHandle, AuditSettings};
+pub use auditor::{AuditHandle, AuditReader, AuditSettings};
 
 pub use domain::account::{
     Account, AccountChange, AccountId, CredentialHash, CustomerAccount, CustomerAccountError, NewAccount, NewRole, Role,
@@ -43,7 +45,12 @@ pub use domain::outbox::{MailId, MailOutcome, MailState, NewMail, QueuedMail};
 pub use domain::passphrase::{Passphrase, PassphraseError};
 pub use domain::password::{OwnNames, Password, PasswordPolicy, PasswordTooLong, WeakPassword};
 pub use domain::refresh::{RefreshFamily, RefreshHash, RefreshProof, RefreshVerdict};
+pub use domain::revocation::{CursorError, Revocation, RevocationSpan, Revoked};
 pub use domain::secret::{Secret, SecretDigest};
+pub use domain::service_token::{
+    MAX_OVERLAP, NewServiceToken, ReplacedSecret, ServiceScope, ServiceScopes, ServiceToken, ServiceTokenId,
+    ServiceTokenRotation,
+};
 pub use domain::session::{Origin, Session, SessionId, SessionLabel, SessionLabelError, SessionPolicy};
 pub use domain::time::{Timestamp, describe_idle};
 pub use domain::token::{
@@ -59,7 +66,9 @@ pub use mailer::{MailerHandle, MailerSettings};
 pub use rate_limiter::{
     LimitFilter, LimitKey, LimitView, LimitViews, Limited, RateLimiterHandle, RateLimits, RateQuota, Standing,
 };
-pub use session::{AuthenticateError, EndError, Principal, SessionHandle, WhichSessions};
+pub use revocations::{RevocationHandle, RevocationPage};
+pub use services::{CreateTokenError, IssuedToken, RotateTokenError, Service, ServiceHandle};
+pub use session::{AuthenticateError, EndError, Inspected, Principal, SessionHandle, WhichSessions};
 pub use system::{ActorSystem, Handles, HealthHandle, Ports, StartError, SystemSettings};
 pub use user::{
     AccountOverview, AccountRules, AdminChange, ConfirmError, Confirmed, DeleteError, LoggedIn, LoginAttempt,

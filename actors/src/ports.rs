@@ -1,5 +1,7 @@
 //! What the domain needs from outside: storage, time, randomness and mail. The binary implements these; tests bring their own.
 
+mod services;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -18,6 +20,8 @@ use crate::domain::secret::Secret;
 use crate::domain::session::{Session, SessionId, SessionLabel};
 use crate::domain::time::Timestamp;
 use crate::domain::token::{KeyRing, SigningKey};
+
+pub use services::{CreateServiceTokenRefusal, MAX_SERVICE_TOKENS, ServiceStore, UnknownServiceToken};
 
 /// Where time comes from.
 pub trait Clock: Send + Sync + 'static {
@@ -355,7 +359,7 @@ impl ShardOf {
 /// administrator, the session epoch) are checked inside the method, atomically with the write, so they hold whoever
 /// writes. A refused change writes nothing, its audit records included; who wants the refusal on record appends it.
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
+pub trait Store: ServiceStore {
     /// The account with this number.
     async fn account(&self, id: AccountId) -> Result<Option<Account>, StoreFailure>;
 

@@ -22,7 +22,7 @@ use verified::VerifiedTokens;
 
 use crate::ask::{AskError, Unavailable};
 use crate::domain::account::{Account, AccountId, Role};
-use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord};
+use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord, ServiceName};
 use crate::domain::refresh::RefreshFamily;
 use crate::domain::secret::{Secret, SecretDigest};
 use crate::domain::session::{Origin, Session, SessionId, SessionPolicy};
@@ -83,6 +83,23 @@ pub struct Principal {
     pub session: SessionId,
     /// When the owner last showed a password in this session.
     pub authenticated_at: Timestamp,
+    /// When the token is over, if one was shown; else when the session is. Either may end before.
+    pub expires_at: Timestamp,
+    /// When the session is over unless it is used before.
+    pub idle_expires_at: Timestamp,
+}
+
+/// A live token and whom it speaks for.
+#[derive(Debug, Clone)]
+pub struct Inspected {
+    /// Whom it speaks for.
+    pub principal: Principal,
+    /// The `iat` claim: when it was issued.
+    pub issued_at: Timestamp,
+    /// The `iss` claim.
+    pub issuer: String,
+    /// The `aud` claim.
+    pub audience: String,
 }
 
 impl Principal {
@@ -149,13 +166,26 @@ impl SessionHandle {
     /// never older than the last acknowledged change of either.
     pub async fn authenticate(&self, bearer: &str) -> Result<Principal, AuthenticateError> {
         let token = self.inner.verify(bearer).ok_or(AuthenticateError::Dead)?;
-        self.principal(token.account, token.session).await
+        Ok(until(self.principal(token.account, token.session).await?, token.expires_at))
     }
 
     /// The same without counting as a use: for what goes on while nobody does anything, such as a stream that stays open.
     pub async fn look(&self, bearer: &str) -> Result<Principal, AuthenticateError> {
         let token = self.inner.verify(bearer).ok_or(AuthenticateError::Dead)?;
-        self.find(token.account, token.session, false).await
+        Ok(until(self.find(token.account, token.session, false).await?, token.expires_at))
+    }
+
+    /// The same with what the token itself says. Not a use either.
+    pub async fn inspect(&self, bearer: &str) -> Result<Inspected, AuthenticateError> {
+        let token = self.inner.verify(bearer).ok_or(AuthenticateError::Dead)?;
+        let principal = until(self.find(token.account, token.session, false).await?, token.expires_at);
+        let (issuer, audience) = self.inner.tokens.issuer_and_audience();
+        Ok(Inspected {
+            principal,
+            issued_at: token.issued_at,
+            issuer: issuer.to_owned(),
+            audience: audience.to_owned(),
+        })
     }
 
     /// Whom a session speaks for now; a use of it.
@@ -208,7 +238,13 @@ impl SessionHandle {
         if standing.epoch != account.session_epoch {
             self.carried_over(&account, session).await?;
         }
-        Ok(Principal { account, session, authenticated_at: standing.created_at })
+        Ok(Principal {
+            account,
+            session,
+            authenticated_at: standing.created_at,
+            expires_at: standing.expires_at,
+            idle_expires_at: standing.idle_expires_at,
+        })
     }
 
     /// The account's sessions were ended after this one was opened. Alive only if that change spared it, which its
@@ -222,11 +258,32 @@ impl SessionHandle {
 
     /// Ends the principal's session. Its token is dead everywhere when this returns.
     pub async fn logout(&self, principal: &Principal, origin: Origin) -> Result<(), Unavailable> {
+        self.end(principal, AuditEvent::Logout, AuditActorKind::Account(principal.account.id), origin).await
+    }
+
+    /// Ends the principal's session because a service that has its token says so.
+    pub async fn revoke(
+        &self,
+        principal: &Principal,
+        service: &ServiceName,
+        origin: Origin,
+    ) -> Result<(), Unavailable> {
+        let actor = AuditActorKind::Service(service.clone());
+        self.end(principal, AuditEvent::SessionRevokedByService, actor, origin).await
+    }
+
+    async fn end(
+        &self,
+        principal: &Principal,
+        event: AuditEvent,
+        actor: AuditActorKind,
+        origin: Origin,
+    ) -> Result<(), Unavailable> {
         let account = principal.account.id;
         let audit = AuditRecord {
             at: self.inner.clock.now(),
-            event: AuditEvent::Logout,
-            actor: AuditActorKind::Account(account),
+            event,
+            actor,
             subject: Some(account),
             session: Some(principal.session),
             origin,
@@ -241,6 +298,12 @@ impl SessionHandle {
             })
             .await??;
         Ok(())
+    }
+
+    /// The time by which sessions live.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.inner.clock.now()
     }
 
     /// How many sessions live.
@@ -348,6 +411,11 @@ impl SessionHandle {
     fn shard(&self, account: AccountId) -> &Mailbox<Message> {
         &self.inner.shards[self.index(account)].mailbox
     }
+}
+
+/// The principal of a token that is over at this time at the latest.
+fn until(principal: Principal, end: Timestamp) -> Principal {
+    Principal { expires_at: principal.expires_at.min(end), ..principal }
 }
 
 /// The part of all accounts that a shard owns; must agree with [`SessionHandle::index`].

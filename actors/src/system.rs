@@ -28,6 +28,8 @@ use crate::process::{Mailbox, Process};
 #[cfg(feature = "testing")]
 use crate::rate_limiter::Message;
 use crate::rate_limiter::{RateLimiterActor, RateLimiterHandle, RateLimits};
+use crate::revocations::RevocationHandle;
+use crate::services::{self, ServiceActor, ServiceHandle};
 use crate::session::{self, SessionActor, SessionHandle, Shard, shard_of};
 use crate::supervisor::{ChildSpec, Supervisor, SupervisorMessage};
 use crate::user::{AccountRules, Flows, UserActor, UserHandle};
@@ -98,6 +100,10 @@ pub struct Handles {
     pub users: UserHandle,
     /// Sessions.
     pub sessions: SessionHandle,
+    /// Service tokens.
+    pub services: ServiceHandle,
+    /// What was revoked.
+    pub revocations: RevocationHandle,
     /// Rate limits.
     pub limits: RateLimiterHandle,
     /// The audit log.
@@ -151,6 +157,7 @@ impl ActorSystem {
         let audit = AuditHandle::new(Arc::clone(&audit_mailbox), Arc::clone(&store), Arc::clone(&clock));
         let limits = RateLimiterHandle::new(settings.limits.clone(), Arc::clone(&clock), audit.clone());
         let mailer = MailerHandle::new(Arc::clone(&mailer_mailbox), Arc::clone(&store), Arc::clone(&clock));
+        let (services, service_actor, service_mailbox) = service_tokens(&settings, &store, &clock, &entropy);
         let background = TaskTracker::new();
         let flows = Flows {
             rules: settings.accounts,
@@ -191,6 +198,7 @@ impl ActorSystem {
         cast.add(mailer_actor, &mailer_mailbox);
         cast.add(RateLimiterActor { handle: limits.clone(), store: Arc::clone(&store) }, &limiter_mailbox);
         cast.add(keys.actor, &keys.mailbox);
+        cast.add(service_actor, &service_mailbox);
         cast.add(AuditActor::new(Arc::clone(&store), Arc::clone(&clock), settings.audit), &audit_mailbox);
 
         let (gave_up_sender, gave_up) = watch::channel(None);
@@ -200,18 +208,8 @@ impl ActorSystem {
             .map_err(|error| StartError::Supervisor(error.to_string()))?;
         let draining = Arc::new(AtomicBool::new(false));
         watch_supervisor(ended, Arc::clone(&draining), gave_up_sender);
-        let started_at = clock.now();
-        let health = HealthHandle {
-            inner: Arc::new(Health {
-                watched: cast.watched,
-                store,
-                clock,
-                hasher: hasher.clone(),
-                sessions: sessions.clone(),
-                started_at,
-                last_look: Mutex::new(None),
-            }),
-        };
+        let revocations = RevocationHandle::new(Arc::clone(&store));
+        let health = HealthHandle::new(cast.watched, store, clock, hasher.clone(), sessions.clone());
         Ok(Self {
             supervisor,
             gave_up,
@@ -219,6 +217,8 @@ impl ActorSystem {
             handles: Handles {
                 users,
                 sessions,
+                services,
+                revocations,
                 limits,
                 audit,
                 mailer,
@@ -338,6 +338,25 @@ fn session_shards(
     (SessionHandle::new(shards, tokens, settings.sessions, store, clock, entropy), actors)
 }
 
+/// The way to the service tokens, their actor and its mailbox.
+fn service_tokens(
+    settings: &SystemSettings,
+    store: &Arc<dyn Store>,
+    clock: &Arc<dyn Clock>,
+    entropy: &Arc<dyn Entropy>,
+) -> (ServiceHandle, Arc<ServiceActor>, Arc<Mailbox<services::Message>>) {
+    let mailbox = Mailbox::new(Vitals::new("services"));
+    let handle = ServiceHandle::new(Arc::clone(&mailbox), Arc::clone(store), Arc::clone(clock), Arc::clone(entropy));
+    let actor = ServiceActor {
+        directory: Arc::clone(handle.directory()),
+        store: Arc::clone(store),
+        clock: Arc::clone(clock),
+        token_lifetime: settings.sessions.lifetime,
+        commits: TaskTracker::new(),
+    };
+    (handle, Arc::new(actor), mailbox)
+}
+
 /// Without its supervisor the system is as good as ended, unless it is being drained.
 fn watch_supervisor(ended: JoinHandle<()>, draining: Arc<AtomicBool>, gave_up: watch::Sender<Option<String>>) {
     tokio::spawn(async move {
@@ -401,6 +420,17 @@ struct Look {
 }
 
 impl HealthHandle {
+    fn new(
+        watched: Vec<Arc<dyn Watched>>,
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        hasher: HasherHandle,
+        sessions: SessionHandle,
+    ) -> Self {
+        let (started_at, last_look) = (clock.now(), Mutex::new(None));
+        Self { inner: Arc::new(Health { watched, store, clock, hasher, sessions, started_at, last_look }) }
+    }
+
     /// Whether requests can be served: the store takes a write and reads it back, and every actor answers.
     pub async fn ready(&self) -> bool {
         let look = self.look().await;
@@ -516,6 +546,14 @@ impl Handles {
     /// The actor of the keys is not running.
     pub async fn tend_keys(&self) -> Result<(), String> {
         self.keys.tend().await.map_err(|error| error.to_string())
+    }
+
+    /// Writes uses of service tokens and removes old revocations, as timers otherwise do.
+    ///
+    /// # Errors
+    /// The actor of the service tokens is not running.
+    pub async fn tend_services(&self) -> Result<(), String> {
+        self.services.tend().await.map_err(|error| error.to_string())
     }
 
     /// Ends sessions that are over and writes unwritten uses, as timers otherwise do.

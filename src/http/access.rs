@@ -1,12 +1,17 @@
 //! Who may go on: admission, limits, authentication and authorisation, in this order, after the path and before the
 //! body.
 
-use doorward_actors::{AuditRefusal, AuthenticateError, Guarded, HashLane, Limited, Principal, Role, Unavailable};
+use std::sync::Arc;
+
+use doorward_actors::{
+    AuditRefusal, AuthenticateError, Guarded, HashLane, Limited, Principal, Role, SecretDigest, Service, ServiceScope,
+    Unavailable,
+};
 use warp::reply::{Reply as _, Response};
 
 use super::Api;
 use super::error::ApiError;
-use super::extract::RequestContext;
+use super::extract::{RequestContext, ServiceCredential};
 use super::routes::Class;
 
 impl Api {
@@ -89,13 +94,67 @@ impl Api {
         self.admin(context).await.err().unwrap_or(ApiError::Unauthenticated { token_sent: true })
     }
 
-    /// A service. To anyone else the route is not there, and asking for it counts by address, so that secrets are not
-    /// guessed at full speed (S22).
-    pub(super) fn a_service(&self, context: &RequestContext) -> Result<(), ApiError> {
-        if context.is_service(&self.service_token) {
+    /// The service that showed its token in `X-Service-Token`, if it is a good one.
+    pub(super) fn service_of(&self, context: &RequestContext) -> Option<Arc<Service>> {
+        self.handles.services.find(context.service_token()?)
+    }
+
+    /// A service with this scope, by `X-Service-Token`. To anyone else the route is not there, and asking for it counts by
+    /// address, so that secrets are not guessed at full speed (S22).
+    pub(super) fn a_service(&self, context: &RequestContext, scope: ServiceScope) -> Result<Arc<Service>, ApiError> {
+        let service = self.service_of(context).ok_or_else(|| self.hidden(context))?;
+        self.must_have(&service, scope, context)?;
+        Ok(service)
+    }
+
+    /// A service with this scope that shows its token in one of several ways; others are asked who they are, and counted by
+    /// address.
+    pub(super) fn service(&self, context: &RequestContext, scope: ServiceScope) -> Result<Asking, ApiError> {
+        let (token, name) = match context.service_credential()? {
+            ServiceCredential::None => return Err(self.unknown_service(context, false, false)),
+            ServiceCredential::Unreadable { basic } => return Err(self.unknown_service(context, basic, true)),
+            ServiceCredential::Token(token) => (token, None),
+            ServiceCredential::Named { name, token } => (token, Some(name)),
+        };
+        let digest = SecretDigest::of(&token);
+        let found = self.handles.services.find_digest(&digest);
+        let is_called = |service: &Arc<Service>| name.as_deref().is_none_or(|name| service.name().as_str() == name);
+        let service = found.filter(is_called).ok_or_else(|| self.unknown_service(context, name.is_some(), true))?;
+        self.must_have(&service, scope, context)?;
+        Ok(Asking { service, digest })
+    }
+
+    /// Whether a service may still do this.
+    pub(super) fn still_may(&self, digest: &SecretDigest, scope: ServiceScope) -> bool {
+        self.handles.services.find_digest(digest).is_some_and(|service| service.may(scope))
+    }
+
+    /// What a known service gets that may not do this. That is put on record.
+    pub(super) fn must_have(
+        &self,
+        service: &Service,
+        scope: ServiceScope,
+        context: &RequestContext,
+    ) -> Result<(), ApiError> {
+        if service.may(scope) {
             return Ok(());
         }
-        Err(self.hidden(context))
+        self.handles.audit.service_denied(service.name(), context.origin());
+        Err(ApiError::ScopeMissing)
+    }
+
+    /// What somebody gets who showed no good service token where one is asked for. A wrong one is put on record.
+    pub(super) fn unknown_service(&self, context: &RequestContext, basic: bool, sent: bool) -> ApiError {
+        if sent {
+            self.handles.audit.denied(None, AuditRefusal::WrongServiceToken, context.origin());
+        }
+        self.counted(context).err().unwrap_or(ApiError::ServiceUnauthenticated { basic, sent })
+    }
+
+    /// Counts somebody who is no service by address.
+    fn counted(&self, context: &RequestContext) -> Result<(), ApiError> {
+        self.anyone(context)?;
+        Ok(self.handles.limits.count_failure(Guarded::ServiceToken, context.address())?)
     }
 
     /// What somebody gets who may not know of a route. A wrong service token is put on record.
@@ -103,11 +162,14 @@ impl Api {
         if context.claims_to_be_a_service() {
             self.handles.audit.denied(None, AuditRefusal::WrongServiceToken, context.origin());
         }
-        let counted = self
-            .anyone(context)
-            .and_then(|()| Ok(self.handles.limits.count_failure(Guarded::ServiceToken, context.address())?));
-        counted.err().unwrap_or(ApiError::NotFound)
+        self.counted(context).err().unwrap_or(ApiError::NotFound)
     }
+}
+
+/// A service that asks for something, and the hash of the secret that it showed.
+pub(super) struct Asking {
+    pub(super) service: Arc<Service>,
+    pub(super) digest: SecretDigest,
 }
 
 impl From<Unavailable> for ApiError {

@@ -24,6 +24,8 @@ const EVENTS: usize = 32;
 const ADMIN: usize = 64;
 /// Token checks hold no body and about 4 KiB each; this many in one mailbox at 100,000/s are answered within 0.05 s.
 const VERIFY: usize = 4096;
+/// Services about tokens hold at most 64 KiB of body each, so 32 MiB at worst.
+const SERVICE: usize = 512;
 /// Probes: a handful of monitors; more than this at once is no monitor.
 const OPERATOR: usize = 64;
 
@@ -36,6 +38,7 @@ pub(crate) struct Admission {
     events: Arc<Semaphore>,
     admin: Arc<Semaphore>,
     verify: Arc<Semaphore>,
+    service: Arc<Semaphore>,
     operator: Arc<Semaphore>,
 }
 
@@ -48,6 +51,7 @@ impl Default for Admission {
             events: Arc::new(Semaphore::new(EVENTS)),
             admin: Arc::new(Semaphore::new(ADMIN)),
             verify: Arc::new(Semaphore::new(VERIFY)),
+            service: Arc::new(Semaphore::new(SERVICE)),
             operator: Arc::new(Semaphore::new(OPERATOR)),
         }
     }
@@ -64,6 +68,7 @@ impl Admission {
             Class::Events => &self.events,
             Class::Admin => &self.admin,
             Class::Verify => &self.verify,
+            Class::Service => &self.service,
             Class::Operator => &self.operator,
             Class::Static => return Ok(None),
         };

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use doorward_actors::{
-    AccountId, AuditActorFilter, AuditEvent, AuditFilter, AuditOrder, AuditOutcome, AuditPage, AuditQuery, Role,
-    Timestamp,
+    AccountId, AuditActorFilter, AuditEvent, AuditFilter, AuditOrder, AuditOutcome, AuditPage, AuditQuery, AuditReader,
+    Principal, Role, SecretDigest, ServiceName, ServiceScope, Timestamp,
 };
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -34,6 +34,9 @@ const SCAN: usize = 10_000;
 const EXPORTS: usize = 4;
 /// How many clients may follow the log at once. Each holds about 200 KB while it reads, and a connection.
 const STREAMS: usize = 32;
+/// How many services may wait for revocations at once, with or without server-sent events. Each holds some 60 KB while it
+/// reads, and a connection.
+const FEEDS: usize = 256;
 
 /// How often a stream sends a comment when it has nothing else to send: shorter than what proxies usually wait.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -42,10 +45,12 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 pub(super) struct Readers {
     exports: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    /// For services that wait for revocations.
+    pub(super) feeds: Arc<Semaphore>,
     /// True once the listener stops.
-    ending: watch::Sender<bool>,
+    pub(super) ending: watch::Sender<bool>,
     /// How often a stream says that it lives, and looks whether its reader may still read.
-    heartbeat: Duration,
+    pub(super) heartbeat: Duration,
 }
 
 impl Default for Readers {
@@ -53,6 +58,7 @@ impl Default for Readers {
         Self {
             exports: Arc::new(Semaphore::new(EXPORTS)),
             streams: Arc::new(Semaphore::new(STREAMS)),
+            feeds: Arc::new(Semaphore::new(FEEDS)),
             ending: watch::Sender::new(false),
             heartbeat: HEARTBEAT,
         }
@@ -73,7 +79,7 @@ impl Readers {
 }
 
 /// Takes a place, or says when there may be one: when a minute has passed, an export is often done.
-fn place(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ApiError> {
+pub(super) fn place(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ApiError> {
     let busy = |_| ApiError::Unavailable(Duration::from_mins(1));
     Arc::clone(places).try_acquire_owned().map_err(busy)
 }
@@ -140,7 +146,7 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
     (status = 422, description = "A filter, `limit` or `cursor` is not possible"),
 ))]
 async fn list(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
-    let admin = api.admin(context).await?;
+    let reader = reader(api, context).await?;
     let mut fields = Fields::of(context)?;
     let query = AuditQuery {
         filter: fields.filter(),
@@ -150,7 +156,7 @@ async fn list(api: &Api, context: &RequestContext) -> Result<Response, ApiError>
         scan: SCAN,
     };
     fields.finish()?;
-    api.handles.audit.was_read(&admin, context.origin());
+    api.handles.audit.was_read(&reader.named(), context.origin());
     let page = api.handles.audit.page(query).await?;
     Ok(json_reply(&Events::of(&page, Event::of)))
 }
@@ -194,9 +200,52 @@ async fn own(api: &Api, context: &RequestContext) -> Result<Response, ApiError> 
     Ok(json_reply(&Events::of(&page, |sequence, record| Event::for_owner(sequence, record, owner))))
 }
 
-/// Whether a token is still that of an administrator. Not a use of its session: nobody needs to be there for a long answer.
-async fn is_still_admin(api: &Api, bearer: &str) -> bool {
-    api.handles.sessions.look(bearer).await.is_ok_and(|principal| principal.account.role == Role::Admin)
+/// Who reads the log, in a form in which it can be asked again whether they still may.
+enum Reader {
+    Admin { bearer: String, principal: Box<Principal> },
+    Service { name: ServiceName, digest: SecretDigest },
+}
+
+/// Lets an administrator or a service with the scope `audit` in.
+async fn reader(api: &Api, context: &RequestContext) -> Result<Reader, ApiError> {
+    let service = api.service_of(context);
+    if let (Some(service), Some(secret)) = (&service, context.service_token())
+        && service.may(ServiceScope::Audit)
+    {
+        return Ok(Reader::Service { name: service.name().clone(), digest: SecretDigest::of(secret) });
+    }
+    if context.has_bearer() || !context.claims_to_be_a_service() {
+        let principal = Box::new(api.admin(context).await?);
+        return Ok(Reader::Admin { bearer: context.bearer()?.to_owned(), principal });
+    }
+    match service {
+        Some(service) => {
+            api.must_have(&service, ServiceScope::Audit, context)?;
+            Err(ApiError::ScopeMissing)
+        }
+        None => Err(api.unknown_service(context, false, true)),
+    }
+}
+
+impl Reader {
+    /// Whether they may still read. Not a use of a session: nobody needs to be there for a long answer.
+    async fn may_still_read(&self, api: &Api) -> bool {
+        match self {
+            Self::Admin { bearer, .. } => {
+                let found = api.handles.sessions.look(bearer).await;
+                found.is_ok_and(|principal| principal.account.role == Role::Admin)
+            }
+            Self::Service { digest, .. } => api.still_may(digest, ServiceScope::Audit),
+        }
+    }
+
+    /// Who they are, for the record.
+    fn named(&self) -> AuditReader {
+        match self {
+            Self::Admin { principal, .. } => AuditReader::from(&**principal),
+            Self::Service { name, .. } => AuditReader::Service(name.clone()),
+        }
+    }
 }
 
 /// The fields of a query, read one by one. Ones that nobody asks for are passed over.

@@ -84,5 +84,5 @@ impl CorsAnswer {
 
 fn is_for_services(resolved: Resolved) -> bool {
     let (Resolved::Route(info) | Resolved::OtherMethod(info)) = resolved else { return false };
-    matches!(info.access, Access::Service | Access::ServiceAndBearer)
+    matches!(info.access, Access::Service(_) | Access::ServiceAndBearer(_))
 }

@@ -37,6 +37,18 @@ pub(crate) enum ApiError {
     Refused(Cow<'static, str>),
     /// 401: no live credential. `token_sent` tells a missing token from a dead one (RFC 6750 §3.1).
     Unauthenticated { token_sent: bool },
+    /// 401: no live service token where one is asked for (RFC 6749 §5.2). `basic` when it came by HTTP Basic.
+    ServiceUnauthenticated { basic: bool, sent: bool },
+    /// 400: a form that is not what RFC 7662 and RFC 7009 ask for.
+    InvalidRequest(&'static str),
+    /// 403: the service token lacks the scope of the route.
+    ScopeMissing,
+    /// 404: no service token with this number, given as the caller wrote it.
+    UnknownServiceToken(String),
+    /// 410: some of what comes after the cursor is gone.
+    CursorTooOld,
+    /// 415: a body that is not declared as a form.
+    NotForm,
     /// 401 at login: unknown, wrong and locked are one answer (S10).
     IncorrectCredentials,
     /// 403: an administrator's route.
@@ -89,6 +101,10 @@ pub(crate) struct Problem<'a> {
     pub(crate) detail: Cow<'a, str>,
     /// The request id, as in `X-Request-Id`; the log of the service knows it too.
     pub(crate) instance: &'a str,
+    /// At `/oauth2/…`: the code of RFC 6749 §5.2 and RFC 6750 §3.1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false, example = "invalid_client")]
+    pub(crate) error: Option<&'static str>,
     /// With 422: each thing that is wrong.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     #[schema(required = false)]
@@ -128,19 +144,23 @@ impl ApiError {
     /// The status of each error.
     pub(crate) const fn status(&self) -> StatusCode {
         match self {
-            Self::Malformed(_) | Self::Refused(_) => StatusCode::BAD_REQUEST,
-            Self::Unauthenticated { .. } | Self::IncorrectCredentials => StatusCode::UNAUTHORIZED,
-            Self::AdminOnly | Self::ReauthenticationNeeded => StatusCode::FORBIDDEN,
+            Self::Malformed(_) | Self::Refused(_) | Self::InvalidRequest(_) => StatusCode::BAD_REQUEST,
+            Self::Unauthenticated { .. } | Self::ServiceUnauthenticated { .. } | Self::IncorrectCredentials => {
+                StatusCode::UNAUTHORIZED
+            }
+            Self::AdminOnly | Self::ReauthenticationNeeded | Self::ScopeMissing => StatusCode::FORBIDDEN,
             Self::NotFound
             | Self::UnknownAccount(_)
             | Self::UnknownMail(_)
+            | Self::UnknownServiceToken(_)
             | Self::UnknownSession
             | Self::UnknownLimit => StatusCode::NOT_FOUND,
+            Self::CursorTooOld => StatusCode::GONE,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::LastAdmin | Self::NotRotated(_) => StatusCode::CONFLICT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::NotJson | Self::NotForm => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Limited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -150,10 +170,16 @@ impl ApiError {
 
     fn detail(&self) -> Cow<'_, str> {
         Cow::Borrowed(match self {
-            Self::Malformed(detail) => detail,
+            Self::Malformed(detail) | Self::InvalidRequest(detail) => detail,
             Self::Refused(detail) => detail,
             Self::Unauthenticated { token_sent: false } => "Not authenticated",
             Self::Unauthenticated { token_sent: true } => "Could not validate credentials",
+            Self::ServiceUnauthenticated { sent: false, .. } => "A service token is required",
+            Self::ServiceUnauthenticated { sent: true, .. } => "The service token is not good",
+            Self::ScopeMissing => "The service token does not have the scope that this needs",
+            Self::UnknownServiceToken(id) => return Cow::Owned(format!("Service token with id {id} not found")),
+            Self::CursorTooOld => "Revocations after this cursor are gone: begin again with after=start",
+            Self::NotForm => "The request body must be application/x-www-form-urlencoded",
             Self::IncorrectCredentials => "Incorrect email or password",
             Self::AdminOnly => "Insufficient permissions. Admin role required.",
             Self::ReauthenticationNeeded => "Send current_password, or log in again, to make this change",
@@ -175,6 +201,16 @@ impl ApiError {
         })
     }
 
+    /// The code that clients of OAuth 2.0 look for.
+    const fn code(&self) -> Option<&'static str> {
+        match self {
+            Self::ServiceUnauthenticated { .. } => Some("invalid_client"),
+            Self::InvalidRequest(_) | Self::NotForm => Some("invalid_request"),
+            Self::ScopeMissing => Some("insufficient_scope"),
+            _ => None,
+        }
+    }
+
     /// How long to wait before another try, for the errors that pass.
     pub(super) const fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -194,6 +230,7 @@ impl ApiError {
             status: status.as_u16(),
             detail: self.detail(),
             instance: request_id,
+            error: self.code(),
             errors,
         };
         // Strings and a number always serialise; an empty body would still carry the status.
@@ -202,11 +239,16 @@ impl ApiError {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         match self {
-            Self::Unauthenticated { token_sent: true } => {
+            Self::Unauthenticated { token_sent: true } | Self::ServiceUnauthenticated { basic: false, sent: true } => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\""));
             }
-            Self::Unauthenticated { token_sent: false } | Self::IncorrectCredentials => {
+            Self::Unauthenticated { token_sent: false }
+            | Self::ServiceUnauthenticated { basic: false, sent: false }
+            | Self::IncorrectCredentials => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Self::ServiceUnauthenticated { basic: true, .. } => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"doorward\""));
             }
             Self::Limited(Limited { retry_after: after, .. }) | Self::Unavailable(after) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(*after)));

@@ -1,14 +1,19 @@
 //! What handlers take from a request: credentials, the client's address, the body.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::{Buf, Bytes};
-use doorward_actors::{AccountId, Locale, MailId, Origin, SecretDigest, Standing};
+use doorward_actors::{AccountId, Locale, MailId, Origin, ServiceTokenId, Standing};
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt as _};
-use hyper::header::{ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, IF_NONE_MATCH, USER_AGENT};
+use hyper::header::{
+    ACCEPT, ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, IF_NONE_MATCH, USER_AGENT,
+};
 use hyper::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -127,13 +132,61 @@ impl RequestContext {
         token.ok_or(ApiError::Unauthenticated { token_sent: true })
     }
 
-    /// Whether a service presented this secret, once. Compared in constant time (S50).
-    pub(super) fn is_service(&self, expected: &SecretDigest) -> bool {
+    /// What was presented once in `X-Service-Token`; twice is not at all.
+    pub(super) fn service_token(&self) -> Option<&[u8]> {
         let mut given = self.headers.get_all(X_SERVICE_TOKEN).iter();
         match (given.next(), given.next()) {
-            (Some(presented), None) => expected.matches(presented.as_bytes()),
-            _ => false,
+            (Some(presented), None) => Some(presented.as_bytes()),
+            _ => None,
         }
+    }
+
+    /// The token that a service shows where no user's comes along: in `X-Service-Token`, as bearer, or by HTTP Basic as the
+    /// password of its name (RFC 6749 §2.3.1). More than one of these is refused (§2.3).
+    pub(super) fn service_credential(&self) -> Result<ServiceCredential, ApiError> {
+        let header = self.headers.contains_key(X_SERVICE_TOKEN);
+        let Some(authorization) = self.headers.get(AUTHORIZATION).map(HeaderValue::as_bytes) else {
+            return Ok(match self.service_token() {
+                Some(token) => ServiceCredential::Token(token.to_vec()),
+                None if header => ServiceCredential::Unreadable { basic: false },
+                None => ServiceCredential::None,
+            });
+        };
+        if header {
+            return Err(ApiError::InvalidRequest("There is more than one credential of a service"));
+        }
+        let scheme = authorization.split(|b| *b == b' ').next().unwrap_or_default();
+        if scheme.eq_ignore_ascii_case(b"basic") {
+            let rest = authorization[scheme.len()..].trim_ascii();
+            return Ok(basic(rest).unwrap_or(ServiceCredential::Unreadable { basic: true }));
+        }
+        Ok(match self.bearer() {
+            Ok(token) => ServiceCredential::Token(token.as_bytes().to_vec()),
+            Err(ApiError::Unauthenticated { token_sent: false }) => ServiceCredential::None,
+            Err(_) => ServiceCredential::Unreadable { basic: false },
+        })
+    }
+
+    /// Whether a bearer token was presented, right or wrong.
+    pub(super) fn has_bearer(&self) -> bool {
+        self.headers.contains_key(AUTHORIZATION)
+    }
+
+    /// Whether the caller wants server-sent events.
+    pub(super) fn wants_events(&self) -> bool {
+        let accepts = |value: &HeaderValue| {
+            let ranges = value.to_str().unwrap_or_default().split(',');
+            ranges.filter_map(|range| range.split(';').next()).any(|range| range.trim() == "text/event-stream")
+        };
+        self.headers.get_all(ACCEPT).iter().any(accepts)
+    }
+
+    /// Reads the body as a form.
+    pub(super) async fn form(&self, payload: Payload) -> Result<BTreeMap<String, String>, ApiError> {
+        if !is_of_type(&self.headers, "application/x-www-form-urlencoded") {
+            return Err(ApiError::NotForm);
+        }
+        form::parse(&self.read(payload).await?)
     }
 
     /// Whether somebody presented a service token, right or wrong.
@@ -214,6 +267,27 @@ impl RequestContext {
     }
 }
 
+/// How a service says who it is.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum ServiceCredential {
+    /// Not at all.
+    None,
+    /// With something that cannot be a token.
+    Unreadable { basic: bool },
+    /// With its token.
+    Token(Vec<u8>),
+    /// With its name and its token.
+    Named { name: String, token: Vec<u8> },
+}
+
+/// The name and the token of HTTP Basic (RFC 7617 §2), each encoded like a form (RFC 6749 §2.3.1).
+fn basic(encoded: &[u8]) -> Option<ServiceCredential> {
+    let pair = BASE64.decode(encoded).ok()?;
+    let colon = pair.iter().position(|b| *b == b':')?;
+    let name = form::decode(&pair[..colon]).ok()?;
+    Some(ServiceCredential::Named { name, token: form::decode(&pair[colon + 1..]).ok()?.into_bytes() })
+}
+
 /// The context of the request, put there by the edge. Never rejects behind the edge.
 pub(super) fn context() -> impl Filter<Extract = (Arc<RequestContext>,), Error = Rejection> + Copy {
     warp::ext::get::<Arc<RequestContext>>()
@@ -288,6 +362,13 @@ pub(super) fn mail_id(segment: &str) -> Result<MailId, ApiError> {
         .ok_or_else(|| ApiError::UnknownMail(echoed(segment)))
 }
 
+/// The number of a service token from a path, read like that of an account; 0 is the one of the settings.
+pub(super) fn service_token_id(segment: &str) -> Result<ServiceTokenId, ApiError> {
+    number(segment, "A service token id is an integer")?
+        .map(ServiceTokenId::new)
+        .ok_or_else(|| ApiError::UnknownServiceToken(echoed(segment)))
+}
+
 /// An integer; `None` for one that is negative or huge.
 fn number(segment: &str, otherwise: &'static str) -> Result<Option<u64>, ApiError> {
     let digits = segment.strip_prefix('-').unwrap_or(segment);
@@ -344,11 +425,38 @@ mod tests {
 
     #[test]
     fn s50_the_service_token_must_be_there_once_and_right() {
-        let digest = SecretDigest::of(b"right");
-        assert!(with(&[(X_SERVICE_TOKEN, "right")]).is_service(&digest));
-        assert!(!with(&[(X_SERVICE_TOKEN, "wrong")]).is_service(&digest));
-        assert!(!with(&[]).is_service(&digest));
-        assert!(!with(&[(X_SERVICE_TOKEN, "right"), (X_SERVICE_TOKEN, "right")]).is_service(&digest));
+        assert_eq!(with(&[(X_SERVICE_TOKEN, "right")]).service_token(), Some(&b"right"[..]));
+        assert_eq!(with(&[]).service_token(), None);
+        assert_eq!(with(&[(X_SERVICE_TOKEN, "right"), (X_SERVICE_TOKEN, "right")]).service_token(), None);
+    }
+
+    #[test]
+    fn s50_a_service_says_who_it_is_in_one_way() {
+        let shown = |headers: &[(HeaderName, &str)]| with(headers).service_credential();
+        let token = |text: &str| Ok(ServiceCredential::Token(text.as_bytes().to_vec()));
+        assert!(shown(&[]) == Ok(ServiceCredential::None));
+        assert!(shown(&[(X_SERVICE_TOKEN, "a")]) == token("a"));
+        assert!(shown(&[(AUTHORIZATION, "Bearer a")]) == token("a"));
+        // my app:dws_1, with the space written as a form does.
+        let named = ServiceCredential::Named { name: "my app".to_owned(), token: b"dws_1".to_vec() };
+        assert!(shown(&[(AUTHORIZATION, "Basic bXkrYXBwOmR3c18x")]) == Ok(named));
+        for bad in ["Basic", "Basic !", "basic bm8tY29sb24=", "Basic /////w=="] {
+            assert!(shown(&[(AUTHORIZATION, bad)]) == Ok(ServiceCredential::Unreadable { basic: true }), "{bad}");
+        }
+        assert!(shown(&[(AUTHORIZATION, "Digest a")]) == Ok(ServiceCredential::None));
+        for two in ["Bearer a", "Basic bXkrYXBwOmR3c18x"] {
+            let both = shown(&[(X_SERVICE_TOKEN, "a"), (AUTHORIZATION, two)]);
+            assert!(matches!(both, Err(ApiError::InvalidRequest(_))));
+        }
+        let twice = shown(&[(X_SERVICE_TOKEN, "a"), (X_SERVICE_TOKEN, "a")]);
+        assert!(twice == Ok(ServiceCredential::Unreadable { basic: false }));
+    }
+
+    #[test]
+    fn events_are_sent_to_whom_asks_for_them() {
+        let wants = |accept: &str| with(&[(ACCEPT, accept)]).wants_events();
+        assert!(wants("text/event-stream") && wants("application/json, text/event-stream;q=0.9"));
+        assert!(!wants("*/*") && !wants("application/json") && !with(&[]).wants_events());
     }
 
     #[test]

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use doorward_actors::testing::{ManualClock, MemoryKeys, MemoryMail, MemoryStore, SeededEntropy};
 use doorward_actors::{
     AccountRules, ActorSystem, AuditSettings, ClientNetworks, HashCost, HasherSettings, Locale, MailerSettings,
-    PasswordPolicy, Ports, RateLimits, RateQuota, RecoveryMode, Secret, SecretDigest, SessionPolicy, SigningAlgorithm,
-    SystemSettings, TokenSettings,
+    PasswordPolicy, Ports, RateLimits, RateQuota, RecoveryMode, Secret, SecretDigest, ServiceScope, SessionPolicy,
+    SigningAlgorithm, SystemSettings, TokenSettings,
 };
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -198,7 +198,8 @@ async fn the_life_of_an_account_in_the_established_words() {
 
     let verified = app.verify(token).await;
     let expected = json!({"id": 1, "email": "ann@example.com", "nickname": "ann", "role": "admin", "valid": true, "lock": false, "customer_account": "none",
-        "password_compromised": false});
+        "password_compromised": false, "session_id": verified.body["session_id"],
+        "expires_at": "2025-01-01T00:30:00Z", "idle_expires_at": "2025-01-01T00:30:00Z"});
     assert_eq!((verified.status.as_u16(), &verified.body), (200, &expected));
 
     let mine = app.with_token(Method::GET, "/my_account/", token, None).await.body;
@@ -320,20 +321,36 @@ async fn s54_every_route_keeps_out_whom_it_must_before_it_reads_the_body() {
                 if route.method != Method::DELETE {
                     let as_admin = status(&[("authorization", &bearer(&admin))]).await;
                     // There is no mail to try again.
-                    let expected = if route.path == "/outbox/{id}/retry" { &[404][..] } else { &[200, 422] };
+                    let has_no_such = ["/outbox/{id}/retry", "/service_tokens/{id}/rotate"].contains(&route.path);
+                    let expected = if has_no_such { &[404, 422][..] } else { &[200, 422] };
                     assert!(expected.contains(&as_admin), "{name}: {as_admin}");
                 }
             }
-            Access::Service | Access::ServiceAndBearer => {
+            Access::ServiceAndBearer(_) => {
                 assert_eq!((none, dead, twice, as_user), (404, 404, 400, 404), "{name}");
                 let service = ("x-service-token", SERVICE_TOKEN);
                 assert_eq!(status(&[service]).await, 401, "{name}");
                 assert_eq!(status(&[service, ("authorization", "Bearer x"), ("authorization", "Bearer x")]).await, 400);
             }
-            Access::AdminOrService => {
+            Access::HiddenAdminOrService(_) => {
                 assert_eq!((none, dead, twice, as_user), (404, 404, 400, 404), "{name}");
                 assert_eq!(status(&[("x-service-token", SERVICE_TOKEN)]).await, 200, "{name}");
                 assert_eq!(status(&[("authorization", &bearer(&admin))]).await, 200, "{name}");
+            }
+            Access::AdminOrService(_) => {
+                assert_eq!((none, dead, twice, as_user), (401, 401, 400, 403), "{name}");
+                assert_eq!(status(&[("x-service-token", SERVICE_TOKEN)]).await, 403, "{name}");
+                assert_eq!(status(&[("x-service-token", "wrong")]).await, 401, "{name}");
+                assert_eq!(status(&[("authorization", &bearer(&admin))]).await, 200, "{name}");
+            }
+            Access::Service(scope) => {
+                assert_eq!((none, dead, twice, as_user), (401, 401, 400, 401), "{name}");
+                let expected = match scope {
+                    ServiceScope::Introspect => 415,
+                    _ => 403,
+                };
+                assert_eq!(status(&[("x-service-token", SERVICE_TOKEN)]).await, expected, "{name}");
+                assert_eq!(status(&[("x-service-token", SERVICE_TOKEN), ("authorization", "Bearer x")]).await, 400);
             }
         }
         let wrong = app.send(Method::TRACE, &path, &[], None).await;
@@ -490,4 +507,27 @@ async fn s38_a_stream_says_that_it_lives_and_ends_with_its_session_though_nothin
     }
     app.clock.advance(Duration::from_mins(31));
     while stream.chunk().await.unwrap().is_some() {}
+}
+
+#[tokio::test]
+async fn s52_with_the_store_failing_no_service_and_no_proxy_hears_that_a_token_lives_or_is_dead() {
+    let app = App::start(PLENTY, PLENTY).await;
+    let admin = app.person("root").await;
+    let body = json!({"name": "all", "scopes": ["introspect", "revoke", "revocations"]});
+    let made = app.with_token(Method::POST, "/service_tokens/", &admin, Some(&body)).await;
+    let secret = made.body["token"].as_str().unwrap();
+    let form = |path: &str| {
+        let request = app.client.post(format!("{}{path}", app.base)).header("x-service-token", secret);
+        let typed = request.header("content-type", "application/x-www-form-urlencoded");
+        typed.body(format!("token={admin}")).send()
+    };
+    assert_eq!(form("/oauth2/introspect").await.unwrap().status(), 200);
+    app.store.fail("a test");
+    for path in ["/oauth2/introspect", "/oauth2/revoke"] {
+        assert_eq!(form(path).await.unwrap().status(), 503, "{path}");
+    }
+    assert_eq!(app.with_token(Method::GET, "/forward_auth", &admin, None).await.status, 503);
+    for path in ["/revocations", "/revocations?after=start", "/revocations?after=0"] {
+        assert_eq!(app.send(Method::GET, path, &[("x-service-token", secret)], None).await.status, 503, "{path}");
+    }
 }

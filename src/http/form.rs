@@ -22,7 +22,7 @@ pub(super) fn parse(form: &[u8]) -> Result<BTreeMap<String, String>, ApiError> {
 }
 
 /// A name or a value as it was typed. A percent sign that no two hexadecimal digits follow stands for itself.
-fn decode(encoded: &[u8]) -> Result<String, ApiError> {
+pub(super) fn decode(encoded: &[u8]) -> Result<String, ApiError> {
     let mut bytes = Vec::with_capacity(encoded.len());
     let mut rest = encoded;
     while let Some((&first, after)) = rest.split_first() {

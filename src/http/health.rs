@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use doorward_actors::{AuditRefusal, Role, Timestamp};
+use doorward_actors::{AuditRefusal, Role, ServiceScope, Timestamp};
 use hyper::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -163,10 +163,13 @@ fn not_ready() -> Response {
 #[utoipa::path(get, path = "/health/actors", operation_id = "health_actors", tag = "Operation",
     responses(
     (status = 200, description = "How all of it is", body = SystemHealth<'_>),
+    (status = 403, description = "The service token does not have the scope `metrics`"),
     (status = 404, description = "Neither an administrator nor a service"),
 ))]
 async fn actors(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
-    if !context.is_service(&api.service_token) {
+    if let Some(service) = api.service_of(context) {
+        api.must_have(&service, ServiceScope::Metrics, context)?;
+    } else {
         match api.authenticate(context).await {
             Ok(principal) if principal.account.role == Role::Admin => {}
             Ok(principal) => {

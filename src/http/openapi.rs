@@ -12,12 +12,13 @@ use utoipa::{Modify, OpenApi};
 use super::error::Problem;
 use super::routes::{Access, Class, Documented, RouteInfo, route_table};
 use super::{
-    accounts_management, audit, email, health, keys, login, my_account, outbox, password, rate_limits, recovery,
-    recovery_by_mail, refresh, register, root, sessions, verify,
+    accounts_management, audit, email, forward_auth, health, keys, login, my_account, oauth2, outbox, password,
+    rate_limits, recovery, recovery_by_mail, refresh, register, revocations, root, service_tokens, sessions, verify,
 };
 
 const USER_AUTH: &str = "userAuth";
 const SERVICE_AUTH: &str = "serviceAuth";
+const SERVICE_BASIC: &str = "serviceBasic";
 
 #[derive(OpenApi)]
 #[openapi(
@@ -54,6 +55,10 @@ const SERVICE_AUTH: &str = "serviceAuth";
         outbox::list,
         outbox::retry,
         outbox::delete,
+        service_tokens::list,
+        service_tokens::create,
+        service_tokens::rotate,
+        service_tokens::revoke,
         rate_limits::list,
         rate_limits::clear,
         keys::list,
@@ -63,6 +68,11 @@ const SERVICE_AUTH: &str = "serviceAuth";
         audit::export::export,
         audit::stream::stream,
         verify::verify,
+        forward_auth::forward_auth,
+        oauth2::introspect,
+        oauth2::revoke,
+        oauth2::metadata,
+        revocations::revocations,
         health::live,
         health::ready,
         health::actors,
@@ -95,6 +105,9 @@ impl Modify for FromTheRouteTable {
         components.add_security_scheme(USER_AUTH, SecurityScheme::Http(bearer));
         let service = ApiKey::Header(ApiKeyValue::with_description("X-Service-Token", "The secret of the services"));
         components.add_security_scheme(SERVICE_AUTH, SecurityScheme::ApiKey(service));
+        let basic =
+            Http::builder().scheme(HttpAuthScheme::Basic).description(Some("The name of a service and its secret"));
+        components.add_security_scheme(SERVICE_BASIC, SecurityScheme::Http(basic.build()));
         for route in route_table().iter().filter(|route| route.documented == Documented::Yes) {
             let item = document.paths.paths.get_mut(route.path);
             if let Some(operation) = item.and_then(|item| operation(item, &route.method)) {
@@ -123,18 +136,25 @@ fn describe(operation: &mut Operation, route: &RouteInfo) {
         // The rule for the whole document.
         Access::Bearer | Access::Admin => None,
         Access::Public => Some(vec![]),
-        Access::Service => Some(vec![service()]),
-        Access::ServiceAndBearer => Some(vec![user().add::<_, [&str; 0], &str>(SERVICE_AUTH, [])]),
-        Access::AdminOrService => Some(vec![user(), service()]),
+        Access::Service(_) => Some(vec![service(), SecurityRequirement::new::<_, [&str; 0], &str>(SERVICE_BASIC, [])]),
+        Access::ServiceAndBearer(_) => Some(vec![user().add::<_, [&str; 0], &str>(SERVICE_AUTH, [])]),
+        Access::AdminOrService(_) | Access::HiddenAdminOrService(_) => Some(vec![user(), service()]),
     };
     let mut refusals = Vec::new();
-    if matches!(route.access, Access::Bearer | Access::Admin | Access::ServiceAndBearer) {
-        refusals.push(("401", "No token, or one that is not live"));
+    match route.access {
+        Access::Public | Access::HiddenAdminOrService(_) => {}
+        Access::Service(_) => refusals.extend([
+            ("401", "No service token, or one that is not good"),
+            ("403", "The service token does not have the scope"),
+        ]),
+        _ => refusals.push(("401", "No token, or one that is not live")),
     }
-    if route.access == Access::Admin {
+    if matches!(route.access, Access::Admin | Access::AdminOrService(_)) {
         refusals.push(("403", "Insufficient permissions. Admin role required."));
     }
-    if operation.request_body.is_some() {
+    if operation.request_body.is_some() && matches!(route.access, Access::Service(_)) {
+        refusals.push(("413", "The body is larger than 64 KiB"));
+    } else if operation.request_body.is_some() {
         refusals.extend([
             ("400", "The body is not JSON"),
             ("413", "The body is larger than 64 KiB"),
@@ -142,7 +162,11 @@ fn describe(operation: &mut Operation, route: &RouteInfo) {
             ("422", "The fields are not of the right shape; `errors` says which and why"),
         ]);
     }
-    if matches!(route.class, Class::Login | Class::Credential | Class::Account | Class::Events | Class::Verify) {
+    if matches!(
+        route.class,
+        Class::Login | Class::Credential | Class::Account | Class::Events | Class::Verify | Class::Service
+    ) && route.path != "/forward_auth"
+    {
         refusals.push(("429", "Too many requests; `Retry-After` says when to come back"));
     }
     if route.class != Class::Static && route.path != "/health/live" {
@@ -227,6 +251,8 @@ mod tests {
             "TokenRequest",
             "PasswordCheckRequest",
             "KeyRotation",
+            "ServiceTokenRequest",
+            "RotationRequest",
         ] {
             assert_eq!(document["components"]["schemas"][schema]["additionalProperties"], false, "{schema}");
         }

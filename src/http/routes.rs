@@ -1,5 +1,6 @@
 //! The table of all routes: what `Allow`, admission, the request log, the documentation and the access tests agree on.
 
+use doorward_actors::ServiceScope;
 use hyper::Method;
 
 /// Who may use a route.
@@ -11,12 +12,14 @@ pub enum Access {
     Bearer,
     /// An administrator with a live session.
     Admin,
-    /// A service, by `X-Service-Token`.
-    Service,
-    /// A service that presents a user's token.
-    ServiceAndBearer,
-    /// An administrator or a service.
-    AdminOrService,
+    /// A service with this scope, by `X-Service-Token`, as bearer or by HTTP Basic. Others are asked who they are.
+    Service(ServiceScope),
+    /// A service with this scope, by `X-Service-Token`, that presents a user's token. To others the route is not there.
+    ServiceAndBearer(ServiceScope),
+    /// An administrator or a service with this scope, by `X-Service-Token`. To others the route is not there.
+    HiddenAdminOrService(ServiceScope),
+    /// An administrator or a service with this scope, by `X-Service-Token`.
+    AdminOrService(ServiceScope),
 }
 
 /// Which share of the server a route draws on; see `http::admission`.
@@ -32,8 +35,10 @@ pub enum Class {
     Events,
     /// An administrator about others' accounts.
     Admin,
-    /// Services checking tokens: the hot path.
+    /// Services checking tokens, and proxies: the hot path, without a body.
     Verify,
+    /// Services about tokens and revocations.
+    Service,
     /// Probes and health.
     Operator,
     /// Answered from memory at once: never refused.
@@ -83,11 +88,16 @@ const fn page(path: &'static str) -> RouteInfo {
 
 /// All routes, the most frequent first: it is searched from the front. A fixed path comes before a template that
 /// would match it.
-static ROUTES: [RouteInfo; 49] = [
-    route(Method::POST, "/verify", Access::ServiceAndBearer, Class::Verify),
+static ROUTES: [RouteInfo; 58] = [
+    route(Method::POST, "/verify", Access::ServiceAndBearer(ServiceScope::Verify), Class::Verify),
+    route(Method::GET, "/forward_auth", Access::Bearer, Class::Verify),
+    route(Method::POST, "/oauth2/introspect", Access::Service(ServiceScope::Introspect), Class::Service),
     route(Method::GET, "/health/live", Access::Public, Class::Operator),
     route(Method::GET, "/health/ready", Access::Public, Class::Operator),
-    route(Method::GET, "/health/actors", Access::AdminOrService, Class::Operator),
+    route(Method::GET, "/health/actors", Access::HiddenAdminOrService(ServiceScope::Metrics), Class::Operator),
+    route(Method::POST, "/oauth2/revoke", Access::Service(ServiceScope::Revoke), Class::Service),
+    route(Method::GET, "/revocations", Access::Service(ServiceScope::Revocations), Class::Service),
+    route(Method::GET, "/.well-known/oauth-authorization-server", Access::Public, Class::Static),
     route(Method::POST, "/login", Access::Public, Class::Login),
     route(Method::POST, "/refresh", Access::Public, Class::Account),
     route(Method::POST, "/logout", Access::Bearer, Class::Account),
@@ -121,11 +131,15 @@ static ROUTES: [RouteInfo; 49] = [
     route(Method::GET, "/outbox/", Access::Admin, Class::Admin),
     route(Method::POST, "/outbox/{id}/retry", Access::Admin, Class::Admin),
     route(Method::DELETE, "/outbox/{id}", Access::Admin, Class::Admin),
+    route(Method::GET, "/service_tokens/", Access::Admin, Class::Admin),
+    route(Method::POST, "/service_tokens/", Access::Admin, Class::Admin),
+    route(Method::POST, "/service_tokens/{id}/rotate", Access::Admin, Class::Admin),
+    route(Method::DELETE, "/service_tokens/{id}", Access::Admin, Class::Admin),
     route(Method::GET, "/rate_limits/", Access::Admin, Class::Admin),
     route(Method::DELETE, "/rate_limits/{key}", Access::Admin, Class::Admin),
-    route(Method::GET, "/audit/", Access::Admin, Class::Admin),
-    route(Method::GET, "/audit/export", Access::Admin, Class::Admin),
-    route(Method::GET, "/audit/stream", Access::Admin, Class::Admin),
+    route(Method::GET, "/audit/", Access::AdminOrService(ServiceScope::Audit), Class::Admin),
+    route(Method::GET, "/audit/export", Access::AdminOrService(ServiceScope::Audit), Class::Admin),
+    route(Method::GET, "/audit/stream", Access::AdminOrService(ServiceScope::Audit), Class::Admin),
     route(Method::GET, "/keys/", Access::Admin, Class::Admin),
     route(Method::POST, "/keys/rotate", Access::Admin, Class::Admin),
     route(Method::GET, "/.well-known/jwks.json", Access::Public, Class::Static),
@@ -169,7 +183,7 @@ impl Resolved {
 
     /// Whether the log line of a success belongs at debug: these come many times a second.
     pub(super) fn is_quiet(self) -> bool {
-        matches!(self, Self::Route(info) if matches!(info.class, Class::Verify | Class::Operator))
+        matches!(self, Self::Route(info) if matches!(info.class, Class::Verify | Class::Service | Class::Operator))
     }
 
     /// The value of `Allow` for the path (RFC 9110 §10.2.1).

@@ -43,6 +43,7 @@ pub(super) fn instead_of(written: &[u8], tls: bool) -> Option<Vec<u8>> {
         status: status.as_u16(),
         detail: Cow::Borrowed(detail),
         instance: id,
+        error: None,
         errors: &[],
     };
     let body = serde_json::to_string(&problem).ok()?;

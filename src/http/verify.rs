@@ -1,7 +1,10 @@
 //! `POST /verify`: a service asks whether a user's token is live. The hot path: one mailbox hop, no body read.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use doorward_actors::{Principal, ServiceScope, Timestamp};
+use hyper::header::{CACHE_CONTROL, HeaderValue};
 use serde::Serialize;
 use utoipa::ToSchema;
 use warp::Filter as _;
@@ -27,6 +30,14 @@ struct Verified<'a> {
     customer_account: &'a str,
     /// Whether the password was on the list of breached ones at the last login; until there is another one.
     password_compromised: bool,
+    /// The session that the token belongs to, as its claim `sid`.
+    session_id: String,
+    /// RFC 3339, UTC: when the token is over, if its session does not end before.
+    #[schema(format = DateTime)]
+    expires_at: String,
+    /// RFC 3339, UTC: when the session is over unless it is used before.
+    #[schema(format = DateTime)]
+    idle_expires_at: String,
 }
 
 pub(super) fn routes(api: &Arc<Api>) -> Family {
@@ -44,15 +55,18 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 /// Check a user's token
 ///
 /// For services, which show who they are in `X-Service-Token` and the user's token as bearer. The session's idle
-/// clock restarts.
+/// clock restarts. Needs the scope `verify`.
 #[utoipa::path(post, path = "/verify", tag = "Services", responses(
-    (status = 200, description = "The token is live", body = Verified<'_>),
+    (status = 200, description = "The token is live. `Cache-Control` says for how long that may be taken for granted",
+        body = Verified<'_>),
+    (status = 403, description = "The service token does not have the scope `verify`"),
     (status = 404, description = "The service token is missing or wrong"),
 ))]
 async fn verify(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
-    api.a_service(context)?;
-    let account = api.authenticate(context).await?.account;
-    Ok(json_reply(&Verified {
+    api.a_service(context, ServiceScope::Verify)?;
+    let principal = api.authenticate(context).await?;
+    let account = &principal.account;
+    let mut response = json_reply(&Verified {
         id: account.id.get(),
         email: account.email.as_str(),
         nickname: account.nickname.as_str(),
@@ -61,5 +75,23 @@ async fn verify(api: &Api, context: &RequestContext) -> Result<Response, ApiErro
         lock: account.locked,
         customer_account: account.customer_account.as_str(),
         password_compromised: account.password_compromised,
-    }))
+        session_id: principal.session.to_string(),
+        expires_at: principal.expires_at.to_rfc3339(),
+        idle_expires_at: principal.idle_expires_at.to_rfc3339(),
+    });
+    if let Some(allowed) = cache_control(&principal, api.handles.sessions.now(), api.rules.verify_cache) {
+        response.headers_mut().insert(CACHE_CONTROL, allowed);
+    }
+    Ok(response)
+}
+
+/// For how long the answer may be kept: no longer than the operator allows, and never beyond the end of the token or of the
+/// session if nobody uses it. `None` for not at all, which is what answers say by themselves.
+fn cache_control(principal: &Principal, now: Timestamp, allowed: Duration) -> Option<HeaderValue> {
+    let left = principal.expires_at.min(principal.idle_expires_at).since(now);
+    let seconds = allowed.min(left).as_secs();
+    if seconds == 0 {
+        return None;
+    }
+    HeaderValue::try_from(format!("private, max-age={seconds}")).ok()
 }

@@ -220,7 +220,9 @@ keys! {
     TOKEN_AUDIENCE = "tokens.audience", Kind::Text, Some("doorward"),
         "The aud claim of access tokens.";
     SERVICE_TOKEN = "tokens.service_token", Kind::Secret, None,
-        "What services send in X-Service-Token; made at the first start and kept in the data directory when not given.";
+        "What services send in X-Service-Token if they have no token of their own; made at the first start and kept in the data directory when not given.";
+    VERIFY_CACHE_SECONDS = "tokens.verify_cache_seconds", integer(0, 300), Some("0"),
+        "For how long a service may keep the answer of /verify, in seconds; a revoked token then lives as much longer there.";
 
     IDDLE_MINUTES = "sessions.idle_minutes", integer(1, YEAR_MINUTES), Some("30"),
         "A session idle for longer than this is over, in minutes.", or &["IDLE_MINUTES"];

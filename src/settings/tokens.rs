@@ -28,6 +28,8 @@ pub struct TokenSettings {
     /// What services send in `X-Service-Token`, at least 32 visible ASCII characters. `None`: made at the first start
     /// and kept in the data directory.
     pub service_token: Option<Secret>,
+    /// For how long a service may keep the answer of `/verify`, 0 to 300 seconds.
+    pub verify_cache: Duration,
 }
 
 impl TokenSettings {
@@ -40,6 +42,7 @@ impl TokenSettings {
         let issuer = reader.text(&keys::TOKEN_ISSUER);
         let audience = reader.text(&keys::TOKEN_AUDIENCE);
         let service_token = reader.secret(&keys::SERVICE_TOKEN);
+        let verify_cache = reader.seconds(&keys::VERIFY_CACHE_SECONDS);
         if let Some(Some(token)) = &service_token
             && !token.expose().bytes().all(|byte| byte.is_ascii_graphic())
         {
@@ -55,6 +58,7 @@ impl TokenSettings {
             issuer: issuer?,
             audience: audience?,
             service_token: service_token?,
+            verify_cache: verify_cache?,
         })
     }
 }

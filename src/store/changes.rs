@@ -8,7 +8,8 @@ use doorward_actors::ports::{
     SignIn, Touch, UnknownAccount, UpdateAccountRefusal,
 };
 use doorward_actors::{
-    Account, AccountId, AuditRecord, NewAccount, NewRole, RefreshFamily, Role, Session, SessionId, Timestamp,
+    Account, AccountId, AuditRecord, NewAccount, NewRole, RefreshFamily, Revocation, Revoked, Role, Session, SessionId,
+    Timestamp,
 };
 
 use super::codec::{self, RecordError};
@@ -20,12 +21,18 @@ mod audit;
 mod failures;
 mod known;
 mod mails;
+mod revocations;
+mod service_tokens;
 mod sessions;
 mod tokens;
 
 pub(super) use audit::{append_audit, chain_unchained, prune_audit};
 pub(super) use failures::save_failures;
 pub(super) use mails::{delete_mail, retry_mail, settle_mail};
+pub(super) use revocations::{note_token_lifetime, prune_revocations};
+pub(super) use service_tokens::{
+    create_service_token, delete_service_token, rotate_service_token, touch_service_tokens,
+};
 pub(super) use sessions::{label_session, rotate_refresh};
 
 pub(super) fn create_account(
@@ -41,7 +48,7 @@ pub(super) fn create_account(
         let holder = staging.get::<Account>(&keys::account(holder))?;
         match holder {
             Some(holder) if new.replaces_unverified && may_be_replaced(staging, &holder)? => {
-                remove_account(staging, &holder)?;
+                remove_account(staging, &holder, time_of(&effects.audit))?;
                 if let Some(made) = effects.audit.first() {
                     append(staging, &made.of_replaced(holder.id))?;
                 }
@@ -132,17 +139,19 @@ pub(super) fn update_account(
     }
     staging.put(&keys::account(after.id), &after)?;
     count_admin(staging, Some(&before), Some(&after))?;
+    let at = time_of(&effects.audit);
     match update.ends {
         EndSessions::None => {}
-        EndSessions::All => end_all(staging, &before, None)?,
+        EndSessions::All => end_all(staging, &before, None, at)?,
         EndSessions::AllBut(kept) => {
-            end_all(staging, &before, Some(kept))?;
+            end_all(staging, &before, Some(kept), at)?;
             let key = keys::session(after.id, kept);
             if let Some(session) = staging.get::<Session>(&key)? {
                 staging.put(&key, &Session { epoch: after.session_epoch, ..session })?;
             }
         }
     }
+    note_revocations(staging, &before, &after, at)?;
     if update.revokes_tokens {
         tokens::revoke_all(staging, after.id)?;
     }
@@ -170,16 +179,35 @@ pub(super) fn delete_account(
     if is_last_admin(staging, &account)? && staging.counter(keys::ACCOUNTS)? > 1 {
         return refuse(DeleteAccountRefusal::LastAdmin);
     }
-    remove_account(staging, &account)?;
+    remove_account(staging, &account, time_of(&effects.audit))?;
     // Tokens of nobody are good for nothing: there is no account left that they could change.
     mails::queue_all(staging, None, effects.mails)?;
     append_all(staging, &effects.audit)?;
     Ok(())
 }
 
+/// When a change was made: as its first audit record says. Every change has one; the age of one that had none would only let
+/// its revocations go early, which their readers are told.
+fn time_of(audit: &[AuditRecord]) -> Timestamp {
+    audit.first().map_or(Timestamp::from_millis(0), |record| record.at)
+}
+
+/// Tells those who check tokens themselves what a change means for them, beside the sessions that it ended.
+fn note_revocations(staging: &mut Staging<'_>, before: &Account, after: &Account, at: Timestamp) -> Result<(), Fault> {
+    let account = after.id;
+    if after.locked && !before.locked {
+        revocations::note(staging, &Revocation { at, account, what: Revoked::AccountLocked })?;
+    }
+    if after.role != before.role {
+        revocations::note(staging, &Revocation { at, account, what: Revoked::Role(after.role) })?;
+    }
+    Ok(())
+}
+
 /// Removes an account with everything that is its own.
-fn remove_account(staging: &mut Staging<'_>, account: &Account) -> Result<(), Fault> {
-    end_all(staging, account, None)?;
+fn remove_account(staging: &mut Staging<'_>, account: &Account, at: Timestamp) -> Result<(), Fault> {
+    end_all(staging, account, None, at)?;
+    revocations::note(staging, &Revocation { at, account: account.id, what: Revoked::AccountDeleted })?;
     staging.remove(&keys::activity(account.id));
     known::forget_all(staging, account.id)?;
     tokens::revoke_all(staging, account.id)?;
@@ -242,7 +270,8 @@ pub(super) fn end_sessions<R>(
     audit: &[AuditRecord],
 ) -> Result<(), Abort<R>> {
     for touch in ended {
-        if let Some(stored) = end(staging, touch.account, touch.session)? {
+        let at = audit.first().map_or(touch.at, |record| record.at);
+        if let Some(stored) = end(staging, touch.account, touch.session, at)? {
             note_activity(staging, touch.account, Some(stored.max(touch.at)))?;
         }
     }
@@ -309,25 +338,31 @@ fn rename(staging: &mut Staging<'_>, id: AccountId, from: &[u8], to: &[u8]) -> R
 }
 
 /// Ends all sessions of an account but `kept`, and keeps the last use of those that ended.
-fn end_all(staging: &mut Staging<'_>, account: &Account, kept: Option<SessionId>) -> Result<(), Fault> {
+fn end_all(staging: &mut Staging<'_>, account: &Account, kept: Option<SessionId>, at: Timestamp) -> Result<(), Fault> {
     let mut newest = None;
     for (_, value) in staging.scan(&keys::sessions_of(account.id))? {
         let session: Session = codec::decode(&value)?;
         // One that an earlier epoch left behind is over already and must not be carried into the next.
         if Some(session.id) != kept || session.epoch != account.session_epoch {
-            newest = newest.max(end(staging, account.id, session.id)?);
+            newest = newest.max(end(staging, account.id, session.id, at)?);
         }
     }
     note_activity(staging, account.id, newest)
 }
 
 /// Removes a session with its refresh tokens; the answer is its last use, `None` if there is no such session.
-fn end(staging: &mut Staging<'_>, account: AccountId, session: SessionId) -> Result<Option<Timestamp>, Fault> {
+fn end(
+    staging: &mut Staging<'_>,
+    account: AccountId,
+    session: SessionId,
+    at: Timestamp,
+) -> Result<Option<Timestamp>, Fault> {
     let last_use = last_use(staging, account, session)?;
     if last_use.is_some() {
         staging.remove(&keys::session(account, session));
         staging.remove(&keys::touch(account, session));
         staging.remove(&keys::refresh(account, session));
+        revocations::note(staging, &Revocation { at, account, what: Revoked::Session(session) })?;
     }
     Ok(last_use)
 }

@@ -18,6 +18,7 @@ mod failures;
 mod golden;
 mod mail;
 mod one_time;
+mod services;
 mod session;
 
 pub(super) use audit::{Chained, LogEnd, chain};

@@ -18,8 +18,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::health::Health;
 use super::lock::DirLock;
+use super::reads;
 use super::staging::{Abort, Fault, Staging};
-use super::{keys, reads};
 
 /// How many changes wait at most. A caller that finds the queue full waits for room within its own deadline.
 const QUEUE_CHANGES: usize = 1024;
@@ -34,6 +34,9 @@ type Reply = Box<dyn FnOnce(Result<(), StoreFailure>) + Send>;
 type Change = Box<dyn FnOnce(&mut Staging<'_>) -> (Reply, Result<(), Broken>) + Send>;
 /// A change that waits, with the place in the queue that it gives back when it is taken out.
 type Queued = (Change, OwnedSemaphorePermit);
+
+/// The counter of a log, and where its newest durable number is told.
+pub(super) type Head = (&'static [u8], watch::Sender<u64>);
 
 /// The sending side of the writer.
 pub(super) struct Committer {
@@ -72,12 +75,12 @@ impl Committer {
         lock: Arc<DirLock>,
         health: Arc<Health>,
         deadline: Duration,
-        audit_head: watch::Sender<u64>,
+        heads: [Head; 2],
     ) -> std::io::Result<Self> {
         let file = File::open(engine_dir.join("db"))?;
         let (queue, changes) = mpsc::channel();
         let (running, ended) = mpsc::channel();
-        let writer = Writer { db, file, audit_head, _lock: lock, health: Arc::clone(&health) };
+        let writer = Writer { db, file, heads, _lock: lock, health: Arc::clone(&health) };
         let handle = std::thread::Builder::new().name("store-committer".to_owned()).spawn(move || {
             writer.run(&changes);
             drop(running);
@@ -196,8 +199,8 @@ struct Writer {
     /// The engine's data file, opened once more: its own flush survives a kill but not a power cut.
     file: File,
     health: Arc<Health>,
-    /// Told after each commit, for those who follow the audit log.
-    audit_head: watch::Sender<u64>,
+    /// Told after each commit, for those who follow a log.
+    heads: [Head; 2],
     /// Held here too, as a stuck writer still has the directory open. The last field, so that it goes after the engine.
     _lock: Arc<DirLock>,
 }
@@ -219,7 +222,7 @@ impl Writer {
             // A caller gave up meanwhile and the store is failed: nobody may be told that anything is done.
             let committed = committed.and_then(|()| self.health.check());
             if committed.is_ok() {
-                self.tell_head();
+                self.tell_heads();
             }
             for reply in replies {
                 reply(committed.clone());
@@ -227,10 +230,12 @@ impl Writer {
         }
     }
 
-    /// Tells how far the audit log goes now. One that cannot be read is found by whoever reads the log.
-    fn tell_head(&self) {
-        if let Ok(last) = reads::counter(&self.db, keys::LAST_AUDIT_SEQUENCE) {
-            self.audit_head.send_if_modified(|head| std::mem::replace(head, last) != last);
+    /// Tells how far each log goes now. A counter that cannot be read is found by whoever reads the log.
+    fn tell_heads(&self) {
+        for (counter, told) in &self.heads {
+            if let Ok(last) = reads::counter(&self.db, counter) {
+                told.send_if_modified(|head| std::mem::replace(head, last) != last);
+            }
         }
     }
 

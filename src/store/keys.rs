@@ -22,6 +22,9 @@
 //! | `51` | next attempt, 8 bytes; mail id, 8        | id of the queued mail that is due then        |
 //! | `52` | account id, 8 bytes; mail id, 8          | id of a mail that goes away with the account  |
 //! | `60` | kind and scope, 1 byte each; see below   | a counter of failed attempts                  |
+//! | `70` | service token id, 8 bytes                | the service token                             |
+//! | `71` | service token id, 8 bytes                | when that token was last used                 |
+//! | `72` | revocation number, 8 bytes               | what was revoked                              |
 //!
 //! The scope of a counter is `01` an account (16 bytes of the hash of its address follow), `02` an IP address (4 or 16 bytes
 //! follow) or `03` both, in this order.
@@ -33,13 +36,15 @@
 //! Counters: `00` layout version (four bytes big-endian, outside the codec, so that every version can read it), `01` the
 //! last account id given, `02` the last audit sequence number given, `03` active administrators, `04` accounts, `05`
 //! whether there ever was an administrator, `06` the probe, `07` the last mail id given. No counters: `08` where the audit
-//! log ends, `09` where its kept part begins.
+//! log ends, `09` where its kept part begins. Counters again: `0A` the last service token id given, `0B` the last revocation
+//! number given, `0C` the last revocation number removed, `0D` the longest time that access tokens were ever good for, in
+//! milliseconds.
 
 use std::net::IpAddr;
 
 use doorward_actors::{
-    AccountId, EmailKey, FailureKey, FailureScope, Guarded, MailId, NicknameKey, SessionId, SubjectKey, Timestamp,
-    TokenHash, TokenPurpose,
+    AccountId, EmailKey, FailureKey, FailureScope, Guarded, MailId, NicknameKey, ServiceTokenId, SessionId, SubjectKey,
+    Timestamp, TokenHash, TokenPurpose,
 };
 
 const ACCOUNT: u8 = 0x10;
@@ -58,6 +63,9 @@ const MAIL: u8 = 0x50;
 const DUE: u8 = 0x51;
 const MAIL_OF: u8 = 0x52;
 const FAILURES: u8 = 0x60;
+const SERVICE_TOKEN: u8 = 0x70;
+const SERVICE_TOKEN_USE: u8 = 0x71;
+const REVOCATION: u8 = 0x72;
 
 /// The version of the layout of the whole tree.
 pub(super) const FORMAT_VERSION: &[u8] = &[0x01, 0x00];
@@ -80,6 +88,17 @@ pub(super) const LAST_MAIL_ID: &[u8] = &[0x01, 0x07];
 pub(super) const AUDIT_END: &[u8] = &[0x01, 0x08];
 /// Where the kept part of the audit log begins.
 pub(super) const AUDIT_CHECKPOINT: &[u8] = &[0x01, 0x09];
+/// The last service token id that was given; ids are never given twice.
+pub(super) const LAST_SERVICE_TOKEN_ID: &[u8] = &[0x01, 0x0A];
+/// The last revocation number that was given.
+pub(super) const LAST_REVOCATION: &[u8] = &[0x01, 0x0B];
+/// The last revocation number whose record was removed.
+pub(super) const REVOCATIONS_GONE: &[u8] = &[0x01, 0x0C];
+/// The longest time that access tokens were ever good for, in milliseconds.
+pub(super) const LONGEST_TOKEN_LIFETIME: &[u8] = &[0x01, 0x0D];
+
+/// The keys of all service tokens begin with this.
+pub(super) const ALL_SERVICE_TOKENS: &[u8] = &[SERVICE_TOKEN];
 /// How long the key of an audit record is.
 pub(super) const AUDIT_BYTES: usize = 9;
 /// How long the key of its entry in the index of its account is.
@@ -282,6 +301,27 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
     }
 }
 
+/// Where a service token is.
+pub(super) fn service_token(id: ServiceTokenId) -> [u8; 9] {
+    numbered(SERVICE_TOKEN, id.get())
+}
+
+/// Where the last use of a service token is.
+pub(super) fn service_token_use(id: ServiceTokenId) -> [u8; 9] {
+    numbered(SERVICE_TOKEN_USE, id.get())
+}
+
+/// Where a revocation is.
+pub(super) fn revocation(number: u64) -> [u8; 9] {
+    numbered(REVOCATION, number)
+}
+
+/// The number of a revocation from its key; `None` if it is not such a key.
+pub(super) fn number_of_revocation(key: &[u8]) -> Option<u64> {
+    let (&kind, rest) = key.split_first()?;
+    (kind == REVOCATION).then_some(u64::from_be_bytes(rest.try_into().ok()?))
+}
+
 /// Whose session a session key names; `None` if it is not a session key.
 pub(super) fn account_of_session(key: &[u8]) -> Option<AccountId> {
     let (&kind, rest) = key.split_first()?;
@@ -352,6 +392,16 @@ mod tests {
         assert_eq!(due(at, mail_id), [0x51, 0x80, 0, 0, 0, 0, 0, 3, 4, 0, 0, 0, 0, 0, 0, 1, 2]);
         assert_eq!(mails_of(id), *numbered(0x52, &[]));
         assert_eq!(mail_of(id, mail_id), *numbered(0x52, &[0, 0, 0, 0, 0, 0, 1, 2]));
+    }
+
+    #[test]
+    fn keys_of_service_tokens_and_revocations_keep_their_bytes() {
+        let id = ServiceTokenId::new(258);
+        assert_eq!(service_token(id), [0x70, 0, 0, 0, 0, 0, 0, 1, 2]);
+        assert_eq!(service_token_use(id), [0x71, 0, 0, 0, 0, 0, 0, 1, 2]);
+        assert_eq!(revocation(258), [0x72, 0, 0, 0, 0, 0, 0, 1, 2]);
+        assert_eq!(number_of_revocation(&revocation(258)), Some(258));
+        assert_eq!(number_of_revocation(&service_token(id)), None);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::keys;
 use super::staging::Fault;
 
 pub(super) mod audit;
+pub(super) mod services;
 
 fn get<R: Record>(tree: &sled::Tree, key: &[u8]) -> Result<Option<R>, Fault> {
     tree.get(key)?.map(|value| Ok(codec::decode(&value)?)).transpose()

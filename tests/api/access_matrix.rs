@@ -2,8 +2,8 @@
 
 use doorward::settings::{Algorithm, Settings};
 use doorward::{Access, RouteInfo, route_table};
-use doorward_actors::MailKind;
 use doorward_actors::ports::SendError;
+use doorward_actors::{MailKind, ServiceScope};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
@@ -36,10 +36,12 @@ enum Outcome {
     DeadToken,
     Forbidden,
     Hidden,
+    /// 400.
+    Ambiguous,
 }
 
 use Caller::{Admin, Anonymous, DemotedAdmin, Garbage, LockedUser, Service, ServiceWithGarbage, ServiceWithUser, User};
-use Outcome::{DeadToken, Done, Forbidden, Hidden, NoToken};
+use Outcome::{Ambiguous, DeadToken, Done, Forbidden, Hidden, NoToken};
 
 fn expected(access: Access, caller: Caller) -> Outcome {
     let is_service = matches!(caller, Service | ServiceWithUser | ServiceWithGarbage);
@@ -50,13 +52,27 @@ fn expected(access: Access, caller: Caller) -> Outcome {
     };
     match access {
         Access::Public => Done,
-        Access::Admin if user == Done && caller != Admin => Forbidden,
-        Access::Bearer | Access::Admin => user,
-        Access::ServiceAndBearer if is_service => user,
-        Access::Service if is_service => Done,
-        Access::AdminOrService if is_service || caller == Admin => Done,
-        Access::Service | Access::ServiceAndBearer | Access::AdminOrService => Hidden,
+        Access::ServiceAndBearer(scope) if is_service && scope_of_default(scope) => user,
+        Access::HiddenAdminOrService(scope) if is_service && scope_of_default(scope) => Done,
+        Access::ServiceAndBearer(_) | Access::HiddenAdminOrService(_) if is_service => Forbidden,
+        Access::HiddenAdminOrService(_) if caller == Admin => Done,
+        Access::ServiceAndBearer(_) | Access::HiddenAdminOrService(_) => Hidden,
+        // Two credentials of a service at once.
+        Access::Service(_) if matches!(caller, ServiceWithUser | ServiceWithGarbage) => Ambiguous,
+        Access::Service(scope) if is_service && scope_of_default(scope) => Done,
+        Access::Service(_) if is_service => Forbidden,
+        Access::Service(_) if caller == Anonymous => NoToken,
+        Access::Service(_) => DeadToken,
+        Access::AdminOrService(scope) if is_service && scope_of_default(scope) => Done,
+        Access::AdminOrService(_) if caller == Service => Forbidden,
+        Access::Admin | Access::AdminOrService(_) if user == Done && caller != Admin => Forbidden,
+        Access::Bearer | Access::Admin | Access::AdminOrService(_) => user,
     }
+}
+
+/// Whether the token of the settings, which [`Service`] has, may do this.
+fn scope_of_default(scope: ServiceScope) -> bool {
+    matches!(scope, ServiceScope::Verify | ServiceScope::Introspect | ServiceScope::Metrics)
 }
 
 /// Everybody, in an application of their own.
@@ -76,6 +92,8 @@ struct World {
     refresh: String,
     /// The ids of the sessions of the administrator, the user, the demoted one and the target.
     sessions: (String, String, String, String),
+    /// The number of a service token.
+    service_token: u64,
 }
 
 struct Links {
@@ -121,7 +139,8 @@ impl World {
         assert!(app.mails_to(&undeliverable.email).await.is_empty());
         let outbox = app.call(Method::GET, "/outbox/", &admin, &Value::Null).await;
         let mail = outbox.body["mails"][0]["id"].as_u64().unwrap();
-        Self { app, admin, user, locked, demoted, target, links, mail, refresh, sessions }
+        let service_token = app.service_token(&admin, "present", &["backup"]).await.0;
+        Self { app, admin, user, locked, demoted, target, links, mail, refresh, sessions, service_token }
     }
 
     /// A request that succeeds for whoever may make it.
@@ -146,7 +165,11 @@ impl World {
                 | "/audit/export"
                 | "/audit/stream"
                 | "/keys/"
-                | "/.well-known/jwks.json",
+                | "/.well-known/jwks.json"
+                | "/service_tokens/"
+                | "/forward_auth"
+                | "/revocations"
+                | "/.well-known/oauth-authorization-server",
             )
             | ("POST", "/logout" | "/verify" | "/keys/rotate")
             | ("DELETE", "/my_account/delete" | "/my_account/sessions") => (route.path.to_owned(), None),
@@ -177,6 +200,15 @@ impl World {
             ("GET", "/recovery/confirm") => (format!("{}?token={}", route.path, self.links.reset), None),
             ("GET", "/email/verify") => (format!("{}?token={}", route.path, self.links.verify), None),
             ("GET", "/email/cancel") => (format!("{}?token={}", route.path, self.links.cancel), None),
+            ("POST", "/oauth2/introspect" | "/oauth2/revoke") => {
+                return self.app.form(route.path, "token=unknown");
+            }
+            ("POST", "/service_tokens/") => {
+                (route.path.to_owned(), Some(json!({"name": "newcomer", "scopes": ["verify"]})))
+            }
+            ("POST", "/service_tokens/{id}/rotate") | ("DELETE", "/service_tokens/{id}") => {
+                (route.path.replace("{id}", &self.service_token.to_string()), None)
+            }
             ("DELETE", "/outbox/{id}") | ("POST", "/outbox/{id}/retry") => {
                 (route.path.replace("{id}", &self.mail.to_string()), None)
             }
@@ -236,6 +268,7 @@ fn outcome(answer: &Answer) -> Option<Outcome> {
         (401, Some("Bearer error=\"invalid_token\"")) => Some(DeadToken),
         (403, None) => Some(Forbidden),
         (404, None) => Some(Hidden),
+        (400, None) => Some(Ambiguous),
         _ => None,
     }
 }
@@ -255,6 +288,33 @@ async fn s54_every_route_admits_exactly_whom_the_table_says() {
 }
 
 #[tokio::test]
+async fn s54_every_scope_opens_exactly_its_routes() {
+    let app = TestApp::spawn().await;
+    let admin = app.admin().await;
+    let (_, user) = app.register_and_login("user").await;
+    for held in ServiceScope::ALL {
+        let (_, secret) = app.service_token(&admin, held.as_str(), &[held.as_str()]).await;
+        for route in route_table() {
+            let (needed, bearer) = match route.access {
+                Access::Service(scope) | Access::HiddenAdminOrService(scope) | Access::AdminOrService(scope) => {
+                    (scope, None)
+                }
+                Access::ServiceAndBearer(scope) => (scope, Some(&user)),
+                Access::Public | Access::Bearer | Access::Admin => continue,
+            };
+            let is_form = route.path.starts_with("/oauth2/");
+            let request =
+                if is_form { app.form(route.path, "token=x") } else { app.request(route.method.clone(), route.path) };
+            let request = request.header("X-Service-Token", &secret);
+            let request = bearer.into_iter().fold(request, RequestBuilder::bearer_auth);
+            let answer = app.send(request).await;
+            let name = format!("{} {} with {}: {answer:?}", route.method, route.path, held.as_str());
+            assert_eq!(answer.status, if needed == *held { 200 } else { 403 }, "{name}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn s54_a_refused_caller_changed_nothing() {
     let world = World::new().await;
     let before = world.app.call(Method::GET, "/accounts_management/", &world.admin, &Value::Null).await;
@@ -266,6 +326,8 @@ async fn s54_a_refused_caller_changed_nothing() {
     }
     let after = world.app.call(Method::GET, "/accounts_management/", &world.admin, &Value::Null).await;
     assert_eq!(after.body, before.body);
+    let services = world.app.call(Method::GET, "/service_tokens/", &world.admin, &Value::Null).await;
+    assert_eq!(services.body["service_tokens"].as_array().unwrap().len(), 2, "{services:?}");
 }
 
 #[tokio::test]

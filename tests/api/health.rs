@@ -78,7 +78,7 @@ async fn the_inside_is_shown_with_all_its_parts() {
         names.push(actor["name"].as_str().unwrap());
     }
     names.sort_unstable();
-    assert_eq!(names, ["audit", "keys", "mailer", "rate_limiter", "session-0", "session-1", "user"]);
+    assert_eq!(names, ["audit", "keys", "mailer", "rate_limiter", "services", "session-0", "session-1", "user"]);
     let hasher = &body["hasher"];
     let expected =
         ["breached_list_readable", "busy", "capacity", "done", "failed", "lanes", "queued", "refused", "threads"];

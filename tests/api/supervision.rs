@@ -236,7 +236,7 @@ async fn r09_no_failure_under_load_revives_a_session_or_ends_one() {
             tokens.push((app.login(person).await, app.login(person).await));
         }
         let faults = async {
-            for name in ["session-0", "session-1", "user", "audit"] {
+            for name in ["session-0", "session-1", "user", "audit", "services"] {
                 fail(&app, name, if round % 2 == 0 { Fault::Panic } else { Fault::Error }).await;
                 tokio::task::yield_now().await;
             }
@@ -254,7 +254,7 @@ async fn r09_no_failure_under_load_revives_a_session_or_ends_one() {
         for token in &kept {
             assert!(is_live_at_last(&app, token).await, "a session was lost in round {round}");
         }
-        for name in ["session-0", "session-1", "user", "audit"] {
+        for name in ["session-0", "session-1", "user", "audit", "services"] {
             restarted(&app, name, round + 1).await;
         }
         // Past the window in which failures add up.

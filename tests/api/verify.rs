@@ -16,8 +16,10 @@ async fn verify_under_one_id(app: &TestApp, token: &str) -> Answer {
 async fn a_service_learns_whom_a_live_token_speaks_for() {
     let app = TestApp::spawn().await;
     let (ann, token) = app.register_and_login("ann").await;
+    let session = app.handles.sessions.look(&token).await.unwrap().session.to_string();
     let expected = json!({"id": ann.id, "email": "ann@example.com", "nickname": "ann", "role": "admin", "valid": true,
-        "lock": false, "customer_account": "none", "password_compromised": false});
+        "lock": false, "customer_account": "none", "password_compromised": false, "session_id": session,
+        "expires_at": "2025-01-01T00:30:00Z", "idle_expires_at": "2025-01-01T00:30:00Z"});
     for path in ["/verify", "/verify/"] {
         let request = app.request(Method::POST, path).header("X-Service-Token", SERVICE_TOKEN);
         app.send(request.bearer_auth(&token)).await.assert_body(200, &expected);
@@ -131,4 +133,39 @@ async fn s38_a_service_is_told_the_account_as_the_last_change_left_it() {
             assert_eq!(&told[member], value);
         }
     }
+}
+
+#[tokio::test]
+async fn s52_an_answer_is_good_for_no_longer_than_its_token_and_its_session() {
+    let app = TestApp::builder()
+        .with(|settings| {
+            settings.tokens.verify_cache = Duration::from_mins(5);
+            settings.sessions.idle_timeout = Duration::from_mins(10);
+            settings.tokens.access_token_lifetime = Duration::from_mins(20);
+        })
+        .spawn()
+        .await;
+    let (_, token) = app.register_and_login("ann").await;
+    let told = async |expected: &str| {
+        let answer = app.verify(&token).await;
+        assert_eq!((answer.status, answer.header("cache-control")), (200, Some(expected)), "{answer:?}");
+        answer.body
+    };
+    app.pass(Duration::from_mins(8));
+    let body = told("private, max-age=300").await;
+    assert_eq!(body["idle_expires_at"], "2025-01-01T00:18:00Z", "being verified is a use");
+    assert_eq!(body["expires_at"], "2025-01-01T00:20:00Z");
+    app.pass(Duration::from_mins(8));
+    told("private, max-age=240").await;
+    app.pass(Duration::from_millis(239_500));
+    told("no-store").await;
+    let dead = app.verify("garbage").await;
+    assert_eq!(dead.header("cache-control"), Some("no-store"));
+}
+
+#[tokio::test]
+async fn s52_unless_the_operator_allows_it_no_answer_is_kept() {
+    let app = TestApp::spawn().await;
+    let (_, token) = app.register_and_login("ann").await;
+    assert_eq!(app.verify(&token).await.header("cache-control"), Some("no-store"));
 }

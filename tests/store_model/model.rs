@@ -16,14 +16,14 @@ use proptest::prelude::*;
 use crate::{at, audit, id, mail, mail_id, new_account, open, runtime, session, sign_in, token};
 
 /// Few names, so that they collide; the first two are one name in two spellings.
-const NAMES: &[&str] = &["ann", "ANN", "bob", "cyd"];
+pub(crate) const NAMES: &[&str] = &["ann", "ANN", "bob", "cyd"];
 
 /// The name of no one.
 const NOBODY: usize = NAMES.len();
 
 /// One call, with account and session numbers from small ranges, so that they hit, miss and hit again after a deletion.
 #[derive(Debug, Clone)]
-enum Step {
+pub(crate) enum Step {
     Create { email: usize, nickname: usize, role: NewRole, made: i64, replaces: bool, with: With },
     Update { account: u64, revision: Revision, change: Change, ends: Ends, redeems: Redeems, revokes: bool, with: With },
     Delete { account: u64, revision: Revision, with: With },
@@ -38,32 +38,37 @@ enum Step {
     Label { account: u64, name: u8, label: Option<u8> },
     Append(usize),
     Prune { before: Option<i64>, now: i64, limit: usize },
+    CreateService(usize),
+    RotateService { token: u64, until: i64 },
+    DeleteService(u64),
+    UseServices(Vec<(u64, i64)>),
+    PruneRevocations { before: i64, limit: usize },
     Probe,
     Reopen,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Revision {
+pub(crate) enum Revision {
     Any,
     Current,
     Old,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Epoch {
+pub(crate) enum Epoch {
     Current,
     Old,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Ends {
+pub(crate) enum Ends {
     None,
     All,
     AllBut(u8),
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Outcome {
+pub(crate) enum Outcome {
     Sent,
     Retry,
     Dead,
@@ -71,7 +76,7 @@ enum Outcome {
 
 /// Which token a change presents.
 #[derive(Debug, Clone, Copy)]
-enum Redeems {
+pub(crate) enum Redeems {
     Nothing,
     /// The one that the account has for this purpose, at this time.
     Own(TokenPurpose, i64),
@@ -85,14 +90,14 @@ enum Redeems {
 
 /// What goes with a change.
 #[derive(Debug, Clone)]
-struct With {
+pub(crate) struct With {
     /// When each of the mails is due.
     mails: Vec<i64>,
     tokens: Vec<(u8, TokenPurpose, usize, i64)>,
 }
 
 #[derive(Debug, Clone)]
-struct Change {
+pub(crate) struct Change {
     email: Option<usize>,
     nickname: Option<usize>,
     password: Option<u8>,
@@ -185,6 +190,11 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0_usize..4).prop_map(Step::Append),
         1 => (proptest::option::of(0_i64..60), 0_i64..100, 1_usize..20)
             .prop_map(|(before, now, limit)| Step::Prune { before, now, limit }),
+        2 => (0..NAMES.len()).prop_map(Step::CreateService),
+        1 => (0_u64..4, 0_i64..100).prop_map(|(token, until)| Step::RotateService { token, until }),
+        1 => (0_u64..4).prop_map(Step::DeleteService),
+        1 => proptest::collection::vec((0_u64..4, 0_i64..100), 0..3).prop_map(Step::UseServices),
+        1 => (0_i64..60, 1_usize..6).prop_map(|(before, limit)| Step::PruneRevocations { before, limit }),
         1 => Just(Step::Probe),
         1 => Just(Step::Reopen),
     ]
@@ -256,7 +266,7 @@ fn touches(of: &[(u64, u8, i64)]) -> Vec<Touch> {
 }
 
 /// An answer in a form in which the answers of two stores can be compared; a failing store fails the test.
-fn answer<T: std::fmt::Debug, R: std::fmt::Debug>(answer: Result<T, StoreError<R>>) -> String {
+pub(crate) fn answer<T: std::fmt::Debug, R: std::fmt::Debug>(answer: Result<T, StoreError<R>>) -> String {
     match answer {
         Ok(value) => format!("done: {value:?}"),
         Err(StoreError::Refused(refusal)) => format!("refused: {refusal:?}"),
@@ -264,7 +274,7 @@ fn answer<T: std::fmt::Debug, R: std::fmt::Debug>(answer: Result<T, StoreError<R
     }
 }
 
-fn done(answer: Result<(), StoreFailure>) -> String {
+pub(crate) fn done(answer: Result<(), StoreFailure>) -> String {
     answer.map(|()| "done".to_owned()).unwrap()
 }
 
@@ -373,6 +383,11 @@ async fn run(store: &dyn Store, step: &Step, mark: i64) -> String {
             };
             format!("pruned: {:?}", store.prune_audit(pruning).await.unwrap())
         }
+        Step::CreateService(_)
+        | Step::RotateService { .. }
+        | Step::DeleteService(_)
+        | Step::UseServices(_)
+        | Step::PruneRevocations { .. } => crate::services::run(store, step, audit).await,
         Step::Probe => done(store.probe().await),
         Step::Reopen => String::new(),
     }
@@ -439,6 +454,7 @@ async fn observe(store: &dyn Store) -> Vec<String> {
         seen.push(format!("{:?}", store.mails(after.map(mail_id), limit).await.unwrap()));
     }
     seen.push(format!("{:?}", store.had_admin().await.unwrap()));
+    seen.extend(crate::services::observe(store).await);
     seen
 }
 
@@ -528,6 +544,7 @@ fn random_steps_reach_every_refusal() {
         "BadToken",
         "UnknownAccount",
         "OpenSessionRefusal",
+        "UnknownServiceToken",
     ] {
         assert!(answers.contains(&format!("refused: {refusal}")), "{refusal}");
     }
@@ -545,6 +562,12 @@ fn random_steps_reach_every_refusal() {
         "Dead",
         "UnverifiedRemoved",
         "pruned: AuditPruned { removed: 1",
+        "revoked: true",
+        "forgotten: 2",
+        "AccountLocked",
+        "AccountDeleted",
+        "Role(Admin)",
+        "Session(SessionId",
     ] {
         assert!(answers.contains(outcome), "{outcome}");
     }

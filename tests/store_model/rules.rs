@@ -160,9 +160,9 @@ async fn s60_a_deletion_takes_everything_along_and_frees_the_names() {
     store.delete_account(id(1), Some(0), None, audit(2).into()).await.unwrap();
     drop(store);
 
-    // Nothing but the counters and the audit log is left.
+    // Nothing but the counters, the audit log and the log of revocations is left.
     let left: Vec<u8> = open_engine(dir.path()).iter().keys().map(|key| key.unwrap()[0]).collect();
-    assert!(left.iter().all(|kind| [0x01, 0x30, 0x31].contains(kind)), "{left:x?}");
+    assert!(left.iter().all(|kind| [0x01, 0x30, 0x31, 0x72].contains(kind)), "{left:x?}");
     let store = open(dir.path());
     assert_eq!(store.account_by_email(ann.email.key()).await.unwrap(), None);
     create(&store, "ann", USER).await;

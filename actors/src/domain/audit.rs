@@ -222,6 +222,14 @@ codes! {
         SessionEnded = 47 "session.ended",
         /// A session was given a label, or lost it.
         SessionLabelled = 48 "session.labelled",
+        /// A service token was made.
+        ServiceTokenCreated = 55 "service_token.created",
+        /// A service token got another secret.
+        ServiceTokenRotated = 56 "service_token.rotated",
+        /// A service token was revoked.
+        ServiceTokenRevoked = 57 "service_token.revoked",
+        /// A session was ended by a service that has its token.
+        SessionRevokedByService = 58 "session.revoked_by_service",
     }
 }
 
@@ -272,6 +280,14 @@ codes! {
         BadRefreshToken = 35 "bad_refresh_token",
         /// The session in whose name it was to be done was ended meanwhile, or lost its role.
         Revoked = 36 "revoked",
+        /// The service token lacks the scope.
+        ScopeMissing = 40 "scope_missing",
+        /// Another service token has this name.
+        NameTaken = 41 "name_taken",
+        /// There are as many service tokens as there may be.
+        TooManyTokens = 42 "too_many_tokens",
+        /// The service token is over.
+        TokenOver = 43 "token_over",
     }
 }
 

@@ -45,6 +45,18 @@ impl SecretDigest {
         Self(bytes)
     }
 
+    /// A digest as the store kept it.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, as the store keeps them.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// One byte of it, to spread secrets over parts of a table.
     pub(crate) fn first_byte(&self) -> u8 {
         self.0[0]
@@ -53,7 +65,11 @@ impl SecretDigest {
     /// Whether a presented secret is the one this digest was made of.
     #[must_use]
     pub fn matches(&self, presented: &[u8]) -> bool {
-        let presented = Self::of(presented);
+        self.is(&Self::of(presented))
+    }
+
+    /// Whether these two are the same, in constant time.
+    pub(crate) fn is(&self, presented: &Self) -> bool {
         aws_lc_rs::constant_time::verify_slices_are_equal(&self.0, &presented.0).is_ok()
     }
 }

@@ -211,6 +211,11 @@ impl Deadlines {
         self.idle_until = now.monotonic.saturating_add(policy.idle_timeout_of(session));
     }
 
+    /// How much longer it may go unused.
+    pub(crate) fn idle_left(&self, now: Now) -> Duration {
+        self.idle_until.saturating_sub(now.monotonic)
+    }
+
     /// Whether the session is alive by this clock.
     pub(crate) fn hold(&self, now: Now) -> bool {
         now.monotonic <= self.idle_until && now.monotonic < self.ends_at
@@ -302,6 +307,8 @@ mod tests {
             |wall, monotonic| Now { wall: Timestamp::from_millis(wall), monotonic: Duration::from_millis(monotonic) };
         let mut deadlines = Deadlines::of(&session(), &policy, at(20_000, 500));
         assert!(deadlines.hold(at(0, 20_500)));
+        assert_eq!(deadlines.idle_left(at(0, 20_500)), Duration::ZERO);
+        assert_eq!(deadlines.idle_left(at(0, 500)), Duration::from_secs(20));
         assert!(!deadlines.hold(at(0, 20_501)));
         deadlines.restart_idle(&session(), &policy, at(0, 60_000));
         assert!(deadlines.hold(at(0, 80_499)));

@@ -184,6 +184,11 @@ impl AccessTokens {
         self.keys.load().sign(&claims, issued_at)
     }
 
+    /// The `iss` and the `aud` of every token.
+    pub(crate) fn issuer_and_audience(&self) -> (&str, &str) {
+        (&self.issuer, &self.audience)
+    }
+
     /// What a presented token says, if we issued it and its time is now.
     #[cfg(test)]
     pub(crate) fn verify(&self, token: &str, now: Timestamp) -> Result<VerifiedToken, InvalidToken> {

@@ -245,7 +245,12 @@ impl SessionActor {
                 state.dirty.push((account, id));
             }
         }
-        Some(Standing { epoch: live.session.epoch, created_at: live.session.created_at })
+        Some(Standing {
+            epoch: live.session.epoch,
+            created_at: live.session.created_at,
+            expires_at: live.session.expires_at,
+            idle_expires_at: now.wall.plus(live.deadlines.idle_left(now)),
+        })
     }
 
     /// Makes a committed session live. One that is live already (read from the store at a restart) stays as it is.

@@ -56,6 +56,10 @@ pub(crate) struct Standing {
     /// The account's epoch when it was opened, or when a change spared it.
     pub(crate) epoch: u64,
     pub(crate) created_at: Timestamp,
+    /// When it ends, whatever happens.
+    pub(crate) expires_at: Timestamp,
+    /// When it is over unless it is used before.
+    pub(crate) idle_expires_at: Timestamp,
 }
 
 /// The live sessions of one account, in short.

@@ -6,9 +6,11 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 mod audit;
+mod services;
 mod sessions;
 
 use async_trait::async_trait;
+use services::time_of;
 use tokio::sync::watch;
 
 use crate::domain::account::{Account, AccountId, NewAccount, NewRole, Role};
@@ -47,6 +49,7 @@ struct State {
     tokens: Vec<StoredToken>,
     mails: Vec<QueuedMail>,
     audit: audit::Log,
+    services: services::Services,
     accounts_ever: u64,
     mails_ever: u64,
     had_admin: bool,
@@ -110,17 +113,18 @@ impl State {
     }
 
     /// Ends a session if it exists; what is kept is the later of its stored use and `at`.
-    fn end(&mut self, account: AccountId, session: SessionId, at: Option<Timestamp>) {
+    fn end(&mut self, account: AccountId, session: SessionId, at: Option<Timestamp>, now: Timestamp) {
         let Some(ended) = self.sessions.remove(&(account, session)) else {
             return;
         };
         self.families.remove(&(account, session));
+        self.services.ended(account, session, now);
         let last = at.map_or(ended.last_active_at, |at| at.max(ended.last_active_at));
         let activity = self.last_activity.entry(account).or_insert(last);
         *activity = last.max(*activity);
     }
 
-    fn end_all_but(&mut self, account: AccountId, kept: Option<SessionId>) {
+    fn end_all_but(&mut self, account: AccountId, kept: Option<SessionId>, now: Timestamp) {
         let ended: Vec<SessionId> = self
             .sessions
             .keys()
@@ -128,13 +132,14 @@ impl State {
             .map(|(_, id)| *id)
             .collect();
         for session in ended {
-            self.end(account, session, None);
+            self.end(account, session, None, now);
         }
     }
 
-    fn remove(&mut self, id: AccountId) {
+    fn remove(&mut self, id: AccountId, now: Timestamp) {
         self.accounts.remove(&id);
-        self.sessions.retain(|(owner, _), _| *owner != id);
+        self.end_all_but(id, None, now);
+        self.services.deleted(id, now);
         self.families.retain(|(owner, _), _| *owner != id);
         self.last_activity.remove(&id);
         self.known.retain(|(owner, _), _| *owner != id);
@@ -310,7 +315,7 @@ impl Store for MemoryStore {
             return Err(StoreError::Refused(CreateAccountRefusal::NicknameTaken));
         }
         if let Some(replaced) = replaced {
-            state.remove(replaced);
+            state.remove(replaced, time_of(&effects.audit));
             state.audit.extend(effects.audit.first().map(|record| record.of_replaced(replaced)));
         }
         state.accounts_ever += 1;
@@ -384,16 +389,18 @@ impl Store for MemoryStore {
         if state.is_only_active_admin(&before) && !after.is_active_admin() {
             return refused(UpdateAccountRefusal::LastAdmin);
         }
+        let now = time_of(&effects.audit);
         match update.ends {
             EndSessions::None => {}
-            EndSessions::All => state.end_all_but(after.id, None),
+            EndSessions::All => state.end_all_but(after.id, None, now),
             EndSessions::AllBut(kept) => {
-                state.end_all_but(after.id, Some(kept));
+                state.end_all_but(after.id, Some(kept), now);
                 if let Some(session) = state.sessions.get_mut(&(after.id, kept)) {
                     session.epoch = after.session_epoch;
                 }
             }
         }
+        state.services.changed(&before, &after, now);
         state.had_admin |= after.role == Role::Admin;
         state.accounts.insert(after.id, after.clone());
         if let Some(redeemed) = update.redeems {
@@ -427,7 +434,7 @@ impl Store for MemoryStore {
         if state.is_only_active_admin(account) && state.accounts.len() > 1 {
             return refused(DeleteAccountRefusal::LastAdmin);
         }
-        state.remove(id);
+        state.remove(id, time_of(&effects.audit));
         for mail in effects.mails {
             state.queue(None, mail);
         }
@@ -531,7 +538,8 @@ impl Store for MemoryStore {
     async fn end_sessions(&self, ended: Vec<Touch>, audit: Vec<AuditRecord>) -> Result<(), StoreFailure> {
         let mut state = self.working()?;
         for touch in ended {
-            state.end(touch.account, touch.session, Some(touch.at));
+            let now = audit.first().map_or(touch.at, |record| record.at);
+            state.end(touch.account, touch.session, Some(touch.at), now);
         }
         state.audit.extend(audit);
         Ok(())

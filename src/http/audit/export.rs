@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use warp::reply::{Reply as _, Response};
 
 use super::event::Event;
-use super::{Fields, is_still_admin, place};
+use super::{Fields, Reader, place, reader};
 use crate::http::Api;
 use crate::http::error::ApiError;
 use crate::http::extract::RequestContext;
@@ -74,19 +74,18 @@ impl Format {
     (status = 422, description = "A filter or `format` is not possible"),
 ))]
 pub(in crate::http) async fn export(api: &Arc<Api>, context: &RequestContext) -> Result<Response, ApiError> {
-    let admin = api.admin(context).await?;
+    let reader = reader(api, context).await?;
     let mut fields = Fields::of(context)?;
     let format = fields.read("format", "This must be ndjson or csv", Format::parse).unwrap_or(Format::Ndjson);
     let filter = fields.filter();
     fields.finish()?;
     let place = place(&api.readers.exports)?;
-    api.handles.audit.is_taken(&admin, AuditEvent::AuditExported, context.origin()).await?;
+    api.handles.audit.is_taken(&reader.named(), AuditEvent::AuditExported, context.origin()).await?;
     let status = api.handles.audit.status().await?;
     let last = status.head.sequence;
     // One piece waits while the next is made, and none is made before there is room: whoever reads slowly slows us down.
     let (sender, mut pieces) = mpsc::channel(1);
-    let work =
-        Export { api: Arc::clone(api), bearer: context.bearer()?.to_owned(), filter, format, last, _place: place };
+    let work = Export { api: Arc::clone(api), reader, filter, format, last, _place: place };
     tokio::spawn(work.pour(sender));
     let body = futures_util::stream::poll_fn(move |cx| pieces.poll_recv(cx));
     let mut response = warp::reply::stream(body).into_response();
@@ -101,7 +100,7 @@ pub(in crate::http) async fn export(api: &Arc<Api>, context: &RequestContext) ->
 
 struct Export {
     api: Arc<Api>,
-    bearer: String,
+    reader: Reader,
     filter: AuditFilter,
     format: Format,
     /// The newest record when it began; what comes later is not part of it.
@@ -141,7 +140,7 @@ impl Export {
     }
 
     async fn page(&self, after: Option<u64>) -> io::Result<AuditPage> {
-        if !is_still_admin(&self.api, &self.bearer).await {
+        if !self.reader.may_still_read(&self.api).await {
             return Err(io::Error::other("the session of the reader is over"));
         }
         let query = AuditQuery {

@@ -12,7 +12,7 @@ use tokio::time::MissedTickBehavior;
 use warp::reply::{Reply as _, Response};
 
 use super::event::Event;
-use super::{Fields, is_still_admin, number, place};
+use super::{Fields, Reader, number, place, reader};
 use crate::http::Api;
 use crate::http::error::{ApiError, FieldError};
 use crate::http::extract::RequestContext;
@@ -44,23 +44,16 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
     (status = 422, description = "A filter or `Last-Event-ID` is not possible"),
 ))]
 pub(in crate::http) async fn stream(api: &Arc<Api>, context: &RequestContext) -> Result<Response, ApiError> {
-    let admin = api.admin(context).await?;
+    let reader = reader(api, context).await?;
     let mut fields = Fields::of(context)?;
     let filter = fields.filter();
     fields.finish()?;
     let before = api.handles.audit.status().await?;
     let start = begin(context.last_event_id(), &before)?;
     let place = place(&api.readers.streams)?;
-    api.handles.audit.is_taken(&admin, AuditEvent::AuditFollowed, context.origin()).await?;
+    api.handles.audit.is_taken(&reader.named(), AuditEvent::AuditFollowed, context.origin()).await?;
     let (sender, mut pieces) = mpsc::channel(1);
-    let work = Follow {
-        api: Arc::clone(api),
-        bearer: context.bearer()?.to_owned(),
-        filter,
-        after: start,
-        sender,
-        _place: place,
-    };
+    let work = Follow { api: Arc::clone(api), reader, filter, after: start, sender, _place: place };
     tokio::spawn(work.run(before.checkpoint.first));
     let body = futures_util::stream::poll_fn(move |cx| pieces.poll_recv(cx));
     let mut response = warp::reply::stream(body).into_response();
@@ -80,7 +73,7 @@ fn begin(last_event_id: Option<&[u8]>, status: &AuditStatus) -> Result<u64, ApiE
 
 struct Follow {
     api: Arc<Api>,
-    bearer: String,
+    reader: Reader,
     filter: AuditFilter,
     /// The record that was looked at last.
     after: u64,
@@ -115,7 +108,7 @@ impl Follow {
                 () = self.sender.closed() => return Err(Over),
                 changed = head.changed() => changed.map_err(|_| Over)?,
                 _ = heartbeat.tick() => {
-                    self.must_be_admin().await?;
+                    self.must_be_reader().await?;
                     self.send(": alive\n\n".to_owned()).await?;
                 }
             }
@@ -126,7 +119,7 @@ impl Follow {
     /// number with it, is nobody's yet.
     async fn catch_up(&mut self, durable: u64) -> Result<(), Over> {
         while self.after < durable {
-            self.must_be_admin().await?;
+            self.must_be_reader().await?;
             let query = AuditQuery {
                 filter: self.filter.clone(),
                 order: AuditOrder::OldestFirst,
@@ -149,8 +142,8 @@ impl Follow {
         Ok(())
     }
 
-    async fn must_be_admin(&self) -> Result<(), Over> {
-        if is_still_admin(&self.api, &self.bearer).await { Ok(()) } else { Err(Over) }
+    async fn must_be_reader(&self) -> Result<(), Over> {
+        if self.reader.may_still_read(&self.api).await { Ok(()) } else { Err(Over) }
     }
 
     /// Waits for room: one batch waits at most, and one is with the connection.

@@ -8,8 +8,9 @@ use doorward_actors::ports::StoredToken;
 use doorward_actors::{
     Account, AccountId, AuditActorKind, AuditCheckpoint, AuditEvent, AuditHash, AuditHead, AuditRecord, AuditRefusal,
     CredentialHash, CustomerAccount, Email, Locale, MailId, MailKind, MailState, NewMail, NewToken, Nickname, Origin,
-    QueuedMail, RefreshFamily, RefreshHash, Role, ServiceName, Session, SessionId, SessionLabel, StoredFailures,
-    Timestamp, TokenHash, TokenPurpose, TokenSeed,
+    QueuedMail, RefreshFamily, RefreshHash, ReplacedSecret, Revocation, Revoked, Role, SecretDigest, ServiceName,
+    ServiceScopes, ServiceToken, ServiceTokenId, Session, SessionId, SessionLabel, StoredFailures, Timestamp,
+    TokenHash, TokenPurpose, TokenSeed,
 };
 
 use super::{Chained, LogEnd, MAX_VALUE_BYTES, Record, RecordError, chain, decode, encode};
@@ -378,4 +379,37 @@ fn a_record_too_large_to_read_is_not_written() {
     assert!(encode(&with_hash(3900)).unwrap().len() <= MAX_VALUE_BYTES);
     let error = encode(&with_hash(4096)).unwrap_err();
     assert!(matches!(error, RecordError::Unstorable { .. }), "{error}");
+}
+
+#[test]
+fn service_tokens_and_revocations_keep_their_bytes() {
+    let token = ServiceToken {
+        id: ServiceTokenId::new(300),
+        name: ServiceName::parse("billing").unwrap(),
+        scopes: ServiceScopes::BUILT_IN,
+        digest: SecretDigest::from_bytes([0xAB; 32]),
+        replaced: Some(ReplacedSecret {
+            digest: SecretDigest::from_bytes([0xCD; 32]),
+            until: Timestamp::from_millis(-1),
+        }),
+        created_at: Timestamp::from_millis(1_735_689_600_000),
+        expires_at: Some(Timestamp::from_millis(1)),
+        last_used_at: None,
+    };
+    let (ab, cd) = ("ab".repeat(32), "cd".repeat(32));
+    check(&token, &format!("01fb2c010762696c6c696e6723{ab}01{cd}01fd00f8523e280300000102"));
+    let bare = ServiceToken { replaced: None, expires_at: None, ..token };
+    check(&bare, &format!("01fb2c010762696c6c696e6723{ab}00fd00f8523e2803000000"));
+
+    let revocation = |what| Revocation { at: Timestamp::from_millis(-1), account: id(300), what };
+    let session = revocation(Revoked::Session(SessionId::from_bytes([7; 16])));
+    check(&session, &format!("0101fb2c0100{}", "07".repeat(16)));
+    for (what, number) in [
+        (Revoked::AccountLocked, "01"),
+        (Revoked::AccountDeleted, "02"),
+        (Revoked::Role(Role::User), "03"),
+        (Revoked::Role(Role::Admin), "04"),
+    ] {
+        check(&revocation(what), &format!("0101fb2c01{number}"));
+    }
 }

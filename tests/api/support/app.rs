@@ -104,6 +104,12 @@ impl TestApp {
         self.send(if body.is_null() { request } else { request.json(body) }).await
     }
 
+    /// A request that sends a form.
+    pub(crate) fn form(&self, path: &str, form: &str) -> reqwest::RequestBuilder {
+        let request = self.request(Method::POST, path).header("Content-Type", "application/x-www-form-urlencoded");
+        request.body(form.to_owned())
+    }
+
     /// What a service asks about a user's token.
     pub(crate) async fn verify(&self, token: &str) -> Answer {
         let request = self.request(Method::POST, "/verify").header("X-Service-Token", SERVICE_TOKEN);

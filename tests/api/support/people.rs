@@ -38,6 +38,14 @@ impl TestApp {
         self.call(Method::DELETE, &format!("/accounts_management/{id}"), admin, &Value::Null).await
     }
 
+    /// Makes a service token with these scopes: its number and its secret.
+    pub(crate) async fn service_token(&self, admin: &str, name: &str, scopes: &[&str]) -> (u64, String) {
+        let body = json!({"name": name, "scopes": scopes});
+        let answer = self.call(Method::POST, "/service_tokens/", admin, &body).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        (answer.body["id"].as_u64().unwrap(), answer.body["token"].as_str().unwrap().to_owned())
+    }
+
     /// Locks an account.
     pub(crate) async fn lock(&self, admin: &str, id: u64) {
         self.must_change(admin, id, &json!({"lock": true})).await;

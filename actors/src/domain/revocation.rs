@@ -1,0 +1,89 @@
+//! What services that check tokens themselves have to hear of: sessions that ended before their tokens did, and accounts whose
+//! tokens say something that is no longer so.
+
+use super::account::{AccountId, Role};
+use super::session::SessionId;
+use super::time::Timestamp;
+
+/// Something that makes tokens worthless, or wrong in what they say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Revocation {
+    /// When it happened.
+    pub at: Timestamp,
+    /// Whose tokens it concerns.
+    pub account: AccountId,
+    /// What happened.
+    pub what: Revoked,
+}
+
+/// What happened. An account's sessions are named one by one whenever they end, so that the id of the session (`sid`) alone says
+/// whether a token is dead; the other kinds say more about the account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Revoked {
+    /// This session ended, whatever ended it.
+    Session(SessionId),
+    /// The account was locked.
+    AccountLocked,
+    /// The account was deleted.
+    AccountDeleted,
+    /// The account has this role now; a token issued before names another.
+    Role(Role),
+}
+
+impl Revoked {
+    /// The kind as it is written.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Session(_) => "session_ended",
+            Self::AccountLocked => "account_locked",
+            Self::AccountDeleted => "account_deleted",
+            Self::Role(_) => "role_changed",
+        }
+    }
+}
+
+/// What is kept of the log of revocations. Numbers have no gaps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RevocationSpan {
+    /// The number before the oldest one that is kept: whoever has seen this one misses nothing.
+    pub before: u64,
+    /// The number of the newest one; 0 if there never was one.
+    pub last: u64,
+}
+
+/// Why revocations after a number cannot be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CursorError {
+    /// Some of them are gone.
+    TooOld,
+    /// There is no such number yet.
+    Future,
+}
+
+impl RevocationSpan {
+    /// Whether what came after this number can be told.
+    pub fn check(self, after: u64) -> Result<(), CursorError> {
+        if after > self.last {
+            Err(CursorError::Future)
+        } else if after < self.before {
+            Err(CursorError::TooOld)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_good_from_before_the_oldest_to_the_newest() {
+        let span = RevocationSpan { before: 3, last: 5 };
+        assert_eq!(span.check(2), Err(CursorError::TooOld));
+        assert_eq!((span.check(3), span.check(5)), (Ok(()), Ok(())));
+        assert_eq!(span.check(6), Err(CursorError::Future));
+        assert_eq!(RevocationSpan { before: 0, last: 0 }.check(0), Ok(()));
+    }
+}

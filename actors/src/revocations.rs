@@ -1,0 +1,65 @@
+//! The log of revocations, as services read it that check tokens themselves.
+//!
+//! It is written in the commit of the change itself, by the store. Nothing of it passes an actor; the one of the service tokens
+//! removes what is too old.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::ask::Unavailable;
+use crate::domain::revocation::{CursorError, Revocation};
+use crate::ports::Store;
+
+/// The way to the log of revocations.
+#[derive(Clone)]
+pub struct RevocationHandle {
+    store: Arc<dyn Store>,
+}
+
+/// Some of what was revoked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevocationPage {
+    /// What was revoked, with its numbers, by number.
+    pub revocations: Vec<(u64, Revocation)>,
+    /// The number after which it goes on.
+    pub last: u64,
+}
+
+impl RevocationHandle {
+    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
+        Self { store }
+    }
+
+    /// The number of the newest revocation.
+    pub async fn last(&self) -> Result<u64, Unavailable> {
+        Ok(self.store.revocation_span().await?.last)
+    }
+
+    /// The number before the oldest revocation that is kept. From there on the log names every session that ended before
+    /// its tokens did.
+    pub async fn start(&self) -> Result<u64, Unavailable> {
+        Ok(self.store.revocation_span().await?.before)
+    }
+
+    /// What was revoked after a number, at most `limit`.
+    pub async fn after(&self, after: u64, limit: usize) -> Result<Result<RevocationPage, CursorError>, Unavailable> {
+        // One that a crash may still take back, and its number with it, is nobody's yet.
+        let durable = *self.head().borrow();
+        let mut revocations = self.store.revocations(after, limit).await?;
+        // Looked at afterwards: what was removed meanwhile must show as a gap.
+        let span = self.store.revocation_span().await?;
+        if let Err(error) = span.check(after) {
+            return Ok(Err(error));
+        }
+        revocations.retain(|(number, _)| *number <= durable);
+        let last = revocations.last().map_or(after, |(number, _)| *number);
+        Ok(Ok(RevocationPage { revocations, last }))
+    }
+
+    /// The number of the newest durable revocation, as it grows.
+    #[must_use]
+    pub fn head(&self) -> watch::Receiver<u64> {
+        self.store.revocation_head()
+    }
+}

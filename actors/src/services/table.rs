@@ -1,0 +1,130 @@
+//! Which secret is whose: read by everybody without waiting, written by the actor alone.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+
+use super::Service;
+use crate::domain::secret::SecretDigest;
+use crate::domain::service_token::{self, ServiceScopes, ServiceToken, ServiceTokenId};
+use crate::domain::time::Timestamp;
+
+/// The services by their secrets. It outlives a crash of the actor.
+pub(crate) struct Directory {
+    built_in: ArcSwapOption<Service>,
+    /// The hash of the secret of the settings; kept apart, so that it is compared in constant time.
+    built_in_digest: OnceLock<SecretDigest>,
+    table: ArcSwap<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    by_digest: HashMap<SecretDigest, Entry>,
+    by_id: BTreeMap<ServiceTokenId, Arc<Service>>,
+}
+
+/// Whose secret this is, and when it is over although its token is not.
+struct Entry {
+    service: Arc<Service>,
+    until: Option<Timestamp>,
+}
+
+impl Directory {
+    pub(super) fn new() -> Self {
+        Self { built_in: ArcSwapOption::empty(), built_in_digest: OnceLock::new(), table: ArcSwap::default() }
+    }
+
+    pub(super) fn admit_built_in(&self, digest: SecretDigest) {
+        let _ = self.built_in_digest.set(digest);
+        let last_used_at = self.built_in.load().as_ref().and_then(|service| service.token().last_used_at);
+        self.set_built_in(last_used_at);
+    }
+
+    /// The actor read from the store when the token of the settings was last used.
+    pub(super) fn set_built_in(&self, last_used_at: Option<Timestamp>) {
+        let Some(name) = service_token::built_in_name() else { return };
+        let known = self.built_in.load().as_ref().and_then(|service| service.token().last_used_at);
+        let digest = self.built_in_digest.get().copied().unwrap_or(SecretDigest::from_bytes([0; 32]));
+        let token = ServiceToken {
+            id: ServiceTokenId::BUILT_IN,
+            name,
+            scopes: ServiceScopes::BUILT_IN,
+            digest,
+            replaced: None,
+            // It is as old as the settings, which have no date.
+            created_at: Timestamp::from_millis(0),
+            expires_at: None,
+            last_used_at: last_used_at.max(known),
+        };
+        self.built_in.store(Some(Arc::new(Service::new(token))));
+    }
+
+    pub(super) fn find(&self, digest: &SecretDigest, now: Timestamp) -> Option<Arc<Service>> {
+        if self.built_in_digest.get().is_some_and(|built_in| built_in.is(digest)) {
+            return self.built_in.load_full();
+        }
+        let table = self.table.load();
+        let entry = table.by_digest.get(digest)?;
+        let is_current = entry.service.token.is_current(now) && entry.until.is_none_or(|end| now < end);
+        is_current.then(|| Arc::clone(&entry.service))
+    }
+
+    pub(super) fn list(&self) -> Vec<ServiceToken> {
+        self.services().iter().map(|service| service.token()).collect()
+    }
+
+    /// All services, that of the settings first.
+    pub(super) fn services(&self) -> Vec<Arc<Service>> {
+        let built_in = self.built_in_digest.get().and_then(|_| self.built_in.load_full());
+        built_in.into_iter().chain(self.table.load().by_id.values().cloned()).collect()
+    }
+
+    /// Puts these tokens in the place of all others, with the uses that are known.
+    pub(super) fn replace_all(&self, tokens: Vec<ServiceToken>) {
+        let known: HashMap<_, _> =
+            self.table.load().by_id.iter().map(|(id, service)| (*id, service.token().last_used_at)).collect();
+        let with_use = |token: ServiceToken| {
+            let last_used_at = token.last_used_at.max(known.get(&token.id).copied().flatten());
+            let stored = token.last_used_at.map_or(super::NEVER, Timestamp::as_millis);
+            let service = Service::new(ServiceToken { last_used_at, ..token });
+            service.stored.store(stored, Ordering::Relaxed);
+            Arc::new(service)
+        };
+        self.set(tokens.into_iter().map(with_use).map(|service| (service.token.id, service)).collect());
+    }
+
+    /// Puts one token in, or in the place of the one with its number.
+    pub(super) fn put(&self, token: ServiceToken) {
+        let mut by_id = self.table.load().by_id.clone();
+        let before = by_id
+            .get(&token.id)
+            .map(|service| (service.last_used.load(Ordering::Relaxed), service.stored.load(Ordering::Relaxed)));
+        let service = Service::new(token);
+        if let Some((used, stored)) = before {
+            service.last_used.fetch_max(used, Ordering::Relaxed);
+            service.stored.store(stored, Ordering::Relaxed);
+        }
+        by_id.insert(service.token.id, Arc::new(service));
+        self.set(by_id);
+    }
+
+    /// Takes one out: its secrets open nothing any more.
+    pub(super) fn remove(&self, id: ServiceTokenId) {
+        let mut by_id = self.table.load().by_id.clone();
+        by_id.remove(&id);
+        self.set(by_id);
+    }
+
+    fn set(&self, by_id: BTreeMap<ServiceTokenId, Arc<Service>>) {
+        let mut by_digest = HashMap::new();
+        for service in by_id.values() {
+            if let Some(replaced) = service.token.replaced {
+                by_digest.insert(replaced.digest, Entry { service: Arc::clone(service), until: Some(replaced.until) });
+            }
+            by_digest.insert(service.token.digest, Entry { service: Arc::clone(service), until: None });
+        }
+        self.table.store(Arc::new(Table { by_digest, by_id }));
+    }
+}

@@ -1,0 +1,180 @@
+//! Service tokens and revocations as lists.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use super::MemoryStore;
+use crate::domain::account::{Account, AccountId};
+use crate::domain::audit::AuditRecord;
+use crate::domain::revocation::{Revocation, RevocationSpan, Revoked};
+use crate::domain::service_token::{
+    NewServiceToken, ReplacedSecret, ServiceToken, ServiceTokenId, ServiceTokenRotation,
+};
+use crate::domain::session::SessionId;
+use crate::domain::time::Timestamp;
+use crate::ports::{
+    CreateServiceTokenRefusal, MAX_SERVICE_TOKENS, ServiceStore, StoreError, StoreFailure, UnknownServiceToken,
+};
+
+#[derive(Debug, Default)]
+pub(super) struct Services {
+    tokens: Vec<ServiceToken>,
+    tokens_ever: u64,
+    built_in_used: Option<Timestamp>,
+    revocations: Vec<Revocation>,
+    removed: u64,
+    lifetime: Duration,
+    head: watch::Sender<u64>,
+}
+
+impl Services {
+    pub(super) fn ended(&mut self, account: AccountId, session: SessionId, at: Timestamp) {
+        self.note(account, Revoked::Session(session), at);
+    }
+
+    pub(super) fn deleted(&mut self, account: AccountId, at: Timestamp) {
+        self.note(account, Revoked::AccountDeleted, at);
+    }
+
+    pub(super) fn changed(&mut self, before: &Account, after: &Account, at: Timestamp) {
+        if after.locked && !before.locked {
+            self.note(after.id, Revoked::AccountLocked, at);
+        }
+        if after.role != before.role {
+            self.note(after.id, Revoked::Role(after.role), at);
+        }
+    }
+
+    fn note(&mut self, account: AccountId, what: Revoked, at: Timestamp) {
+        self.revocations.push(Revocation { at, account, what });
+        let last = self.last();
+        self.head.send_replace(last);
+    }
+
+    fn last(&self) -> u64 {
+        self.removed + u64::try_from(self.revocations.len()).unwrap_or(u64::MAX)
+    }
+}
+
+/// When a change was made, by its audit records.
+pub(super) fn time_of(audit: &[AuditRecord]) -> Timestamp {
+    audit.first().map_or(Timestamp::from_millis(0), |record| record.at)
+}
+
+#[async_trait]
+impl ServiceStore for MemoryStore {
+    async fn service_tokens(&self) -> Result<Vec<ServiceToken>, StoreFailure> {
+        Ok(self.working()?.services.tokens.clone())
+    }
+
+    async fn built_in_last_used(&self) -> Result<Option<Timestamp>, StoreFailure> {
+        Ok(self.working()?.services.built_in_used)
+    }
+
+    async fn create_service_token(
+        &self,
+        new: NewServiceToken,
+        audit: AuditRecord,
+    ) -> Result<ServiceToken, StoreError<CreateServiceTokenRefusal>> {
+        let mut state = self.working()?;
+        let services = &mut state.services;
+        if services.tokens.iter().any(|token| token.name == new.name) {
+            return Err(StoreError::Refused(CreateServiceTokenRefusal::NameTaken));
+        }
+        if services.tokens.len() >= MAX_SERVICE_TOKENS {
+            return Err(StoreError::Refused(CreateServiceTokenRefusal::TooMany));
+        }
+        services.tokens_ever += 1;
+        let token = ServiceToken {
+            id: ServiceTokenId::new(services.tokens_ever),
+            name: new.name,
+            scopes: new.scopes,
+            digest: new.digest,
+            replaced: None,
+            created_at: new.created_at,
+            expires_at: new.expires_at,
+            last_used_at: None,
+        };
+        services.tokens.push(token.clone());
+        state.audit.push(audit);
+        Ok(token)
+    }
+
+    async fn rotate_service_token(
+        &self,
+        id: ServiceTokenId,
+        rotation: ServiceTokenRotation,
+        audit: AuditRecord,
+    ) -> Result<ServiceToken, StoreError<UnknownServiceToken>> {
+        let mut state = self.working()?;
+        let Some(token) = state.services.tokens.iter_mut().find(|token| token.id == id) else {
+            return Err(StoreError::Refused(UnknownServiceToken));
+        };
+        token.replaced = Some(ReplacedSecret { digest: token.digest, until: rotation.until });
+        token.digest = rotation.digest;
+        let token = token.clone();
+        state.audit.push(audit);
+        Ok(token)
+    }
+
+    async fn delete_service_token(&self, id: ServiceTokenId, audit: AuditRecord) -> Result<bool, StoreFailure> {
+        let mut state = self.working()?;
+        let tokens = &mut state.services.tokens;
+        let before = tokens.len();
+        tokens.retain(|token| token.id != id);
+        let found = tokens.len() < before;
+        if found {
+            state.audit.push(audit);
+        }
+        Ok(found)
+    }
+
+    async fn touch_service_tokens(&self, used: Vec<(ServiceTokenId, Timestamp)>) -> Result<(), StoreFailure> {
+        let mut state = self.working()?;
+        for (id, at) in used {
+            let services = &mut state.services;
+            let known = if id == ServiceTokenId::BUILT_IN {
+                Some(&mut services.built_in_used)
+            } else {
+                services.tokens.iter_mut().find(|token| token.id == id).map(|token| &mut token.last_used_at)
+            };
+            if let Some(known) = known {
+                *known = (*known).max(Some(at));
+            }
+        }
+        Ok(())
+    }
+
+    async fn revocations(&self, after: u64, limit: usize) -> Result<Vec<(u64, Revocation)>, StoreFailure> {
+        let state = self.working()?;
+        let services = &state.services;
+        let numbered = (services.removed + 1..).zip(services.revocations.iter().copied());
+        Ok(numbered.filter(|(number, _)| *number > after).take(limit).collect())
+    }
+
+    async fn revocation_span(&self) -> Result<RevocationSpan, StoreFailure> {
+        let state = self.working()?;
+        Ok(RevocationSpan { before: state.services.removed, last: state.services.last() })
+    }
+
+    fn revocation_head(&self) -> watch::Receiver<u64> {
+        self.lock().services.head.subscribe()
+    }
+
+    async fn prune_revocations(&self, before: Timestamp, limit: usize) -> Result<usize, StoreFailure> {
+        let mut state = self.working()?;
+        let services = &mut state.services;
+        let old = services.revocations.iter().take(limit).take_while(|revocation| revocation.at < before).count();
+        services.revocations.drain(..old);
+        services.removed += u64::try_from(old).unwrap_or(0);
+        Ok(old)
+    }
+
+    async fn note_token_lifetime(&self, lifetime: Duration) -> Result<Duration, StoreFailure> {
+        let mut state = self.working()?;
+        state.services.lifetime = state.services.lifetime.max(lifetime);
+        Ok(state.services.lifetime)
+    }
+}

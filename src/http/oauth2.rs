@@ -1,0 +1,195 @@
+//! What services of OAuth 2.0 expect: introspection (RFC 7662), revocation (RFC 7009) and metadata (RFC 8414).
+
+use std::sync::Arc;
+
+use doorward_actors::{AuthenticateError, Inspected, Secret, Service, ServiceScope};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use warp::Filter as _;
+use warp::reply::Response;
+
+use super::accounts_management::WireRole;
+use super::error::ApiError;
+use super::extract::{Payload, RequestContext, context, json_reply, payload};
+use super::{Api, Family};
+
+/// A token to look at or to revoke.
+#[derive(Deserialize, ToSchema)]
+#[expect(dead_code, reason = "describes the form, which is read by its names")]
+struct TokenForm {
+    /// The token.
+    #[schema(format = Password)]
+    token: String,
+    /// `access_token`, or anything else: it is not looked at.
+    token_type_hint: Option<String>,
+}
+
+/// What is known of a token (RFC 7662 §2.2). One that is not live is `{"active": false}` and no more.
+#[derive(Default, Serialize, ToSchema)]
+struct Introspection {
+    active: bool,
+    #[serde(flatten)]
+    #[schema(inline)]
+    live: Option<LiveToken>,
+}
+
+/// What is said of a live token.
+#[derive(Serialize, ToSchema)]
+struct LiveToken {
+    #[schema(example = "Bearer")]
+    token_type: &'static str,
+    /// The id of the account.
+    sub: String,
+    /// The e-mail address, with which the user logs in.
+    username: String,
+    nickname: String,
+    role: WireRole,
+    /// The session that the token belongs to.
+    sid: String,
+    iss: String,
+    aud: String,
+    /// Seconds since 1970.
+    iat: i64,
+    /// Seconds since 1970.
+    exp: i64,
+}
+
+impl Introspection {
+    fn of(inspected: &Inspected) -> Self {
+        let Inspected { principal, issued_at, issuer, audience } = inspected;
+        let account = &principal.account;
+        let live = LiveToken {
+            token_type: "Bearer",
+            sub: account.id.to_string(),
+            username: account.email.as_str().to_owned(),
+            nickname: account.nickname.as_str().to_owned(),
+            role: account.role.into(),
+            sid: principal.session.to_string(),
+            iss: issuer.clone(),
+            aud: audience.clone(),
+            iat: issued_at.as_seconds(),
+            exp: principal.expires_at.as_seconds(),
+        };
+        Self { active: true, live: Some(live) }
+    }
+}
+
+/// What this server can do (RFC 8414 §2).
+#[derive(Serialize, ToSchema)]
+struct Metadata {
+    issuer: String,
+    introspection_endpoint: String,
+    introspection_endpoint_auth_methods_supported: [&'static str; 2],
+    revocation_endpoint: String,
+    revocation_endpoint_auth_methods_supported: [&'static str; 1],
+    /// Always empty: nobody logs in by way of OAuth 2.0 here. Left out, it would stand for some.
+    grant_types_supported: [&'static str; 0],
+    /// Always empty, likewise.
+    response_types_supported: [&'static str; 0],
+    service_documentation: String,
+}
+
+pub(super) fn routes(api: &Arc<Api>) -> Family {
+    let (introspect_api, revoke_api, metadata_api) = (Arc::clone(api), Arc::clone(api), Arc::clone(api));
+    let introspect = warp::path!("oauth2" / "introspect").and(warp::post()).and(context()).and(payload()).then(
+        move |context: Arc<RequestContext>, payload| {
+            let api = Arc::clone(&introspect_api);
+            async move { api.admit(&context, introspect(&api, &context, payload)).await }
+        },
+    );
+    let revoke = warp::path!("oauth2" / "revoke").and(warp::post()).and(context()).and(payload()).then(
+        move |context: Arc<RequestContext>, payload| {
+            let api = Arc::clone(&revoke_api);
+            async move { api.admit(&context, revoke(&api, &context, payload)).await }
+        },
+    );
+    let metadata = warp::path!(".well-known" / "oauth-authorization-server")
+        .and(warp::get())
+        .then(move || std::future::ready(metadata(&metadata_api)));
+    introspect.or(revoke).unify().or(metadata).unify().boxed()
+}
+
+/// Look at a token
+///
+/// RFC 7662. It does not count as a use of the session. Needs the scope `introspect`.
+#[utoipa::path(post, path = "/oauth2/introspect", operation_id = "introspect", tag = "Services",
+    request_body(content = TokenForm, content_type = "application/x-www-form-urlencoded"), responses(
+    (status = 200, description = "What is known of it; `{\"active\":false}` for any token that is not live", body = Introspection),
+    (status = 400, description = "The form has no token, or the same name twice"),
+    (status = 415, description = "The body is not a form"),
+))]
+async fn introspect(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
+    api.service(context, ServiceScope::Introspect)?;
+    let token = token(context, payload).await?;
+    // Asked again: while the body arrived, the service token may have been revoked.
+    api.service(context, ServiceScope::Introspect)?;
+    match api.handles.sessions.inspect(token.expose()).await {
+        Ok(inspected) => Ok(json_reply(&Introspection::of(&inspected))),
+        Err(AuthenticateError::Dead) => Ok(json_reply(&Introspection::default())),
+        Err(AuthenticateError::Unavailable(unavailable)) => Err(unavailable.into()),
+    }
+}
+
+/// Revoke a token
+///
+/// RFC 7009. The session that an access token belongs to is over when this is answered. 200 too for a token that is not
+/// live. Needs the scope `revoke`.
+#[utoipa::path(post, path = "/oauth2/revoke", operation_id = "revoke", tag = "Services",
+    request_body(content = TokenForm, content_type = "application/x-www-form-urlencoded"), responses(
+    (status = 200, description = "It is dead, if it ever lived"),
+    (status = 400, description = "The form has no token, or the same name twice"),
+    (status = 415, description = "The body is not a form"),
+))]
+async fn revoke(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
+    api.service(context, ServiceScope::Revoke)?;
+    let token = token(context, payload).await?;
+    let service = api.service(context, ServiceScope::Revoke)?.service;
+    revoke_access_token(api, context, &service, &token).await?;
+    Ok(Response::default())
+}
+
+/// Ends the session of an access token. One that is not live, or is none, is as good as revoked (RFC 7009 §2.2).
+async fn revoke_access_token(
+    api: &Api,
+    context: &RequestContext,
+    service: &Service,
+    token: &Secret,
+) -> Result<(), ApiError> {
+    match api.handles.sessions.look(token.expose()).await {
+        Ok(principal) => {
+            context.speaks_for(principal.account.id);
+            Ok(api.handles.sessions.revoke(&principal, service.name(), context.origin()).await?)
+        }
+        Err(AuthenticateError::Dead) => Ok(()),
+        Err(AuthenticateError::Unavailable(unavailable)) => Err(unavailable.into()),
+    }
+}
+
+/// What this server can do
+///
+/// RFC 8414. The issuer is `PUBLIC_URL`; tokens name it too where `TOKEN_ISSUER` is set to it.
+#[utoipa::path(get, path = "/.well-known/oauth-authorization-server", operation_id = "oauth_metadata", tag = "Services",
+    responses((status = 200, description = "The metadata", body = Metadata)))]
+fn metadata(api: &Api) -> Response {
+    let base = &api.rules.public_url;
+    json_reply(&Metadata {
+        issuer: base.clone(),
+        introspection_endpoint: format!("{base}/oauth2/introspect"),
+        introspection_endpoint_auth_methods_supported: ["client_secret_basic", "Bearer"],
+        revocation_endpoint: format!("{base}/oauth2/revoke"),
+        revocation_endpoint_auth_methods_supported: ["client_secret_basic"],
+        grant_types_supported: [],
+        response_types_supported: [],
+        service_documentation: format!("{base}/docs"),
+    })
+}
+
+/// The token in the form.
+async fn token(context: &RequestContext, payload: Payload) -> Result<Secret, ApiError> {
+    let fields = context.form(payload).await.map_err(|error| match error {
+        ApiError::Malformed(detail) => ApiError::InvalidRequest(detail),
+        other => other,
+    })?;
+    let token = fields.into_iter().find(|(name, _)| name == "token").map(|(_, token)| Secret::new(token));
+    token.ok_or(ApiError::InvalidRequest("The form has no token"))
+}

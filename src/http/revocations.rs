@@ -1,0 +1,302 @@
+//! `GET /revocations`: what services have to hear of that check tokens themselves, a page at a time or as it happens.
+
+use std::fmt::Write as _;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use doorward_actors::{CursorError, Revocation, RevocationPage, Revoked, SecretDigest, ServiceScope, SessionId};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use serde::Serialize;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::MissedTickBehavior;
+use utoipa::ToSchema;
+use warp::Filter as _;
+use warp::reply::{Reply as _, Response};
+
+use super::accounts_management::WireRole;
+use super::audit::place;
+use super::error::{ApiError, FieldError};
+use super::extract::{RequestContext, context, json_reply};
+use super::{Api, Family, form};
+
+/// How many revocations one page has at most: some 120 KB.
+const PAGE: usize = 1000;
+/// How many are sent at once at most.
+const BATCH: usize = 256;
+/// The longest that a caller may ask us to wait.
+const MAX_WAIT: u64 = 30;
+/// Asks nginx not to collect the events before it passes them on.
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// What was revoked after a cursor, the oldest first.
+#[derive(Serialize, ToSchema)]
+struct Revocations {
+    /// What to send as `after` next.
+    #[schema(example = "42")]
+    cursor: String,
+    events: Vec<RevocationEvent>,
+}
+
+/// Something that makes tokens worthless, or wrong in what they say.
+#[derive(Serialize, ToSchema)]
+struct RevocationEvent {
+    /// `session_ended`, `account_locked`, `account_deleted` or `role_changed`.
+    #[schema(example = "session_ended")]
+    kind: &'static str,
+    /// With `session_ended`: the session whose tokens are dead, as their claim `sid`.
+    session_id: Option<String>,
+    #[schema(minimum = 1)]
+    account_id: u64,
+    /// With `role_changed`: the role from now on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false)]
+    role: Option<WireRole>,
+    /// RFC 3339, UTC.
+    #[schema(format = DateTime)]
+    at: String,
+}
+
+impl RevocationEvent {
+    fn of(revocation: &Revocation) -> Self {
+        let (session, role) = match revocation.what {
+            Revoked::Session(session) => (Some(session), None),
+            Revoked::Role(role) => (None, Some(role.into())),
+            Revoked::AccountLocked | Revoked::AccountDeleted => (None, None),
+        };
+        Self {
+            kind: revocation.what.as_str(),
+            session_id: session.as_ref().map(SessionId::to_string),
+            account_id: revocation.account.get(),
+            role,
+            at: revocation.at.to_rfc3339(),
+        }
+    }
+}
+
+pub(super) fn routes(api: &Arc<Api>) -> Family {
+    let api = Arc::clone(api);
+    warp::path!("revocations")
+        .and(warp::get())
+        .and(context())
+        .then(move |context: Arc<RequestContext>| {
+            let api = Arc::clone(&api);
+            async move { api.admit(&context, revocations(&api, &context)).await }
+        })
+        .boxed()
+}
+
+/// Where to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum After {
+    /// Nowhere: the caller wants to know where the log ends.
+    Nothing,
+    /// With everything that is kept.
+    Start,
+    /// After this one.
+    Number(u64),
+}
+
+/// What was revoked
+///
+/// Ordered and kept for the lifetime of the longest access token. Without `after`, the present cursor and no events. With
+/// `Accept: text/event-stream`, server-sent events that go on for ever; `id` is the cursor. Needs the scope `revocations`.
+#[utoipa::path(get, path = "/revocations", operation_id = "revocations", tag = "Services",
+    params(
+    ("after" = Option<String>, Query, description = "The cursor of the answer before, or `start` for all that is kept"),
+    ("wait" = Option<u64>, Query, description = "How many seconds to wait for the next one if there is none, 0 to 30"),
+    ("Last-Event-ID" = Option<String>, Header, description = "With server-sent events: as `after`"),
+), responses(
+    (status = 200, description = "What was revoked", content(
+        (Revocations = "application/json"),
+        (String = "text/event-stream"),
+    )),
+    (status = 410, description = "Some of what comes after this cursor is gone: begin again with `after=start`"),
+    (status = 422, description = "The cursor is none that was given out, or `wait` is not possible"),
+))]
+async fn revocations(api: &Arc<Api>, context: &RequestContext) -> Result<Response, ApiError> {
+    let asking = api.service(context, ServiceScope::Revocations)?;
+    let events = context.wants_events();
+    let (after, wait) = asked(context.query(), context.last_event_id().filter(|_| events))?;
+    let log = &api.handles.revocations;
+    let after = match after {
+        After::Nothing if !events => {
+            let cursor = log.last().await?.to_string();
+            return Ok(json_reply(&Revocations { cursor, events: Vec::new() }));
+        }
+        After::Nothing => log.last().await?,
+        After::Start => log.start().await?,
+        After::Number(number) => number,
+    };
+    let first = page(api, after, PAGE).await?;
+    if events {
+        return follow(api, asking.digest, after);
+    }
+    if first.revocations.is_empty() && !wait.is_zero() {
+        let _place = place(&api.readers.feeds)?;
+        // Waiting costs nothing; those who ask for something now must not be kept out by it.
+        context.take_place(None);
+        wait_for_more(api, after, wait.min(api.rules.longest_wait)).await;
+        if !api.still_may(&asking.digest, ServiceScope::Revocations) {
+            return Err(ApiError::ServiceUnauthenticated { basic: false, sent: true });
+        }
+        return Ok(answer(&page(api, after, PAGE).await?));
+    }
+    Ok(answer(&first))
+}
+
+fn answer(page: &RevocationPage) -> Response {
+    let events = page.revocations.iter().map(|(_, revocation)| RevocationEvent::of(revocation)).collect();
+    json_reply(&Revocations { cursor: page.last.to_string(), events })
+}
+
+async fn page(api: &Api, after: u64, limit: usize) -> Result<RevocationPage, ApiError> {
+    api.handles.revocations.after(after, limit).await?.map_err(|error| match error {
+        CursorError::TooOld => ApiError::CursorTooOld,
+        CursorError::Future => ApiError::Invalid(vec![FieldError::new("?after", "This is no cursor of this log")]),
+    })
+}
+
+/// Returns when there is something after this number, when the time is over, or when the listener stops.
+async fn wait_for_more(api: &Api, after: u64, wait: Duration) {
+    let mut head = api.handles.revocations.head();
+    let mut ending = api.readers.ending.subscribe();
+    tokio::select! {
+        _ = head.wait_for(|last| *last > after) => {}
+        _ = ending.wait_for(|ending| *ending) => {}
+        () = tokio::time::sleep(wait) => {}
+    }
+}
+
+/// Reads the query and the header. Other parameters are passed over.
+fn asked(query: Option<&str>, last_event_id: Option<&[u8]>) -> Result<(After, Duration), ApiError> {
+    let fields = form::parse(query.unwrap_or_default().as_bytes())?;
+    let mut errors = Vec::new();
+    let number = |text: &str| text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
+    let mut cursor = |pointer: &str, text: Option<&str>| match text {
+        None => After::Nothing,
+        Some("start") => After::Start,
+        Some(text) => number(text).map_or_else(
+            || {
+                errors.push(FieldError::new(pointer, "This is no cursor of this log"));
+                After::Nothing
+            },
+            After::Number,
+        ),
+    };
+    // A client that connects again says in the header how far it came, and in the query where it began.
+    let after = match last_event_id {
+        Some(id) => cursor("Last-Event-ID", Some(std::str::from_utf8(id).unwrap_or("?"))),
+        None => cursor("?after", fields.get("after").map(String::as_str)),
+    };
+    let wait = fields.get("wait").map_or(Some(0), |wait| number(wait)).filter(|wait| *wait <= MAX_WAIT);
+    if wait.is_none() {
+        errors.push(FieldError::new("?wait", "This must be an integer from 0 to 30"));
+    }
+    if errors.is_empty() { Ok((after, Duration::from_secs(wait.unwrap_or(0)))) } else { Err(ApiError::Invalid(errors)) }
+}
+
+/// Server-sent events (WHATWG HTML §9.2) from here on.
+fn follow(api: &Arc<Api>, digest: SecretDigest, after: u64) -> Result<Response, ApiError> {
+    let place = place(&api.readers.feeds)?;
+    let (sender, mut pieces) = mpsc::channel(1);
+    let work = Follow { api: Arc::clone(api), digest, after, sender, _place: place };
+    tokio::spawn(work.run());
+    let body = futures_util::stream::poll_fn(move |cx| pieces.poll_recv(cx));
+    let mut response = warp::reply::stream(body).into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+struct Follow {
+    api: Arc<Api>,
+    digest: SecretDigest,
+    /// The number that was sent last.
+    after: u64,
+    sender: mpsc::Sender<Result<Bytes, io::Error>>,
+    _place: OwnedSemaphorePermit,
+}
+
+/// Why a stream ends. The client connects again if it wants to, and is told then what is wrong.
+struct Over;
+
+impl Follow {
+    async fn run(mut self) {
+        let _ = self.follow().await;
+    }
+
+    async fn follow(&mut self) -> Result<(), Over> {
+        // Subscribed before the first look, so that nothing falls between the two.
+        let mut head = self.api.handles.revocations.head();
+        let mut ending = self.api.readers.ending.subscribe();
+        let mut heartbeat = tokio::time::interval(self.api.readers.heartbeat);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let durable = *head.borrow_and_update();
+            while self.after < durable {
+                self.must_be_a_service()?;
+                self.catch_up().await?;
+            }
+            tokio::select! {
+                biased;
+                () = async { drop(ending.wait_for(|ending| *ending).await) } => return Ok(()),
+                () = self.sender.closed() => return Err(Over),
+                changed = head.changed() => changed.map_err(|_| Over)?,
+                _ = heartbeat.tick() => {
+                    self.must_be_a_service()?;
+                    self.send(": alive\n\n".to_owned()).await?;
+                }
+            }
+        }
+    }
+
+    /// Sends what comes next. A reader who is so slow that it is gone by now connects again and learns of the gap.
+    async fn catch_up(&mut self) -> Result<(), Over> {
+        let page = page(&self.api, self.after, BATCH).await.map_err(|_| Over)?;
+        let mut batch = String::new();
+        for (number, revocation) in &page.revocations {
+            // Our events always serialise, and JSON has no line breaks of its own.
+            let data = serde_json::to_string(&RevocationEvent::of(revocation)).map_err(|_| Over)?;
+            let _ = write!(batch, "id: {number}\ndata: {data}\n\n");
+        }
+        if page.last == self.after {
+            return Err(Over);
+        }
+        self.after = page.last;
+        self.send(batch).await
+    }
+
+    fn must_be_a_service(&self) -> Result<(), Over> {
+        if self.api.still_may(&self.digest, ServiceScope::Revocations) { Ok(()) } else { Err(Over) }
+    }
+
+    /// Waits for room: one batch waits at most, and one is with the connection.
+    async fn send(&self, text: String) -> Result<(), Over> {
+        self.sender.send(Ok(text.into())).await.map_err(|_| Over)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s61_a_query_has_its_bounds() {
+        let read = |query: &str| asked(Some(query), None).ok();
+        let seconds = Duration::from_secs;
+        assert_eq!(read(""), Some((After::Nothing, seconds(0))));
+        assert_eq!(read("after=start&wait=30&x=y"), Some((After::Start, seconds(30))));
+        assert_eq!(read("after=7"), Some((After::Number(7), seconds(0))));
+        for bad in
+            ["after=x", "after=-1", "after=%2B1", "after=99999999999999999999", "wait=31", "wait=x", "after=1&after=2"]
+        {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+        let resumed = asked(Some("after=start"), Some(b"9")).ok();
+        assert_eq!(resumed, Some((After::Number(9), seconds(0))), "how far it came counts, not where it began");
+        assert!(asked(None, Some(b"\xff")).is_err());
+    }
+}

@@ -1,0 +1,297 @@
+//! `/revocations`: what services hear of that check tokens themselves.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::{Answer, NEW_PASSWORD, TestApp, within};
+
+/// A service that follows the log.
+struct Feed<'a> {
+    app: &'a TestApp,
+    secret: String,
+}
+
+impl<'a> Feed<'a> {
+    async fn new(app: &'a TestApp, admin: &str) -> Self {
+        Self { app, secret: app.service_token(admin, "follower", &["revocations"]).await.1 }
+    }
+
+    fn request(&self, query: &str) -> reqwest::RequestBuilder {
+        self.app.request(Method::GET, &format!("/revocations{query}")).header("X-Service-Token", &self.secret)
+    }
+
+    async fn get(&self, query: &str) -> Answer {
+        within(self.app.send(self.request(query))).await
+    }
+
+    async fn page(&self, query: &str) -> (String, Vec<Value>) {
+        let answer = self.get(query).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let events = answer.body["events"].as_array().unwrap().clone();
+        (answer.body["cursor"].as_str().unwrap().to_owned(), events)
+    }
+
+    async fn cursor(&self) -> String {
+        let (cursor, events) = self.page("").await;
+        assert_eq!(events, Vec::<Value>::new());
+        cursor
+    }
+}
+
+fn kinds(events: &[Value]) -> Vec<&str> {
+    events.iter().map(|event| event["kind"].as_str().unwrap()).collect()
+}
+
+async fn session_of(app: &TestApp, token: &str) -> String {
+    app.handles.sessions.look(token).await.unwrap().session.to_string()
+}
+
+#[tokio::test]
+async fn every_end_of_a_session_and_every_change_that_matters_is_told_in_order() {
+    let app = TestApp::builder()
+        .with(|settings| {
+            settings.sessions.max_per_account = 2;
+            settings.sessions.idle_timeout = Duration::from_mins(10);
+        })
+        .spawn()
+        .await;
+    let admin = app.admin().await;
+    let feed = Feed::new(&app, &admin).await;
+    let (ann, token) = app.register_and_login("ann").await;
+    let mut cursor = feed.cursor().await;
+    let mut next = async |expected: &[&str]| {
+        app.handles.tend_sessions().await.unwrap();
+        let (after, events) = feed.page(&format!("?after={cursor}")).await;
+        assert_eq!(kinds(&events), expected, "{events:?}");
+        assert!(events.iter().all(|event| event["at"].is_string()));
+        cursor = after;
+        events
+    };
+    let sid = session_of(&app, &token).await;
+    assert_eq!(app.logout(&token).await.status, 200);
+    let told = next(&["session_ended"]).await;
+    assert_eq!(
+        told[0],
+        json!({"kind": "session_ended", "session_id": sid, "account_id": ann.id,
+        "at": "2025-01-01T00:00:00Z"})
+    );
+
+    let first = session_of(&app, &app.login(&ann).await).await;
+    app.pass(Duration::from_secs(1));
+    app.login(&ann).await;
+    app.login(&ann).await;
+    assert_eq!(next(&["session_ended"]).await[0]["session_id"], first, "it made room");
+
+    app.must_change(&admin, ann.id, &json!({"role": "admin"})).await;
+    let told = next(&["role_changed"]).await;
+    assert_eq!((&told[0]["role"], &told[0]["session_id"]), (&json!("admin"), &Value::Null));
+    app.must_change(&admin, ann.id, &json!({"role": "user", "nickname": "anna"})).await;
+    next(&["role_changed"]).await;
+    app.must_change(&admin, ann.id, &json!({"nickname": "ann"})).await;
+    next(&[]).await;
+
+    let keeps = app.login(&ann).await;
+    next(&["session_ended"]).await;
+    let change = json!({"password": NEW_PASSWORD, "current_password": ann.password});
+    assert_eq!(app.change_own(&keeps, &change).await.status, 200);
+    assert_ne!(next(&["session_ended"]).await[0]["session_id"], session_of(&app, &keeps).await, "not the own one");
+
+    app.lock(&admin, ann.id).await;
+    next(&["session_ended", "account_locked"]).await;
+    app.must_change(&admin, ann.id, &json!({"lock": false})).await;
+    next(&[]).await;
+    app.pass(Duration::from_mins(5));
+    let (bob, _) = app.register_and_login("bob").await;
+    assert!(app.is_live(&admin).await);
+    assert_eq!(app.delete(&admin, bob.id).await.status, 200);
+    next(&["session_ended", "account_deleted"]).await;
+    let (_, idle) = app.register_and_login("cyd").await;
+    let idle = session_of(&app, &idle).await;
+    app.pass(Duration::from_mins(6));
+    assert!(app.is_live(&admin).await);
+    app.pass(Duration::from_mins(5));
+    assert_eq!(next(&["session_ended"]).await[0]["session_id"], idle);
+}
+
+#[tokio::test]
+async fn a_reader_that_waits_hears_of_it_at_once() {
+    let app = TestApp::spawn().await;
+    let admin = app.admin().await;
+    let feed = Feed::new(&app, &admin).await;
+    let (_, token) = app.register_and_login("ann").await;
+    let sid = session_of(&app, &token).await;
+    let cursor = feed.cursor().await;
+    let query = format!("?after={cursor}&wait=30");
+    // Far more than it takes, and less than the 24 seconds that it would wait for nothing.
+    let soon = tokio::time::timeout(Duration::from_secs(20), feed.page(&query));
+    let (told, ()) = tokio::join!(soon, async {
+        tokio::task::yield_now().await;
+        assert_eq!(app.logout(&token).await.status, 200);
+    });
+    assert_eq!(told.unwrap().1[0]["session_id"], sid);
+    assert_eq!(feed.page(&query).await.1.len(), 1, "nor does it wait for what is there");
+}
+
+#[tokio::test]
+async fn a_stream_tells_what_happens_and_goes_on_where_it_broke_off() {
+    let app = TestApp::spawn().await;
+    let admin = app.admin().await;
+    let feed = Feed::new(&app, &admin).await;
+    let ann = app.register("ann").await;
+    let mut ended = HashSet::new();
+    let (mut seen, mut last) = (Vec::new(), None::<String>);
+    for _ in 0..4 {
+        let mut request = feed.request("?after=start").header("Accept", "text/event-stream");
+        if let Some(last) = &last {
+            request = request.header("Last-Event-ID", last);
+        }
+        let mut response = request.send().await.unwrap();
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["content-type"]),
+            (200, &"text/event-stream".parse().unwrap())
+        );
+        let mut text = String::new();
+        for _ in 0..3 {
+            let token = app.login(&ann).await;
+            ended.insert(session_of(&app, &token).await);
+            assert_eq!(app.logout(&token).await.status, 200);
+        }
+        while text.matches("data: ").count() < 3 || !text.ends_with("\n\n") {
+            let chunk = within(response.chunk()).await.unwrap().unwrap();
+            text.push_str(std::str::from_utf8(&chunk).unwrap());
+        }
+        for line in text.lines() {
+            if let Some(id) = line.strip_prefix("id: ") {
+                last = Some(id.to_owned());
+            } else if let Some(data) = line.strip_prefix("data: ") {
+                let event: Value = serde_json::from_str(data).unwrap();
+                seen.push(event["session_id"].as_str().unwrap().to_owned());
+            }
+        }
+    }
+    assert_eq!(seen.len(), 12, "each once");
+    assert_eq!(seen.into_iter().collect::<HashSet<_>>(), ended);
+}
+
+#[tokio::test]
+async fn the_log_is_kept_for_as_long_as_a_token_may_live_and_a_lost_cursor_is_told() {
+    let app = TestApp::builder()
+        .with(|settings| {
+            settings.tokens.access_token_lifetime = Duration::from_mins(20);
+            settings.sessions.idle_timeout = Duration::from_hours(10);
+        })
+        .spawn()
+        .await;
+    let admin_person = {
+        app.admin().await;
+        crate::support::Person::named("admin")
+    };
+    let admin = app.login(&admin_person).await;
+    let feed = Feed::new(&app, &admin).await;
+    let (_, old) = app.register_and_login("ann").await;
+    let before = feed.cursor().await;
+    assert_eq!(app.logout(&old).await.status, 200);
+    app.pass(Duration::from_mins(15));
+    let (_, young) = app.register_and_login("bob").await;
+    let sid = session_of(&app, &young).await;
+    assert_eq!(app.logout(&young).await.status, 200);
+    let newest = feed.cursor().await;
+    app.handles.tend_services().await.unwrap();
+    assert_eq!(feed.page(&format!("?after={before}")).await.1.len(), 2, "its token could still be alive");
+
+    app.pass(Duration::from_mins(7));
+    app.handles.tend_services().await.unwrap();
+    feed.get(&format!("?after={before}"))
+        .await
+        .assert_problem(410, "Revocations after this cursor are gone: begin again with after=start");
+    let stream = feed.request(&format!("?after={before}")).header("Accept", "text/event-stream");
+    assert_eq!(app.send(stream).await.status, 410);
+    let (cursor, snapshot) = feed.page("?after=start").await;
+    assert_eq!(snapshot.iter().map(|event| &event["session_id"]).collect::<Vec<_>>(), [&json!(sid)]);
+    assert_eq!(cursor, newest, "and on from there");
+    assert_eq!(feed.page(&format!("?after={newest}")).await.1, Vec::<Value>::new());
+
+    let future = newest.parse::<u64>().unwrap() + 1;
+    for odd in [future.to_string(), "x".to_owned(), "-1".to_owned(), u64::MAX.to_string()] {
+        assert_eq!(feed.get(&format!("?after={odd}")).await.pointers(), ["?after"], "{odd}");
+    }
+    assert_eq!(feed.get("?wait=31").await.pointers(), ["?wait"]);
+}
+
+#[tokio::test]
+async fn a_restart_loses_nothing_and_reuses_no_number() {
+    let app = TestApp::spawn().await;
+    let admin = app.admin().await;
+    let secret = Feed::new(&app, &admin).await.secret;
+    let (ann, token) = app.register_and_login("ann").await;
+    assert_eq!(app.logout(&token).await.status, 200);
+    let app = app.restart().await;
+    let feed = Feed { app: &app, secret };
+    let (cursor, events) = feed.page("?after=start").await;
+    assert_eq!(events.len(), 1);
+    let token = app.login(&ann).await;
+    assert_eq!(app.logout(&token).await.status, 200);
+    let (_, events) = feed.page(&format!("?after={cursor}")).await;
+    assert_eq!(kinds(&events), ["session_ended"]);
+}
+
+#[tokio::test]
+async fn s38_a_stream_ends_with_the_token_of_its_reader() {
+    let app = TestApp::spawn().await;
+    let admin = app.admin().await;
+    let (id, secret) = app.service_token(&admin, "follower", &["revocations"]).await;
+    let (_, token) = app.register_and_login("ann").await;
+    let feed = Feed { app: &app, secret };
+    let mut response = feed.request("").header("Accept", "text/event-stream").send().await.unwrap();
+    let revoke = app.call(Method::DELETE, &format!("/service_tokens/{id}"), &admin, &Value::Null).await;
+    assert_eq!(revoke.status, 204);
+    assert_eq!(app.logout(&token).await.status, 200);
+    let mut text = String::new();
+    while let Some(chunk) = within(response.chunk()).await.unwrap() {
+        text.push_str(std::str::from_utf8(&chunk).unwrap());
+    }
+    assert!(!text.contains("data:"), "{text}");
+    assert_eq!(feed.get("").await.status, 401);
+}
+
+#[tokio::test]
+async fn r11_a_stop_waits_for_no_reader() {
+    let app = TestApp::spawn().await;
+    let admin = app.admin().await;
+    let feed = Feed::new(&app, &admin).await;
+    let cursor = feed.cursor().await;
+    let waiting = feed.request(&format!("?after={cursor}&wait=30"));
+    let waiting = tokio::spawn(waiting.send());
+    let stream = feed.request("").header("Accept", "text/event-stream").send().await.unwrap();
+    assert_eq!(stream.status(), 200);
+    drop(feed);
+    within(app.stop()).await.unwrap();
+    drop(waiting.await);
+}
+
+#[tokio::test]
+async fn s37_no_reader_is_told_late_or_never_while_many_sessions_end_at_once() {
+    // Logins at the same moment count as misses until they succeed.
+    let app = TestApp::builder().with(|settings| settings.limits.login_failures = 100).spawn().await;
+    let admin = app.admin().await;
+    let feed = Feed::new(&app, &admin).await;
+    let ann = app.register("ann").await;
+    let mut cursor = feed.cursor().await;
+    for _ in 0..10 {
+        let tokens = futures_util::future::join_all((0..8).map(|_| app.login(&ann))).await;
+        let sids: HashSet<_> = futures_util::future::join_all(tokens.iter().map(|token| session_of(&app, token)))
+            .await
+            .into_iter()
+            .collect();
+        let answers = futures_util::future::join_all(tokens.iter().map(|token| app.logout(token))).await;
+        assert!(answers.iter().all(|answer| answer.status == 200));
+        // What was acknowledged is there: the log is written in the same commit.
+        let (after, events) = feed.page(&format!("?after={cursor}")).await;
+        let told: HashSet<_> = events.iter().map(|event| event["session_id"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(told, sids);
+        cursor = after;
+    }
+}

@@ -258,7 +258,7 @@ impl SessionHandle {
 
     /// Ends the principal's session. Its token is dead everywhere when this returns.
     pub async fn logout(&self, principal: &Principal, origin: Origin) -> Result<(), Unavailable> {
-        self.end(principal, AuditEvent::Logout, AuditActorKind::Account(principal.account.id), origin).await
+        self.end_own(principal, AuditEvent::Logout, AuditActorKind::Account(principal.account.id), origin).await
     }
 
     /// Ends the principal's session because a service that has its token says so.
@@ -269,10 +269,10 @@ impl SessionHandle {
         origin: Origin,
     ) -> Result<(), Unavailable> {
         let actor = AuditActorKind::Service(service.clone());
-        self.end(principal, AuditEvent::SessionRevokedByService, actor, origin).await
+        self.end_own(principal, AuditEvent::SessionRevokedByService, actor, origin).await
     }
 
-    async fn end(
+    async fn end_own(
         &self,
         principal: &Principal,
         event: AuditEvent,

@@ -344,17 +344,17 @@ fn service_tokens(
     store: &Arc<dyn Store>,
     clock: &Arc<dyn Clock>,
     entropy: &Arc<dyn Entropy>,
-) -> (ServiceHandle, Arc<ServiceActor>, Arc<Mailbox<services::Message>>) {
+) -> (ServiceHandle, ServiceActor, Arc<Mailbox<services::Message>>) {
     let mailbox = Mailbox::new(Vitals::new("services"));
     let handle = ServiceHandle::new(Arc::clone(&mailbox), Arc::clone(store), Arc::clone(clock), Arc::clone(entropy));
     let actor = ServiceActor {
         directory: Arc::clone(handle.directory()),
         store: Arc::clone(store),
         clock: Arc::clone(clock),
-        token_lifetime: settings.sessions.lifetime,
+        token_lifetime: settings.tokens.lifetime,
         commits: TaskTracker::new(),
     };
-    (handle, Arc::new(actor), mailbox)
+    (handle, actor, mailbox)
 }
 
 /// Without its supervisor the system is as good as ended, unless it is being drained.

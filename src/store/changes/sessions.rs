@@ -47,7 +47,7 @@ pub(in super::super) fn rotate_refresh(
     }
     match verdict {
         RefreshVerdict::Reused => {
-            let last_use = end(staging, proof.account, proof.session)?;
+            let last_use = end(staging, proof.account, proof.session, now)?;
             note_activity(staging, proof.account, last_use)?;
             affect(staging, proof.account, on_reuse)?;
             Ok(RefreshOutcome::Reused)

@@ -35,7 +35,7 @@ impl State {
         }
         match verdict {
             RefreshVerdict::Reused => {
-                self.end(account, session, None);
+                self.end(account, session, None, now);
                 self.affect(account, on_reuse);
                 Ok(RefreshOutcome::Reused)
             }

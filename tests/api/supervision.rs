@@ -110,7 +110,7 @@ async fn r09_fails_and_recovers(name: &str, fault: Fault, cause: &str) {
 #[tokio::test]
 async fn r09_every_actor_comes_back_after_a_panic_and_an_error() {
     let names: Vec<String> = TestApp::spawn().await.handles.vitals().into_iter().map(|actor| actor.name).collect();
-    assert_eq!(names.len(), 7, "{names:?}");
+    assert_eq!(names.len(), 8, "{names:?}");
     for name in names {
         r09_fails_and_recovers(&name, Fault::Panic, "injected panic").await;
         r09_fails_and_recovers(&name, Fault::Error, "injected error").await;

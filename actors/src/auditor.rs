@@ -155,15 +155,7 @@ impl AuditHandle {
     }
 
     fn by_reader(&self, admin: &Principal, event: AuditEvent, origin: Origin) -> AuditRecord {
-        AuditRecord {
-            at: self.clock.now(),
-            event,
-            actor: AuditActorKind::Admin(admin.account.id),
-            subject: None,
-            session: Some(admin.session),
-            origin,
-            refusal: None,
-        }
+        admin.record_as_admin(event, self.clock.now(), origin)
     }
 }
 

@@ -32,6 +32,12 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(12);
 /// The most records that wait for a commit: about 300 bytes each, so at most some 5 MB. Hashing bounds how fast failures come
 /// in, so that this is reached only when the store hangs; then records are lost to the audit log and go to the log instead.
 const MAX_PENDING: usize = 16_384;
+/// How many different records of who is known are taken in ten minutes: what administrators read, and where they were kept out.
+const KNOWN_IN_WINDOW: usize = 1024;
+/// How many of strangers who were kept out.
+const DENIED_IN_WINDOW: usize = 256;
+/// How many of attempts that cost their maker no hash: at most some 150,000 a day, 60 MB, however many addresses there are.
+const ATTEMPTS_IN_WINDOW: usize = 1024;
 /// How often what is too old or too much is looked for.
 const TEND_PERIOD: Duration = Duration::from_mins(10);
 /// How often the head is logged.
@@ -176,7 +182,8 @@ impl AuditHandle {
         self.mailbox.ask(Duration::from_mins(1), |reply| Message::Tend(Some(reply))).await
     }
 
-    fn seldom(&self, record: AuditRecord) {
+    /// Puts a record on its way to the log unless one of its kind was taken a moment ago.
+    pub(crate) fn seldom(&self, record: AuditRecord) {
         let event = record.event.as_str();
         if let Err(error) = self.mailbox.tell(Message::AppendSeldom(record)) {
             tracing::error!(%error, event, "an audit record was lost");
@@ -209,7 +216,9 @@ pub(crate) struct State {
     pending: Vec<AuditRecord>,
     committing: bool,
     waiting: Vec<Reply<()>>,
-    seldom: Seldom,
+    by_known: Seldom,
+    denied: Seldom,
+    attempts: Seldom,
     /// Those who wait for the removal under way; `None` when there is none.
     tending: Option<Vec<Reply<()>>>,
     mailbox: Arc<Mailbox<Message>>,
@@ -228,7 +237,9 @@ impl Process for AuditActor {
             pending: Vec::new(),
             committing: false,
             waiting: Vec::new(),
-            seldom: Seldom::default(),
+            by_known: Seldom::new(KNOWN_IN_WINDOW),
+            denied: Seldom::new(DENIED_IN_WINDOW),
+            attempts: Seldom::new(ATTEMPTS_IN_WINDOW),
             tending: None,
             mailbox: Arc::clone(mailbox),
             _timers: [
@@ -242,7 +253,14 @@ impl Process for AuditActor {
         match message {
             Message::Append(record) => take(state, record),
             Message::AppendSeldom(record) => {
-                if state.seldom.takes(&record, self.clock.monotonic()) {
+                // Strangers must not use up what is there for those who are known, nor those who guess what is there for
+                // those who are kept out.
+                let seldom = match (record.session, record.event) {
+                    (Some(_), _) => &mut state.by_known,
+                    (None, AuditEvent::AccessDenied) => &mut state.denied,
+                    (None, _) => &mut state.attempts,
+                };
+                if seldom.takes(&record, self.clock.monotonic()) {
                     take(state, record);
                 }
             }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
 use crate::ask::Unavailable;
-use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord};
+use crate::domain::audit::{AuditEvent, AuditRecord};
 use crate::domain::mail::{MailValues, OutgoingMail};
 use crate::domain::one_time::{OneTimeKey, TokenHash, TokenPurpose, TokenSeed};
 use crate::domain::outbox::{MailId, MailOutcome, QueuedMail, pause_after, tidy_error};
@@ -93,15 +93,7 @@ impl MailerHandle {
     }
 
     fn record(&self, event: AuditEvent, admin: &Principal, origin: Origin) -> AuditRecord {
-        AuditRecord {
-            at: self.clock.now(),
-            event,
-            actor: AuditActorKind::Admin(admin.account.id),
-            subject: None,
-            session: Some(admin.session),
-            origin,
-            refusal: None,
-        }
+        admin.record_as_admin(event, self.clock.now(), origin)
     }
 }
 

@@ -32,11 +32,11 @@ use quota::{Keyed, Monotonic};
 
 /// How long a client on the list of those refused is asked to wait.
 const REFUSED_FOR: Duration = Duration::from_hours(1);
-/// How long it takes until one failure of an account is forgotten: about as long as the longest wait, so that somebody who
-/// goes on guessing gets no more than one guess an hour.
-const ACCOUNT_FORGETS: Duration = Duration::from_hours(1);
-/// How long it takes until one failure of an address is forgotten: many people may share it.
-const ADDRESS_FORGETS: Duration = Duration::from_mins(1);
+/// How long it takes until one failure of an account is forgotten: longer than the longest wait, so that somebody who goes
+/// on guessing gets no more than one guess an hour.
+const ACCOUNT_FORGETS: Duration = Duration::from_hours(2);
+/// How long it takes until one failure of an address is forgotten: many people may share it, and waits must grow in spite of it.
+const ADDRESS_FORGETS: Duration = Duration::from_mins(10);
 
 /// The limits.
 #[derive(Debug, Clone)]
@@ -175,6 +175,14 @@ impl RateLimiterHandle {
             FailureKey { kind, scope }
         });
         Attempt::begin(Arc::clone(&self.limiters), by_account, by_address, account)
+    }
+
+    /// Forgets what strangers failed at an account: its owner has shown who they are, and chosen a new password.
+    pub(crate) fn start_anew(&self, email: &EmailKey) {
+        let subject = SubjectKey::of(email);
+        for kind in [Guarded::Login, Guarded::Passphrase] {
+            self.limiters.failures.forget(FailureKey { kind, scope: FailureScope::Account(subject) });
+        }
     }
 
     /// What stands for a client.

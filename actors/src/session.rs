@@ -109,6 +109,21 @@ impl Principal {
     }
 }
 
+impl Principal {
+    /// The record of something that the principal does as an administrator and that is about no account.
+    pub(crate) fn record_as_admin(&self, event: AuditEvent, at: Timestamp, origin: Origin) -> AuditRecord {
+        AuditRecord {
+            at,
+            event,
+            actor: AuditActorKind::Admin(self.account.id),
+            subject: None,
+            session: Some(self.session),
+            origin,
+            refusal: None,
+        }
+    }
+}
+
 /// Why a bearer token opens nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthenticateError {

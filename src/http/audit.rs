@@ -1,19 +1,22 @@
 //! `/audit` and `/my_account/events`: what happened, for administrators and for those it happened to.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use doorward_actors::{
     AccountId, AuditActorFilter, AuditEvent, AuditFilter, AuditOrder, AuditOutcome, AuditPage, AuditQuery, AuditReader,
     Principal, Role, SecretDigest, ServiceName, ServiceScope, Timestamp,
 };
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use utoipa::ToSchema;
 use warp::Filter as _;
-use warp::reply::Response;
+use warp::reply::{Reply as _, Response};
 
 use super::error::{ApiError, FieldError};
 use super::extract::{RequestContext, context, json_reply};
@@ -82,6 +85,17 @@ impl Readers {
 pub(super) fn place(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ApiError> {
     let busy = |_| ApiError::Unavailable(Duration::from_mins(1));
     Arc::clone(places).try_acquire_owned().map_err(busy)
+}
+
+/// A piece of a body. An error breaks the answer off, so that nobody takes a part for the whole.
+type Piece = Result<Bytes, io::Error>;
+
+/// An answer whose body is made piece by piece, by somebody who waits until there is room for the next.
+fn streamed(mut pieces: mpsc::Receiver<Piece>, media_type: &'static str) -> Response {
+    let body = futures_util::stream::poll_fn(move |cx| pieces.poll_recv(cx));
+    let mut response = warp::reply::stream(body).into_response();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
 }
 
 /// A page of what happened, the newest first.

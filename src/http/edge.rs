@@ -140,43 +140,28 @@ where
         let duration_ms = started.elapsed().as_secs_f64() * 1000.0;
         let route = resolved.template();
         let (account, address) = (noted.account.map(AccountId::get), noted.address);
+        macro_rules! answered {
+            ($level:ident $(, $more:ident = $value:expr)?) => {
+                tracing::$level!(
+                    method = method_name,
+                    route,
+                    status,
+                    duration_ms,
+                    request_id = id_text,
+                    account,
+                    %address,
+                    $($more = $value,)?
+                    "answered"
+                )
+            };
+        }
         // A failing check is news; of succeeding ones a sample is enough.
-        if quiet && status < 500 {
-            if resolved.class() == Class::Verify && status == 200 && sampling.picks() {
-                tracing::info!(
-                    method = method_name,
-                    route,
-                    status,
-                    duration_ms,
-                    request_id = id_text,
-                    account,
-                    %address,
-                    one_in = sampling.one_in,
-                    "answered"
-                );
-            } else {
-                tracing::debug!(
-                    method = method_name,
-                    route,
-                    status,
-                    duration_ms,
-                    request_id = id_text,
-                    account,
-                    %address,
-                    "answered"
-                );
-            }
+        if !quiet || status >= 500 {
+            answered!(info);
+        } else if resolved.class() == Class::Verify && status == 200 && sampling.picks() {
+            answered!(info, one_in = sampling.one_in);
         } else {
-            tracing::info!(
-                method = method_name,
-                route,
-                status,
-                duration_ms,
-                request_id = id_text,
-                account,
-                %address,
-                "answered"
-            );
+            answered!(debug);
         }
         response
     };

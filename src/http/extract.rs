@@ -309,6 +309,13 @@ pub(super) fn json_reply(body: &impl Serialize) -> Response {
     json_reply_with(StatusCode::OK, body)
 }
 
+/// It is done, and there is nothing to say of it.
+pub(super) fn no_content() -> Response {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
 /// A JSON body under another status.
 pub(super) fn json_reply_with(status: StatusCode, body: &impl Serialize) -> Response {
     // Our bodies are structs of texts, numbers and lists, which always serialise.

@@ -4,14 +4,13 @@
 use std::sync::Arc;
 
 use doorward_actors::{MailId, MailState, QueuedMail};
-use hyper::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 use warp::Filter as _;
 use warp::reply::Response;
 
 use super::error::{ApiError, FieldError};
-use super::extract::{RequestContext, context, json_reply, mail_id};
+use super::extract::{RequestContext, context, json_reply, mail_id, no_content};
 use super::recovery::Message;
 use super::{Api, Family, form};
 
@@ -149,9 +148,7 @@ async fn delete(api: &Api, context: &RequestContext, id: &str) -> Result<Respons
     if !api.handles.mailer.delete(&admin, id, context.origin()).await? {
         return Err(ApiError::UnknownMail(id.to_string()));
     }
-    let mut response = Response::default();
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    Ok(response)
+    Ok(no_content())
 }
 
 /// Reads `cursor` and `limit`. Other parameters are passed over. To callers a cursor is opaque; it is the number of the last

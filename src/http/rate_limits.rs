@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use doorward_actors::{AccountId, Email, LimitFilter, LimitKey, LimitView};
-use hyper::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 use warp::Filter as _;
 use warp::reply::Response;
 
 use super::error::{ApiError, FieldError, whole_seconds};
-use super::extract::{RequestContext, context, json_reply};
+use super::extract::{RequestContext, context, json_reply, no_content};
 use super::{Api, Family, form};
 
 /// How many a page has if the caller does not say.
@@ -115,9 +114,7 @@ async fn clear(api: &Api, context: &RequestContext, key: &str) -> Result<Respons
     if !api.handles.limits.clear(&admin, key, context.origin()) {
         return Err(ApiError::UnknownLimit);
     }
-    let mut response = Response::default();
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    Ok(response)
+    Ok(no_content())
 }
 
 /// What a list was asked for.

@@ -174,10 +174,14 @@ async fn r05_a_clock_that_is_a_day_ahead_removes_nothing_before_its_time() {
 
 #[tokio::test]
 async fn a_log_that_is_too_large_loses_its_oldest_records() {
-    let app = TestApp::builder().with(|settings| settings.audit.max_bytes = 4000).spawn().await;
+    let few = |settings: &mut doorward::settings::Settings| {
+        settings.audit.max_bytes = 4000;
+        settings.limits.address_failures = 10_000;
+    };
+    let app = TestApp::builder().with(few).spawn().await;
     let admin = app.admin().await;
-    for _ in 0..60 {
-        app.try_login(&Person::named("nobody")).await;
+    for n in 0..60 {
+        app.try_login(&Person::named(&format!("nobody{n}"))).await;
     }
     app.handles.audit.settle().await;
     let before = app.handles.audit.status().await.unwrap();

@@ -88,17 +88,17 @@ async fn a_file_of_csv_reads_back_and_holds_no_formula() {
 
 #[tokio::test]
 async fn a_long_log_is_exported_whole_and_what_comes_meanwhile_is_not_in_it() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::builder().with(|settings| settings.limits.address_failures = 10_000).spawn().await;
     let admin = app.admin().await;
-    for _ in 0..15 {
+    for round in 0..15 {
         // Many at once share a commit.
-        let person = Person::named("nobody");
-        futures_util::future::join_all((0..60).map(|_| app.try_login(&person))).await;
+        let people: Vec<_> = (0..60).map(|n| Person::named(&format!("nobody{round}-{n}"))).collect();
+        futures_util::future::join_all(people.iter().map(|person| app.try_login(person))).await;
     }
     app.handles.audit.settle().await;
     let (export, ()) = tokio::join!(export(&app, &admin, ""), async {
-        for _ in 0..20 {
-            app.try_login(&Person::named("nobody")).await;
+        for n in 0..20 {
+            app.try_login(&Person::named(&format!("somebody{n}"))).await;
         }
     });
     let lines = lines(&export);

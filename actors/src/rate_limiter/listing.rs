@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{PRIVATE, PUBLIC, RateLimiterHandle};
 use crate::ask::Unavailable;
 use crate::domain::account::AccountId;
-use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord};
+use crate::domain::audit::{AuditEvent, AuditRecord};
 use crate::domain::email::Email;
 use crate::domain::failures::{FailureKey, FailureScope, Guarded, SubjectKey};
 use crate::domain::session::Origin;
@@ -224,15 +224,8 @@ impl RateLimiterHandle {
             }
         };
         if cleared {
-            self.audit.record(AuditRecord {
-                at: limiters.clock.now(),
-                event: AuditEvent::LimitCleared,
-                actor: AuditActorKind::Admin(admin.account.id),
-                subject,
-                session: Some(admin.session),
-                origin,
-                refusal: None,
-            });
+            let record = admin.record_as_admin(AuditEvent::LimitCleared, limiters.clock.now(), origin);
+            self.audit.record(AuditRecord { subject, ..record });
         }
         cleared
     }

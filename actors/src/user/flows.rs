@@ -135,7 +135,15 @@ impl Story {
 
     /// Puts a refusal on record and hands back what to answer.
     fn refuse<E>(&self, flows: &Flows, refusal: AuditRefusal, answer: E) -> E {
-        flows.audit.record(self.told(flows, Some(refusal)));
+        let record = self.told(flows, Some(refusal));
+        // What costs its sender no hash must not fill the log: nobody may push older records out of it (S70).
+        let by_mail = matches!(self.event, AuditEvent::VerificationSent | AuditEvent::RecoveryRequested);
+        let cheap = matches!(refusal, AuditRefusal::TooManyAttempts | AuditRefusal::EmailTaken) || by_mail;
+        if cheap && self.session.is_none() {
+            flows.audit.seldom(record);
+        } else {
+            flows.audit.record(record);
+        }
         answer
     }
 }

@@ -95,25 +95,31 @@ impl Event {
             self.sequence.to_string().into(),
             Cow::Borrowed(self.at.as_str()),
             self.event.into(),
-            harmless(self.actor.clone()),
+            harmless(&self.actor.clone()),
             self.subject.map(|subject| subject.to_string()).unwrap_or_default().into(),
-            harmless(optional(&self.address)),
-            harmless(optional(&self.user_agent)),
-            harmless(optional(&self.session_id)),
-            harmless(optional(&self.request_id)),
+            harmless(&optional(&self.address)),
+            harmless(&optional(&self.user_agent)),
+            harmless(&optional(&self.session_id)),
+            harmless(&optional(&self.request_id)),
             self.outcome.into(),
             self.reason.unwrap_or_default().into(),
         ]
     }
 }
 
-/// A text that no spreadsheet takes for a formula: one that begins like a formula gets an apostrophe in front (OWASP, CSV
-/// injection).
-fn harmless(text: String) -> Cow<'static, str> {
-    if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) {
-        return Cow::Owned(format!("'{text}"));
+/// A text that no spreadsheet takes for a formula: what begins like one gets an apostrophe in front, also behind a semicolon,
+/// where spreadsheets of many languages begin a new cell (OWASP, CSV injection).
+fn harmless(text: &str) -> Cow<'static, str> {
+    let mut safe = String::with_capacity(text.len() + 1);
+    let mut begins = true;
+    for c in text.chars() {
+        if begins && matches!(c, '=' | '+' | '-' | '@' | '\t' | '\r' | '\n') {
+            safe.push('\'');
+        }
+        begins = c == ';' || (begins && c == ' ' && !safe.is_empty());
+        safe.push(c);
     }
-    Cow::Owned(text)
+    Cow::Owned(safe)
 }
 
 #[cfg(test)]
@@ -137,6 +143,13 @@ mod tests {
             origin: Origin::new(Some([192, 0, 2, 1].into()), Some("agent"), Some("request".to_owned())),
             refusal: Some(AuditRefusal::Conflict),
         }
+    }
+
+    #[test]
+    fn no_cell_begins_like_a_formula_whatever_parts_the_cells() {
+        assert_eq!(harmless("x;=1+1"), "x;'=1+1");
+        assert_eq!(harmless("=1; @SUM(1)"), "'=1; '@SUM(1)");
+        assert_eq!(harmless("Mozilla/5.0 (X11; Linux) a-b"), "Mozilla/5.0 (X11; Linux) a-b");
     }
 
     #[test]

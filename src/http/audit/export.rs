@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use doorward_actors::{AuditEvent, AuditFilter, AuditOrder, AuditPage, AuditQuery};
-use hyper::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_DISPOSITION, HeaderValue};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use warp::reply::{Reply as _, Response};
+use warp::reply::Response;
 
 use super::event::Event;
-use super::{Fields, Reader, place, reader};
+use super::{Fields, Piece, Reader, place, reader, streamed};
 use crate::http::Api;
 use crate::http::error::ApiError;
 use crate::http::extract::RequestContext;
@@ -84,16 +84,13 @@ pub(in crate::http) async fn export(api: &Arc<Api>, context: &RequestContext) ->
     let status = api.handles.audit.status().await?;
     let last = status.head.sequence;
     // One piece waits while the next is made, and none is made before there is room: whoever reads slowly slows us down.
-    let (sender, mut pieces) = mpsc::channel(1);
+    let (sender, pieces) = mpsc::channel(1);
     let work = Export { api: Arc::clone(api), reader, filter, format, last, _place: place };
     tokio::spawn(work.pour(sender));
-    let body = futures_util::stream::poll_fn(move |cx| pieces.poll_recv(cx));
-    let mut response = warp::reply::stream(body).into_response();
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
+    let mut response = streamed(pieces, format.media_type());
     let name = format!("attachment; filename=\"doorward-audit-{last}.{}\"", format.ending());
     if let Ok(disposition) = HeaderValue::from_str(&name) {
-        headers.insert(CONTENT_DISPOSITION, disposition);
+        response.headers_mut().insert(CONTENT_DISPOSITION, disposition);
     }
     Ok(response)
 }
@@ -107,9 +104,6 @@ struct Export {
     last: u64,
     _place: OwnedSemaphorePermit,
 }
-
-/// A piece of the body. An error breaks the answer off, so that nobody takes a part for the whole.
-type Piece = Result<Bytes, io::Error>;
 
 impl Export {
     /// Makes pieces until the end, or until nobody wants them any more.

@@ -1,18 +1,16 @@
 //! `GET /audit/stream`: the log as it grows, as server-sent events (WHATWG HTML §9.2).
 
 use std::fmt::Write as _;
-use std::io;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use doorward_actors::{AuditEvent, AuditFilter, AuditOrder, AuditQuery, AuditStatus};
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::header::{HeaderName, HeaderValue};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::MissedTickBehavior;
-use warp::reply::{Reply as _, Response};
+use warp::reply::Response;
 
 use super::event::Event;
-use super::{Fields, Reader, number, place, reader};
+use super::{Fields, Piece, Reader, number, place, reader, streamed};
 use crate::http::Api;
 use crate::http::error::{ApiError, FieldError};
 use crate::http::extract::RequestContext;
@@ -52,14 +50,11 @@ pub(in crate::http) async fn stream(api: &Arc<Api>, context: &RequestContext) ->
     let start = begin(context.last_event_id(), &before)?;
     let place = place(&api.readers.streams)?;
     api.handles.audit.is_taken(&reader.named(), AuditEvent::AuditFollowed, context.origin()).await?;
-    let (sender, mut pieces) = mpsc::channel(1);
+    let (sender, pieces) = mpsc::channel(1);
     let work = Follow { api: Arc::clone(api), reader, filter, after: start, sender, _place: place };
     tokio::spawn(work.run(before.checkpoint.first));
-    let body = futures_util::stream::poll_fn(move |cx| pieces.poll_recv(cx));
-    let mut response = warp::reply::stream(body).into_response();
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    let mut response = streamed(pieces, "text/event-stream");
+    response.headers_mut().insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
     Ok(response)
 }
 
@@ -77,7 +72,7 @@ struct Follow {
     filter: AuditFilter,
     /// The record that was looked at last.
     after: u64,
-    sender: mpsc::Sender<Result<Bytes, io::Error>>,
+    sender: mpsc::Sender<Piece>,
     _place: OwnedSemaphorePermit,
 }
 

@@ -293,6 +293,7 @@ impl Flows {
             match self.store.update_account(update, effects).await {
                 Ok(after) => {
                     self.sessions.forget(after.id, after.session_epoch, None).await;
+                    self.limits.start_anew(after.email.key());
                     self.mailer.wake();
                     return Ok(());
                 }

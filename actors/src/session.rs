@@ -27,7 +27,7 @@ use crate::domain::refresh::RefreshFamily;
 use crate::domain::secret::{Secret, SecretDigest};
 use crate::domain::session::{Origin, Session, SessionId, SessionPolicy};
 use crate::domain::time::Timestamp;
-use crate::domain::token::{AccessTokens, VerifiedToken};
+use crate::domain::token::{AccessTokens, TokenId, VerifiedToken};
 use crate::ports::{Acting, Clock, Entropy, ShardOf, SignIn, Store, StoreError};
 use crate::process::Mailbox;
 pub use list::{EndError, WhichSessions};
@@ -94,6 +94,8 @@ pub struct Principal {
 pub struct Inspected {
     /// Whom it speaks for.
     pub principal: Principal,
+    /// The `jti` claim: its name, if it has one.
+    pub token_id: Option<TokenId>,
     /// The `iat` claim: when it was issued.
     pub issued_at: Timestamp,
     /// The `iss` claim.
@@ -197,6 +199,7 @@ impl SessionHandle {
         let (issuer, audience) = self.inner.tokens.issuer_and_audience();
         Ok(Inspected {
             principal,
+            token_id: token.token_id,
             issued_at: token.issued_at,
             issuer: issuer.to_owned(),
             audience: audience.to_owned(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use doorward_actors::{AuthenticateError, Inspected, Secret, Service, ServiceScope};
+use doorward_actors::{AuthenticateError, Inspected, Principal, Secret, ServiceScope};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use warp::Filter as _;
@@ -48,6 +48,9 @@ struct LiveToken {
     sid: String,
     iss: String,
     aud: String,
+    /// The name of the token; those that were issued before tokens had names have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jti: Option<String>,
     /// Seconds since 1970.
     iat: i64,
     /// Seconds since 1970.
@@ -56,7 +59,7 @@ struct LiveToken {
 
 impl Introspection {
     fn of(inspected: &Inspected) -> Self {
-        let Inspected { principal, issued_at, issuer, audience } = inspected;
+        let Inspected { principal, token_id, issued_at, issuer, audience } = inspected;
         let account = &principal.account;
         let live = LiveToken {
             token_type: "Bearer",
@@ -67,6 +70,7 @@ impl Introspection {
             sid: principal.session.to_string(),
             iss: issuer.clone(),
             aud: audience.clone(),
+            jti: token_id.map(|name| name.to_string()),
             iat: issued_at.as_seconds(),
             exp: principal.expires_at.as_seconds(),
         };
@@ -78,6 +82,8 @@ impl Introspection {
 #[derive(Serialize, ToSchema)]
 struct Metadata {
     issuer: String,
+    /// Where the public keys are. There are none while tokens are signed with a secret.
+    jwks_uri: String,
     introspection_endpoint: String,
     introspection_endpoint_auth_methods_supported: [&'static str; 2],
     revocation_endpoint: String,
@@ -132,8 +138,8 @@ async fn introspect(api: &Api, context: &RequestContext, payload: Payload) -> Re
 
 /// Revoke a token
 ///
-/// RFC 7009. The session that an access token belongs to is over when this is answered. 200 too for a token that is not
-/// live. Needs the scope `revoke`.
+/// RFC 7009. The session that an access or refresh token belongs to is over when this is answered, with every token of it.
+/// 200 too for a token that is not live. Needs the scope `revoke`.
 #[utoipa::path(post, path = "/oauth2/revoke", operation_id = "revoke", tag = "Services",
     request_body(content = TokenForm, content_type = "application/x-www-form-urlencoded"), responses(
     (status = 200, description = "It is dead, if it ever lived"),
@@ -144,23 +150,19 @@ async fn revoke(api: &Api, context: &RequestContext, payload: Payload) -> Result
     api.service(context, ServiceScope::Revoke)?;
     let token = token(context, payload).await?;
     let service = api.service(context, ServiceScope::Revoke)?.service;
-    revoke_access_token(api, context, &service, &token).await?;
+    // One that is not live, or is none, is as good as revoked (RFC 7009 §2.2).
+    if let Some(principal) = holder(api, context, token).await? {
+        context.speaks_for(principal.account.id);
+        api.handles.sessions.revoke(&principal, service.name(), context.origin()).await?;
+    }
     Ok(Response::default())
 }
 
-/// Ends the session of an access token. One that is not live, or is none, is as good as revoked (RFC 7009 §2.2).
-async fn revoke_access_token(
-    api: &Api,
-    context: &RequestContext,
-    service: &Service,
-    token: &Secret,
-) -> Result<(), ApiError> {
+/// Whose session a token of either kind belongs to.
+async fn holder(api: &Api, context: &RequestContext, token: Secret) -> Result<Option<Principal>, ApiError> {
     match api.handles.sessions.look(token.expose()).await {
-        Ok(principal) => {
-            context.speaks_for(principal.account.id);
-            Ok(api.handles.sessions.revoke(&principal, service.name(), context.origin()).await?)
-        }
-        Err(AuthenticateError::Dead) => Ok(()),
+        Ok(principal) => Ok(Some(principal)),
+        Err(AuthenticateError::Dead) => Ok(api.handles.users.look_at_refresh(token, context.origin()).await?),
         Err(AuthenticateError::Unavailable(unavailable)) => Err(unavailable.into()),
     }
 }
@@ -174,6 +176,7 @@ fn metadata(api: &Api) -> Response {
     let base = &api.rules.public_url;
     json_reply(&Metadata {
         issuer: base.clone(),
+        jwks_uri: format!("{base}/.well-known/jwks.json"),
         introspection_endpoint: format!("{base}/oauth2/introspect"),
         introspection_endpoint_auth_methods_supported: ["client_secret_basic", "Bearer"],
         revocation_endpoint: format!("{base}/oauth2/revoke"),

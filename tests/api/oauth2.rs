@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
 use crate::support::{Answer, SERVICE_TOKEN, TestApp};
@@ -18,6 +18,11 @@ async fn introspect(app: &TestApp, token: &str) -> Value {
     answer.body
 }
 
+fn claims(token: &str) -> Value {
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+    serde_json::from_slice(&claims).unwrap()
+}
+
 #[tokio::test]
 async fn a_live_token_is_described_and_any_other_is_inactive() {
     let app = TestApp::spawn().await;
@@ -28,7 +33,9 @@ async fn a_live_token_is_described_and_any_other_is_inactive() {
     let expected = json!({"active": true, "token_type": "Bearer", "sub": ann.id.to_string(),
         "username": "ann@example.com", "nickname": "ann", "role": "user", "sid": session, "iss": "doorward",
         "aud": "doorward", "iat": issued, "exp": issued + 1800});
-    assert_eq!(introspect(&app, &token).await, expected);
+    let mut seen = introspect(&app, &token).await;
+    let name = seen.as_object_mut().unwrap().remove("jti").unwrap();
+    assert_eq!((&seen, &name), (&expected, &claims(&token)["jti"]));
     let (_, gone) = app.register_and_login("bob").await;
     assert_eq!(app.logout(&gone).await.status, 200);
     app.lock(&admin, ann.id).await;
@@ -70,6 +77,36 @@ async fn s37_a_revoked_token_is_dead_everywhere_and_others_are_not() {
     assert_eq!(seen.body["events"].as_array().unwrap().len(), 1);
     assert_eq!(seen.body["events"][0]["actor"], "service:gateway");
     assert_eq!(seen.body["events"][0]["subject"], ann.id);
+}
+
+#[tokio::test]
+async fn s37_a_revoked_refresh_token_ends_its_session_also_when_it_was_replaced_before() {
+    let app = TestApp::builder().with(|settings| settings.limits.address_failures = 3).spawn().await;
+    let admin = app.admin().await;
+    let (ann, _) = app.register_and_login("ann").await;
+    let (_, secret) = app.service_token(&admin, "gateway", &["revoke", "introspect"]).await;
+    let revoke = async |token: &str| {
+        let answer =
+            ask(&app, "/oauth2/revoke", &secret, &format!("token={token}&token_type_hint=refresh_token")).await;
+        assert_eq!((answer.status, &*answer.text), (200, ""));
+    };
+    for is_replaced in [false, true] {
+        let login = app.try_login(&ann).await;
+        let (access, refresh) = (login.text_at("access_token"), login.text_at("refresh_token"));
+        // Who protects a resource is to take no refresh token for an access token (RFC 7662 §4).
+        assert_eq!(introspect(&app, &refresh).await, json!({"active": false}));
+        let mut next = refresh.clone();
+        if is_replaced {
+            next = app.post("/refresh", &json!({"refresh_token": refresh})).await.text_at("refresh_token");
+        }
+        revoke(&refresh).await;
+        assert!(!app.is_live(&access).await);
+        assert_eq!(app.post("/refresh", &json!({"refresh_token": next})).await.status, 401);
+        // As often as it likes: a service's attempts are not counted against its address.
+        for _ in 0..5 {
+            revoke(&refresh).await;
+        }
+    }
 }
 
 #[tokio::test]
@@ -146,6 +183,7 @@ async fn the_metadata_says_what_is_true() {
         200,
         &json!({
             "issuer": public,
+            "jwks_uri": format!("{public}/.well-known/jwks.json"),
             "introspection_endpoint": format!("{public}/oauth2/introspect"),
             "introspection_endpoint_auth_methods_supported": ["client_secret_basic", "Bearer"],
             "revocation_endpoint": format!("{public}/oauth2/revoke"),

@@ -97,7 +97,8 @@ pub(crate) struct VerifiedToken {
     /// From when on it is good, less the leeway.
     pub(crate) not_before: Timestamp,
     pub(crate) issued_at: Timestamp,
-    /// The moment from which on it is over, in whole seconds.
+    /// The moment from which on it is over, in whole seconds: that of its `exp`, or that from which on its key is good for
+    /// nothing, if that is sooner. Whoever keeps what a token says needs to know no other.
     pub(crate) expires_at: Timestamp,
     /// Its name; tokens that were issued before tokens had names have none.
     pub(crate) token_id: Option<TokenId>,
@@ -202,22 +203,23 @@ impl TokenKeys {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(InvalidToken);
         }
-        let (claims, algorithm) = self.open::<ReadClaims>(token, now).ok_or(InvalidToken)?;
+        let (claims, key) = self.open::<ReadClaims>(token, now).ok_or(InvalidToken)?;
         let account = claims.sub.parse().ok().and_then(AccountId::new).ok_or(InvalidToken)?;
         let session = SessionId::parse(&claims.sid).ok_or(InvalidToken)?;
         let token_id = match claims.jti {
             Some(name) => Some(TokenId::parse(&name).ok_or(InvalidToken)?),
             // Only secrets signed tokens when these had no names.
-            None if algorithm.is_symmetric() => None,
+            None if key.algorithm.is_symmetric() => None,
             None => return Err(InvalidToken),
         };
         let not_before = claims.nbf.max(claims.iat).saturating_sub(NOT_BEFORE_LEEWAY_SECONDS);
+        let expires_at = seconds(claims.exp);
         let verified = VerifiedToken {
             account,
             session,
             not_before: seconds(not_before),
             issued_at: seconds(claims.iat),
-            expires_at: seconds(claims.exp),
+            expires_at: key.accepted_until().map_or(expires_at, |until| until.min(expires_at)),
             token_id,
         };
         if verified.is_current(now) { Ok(verified) } else { Err(InvalidToken) }

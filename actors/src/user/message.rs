@@ -3,6 +3,7 @@ use super::{
     MailedRecoveryError, OwnChange, RecoverError, RecoveryAttempt, RefreshError, Refreshed, RegisterError, Registered,
     Registration, RequestRecoveryError, UpdateError,
 };
+use crate::ask::Unavailable;
 use crate::domain::account::{Account, AccountId};
 use crate::domain::email::Email;
 use crate::domain::password::Password;
@@ -48,6 +49,10 @@ pub(crate) enum Request {
     HolderOfRefresh {
         token: Secret,
         reply: Reply<Result<Principal, RefreshError>>,
+    },
+    LookAtRefresh {
+        token: Secret,
+        reply: Reply<Result<Option<Principal>, Unavailable>>,
     },
     Recover {
         attempt: RecoveryAttempt,

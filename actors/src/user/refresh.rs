@@ -45,4 +45,9 @@ impl UserHandle {
     pub async fn holder_of_refresh(&self, token: Secret, origin: Origin) -> Result<Principal, RefreshError> {
         self.ask(origin, |reply| Request::HolderOfRefresh { token, reply }).await?
     }
+
+    /// The same for a service that said who it is: nothing is counted against its address. `None` if the token is not good.
+    pub async fn look_at_refresh(&self, token: Secret, origin: Origin) -> Result<Option<Principal>, Unavailable> {
+        self.ask(origin, |reply| Request::LookAtRefresh { token, reply }).await?
+    }
 }

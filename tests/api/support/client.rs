@@ -13,6 +13,12 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// A text of a successful answer.
+    pub(crate) fn text_at(&self, member: &str) -> String {
+        assert_eq!(self.status, 200, "{self:?}");
+        self.body[member].as_str().unwrap().to_owned()
+    }
+
     pub(crate) async fn read(response: reqwest::Response) -> Self {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         // A stream has no end to wait for.

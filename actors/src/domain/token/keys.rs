@@ -120,16 +120,16 @@ impl TokenKeys {
         Ok(Secret::new(token))
     }
 
-    /// The claims of a token and the algorithm of the key that signed it; `None` unless one of the keys did.
+    /// The claims of a token and the key that signed it; `None` unless one of the keys did.
     ///
     /// The header only finds the key; with which algorithm it is used, the key alone says (RFC 8725 §3.1).
-    pub(crate) fn open<C: DeserializeOwned>(&self, token: &str, now: Timestamp) -> Option<(C, SigningAlgorithm)> {
+    pub(crate) fn open<C: DeserializeOwned>(&self, token: &str, now: Timestamp) -> Option<(C, &RingKey)> {
         let (header, _) = token.split_once('.')?;
         // Two secrets of one algorithm have the same header; a key pair has its own.
-        let fitting = self.ready.iter().filter(|key| key.header == header && key.is_accepted(now));
-        fitting.into_iter().find_map(|key| {
+        let mut fitting = self.ready.iter().filter(|key| key.header == header && key.is_accepted(now));
+        fitting.find_map(|key| {
             let opened = jsonwebtoken::decode::<C>(token, &key.decoding, &key.validation).ok()?;
-            Some((opened.claims, key.of.algorithm))
+            Some((opened.claims, &key.of))
         })
     }
 

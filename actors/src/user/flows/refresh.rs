@@ -1,6 +1,7 @@
 //! The exchange of a refresh token for the next access token, and logging out with one.
 
 use super::{Flows, Story};
+use crate::ask::Unavailable;
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRefusal};
 use crate::domain::failures::Guarded;
 use crate::domain::mail::MailKind;
@@ -25,14 +26,7 @@ impl Flows {
         };
         // Only now: what merely names an account is nobody's business but the one's who sent it.
         story = story.about(token.account).within(token.session);
-        let look = async {
-            match self.sessions.look_at(token.account, token.session).await {
-                Ok(principal) => Ok(Some(principal)),
-                Err(AuthenticateError::Dead) => Ok(None),
-                Err(AuthenticateError::Unavailable(unavailable)) => Err(unavailable),
-            }
-        };
-        let Some(Principal { account, .. }) = attempt.spare(look).await? else {
+        let Some(Principal { account, .. }) = attempt.spare(self.whom(&token)).await? else {
             return dead(&story);
         };
         let reused = Story { event: AuditEvent::RefreshReused, ..story.clone() };
@@ -83,24 +77,36 @@ impl Flows {
         let attempt = self.limits.attempt(Guarded::Refresh, None, story.origin.address);
         let attempt = attempt
             .map_err(|limited| story.refuse(self, AuditRefusal::TooManyAttempts, RefreshError::from(limited)))?;
-        if let Some(token) = self.issued(token.expose()).await? {
-            match self.sessions.look_at(token.account, token.session).await {
-                Ok(principal) => {
-                    attempt.succeeded();
-                    return Ok(principal);
-                }
-                Err(AuthenticateError::Dead) => {}
-                Err(AuthenticateError::Unavailable(unavailable)) => {
-                    attempt.withdraw();
-                    return Err(unavailable.into());
-                }
+        match self.look_at_refresh(token).await {
+            Ok(Some(principal)) => {
+                attempt.succeeded();
+                Ok(principal)
+            }
+            Ok(None) => Err(story.refuse(self, AuditRefusal::BadRefreshToken, RefreshError::Dead)),
+            Err(unavailable) => {
+                attempt.withdraw();
+                Err(unavailable.into())
             }
         }
-        Err(story.refuse(self, AuditRefusal::BadRefreshToken, RefreshError::Dead))
+    }
+
+    /// The same for a service that said who it is, and whose guesses therefore nobody has to count.
+    pub(crate) async fn look_at_refresh(&self, token: Secret) -> Result<Option<Principal>, Unavailable> {
+        let Some(token) = self.issued(token.expose()).await? else { return Ok(None) };
+        self.whom(&token).await
+    }
+
+    /// Whom the session of a token speaks for, if it lives; no use of it.
+    async fn whom(&self, token: &RefreshToken) -> Result<Option<Principal>, Unavailable> {
+        match self.sessions.look_at(token.account, token.session).await {
+            Ok(principal) => Ok(Some(principal)),
+            Err(AuthenticateError::Dead) => Ok(None),
+            Err(AuthenticateError::Unavailable(unavailable)) => Err(unavailable),
+        }
     }
 
     /// A written token, if it was ever issued to a session that is still stored.
-    async fn issued(&self, written: &str) -> Result<Option<RefreshToken>, RefreshError> {
+    async fn issued(&self, written: &str) -> Result<Option<RefreshToken>, Unavailable> {
         let Some(token) = RefreshToken::parse(written) else { return Ok(None) };
         let family = self.store.refresh_family(token.account, token.session).await?;
         Ok(family.is_some_and(|family| family.issued(&token.proof())).then_some(token))

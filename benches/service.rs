@@ -1,7 +1,7 @@
 //! Measures the service against its own parts, in one run on one machine, and prints the tables of docs/performance.md.
 //!
-//! `cargo bench --bench service` takes about a quarter of an hour and needs `wrk`. `checks`, `logins`, `start`, `storm`, `times`,
-//! `limiter` or `crowd` after `--` measures one part alone; the first two need `wrk`. With `--short` everything runs briefly, to
+//! `cargo bench --bench service` takes about half an hour and needs `wrk`. `checks`, `logins`, `start`, `storm`, `times`,
+//! `limiter`, `crowd` or `scale` after `--` measures one part alone; the first two and the last need `wrk`. With `--short` everything runs briefly, to
 //! show that it runs: its numbers mean nothing. `--seconds=N` sets how long a storm lasts.
 //!
 //! Every figure stands beside something that runs in the same minutes: the token check beside a route that does nothing, logins
@@ -20,7 +20,7 @@ mod support;
 
 use std::time::Instant;
 
-use support::{Extent, Group, Load, Server, argon2_rate, crowd, limiter, median, populate, storm, times};
+use support::{Extent, Group, Load, Server, argon2_rate, crowd, limiter, median, populate, scale, storm, times};
 
 const ACCOUNTS: usize = 10_000;
 
@@ -68,6 +68,9 @@ async fn run() {
     }
     if wanted("crowd") {
         crowd::run(extent).await;
+    }
+    if wanted("scale") {
+        scale::run(extent).await;
     }
 }
 

@@ -21,6 +21,10 @@ pub(crate) struct Extent {
     pub(crate) keys: u32,
     /// How many connections a crowd holds.
     pub(crate) crowd: usize,
+    /// How many accounts a large directory has.
+    pub(crate) accounts: usize,
+    /// How many sessions it has.
+    pub(crate) sessions: usize,
 }
 
 impl Extent {
@@ -33,6 +37,8 @@ impl Extent {
         quick_samples: 3000,
         keys: 1_000_000,
         crowd: 5000,
+        accounts: 1_000_000,
+        sessions: 100_000,
     };
     /// Shows that everything runs. Its numbers mean nothing.
     const SHORT: Self = Self {
@@ -44,6 +50,8 @@ impl Extent {
         quick_samples: 50,
         keys: 20_000,
         crowd: 400,
+        accounts: 10_000,
+        sessions: 5000,
     };
 
     /// As the command line says: `--short`, and `--seconds=N` for how long a storm lasts.

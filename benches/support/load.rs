@@ -28,6 +28,28 @@ impl Load {
         )
     }
 
+    /// Token checks, each with one of these tokens by chance.
+    pub(crate) fn verify_any(server: &Server, tokens: &[String]) -> Self {
+        let directory = TempDir::new().unwrap();
+        let file = directory.path().join("tokens");
+        std::fs::write(&file, tokens.join("\n")).unwrap();
+        // Written once: what the load computes for each request is taken from the server.
+        let script = format!(
+            "requests = {{}}\n\
+             function init()\n\
+             local headers = {{ ['X-Service-Token'] = '{SERVICE_TOKEN}' }}\n\
+             for token in io.lines('{}') do\n\
+             headers['Authorization'] = 'Bearer ' .. token\n\
+             requests[#requests + 1] = wrk.format('POST', nil, headers)\n\
+             end\n\
+             end\n\
+             function request() return requests[math.random(#requests)] end\n",
+            file.display()
+        );
+        std::fs::write(directory.path().join("load.lua"), script).unwrap();
+        Self { url: server.url("/verify"), script: Some(directory) }
+    }
+
     /// Logins of these people in turn.
     pub(crate) fn logins(server: &Server, people: &[Person]) -> Self {
         let mut script =

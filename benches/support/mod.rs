@@ -9,6 +9,7 @@ pub(crate) mod limiter;
 mod load;
 mod probe;
 mod process;
+pub(crate) mod scale;
 mod schedule;
 mod server;
 mod statistics;

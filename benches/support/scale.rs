@@ -1,0 +1,201 @@
+//! Token checks with many accounts and sessions beside those with few, each check with the token of some session by chance.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use doorward::store::{SledStore, StoreOptions};
+use doorward_actors::ports::Store as _;
+use doorward_actors::testing::RefreshChain;
+use doorward_actors::{AccountId, AuditActorKind, AuditEvent, AuditRecord, Origin, Session, SessionId, Timestamp};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::accounts::{Group, populate};
+use super::extent::Extent;
+use super::load::Load;
+use super::server::Server;
+use super::statistics::median;
+use super::table::table;
+
+/// How many accounts the small directory has, and how many sessions.
+const FEW: usize = 1000;
+const SECRET_KEY: &str = "a secret of the benchmark, 32 bytes and more";
+/// How long sessions and their tokens last: longer than the benchmark.
+const DAY: Duration = Duration::from_hours(24);
+const CONNECTIONS: usize = 64;
+
+/// A data directory with accounts and sessions.
+struct Populated {
+    directory: TempDir,
+    sessions: Vec<Session>,
+}
+
+/// What a server takes in memory, in MiB: with its accounts alone, after a start with the sessions, and after the load.
+struct Memory {
+    idle: f64,
+    sessions: f64,
+    loaded: f64,
+}
+
+/// Measures and prints both tables.
+pub(crate) async fn run(extent: Extent) {
+    let few = Populated::new(FEW, FEW).await;
+    let many = Populated::new(extent.accounts, extent.sessions).await;
+    let bare = Server::start_bare(&[]).await;
+    let (mut rates, mut memory) = (Vec::new(), Vec::new());
+    for algorithm in ["HS256", "EdDSA"] {
+        let few_server = few.start(algorithm).await;
+        let idle = many.idle(algorithm).await;
+        let many_server = many.start(algorithm).await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let sessions = many_server.process().resident_mib();
+        let few_load = Load::verify_any(&few_server, &few.tokens(algorithm));
+        let many_load = Load::verify_any(&many_server, &many.tokens(algorithm));
+        // What is read for the first time is read from the disk; nobody means that.
+        many_load.run(CONNECTIONS, extent.round * 3);
+        let (mut floors, mut fews, mut manys) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..extent.rounds {
+            floors.push(Load::get(&bare, "/bare").run(CONNECTIONS, extent.round));
+            fews.push(few_load.run(CONNECTIONS, extent.round));
+            manys.push(many_load.run(CONNECTIONS, extent.round));
+        }
+        let ratio = |these: &[f64], those: &[f64]| {
+            median(&these.iter().zip(those).map(|(this, that)| this / that).collect::<Vec<_>>())
+        };
+        rates.push(vec![
+            algorithm.to_owned(),
+            format!("{:.0}/s", median(&floors)),
+            format!("{:.0}/s", median(&fews)),
+            format!("{:.0}/s", median(&manys)),
+            format!("{:.2}", ratio(&fews, &floors)),
+            format!("{:.2}", ratio(&manys, &floors)),
+            format!("{:.2}", ratio(&manys, &fews)),
+        ]);
+        let measured = Memory { idle, sessions, loaded: many_server.process().resident_mib() };
+        memory.push(vec![
+            algorithm.to_owned(),
+            format!("{:.1} MiB", measured.idle),
+            format!("{:.1} MiB", measured.sessions),
+            format!("{:.1} MiB", measured.sessions - measured.idle),
+            format!("{:.1} MiB", measured.loaded),
+            format!("{:.1} MiB", measured.loaded - measured.idle),
+        ]);
+    }
+    let (accounts, sessions) = (extent.accounts, extent.sessions);
+    let many = format!("{accounts} accounts, {sessions} sessions");
+    let few = format!("{FEW} accounts, {FEW} sessions");
+    println!();
+    let head = ["`ALGORITHM`", "bare route", &few, &many, "few to bare", "many to bare", "many to few"];
+    println!("{}", table(&head, &rates));
+    let head = ["`ALGORITHM`", "without sessions", "with them", "over", "after the load", "over"];
+    println!("{}", table(&head, &memory));
+}
+
+impl Populated {
+    /// Accounts of which the first have a session each.
+    async fn new(accounts: usize, sessions: usize) -> Self {
+        let directory = TempDir::new().unwrap();
+        populate(directory.path(), &[Group { verified: false, ..Group::good("person", accounts) }]).await;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+        let now = Timestamp::from_millis(i64::try_from(now).unwrap());
+        // Spread over all accounts: neighbours would share what is read of the disk.
+        let step = accounts / sessions;
+        let sessions = (0..sessions).map(|number| session(number * step + 1, now)).collect();
+        Self { directory, sessions }
+    }
+
+    /// What a server takes that has the accounts alone. The sessions come after it.
+    async fn idle(&self, algorithm: &str) -> f64 {
+        let server = self.serve(algorithm).await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let idle = server.process().resident_mib();
+        drop(server);
+        idle
+    }
+
+    /// A server with the sessions.
+    async fn start(&self, algorithm: &str) -> Server {
+        let store = SledStore::open(self.directory.path(), StoreOptions::default()).unwrap();
+        for some in self.sessions.chunks(500) {
+            futures_util::future::join_all(some.iter().map(|session| open(&store, session))).await;
+        }
+        store.close().unwrap();
+        self.serve(algorithm).await
+    }
+
+    async fn serve(&self, algorithm: &str) -> Server {
+        // One day of idleness: the benchmark is not to be a race against it.
+        let settings = [("ALGORITHM", algorithm), ("SECRET_KEY", SECRET_KEY), ("IDDLE_MINUTES", "1440")];
+        let server = Server::start_in(self.directory.path(), &settings);
+        server.until_ready().await;
+        server
+    }
+
+    /// A token for each session, as the server that has the directory would sign it.
+    fn tokens(&self, algorithm: &str) -> Vec<String> {
+        let (header, key) = if algorithm == "EdDSA" {
+            let (kid, der) = key_pair(&self.directory.path().join("keys"));
+            let header = Header { kid: Some(kid), ..Header::new(Algorithm::EdDSA) };
+            (header, EncodingKey::from_ed_der(&der))
+        } else {
+            (Header::new(Algorithm::HS256), EncodingKey::from_secret(SECRET_KEY.as_bytes()))
+        };
+        let header = Header { typ: Some("at+jwt".to_owned()), ..header };
+        let token = |session: &Session| {
+            let (account, from) = (session.account.get(), session.created_at.as_seconds());
+            let claims = json!({
+                "iss": "doorward", "aud": "doorward", "sub": account.to_string(), "sid": session.id.to_string(),
+                "jti": session.id.to_string(), "iat": from, "nbf": from, "exp": from + 86_400, "id": account,
+                "nickname": format!("person{}", account - 1), "role": "user",
+            });
+            jsonwebtoken::encode(&header, &claims, &key).unwrap()
+        };
+        self.sessions.iter().map(token).collect()
+    }
+}
+
+/// The only key pair of a data directory: its name and its private key (PKCS #8).
+fn key_pair(keys: &Path) -> (String, Vec<u8>) {
+    let files = fs::read_dir(keys).unwrap().map(|entry| entry.unwrap().path());
+    let file = files.into_iter().find(|path| path.extension().is_some_and(|ending| ending == "pem")).unwrap();
+    let kid = file.file_stem().unwrap().to_str().unwrap().strip_prefix("key-").unwrap().to_owned();
+    let pem = fs::read_to_string(file).unwrap();
+    let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    (kid, STANDARD.decode(body).unwrap())
+}
+
+fn session(account: usize, now: Timestamp) -> Session {
+    let mut id = [0; 16];
+    fastrand::Rng::with_seed(account as u64).fill(&mut id);
+    Session {
+        id: SessionId::from_bytes(id),
+        account: AccountId::new(account as u64).unwrap(),
+        epoch: 0,
+        created_at: now,
+        expires_at: now.plus(DAY),
+        last_active_at: now,
+        address: Some([192, 0, 2, 1].into()),
+        user_agent: Some("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0".to_owned()),
+        label: None,
+        remembered: false,
+    }
+}
+
+async fn open(store: &SledStore, session: &Session) {
+    let account = Some(session.account);
+    let audit = AuditRecord {
+        at: session.created_at,
+        event: AuditEvent::Login,
+        actor: AuditActorKind::Anonymous,
+        subject: account,
+        session: Some(session.id),
+        origin: Origin::default(),
+        refusal: None,
+    };
+    let family = RefreshChain::begin(session.account, session.id, 1).family();
+    store.open_session(session.clone(), Some(family), None, audit).await.unwrap();
+}

@@ -23,7 +23,7 @@ use verified::VerifiedTokens;
 use crate::ask::{AskError, Unavailable};
 use crate::domain::account::{Account, AccountId, Role};
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord, ServiceName};
-use crate::domain::refresh::RefreshFamily;
+use crate::domain::refresh::RefreshKeys;
 use crate::domain::secret::{Secret, SecretDigest};
 use crate::domain::session::{Origin, Session, SessionId, SessionPolicy};
 use crate::domain::time::Timestamp;
@@ -338,6 +338,7 @@ impl SessionHandle {
         remember: bool,
         origin: Origin,
         sign_in: Option<SignIn>,
+        refresh_keys: &RefreshKeys,
     ) -> Result<Opened, OpenError> {
         let sign_in = sign_in.map(Box::new);
         let inner = &*self.inner;
@@ -359,7 +360,7 @@ impl SessionHandle {
         let (access_token, expires_in) = self.issue(account, &session, now).map_err(OpenError::Unavailable)?;
         let mut random = Zeroizing::new([0; 64]);
         inner.entropy.fill(random.as_mut());
-        let (family, refresh_token) = RefreshFamily::begin(account.id, session.id, &random);
+        let (family, refresh_token) = refresh_keys.begin(account.id, session.id, &random);
         let audit = AuditRecord {
             at: now,
             event: AuditEvent::Login,

@@ -15,7 +15,7 @@ use crate::ask::AskError;
 use crate::auditor::{AuditActor, AuditHandle, AuditSettings};
 use crate::domain::one_time::OneTimeKey;
 use crate::domain::password::PasswordPolicy;
-use crate::domain::refresh::RefreshKey;
+use crate::domain::refresh::RefreshKeys;
 use crate::domain::session::SessionPolicy;
 use crate::domain::time::Timestamp;
 use crate::domain::token::{AccessTokens, TokenSettings};
@@ -145,7 +145,7 @@ impl ActorSystem {
         )?;
         let keys = key_part(&settings.tokens, vault, &store, &clock, &entropy).await?;
         let key = Arc::new(OneTimeKey::derive(&settings.tokens.secret));
-        let refresh_key = RefreshKey::derive(&settings.tokens.secret);
+        let refresh_keys = RefreshKeys::derive(&settings.tokens.secret, settings.tokens.previous_secret.as_ref());
         let mut cast = Cast::new(&clock);
 
         // Drained in this order: who asks stops before who answers.
@@ -163,7 +163,7 @@ impl ActorSystem {
             rules: settings.accounts,
             mailer: mailer.clone(),
             key: Arc::clone(&key),
-            refresh_key,
+            refresh_keys,
             entropy: Arc::clone(&entropy),
             background: background.clone(),
             store: Arc::clone(&store),

@@ -114,23 +114,20 @@ async fn logout(api: &Api, context: &RequestContext, payload: Payload) -> Result
         Err(error) if !matches!(error, ApiError::Unauthenticated { .. }) => return Err(error),
         by_access => by_access,
     };
-    let body = match context.optional_json::<LogoutRequest>(payload).await {
-        // The established interface takes no body, and what a client of it sends all the same means nothing.
-        Err(ApiError::NotJson) => None,
-        // What cannot be read names no session.
-        Err(_) if by_access.is_err() => None,
-        body => body?,
-    };
-    let principal = match (by_access, body.and_then(|body| body.refresh_token)) {
+    // What cannot be read names no session. The established interface takes no body, and what a client of it sends all the
+    // same means nothing.
+    let body = context.optional_json::<LogoutRequest>(payload).await.unwrap_or_default();
+    let token = body.and_then(|body| body.refresh_token).map(Secret::new);
+    let principal = match (by_access, token) {
         (by_access, None) => by_access?,
-        (by_access, Some(token)) => {
-            if by_access.is_err() {
-                api.anyone(context)?;
-            }
-            let holder = api.handles.users.holder_of_refresh(Secret::new(token), context.origin()).await?;
-            if by_access.is_ok_and(|principal| principal.session != holder.session) {
-                return Err(ApiError::TWO_SESSIONS);
-            }
+        // Nothing that is wrong with the refresh token keeps a session alive that is to be ended.
+        (Ok(principal), Some(token)) => match api.handles.users.look_at_refresh(token, context.origin()).await {
+            Ok(Some(holder)) if holder.session != principal.session => return Err(ApiError::TWO_SESSIONS),
+            _ => principal,
+        },
+        (Err(_), Some(token)) => {
+            api.anyone(context)?;
+            let holder = api.handles.users.holder_of_refresh(token, context.origin()).await?;
             context.speaks_for(holder.account.id);
             holder
         }

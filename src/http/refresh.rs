@@ -56,9 +56,14 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
     (status = 401, description = "The refresh token is not good; the same whatever the cause"),
 ))]
 async fn refresh(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
-    api.anyone(context)?;
     let typed: RefreshRequest = context.json(payload).await?;
-    let session = api.handles.users.refresh(Secret::new(typed.refresh_token), context.origin()).await?;
+    let token = Secret::new(typed.refresh_token);
+    // Whoever has one that was issued is nobody's neighbour, and needs no allowance of an address.
+    match api.handles.users.owner_of_refresh(token.clone(), context.origin()).await? {
+        Some(owner) => context.note(api.handles.limits.check_private(owner)?),
+        None => api.anyone(context)?,
+    }
+    let session = api.handles.users.refresh(token, context.origin()).await?;
     context.speaks_for(session.account.id);
     Ok(json_reply(&RefreshReply {
         access_token: session.access_token.expose(),

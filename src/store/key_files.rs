@@ -1,8 +1,9 @@
 //! The signing keys in files: `DATA_DIR/keys`, for its owner alone.
 //!
 //! `ring.json` says which keys there are and how they stand; each key pair is a PKCS#8 file of its own. A key pair is written
-//! before the ring that names it and removed after it, so a kill leaves at worst a file that nobody names. A lock on the
-//! directory keeps a server and a command line apart; it is held for no longer than one change.
+//! before the ring that names it and removed after it, so a kill leaves at worst a file that nobody names. Before the first
+//! of them an empty ring of revision 0 says that one is being made. A lock on the directory keeps a server and a command line
+//! apart; it is held for no longer than one change.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -88,7 +89,15 @@ impl KeyFiles {
         };
         let stored: StoredRing = serde_json::from_str(text.expose())
             .map_err(|error| KeyVaultFailure(format!("{} cannot be read: {error}", path.display())))?;
-        stored.into_ring().map(Some).map_err(|why| KeyVaultFailure(format!("{} {why}", path.display())))
+        let ring = stored.into_ring().map_err(|why| KeyVaultFailure(format!("{} {why}", path.display())))?;
+        // The first one was never finished: no key beside it signed anything.
+        Ok(Some(ring).filter(|ring| ring.revision > 0))
+    }
+
+    /// Says that the first ring is being made, so that a key pair which a kill leaves without one is not taken for all that is
+    /// left of another.
+    fn announce(&self) -> Result<(), KeyVaultFailure> {
+        self.write(RING, &Secret::new(StoredRing::of(&KeyRing::default(), 0).to_json()?))
     }
 
     /// The files of key pairs.
@@ -178,8 +187,12 @@ impl KeyVault for KeyFiles {
     fn replace(&self, ring: &KeyRing, new: Option<&SigningKey>) -> Result<(), ReplaceKeysError> {
         create_private_dir(&self.directory).map_err(|error| failure(&self.directory, &error))?;
         let _lock = self.lock()?;
-        if self.ring()?.map_or(0, |present| present.revision) != ring.revision {
+        let present = self.ring()?;
+        if present.as_ref().map_or(0, |present| present.revision) != ring.revision {
             return Err(ReplaceKeysError::Stale);
+        }
+        if present.is_none() {
+            self.announce()?;
         }
         if let Some(key) = new {
             self.write(&pair_name(key.id()), &pem(key))?;

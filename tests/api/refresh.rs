@@ -1,5 +1,6 @@
 //! Refresh tokens: exchanged, shared by two tabs, stolen, and used to log out.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use doorward_actors::MailKind;
@@ -219,9 +220,74 @@ async fn s22_wrong_refresh_tokens_are_counted_by_address() {
     for _ in 0..3 {
         assert_eq!(refresh(&app, "dwr_wrong").await.status, 401);
     }
-    let limited = refresh(&app, &token).await;
+    let limited = refresh(&app, "dwr_wrong").await;
     assert_eq!(limited.status, 429);
     assert!(limited.header("retry-after").is_some());
+    // Who shares the address and has a good one is not kept out.
+    next(&app, &token).await;
+}
+
+#[tokio::test]
+async fn s20_no_neighbour_uses_up_what_refreshes_need_and_each_account_has_an_allowance() {
+    let app = TestApp::builder()
+        .with(|settings| {
+            settings.limits.public.permits = const { NonZeroU32::new(20).unwrap() };
+            settings.limits.private.permits = const { NonZeroU32::new(12).unwrap() };
+        })
+        .spawn()
+        .await;
+    let (ann, bob) = (app.register("ann").await, app.register("bob").await);
+    let ((_, mut anns), (_, bobs)) = (log_in(&app, &ann).await, log_in(&app, &bob).await);
+    while app.post("/login", &json!({"email": "nobody@example.com", "password": "x"})).await.status != 429 {}
+    for _ in 0..12 {
+        anns = next(&app, &anns).await;
+    }
+    assert_eq!(refresh(&app, &anns).await.status, 429);
+    next(&app, &bobs).await;
+}
+
+#[tokio::test]
+async fn s70_refresh_tokens_that_nobody_was_given_do_not_fill_the_log() {
+    let app = TestApp::spawn().await;
+    app.handles.audit.settle().await;
+    let before = *app.handles.audit.head().borrow();
+    for n in 0..30 {
+        assert_eq!(refresh(&app, &format!("dwr_wrong{n}")).await.status, 401);
+        assert_eq!(app.post("/logout", &json!({"refresh_token": format!("dwr_wrong{n}")})).await.status, 401);
+    }
+    app.handles.audit.settle().await;
+    assert!(*app.handles.audit.head().borrow() - before <= 2, "one of a kind stands for the others");
+}
+
+/// Another signing secret, with the one before it given or not.
+#[tokio::test]
+async fn s37_a_changed_secret_ends_refresh_tokens_unless_the_one_before_is_given() {
+    let secret = |text: &str| Some(doorward_actors::Secret::new(format!("{text}, and 32 bytes and more of it")));
+    for is_given in [true, false] {
+        let directory = tempfile::TempDir::new().unwrap();
+        let with = |present: &'static str, previous: Option<&'static str>| {
+            TestApp::builder().data_dir(directory.path()).with(move |settings| {
+                settings.tokens.secret_key = secret(present);
+                settings.tokens.previous_secret_key = previous.and_then(secret);
+            })
+        };
+        let app = with("the first", None).spawn().await;
+        let ann = app.register("ann").await;
+        let (access, first) = log_in(&app, &ann).await;
+        let second = next(&app, &first).await;
+        let app = with("the second", is_given.then_some("the first")).continuing(app).await;
+        assert_eq!(app.is_live(&access).await, is_given);
+        if is_given {
+            // Another tab, whose token was replaced a moment before the change.
+            assert_eq!(next(&app, &first).await.len(), second.len());
+            let third = next(&app, &second).await;
+            let app = with("the second", None).continuing(app).await;
+            next(&app, &third).await;
+        } else {
+            assert_eq!(refresh(&app, &second).await.status, 401);
+            assert_eq!(refresh(&app, &first).await.status, 401);
+        }
+    }
 }
 
 #[tokio::test]
@@ -254,11 +320,15 @@ async fn s37_a_refresh_token_logs_out_with_and_without_an_access_token() {
     let answer = logout(json!({"refresh_token": first}), Some(&other)).await;
     answer.assert_problem(400, "The access token and the refresh token belong to different sessions");
     assert!(app.is_live(&one).await && app.is_live(&other).await);
-    assert_eq!(logout(json!({"refresh_token": "dwr_wrong"}), Some(&one)).await.status, 401);
-    assert!(app.is_live(&one).await);
     // What clients of the established interface may send.
     assert_eq!(logout(Value::Null, Some(&one)).await.status, 200);
     let form =
         app.request(Method::POST, "/logout").bearer_auth(&other).header("Content-Type", "text/plain").body("a=b");
     assert_eq!(app.send(form).await.status, 200);
+    // Whatever else is wrong, a session that is to be ended ends.
+    for body in [json!({"refresh_token": "dwr_wrong"}), json!({"refresh_token": 1}), json!({"more": 1}), json!([])] {
+        let (access, _) = log_in(&app, &ann).await;
+        assert_eq!(logout(body, Some(&access)).await.status, 200);
+        assert!(!app.is_live(&access).await);
+    }
 }

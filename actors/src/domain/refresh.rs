@@ -2,8 +2,8 @@
 //!
 //! A session has one family of them, a chain in which each token is derived from the one before: the successor is an HMAC
 //! of its predecessor under a key that is derived from the signing secret. So whoever presents the same token twice gets the
-//! same successor, and the store keeps nothing but the hash of the present one. A tag under a random seed of the family
-//! shows that a token was issued at all, so that an old one is known for what it is, however old (ADR 022).
+//! same successor, and the store keeps nothing but the hash of the present one. A tag under another such key and a random
+//! seed of the family shows that a token was issued at all, so that an old one is known for what it is, however old (ADR 022).
 
 use std::fmt;
 use std::time::Duration;
@@ -20,8 +20,9 @@ use super::time::Timestamp;
 
 /// What every refresh token begins with, so that scanners for leaked secrets know it.
 const PREFIX: &str = "dwr_";
-/// What the key is derived for, so that no other use of the signing secret gives the same key.
-const KEY_LABEL: &[u8] = b"doorward refresh tokens, version 1";
+/// What the keys are derived for, so that no other use of the signing secret gives the same ones.
+const CHAIN_LABEL: &[u8] = b"doorward refresh tokens, version 1";
+const TAG_LABEL: &[u8] = b"doorward tags of refresh tokens, version 1";
 /// Account 8, session 16, generation 4, secret 32, tag 16.
 const TOKEN_BYTES: usize = 76;
 const TAG_BYTES: usize = 16;
@@ -104,19 +105,14 @@ impl RefreshToken {
         Secret::new(written)
     }
 
-    /// What the store is shown of it.
-    pub(crate) fn proof(&self) -> RefreshProof {
-        RefreshProof {
-            account: self.account,
-            session: self.session,
-            generation: self.generation,
-            hash: RefreshHash::of(&self.secret),
-            tag: self.tag,
-        }
+    /// What the store is shown of it once its tag was checked.
+    pub(crate) fn untagged(&self) -> RefreshProof {
+        let Self { account, session, generation, .. } = *self;
+        RefreshProof { account, session, generation, hash: RefreshHash::of(&self.secret) }
     }
 }
 
-/// What can be told of a presented token without the token: enough to judge it, too little to use it.
+/// What can be told of a token that was issued without the token: enough to judge it, too little to use it.
 #[derive(Debug, Clone, Copy)]
 pub struct RefreshProof {
     /// Whose session it says it belongs to.
@@ -125,7 +121,6 @@ pub struct RefreshProof {
     pub session: SessionId,
     generation: u32,
     hash: RefreshHash,
-    tag: [u8; TAG_BYTES],
 }
 
 impl RefreshProof {
@@ -148,7 +143,7 @@ pub enum RefreshVerdict {
     },
     /// It was issued, and replaced too long ago: two parties hold tokens of this family.
     Reused,
-    /// It was never issued.
+    /// It is younger than the present one, as after a backup was restored: as good as never issued.
     Unknown,
 }
 
@@ -176,48 +171,9 @@ impl fmt::Debug for RefreshFamily {
 }
 
 impl RefreshFamily {
-    /// A new family from 512 random bits, and its first token.
-    pub(crate) fn begin(account: AccountId, session: SessionId, random: &[u8; 64]) -> (Self, RefreshToken) {
-        let (mut seed, mut secret) = ([0; 32], Zeroizing::new([0; 32]));
-        seed.copy_from_slice(&random[..32]);
-        secret.copy_from_slice(&random[32..]);
-        let secret = RefreshSecret(secret);
-        let family = Self { seed, generation: 0, current: RefreshHash::of(&secret), replaced_at: Vec::new() };
-        let token = family.present(account, session, secret);
-        (family, token)
-    }
-
-    /// The present token, from its secret.
-    fn present(&self, account: AccountId, session: SessionId, secret: RefreshSecret) -> RefreshToken {
-        let tag = self.tag(account, session, self.generation, &RefreshHash::of(&secret));
-        RefreshToken { account, session, generation: self.generation, secret, tag }
-    }
-
-    fn tag(&self, account: AccountId, session: SessionId, generation: u32, hash: &RefreshHash) -> [u8; TAG_BYTES] {
-        let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, &self.seed));
-        context.update(&account.get().to_be_bytes());
-        context.update(session.as_bytes());
-        context.update(&generation.to_be_bytes());
-        context.update(hash.as_bytes());
-        let mut tag = [0; TAG_BYTES];
-        tag.copy_from_slice(&context.sign().as_ref()[..TAG_BYTES]);
-        tag
-    }
-
-    /// Whether a token of this family was ever issued that looks like this.
-    #[must_use]
-    pub fn issued(&self, proof: &RefreshProof) -> bool {
-        let tag = self.tag(proof.account, proof.session, proof.generation, &proof.hash);
-        constant_time::verify_slices_are_equal(&tag, &proof.tag).is_ok()
-    }
-
-    /// What a presented token is worth at `now`. One that is younger than the present one comes from before a backup was
-    /// restored; it is as good as unknown.
+    /// What a token that was issued to this family is worth at `now`.
     #[must_use]
     pub fn judge(&self, proof: &RefreshProof, now: Timestamp, grace: Duration) -> RefreshVerdict {
-        if !self.issued(proof) {
-            return RefreshVerdict::Unknown;
-        }
         match self.generation.checked_sub(proof.generation) {
             Some(0) if proof.hash == self.current => RefreshVerdict::Current,
             None | Some(0) => RefreshVerdict::Unknown,
@@ -240,19 +196,22 @@ impl RefreshFamily {
     }
 }
 
-/// Derives the successors of tokens.
-pub(crate) struct RefreshKey(hmac::Key);
+/// What is derived from one signing secret.
+struct Derived {
+    chain: hmac::Key,
+    tags: hmac::Key,
+}
 
-impl RefreshKey {
-    /// The key that belongs to a signing secret.
-    pub(crate) fn derive(signing_secret: &Secret) -> Self {
+impl Derived {
+    fn from(signing_secret: &Secret) -> Self {
         let root = hmac::Key::new(hmac::HMAC_SHA256, signing_secret.expose().as_bytes());
-        let derived = hmac::sign(&root, KEY_LABEL);
-        Self(hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()))
+        let derive = |label| hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&root, label).as_ref());
+        Self { chain: derive(CHAIN_LABEL), tags: derive(TAG_LABEL) }
     }
 
+    /// The secret of the token of this generation, from that of the one before.
     fn next(&self, token: &RefreshToken, generation: u32, secret: &RefreshSecret) -> RefreshSecret {
-        let mut context = hmac::Context::with_key(&self.0);
+        let mut context = hmac::Context::with_key(&self.chain);
         context.update(&token.account.get().to_be_bytes());
         context.update(token.session.as_bytes());
         context.update(&generation.to_be_bytes());
@@ -262,24 +221,92 @@ impl RefreshKey {
         RefreshSecret(next)
     }
 
+    fn tag(&self, seed: &[u8; 32], proof: &RefreshProof) -> [u8; TAG_BYTES] {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&self.tags, seed).as_ref());
+        let mut context = hmac::Context::with_key(&key);
+        context.update(&proof.account.get().to_be_bytes());
+        context.update(proof.session.as_bytes());
+        context.update(&proof.generation.to_be_bytes());
+        context.update(proof.hash.as_bytes());
+        let mut tag = [0; TAG_BYTES];
+        tag.copy_from_slice(&context.sign().as_ref()[..TAG_BYTES]);
+        tag
+    }
+}
+
+/// Issues refresh tokens and knows those that were issued, with the signing secret and the one before it, if it is still given.
+/// What neither of them tagged is worth nothing, so a changed secret ends every family.
+pub(crate) struct RefreshKeys {
+    present: Derived,
+    previous: Option<Derived>,
+}
+
+impl RefreshKeys {
+    pub(crate) fn derive(signing_secret: &Secret, previous: Option<&Secret>) -> Self {
+        Self { present: Derived::from(signing_secret), previous: previous.map(Derived::from) }
+    }
+
+    /// A new family from 512 random bits, and its first token.
+    pub(crate) fn begin(
+        &self,
+        account: AccountId,
+        session: SessionId,
+        random: &[u8; 64],
+    ) -> (RefreshFamily, RefreshToken) {
+        let (mut seed, mut secret) = ([0; 32], Zeroizing::new([0; 32]));
+        seed.copy_from_slice(&random[..32]);
+        secret.copy_from_slice(&random[32..]);
+        let secret = RefreshSecret(secret);
+        let family = RefreshFamily { seed, generation: 0, current: RefreshHash::of(&secret), replaced_at: Vec::new() };
+        let token = self.write(&family, account, session, secret);
+        (family, token)
+    }
+
+    /// The present token of a family, from its secret.
+    fn write(
+        &self,
+        family: &RefreshFamily,
+        account: AccountId,
+        session: SessionId,
+        secret: RefreshSecret,
+    ) -> RefreshToken {
+        let mut token = RefreshToken { account, session, generation: family.generation, secret, tag: [0; TAG_BYTES] };
+        token.tag = self.present.tag(&family.seed, &token.untagged());
+        token
+    }
+
+    /// What the store is shown of a token, if it was ever issued to this family.
+    pub(crate) fn proof(&self, family: &RefreshFamily, token: &RefreshToken) -> Option<RefreshProof> {
+        let proof = token.untagged();
+        let is_of = |keys: &Derived| {
+            constant_time::verify_slices_are_equal(&keys.tag(&family.seed, &proof), &token.tag).is_ok()
+        };
+        (is_of(&self.present) || self.previous.as_ref().is_some_and(is_of)).then_some(proof)
+    }
+
     /// The hash of the token that takes the place of this one.
     pub(crate) fn successor(&self, token: &RefreshToken) -> RefreshHash {
-        RefreshHash::of(&self.next(token, token.generation.saturating_add(1), &token.secret))
+        RefreshHash::of(&self.present.next(token, token.generation.saturating_add(1), &token.secret))
     }
 
     /// The present token of a family, from an earlier one; `None` if the chain does not lead there, as when the signing secret
-    /// was changed in between.
+    /// was changed in between and the one before is not given.
     pub(crate) fn present(&self, family: &RefreshFamily, from: &RefreshToken) -> Option<RefreshToken> {
         let behind = family.generation.checked_sub(from.generation)?;
         if usize::try_from(behind).ok()? > MAX_RECENT {
             return None;
         }
-        let mut secret = from.secret.clone();
-        for generation in from.generation + 1..=family.generation {
-            secret = self.next(from, generation, &secret);
+        // The secret may have been changed after any of the exchanges: so many of them with the one before it, the rest with it.
+        let mut changed = from.secret.clone();
+        for generation in from.generation..=family.generation {
+            let secret = (generation..family.generation)
+                .fold(changed.clone(), |secret, before| self.present.next(from, before + 1, &secret));
+            if RefreshHash::of(&secret) == family.current {
+                return Some(self.write(family, from.account, from.session, secret));
+            }
+            changed = self.previous.as_ref()?.next(from, generation.checked_add(1)?, &changed);
         }
-        let token = family.present(from.account, from.session, secret);
-        (RefreshHash::of(&token.secret) == family.current).then_some(token)
+        None
     }
 }
 
@@ -297,12 +324,17 @@ mod tests {
         AccountId::new(7).unwrap()
     }
 
-    fn key(secret: &str) -> RefreshKey {
-        RefreshKey::derive(&Secret::new(secret.to_owned()))
+    fn key(secret: &str) -> RefreshKeys {
+        RefreshKeys::derive(&Secret::new(secret.to_owned()), None)
+    }
+
+    fn changed(before: &str, secret: &str) -> RefreshKeys {
+        let [before, secret] = [before, secret].map(|text| Secret::new(text.to_owned()));
+        RefreshKeys::derive(&secret, Some(&before))
     }
 
     fn begin(byte: u8) -> (RefreshFamily, RefreshToken) {
-        RefreshFamily::begin(account(), SessionId::from_bytes([byte; 16]), &[byte; 64])
+        key("a").begin(account(), SessionId::from_bytes([byte; 16]), &[byte; 64])
     }
 
     /// Replaces the present token at each of these times; the answer is every token from the first on.
@@ -347,7 +379,7 @@ mod tests {
     #[test]
     fn a_token_is_current_then_recent_then_reused() {
         let (family, tokens) = exchanged(&[100]);
-        let judge = |n: usize, seconds| family.judge(&tokens[n].proof(), at(seconds), GRACE);
+        let judge = |n: usize, seconds| family.judge(&tokens[n].untagged(), at(seconds), GRACE);
         assert_eq!(judge(1, 100), RefreshVerdict::Current);
         assert_eq!(judge(1, 100_000), RefreshVerdict::Current);
         assert_eq!(judge(0, 110), RefreshVerdict::Recent { behind: 1 });
@@ -366,21 +398,22 @@ mod tests {
             (3, RefreshVerdict::Recent { behind: 1 }),
             (4, RefreshVerdict::Current),
         ] {
-            assert_eq!(family.judge(&tokens[n].proof(), at(111), GRACE), expected, "{n}");
+            assert_eq!(family.judge(&tokens[n].untagged(), at(111), GRACE), expected, "{n}");
             let present = key("a").present(&family, &tokens[n]).unwrap();
             assert_eq!(present.write().expose(), tokens[4].write().expose());
         }
         let (busy, tokens) = exchanged(&[100; 40]);
         assert_eq!(busy.replaced_at.len(), MAX_RECENT);
-        assert_eq!(busy.judge(&tokens[23].proof(), at(100), GRACE), RefreshVerdict::Reused);
-        assert_eq!(busy.judge(&tokens[24].proof(), at(100), GRACE), RefreshVerdict::Recent { behind: 16 });
+        assert_eq!(busy.judge(&tokens[23].untagged(), at(100), GRACE), RefreshVerdict::Reused);
+        assert_eq!(busy.judge(&tokens[24].untagged(), at(100), GRACE), RefreshVerdict::Recent { behind: 16 });
     }
 
     #[test]
-    fn what_was_never_issued_is_unknown_and_not_a_reuse() {
+    fn what_was_never_issued_is_nothing_and_not_a_reuse() {
         let (family, tokens) = exchanged(&[100, 200, 300]);
-        let verdict = |token: &RefreshToken| family.judge(&token.proof(), at(1000), GRACE);
-        assert_eq!(verdict(&tokens[0]), RefreshVerdict::Reused);
+        let verdict =
+            |token: &RefreshToken| key("a").proof(&family, token).map(|proof| family.judge(&proof, at(1000), GRACE));
+        assert_eq!(verdict(&tokens[0]), Some(RefreshVerdict::Reused));
         for forged in [
             RefreshToken { generation: 1, ..tokens[0].clone() },
             RefreshToken { tag: [0; TAG_BYTES], ..tokens[0].clone() },
@@ -389,10 +422,34 @@ mod tests {
             RefreshToken { account: AccountId::new(8).unwrap(), ..tokens[0].clone() },
             begin(2).1,
         ] {
-            assert_eq!(verdict(&forged), RefreshVerdict::Unknown);
+            assert_eq!(verdict(&forged), None);
         }
         // The family as a backup has it, from before the last exchanges.
         let older = exchanged(&[100]).0;
-        assert_eq!(older.judge(&tokens[3].proof(), at(1000), GRACE), RefreshVerdict::Unknown);
+        let proof = key("a").proof(&older, &tokens[3]).unwrap();
+        assert_eq!(older.judge(&proof, at(1000), GRACE), RefreshVerdict::Unknown);
+    }
+
+    #[test]
+    fn s37_another_signing_secret_ends_every_family_unless_the_one_before_is_given() {
+        let (family, tokens) = exchanged(&[100]);
+        assert!(key("b").proof(&family, &tokens[1]).is_none());
+        let keys = changed("a", "b");
+        let proof = keys.proof(&family, &tokens[1]).unwrap();
+        assert_eq!(family.judge(&proof, at(200), GRACE), RefreshVerdict::Current);
+        // What was exchanged before the change is followed over it, however many exchanges came before and after.
+        let mut chain = (family, tokens);
+        for seconds in [101, 102, 103] {
+            let last = chain.1.last().unwrap();
+            chain.0 = chain.0.renewed(keys.successor(last), at(seconds), GRACE).unwrap();
+            let next = keys.present(&chain.0, last).unwrap();
+            chain.1.push(next);
+            for token in &chain.1 {
+                let present = keys.present(&chain.0, token).unwrap();
+                assert_eq!(present.write().expose(), chain.1.last().unwrap().write().expose());
+            }
+        }
+        // From then on the new secret does by itself.
+        assert!(key("b").proof(&chain.0, chain.1.last().unwrap()).is_some());
     }
 }

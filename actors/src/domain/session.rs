@@ -160,7 +160,13 @@ impl SessionPolicy {
     /// expiry itself counts as over (RFC 7519 §4.1.4).
     #[must_use]
     pub fn is_alive(&self, session: &Session, now: Timestamp) -> bool {
-        now < session.expires_at && now.since(session.last_active_at) <= self.idle_timeout_of(session)
+        now < self.ends_at(session) && now.since(session.last_active_at) <= self.idle_timeout_of(session)
+    }
+
+    /// When a session is over, whatever happens: a maximum that was lowered counts for those that were opened before, too.
+    #[must_use]
+    pub fn ends_at(&self, session: &Session) -> Timestamp {
+        session.expires_at.min(session.created_at.plus(self.lifetime))
     }
 
     /// The longest pause between two uses of a session.
@@ -171,7 +177,7 @@ impl SessionPolicy {
 
     /// When an access token issued now to a session is over.
     pub(crate) fn access_ends_at(&self, session: &Session, now: Timestamp) -> Timestamp {
-        now.plus(self.access_lifetime).min(session.expires_at)
+        now.plus(self.access_lifetime).min(self.ends_at(session))
     }
 }
 
@@ -199,7 +205,7 @@ impl Deadlines {
     /// The deadlines of a session that is alive by the wall clock.
     pub(crate) fn of(session: &Session, policy: &SessionPolicy, now: Now) -> Self {
         let idle_for = now.wall.since(session.last_active_at);
-        let lifetime = session.expires_at.since(now.wall).min(policy.lifetime);
+        let lifetime = policy.ends_at(session).since(now.wall).min(policy.lifetime);
         Self {
             idle_until: now.monotonic.saturating_add(policy.idle_timeout_of(session).saturating_sub(idle_for)),
             ends_at: now.monotonic.saturating_add(lifetime),
@@ -257,6 +263,15 @@ mod tests {
             refresh_grace: Duration::from_secs(10),
             max_per_account: 3,
         }
+    }
+
+    #[test]
+    fn s39_a_lowered_maximum_counts_for_sessions_from_before() {
+        let (policy, session) = (policy(25), session());
+        let end = Timestamp::from_millis(25_000);
+        assert_eq!(policy.ends_at(&session), end);
+        assert!(policy.is_alive(&session, Timestamp::from_millis(24_999)) && !policy.is_alive(&session, end));
+        assert_eq!(policy.access_ends_at(&session, Timestamp::from_millis(20_000)), end);
     }
 
     #[test]

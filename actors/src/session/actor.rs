@@ -248,7 +248,7 @@ impl SessionActor {
         Some(Standing {
             epoch: live.session.epoch,
             created_at: live.session.created_at,
-            expires_at: live.session.expires_at,
+            expires_at: self.policy.ends_at(&live.session),
             idle_expires_at: now.wall.plus(live.deadlines.idle_left(now)),
         })
     }

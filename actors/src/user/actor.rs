@@ -97,6 +97,9 @@ impl Process for UserActor {
             Request::HolderOfRefresh { token, reply } => {
                 self.run(vitals, span, reply, async move { flows.holder_of_refresh(token, origin).await }).await;
             }
+            Request::OwnerOfRefresh { token, reply } => {
+                self.run(vitals, span, reply, async move { flows.owner_of_refresh(token).await }).await;
+            }
             Request::LookAtRefresh { token, reply } => {
                 self.run(vitals, span, reply, async move { flows.look_at_refresh(token).await }).await;
             }

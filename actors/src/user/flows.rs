@@ -21,7 +21,7 @@ use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord, AuditRefusal
 use crate::domain::email::EmailKey;
 use crate::domain::failures::Guarded;
 use crate::domain::one_time::OneTimeKey;
-use crate::domain::refresh::RefreshKey;
+use crate::domain::refresh::RefreshKeys;
 use crate::domain::session::{Origin, SessionId};
 use crate::hasher::HasherHandle;
 use crate::mailer::MailerHandle;
@@ -49,7 +49,7 @@ pub(crate) struct Flows {
     pub(crate) limits: RateLimiterHandle,
     pub(crate) mailer: MailerHandle,
     pub(crate) key: Arc<OneTimeKey>,
-    pub(crate) refresh_key: RefreshKey,
+    pub(crate) refresh_keys: RefreshKeys,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     /// Work that goes on after its answer.
@@ -138,7 +138,8 @@ impl Story {
         let record = self.told(flows, Some(refusal));
         // What costs its sender no hash must not fill the log: nobody may push older records out of it (S70).
         let by_mail = matches!(self.event, AuditEvent::VerificationSent | AuditEvent::RecoveryRequested);
-        let cheap = matches!(refusal, AuditRefusal::TooManyAttempts | AuditRefusal::EmailTaken) || by_mail;
+        let by_token = matches!(refusal, AuditRefusal::BadRefreshToken | AuditRefusal::BadToken);
+        let cheap = matches!(refusal, AuditRefusal::TooManyAttempts | AuditRefusal::EmailTaken) || by_mail || by_token;
         if cheap && self.session.is_none() {
             flows.audit.seldom(record);
         } else {

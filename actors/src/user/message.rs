@@ -50,6 +50,10 @@ pub(crate) enum Request {
         token: Secret,
         reply: Reply<Result<Principal, RefreshError>>,
     },
+    OwnerOfRefresh {
+        token: Secret,
+        reply: Reply<Result<Option<AccountId>, Unavailable>>,
+    },
     LookAtRefresh {
         token: Secret,
         reply: Reply<Result<Option<Principal>, Unavailable>>,

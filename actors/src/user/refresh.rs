@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::UserHandle;
 use super::message::Request;
 use crate::ask::Unavailable;
-use crate::domain::account::Account;
+use crate::domain::account::{Account, AccountId};
 use crate::domain::secret::Secret;
 use crate::domain::session::Origin;
 use crate::rate_limiter::Limited;
@@ -41,12 +41,19 @@ impl UserHandle {
         self.ask(origin, |reply| Request::Refresh { token, reply }).await?
     }
 
+    /// Whose account a refresh token belongs to, if it was issued to a session that is still stored; whether that lives, and
+    /// whether the token was replaced, is not looked at.
+    pub async fn owner_of_refresh(&self, token: Secret, origin: Origin) -> Result<Option<AccountId>, Unavailable> {
+        self.ask(origin, |reply| Request::OwnerOfRefresh { token, reply }).await?
+    }
+
     /// Whom a refresh token speaks for when its session is to be ended, whether it was replaced or not. No use of the session.
     pub async fn holder_of_refresh(&self, token: Secret, origin: Origin) -> Result<Principal, RefreshError> {
         self.ask(origin, |reply| Request::HolderOfRefresh { token, reply }).await?
     }
 
-    /// The same for a service that said who it is: nothing is counted against its address. `None` if the token is not good.
+    /// The same for somebody who said who they are already: nothing is counted against their address. `None` if the token is
+    /// not good.
     pub async fn look_at_refresh(&self, token: Secret, origin: Origin) -> Result<Option<Principal>, Unavailable> {
         self.ask(origin, |reply| Request::LookAtRefresh { token, reply }).await?
     }

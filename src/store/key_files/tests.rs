@@ -70,6 +70,24 @@ fn a_ring_and_its_keys_read_back() {
 }
 
 #[test]
+fn r02_a_first_ring_that_a_kill_left_unfinished_is_made_anew() {
+    for pair_is_written in [false, true] {
+        let data = Data::new();
+        create_private_dir(&data.0.path().join("keys")).unwrap();
+        data.files().announce().unwrap();
+        let lost = SigningKey::generate(SigningAlgorithm::EdDsa).unwrap();
+        if pair_is_written {
+            data.files().write(&pair_name(lost.id()), &pem(&lost)).unwrap();
+        }
+        assert!(data.files().load().unwrap().is_none());
+        assert_eq!(data.files().revision().unwrap(), None);
+        let key = data.begin(SigningAlgorithm::EdDsa);
+        assert_eq!(data.files().load().unwrap().unwrap().ring.revision, 1);
+        assert_eq!(data.names(), [pair_name(key.id()), RING.to_owned()]);
+    }
+}
+
+#[test]
 fn s07_keys_are_for_their_owner_alone() {
     let data = Data::new();
     let key = data.begin(SigningAlgorithm::EdDsa);

@@ -139,7 +139,8 @@ impl Flows {
             from: self.limits.network_of(client),
             notice: self.notice(MailKind::NewSignIn, &account, &origin),
         });
-        let opened = match self.sessions.open(&account, remember, origin.clone(), sign_in).await {
+        let opened = self.sessions.open(&account, remember, origin.clone(), sign_in, &self.refresh_keys).await;
+        let opened = match opened {
             Ok(opened) => opened,
             // It was locked, deleted or given another password while this one was checked.
             Err(OpenError::Refused) => return Err(story.refuse(&self, AuditRefusal::Conflict, LoginError::Incorrect)),

@@ -2,10 +2,11 @@
 
 use super::{Flows, Story};
 use crate::ask::Unavailable;
+use crate::domain::account::AccountId;
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRefusal};
 use crate::domain::failures::Guarded;
 use crate::domain::mail::MailKind;
-use crate::domain::refresh::RefreshToken;
+use crate::domain::refresh::{RefreshProof, RefreshToken};
 use crate::domain::secret::Secret;
 use crate::domain::session::Origin;
 use crate::ports::{Effects, RefreshOutcome, RefreshRefusal, RefreshUse, StoreError};
@@ -16,25 +17,21 @@ impl Flows {
     /// Exchanges a refresh token. It counts as a use of the session. Whatever is wrong with it is one answer.
     pub(crate) async fn refresh(&self, token: Secret, origin: Origin) -> Result<Refreshed, RefreshError> {
         let mut story = Story::new(AuditEvent::Refresh, AuditActorKind::Anonymous, origin);
-        let client = story.origin.address;
-        let attempt = self.limits.attempt(Guarded::Refresh, None, client);
-        let mut attempt = attempt
-            .map_err(|limited| story.refuse(self, AuditRefusal::TooManyAttempts, RefreshError::from(limited)))?;
-        let dead = |story: &Story| Err(story.refuse(self, AuditRefusal::BadRefreshToken, RefreshError::Dead));
-        let Some(token) = self.issued(token.expose()).await? else {
-            return dead(&story);
+        let Some((token, proof)) = self.issued(token.expose()).await? else {
+            return Err(self.never_issued(&story));
         };
         // Only now: what merely names an account is nobody's business but the one's who sent it.
         story = story.about(token.account).within(token.session);
-        let Some(Principal { account, .. }) = attempt.spare(self.whom(&token)).await? else {
+        let dead = |story: &Story| Err(story.refuse(self, AuditRefusal::BadRefreshToken, RefreshError::Dead));
+        let Some(Principal { account, .. }) = self.whom(&token).await? else {
             return dead(&story);
         };
         let reused = Story { event: AuditEvent::RefreshReused, ..story.clone() };
         let mut on_reuse = Effects::from(reused.done(self));
         on_reuse.mails.push(self.notice(MailKind::RefreshReused, &account, &story.origin));
         let used = RefreshUse {
-            proof: token.proof(),
-            successor: self.refresh_key.successor(&token),
+            proof,
+            successor: self.refresh_keys.successor(&token),
             now: self.clock.now(),
             grace: self.sessions.policy().refresh_grace,
             on_reuse,
@@ -52,7 +49,7 @@ impl Flows {
             Err(StoreError::Failed(failure)) => return Err(failure.into()),
         };
         // The signing secret was changed in the seconds since this token was replaced.
-        let Some(successor) = self.refresh_key.present(&family, &token) else {
+        let Some(successor) = self.refresh_keys.present(&family, &token) else {
             return dead(&story);
         };
         let opened = match self.sessions.renew(token.account, token.session).await {
@@ -61,7 +58,6 @@ impl Flows {
             Err(AuthenticateError::Dead) => return dead(&story),
             Err(AuthenticateError::Unavailable(unavailable)) => return Err(unavailable.into()),
         };
-        attempt.succeeded();
         Ok(Refreshed {
             account: opened.principal.account,
             access_token: opened.access_token,
@@ -74,25 +70,30 @@ impl Flows {
     /// has it may end the session, which is what its second use would do as well.
     pub(crate) async fn holder_of_refresh(&self, token: Secret, origin: Origin) -> Result<Principal, RefreshError> {
         let story = Story::new(AuditEvent::Logout, AuditActorKind::Anonymous, origin);
-        let attempt = self.limits.attempt(Guarded::Refresh, None, story.origin.address);
-        let attempt = attempt
-            .map_err(|limited| story.refuse(self, AuditRefusal::TooManyAttempts, RefreshError::from(limited)))?;
-        match self.look_at_refresh(token).await {
-            Ok(Some(principal)) => {
-                attempt.succeeded();
-                Ok(principal)
-            }
-            Ok(None) => Err(story.refuse(self, AuditRefusal::BadRefreshToken, RefreshError::Dead)),
-            Err(unavailable) => {
-                attempt.withdraw();
-                Err(unavailable.into())
-            }
+        let Some((token, _)) = self.issued(token.expose()).await? else {
+            return Err(self.never_issued(&story));
+        };
+        let dead = || story.refuse(self, AuditRefusal::BadRefreshToken, RefreshError::Dead);
+        self.whom(&token).await?.ok_or_else(dead)
+    }
+
+    /// Counts a token that nobody was given against the address it came from. Only then: nobody may keep those out who share
+    /// an address and have good ones.
+    fn never_issued(&self, story: &Story) -> RefreshError {
+        match self.limits.attempt(Guarded::Refresh, None, story.origin.address) {
+            Err(limited) => story.refuse(self, AuditRefusal::TooManyAttempts, limited.into()),
+            Ok(_counted) => story.refuse(self, AuditRefusal::BadRefreshToken, RefreshError::Dead),
         }
     }
 
-    /// The same for a service that said who it is, and whose guesses therefore nobody has to count.
+    /// Whose account a refresh token belongs to, if it was issued to a session that is still stored.
+    pub(crate) async fn owner_of_refresh(&self, token: Secret) -> Result<Option<AccountId>, Unavailable> {
+        Ok(self.issued(token.expose()).await?.map(|(token, _)| token.account))
+    }
+
+    /// The same for somebody who said who they are already, and whose guesses nobody has to count.
     pub(crate) async fn look_at_refresh(&self, token: Secret) -> Result<Option<Principal>, Unavailable> {
-        let Some(token) = self.issued(token.expose()).await? else { return Ok(None) };
+        let Some((token, _)) = self.issued(token.expose()).await? else { return Ok(None) };
         self.whom(&token).await
     }
 
@@ -105,10 +106,11 @@ impl Flows {
         }
     }
 
-    /// A written token, if it was ever issued to a session that is still stored.
-    async fn issued(&self, written: &str) -> Result<Option<RefreshToken>, Unavailable> {
+    /// A written token, if it was ever issued to a session that is still stored, and what the store is shown of it.
+    async fn issued(&self, written: &str) -> Result<Option<(RefreshToken, RefreshProof)>, Unavailable> {
         let Some(token) = RefreshToken::parse(written) else { return Ok(None) };
         let family = self.store.refresh_family(token.account, token.session).await?;
-        Ok(family.is_some_and(|family| family.issued(&token.proof())).then_some(token))
+        let proof = family.and_then(|family| self.refresh_keys.proof(&family, &token));
+        Ok(proof.map(|proof| (token, proof)))
     }
 }

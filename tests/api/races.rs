@@ -4,4 +4,5 @@
 
 mod ends;
 mod people;
+mod spared;
 mod witness;

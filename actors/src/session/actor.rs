@@ -167,12 +167,11 @@ impl Process for SessionActor {
                 }
             }
             Message::Forget { account, epoch, spared, reply } => {
-                // The change spared a session that was alive until it came; one ended by an earlier change stays ended.
-                let carried = |session: &Session| Some(session.id) == spared && session.epoch + 1 == epoch;
-                for live in state.accounts.get_mut(&account).into_iter().flatten() {
-                    if carried(&live.session) {
-                        live.session.epoch = epoch;
-                    }
+                // Its commit found the spared one alive, as the change was made in its name. What an earlier change says of it may come
+                // later than this.
+                let mut sessions = state.accounts.get_mut(&account).into_iter().flatten();
+                if let Some(live) = sessions.find(|live| Some(live.session.id) == spared) {
+                    live.session.epoch = live.session.epoch.max(epoch);
                 }
                 // One opened after the change is at its epoch already.
                 self.remove(state, account, |live| live.session.epoch < epoch);

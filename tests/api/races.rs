@@ -3,6 +3,12 @@
 //! was dead stays dead. No answer between the two is wrong, and none is asked for.
 
 mod ends;
+mod feed;
+mod keys;
 mod people;
+mod refresh;
+mod roles;
+mod services;
 mod spared;
+mod sweeps;
 mod witness;

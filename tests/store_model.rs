@@ -9,6 +9,8 @@ mod model;
 mod outbox;
 #[path = "store_model/races.rs"]
 mod races;
+#[path = "store_model/refresh.rs"]
+mod refresh;
 #[path = "store_model/rules.rs"]
 mod rules;
 #[path = "store_model/services.rs"]

@@ -31,9 +31,11 @@ impl RevocationHandle {
         Self { store }
     }
 
-    /// The number of the newest revocation.
+    /// The number of the newest durable revocation.
     pub async fn last(&self) -> Result<u64, Unavailable> {
-        Ok(self.store.revocation_span().await?.last)
+        self.store.revocation_span().await?;
+        // One that a crash may still take back is nobody's yet: its number would be another one's then.
+        Ok(*self.head().borrow())
     }
 
     /// The number before the oldest revocation that is kept. From there on the log names every session that ended before

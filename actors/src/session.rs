@@ -266,10 +266,11 @@ impl SessionHandle {
     }
 
     /// The account's sessions were ended after this one was opened. Alive only if that change spared it, which its
-    /// shard may not have heard yet; the store knows.
+    /// shard may not have heard yet; the store knows. Should it be at a later epoch there than the account had a moment ago, it
+    /// was spared once more meanwhile.
     async fn carried_over(&self, account: &Account, session: SessionId) -> Result<(), AuthenticateError> {
         match self.inner.store.session(account.id, session).await? {
-            Some(stored) if stored.epoch == account.session_epoch => Ok(()),
+            Some(stored) if stored.epoch >= account.session_epoch => Ok(()),
             _ => Err(AuthenticateError::Dead),
         }
     }
@@ -383,8 +384,9 @@ impl SessionHandle {
         }
     }
 
-    /// Tells a shard that a commit raised the epoch of an account and so ended its sessions, all or all but one. Safety does
-    /// not hang on it, as those sessions carry an older epoch; it frees their memory and keeps the spared one quick.
+    /// Tells a shard that a commit raised the epoch of an account and so ended its sessions, all or all but the one in whose name
+    /// it was made. Safety does not hang on it, as those sessions carry an older epoch; it frees their memory and keeps the spared
+    /// one quick.
     pub(crate) async fn forget(&self, account: AccountId, epoch: u64, spared: Option<SessionId>) {
         let told =
             self.shard(account).ask(USE_DEADLINE, |reply| Message::Forget { account, epoch, spared, reply }).await;

@@ -27,6 +27,7 @@ mod my_account;
 mod oauth2;
 mod overload;
 mod passwords;
+mod races;
 mod raw_sockets;
 mod recovery;
 mod refresh;

@@ -152,3 +152,30 @@ async fn s42_the_session_idle_for_longest_makes_room() {
     assert!(!app.is_live(&tokens[1]).await);
     assert!(app.is_live(&tokens[0]).await);
 }
+
+#[tokio::test]
+async fn r05_sessions_that_were_ended_while_the_clock_was_ahead_stay_ended() {
+    let app = TestApp::spawn().await;
+    let admin_person = app.register("admin").await;
+    let ann = app.register("ann").await;
+    let all = format!("/accounts_management/{}/sessions", ann.id);
+    let ahead = Duration::from_hours(24 * 31);
+    let mut dead = Vec::new();
+    for (ends_all, status) in [(false, 404), (true, 204)] {
+        let token = app.login(&ann).await;
+        let one = format!("{all}/{}", id(&list(&app, MINE, &token).await[0]));
+        app.clock.set_forward(ahead);
+        let admin = app.login(&admin_person).await;
+        assert_eq!(end(&app, if ends_all { &all } else { &one }, &admin).await, status, "it was over by that clock");
+        app.clock.set_back(ahead);
+        assert!(!app.is_live(&token).await);
+        dead.push(token);
+    }
+    let admin = app.login(&admin_person).await;
+    let seen = app.call(Method::GET, "/audit/?event=session.expired", &admin, &Value::Null).await;
+    assert_eq!(seen.body["events"].as_array().unwrap().len(), 2, "{seen:?}");
+    let app = app.restart().await;
+    for token in &dead {
+        assert!(!app.is_live(token).await);
+    }
+}

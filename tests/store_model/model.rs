@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use doorward_actors::ports::{
-    AccountUpdate, Effects, EndSessions, Page, Redemption, RefreshUse, ShardOf, Store, StoreError, StoreFailure, Touch,
+    AccountUpdate, Effects, EndSessions, Page, Redemption, ShardOf, Store, StoreError, StoreFailure, Touch,
 };
 use doorward_actors::testing::{MemoryStore, RefreshChain};
 use doorward_actors::{
@@ -34,7 +34,7 @@ pub(crate) enum Step {
     DeleteMail(u64),
     End(Vec<(u64, u8, i64)>),
     Touch(Vec<(u64, u8, i64)>),
-    Refresh { account: u64, name: u8, generation: usize, now: i64 },
+    Refresh(crate::refresh::Use),
     Label { account: u64, name: u8, label: Option<u8> },
     Append(usize),
     Prune { before: Option<i64>, now: i64, limit: usize },
@@ -183,8 +183,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => mail().prop_map(Step::DeleteMail),
         3 => proptest::collection::vec(used(), 0..4).prop_map(Step::End),
         4 => proptest::collection::vec(used(), 0..4).prop_map(Step::Touch),
-        5 => (account(), name(), 0_usize..4, 0_i64..100)
-            .prop_map(|(account, name, generation, now)| Step::Refresh { account, name, generation, now }),
+        8 => crate::refresh::step().prop_map(Step::Refresh),
         2 => (account(), name(), proptest::option::of(0_u8..3))
             .prop_map(|(account, name, label)| Step::Label { account, name, label }),
         2 => (0_usize..4).prop_map(Step::Append),
@@ -352,19 +351,7 @@ async fn run(store: &dyn Store, step: &Step, mark: i64) -> String {
         Step::DeleteMail(mail) => format!("deleted: {}", store.delete_mail(mail_id(*mail), audit).await.unwrap()),
         Step::End(ended) => done(store.end_sessions(touches(ended), vec![audit]).await),
         Step::Touch(touched) => done(store.touch_sessions(touches(touched)).await),
-        Step::Refresh { account, name, generation, now } => {
-            let (proof, successor) = RefreshChain::begin(id(*account), sid(*name), 4).presented(*generation);
-            let on_reuse =
-                Effects { audit: vec![audit], mails: vec![mail(MailKind::RefreshReused, *now)], tokens: vec![] };
-            let grace = std::time::Duration::from_millis(20);
-            let used = RefreshUse { proof, successor, now: at(*now), grace, on_reuse };
-            let answer = answer(store.rotate_refresh(used).await);
-            let family = store.refresh_family(id(*account), sid(*name)).await.unwrap();
-            format!(
-                "{answer}, left: {:?}",
-                family.map(|family| (family.generation, family.current, family.replaced_at))
-            )
-        }
+        Step::Refresh(used) => crate::refresh::run(store, used, audit).await,
         Step::Label { account, name, label } => {
             let label = label.map(|n| SessionLabel::parse(&format!("label {n}")).unwrap());
             answer(store.label_session(id(*account), sid(*name), label, audit).await)

@@ -114,11 +114,14 @@ impl Process for SessionActor {
                 self.make_room(state, account, Some(newest), now.wall);
             }
             Message::End { account, which, audit, reply } => {
-                let ended =
-                    self.remove(state, account, |live| which.include(live.session.id) && self.is_alive(live, now));
-                let audit =
-                    ended.iter().map(|ended| AuditRecord { session: Some(ended.id), ..audit.clone() }).collect();
-                let mut touches: Vec<_> = ended.iter().map(touch).collect();
+                // What is over by the clock goes with them: it must not live again should the clock be set back.
+                let over =
+                    self.remove(state, account, |live| which.include(live.session.id) && !self.is_alive(live, now));
+                let ended = self.remove(state, account, |live| which.include(live.session.id));
+                let told = ended.iter().map(|ended| AuditRecord { session: Some(ended.id), ..audit.clone() });
+                let audit = told.chain(over.iter().map(|over| by_itself(over, AuditEvent::SessionExpired, now.wall)));
+                let audit = audit.collect();
+                let mut touches: Vec<_> = ended.iter().chain(&over).map(touch).collect();
                 if touches.is_empty()
                     && let WhichSessions::One(session) = which
                 {
@@ -167,12 +170,11 @@ impl Process for SessionActor {
                 }
             }
             Message::Forget { account, epoch, spared, reply } => {
-                // The change spared a session that was alive until it came; one ended by an earlier change stays ended.
-                let carried = |session: &Session| Some(session.id) == spared && session.epoch + 1 == epoch;
-                for live in state.accounts.get_mut(&account).into_iter().flatten() {
-                    if carried(&live.session) {
-                        live.session.epoch = epoch;
-                    }
+                // Its commit found the spared one alive, as the change was made in its name. What an earlier change says of it may come
+                // later than this.
+                let mut sessions = state.accounts.get_mut(&account).into_iter().flatten();
+                if let Some(live) = sessions.find(|live| Some(live.session.id) == spared) {
+                    live.session.epoch = live.session.epoch.max(epoch);
                 }
                 // One opened after the change is at its epoch already.
                 self.remove(state, account, |live| live.session.epoch < epoch);
@@ -202,6 +204,19 @@ impl Process for SessionActor {
 /// What the store is told of a session that ends.
 fn touch(session: &Session) -> Touch {
     Touch { account: session.account, session: session.id, at: session.last_active_at }
+}
+
+/// The record of the end of a session that nobody asked for.
+fn by_itself(session: &Session, event: AuditEvent, at: Timestamp) -> AuditRecord {
+    AuditRecord {
+        at,
+        event,
+        actor: AuditActorKind::System,
+        subject: Some(session.account),
+        session: Some(session.id),
+        origin: Origin::default(),
+        refusal: None,
+    }
 }
 
 impl SessionActor {
@@ -318,16 +333,7 @@ impl SessionActor {
     /// Ends sessions in the store that are dead in memory already. Nobody waits for it: should it be lost with the process,
     /// they are found over at the next start.
     fn end_in_store(&self, sessions: impl IntoIterator<Item = Session>, event: AuditEvent, now: Timestamp) {
-        let record = |session: &Session| AuditRecord {
-            at: now,
-            event,
-            actor: AuditActorKind::System,
-            subject: Some(session.account),
-            session: Some(session.id),
-            origin: Origin::default(),
-            refusal: None,
-        };
-        let ended: Vec<_> = sessions.into_iter().map(|session| (touch(&session), record(&session))).collect();
+        let ended: Vec<_> = sessions.into_iter().map(|session| (touch(&session), by_itself(&session, event, now))).collect();
         if ended.is_empty() {
             return;
         }

@@ -1,11 +1,16 @@
 //! The sessions of one account: shown, ended one by one or together, and named.
 
+use std::time::Duration;
+
 use super::message::Message;
 use super::{COMMIT_DEADLINE, Principal, SessionHandle, USE_DEADLINE};
-use crate::ask::Unavailable;
+use crate::ask::{AskError, Unavailable};
 use crate::domain::account::{Account, AccountId};
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord};
 use crate::domain::session::{Origin, Session, SessionId, SessionLabel};
+
+/// How long to wait for a shard that is being restarted before it is told once more.
+const DROP_PAUSE: Duration = Duration::from_millis(20);
 
 /// Which of the live sessions of an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,11 +91,19 @@ impl SessionHandle {
         labelled.ok_or(EndError::Unknown)
     }
 
-    /// Tells a shard that a commit ended this session. Safety hangs on it only until the store is asked next.
+    /// Tells a shard that a commit ended this session. One that is just starting may have read the store before that commit, so
+    /// it is told when it runs.
     pub(crate) async fn drop_ended(&self, account: AccountId, session: SessionId) {
-        let told = self.shard(account).ask(USE_DEADLINE, |reply| Message::Drop { account, session, reply }).await;
-        if let Err(error) = told {
-            tracing::error!(%error, %account, "a shard was not told that a session ended");
+        let told = async {
+            loop {
+                match self.shard(account).ask(USE_DEADLINE, |reply| Message::Drop { account, session, reply }).await {
+                    Err(AskError::NotRunning) => tokio::time::sleep(DROP_PAUSE).await,
+                    told => return told,
+                }
+            }
+        };
+        if !matches!(tokio::time::timeout(COMMIT_DEADLINE, told).await, Ok(Ok(()))) {
+            tracing::error!(%account, "a shard was not told that a session ended");
         }
     }
 

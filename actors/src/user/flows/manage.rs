@@ -14,7 +14,7 @@ use crate::ports::{
     AccountUpdate, Acting, DeleteAccountRefusal, Effects, EndSessions, StoreError, StoreFailure, UpdateAccountRefusal,
 };
 use crate::rate_limiter::Limited;
-use crate::session::Principal;
+use crate::session::{AuthenticateError, Principal};
 use crate::user::{AdminChange, DeleteError, OwnChange, UpdateError};
 
 /// What came of one attempt to commit.
@@ -77,8 +77,9 @@ impl Flows {
                 Attempt::Stale => {
                     hashed = Some(prepared);
                     account = self.store.account(account.id).await?.ok_or(UpdateError::Unknown)?;
-                    // What changed may have ended this very session; then nothing more is done in its name.
-                    if has_ended(principal, &account) {
+                    // What changed may have ended this very session; then nothing more is done in its name. A new password that
+                    // was set in this session spared it.
+                    if has_ended(principal, &account) && !self.lives_on(principal).await? {
                         return Err(story.refuse(self, AuditRefusal::Revoked, UpdateError::Revoked));
                     }
                 }
@@ -205,6 +206,15 @@ impl Flows {
         }
         let fresh = self.clock.now().since(principal.authenticated_at) <= self.rules.reauth_window;
         Ok(if fresh { Ok(()) } else { Err(AuditRefusal::ReauthenticationNeeded) })
+    }
+
+    /// Whether the principal's session is alive now.
+    async fn lives_on(&self, principal: &Principal) -> Result<bool, Unavailable> {
+        match self.sessions.look_at(principal.account.id, principal.session).await {
+            Ok(_) => Ok(true),
+            Err(AuthenticateError::Dead) => Ok(false),
+            Err(AuthenticateError::Unavailable(unavailable)) => Err(unavailable),
+        }
     }
 
     /// Checks and hashes what is asked for, judged against the names the account will have.

@@ -1,0 +1,118 @@
+//! Checks while an administrator changes roles: who asks is never told less than was acknowledged before.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::people::{log_in, patient};
+use super::witness::{Chance, Race, Span};
+use crate::support::TestApp;
+
+const CHANGES: usize = 250;
+const ASKERS: usize = 4;
+
+/// What somebody was told of an account: how many changes it had had, and whether it was an administrator's then.
+struct Told {
+    span: Span,
+    change: Option<usize>,
+    admin: bool,
+    by: &'static str,
+}
+
+/// Every second change makes an administrator.
+fn role(change: usize) -> &'static str {
+    if change % 2 == 1 { "admin" } else { "user" }
+}
+
+/// Asks who a token speaks for. Two ways tell the plan too, which counts the changes; the others tell the role alone.
+async fn ask(app: &TestApp, token: &str, chance: &mut Chance) -> (&'static str, Option<usize>, bool) {
+    let number = |plan: &str| plan.strip_prefix("plan").map(|number| number.parse().unwrap());
+    match chance.below(16) {
+        0..10 => {
+            let account = app.handles.sessions.authenticate(token).await.unwrap().account;
+            ("authenticate", number(account.customer_account.as_str()), account.role.as_str() == "admin")
+        }
+        10..12 => {
+            let told = app.verify(token).await.body;
+            ("verify", number(told["customer_account"].as_str().unwrap()), told["role"] == "admin")
+        }
+        12 => {
+            let request = app.request(Method::GET, "/forward_auth?role=admin").bearer_auth(token);
+            let answer = app.send(request).await;
+            assert!(matches!(answer.status, 200 | 403), "{answer:?}");
+            ("forward_auth", None, answer.status == 200)
+        }
+        13 => {
+            let inspected = app.handles.sessions.inspect(token).await.unwrap();
+            ("inspect", None, inspected.principal.account.role.as_str() == "admin")
+        }
+        14 => {
+            let answer = app.call(Method::GET, "/my_account/", token, &Value::Null).await;
+            ("my_account", None, answer.body["role"] == "admin")
+        }
+        _ => {
+            let answer = app.call(Method::GET, "/keys/", token, &Value::Null).await;
+            assert!(matches!(answer.status, 200 | 403), "{answer:?}");
+            ("an administrator's route", None, answer.status == 200)
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn s38_no_check_tells_an_older_role_than_was_acknowledged() {
+    let mut chance = Chance::of_the_test();
+    let app = Arc::new(patient().spawn().await);
+    let admin = app.admin().await;
+    let ann = app.register("ann").await;
+    let token = log_in(&app, &ann).await.access;
+    app.must_change(&admin, ann.id, &json!({"customer_account": "plan0"})).await;
+    let (race, over) = (Arc::new(Race::default()), Arc::new(AtomicBool::new(false)));
+    let askers: Vec<_> = (0..ASKERS)
+        .map(|_| {
+            let (app, race, over) = (Arc::clone(&app), Arc::clone(&race), Arc::clone(&over));
+            let (token, mut chance) = (token.clone(), chance.fork());
+            tokio::spawn(async move {
+                let mut told = Vec::new();
+                while !over.load(Ordering::SeqCst) {
+                    let (span, (by, change, admin)) = race.time(ask(&app, &token, &mut chance)).await;
+                    told.push(Told { span, change, admin, by });
+                    chance.dawdle().await;
+                }
+                told
+            })
+        })
+        .collect();
+    let mut changes = vec![Span { began: 0, ended: 0 }];
+    for change in 1..=CHANGES {
+        let body = json!({"role": role(change), "customer_account": format!("plan{change}")});
+        changes.push(race.time(app.must_change(&admin, ann.id, &body)).await.0);
+        chance.dawdle().await;
+    }
+    over.store(true, Ordering::SeqCst);
+    let mut told = Vec::new();
+    for asker in askers {
+        told.extend(asker.await.unwrap());
+    }
+    told.sort_by_key(|told| told.span.began);
+    for Told { span, change, admin, by } in &told {
+        let oldest = changes.partition_point(|change| change.ended < span.began) - 1;
+        let newest = changes.partition_point(|change| change.began < span.ended) - 1;
+        if let Some(change) = change {
+            assert!((oldest..=newest).contains(change), "{by} told change {change} between {oldest} and {newest}");
+            assert_eq!(role(*change) == "admin", *admin, "{by} told half a change");
+        }
+        assert!((oldest..=newest).any(|change| (role(change) == "admin") == *admin), "{by} told a role that was not");
+    }
+    // Whoever asks after another was answered is told no less.
+    let mut answered: Vec<_> = told.iter().filter_map(|told| Some((told.span.ended, told.change?))).collect();
+    answered.sort_unstable();
+    let (mut known, mut next) = (0, answered.into_iter().peekable());
+    for Told { span, change, by, .. } in told.iter().filter(|told| told.change.is_some()) {
+        while let Some((_, change)) = next.next_if(|(ended, _)| *ended < span.began) {
+            known = known.max(change);
+        }
+        assert!(change.unwrap() >= known, "{by} told change {change:?} after somebody was told {known}");
+    }
+}

@@ -1,0 +1,139 @@
+//! Checks and refreshes while sessions end by the clock, and the sweep looks for them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::Value;
+
+use super::people::{Asker, Refresher, log_in, patient, restarted};
+use super::witness::{Chance, Race, judge};
+use crate::support::Person;
+
+const SIDE_BY_SIDE: usize = 8;
+const IDLE: Duration = Duration::from_mins(10);
+const LIFETIME: Duration = Duration::from_hours(1);
+const MOMENT: Duration = Duration::from_millis(1);
+
+/// Lets sessions end by the passing of this time, again and again.
+async fn run(rounds: usize, time: Duration, idle: Duration) {
+    let mut chance = Chance::of_the_test();
+    let app = patient().with(|settings| {
+        settings.sessions.idle_timeout = idle;
+        settings.sessions.lifetime = LIFETIME;
+        settings.tokens.access_token_lifetime = LIFETIME;
+    });
+    let app = Arc::new(app.spawn().await);
+    let mut people = Vec::new();
+    for n in 0..SIDE_BY_SIDE {
+        people.push(app.register(&format!("person{n}")).await);
+    }
+    let mut ended = Vec::new();
+    for _ in 0..rounds {
+        let held = futures_util::future::join_all(people.iter().map(|person| log_in(&app, person))).await;
+        // The last moment at which they live.
+        app.pass(time);
+        let race = Arc::new(Race::default());
+        let watchers: Vec<_> = held
+            .iter()
+            .map(|held| {
+                let asker = || Asker { app: Arc::clone(&app), token: held.access.clone(), uses: false };
+                let refresher = Refresher { app: Arc::clone(&app), held: held.clone(), given: Vec::new() };
+                // Of what is idle nobody may ask in a way that is a use.
+                let refresher = (idle == LIFETIME).then(|| race.watch(chance.fork(), refresher));
+                ([race.watch(chance.fork(), asker()), race.watch(chance.fork(), asker())], refresher)
+            })
+            .collect();
+        let sweeper = tokio::spawn({
+            let (app, mut chance) = (Arc::clone(&app), chance.fork());
+            async move {
+                for _ in 0..3 {
+                    chance.dawdle().await;
+                    app.handles.tend_sessions().await.unwrap();
+                }
+            }
+        });
+        let change = async { app.pass(MOMENT) };
+        let (span, ()) = race.change(2 * SIDE_BY_SIDE, &mut chance, change).await;
+        for (askers, refresher) in watchers {
+            let mut seen = Vec::new();
+            for asker in askers {
+                seen.extend(asker.await.unwrap().0);
+            }
+            if let Some(refresher) = refresher {
+                seen.extend(refresher.await.unwrap().0);
+            }
+            judge(&seen, span, "the end of its time");
+        }
+        sweeper.await.unwrap();
+        app.handles.tend_sessions().await.unwrap();
+        assert_eq!(app.handles.sessions.live(), 0);
+        ended.extend(held);
+    }
+    let person: &Person = &people[0];
+    let access = log_in(&app, person).await.access;
+    let path = "/my_account/events?event=session.expired&limit=100";
+    let events = app.call(Method::GET, path, &access, &Value::Null).await;
+    assert_eq!(events.body["events"].as_array().unwrap().len(), rounds, "each end is on record once");
+    app.clock.set_back(time);
+    for held in &ended {
+        assert!(app.handles.sessions.look(&held.access).await.is_err(), "the clock was set back, and it lives again");
+    }
+    let app = restarted(app).await;
+    for held in &ended {
+        assert!(app.handles.sessions.look(&held.access).await.is_err(), "a restart revived a session");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn s39_no_check_outlives_the_idle_time_whoever_finds_its_end_first() {
+    run(60, IDLE, IDLE).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn s39_no_check_and_no_refresh_outlives_the_absolute_end_whoever_finds_it_first() {
+    run(40, LIFETIME.saturating_sub(MOMENT), LIFETIME).await;
+}
+
+/// A use at the last moment either comes in time, and then the session goes on, or finds it over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn s39_a_use_that_races_the_end_of_the_idle_time_is_told_what_becomes_of_the_session() {
+    let mut chance = Chance::of_the_test();
+    let app = patient().with(|settings| {
+        settings.sessions.idle_timeout = IDLE;
+        settings.tokens.access_token_lifetime = LIFETIME;
+    });
+    let app = Arc::new(app.spawn().await);
+    let mut people = Vec::new();
+    for n in 0..SIDE_BY_SIDE {
+        people.push(app.register(&format!("person{n}")).await);
+    }
+    for _ in 0..60 {
+        let held = futures_util::future::join_all(people.iter().map(|person| log_in(&app, person))).await;
+        app.pass(IDLE);
+        let uses: Vec<_> = held
+            .iter()
+            .map(|held| {
+                let (app, token, mut chance) = (Arc::clone(&app), held.access.clone(), chance.fork());
+                tokio::spawn(async move {
+                    chance.dawdle().await;
+                    app.handles.sessions.authenticate(&token).await.is_ok()
+                })
+            })
+            .collect();
+        chance.dawdle().await;
+        app.pass(MOMENT);
+        app.handles.tend_sessions().await.unwrap();
+        let mut in_time = 0;
+        for (used, held) in uses.into_iter().zip(&held) {
+            let used = used.await.unwrap();
+            in_time += usize::from(used);
+            assert_eq!(app.handles.sessions.look(&held.access).await.is_ok(), used);
+        }
+        app.handles.tend_sessions().await.unwrap();
+        assert_eq!(app.handles.sessions.live(), in_time);
+        app.pass(IDLE + MOMENT);
+        app.handles.tend_sessions().await.unwrap();
+        assert_eq!(app.handles.sessions.live(), 0);
+    }
+}

@@ -1,0 +1,147 @@
+//! The order of things, and who writes it down.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use tokio::task::JoinHandle;
+
+/// Chance that can be had again: `RACE_SEED` in the environment repeats a run, as far as the threads let it.
+pub(super) struct Chance {
+    rng: fastrand::Rng,
+    /// Told if the test fails; only the first of a test has one.
+    seed: Option<u64>,
+}
+
+impl Chance {
+    pub(super) fn of_the_test() -> Self {
+        let given = std::env::var("RACE_SEED").ok().and_then(|seed| seed.parse().ok());
+        let seed = given.unwrap_or_else(|| fastrand::u64(..));
+        Self { rng: fastrand::Rng::with_seed(seed), seed: Some(seed) }
+    }
+
+    /// The chance of somebody else.
+    pub(super) fn fork(&mut self) -> Self {
+        Self { rng: self.rng.fork(), seed: None }
+    }
+
+    pub(super) fn below(&mut self, n: usize) -> usize {
+        self.rng.usize(..n)
+    }
+
+    /// Lets others go first, more or less often.
+    pub(super) async fn dawdle(&mut self) {
+        let most = 1 << self.rng.usize(..6);
+        for _ in 0..self.rng.usize(..most) {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl Drop for Chance {
+    #[expect(clippy::print_stderr, reason = "a test says how to repeat it")]
+    fn drop(&mut self) {
+        if let Some(seed) = self.seed.filter(|_| std::thread::panicking()) {
+            eprintln!("this was RACE_SEED={seed}");
+        }
+    }
+}
+
+/// One race: a change that is made once, and those who watch it.
+#[derive(Default)]
+pub(super) struct Race {
+    now: AtomicU64,
+    over: AtomicBool,
+    watching: AtomicUsize,
+}
+
+/// When something was sent and when its answer was there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span {
+    pub(super) began: u64,
+    pub(super) ended: u64,
+}
+
+/// What somebody was told, and when.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    pub(super) span: Span,
+    pub(super) alive: bool,
+    /// What was asked.
+    pub(super) by: &'static str,
+}
+
+impl Race {
+    /// A moment: later ones have higher numbers, on all threads.
+    pub(super) fn moment(&self) -> u64 {
+        self.now.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// Does something between two moments.
+    pub(super) async fn time<T>(&self, work: impl Future<Output = T>) -> (Span, T) {
+        let began = self.moment();
+        let done = work.await;
+        (Span { began, ended: self.moment() }, done)
+    }
+
+    /// Makes the change once so many watch.
+    pub(super) async fn change<T>(&self, watchers: usize, chance: &mut Chance, work: impl Future<Output = T>) -> (Span, T) {
+        while self.watching.load(Ordering::SeqCst) < watchers {
+            tokio::task::yield_now().await;
+        }
+        chance.dawdle().await;
+        let done = self.time(work).await;
+        self.over.store(true, Ordering::SeqCst);
+        done
+    }
+
+    /// Lets somebody ask in a task of its own until a question was asked after the change was acknowledged; gives back what was
+    /// seen, and whoever asked.
+    pub(super) fn watch<A: Ask>(self: &Arc<Self>, mut chance: Chance, mut asker: A) -> JoinHandle<(Vec<Seen>, A)> {
+        let race = Arc::clone(self);
+        tokio::spawn(async move {
+            let mut seen = Vec::new();
+            loop {
+                let last = race.over.load(Ordering::SeqCst);
+                let (span, (by, alive)) = race.time(asker.ask(&mut chance)).await;
+                if seen.is_empty() {
+                    race.watching.fetch_add(1, Ordering::SeqCst);
+                }
+                seen.push(Seen { span, alive, by });
+                if last {
+                    return (seen, asker);
+                }
+                chance.dawdle().await;
+            }
+        })
+    }
+}
+
+/// Somebody who asks whether something is alive.
+pub(super) trait Ask: Send + 'static {
+    /// The answer, and in which way it was asked for.
+    fn ask(&mut self, chance: &mut Chance) -> impl Future<Output = (&'static str, bool)> + Send;
+}
+
+/// Checks what was seen of something that a change ended.
+#[track_caller]
+pub(super) fn judge(seen: &[Seen], end: Span, what: &str) {
+    for seen in seen {
+        if seen.span.ended < end.began {
+            assert!(seen.alive, "{what}: {} said dead before the end was sent: {seen:?}, {end:?}", seen.by);
+        }
+        if seen.span.began > end.ended {
+            assert!(!seen.alive, "{what}: {} said alive after the end was acknowledged: {seen:?}, {end:?}", seen.by);
+        }
+    }
+    never_revived(seen, what);
+}
+
+/// Checks that nothing is alive that was dead before.
+#[track_caller]
+pub(super) fn never_revived(seen: &[Seen], what: &str) {
+    let dead = seen.iter().filter(|seen| !seen.alive).min_by_key(|seen| seen.span.ended);
+    let alive = seen.iter().filter(|seen| seen.alive).max_by_key(|seen| seen.span.began);
+    if let (Some(dead), Some(alive)) = (dead, alive) {
+        assert!(alive.span.began < dead.span.ended, "{what}: {} said alive after {} said dead: {dead:?}, {alive:?}", alive.by, dead.by);
+    }
+}

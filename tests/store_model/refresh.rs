@@ -1,0 +1,78 @@
+//! Uses of refresh tokens as steps of the model: mostly of sessions that there are, and of tokens that were once good.
+
+use std::time::Duration;
+
+use doorward_actors::ports::{Effects, RefreshUse, ShardOf, Store};
+use doorward_actors::testing::RefreshChain;
+use doorward_actors::{AccountId, AuditRecord, MailKind, SessionId};
+use proptest::prelude::*;
+
+use crate::model::answer;
+use crate::{at, id, mail};
+
+/// How many refresh tokens a session has.
+pub(crate) const CHAIN: usize = 5;
+/// Some uses are closer to each other than this.
+const GRACE: Duration = Duration::from_millis(20);
+
+/// A refresh token is shown.
+#[derive(Debug, Clone)]
+pub(crate) struct Use {
+    whose: Whose,
+    shows: Shown,
+    now: i64,
+}
+
+/// Whose it is.
+#[derive(Debug, Clone, Copy)]
+enum Whose {
+    /// That of any session, whether there is one or not.
+    Any(u64, u8),
+    /// That of one of the sessions that there are.
+    Stored(usize),
+}
+
+/// Which one.
+#[derive(Debug, Clone, Copy)]
+enum Shown {
+    /// The one of this number, whatever the present one is.
+    Number(usize),
+    /// One that is by so much older than the present one.
+    Behind(usize),
+}
+
+pub(crate) fn step() -> impl Strategy<Value = Use> {
+    let one = (1_u64..6, 1_u8..5).prop_map(|(account, name)| Whose::Any(account, name));
+    let whose = prop_oneof![1 => one, 3 => (0_usize..4).prop_map(Whose::Stored)];
+    let shows = prop_oneof![1 => (0..CHAIN).prop_map(Shown::Number), 3 => (0_usize..3).prop_map(Shown::Behind)];
+    (whose, shows, 0_i64..100).prop_map(|(whose, shows, now)| Use { whose, shows, now })
+}
+
+async fn find(store: &dyn Store, whose: Whose) -> (AccountId, SessionId) {
+    match whose {
+        Whose::Any(account, name) => (id(account), SessionId::from_bytes([name; 16])),
+        Whose::Stored(n) => {
+            let mut stored = store.sessions(ShardOf { index: 0, of: 1 }).await.unwrap();
+            stored.sort_by_key(|session| (session.account, session.id));
+            let found = stored.get(n % stored.len().max(1));
+            found.map_or((id(1), SessionId::from_bytes([1; 16])), |session| (session.account, session.id))
+        }
+    }
+}
+
+pub(crate) async fn run(store: &dyn Store, used: &Use, audit: AuditRecord) -> String {
+    let Use { whose, shows, now } = *used;
+    let (account, session) = find(store, whose).await;
+    let family = store.refresh_family(account, session).await.unwrap();
+    let present = family.map_or(0, |family| usize::try_from(family.generation).unwrap());
+    let generation = match shows {
+        Shown::Number(number) => number,
+        Shown::Behind(behind) => present.saturating_sub(behind).min(CHAIN - 1),
+    };
+    let (proof, successor) = RefreshChain::begin(account, session, CHAIN).presented(generation);
+    let on_reuse = Effects { audit: vec![audit], mails: vec![mail(MailKind::RefreshReused, now)], tokens: vec![] };
+    let used = RefreshUse { proof, successor, now: at(now), grace: GRACE, on_reuse };
+    let answer = answer(store.rotate_refresh(used).await);
+    let family = store.refresh_family(account, session).await.unwrap();
+    format!("{answer}, left: {:?}", family.map(|family| (family.generation, family.current, family.replaced_at)))
+}

@@ -38,6 +38,7 @@ mod recovery_by_mail;
 mod refresh;
 mod register;
 mod request_id;
+mod requests;
 mod revocations;
 mod root;
 mod routes;

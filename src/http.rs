@@ -31,6 +31,7 @@ mod openapi;
 mod outbox;
 mod pages;
 mod password;
+mod pieces;
 mod rate_limit;
 mod rate_limits;
 mod recovery;

@@ -66,6 +66,9 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the peer of an idle HTTP/2 connection may take to agree to its end.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// How long a peer may read nothing of an answer once the server stops.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How many connections may wait to be accepted; the kernel cuts it to `net.core.somaxconn`. With the usual 128, a burst
 /// of a few milliseconds makes the next client wait a whole second, after which its kernel asks again.
 const BACKLOG: u32 = 4096;
@@ -271,6 +274,7 @@ where
     {
         let arrival = self.arrival(peer, tls);
         let stream = LingeringStream::http1(stream, tls, Arc::clone(&arrival.progress), self.request_timeout);
+        let writes = stream.writes();
         let routes = self.routes;
         let service = service_fn(move |request| edge::answer(routes.clone(), request, arrival.clone()));
         let mut connection = std::pin::pin!(self.http1.serve_connection(TokioIo::new(stream), service));
@@ -278,7 +282,10 @@ where
             ended = &mut connection => ended,
             () = told(&mut self.stopping) => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                tokio::select! {
+                    ended = connection => ended,
+                    () = writes.stalled_for(LAST_PATIENCE) => Ok(()),
+                }
             }
         };
         if let Err(error) = ended {
@@ -293,7 +300,7 @@ where
         let stream = LingeringStream::http2(stream, self.request_timeout);
         let tasks = StreamTasks::new(self.request_timeout);
         let busy = Busy::default();
-        let idle = busy.idle_for(self.header_timeout);
+        let (idle, unread) = (busy.idle_for(self.header_timeout), busy.clone());
         let places = self.requests.of_proxy(self.edge.trusted_proxies.contains(peer));
         let arrival = Arrival { places: Some(places), ..self.arrival(peer, true) };
         let routes = self.routes;
@@ -324,7 +331,10 @@ where
             ended = &mut connection => ended,
             () = told(&mut self.stopping) => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                tokio::select! {
+                    ended = connection => ended,
+                    () = unread.idle_for(LAST_PATIENCE) => Ok(()),
+                }
             }
             () = idle => {
                 connection.as_mut().graceful_shutdown();

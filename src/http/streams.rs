@@ -115,8 +115,8 @@ impl Offered {
 }
 
 /// How many requests of a connection we are at work on. One whose answer waits for the peer to read on does not count:
-/// otherwise a peer could hold a connection for ever by reading nothing.
-#[derive(Debug)]
+/// otherwise a peer could hold a connection for ever by reading nothing. Each piece that is read is news, though.
+#[derive(Debug, Clone)]
 pub(super) struct Busy(Arc<watch::Sender<usize>>);
 
 impl Default for Busy {
@@ -166,6 +166,11 @@ impl Work {
         self.counted = counted;
     }
 
+    /// Something of it was read, so that nobody is idle.
+    fn goes_on(&self) {
+        self.busy.send_modify(|_| {});
+    }
+
     /// Goes on while this body is sent, in the place that its request has.
     pub(super) fn with<B>(self, body: B, offered: Offered, place: Option<Arc<RequestPlace>>) -> WatchedBody<B> {
         WatchedBody { body, rest: Bytes::new(), pieces: 0, offered, work: self, _place: place }
@@ -204,7 +209,9 @@ impl<B: Body<Data = Bytes> + Unpin> Body for WatchedBody<B> {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = &mut *self;
         // Who asks for the next one has taken the one before.
-        this.offered.0.store(0, Ordering::Relaxed);
+        if this.offered.0.swap(0, Ordering::Relaxed) != 0 {
+            this.work.goes_on();
+        }
         if this.rest.is_empty() {
             let polled = Pin::new(&mut this.body).poll_frame(cx);
             this.work.count(polled.is_pending());
@@ -266,6 +273,19 @@ mod tests {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         assert!(idle.as_mut().poll(&mut cx).is_pending());
         assert!(matches!(Pin::new(&mut body).poll_frame(&mut cx), Poll::Ready(Some(Ok(_)))));
+        assert!(timeout(Duration::from_secs(11), idle).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r06_a_connection_whose_answer_is_read_is_not_idle() {
+        let busy = Busy::default();
+        let mut idle = Box::pin(busy.idle_for(Duration::from_secs(10)));
+        let whole = Bytes::from(vec![0; 5 * PIECE]);
+        let mut body = busy.begin().with(Full::new(whole), Offered::default(), None);
+        for _ in 0..5 {
+            assert!(timeout(Duration::from_secs(9), &mut idle).await.is_err(), "slow, but not idle");
+            body.frame().await.unwrap().unwrap();
+        }
         assert!(timeout(Duration::from_secs(11), idle).await.is_ok());
     }
 

@@ -144,3 +144,16 @@ async fn r06_http_2_requests_have_a_bound_on_all_connections_together() {
         held.iter().for_each(tokio::task::JoinHandle::abort);
     }
 }
+
+#[tokio::test]
+async fn r11_a_stop_waits_for_no_http_2_peer_that_does_not_read() {
+    let server = encrypted(|settings| {
+        settings.http.request_timeout = Duration::from_hours(1);
+        settings.http.shutdown_timeout = Duration::from_hours(1);
+    })
+    .await;
+    let mut raw = RawHttp2::with_closed_windows(&server).await;
+    raw.ask(1, "GET", "/docs/swagger-ui-bundle.js").await;
+    while !matches!(raw.next().await, (HEADERS, 1, _)) {}
+    within(server.app.stop()).await.unwrap();
+}

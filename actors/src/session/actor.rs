@@ -9,7 +9,7 @@ use super::list::WhichSessions;
 use super::message::{Message, Presence, Standing};
 use crate::domain::account::AccountId;
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord};
-use crate::domain::session::{Deadlines, Now, Origin, Session, SessionId, SessionPolicy};
+use crate::domain::session::{Deadlines, LoginTime, Now, Origin, Session, SessionId, SessionPolicy};
 use crate::domain::time::Timestamp;
 use crate::ports::{Clock, ShardOf, Store, StoreError, Touch, UnknownSession};
 use crate::process::{Mailbox, Process, Timer, every};
@@ -49,6 +49,7 @@ pub(crate) struct State {
 
 struct Live {
     session: Session,
+    login: LoginTime,
     deadlines: Deadlines,
     /// Whether it stands in [`State::dirty`].
     dirty: bool,
@@ -247,7 +248,7 @@ impl SessionActor {
         }
         Some(Standing {
             epoch: live.session.epoch,
-            created_at: live.session.created_at,
+            login: live.login,
             expires_at: live.session.expires_at,
             idle_expires_at: now.wall.plus(live.deadlines.idle_left(now)),
         })
@@ -262,7 +263,8 @@ impl SessionActor {
                 sessions.reserve_exact(1);
             }
             let deadlines = Deadlines::of(&session, &self.policy, now);
-            sessions.push(Live { session, deadlines, dirty: false });
+            let login = LoginTime::of(session.created_at, now);
+            sessions.push(Live { session, login, deadlines, dirty: false });
             self.live.fetch_add(1, Ordering::Relaxed);
         }
     }

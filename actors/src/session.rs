@@ -25,7 +25,7 @@ use crate::domain::account::{Account, AccountId, Role};
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord, ServiceName};
 use crate::domain::refresh::RefreshKeys;
 use crate::domain::secret::{Secret, SecretDigest};
-use crate::domain::session::{Origin, Session, SessionId, SessionPolicy};
+use crate::domain::session::{LoginTime, Origin, Session, SessionId, SessionPolicy};
 use crate::domain::time::Timestamp;
 use crate::domain::token::{AccessTokens, TokenId, VerifiedToken};
 use crate::ports::{Acting, Clock, Entropy, ShardOf, SignIn, Store, StoreError};
@@ -82,7 +82,7 @@ pub struct Principal {
     /// The session the token belongs to.
     pub session: SessionId,
     /// When the owner last showed a password in this session.
-    pub authenticated_at: Timestamp,
+    pub(crate) login: LoginTime,
     /// When the token is over, if one was shown; else when the session is. Either may end before.
     pub expires_at: Timestamp,
     /// When the session is over unless it is used before.
@@ -259,7 +259,7 @@ impl SessionHandle {
         Ok(Principal {
             account,
             session,
-            authenticated_at: standing.created_at,
+            login: standing.login,
             expires_at: standing.expires_at,
             idle_expires_at: standing.idle_expires_at,
         })

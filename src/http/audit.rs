@@ -1,25 +1,25 @@
 //! `/audit` and `/my_account/events`: what happened, for administrators and for those it happened to.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use doorward_actors::{
     AccountId, AuditActorFilter, AuditEvent, AuditFilter, AuditOrder, AuditOutcome, AuditPage, AuditQuery, AuditReader,
     Principal, Role, SecretDigest, ServiceName, ServiceScope, Timestamp,
 };
+use futures_util::Stream;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use utoipa::ToSchema;
 use warp::Filter as _;
 use warp::reply::{Reply as _, Response};
 
 use super::error::{ApiError, FieldError};
 use super::extract::{RequestContext, context, json_reply};
+use super::pieces::Piece;
 use super::{Api, Family, form};
 use event::Event;
 
@@ -87,12 +87,8 @@ pub(super) fn place(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Api
     Arc::clone(places).try_acquire_owned().map_err(busy)
 }
 
-/// A piece of a body. An error breaks the answer off, so that nobody takes a part for the whole.
-type Piece = Result<Bytes, io::Error>;
-
-/// An answer whose body is made piece by piece, by somebody who waits until there is room for the next.
-fn streamed(mut pieces: mpsc::Receiver<Piece>, media_type: &'static str) -> Response {
-    let body = futures_util::stream::poll_fn(move |cx| pieces.poll_recv(cx));
+/// An answer whose body is made piece by piece.
+fn streamed(body: impl Stream<Item = Piece> + Send + Sync + 'static, media_type: &'static str) -> Response {
     let mut response = warp::reply::stream(body).into_response();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     response
@@ -250,6 +246,16 @@ impl Reader {
                 found.is_ok_and(|principal| principal.account.role == Role::Admin)
             }
             Self::Service { digest, .. } => api.still_may(digest, ServiceScope::Audit),
+        }
+    }
+
+    /// Resolves when they may not read any more; they are looked for again and again.
+    async fn barred(&self, api: &Api) {
+        loop {
+            tokio::time::sleep(api.readers.heartbeat).await;
+            if !self.may_still_read(api).await {
+                return;
+            }
         }
     }
 

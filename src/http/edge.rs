@@ -25,6 +25,7 @@ use super::body::{BodyProgress, TrackedBody};
 use super::cors::{Cors, CorsAnswer};
 use super::error::ApiError;
 use super::extract::RequestContext;
+use super::requests::RequestPlaces;
 use super::routes::{self, Class, Resolved};
 use super::{forwarded, host, rate_limit, request_id};
 use crate::settings::Networks;
@@ -83,6 +84,8 @@ pub(super) struct Arrival {
     pub(super) peer: IpAddr,
     /// Whether the request came encrypted.
     pub(super) tls: bool,
+    /// Where it finds its place, if its connection is not one.
+    pub(super) places: Option<RequestPlaces>,
     /// How long the answer may take.
     pub(super) timeout: Duration,
     /// How far the body came.
@@ -121,7 +124,19 @@ where
     };
 
     let work = async {
-        let mut response = dispatch(routes, parts, body, &id, resolved, &cors, arrival).await;
+        // What is answered from memory and waits for no body needs no place, and a monitor must get through.
+        let placeless = matches!(resolved.class(), Class::Static | Class::Operator);
+        let place = match arrival.places.as_ref().filter(|_| !placeless) {
+            None => Ok(None),
+            Some(places) => places.enter(peer).map(Arc::new).map(Some).ok_or(Duration::from_secs(1)),
+        };
+        let mut response = match &place {
+            Ok(_) => dispatch(routes, parts, body, &id, resolved, &cors, arrival).await,
+            Err(later) => ApiError::Unavailable(*later).into_response(),
+        };
+        if let Ok(Some(place)) = place {
+            response.extensions_mut().insert(place);
+        }
         // Refused before anybody looked for the client behind a proxy.
         let early = Noted { address: peer, account: None, standing: None };
         let noted = response.extensions_mut().remove::<Noted>().unwrap_or(early);

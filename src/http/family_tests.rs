@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use doorward_actors::ports::Store as _;
 use doorward_actors::testing::{ManualClock, MemoryKeys, MemoryMail, MemoryStore, SeededEntropy};
 use doorward_actors::{
-    AccountRules, ActorSystem, AuditSettings, ClientNetworks, HashCost, HasherSettings, Locale, MailerSettings,
-    PasswordPolicy, Ports, RateLimits, RateQuota, RecoveryMode, Secret, SecretDigest, ServiceScope, SessionPolicy,
-    SigningAlgorithm, SystemSettings, TokenSettings,
+    AccountRules, ActorSystem, AuditActorKind, AuditEvent, AuditRecord, AuditSettings, ClientNetworks, HashCost,
+    HasherSettings, Locale, MailerSettings, Origin, PasswordPolicy, Ports, RateLimits, RateQuota, RecoveryMode, Secret,
+    SecretDigest, ServiceScope, SessionPolicy, SigningAlgorithm, SystemSettings, Timestamp, TokenSettings,
 };
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -507,6 +508,40 @@ async fn s38_a_stream_says_that_it_lives_and_ends_with_its_session_though_nothin
     }
     app.clock.advance(Duration::from_mins(31));
     while stream.chunk().await.unwrap().is_some() {}
+}
+
+#[tokio::test]
+async fn s38_exports_that_nobody_reads_give_their_places_back_when_their_reader_may_not_read() {
+    let app = App::start(PLENTY, PLENTY).await;
+    let (root, admin) = (app.person("root").await, app.person("ulla").await);
+    let role = json!({"role": "admin"});
+    assert_eq!(app.with_token(Method::PUT, "/accounts_management/2", &root, Some(&role)).await.status, 200);
+    // So many that an export fits into no buffer on its way.
+    let record = |number: i64| AuditRecord {
+        at: Timestamp::from_millis(number),
+        event: AuditEvent::Login,
+        actor: AuditActorKind::Anonymous,
+        subject: None,
+        session: None,
+        origin: Origin::new(None, Some(&"x".repeat(256)), Some("y".repeat(64))),
+        refusal: None,
+    };
+    app.store.append_audit((0..30_000).map(record).collect()).await.unwrap();
+    let ask = || app.client.get(format!("{}/audit/export", app.base));
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        let unread = ask().bearer_auth(&admin).send().await.unwrap();
+        assert_eq!(unread.status(), 200);
+        held.push(unread);
+    }
+    assert_eq!(ask().bearer_auth(&root).send().await.unwrap().status(), 503);
+    assert_eq!(app.with_token(Method::POST, "/logout", &admin, None).await.status, 200);
+    let free = async { while ask().bearer_auth(&root).send().await.unwrap().status() == 503 {} };
+    tokio::time::timeout(Duration::from_secs(30), free).await.expect("a place is held");
+    for mut unread in held {
+        // What was on its way arrives, and then an error instead of an end that looks like one.
+        while unread.chunk().await.map(|chunk| assert!(chunk.is_some(), "it ended as if it were whole")).is_ok() {}
+    }
 }
 
 #[tokio::test]

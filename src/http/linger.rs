@@ -10,6 +10,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -43,6 +44,34 @@ pub(super) struct LingeringStream<I> {
     patience: Duration,
     /// Runs while a write waits for the peer to read.
     stalled: Option<Pin<Box<Sleep>>>,
+    writes: WriteProgress,
+}
+
+/// How the writes to a stream go, for somebody who does not hold it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct WriteProgress(Arc<AtomicU64>);
+
+impl WriteProgress {
+    /// Resolves once one and the same write has waited for so long; looks for it about as often.
+    pub(super) async fn stalled_for(&self, patience: Duration) {
+        let mut before = 0;
+        loop {
+            let write = self.0.load(Ordering::Relaxed);
+            if write % 2 == 1 && write == before {
+                return;
+            }
+            before = write;
+            tokio::time::sleep(patience).await;
+        }
+    }
+
+    /// The number of the write that waits is odd; the next even one means that none does.
+    fn note(&self, waits: bool) {
+        let write = self.0.load(Ordering::Relaxed);
+        if (write % 2 == 1) != waits {
+            self.0.store(write + 1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl<I> LingeringStream<I> {
@@ -56,6 +85,11 @@ impl<I> LingeringStream<I> {
         Self { tls: true, ..Self::new(stream, Arc::default(), patience) }
     }
 
+    /// How its writes go.
+    pub(super) fn writes(&self) -> WriteProgress {
+        self.writes.clone()
+    }
+
     fn new(stream: I, progress: Arc<BodyProgress>, patience: Duration) -> Self {
         Self {
             stream,
@@ -67,11 +101,13 @@ impl<I> LingeringStream<I> {
             discarded: 0,
             patience,
             stalled: None,
+            writes: WriteProgress::default(),
         }
     }
 
     /// Passes on how a write went, and ends it when the peer has read nothing for too long.
     fn unless_stalled<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.writes.note(written.is_pending());
         if written.is_ready() {
             self.stalled = None;
             return written;

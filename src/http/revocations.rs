@@ -1,15 +1,13 @@
 //! `GET /revocations`: what services have to hear of that check tokens themselves, a page at a time or as it happens.
 
 use std::fmt::Write as _;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use doorward_actors::{CursorError, Revocation, RevocationPage, Revoked, SecretDigest, ServiceScope, SessionId};
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::MissedTickBehavior;
 use utoipa::ToSchema;
 use warp::Filter as _;
@@ -19,6 +17,7 @@ use super::accounts_management::WireRole;
 use super::audit::place;
 use super::error::{ApiError, FieldError};
 use super::extract::{RequestContext, context, json_reply};
+use super::pieces::{self, Over, Pieces};
 use super::{Api, Family, form};
 
 /// How many revocations one page has at most: some 120 KB.
@@ -137,8 +136,11 @@ async fn revocations(api: &Arc<Api>, context: &RequestContext) -> Result<Respons
         let _place = place(&api.readers.feeds)?;
         // Waiting costs nothing; those who ask for something now must not be kept out by it.
         context.take_place(None);
-        wait_for_more(api, after, wait.min(api.rules.longest_wait)).await;
-        if !api.still_may(&asking.digest, ServiceScope::Revocations) {
+        let barred = tokio::select! {
+            () = wait_for_more(api, after, wait.min(api.rules.longest_wait)) => false,
+            () = barred(api, &asking.digest) => true,
+        };
+        if barred || !api.still_may(&asking.digest, ServiceScope::Revocations) {
             return Err(ApiError::ServiceUnauthenticated { basic: false, sent: true });
         }
         return Ok(answer(&page(api, after, PAGE).await?));
@@ -166,6 +168,13 @@ async fn wait_for_more(api: &Api, after: u64, wait: Duration) {
         _ = head.wait_for(|last| *last > after) => {}
         _ = ending.wait_for(|ending| *ending) => {}
         () = tokio::time::sleep(wait) => {}
+    }
+}
+
+/// Resolves when the service may not read any more; that is looked at again and again.
+async fn barred(api: &Api, digest: &SecretDigest) {
+    while api.still_may(digest, ServiceScope::Revocations) {
+        tokio::time::sleep(api.readers.heartbeat).await;
     }
 }
 
@@ -200,10 +209,9 @@ fn asked(query: Option<&str>, last_event_id: Option<&[u8]>) -> Result<(After, Du
 /// Server-sent events (WHATWG HTML §9.2) from here on.
 fn follow(api: &Arc<Api>, digest: SecretDigest, after: u64) -> Result<Response, ApiError> {
     let place = place(&api.readers.feeds)?;
-    let (sender, mut pieces) = mpsc::channel(1);
-    let work = Follow { api: Arc::clone(api), digest, after, sender, _place: place };
+    let (pieces, body) = pieces::events(api.readers.ending.subscribe());
+    let work = Follow { api: Arc::clone(api), digest, after, pieces, _place: place };
     tokio::spawn(work.run());
-    let body = futures_util::stream::poll_fn(move |cx| pieces.poll_recv(cx));
     let mut response = warp::reply::stream(body).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -211,17 +219,15 @@ fn follow(api: &Arc<Api>, digest: SecretDigest, after: u64) -> Result<Response, 
     Ok(response)
 }
 
+/// The one who sends. When it ends, the client connects again if it wants to, and is told then what is wrong.
 struct Follow {
     api: Arc<Api>,
     digest: SecretDigest,
     /// The number that was sent last.
     after: u64,
-    sender: mpsc::Sender<Result<Bytes, io::Error>>,
+    pieces: Pieces,
     _place: OwnedSemaphorePermit,
 }
-
-/// Why a stream ends. The client connects again if it wants to, and is told then what is wrong.
-struct Over;
 
 impl Follow {
     async fn run(mut self) {
@@ -243,7 +249,7 @@ impl Follow {
             tokio::select! {
                 biased;
                 () = async { drop(ending.wait_for(|ending| *ending).await) } => return Ok(()),
-                () = self.sender.closed() => return Err(Over),
+                () = self.pieces.closed() => return Err(Over),
                 changed = head.changed() => changed.map_err(|_| Over)?,
                 _ = heartbeat.tick() => {
                     self.must_be_a_service()?;
@@ -274,8 +280,8 @@ impl Follow {
     }
 
     /// Waits for room: one batch waits at most, and one is with the connection.
-    async fn send(&self, text: String) -> Result<(), Over> {
-        self.sender.send(Ok(text.into())).await.map_err(|_| Over)
+    async fn send(&mut self, text: String) -> Result<(), Over> {
+        self.pieces.send(Ok(text.into()), barred(&self.api, &self.digest)).await
     }
 }
 

@@ -27,7 +27,8 @@ use super::connections::ConnectionCounts;
 use super::cors::Cors;
 use super::edge::{self, Arrival, EdgeSettings, Sampling};
 use super::linger::LingeringStream;
-use super::streams::{Busy, StreamTasks};
+use super::requests::{RequestPlace, RequestPlaces};
+use super::streams::{Busy, Offered, StreamTasks};
 use super::tls::{self, Tls};
 use crate::settings::HttpSettings;
 
@@ -45,9 +46,9 @@ const FIRST_ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 /// The longest such pause: a second of refusing is about what a client's own retry bears.
 const LONGEST_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// How many requests an HTTP/2 connection may have open at once: what browsers use, and what RFC 9113 §6.5.2 asks for at
-/// least.
-const MAX_STREAMS: u32 = 100;
+/// How many requests an HTTP/2 connection may have open at once. RFC 9113 §6.5.2 recommends 100 at least, for pages of
+/// many parts; ours have few, and each open request may cost a head and a body.
+const MAX_STREAMS: u32 = 32;
 /// How much of the bodies of an HTTP/2 connection may wait unread: four of the largest.
 const CONNECTION_WINDOW: u32 = 256 * 1024;
 /// How much of one body may wait unread: all of the largest.
@@ -65,6 +66,9 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the peer of an idle HTTP/2 connection may take to agree to its end.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// How long a peer may read nothing of an answer once the server stops.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How many connections may wait to be accepted; the kernel cuts it to `net.core.somaxconn`. With the usual 128, a burst
 /// of a few milliseconds makes the next client wait a whole second, after which its kernel asks again.
 const BACKLOG: u32 = 4096;
@@ -80,9 +84,9 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// How long peers may take and how many there may be.
 #[derive(Debug, Clone)]
 pub(crate) struct ServerSettings {
-    /// The most connections at once.
+    /// The most connections at once, and the most requests of all those that speak HTTP/2.
     pub(crate) max_connections: usize,
-    /// The most connections at once of one client, unless it is a trusted proxy.
+    /// The most connections at once of one client, unless it is a trusted proxy, and its most requests over HTTP/2.
     pub(crate) max_connections_per_address: usize,
     /// How many leading bits of an IPv6 address name one client.
     pub(crate) ipv6_prefix: u8,
@@ -91,7 +95,7 @@ pub(crate) struct ServerSettings {
     pub(crate) header_timeout: Duration,
     /// How long a request may take from its head to its answer: a body that is still arriving then is answered with
     /// 408 and the connection closes, a handler that is still busy with 503 and `Retry-After`. A peer that reads
-    /// nothing of its answer for as long is cut off.
+    /// nothing of its answer for as long is cut off, over HTTP/2 from this answer alone.
     pub(crate) request_timeout: Duration,
     /// How long requests in flight may take to finish once the listener has stopped.
     pub(crate) shutdown_timeout: Duration,
@@ -205,6 +209,8 @@ struct Server<S> {
     edge: Arc<EdgeSettings>,
     acceptor: Option<TlsAcceptor>,
     http1: http1::Builder,
+    /// Those of HTTP/2.
+    requests: RequestPlaces,
     header_timeout: Duration,
     request_timeout: Duration,
     stopping: watch::Receiver<bool>,
@@ -225,11 +231,13 @@ where
             .keep_alive(true)
             // A client that closes its sending side after the request still gets its answer.
             .half_close(true);
+        let by_client = ConnectionCounts::new(settings.max_connections_per_address, settings.ipv6_prefix);
         Self {
             routes,
             edge: Arc::new(settings.edge.clone()),
             acceptor: settings.tls.as_ref().map(Tls::acceptor),
             http1,
+            requests: RequestPlaces::new(settings.max_connections, by_client),
             header_timeout: settings.header_timeout,
             request_timeout: settings.request_timeout,
             stopping,
@@ -256,7 +264,8 @@ where
     /// What the edge knows of the requests of a connection.
     fn arrival(&self, peer: IpAddr, tls: bool) -> Arrival {
         let progress = Arc::new(BodyProgress::default());
-        Arrival { settings: Arc::clone(&self.edge), peer, tls, timeout: self.request_timeout, progress }
+        let settings = Arc::clone(&self.edge);
+        Arrival { settings, peer, tls, places: None, timeout: self.request_timeout, progress }
     }
 
     async fn http1<I>(mut self, stream: I, peer: IpAddr, tls: bool)
@@ -265,6 +274,7 @@ where
     {
         let arrival = self.arrival(peer, tls);
         let stream = LingeringStream::http1(stream, tls, Arc::clone(&arrival.progress), self.request_timeout);
+        let writes = stream.writes();
         let routes = self.routes;
         let service = service_fn(move |request| edge::answer(routes.clone(), request, arrival.clone()));
         let mut connection = std::pin::pin!(self.http1.serve_connection(TokioIo::new(stream), service));
@@ -272,7 +282,10 @@ where
             ended = &mut connection => ended,
             () = told(&mut self.stopping) => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                tokio::select! {
+                    ended = connection => ended,
+                    () = writes.stalled_for(LAST_PATIENCE) => Ok(()),
+                }
             }
         };
         if let Err(error) = ended {
@@ -285,18 +298,20 @@ where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let stream = LingeringStream::http2(stream, self.request_timeout);
-        let tasks = StreamTasks::default();
+        let tasks = StreamTasks::new(self.request_timeout);
         let busy = Busy::default();
-        let idle = busy.idle_for(self.header_timeout);
-        let arrival = self.arrival(peer, true);
+        let (idle, unread) = (busy.idle_for(self.header_timeout), busy.clone());
+        let places = self.requests.of_proxy(self.edge.trusted_proxies.contains(peer));
+        let arrival = Arrival { places: Some(places), ..self.arrival(peer, true) };
         let routes = self.routes;
         let service = service_fn(move |request| {
             // Each request has a body of its own on the way.
             let arrival = Arrival { progress: Arc::new(BodyProgress::default()), ..arrival.clone() };
             let (routes, work) = (routes.clone(), busy.begin());
             async move {
-                let Ok(response) = edge::answer(routes, request, arrival).await;
-                Ok::<_, Infallible>(response.map(|body| work.with(body)))
+                let Ok(mut response) = edge::answer(routes, request, arrival).await;
+                let place = response.extensions_mut().remove::<Arc<RequestPlace>>();
+                Ok::<_, Infallible>(response.map(|body| work.with(body, Offered::here(), place)))
             }
         });
         let mut http2 = http2::Builder::new(tasks.executor());
@@ -316,7 +331,10 @@ where
             ended = &mut connection => ended,
             () = told(&mut self.stopping) => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                tokio::select! {
+                    ended = connection => ended,
+                    () = unread.idle_for(LAST_PATIENCE) => Ok(()),
+                }
             }
             () = idle => {
                 connection.as_mut().graceful_shutdown();

@@ -1,25 +1,53 @@
-//! The requests of one HTTP/2 connection: the tasks that answer them, and whether any of them is at work.
+//! The requests of one HTTP/2 connection: the tasks that answer them, whether any of them is at work, and whether their
+//! answers are read.
+//!
+//! HTTP/2 lets its reader hold back each answer by itself, so that a busy connection says nothing about the others
+//! (RFC 9113 §5.2). hyper asks for no more of a body while the reader takes nothing, and waits for ever. So an answer is
+//! handed over in pieces, the time of each is kept, and the task that hands them over is dropped when it is up, which
+//! makes HTTP/2 reset the stream and forget what waited.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::rt::Executor;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep, timeout};
+
+use super::requests::RequestPlace;
+
+/// The most bytes of an answer that are handed over at once: what a frame holds (RFC 9113 §4.2). Whoever reads less than
+/// this within the time for a request is cut off.
+const PIECE: usize = 16 * 1024;
+
+tokio::task_local! {
+    /// The answer of the stream whose task this is.
+    static OFFERED: Offered;
+}
 
 /// The tasks of a connection. They end with it: dropping this cuts off what is left, as with HTTP/1.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct StreamTasks(TaskExecutor);
 
 /// Where hyper puts the tasks.
-#[derive(Debug, Clone, Default)]
-pub(super) struct TaskExecutor(Arc<Mutex<JoinSet<()>>>);
+#[derive(Debug, Clone)]
+pub(super) struct TaskExecutor {
+    tasks: Arc<Mutex<JoinSet<()>>>,
+    /// How long a piece of an answer may wait for its reader.
+    patience: Duration,
+}
 
 impl StreamTasks {
+    /// Tasks that wait for the readers of their answers for so long.
+    pub(super) fn new(patience: Duration) -> Self {
+        Self(TaskExecutor { tasks: Arc::default(), patience })
+    }
+
     pub(super) fn executor(&self) -> TaskExecutor {
         self.0.clone()
     }
@@ -33,7 +61,7 @@ impl Drop for StreamTasks {
 
 impl TaskExecutor {
     fn lock(&self) -> MutexGuard<'_, JoinSet<()>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -41,13 +69,54 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for TaskExecutor {
     fn execute(&self, task: F) {
         let mut tasks = self.lock();
         while tasks.try_join_next().is_some() {}
-        tasks.spawn(task);
+        tasks.spawn(unless_unread(task, self.patience));
+    }
+}
+
+/// Runs the task of a stream, and drops it once a piece of its answer has waited for so long.
+async fn unless_unread(task: impl Future<Output = ()>, patience: Duration) {
+    let offered = Offered::default();
+    let mut task = pin!(OFFERED.scope(offered.clone(), task));
+    let mut waiting: Option<(u64, Pin<Box<Sleep>>)> = None;
+    std::future::poll_fn(|cx| {
+        if task.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let Some(piece) = offered.waiting() else {
+            waiting = None;
+            return Poll::Pending;
+        };
+        if waiting.as_ref().is_none_or(|(since, _)| *since != piece) {
+            waiting = Some((piece, Box::pin(sleep(patience))));
+        }
+        let over = waiting.as_mut().is_some_and(|(_, until)| until.as_mut().poll(cx).is_ready());
+        if over {
+            tracing::debug!("an answer is cut off: its reader does not read it");
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Which piece of an answer waits to be taken; 0 for none.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Offered(Arc<AtomicU64>);
+
+impl Offered {
+    /// That of the task which runs this.
+    pub(super) fn here() -> Self {
+        OFFERED.try_with(Clone::clone).unwrap_or_default()
+    }
+
+    fn waiting(&self) -> Option<u64> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|piece| *piece != 0)
     }
 }
 
 /// How many requests of a connection we are at work on. One whose answer waits for the peer to read on does not count:
-/// otherwise a peer could hold a connection for ever by reading nothing.
-#[derive(Debug)]
+/// otherwise a peer could hold a connection for ever by reading nothing. Each piece that is read is news, though.
+#[derive(Debug, Clone)]
 pub(super) struct Busy(Arc<watch::Sender<usize>>);
 
 impl Default for Busy {
@@ -97,9 +166,14 @@ impl Work {
         self.counted = counted;
     }
 
-    /// Goes on while this body is sent.
-    pub(super) fn with<B>(self, body: B) -> WatchedBody<B> {
-        WatchedBody { body, work: self }
+    /// Something of it was read, so that nobody is idle.
+    fn goes_on(&self) {
+        self.busy.send_modify(|_| {});
+    }
+
+    /// Goes on while this body is sent, in the place that its request has.
+    pub(super) fn with<B>(self, body: B, offered: Offered, place: Option<Arc<RequestPlace>>) -> WatchedBody<B> {
+        WatchedBody { body, rest: Bytes::new(), pieces: 0, offered, work: self, _place: place }
     }
 }
 
@@ -113,34 +187,68 @@ impl Drop for Work {
 #[derive(Debug)]
 pub(super) struct WatchedBody<B> {
     body: B,
+    /// What the body gave and was not handed over yet.
+    rest: Bytes,
+    /// How many pieces were handed over.
+    pieces: u64,
+    offered: Offered,
     work: Work,
+    _place: Option<Arc<RequestPlace>>,
 }
 
-impl<B: Body + Unpin> Body for WatchedBody<B> {
-    type Data = B::Data;
+/// How much is handed over of what there is. hyper gives a piece to HTTP/2 as soon as one byte of it may be sent, so the
+/// last byte goes alone: when it is taken, all before it may be sent, too.
+fn next_piece(length: usize) -> usize {
+    if length <= 1 { length } else { PIECE.min(length - 1) }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for WatchedBody<B> {
+    type Data = Bytes;
     type Error = B::Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        self.work.count(polled.is_pending());
-        polled
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = &mut *self;
+        // Who asks for the next one has taken the one before.
+        if this.offered.0.swap(0, Ordering::Relaxed) != 0 {
+            this.work.goes_on();
+        }
+        if this.rest.is_empty() {
+            let polled = Pin::new(&mut this.body).poll_frame(cx);
+            this.work.count(polled.is_pending());
+            match polled {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => this.rest = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                other => return other,
+            }
+        }
+        this.pieces += 1;
+        this.offered.0.store(this.pieces, Ordering::Relaxed);
+        let piece = this.rest.split_to(next_piece(this.rest.len()));
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (body, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        let mut hint = SizeHint::new();
+        hint.set_lower(body.lower() + rest);
+        if let Some(upper) = body.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::future::Future as _;
+
+    use http_body_util::{BodyExt as _, Full};
 
     use super::*;
 
@@ -161,10 +269,72 @@ mod tests {
     async fn r06_an_answer_that_nobody_reads_is_not_work() {
         let busy = Busy::default();
         let mut idle = Box::pin(busy.idle_for(Duration::from_secs(10)));
-        let mut body = busy.begin().with(http_body_util::Full::new(bytes::Bytes::from_static(b"x")));
+        let mut body = busy.begin().with(Full::new(Bytes::from_static(b"x")), Offered::default(), None);
         let mut cx = Context::from_waker(std::task::Waker::noop());
         assert!(idle.as_mut().poll(&mut cx).is_pending());
         assert!(matches!(Pin::new(&mut body).poll_frame(&mut cx), Poll::Ready(Some(Ok(_)))));
         assert!(timeout(Duration::from_secs(11), idle).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r06_a_connection_whose_answer_is_read_is_not_idle() {
+        let busy = Busy::default();
+        let mut idle = Box::pin(busy.idle_for(Duration::from_secs(10)));
+        let whole = Bytes::from(vec![0; 5 * PIECE]);
+        let mut body = busy.begin().with(Full::new(whole), Offered::default(), None);
+        for _ in 0..5 {
+            assert!(timeout(Duration::from_secs(9), &mut idle).await.is_err(), "slow, but not idle");
+            body.frame().await.unwrap().unwrap();
+        }
+        assert!(timeout(Duration::from_secs(11), idle).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_answer_in_pieces_is_the_same_and_its_last_byte_goes_alone() {
+        for length in [0, 1, 2, PIECE, PIECE + 1, 3 * PIECE + 7] {
+            let whole: Bytes = (0_u8..=250).cycle().take(length).collect();
+            let mut body = Busy::default().begin().with(Full::new(whole.clone()), Offered::default(), None);
+            assert_eq!(body.size_hint().exact(), Some(whole.len() as u64));
+            let (mut read, mut pieces) = (Vec::new(), Vec::new());
+            while let Some(piece) = body.frame().await {
+                let piece = piece.unwrap().into_data().unwrap();
+                read.extend_from_slice(&piece);
+                pieces.push(piece.len());
+                assert_eq!(body.is_end_stream(), read.len() == length);
+                assert_eq!(body.size_hint().exact(), Some((length - read.len()) as u64));
+            }
+            assert_eq!(read, whole);
+            assert!(pieces.iter().all(|piece| *piece <= PIECE), "{pieces:?}");
+            assert!(length == 0 || pieces.last() == Some(&1), "{pieces:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r06_a_task_lives_as_long_as_its_answer_is_read() {
+        let patience = Duration::from_secs(10);
+        // A reader who takes a piece every nine seconds, and one who takes two and no more.
+        for (taken, finishes) in [(5, true), (2, false)] {
+            let finished = Arc::new(AtomicU64::new(0));
+            let task = async {
+                let whole = Bytes::from(vec![0; 3 * PIECE]);
+                let mut body = Busy::default().begin().with(Full::new(whole), Offered::here(), None);
+                for _ in 0..taken {
+                    let _ = body.frame().await;
+                    sleep(Duration::from_secs(9)).await;
+                }
+                if !finishes {
+                    std::future::pending::<()>().await;
+                }
+                finished.store(1, Ordering::Relaxed);
+            };
+            assert!(timeout(Duration::from_mins(1), unless_unread(task, patience)).await.is_ok());
+            assert_eq!(finished.load(Ordering::Relaxed) == 1, finishes);
+        }
+        // Where there is nothing to read, nobody is late.
+        let quiet = async {
+            let body = http_body_util::StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, ()>>());
+            let _ = Busy::default().begin().with(body, Offered::here(), None).frame().await;
+        };
+        assert!(timeout(Duration::from_hours(1), unless_unread(quiet, patience)).await.is_err());
     }
 }

@@ -336,6 +336,16 @@ async fn r11_what_outlives_the_deadline_is_cut_off() {
     assert_eq!(read_to_end(&mut stuck).await, "");
 }
 
+#[tokio::test]
+async fn r11_a_stop_waits_for_no_peer_that_does_not_read() {
+    let server = start(ServerSettings { request_timeout: Duration::from_hours(1), ..patient() }).await;
+    let mut deaf = server.connect().await;
+    deaf.write_all(b"GET /docs/huge HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    read_until(&mut deaf, "HTTP/1.1 200").await;
+    assert!(server.stop().await, "it took the whole time for a stop");
+    drop(deaf);
+}
+
 #[test]
 fn an_error_that_nobody_rendered_still_has_its_status() {
     assert_eq!(ApiError::LastAdmin.into_response().status(), 409);

@@ -182,9 +182,9 @@ keys! {
     PORT = "http.port", integer(0, 65_535), Some("8000"),
         "The TCP port to listen on; 0 takes any free one and logs which.";
     MAX_CONNECTIONS = "http.max_connections", integer(1, 1_000_000), Some("8192"),
-        "How many connections may be open at once; further ones wait to be accepted.";
+        "How many connections may be open at once; further ones wait to be accepted. Also how many requests may be open over HTTP/2; further ones are answered 503.";
     MAX_CONNECTIONS_PER_ADDRESS = "http.max_connections_per_address", integer(1, 1_000_000), Some("256"),
-        "How many connections one client address may have open at once; further ones are closed. TRUSTED_PROXIES are exempt.";
+        "How many connections one client address may have open at once; further ones are closed. Also how many requests over HTTP/2; further ones are answered 503. TRUSTED_PROXIES are exempt.";
     HEADER_TIMEOUT_SECONDS = "http.header_timeout_seconds", integer(1, 300), Some("10"),
         "How long a client may take to send the head of a request, in seconds.";
     REQUEST_TIMEOUT_SECONDS = "http.request_timeout_seconds", integer(1, 3600), Some("30"),

@@ -18,6 +18,7 @@ mod edge;
 mod forward_auth;
 mod guessing;
 mod health;
+mod http2;
 mod keys;
 mod late_body;
 mod limits;

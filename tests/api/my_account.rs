@@ -174,6 +174,21 @@ async fn s05_sensitive_changes_need_the_password_once_the_login_is_old() {
 }
 
 #[tokio::test]
+async fn s05_r05_a_clock_set_back_makes_no_login_recent_again() {
+    let app = app_with_a_window().spawn().await;
+    let (_, token) = app.register_and_login("ann").await;
+    app.pass(Duration::from_secs(301));
+    app.clock.set_back(Duration::from_mins(4));
+    let change = json!({"passphrase": "quite another one"});
+    app.change_own(&token, &change).await.assert_problem(403, REAUTHENTICATE);
+    // Not even by a process that began when the clock was right.
+    app.clock.set_forward(Duration::from_mins(4));
+    let app = app.restart().await;
+    app.clock.set_back(Duration::from_mins(4));
+    app.change_own(&token, &change).await.assert_problem(403, REAUTHENTICATE);
+}
+
+#[tokio::test]
 async fn s05_another_login_allows_sensitive_changes_in_its_own_session_only() {
     let app = app_with_a_window().spawn().await;
     let (ann, old) = app.register_and_login("ann").await;

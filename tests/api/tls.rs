@@ -15,15 +15,15 @@ use tokio_rustls::rustls::version::{TLS12, TLS13};
 
 use crate::support::{CertificateFiles, Pair, TestApp, TlsClient, within};
 
-type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, std::io::Error>;
+pub(crate) type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, std::io::Error>;
 
-struct Encrypted {
-    app: TestApp,
+pub(crate) struct Encrypted {
+    pub(crate) app: TestApp,
     files: CertificateFiles,
-    pair: Pair,
+    pub(crate) pair: Pair,
 }
 
-async fn encrypted(change: impl FnOnce(&mut doorward::settings::Settings)) -> Encrypted {
+pub(crate) async fn encrypted(change: impl FnOnce(&mut doorward::settings::Settings)) -> Encrypted {
     let pair = Pair::new();
     let files = CertificateFiles::with(&pair);
     let paths = files.paths();
@@ -37,7 +37,7 @@ async fn encrypted(change: impl FnOnce(&mut doorward::settings::Settings)) -> En
     Encrypted { app, files, pair }
 }
 
-fn whole(body: impl Into<Bytes>) -> Body {
+pub(crate) fn whole(body: impl Into<Bytes>) -> Body {
     Full::new(body.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
@@ -54,7 +54,7 @@ impl Encrypted {
     }
 
     /// A connection of HTTP/2.
-    async fn http2(&self) -> SendRequest<Body> {
+    pub(crate) async fn http2(&self) -> SendRequest<Body> {
         let client = TlsClient::trusting(&self.pair, &["h2", "http/1.1"]);
         let stream = client.connect(self.app.address).await.unwrap();
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()));
@@ -64,7 +64,7 @@ impl Encrypted {
     }
 }
 
-fn request(method: &str, path: &str) -> hyper::http::request::Builder {
+pub(crate) fn request(method: &str, path: &str) -> hyper::http::request::Builder {
     Request::builder().method(method).uri(format!("https://localhost{path}"))
 }
 
@@ -74,7 +74,7 @@ async fn read(response: Response<hyper::body::Incoming>) -> (StatusCode, Value) 
     (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
 }
 
-async fn send(sender: &mut SendRequest<Body>, request: Request<Body>) -> Response<hyper::body::Incoming> {
+pub(crate) async fn send(sender: &mut SendRequest<Body>, request: Request<Body>) -> Response<hyper::body::Incoming> {
     within(sender.send_request(request)).await.unwrap()
 }
 
@@ -312,7 +312,7 @@ async fn s68_the_guard_against_two_readings_works_under_tls_too() {
 }
 
 /// A frame of HTTP/2 (RFC 9113 §4.1).
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }

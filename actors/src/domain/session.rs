@@ -194,6 +194,31 @@ pub(crate) struct Now {
     pub(crate) monotonic: Duration,
 }
 
+/// When the owner of a session showed a password, by both clocks: neither, set back, makes a login fresh again (S05, R05).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LoginTime {
+    wall: Timestamp,
+    /// Milliseconds on the clock that never jumps; negative before the process began.
+    monotonic: i64,
+}
+
+impl LoginTime {
+    /// A login that was `wall` by the time of day. What happened before the process began is known by that clock alone.
+    pub(crate) fn of(wall: Timestamp, now: Now) -> Self {
+        Self { wall, monotonic: millis(now.monotonic).saturating_sub(millis(now.wall.since(wall))) }
+    }
+
+    /// How long ago it was: the longer of what the two clocks say.
+    pub(crate) fn age(&self, now: Now) -> Duration {
+        let passed = millis(now.monotonic).saturating_sub(self.monotonic);
+        now.wall.since(self.wall).max(Duration::from_millis(u64::try_from(passed).unwrap_or(0)))
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
 /// When a live session is over by the clock that never jumps: the wall clock, set back, must keep none alive (R05).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Deadlines {
@@ -333,6 +358,19 @@ mod tests {
         assert!(!early.hold(at(-400_000, 90_000)), "not longer than a lifetime");
         assert!(policy.may_revive(&session(), Timestamp::from_millis(-50_000)));
         assert!(!policy.may_revive(&session(), Timestamp::from_millis(-50_001)));
+    }
+
+    #[test]
+    fn s05_r05_a_clock_set_back_makes_no_login_fresh() {
+        let at =
+            |wall, monotonic| Now { wall: Timestamp::from_millis(wall), monotonic: Duration::from_millis(monotonic) };
+        let age = |login: LoginTime, now| login.age(now).as_millis();
+        let login = LoginTime::of(Timestamp::from_millis(10_000), at(10_000, 500));
+        assert_eq!(age(login, at(17_000, 7_500)), 7_000);
+        assert_eq!(age(login, at(-90_000, 7_500)), 7_000, "set back");
+        assert_eq!(age(login, at(90_000, 7_500)), 80_000, "set forward");
+        let before = LoginTime::of(Timestamp::from_millis(-20_000), at(10_000, 500));
+        assert_eq!(age(before, at(-90_000, 1_500)), 31_000, "in an earlier process");
     }
 
     #[test]

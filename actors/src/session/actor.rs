@@ -9,7 +9,7 @@ use super::list::WhichSessions;
 use super::message::{Message, Presence, Standing};
 use crate::domain::account::AccountId;
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord};
-use crate::domain::session::{Deadlines, Now, Origin, Session, SessionId, SessionPolicy};
+use crate::domain::session::{Deadlines, LoginTime, Now, Origin, Session, SessionId, SessionPolicy};
 use crate::domain::time::Timestamp;
 use crate::ports::{Clock, ShardOf, Store, StoreError, Touch, UnknownSession};
 use crate::process::{Mailbox, Process, Timer, every};
@@ -49,6 +49,7 @@ pub(crate) struct State {
 
 struct Live {
     session: Session,
+    login: LoginTime,
     deadlines: Deadlines,
     /// Whether it stands in [`State::dirty`].
     dirty: bool,
@@ -262,7 +263,7 @@ impl SessionActor {
         }
         Some(Standing {
             epoch: live.session.epoch,
-            created_at: live.session.created_at,
+            login: live.login,
             expires_at: self.policy.ends_at(&live.session),
             idle_expires_at: now.wall.plus(live.deadlines.idle_left(now)),
         })
@@ -277,7 +278,8 @@ impl SessionActor {
                 sessions.reserve_exact(1);
             }
             let deadlines = Deadlines::of(&session, &self.policy, now);
-            sessions.push(Live { session, deadlines, dirty: false });
+            let login = LoginTime::of(session.created_at, now);
+            sessions.push(Live { session, login, deadlines, dirty: false });
             self.live.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -333,7 +335,8 @@ impl SessionActor {
     /// Ends sessions in the store that are dead in memory already. Nobody waits for it: should it be lost with the process,
     /// they are found over at the next start.
     fn end_in_store(&self, sessions: impl IntoIterator<Item = Session>, event: AuditEvent, now: Timestamp) {
-        let ended: Vec<_> = sessions.into_iter().map(|session| (touch(&session), by_itself(&session, event, now))).collect();
+        let ended: Vec<_> =
+            sessions.into_iter().map(|session| (touch(&session), by_itself(&session, event, now))).collect();
         if ended.is_empty() {
             return;
         }

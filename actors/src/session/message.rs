@@ -2,7 +2,7 @@ use super::list::WhichSessions;
 use crate::domain::account::AccountId;
 use crate::domain::audit::AuditRecord;
 use crate::domain::refresh::RefreshFamily;
-use crate::domain::session::{Session, SessionId, SessionLabel};
+use crate::domain::session::{LoginTime, Session, SessionId, SessionLabel};
 use crate::domain::time::Timestamp;
 use crate::ports::{OpenSessionRefusal, SignIn, StoreError, StoreFailure};
 use crate::process::Reply;
@@ -55,7 +55,8 @@ pub(crate) enum Message {
 pub(crate) struct Standing {
     /// The account's epoch when it was opened, or when a change spared it.
     pub(crate) epoch: u64,
-    pub(crate) created_at: Timestamp,
+    /// When its owner logged in.
+    pub(crate) login: LoginTime,
     /// When it ends, whatever happens.
     pub(crate) expires_at: Timestamp,
     /// When it is over unless it is used before.

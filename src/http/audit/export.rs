@@ -6,14 +6,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use doorward_actors::{AuditEvent, AuditFilter, AuditOrder, AuditPage, AuditQuery};
 use hyper::header::{CONTENT_DISPOSITION, HeaderValue};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::OwnedSemaphorePermit;
 use warp::reply::Response;
 
 use super::event::Event;
-use super::{Fields, Piece, Reader, place, reader, streamed};
+use super::{Fields, Reader, place, reader, streamed};
 use crate::http::Api;
 use crate::http::error::ApiError;
 use crate::http::extract::RequestContext;
+use crate::http::pieces::{self, Over, Piece, Pieces};
 
 /// How many events one piece has at most: some 75 KB, at worst 150 KB.
 const PIECE: usize = 256;
@@ -83,11 +84,10 @@ pub(in crate::http) async fn export(api: &Arc<Api>, context: &RequestContext) ->
     api.handles.audit.is_taken(&reader.named(), AuditEvent::AuditExported, context.origin()).await?;
     let status = api.handles.audit.status().await?;
     let last = status.head.sequence;
-    // One piece waits while the next is made, and none is made before there is room: whoever reads slowly slows us down.
-    let (sender, pieces) = mpsc::channel(1);
+    let (pieces, body) = pieces::file();
     let work = Export { api: Arc::clone(api), reader, filter, format, last, _place: place };
-    tokio::spawn(work.pour(sender));
-    let mut response = streamed(pieces, format.media_type());
+    tokio::spawn(work.run(pieces));
+    let mut response = streamed(body, format.media_type());
     let name = format!("attachment; filename=\"doorward-audit-{last}.{}\"", format.ending());
     if let Ok(disposition) = HeaderValue::from_str(&name) {
         response.headers_mut().insert(CONTENT_DISPOSITION, disposition);
@@ -106,36 +106,42 @@ struct Export {
 }
 
 impl Export {
-    /// Makes pieces until the end, or until nobody wants them any more.
-    async fn pour(self, sender: mpsc::Sender<Piece>) {
-        if self.format == Format::Csv && sender.send(header()).await.is_err() {
-            return;
-        }
-        let mut after = None;
-        loop {
-            let (piece, next) = match self.page(after).await {
-                Ok(page) => {
-                    let entries = page.entries.iter().filter(|(sequence, _)| *sequence <= self.last);
-                    let events = entries.map(|(sequence, record)| Event::of(*sequence, record));
-                    let next = page.last.filter(|last| page.more && *last < self.last);
-                    (piece(self.format, events), next)
-                }
-                Err(error) => (Err(error), None),
-            };
-            let is_empty = piece.as_ref().is_ok_and(Bytes::is_empty);
-            if (!is_empty && sender.send(piece).await.is_err()) || next.is_none() {
-                return;
-            }
-            if sender.is_closed() {
-                return;
-            }
-            after = next;
+    async fn run(self, mut pieces: Pieces) {
+        if self.pour(&mut pieces).await.is_ok() {
+            pieces.finish();
         }
     }
 
-    async fn page(&self, after: Option<u64>) -> io::Result<AuditPage> {
+    /// Makes pieces until the end, or until nobody wants them any more or may have them.
+    async fn pour(&self, pieces: &mut Pieces) -> Result<(), Over> {
+        if self.format == Format::Csv {
+            pieces.send(header(), self.reader.barred(&self.api)).await?;
+        }
+        let mut after = None;
+        loop {
+            let page = self.page(after).await?;
+            let entries = page.entries.iter().filter(|(sequence, _)| *sequence <= self.last);
+            let piece = piece(self.format, entries.map(|(sequence, record)| Event::of(*sequence, record)));
+            if !piece.as_ref().is_ok_and(Bytes::is_empty) {
+                let broken = piece.is_err();
+                pieces.send(piece, self.reader.barred(&self.api)).await?;
+                if broken {
+                    return Err(Over);
+                }
+            }
+            after = page.last.filter(|last| page.more && *last < self.last);
+            if after.is_none() {
+                return Ok(());
+            }
+            if pieces.is_closed() {
+                return Err(Over);
+            }
+        }
+    }
+
+    async fn page(&self, after: Option<u64>) -> Result<AuditPage, Over> {
         if !self.reader.may_still_read(&self.api).await {
-            return Err(io::Error::other("the session of the reader is over"));
+            return Err(Over);
         }
         let query = AuditQuery {
             filter: self.filter.clone(),
@@ -144,7 +150,7 @@ impl Export {
             limit: PIECE,
             scan: PIECE_SCAN,
         };
-        self.api.handles.audit.page(query).await.map_err(|_| io::Error::other("the log cannot be read"))
+        self.api.handles.audit.page(query).await.map_err(|_| Over)
     }
 }
 

@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use doorward_actors::{AuditEvent, AuditFilter, AuditOrder, AuditQuery, AuditStatus};
 use hyper::header::{HeaderName, HeaderValue};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::MissedTickBehavior;
 use warp::reply::Response;
 
 use super::event::Event;
-use super::{Fields, Piece, Reader, number, place, reader, streamed};
+use super::{Fields, Reader, number, place, reader, streamed};
 use crate::http::Api;
 use crate::http::error::{ApiError, FieldError};
 use crate::http::extract::RequestContext;
+use crate::http::pieces::{self, Over, Pieces};
 
 /// How many events are sent at once at most.
 const BATCH: usize = 256;
@@ -50,10 +51,10 @@ pub(in crate::http) async fn stream(api: &Arc<Api>, context: &RequestContext) ->
     let start = begin(context.last_event_id(), &before)?;
     let place = place(&api.readers.streams)?;
     api.handles.audit.is_taken(&reader.named(), AuditEvent::AuditFollowed, context.origin()).await?;
-    let (sender, pieces) = mpsc::channel(1);
-    let work = Follow { api: Arc::clone(api), reader, filter, after: start, sender, _place: place };
+    let (pieces, body) = pieces::events(api.readers.ending.subscribe());
+    let work = Follow { api: Arc::clone(api), reader, filter, after: start, pieces, _place: place };
     tokio::spawn(work.run(before.checkpoint.first));
-    let mut response = streamed(pieces, "text/event-stream");
+    let mut response = streamed(body, "text/event-stream");
     response.headers_mut().insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
     Ok(response)
 }
@@ -66,18 +67,16 @@ fn begin(last_event_id: Option<&[u8]>, status: &AuditStatus) -> Result<u64, ApiE
     id.ok_or_else(|| ApiError::Invalid(vec![FieldError::new("Last-Event-ID", "This is no record of this log")]))
 }
 
+/// The one who sends. When it ends, the client connects again if it wants to, and is told then what is wrong.
 struct Follow {
     api: Arc<Api>,
     reader: Reader,
     filter: AuditFilter,
     /// The record that was looked at last.
     after: u64,
-    sender: mpsc::Sender<Piece>,
+    pieces: Pieces,
     _place: OwnedSemaphorePermit,
 }
-
-/// Why a stream ends. The client connects again if it wants to, and is told then what is wrong.
-struct Over;
 
 impl Follow {
     async fn run(mut self, first: u64) {
@@ -100,7 +99,7 @@ impl Follow {
             tokio::select! {
                 biased;
                 () = async { drop(ending.wait_for(|ending| *ending).await) } => return Ok(()),
-                () = self.sender.closed() => return Err(Over),
+                () = self.pieces.closed() => return Err(Over),
                 changed = head.changed() => changed.map_err(|_| Over)?,
                 _ = heartbeat.tick() => {
                     self.must_be_reader().await?;
@@ -142,8 +141,8 @@ impl Follow {
     }
 
     /// Waits for room: one batch waits at most, and one is with the connection.
-    async fn send(&self, text: String) -> Result<(), Over> {
-        self.sender.send(Ok(text.into())).await.map_err(|_| Over)
+    async fn send(&mut self, text: String) -> Result<(), Over> {
+        self.pieces.send(Ok(text.into()), self.reader.barred(&self.api)).await
     }
 }
 

@@ -8,7 +8,7 @@ use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRefusal};
 use crate::domain::failures::Guarded;
 use crate::domain::mail::MailKind;
 use crate::domain::password::{OwnNames, Password};
-use crate::domain::session::Origin;
+use crate::domain::session::{Now, Origin};
 use crate::hasher::Candidate;
 use crate::ports::{
     AccountUpdate, Acting, DeleteAccountRefusal, Effects, EndSessions, StoreError, StoreFailure, UpdateAccountRefusal,
@@ -204,7 +204,8 @@ impl Flows {
             attempt.succeeded();
             return Ok(Ok(()));
         }
-        let fresh = self.clock.now().since(principal.authenticated_at) <= self.rules.reauth_window;
+        let now = Now { wall: self.clock.now(), monotonic: self.clock.monotonic() };
+        let fresh = principal.login.age(now) <= self.rules.reauth_window;
         Ok(if fresh { Ok(()) } else { Err(AuditRefusal::ReauthenticationNeeded) })
     }
 

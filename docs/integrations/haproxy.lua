@@ -11,7 +11,6 @@ local function first(headers, name)
 end
 
 core.register_action("doorward", { "http-req" }, function(txn, question)
-    txn:set_var("txn.doorward_status", "none")
     local given = txn.http:req_get_headers()
     local headers = {}
     for _, name in ipairs({ "authorization", "user-agent", "x-forwarded-for" }) do
@@ -22,10 +21,8 @@ core.register_action("doorward", { "http-req" }, function(txn, question)
             end
         end
     end
-    local answer = core.httpclient():get({ url = "http://doorward" .. question, dst = DOORWARD, headers = headers, timeout = 10000 })
-    if not answer or not answer.status then
-        return
-    end
+    local request = { url = "http://doorward" .. question, dst = DOORWARD, headers = headers, timeout = 10000 }
+    local answer = core.httpclient():get(request) or {}
     txn:set_var("txn.doorward_status", tostring(answer.status))
     txn:set_var("txn.doorward_challenge", first(answer.headers, "www-authenticate"))
     txn:set_var("txn.doorward_user_id", first(answer.headers, "x-auth-user-id"))

@@ -1,5 +1,6 @@
 """What must hold behind every proxy while Doorward answers. Each function gets a `Scene`, and fails by an assertion."""
 
+import concurrent.futures
 import hashlib
 import re
 import time
@@ -247,6 +248,30 @@ def next_request(scene):
             scene.refused([401], "GET", "/", bearer(token))
 
 
+def at_once(scene):
+    """of many requests at once, each has its own identity"""
+    ids = {f"Bearer {scene.cast.user}": scene.cast.user_id, f"Bearer {scene.cast.admin}": scene.cast.admin_id}
+    scene.proxy.service.take()
+
+    def client(first):
+        connection = connect(scene.proxy.port)
+        statuses = [
+            send(connection, "GET", "/", bearer([scene.cast.user, scene.cast.admin, "dead"][(first + at) % 3])).status
+            for at in range(30)
+        ]
+        connection.close()
+        return sorted(statuses)
+
+    with concurrent.futures.ThreadPoolExecutor(12) as clients:
+        for statuses in clients.map(client, range(12)):
+            assert statuses == [200] * 20 + [401] * 10, statuses
+    arrived = scene.proxy.service.take()
+    assert len(arrived) == 12 * 20, len(arrived)
+    for one in arrived:
+        user = ids[one.values("Authorization")[0]]
+        scene.identified(one, user, "user" if user == scene.cast.user_id else "admin")
+
+
 def upgrades(scene):
     """a request that wants another protocol is asked about like any other"""
     upgrade = [("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]
@@ -267,6 +292,7 @@ ALL = [
     forged_otherwise,
     address,
     next_request,
+    at_once,
     upgrades,
 ]
 

@@ -49,7 +49,6 @@ INSTEAD = [
     ("Caddyfile", "uri /forward_auth?role=admin", "uri /forward_auth?role=user"),
     ("Caddyfile", "\troute {", "\thandle {"),
     ("haproxy.cfg", "/forward_auth?role=admin unless", "/forward_auth unless"),
-    ("haproxy.cfg", "-m beg\n", "-m str\n"),
     ("haproxy.cfg", "unless { var(txn.doorward_status) -m str 200 }", "if { var(txn.doorward_status) -m str 500 }"),
     ("haproxy.lua", '{ "authorization", "user-agent", "x-forwarded-for" }', '{ "authorization", "user-agent" }'),
 ]

@@ -137,7 +137,7 @@ def main():
         thread.join()
     if found:
         sys.exit("no check noticed:\n" + "\n".join(found))
-    print("whatever is taken away is missed by a check")
+    print("a check notices whatever is taken away, but for what NOT_MISSED lists")
 
 
 if __name__ == "__main__":

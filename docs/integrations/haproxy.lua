@@ -1,9 +1,16 @@
 -- Asks Doorward whose a request is, and leaves the answer in variables of the transaction. The clients' headers
 -- are copied one by one, so that nothing else of theirs reaches Doorward.
 
-local DOORWARD = "http://127.0.0.1:8000/forward_auth"
+-- Where haproxy.cfg passes questions on to Doorward.
+local DOORWARD = "abns@doorward"
 
-core.register_action("doorward", { "http-req" }, function(txn)
+-- The first value of a header of the answer. They are numbered from 0.
+local function first(headers, name)
+    local values = headers and headers[name]
+    return values and (values[0] or values[1]) or ""
+end
+
+core.register_action("doorward", { "http-req" }, function(txn, question)
     local given = txn.http:req_get_headers()
     local headers = {}
     for _, name in ipairs({ "authorization", "user-agent", "x-forwarded-for" }) do
@@ -14,23 +21,13 @@ core.register_action("doorward", { "http-req" }, function(txn)
             end
         end
     end
-    txn:set_var("txn.doorward_status", "none")
-    local answer = core.httpclient():get({ url = DOORWARD, headers = headers, timeout = 5000 })
-    if not answer or not answer.status then
-        return
-    end
+    local request = { url = "http://doorward" .. question, dst = DOORWARD, headers = headers, timeout = 10000 }
+    local answer = core.httpclient():get(request) or {}
     txn:set_var("txn.doorward_status", tostring(answer.status))
-    if answer.status ~= 200 then
-        return
-    end
-    for name, variable in pairs({
-        ["x-auth-user-id"] = "user_id",
-        ["x-auth-email"] = "email",
-        ["x-auth-nickname"] = "nickname",
-        ["x-auth-role"] = "role",
-        ["x-auth-session"] = "session",
-    }) do
-        local values = answer.headers[name]
-        txn:set_var("txn.doorward_" .. variable, values and (values[0] or values[1]) or "")
-    end
-end)
+    txn:set_var("txn.doorward_challenge", first(answer.headers, "www-authenticate"))
+    txn:set_var("txn.doorward_user_id", first(answer.headers, "x-auth-user-id"))
+    txn:set_var("txn.doorward_email", first(answer.headers, "x-auth-email"))
+    txn:set_var("txn.doorward_nickname", first(answer.headers, "x-auth-nickname"))
+    txn:set_var("txn.doorward_role", first(answer.headers, "x-auth-role"))
+    txn:set_var("txn.doorward_session", first(answer.headers, "x-auth-session"))
+end, 1)

@@ -1,0 +1,147 @@
+"""Doorward and the proxies as processes of their own, each ended by its own id."""
+
+import contextlib
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import time
+
+CONFIGURATIONS = pathlib.Path(__file__).resolve().parents[3] / "docs" / "integrations"
+
+
+def free_port():
+    """A port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Process:
+    """A program that listens on ports of 127.0.0.1."""
+
+    def __init__(self, name, folder, command, ports, environment):
+        self.name, self.folder, self.command, self.ports, self.environment = name, folder, command, ports, environment
+        self.log = folder / f"{name}.log"
+        self.child = None
+
+    def start(self):
+        """Begins it, and waits until it listens."""
+        with open(self.log, "ab") as log:
+            self.child = subprocess.Popen(
+                self.command, cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        end = time.monotonic() + 20
+        for port in self.ports:
+            while True:
+                assert self.child.poll() is None, f"{self.name} ended by itself:\n{self.tail()}"
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                    break
+                assert time.monotonic() < end, f"{self.name} does not listen on port {port}:\n{self.tail()}"
+                time.sleep(0.05)
+        return self
+
+    def signal(self, number):
+        self.child.send_signal(number)
+
+    def stop(self):
+        """Ends it, and waits until it is over."""
+        if self.child is None or self.child.poll() is not None:
+            return
+        # One that was halted would not hear of its end.
+        self.signal(signal.SIGCONT)
+        self.child.terminate()
+        try:
+            self.child.wait(20)
+        except subprocess.TimeoutExpired:
+            self.child.kill()
+            self.child.wait()
+
+    def tail(self):
+        """The end of what it said."""
+        lines = self.log.read_text("utf-8", "replace").splitlines()
+        return "\n".join(line[:300] for line in lines[-15:])
+
+
+def doorward(program, folder):
+    """Doorward with an empty data directory. It believes the proxies, which connect from 127.0.0.1, and nobody else."""
+    port = free_port()
+    environment = {
+        "PORT": str(port),
+        "DATA_DIR": str(folder / "data"),
+        "TRUSTED_PROXIES": "127.0.0.1",
+        "LOG_LEVEL": "warn",
+        "RATE_LIMITS_PUBLIC_ROUTES": "10000",
+    }
+    return Process("doorward", folder, [program], [port], environment)
+
+
+def replaced(text, replacements):
+    """The text with each pattern replaced; one that is not there is an error."""
+    for pattern, replacement in replacements:
+        text, count = re.subn(pattern, lambda _: replacement, text)
+        assert count, f"the configuration has nothing like {pattern!r}"
+    return text
+
+
+class Proxy(Process):
+    """A proxy with its file from docs/integrations, with other addresses and places of files and no other change.
+
+    `ports` are the one for everybody with a token and the one for administrators.
+    """
+
+    def __init__(self, kind, folder, doorward_port, service, weaken=lambda _, text: text):
+        self.kind, self.service = kind, service
+        self.port, self.admin_port = ports = [free_port(), free_port()]
+        folder.mkdir()
+        addresses = [
+            (r"127\.0\.0\.1:8000\b", f"127.0.0.1:{doorward_port}"),
+            (r"127\.0\.0\.1:9000\b", f"127.0.0.1:{service.port}"),
+            (r"127\.0\.0\.1:9001\b", f"127.0.0.1:{service.admin_port}"),
+        ]
+        command, environment = getattr(self, kind)(folder, addresses, weaken)
+        super().__init__(kind, folder, command, ports, {"PATH": os.environ["PATH"], **environment})
+
+    def write(self, folder, name, replacements, weaken):
+        original = weaken(name, (CONFIGURATIONS / name).read_text("utf-8"))
+        (folder / name).write_text(replaced(original, replacements), "utf-8")
+
+    def nginx(self, folder, addresses, weaken):
+        kept = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        places = "".join(f"    {name}_temp_path {folder}/{name};\n" for name in kept)
+        # The number in a map is the port, in `listen` it is an address.
+        listening = [
+            (r"listen 8080;", f"listen 127.0.0.1:{self.port};"),
+            (r"listen 8081;", f"listen 127.0.0.1:{self.admin_port};"),
+            (r"(?<= )8080(?= )", str(self.port)),
+            (r"(?<=\n)http \{\n", f"http {{\n    access_log off;\n{places}"),
+        ]
+        self.write(folder, "nginx.conf", listening + addresses, weaken)
+        # The worker of one that is started by root is root too, because the folder is closed to everybody else.
+        user = "user root root; " if os.getuid() == 0 else ""
+        options = f"{user}daemon off; pid {folder}/pid; error_log stderr notice;"
+        return ["nginx", "-e", "stderr", "-p", folder, "-c", folder / "nginx.conf", "-g", options], {}
+
+    def caddy(self, folder, addresses, weaken):
+        listening = [
+            (rf"\n:{number} \{{\n", f"\n:{port} {{\n\tbind 127.0.0.1\n")
+            for number, port in [(8080, self.port), (8081, self.admin_port)]
+        ]
+        # Its interface for administration has a port too.
+        listening.append((r"\n\(strip\)", "\n{\n\tadmin off\n}\n\n(strip)"))
+        self.write(folder, "Caddyfile", listening + addresses, weaken)
+        return ["caddy", "run", "--config", "Caddyfile", "--adapter", "caddyfile"], {"HOME": str(folder)}
+
+    def haproxy(self, folder, addresses, weaken):
+        listening = [
+            (r"bind :8080\b", f"bind 127.0.0.1:{self.port}"),
+            (r"bind :8081\b", f"bind 127.0.0.1:{self.admin_port}"),
+            (r"dst_port 8080\b", f"dst_port {self.port}"),
+        ]
+        # Its name is the machine's, like a port.
+        socket = [(r"abns@doorward\b", f"abns@doorward-{self.port}")]
+        self.write(folder, "haproxy.cfg", listening + addresses + socket, weaken)
+        self.write(folder, "haproxy.lua", socket, weaken)
+        return ["haproxy", "-db", "-f", "haproxy.cfg"], {}

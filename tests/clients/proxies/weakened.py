@@ -1,0 +1,144 @@
+"""Takes one line after the other out of each configuration; the proxy has to refuse to start, or a check has to fail.
+For those who change configurations or checks; it takes two minutes.
+Usage: weakened.py DOORWARD"""
+
+import pathlib
+import signal
+import sys
+import tempfile
+import threading
+
+import check
+import checks
+from checks import Scene
+from processes import CONFIGURATIONS, Proxy, doorward
+from service import Service
+
+FILES = {"nginx": ["nginx.conf"], "caddy": ["Caddyfile"], "haproxy": ["haproxy.cfg", "haproxy.lua"]}
+# Lines that no check misses, and why.
+NOT_MISSED = {
+    # Speed.
+    "keepalive 16;",
+    'proxy_set_header Connection "";',
+    "proxy_http_version 1.1;",
+    # A connection within a machine is made or refused at once.
+    "proxy_connect_timeout 2s;",
+    "dial_timeout 2s",
+    "timeout connect 2s",
+    "timeout connect 5s",
+    # Longer than any check.
+    "keepalive_timeout 5s;",
+    "keepalive 5s",
+    "timeout client 30s",
+    "timeout server 30s",
+    # What nginx does by itself, said so that nobody asks for something else.
+    "underscores_in_headers off;",
+    "ignore_invalid_headers on;",
+    # Second fences: Doorward's five headers take the place of those of the client; a body without a length is none.
+    "request_header -X-Auth-*",
+    "http-request del-header x-auth- -m beg",
+    "proxy_pass_request_body off;",
+}
+# What an operator might write instead, and why not: the file, what stands there and what stands there then.
+INSTEAD = [
+    ("nginx.conf", "underscores_in_headers off;", "underscores_in_headers on;"),
+    ("nginx.conf", "ignore_invalid_headers on;", "ignore_invalid_headers off;"),
+    ("nginx.conf", "$remote_addr;", "$proxy_add_x_forwarded_for;"),
+    ("nginx.conf", "default /forward_auth?role=admin;", "default /forward_auth;"),
+    ("Caddyfile", "uri /forward_auth?role=user", "uri /forward_auth"),
+    ("Caddyfile", "uri /forward_auth?role=admin", "uri /forward_auth?role=user"),
+    ("Caddyfile", "\troute {", "\thandle {"),
+    ("haproxy.cfg", "/forward_auth?role=admin unless", "/forward_auth unless"),
+    ("haproxy.cfg", "unless { var(txn.doorward_status) -m str 200 }", "if { var(txn.doorward_status) -m str 500 }"),
+    ("haproxy.lua", '{ "authorization", "user-agent", "x-forwarded-for" }', '{ "authorization", "user-agent" }'),
+]
+
+
+def lines(name):
+    """The lines of a configuration that say something by themselves, by their numbers."""
+    for number, line in enumerate((CONFIGURATIONS / name).read_text("utf-8").splitlines()):
+        said = line.strip()
+        if said and not said.startswith(("#", "--")) and not said.endswith("{") and said != "}":
+            yield number, said
+
+
+def weaknesses(name):
+    """What can be done to a configuration: what to call it, whether a check has to notice, and the text that is left."""
+    text = (CONFIGURATIONS / name).read_text("utf-8")
+    kept = text.splitlines(keepends=True)
+    for number, said in lines(name):
+        yield f"{number + 1}: without {said}", said not in NOT_MISSED, "".join(kept[:number] + kept[number + 1 :])
+    for given, there, instead in INSTEAD:
+        if given == name:
+            assert there in text, f"{name} has nothing like {there!r}"
+            yield f"{there.strip()} -> {instead.strip()}", True, text.replace(there, instead)
+
+
+def noticed(kind, folder, server, cast, service, weaken):
+    """The check that notices that a proxy is weakened, if there is one."""
+    cast.people.change(cast.admin, cast.carol_id, lock=False, role="user")
+    proxy, doing = None, "it does not start"
+    try:
+        proxy = Proxy(kind, folder, server.ports[0], service, weaken)
+        proxy.start()
+        scene = Scene(proxy, cast)
+
+        def run(one):
+            nonlocal doing
+            doing = one.__name__
+            one(scene)
+
+        for one in checks.ALL:
+            run(one)
+        check.outage(server, run)
+    except Exception:
+        return doing
+    finally:
+        if proxy:
+            proxy.stop()
+    return None
+
+
+def weaken_all(kind, found, stopping):
+    """Adds what nobody noticed about a proxy to `found`."""
+    service = Service()
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        server = doorward(sys.argv[1], folder)
+        try:
+            cast = check.cast(server.start().ports[0])
+            for name in FILES[kind]:
+                for number, (title, must, left) in enumerate(weaknesses(name)):
+                    if stopping.is_set():
+                        return
+
+                    def weaken(given, text, name=name, left=left):
+                        return left if given == name else text
+
+                    by = noticed(kind, folder / f"{name}-{number}", server, cast, service, weaken)
+                    print(f"{name}: {title}: {by or 'not noticed'}", flush=True)
+                    if not by and must:
+                        found.append(f"{name}: {title}")
+        except BaseException as error:
+            found.append(f"{kind}: {error!r}")
+            raise
+        finally:
+            server.stop()
+            service.close()
+
+
+def main():
+    found, stopping = [], threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: (found.append("out of time"), stopping.set()))
+    threads = [threading.Thread(target=weaken_all, args=(kind, found, stopping)) for kind in FILES]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if found:
+        sys.exit("no check noticed:\n" + "\n".join(found))
+    print("a check notices whatever is taken away, but for what NOT_MISSED lists")
+
+
+if __name__ == "__main__":
+    main()

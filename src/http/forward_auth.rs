@@ -50,7 +50,7 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
         ("X-Auth-Session" = String, description = "The id of the session"),
     )),
     (status = 403, description = "The user does not have the role"),
-    (status = 422, description = "There is no such role"),
+    (status = 422, description = "There is no such role, or no such field of the query"),
 ))]
 async fn forward_auth(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     let principal = api.authenticate(context).await?;
@@ -72,6 +72,10 @@ async fn forward_auth(api: &Api, context: &RequestContext) -> Result<Response, A
 /// Whether the role that is asked for is that of administrators.
 fn wants_admin(context: &RequestContext) -> Result<bool, ApiError> {
     let fields = form::parse(context.query().unwrap_or_default().as_bytes())?;
+    // A misspelt name must not let everybody pass.
+    if let Some(name) = fields.keys().find(|name| *name != "role") {
+        return Err(ApiError::Invalid(vec![FieldError::new(format!("?{name}"), "There is no such field")]));
+    }
     match fields.get("role").map(String::as_str) {
         None | Some("user") => Ok(false),
         Some("admin") => Ok(true),

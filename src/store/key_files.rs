@@ -194,6 +194,8 @@ impl KeyVault for KeyFiles {
         if present.is_none() {
             self.announce()?;
         }
+        // Before anything is added: one kill after the other must not heap up what nobody names.
+        self.remove_others(&present.unwrap_or_default())?;
         if let Some(key) = new {
             self.write(&pair_name(key.id()), &pem(key))?;
         }

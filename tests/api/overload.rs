@@ -29,6 +29,8 @@ async fn overload<F: Future<Output = Answer>>(
     slow: &str,
     request: impl Fn() -> F,
 ) -> (Vec<Answer>, u64) {
+    // The connections are open before: what is slow is to be the part, and not their arrival.
+    within(join_all((0..REQUESTS).map(|_| app.get("/health/live")))).await;
     app.handles.inject(slow, Fault::Hang(SLOW)).await.unwrap();
     let longest = Cell::new(0);
     let watch = async {

@@ -40,4 +40,5 @@ mod supervision;
 mod support;
 mod tls;
 mod upgrade;
+mod upgrade_in_use;
 mod verify;

@@ -333,7 +333,8 @@ impl SessionActor {
     /// Ends sessions in the store that are dead in memory already. Nobody waits for it: should it be lost with the process,
     /// they are found over at the next start.
     fn end_in_store(&self, sessions: impl IntoIterator<Item = Session>, event: AuditEvent, now: Timestamp) {
-        let ended: Vec<_> = sessions.into_iter().map(|session| (touch(&session), by_itself(&session, event, now))).collect();
+        let ended: Vec<_> =
+            sessions.into_iter().map(|session| (touch(&session), by_itself(&session, event, now))).collect();
         if ended.is_empty() {
             return;
         }

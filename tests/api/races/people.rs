@@ -33,10 +33,7 @@ pub(super) async fn log_in(app: &TestApp, person: &Person) -> Held {
         remember: false,
     };
     let logged_in = app.handles.users.login(attempt, Origin::default()).await.unwrap();
-    Held {
-        access: logged_in.access_token.expose().to_owned(),
-        refresh: logged_in.refresh_token.expose().to_owned(),
-    }
+    Held { access: logged_in.access_token.expose().to_owned(), refresh: logged_in.refresh_token.expose().to_owned() }
 }
 
 /// The next tokens for a refresh token, if it is good.

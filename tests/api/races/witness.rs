@@ -84,7 +84,12 @@ impl Race {
     }
 
     /// Makes the change once so many watch.
-    pub(super) async fn change<T>(&self, watchers: usize, chance: &mut Chance, work: impl Future<Output = T>) -> (Span, T) {
+    pub(super) async fn change<T>(
+        &self,
+        watchers: usize,
+        chance: &mut Chance,
+        work: impl Future<Output = T>,
+    ) -> (Span, T) {
         while self.watching.load(Ordering::SeqCst) < watchers {
             tokio::task::yield_now().await;
         }
@@ -142,6 +147,11 @@ pub(super) fn never_revived(seen: &[Seen], what: &str) {
     let dead = seen.iter().filter(|seen| !seen.alive).min_by_key(|seen| seen.span.ended);
     let alive = seen.iter().filter(|seen| seen.alive).max_by_key(|seen| seen.span.began);
     if let (Some(dead), Some(alive)) = (dead, alive) {
-        assert!(alive.span.began < dead.span.ended, "{what}: {} said alive after {} said dead: {dead:?}, {alive:?}", alive.by, dead.by);
+        assert!(
+            alive.span.began < dead.span.ended,
+            "{what}: {} said alive after {} said dead: {dead:?}, {alive:?}",
+            alive.by,
+            dead.by
+        );
     }
 }

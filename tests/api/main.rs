@@ -40,5 +40,7 @@ mod sessions;
 mod supervision;
 mod support;
 mod tls;
+mod token_faults;
 mod upgrade;
+mod upgrade_in_use;
 mod verify;

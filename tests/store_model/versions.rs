@@ -1,10 +1,10 @@
 //! A data directory of an older layout opens and reads.
 
 use doorward::store::{AuditFinding, OpenError, SledStore, StoreOptions};
-use doorward_actors::ports::{AccountUpdate, EndSessions, Store};
+use doorward_actors::ports::{AccountUpdate, EndSessions, ShardOf, Store};
 use doorward_actors::{
     Account, AccountChange, AuditFilter, AuditOrder, AuditQuery, AuditRefusal, CredentialHash, CustomerAccount, Email,
-    Locale, Nickname, Role, TokenPurpose,
+    Locale, Nickname, Role, Session, SessionLabel, TokenPurpose,
 };
 
 use crate::rules::open_engine;
@@ -186,4 +186,45 @@ async fn opens_and_goes_on(version: u8) {
     let after = Account { locale: Locale::Fr, revision: 4, ..expected };
     assert_eq!(store.account(id(1)).await.unwrap(), Some(after));
     assert!(store.token_of(id(1), TokenPurpose::VerifyAddress).await.unwrap().is_some());
+}
+
+/// The step to the fifth layout changes no record, and doing it again changes nothing.
+#[tokio::test]
+async fn sessions_of_the_first_version_stay_as_they_are_until_they_change() {
+    let fixture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/in-use-before-key-pairs/db");
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(dir.path().join("db/blobs")).unwrap();
+    for name in ["db", "conf"] {
+        std::fs::copy(fixture.join(name), dir.path().join("db").join(name)).unwrap();
+    }
+    let rows = || open_engine(dir.path()).iter().collect::<Result<Vec<_>, _>>().unwrap();
+    let before = rows();
+    let of_kind = |kind: u8| before.iter().filter(move |(key, _)| key[0] == kind);
+    assert_eq!(before.iter().find(|(key, _)| key == &[1, 0]).unwrap().1, [0, 0, 0, 4]);
+    assert_eq!(of_kind(0x20).count(), 3, "sessions");
+    assert!(of_kind(0x20).all(|(_, value)| value[0] == 1), "of the first version");
+    let counts = [0x10, 0x24, 0x30, 0x50].map(|kind| of_kind(kind).count());
+    assert_eq!(counts, [3, 0, 13, 4], "accounts, refresh tokens, audit records and mails");
+    for _ in 0..2 {
+        let store = open(dir.path());
+        let sessions = store.sessions(ShardOf { index: 0, of: 1 }).await.unwrap();
+        assert_eq!(sessions.len(), 3);
+        assert!(sessions.iter().all(|session| session.label.is_none() && !session.remembered));
+        drop(store);
+        let after = rows();
+        assert_eq!(before.len(), after.len());
+        let changed: Vec<_> = before.iter().zip(&after).filter(|(before, after)| before != after).collect();
+        assert_eq!(changed.len(), 1, "{changed:?}");
+        assert_eq!(*changed[0].1, (sled::IVec::from(&[1, 0]), sled::IVec::from(&[0, 0, 0, 5])));
+    }
+    // Naming one writes it anew; the others stay.
+    let store = open(dir.path());
+    let session = store.sessions(ShardOf { index: 0, of: 1 }).await.unwrap().remove(0);
+    let label = Some(SessionLabel::parse("Phone").unwrap());
+    store.label_session(session.account, session.id, label.clone(), audit(1)).await.unwrap();
+    drop(store);
+    let stored = open(dir.path()).session(session.account, session.id).await.unwrap();
+    assert_eq!(stored, Some(Session { label, ..session }));
+    let versions: Vec<_> = rows().iter().filter(|(key, _)| key[0] == 0x20).map(|(_, value)| value[0]).collect();
+    assert_eq!(versions.iter().filter(|version| **version == 1).count(), 2, "{versions:?}");
 }

@@ -1,0 +1,431 @@
+"""Tokens in others' hands: programs with PyJWT and jose, and services with the middleware of docs/integrations, check tokens of
+a running Doorward by themselves. Each must let pass what is good and refuse what is not, a second after a revocation at the latest.
+
+Usage: check_tokens.py WORK [SCENARIO…]: EdDSA, ES256, RS256, lost, HS256; all of them at once without a name. WORK is a directory
+that exists. `.ci/clients` says what has to be in the environment.
+"""
+
+import signal
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+
+from forge import bad_tokens, parts, private_key, with_unknown_keys
+from stand import Doorward, at_once, copy_of, end_all, programs, services, wait_for
+
+# How old the clock of Doorward is at first: long enough that a key made then signs when it is brought forward.
+AGO = 20
+# What the checkers are started with: seconds without a heartbeat (one comes every 15), and between two fetches of the keys.
+SILENCE, REFETCH = 20, 3
+# How long a checker may take to come back to Doorward.
+RECONNECT = 7
+
+
+class Scenario:
+    """Collects what holds and what does not; goes on after a failure as long as it can."""
+
+    def __init__(self, name, work):
+        self.name, self.work, self.held, self.failures = name, work / name, 0, []
+        self.doorward, self.checkers = None, []
+
+    def expect(self, what, holds, detail=""):
+        if holds:
+            self.held += 1
+        else:
+            self.failures.append(f"{self.name}: {what}: {detail}")
+            print(f"{self.name}: FAILED: {what}: {detail}", flush=True)
+
+    def say(self, text):
+        print(f"{self.name}: {text}", flush=True)
+
+    def run(self):
+        try:
+            begun = time.monotonic()
+            self.play()
+            self.say(f"{self.held} checks held, {len(self.failures)} failed, {time.monotonic() - begun:.0f} s")
+        except Exception as error:
+            traceback.print_exc()
+            self.failures.append(f"{self.name}: {error!r}")
+        finally:
+            for checker in self.checkers:
+                checker.end()
+            if self.doorward:
+                self.doorward.stop()
+
+    # What the scenarios are made of.
+
+    def set_up(self, minutes_ago, scopes, **settings):
+        """A server with an administrator and a service token."""
+        self.doorward = Doorward(self.work, IDDLE_MINUTES="120", **settings)
+        self.doorward.start(minutes_ago)
+        self.doorward.register("admin")
+        self.admin = self.doorward.login("admin")
+        wanted = {"name": "checkers", "scopes": scopes}
+        self.service = self.doorward.must("POST", "/service_tokens/", self.admin["access_token"], wanted)["token"]
+
+    def admits(self, what, token, role=None, status=200, among=None):
+        """Everybody gives this answer about the token, now."""
+        for checker, (seen, user) in self.answers(token, among):
+            good = seen == status and (role is None or user["role"] == role)
+            self.expect(f"{what}: {checker.name}", good, f"{seen} {user}, expected {status} {role or ''}")
+
+    def answers(self, token, among=None):
+        among = among or self.checkers
+        return list(zip(among, at_once(lambda checker: checker.check(token), among)))
+
+    def comes(self, what, token, seen, seconds, among=None):
+        """Everybody comes to give such an answer about the token within this time from now; says when."""
+        begun = time.monotonic()
+
+        def await_it(checker):
+            while True:
+                asked = time.monotonic() - begun
+                if seen(checker.check(token)):
+                    return asked
+                if asked > seconds + 5:
+                    return None
+                time.sleep(0.02)
+
+        among = among or self.checkers
+        times = list(zip(among, at_once(await_it, among)))
+        for checker, took in times:
+            self.expect(f"{what}: {checker.name}", took is not None and took <= seconds, f"took {took} of {seconds} s")
+        told = ", ".join(f"{checker.name} {'never' if took is None else f'{took:.3f}'}" for checker, took in times)
+        self.say(f"{what}: after {told} s")
+
+    def in_time(self, holds, seconds):
+        try:
+            wait_for("", holds, seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    def ends(self, what, dead, living, act, *args, **kwargs):
+        """These tokens are live until Doorward acknowledged the act; a second later at most they are dead, the others live."""
+        for token in dead:
+            self.admits(f"before {what}", token)
+        if callable(act):
+            act()
+        else:
+            self.doorward.must(act, *args, **kwargs)
+        self.comes(what, dead[0], lambda answer: answer[0] == 401, 1)
+        for token in dead[1:]:
+            self.admits(f"after {what}, another token of it", token, status=401)
+        for token in living:
+            self.admits(f"after {what}, others live", token)
+
+
+class Pairs(Scenario):
+    """Doorward signs with key pairs of this algorithm."""
+
+    def play(self):
+        scopes = ["revocations", "revoke"]
+        self.set_up(AGO, scopes, ALGORITHM=self.name, ACCESS_TOKEN_EXPIRE_MINUTES="60", REFRESH_GRACE_SECONDS="1")
+        self.begin()
+        self.roles()
+        self.bad()
+        self.storm()
+        self.revocations()
+        self.silence()
+        self.rotation_and_restart()
+        self.emergency()
+        self.another_algorithm()
+
+    def begin(self):
+        doorward = self.doorward
+        self.ids = {name: doorward.register(name) for name in ("ann", "bob", "carol", "dave")}
+        early = doorward.login("ann")["access_token"]
+        doorward.must("POST", "/logout", early)
+        args = doorward, self.service, self.work
+        settings = {"DOORWARD_SILENCE": str(SILENCE), "DOORWARD_REFETCH": str(REFETCH), "ACCESS_TOKEN_EXPIRE_MINUTES": "60"}
+        programs_ = programs(*args, **settings)
+        self.checkers += programs_
+        self.services = services(*args, **settings)
+        self.checkers += self.services
+        for checker in self.checkers:
+            checker.way.cut()
+        for service in self.services:
+            wait_for(f"{service.name} listens", service.is_listening, 20)
+        # They log in by themselves; both sessions are ann's.
+        for program in programs_:
+            program.way.mend()
+        self.ann, self.other = (program.login("ann")["access_token"] for program in programs_)
+        self.admits("before the feed is heard", self.ann, status=503, among=self.services)
+        for checker in self.checkers:
+            checker.way.mend()
+        self.comes("ready", self.ann, lambda answer: answer[0] == 200, 15)
+        _, claims = parts(self.ann)
+        expected = {"id": self.ids["ann"], "nickname": "ann", "role": "user", "session": claims["sid"]}
+        for checker, (_, user) in self.answers(self.ann):
+            self.expect(f"the user: {checker.name}", user == expected, user)
+        self.admits("a session that ended before they began", early, status=401)
+
+    def roles(self):
+        """What the services answer beside the token itself."""
+        admin = self.admin["access_token"]
+        for service in self.services:
+            self.expect(f"admins pass: {service.name}", service.check(admin, "/admin")[0] == 200)
+            self.expect(f"users do not: {service.name}", service.check(self.ann, "/admin")[0] == 403)
+            without = [], [("Authorization", f"Basic {self.ann}")], [("Authorization", "Bearer ")]
+            without += ([("Authorization", self.ann)], [("X-Access-Token", self.ann)])
+            for headers in without:
+                seen = service.get("/me", headers)
+                self.expect(f"no token: {service.name}", seen[:2] == (401, "Bearer"), f"{seen} for {headers}")
+            seen = service.get("/me", [("authorization", f"bearer {self.ann}")])[0]
+            self.expect(f"a scheme in small letters: {service.name}", seen == 200, seen)
+            self.expect(f"ready: {service.name}", service.get("/health/ready", [])[0] == 200)
+
+    def bad(self):
+        kid = parts(self.ann)[0]["kid"]
+        (jwk,) = [key for key in self.doorward.jwks() if key["kid"] == kid]
+        count = 0
+        for what, token in bad_tokens(self.ann, private_key(self.doorward.data, kid), jwk):
+            count += 1
+            self.admits(what or "a token made anew by the same key", token, status=401 if what else 200)
+        self.say(f"{count} tokens, all bad but one")
+
+    def storm(self):
+        """Forged names of keys make nobody fetch the keys again and again."""
+        forged = with_unknown_keys(self.ann, 60)
+
+        def refuse_all(checker):
+            before, begun = len(checker.way.asked("/.well-known/jwks.json")), time.monotonic()
+            statuses = {checker.check(token)[0] for token in forged}
+            fetched = len(checker.way.asked("/.well-known/jwks.json")) - before
+            return statuses, fetched, 1 + (time.monotonic() - begun) / REFETCH
+
+        for checker, (statuses, fetched, most) in zip(self.checkers, at_once(refuse_all, self.checkers)):
+            self.expect(f"forged keys are refused: {checker.name}", statuses == {401}, statuses)
+            self.expect(f"forged keys fetch no keys: {checker.name}", fetched <= most, f"{fetched} times, {most:.1f} at most")
+        self.admits("after forged keys", self.ann)
+
+    def revocations(self):
+        doorward, admin = self.doorward, self.admin["access_token"]
+        new = lambda name: doorward.login(name)["access_token"]
+        sid = lambda token: parts(token)[1]["sid"]
+        managed = lambda name: f"/accounts_management/{self.ids[name]}"
+        self.ends("logout", [self.other], [self.ann, admin], "POST", "/logout", self.other)
+        other = new("ann")
+        self.ends("a session ended by its owner", [other], [self.ann], "DELETE", f"/my_account/sessions/{sid(other)}", self.ann)
+        others = [new("ann"), new("ann")]
+        self.ends("all other sessions ended", others, [self.ann], "DELETE", "/my_account/sessions", self.ann)
+        other = new("ann")
+        self.ends("a session ended by an admin", [other], [self.ann], "DELETE", f"{managed('ann')}/sessions/{sid(other)}", admin)
+        other = new("ann")
+        ticket = {"X-Service-Token": self.service}
+        self.ends("a token revoked by a service", [other], [self.ann], "POST", "/oauth2/revoke", headers=ticket, form={"token": other})
+
+        dave = doorward.login("dave")
+        tokens = [dave["access_token"]]
+        used = {"refresh_token": dave["refresh_token"]}
+        tokens.append(doorward.must("POST", "/refresh", body=used)["access_token"])
+        time.sleep(1.2)
+
+        def steal():
+            status, _ = doorward.call("POST", "/refresh", body=used)
+            self.expect("a used refresh token", status == 401, status)
+
+        self.ends("a refresh token used again", tokens, [self.ann], steal)
+        recovered = {"email": "dave@example.com", "passphrase": "my first car was GREEN", "new_password": "seven-otters-cross-the-harbour"}
+        self.ends("recovery", [new("dave")], [self.ann], "POST", "/recovery", body=recovered)
+
+        acting, other = new("carol"), new("carol")
+        password = {"password": "nine-lanterns-over-the-quay"}
+        self.ends("a new password", [other], [acting], "PUT", "/my_account/", acting, body=password)
+        self.ends("deletion", [acting], [self.ann], "DELETE", "/my_account/delete", acting)
+
+        bob = new("bob")
+        self.admits("before the new role", bob, role="user")
+        doorward.must("PUT", managed("bob"), admin, {"role": "admin"})
+        self.comes("a new role", bob, lambda answer: answer[0] == 200 and answer[1]["role"] == "admin", 1)
+        for service in self.services:
+            self.expect(f"the new role opens: {service.name}", service.check(bob, "/admin")[0] == 200)
+        doorward.must("PUT", managed("bob"), admin, {"role": "user"})
+        self.comes("the old role again", bob, lambda answer: answer[0] == 200 and answer[1]["role"] == "user", 1)
+        for service in self.services:
+            self.expect(f"the old role does not open: {service.name}", service.check(bob, "/admin")[0] == 403)
+        self.ends("lock", [bob], [self.ann, admin], "PUT", managed("bob"), admin, {"lock": True})
+
+    def silence(self):
+        """Doorward hangs: connections stand, and nothing comes."""
+        self.doorward.process.send_signal(signal.SIGSTOP)
+        begun = time.monotonic()
+        time.sleep(1)
+        self.admits("Doorward hangs for a second", self.ann)
+        left = SILENCE + 1 - (time.monotonic() - begun)
+        self.comes("Doorward hangs: nobody knows", self.ann, lambda answer: answer[0] == 503, left)
+        for service in self.services:
+            self.expect(f"not ready: {service.name}", service.get("/health/ready", [])[0] == 503)
+        self.doorward.process.send_signal(signal.SIGCONT)
+        self.comes("Doorward goes on", self.ann, lambda answer: answer[0] == 200, RECONNECT)
+
+    def rotation_and_restart(self):
+        doorward, old_kid = self.doorward, parts(self.ann)[0]["kid"]
+        doomed = doorward.login("ann")["access_token"]
+        if self.name == "ES256":
+            doorward.command("keys", "rotate")
+        else:
+            doorward.must("POST", "/keys/rotate", self.admin["access_token"])
+        wait_for("the new key is published", lambda: len(doorward.jwks()) == 2, 10)
+        self.admits("after the rotation", self.ann)
+
+        doorward.stop()
+        self.admits("Doorward is down", self.ann)
+        for checker in self.checkers:
+            checker.way.cut()
+        # Its clock goes forward by more than the 15 minutes that a new key waits.
+        doorward.start()
+        doorward.must("POST", "/logout", doomed)
+        self.admits("nobody heard of it", doomed)
+        before = [len(checker.way.requests) for checker in self.checkers]
+        for checker in self.checkers:
+            checker.way.mend()
+        self.comes("a logout that was missed", doomed, lambda answer: answer[0] == 401, RECONNECT)
+        for checker, since in zip(self.checkers, before):
+            asked = [path for path in checker.way.requests[since:] if path.startswith("/revocations")]
+            resumed = asked and all("start" not in path for path in asked)
+            self.expect(f"it went on where it was: {checker.name}", resumed, asked)
+        other = doorward.login("ann")["access_token"]
+        new_kid = parts(other)[0]["kid"]
+        self.expect("another key signs", new_kid != old_kid)
+        time.sleep(REFETCH)
+        self.comes("a token of the new key", other, lambda answer: answer[0] == 200, RECONNECT)
+        self.admits("a token of the old key", self.ann)
+        self.ends("logout after a restart", [other], [self.ann], "POST", "/logout", other)
+
+    def emergency(self):
+        self.doorward.must("POST", "/keys/rotate", self.admin["access_token"], {"compromised": True})
+        new = self.doorward.login("ann")["access_token"]
+        time.sleep(REFETCH)
+        self.comes("a token after an emergency", new, lambda answer: answer[0] == 200, RECONNECT)
+        self.admits("tokens of the key in wrong hands", self.ann, status=401)
+        self.ann = new
+
+    def another_algorithm(self):
+        """Keys are published that nobody here expects: each checker was told one algorithm."""
+        self.doorward.stop()
+        self.doorward.settings["ALGORITHM"] = "ES256" if self.name != "ES256" else "EdDSA"
+        self.doorward.start()
+        unexpected = self.doorward.login("ann")["access_token"]
+        # Whoever does not know the key may fetch it now, so that only the algorithm is wrong.
+        time.sleep(REFETCH)
+        self.admits("a token of an algorithm that is not expected", unexpected, status=401)
+        self.admits("tokens of the algorithm before", self.ann)
+
+
+class Lost(Scenario):
+    """The cursor of the checkers is no good any more."""
+
+    def play(self):
+        self.set_up(10, ["revocations"], ALGORITHM="EdDSA", ACCESS_TOKEN_EXPIRE_MINUTES="1")
+        doorward = self.doorward
+        doorward.register("ann")
+        self.sessions(3)
+        doorward.stop()
+        backup = self.work / "backup"
+        copy_of(doorward.data, backup)
+        doorward.start(10)
+        args = doorward, self.service, self.work
+        settings = {"DOORWARD_SILENCE": str(SILENCE), "DOORWARD_REFETCH": str(REFETCH), "ACCESS_TOKEN_EXPIRE_MINUTES": "60"}
+        self.checkers += programs(*args, **settings)
+        self.checkers += services(*args, **settings)
+        for checker in self.checkers:
+            wait_for(f"{checker.name} heard", lambda: [p for p in checker.way.asked("/revocations") if "start" not in p], 20)
+        for checker in self.checkers:
+            checker.way.cut()
+        self.sessions(3)
+        doorward.stop()
+        doorward.start()
+        feed = lambda after: doorward.call("GET", f"/revocations?after={after}", headers={"X-Service-Token": self.service})
+        # Doorward looks for old ones once a minute.
+        wait_for("what was missed is removed", lambda: feed(3)[0] == 410, 75)
+        self.begin_again("410")
+
+        # What is known of the log is more than a restored backup has.
+        for checker in self.checkers:
+            checker.way.cut()
+        doorward.stop()
+        copy_of(backup, doorward.data)
+        doorward.start()
+        seen = int(self.cursor)
+        self.expect("cursors of a lost future", feed(seen)[0] == 422, feed(seen))
+        self.begin_again("422")
+
+    def sessions(self, count):
+        for _ in range(count):
+            self.doorward.must("POST", "/logout", self.doorward.login("ann")["access_token"])
+
+    def begin_again(self, why):
+        new = self.doorward.login("ann")["access_token"]
+        if why == "410":
+            # They have heard nothing for more than a minute.
+            self.admits("the feed was cut", new, status=503)
+        before = [len(checker.way.requests) for checker in self.checkers]
+        for checker in self.checkers:
+            checker.way.mend()
+        for checker, since in zip(self.checkers, before):
+            asked = lambda: [path for path in checker.way.requests[since:] if path.startswith("/revocations")]
+            begun = self.in_time(lambda: any("after=start" in path for path in asked()), RECONNECT)
+            self.expect(f"{why}: it tried to go on, then began anew: {checker.name}", begun and "start" not in asked()[0], asked())
+        self.comes(f"{why}: back", new, lambda answer: answer[0] == 200, RECONNECT)
+        self.ends(f"{why}: logout", [new], [self.doorward.login("admin")["access_token"]], "POST", "/logout", new)
+        headers = {"X-Service-Token": self.service}
+        self.cursor = self.doorward.must("GET", "/revocations", headers=headers)["cursor"]
+
+
+class Asked(Scenario):
+    """A secret signs, so that the services ask Doorward about each token."""
+
+    def play(self):
+        self.set_up(0, ["verify"], ALGORITHM="HS256")
+        doorward, admin = self.doorward, self.admin["access_token"]
+        id = doorward.register("ann")
+        self.checkers += services(doorward, self.service, self.work)
+        for service in self.checkers:
+            wait_for(f"{service.name} listens", service.is_listening, 20)
+        ann, other = (doorward.login("ann")["access_token"] for _ in range(2))
+        expected = {"id": id, "nickname": "ann", "role": "user", "session": parts(ann)[1]["sid"]}
+        for service, (status, user) in self.answers(ann):
+            self.expect(f"the user: {service.name}", (status, user) == (200, expected), (status, user))
+            self.expect(f"admins pass: {service.name}", service.check(admin, "/admin")[0] == 200)
+            self.expect(f"users do not: {service.name}", service.check(ann, "/admin")[0] == 403)
+            self.expect(f"no token: {service.name}", service.get("/me", [])[:2] == (401, "Bearer"))
+        self.admits("nonsense", "nonsense", status=401)
+        self.admits("a changed token", ann[:-3] + "AAA", status=401)
+        self.admits("before logout", other)
+        doorward.must("POST", "/logout", other)
+        self.admits("logout, at once", other, status=401)
+        managed = f"/accounts_management/{id}"
+        doorward.must("PUT", managed, admin, {"role": "admin"})
+        self.admits("a new role, at once", ann, role="admin")
+        doorward.stop()
+        self.admits("Doorward is down", ann, status=503)
+        doorward.start()
+        self.admits("Doorward is back", ann)
+        doorward.must("PUT", managed, admin, {"lock": True})
+        self.admits("lock, at once", ann, status=401)
+        doorward.must("DELETE", "/service_tokens/1", admin)
+        self.admits("their own token is revoked", admin, status=503)
+
+
+def main():
+    work, names = Path(sys.argv[1]), sys.argv[2:] or ["EdDSA", "ES256", "RS256", "lost", "HS256"]
+    signal.signal(signal.SIGTERM, end_all)
+    signal.signal(signal.SIGINT, end_all)
+    kinds = {"lost": Lost, "HS256": Asked}
+    scenarios = [kinds.get(name, Pairs)(name, work) for name in names]
+    threads = [threading.Thread(target=scenario.run) for scenario in scenarios]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    failures = [failure for scenario in scenarios for failure in scenario.failures]
+    for failure in failures:
+        print(f"FAILED {failure}")
+    print(f"clients: {sum(scenario.held for scenario in scenarios)} passed, {len(failures)} failed", flush=True)
+    sys.exit(1 if failures else 0)
+
+
+main()

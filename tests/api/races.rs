@@ -5,6 +5,7 @@
 mod ends;
 mod feed;
 mod keys;
+mod logins;
 mod people;
 mod refresh;
 mod roles;

@@ -127,30 +127,30 @@ async fn run(algorithm: Algorithm) {
 
 #[tokio::test]
 async fn s43_s45_s47_s48_s51_every_fault_is_answered_alike_where_hs256_signs() {
-    run(Algorithm::Hs256).await;
+    Box::pin(run(Algorithm::Hs256)).await;
 }
 
 #[tokio::test]
 async fn s43_s45_s47_s48_s51_every_fault_is_answered_alike_where_hs384_signs() {
-    run(Algorithm::Hs384).await;
+    Box::pin(run(Algorithm::Hs384)).await;
 }
 
 #[tokio::test]
 async fn s43_s45_s47_s48_s51_every_fault_is_answered_alike_where_hs512_signs() {
-    run(Algorithm::Hs512).await;
+    Box::pin(run(Algorithm::Hs512)).await;
 }
 
 #[tokio::test]
 async fn s43_s45_s47_s48_s51_every_fault_is_answered_alike_where_eddsa_signs() {
-    run(Algorithm::EdDsa).await;
+    Box::pin(run(Algorithm::EdDsa)).await;
 }
 
 #[tokio::test]
 async fn s43_s45_s47_s48_s51_every_fault_is_answered_alike_where_es256_signs() {
-    run(Algorithm::Es256).await;
+    Box::pin(run(Algorithm::Es256)).await;
 }
 
 #[tokio::test]
 async fn s43_s45_s47_s48_s51_every_fault_is_answered_alike_where_rs256_signs() {
-    run(Algorithm::Rs256).await;
+    Box::pin(run(Algorithm::Rs256)).await;
 }

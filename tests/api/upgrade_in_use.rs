@@ -37,7 +37,9 @@ impl Left {
         fs::set_permissions(directory.path().join("secret_key"), fs::Permissions::from_mode(0o600)).unwrap();
         let tokens: Value = serde_json::from_str(&fs::read_to_string(fixture.join("tokens.json")).unwrap()).unwrap();
         let left = Self { directory, tokens };
-        ["ann", "bob", "bob_too", "ended", "locked"].iter().for_each(|name| leaks::note_secret(left.token(name)));
+        for name in ["ann", "bob", "bob_too", "ended", "locked"] {
+            leaks::note_secret(left.token(name));
+        }
         left
     }
 

@@ -277,7 +277,6 @@ pub(crate) fn done(answer: Result<(), StoreFailure>) -> String {
     answer.map(|()| "done".to_owned()).unwrap()
 }
 
-#[expect(clippy::too_many_lines, reason = "one arm for each operation")]
 async fn run(store: &dyn Store, step: &Step, mark: i64) -> String {
     let audit = audit(mark);
     match step {

@@ -62,14 +62,14 @@ impl Scene {
     }
 
     /// Lets somebody log in, exchange the first refresh token, and be about for longer than it is honoured.
-    async fn prepare(&self, people: &[Person], how: End, chance: &mut Chance) -> Vec<Subject> {
-        let prepare = async |person: &Person, mut chance: Chance| {
+    async fn prepare(&self, people: &[Person], how: End, luck: &mut Chance) -> Vec<Subject> {
+        let prepare = async |person: &Person, mut luck: Chance| {
             let first = log_in(&self.app, person).await;
             let elsewhere = if how == End::Eviction { None } else { Some(log_in(&self.app, person).await) };
-            let held = exchange(&self.app, &first.refresh, &mut chance).await.unwrap();
+            let held = exchange(&self.app, &first.refresh, &mut luck).await.unwrap();
             Subject { person: person.clone(), held, spent: first.refresh, elsewhere }
         };
-        let subjects = futures_util::future::join_all(people.iter().map(|person| prepare(person, chance.fork()))).await;
+        let subjects = futures_util::future::join_all(people.iter().map(|person| prepare(person, luck.fork()))).await;
         self.app.pass(Duration::from_secs(11));
         subjects
     }
@@ -140,58 +140,58 @@ impl Scene {
     }
 
     /// Ends the session of one subject while others ask about it and one refreshes it.
-    async fn race(&self, how: End, subject: &Subject, admin: &str, mut chance: Chance) -> Person {
+    async fn race(&self, how: End, subject: &Subject, admin: &str, mut luck: Chance) -> Person {
         let race = Arc::new(Race::default());
         let mut askers = Vec::new();
         for _ in 0..ASKERS {
             let asker = Asker { app: Arc::clone(&self.app), token: subject.held.access.clone(), uses: true };
-            askers.push(race.watch(chance.fork(), asker));
+            askers.push(race.watch(luck.fork(), asker));
         }
         let refresher = Refresher { app: Arc::clone(&self.app), held: subject.held.clone(), given: Vec::new() };
-        let refresher = race.watch(chance.fork(), refresher);
-        let (span, person) = race.change(ASKERS + 1, &mut chance, self.end(how, subject, admin)).await;
+        let refresher = race.watch(luck.fork(), refresher);
+        let (span, person) = race.change(ASKERS + 1, &mut luck, self.end(how, subject, admin)).await;
         let mut seen: Vec<Seen> = Vec::new();
         for asker in askers {
             seen.extend(asker.await.unwrap().0);
         }
-        let (refreshed, Refresher { given, .. }) = refresher.await.unwrap();
+        let (exchanges, Refresher { given, .. }) = refresher.await.unwrap();
         let what = format!("{how:?}");
-        judge(&refreshed, span, &what);
+        judge(&exchanges, span, &what);
         if how == End::Reuse {
             // The family is gone a moment before its session's shard hears of it, and the thief before both.
             judge(&seen, span, &what);
         } else {
-            seen.extend(refreshed);
+            seen.extend(exchanges);
             judge(&seen, span, &what);
         }
         for token in given {
-            assert!(!is_alive(&self.app, &token, true, &mut chance).await.1, "{how:?}: a refresh outlived the end");
+            assert!(!is_alive(&self.app, &token, true, &mut luck).await.1, "{how:?}: a refresh outlived the end");
         }
         person
     }
 }
 
 async fn run(how: End) {
-    let mut chance = Chance::of_the_test();
+    let mut luck = Chance::of_the_test();
     let scene = Scene::new(how).await;
     let mut people = Vec::new();
     for n in 0..SIDE_BY_SIDE {
         people.push(scene.app.register(&format!("person{n}")).await);
     }
-    let (mut ended, mut spared) = (Vec::new(), Vec::new());
+    let (mut ended, mut kept) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        let subjects = scene.prepare(&people, how, &mut chance).await;
+        let subjects = scene.prepare(&people, how, &mut luck).await;
         let admin = log_in(&scene.app, &scene.admin).await.access;
-        let races = subjects.iter().map(|subject| scene.race(how, subject, &admin, chance.fork()));
+        let races = subjects.iter().map(|subject| scene.race(how, subject, &admin, luck.fork()));
         people = futures_util::future::join_all(races).await;
         // What was not to end did not.
         let spares = matches!(how, End::Logout | End::LogoutByRefresh | End::OwnerEndsOne | End::OwnerEndsOthers)
             || matches!(how, End::AdminEndsOne | End::Service | End::OwnPassword | End::Reuse);
-        spared.clear();
+        kept.clear();
         for subject in subjects {
             if let Some(elsewhere) = subject.elsewhere {
                 assert_eq!(scene.app.is_live(&elsewhere.access).await, spares, "{how:?}");
-                spared.push(elsewhere.access);
+                kept.push(elsewhere.access);
             }
             ended.push(subject.held);
         }
@@ -203,10 +203,10 @@ async fn run(how: End) {
     let app = restarted(scene.app).await;
     for held in ended.iter().rev().take(200) {
         assert!(app.handles.sessions.look(&held.access).await.is_err(), "{how:?}: a restart revived a session");
-        assert!(exchange(&app, &held.refresh, &mut chance).await.is_none(), "{how:?}: a restart revived a token");
+        assert!(exchange(&app, &held.refresh, &mut luck).await.is_none(), "{how:?}: a restart revived a token");
     }
     let spares = matches!(how, End::Logout | End::OwnerEndsOthers | End::OwnPassword);
-    for token in spared.iter().filter(|_| spares) {
+    for token in kept.iter().filter(|_| spares) {
         assert!(app.is_live(token).await, "{how:?}: a restart ended a session");
     }
 }

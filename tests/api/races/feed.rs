@@ -36,14 +36,14 @@ fn told(page: &RevocationPage) -> Vec<(u64, String)> {
 }
 
 /// Ends a session in some way, and looks for it in the log as soon as that was acknowledged.
-async fn end_and_look(app: &TestApp, person: &Person, admin: &str, chance: &mut Chance) -> String {
+async fn end_and_look(app: &TestApp, person: &Person, admin: &str, luck: &mut Chance) -> String {
     let first: Held = log_in(app, person).await;
     let principal = app.handles.sessions.authenticate(&first.access).await.unwrap();
     let session = principal.session.to_string();
     let before = app.handles.revocations.last().await.unwrap();
     let head = *app.handles.revocations.head().borrow();
     assert!(before <= head, "a cursor that a crash could take back was given out: {before}, {head}");
-    match chance.below(6) {
+    match luck.below(6) {
         0..3 => app.handles.sessions.logout(&principal, Origin::default()).await.unwrap(),
         3 => {
             let path = format!("/accounts_management/{}/sessions", person.id);
@@ -60,7 +60,7 @@ async fn end_and_look(app: &TestApp, person: &Person, admin: &str, chance: &mut 
     }
     let (mut after, mut found) = (before, false);
     loop {
-        let page = page(app, after, 1 + chance.below(20)).await;
+        let page = page(app, after, 1 + luck.below(20)).await;
         found |= told(&page).iter().any(|(_, what)| *what == session);
         if found || page.last == after {
             break;
@@ -72,17 +72,17 @@ async fn end_and_look(app: &TestApp, person: &Person, admin: &str, chance: &mut 
 }
 
 /// Follows the log from a cursor on, in pages of any size, until nothing is written any more.
-async fn follow(app: Arc<TestApp>, mut after: u64, over: Arc<AtomicBool>, mut chance: Chance) -> Vec<(u64, String)> {
+async fn follow(app: Arc<TestApp>, mut after: u64, over: Arc<AtomicBool>, mut luck: Chance) -> Vec<(u64, String)> {
     let mut seen = Vec::new();
     loop {
         let last = over.load(Ordering::SeqCst);
-        let page = page(&app, after, 1 + chance.below(9)).await;
+        let page = page(&app, after, 1 + luck.below(9)).await;
         seen.extend(told(&page));
         if last && page.last == after {
             return seen;
         }
         after = page.last;
-        chance.dawdle().await;
+        luck.dawdle().await;
     }
 }
 
@@ -107,7 +107,7 @@ async fn poll(app: Arc<TestApp>, secret: String, mut after: String, over: Arc<At
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn s37_whoever_saw_an_end_acknowledged_finds_it_in_the_log_once_and_in_order() {
-    let mut chance = Chance::of_the_test();
+    let mut luck = Chance::of_the_test();
     let app = Arc::new(patient().spawn().await);
     let admin_person = app.register("admin").await;
     let admin = log_in(&app, &admin_person).await.access;
@@ -115,16 +115,16 @@ async fn s37_whoever_saw_an_end_acknowledged_finds_it_in_the_log_once_and_in_ord
     let start = app.handles.revocations.last().await.unwrap();
     let over = Arc::new(AtomicBool::new(false));
     let followers: Vec<_> =
-        (0..3).map(|_| tokio::spawn(follow(Arc::clone(&app), start, Arc::clone(&over), chance.fork()))).collect();
+        (0..3).map(|_| tokio::spawn(follow(Arc::clone(&app), start, Arc::clone(&over), luck.fork()))).collect();
     let poller = tokio::spawn(poll(Arc::clone(&app), secret.clone(), start.to_string(), Arc::clone(&over)));
     let mut writers = Vec::new();
     for n in 0..WRITERS {
         let person = app.register(&format!("person{n}")).await;
-        let (app, admin, mut chance) = (Arc::clone(&app), admin.clone(), chance.fork());
+        let (app, admin, mut luck) = (Arc::clone(&app), admin.clone(), luck.fork());
         writers.push(tokio::spawn(async move {
             let mut ended = Vec::new();
             for _ in 0..ENDS {
-                ended.push(end_and_look(&app, &person, &admin, &mut chance).await);
+                ended.push(end_and_look(&app, &person, &admin, &mut luck).await);
             }
             ended
         }));
@@ -160,7 +160,7 @@ async fn s37_whoever_saw_an_end_acknowledged_finds_it_in_the_log_once_and_in_ord
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn s37_a_reader_whose_place_is_removed_is_told_so_and_never_misses_one() {
     const OLD: usize = 24;
-    let mut chance = Chance::of_the_test();
+    let mut luck = Chance::of_the_test();
     for _ in 0..8 {
         let app = Arc::new(patient().spawn().await);
         let ann = app.register("ann").await;
@@ -179,10 +179,10 @@ async fn s37_a_reader_whose_place_is_removed_is_told_so_and_never_misses_one() {
         assert_eq!(last, old + 2);
         let readers: Vec<_> = (0..4)
             .map(|_| {
-                let (app, mut chance) = (Arc::clone(&app), chance.fork());
+                let (app, mut luck) = (Arc::clone(&app), luck.fork());
                 tokio::spawn(async move {
                     for _ in 0..200 {
-                        let after = u64::try_from(chance.below(OLD + 2)).unwrap();
+                        let after = u64::try_from(luck.below(OLD + 2)).unwrap();
                         match app.handles.revocations.after(after, 9).await.unwrap() {
                             Ok(page) => {
                                 assert_eq!(page.revocations[0].0, after + 1, "a gap that was not told");
@@ -192,12 +192,12 @@ async fn s37_a_reader_whose_place_is_removed_is_told_so_and_never_misses_one() {
                                 assert!(error == CursorError::TooOld && after < old, "{error:?} after {after}");
                             }
                         }
-                        chance.dawdle().await;
+                        luck.dawdle().await;
                     }
                 })
             })
             .collect();
-        chance.dawdle().await;
+        luck.dawdle().await;
         app.handles.tend_services().await.unwrap();
         for reader in readers {
             reader.await.unwrap();

@@ -16,7 +16,7 @@ const AHEAD: Duration = Duration::from_mins(15);
 
 /// Rotates the keys again and again while everybody checks and refreshes. Each third time the key before is in wrong hands.
 async fn rotate(algorithm: Algorithm, rounds: usize) {
-    let mut chance = Chance::of_the_test();
+    let mut luck = Chance::of_the_test();
     let app = Arc::new(patient().with(|settings| settings.tokens.algorithm = algorithm).spawn().await);
     let admin = app.register("admin").await;
     let mut people = Vec::new();
@@ -32,21 +32,21 @@ async fn rotate(algorithm: Algorithm, rounds: usize) {
         let mut watchers = Vec::new();
         for held in &held {
             let asker = || Asker { app: Arc::clone(&app), token: held.access.clone(), uses: true };
-            let askers = [race.watch(chance.fork(), asker()), race.watch(chance.fork(), asker())];
+            let askers = [race.watch(luck.fork(), asker()), race.watch(luck.fork(), asker())];
             let refresher = Refresher { app: Arc::clone(&app), held: held.clone(), given: Vec::new() };
-            watchers.push((askers, race.watch(chance.fork(), refresher)));
+            watchers.push((askers, race.watch(luck.fork(), refresher)));
         }
         let keys = &app.handles.keys;
         let rotation = keys.rotate(&by, compromised, Origin::default());
-        let (span, made) = race.change(3 * SIDE_BY_SIDE, &mut chance, rotation).await;
+        let (span, made) = race.change(3 * SIDE_BY_SIDE, &mut luck, rotation).await;
         let made = made.unwrap();
         for (held, (askers, refresher)) in held.iter_mut().zip(watchers) {
             let mut seen = Vec::new();
             for asker in askers {
                 seen.extend(asker.await.unwrap().0);
             }
-            let (refreshed, refresher) = refresher.await.unwrap();
-            assert!(refreshed.iter().all(|seen| seen.alive), "{algorithm}: a session ended with a key");
+            let (exchanges, refresher) = refresher.await.unwrap();
+            assert!(exchanges.iter().all(|seen| seen.alive), "{algorithm}: a session ended with a key");
             if compromised {
                 judge(&seen, span, "a compromised key");
             } else {
@@ -55,9 +55,9 @@ async fn rotate(algorithm: Algorithm, rounds: usize) {
             never_revived(&seen, "keys");
             // The last one was asked for after the change.
             *held = refresher.held;
-            assert!(is_alive(&app, &held.access, true, &mut chance).await.1);
+            assert!(is_alive(&app, &held.access, true, &mut luck).await.1);
             for token in &refresher.given {
-                let alive = is_alive(&app, token, true, &mut chance).await.1;
+                let alive = is_alive(&app, token, true, &mut luck).await.1;
                 assert!(compromised || alive, "{algorithm}: a rotation killed a token");
                 assert_eq!(alive, !compromised || kid(token) == kid(&held.access), "{algorithm}");
             }
@@ -68,7 +68,7 @@ async fn rotate(algorithm: Algorithm, rounds: usize) {
         app.pass(if compromised { Duration::from_secs(11) } else { AHEAD });
         app.handles.tend_keys().await.unwrap();
         for held in &mut held {
-            *held = exchange(&app, &held.refresh, &mut chance).await.unwrap();
+            *held = exchange(&app, &held.refresh, &mut luck).await.unwrap();
             assert_eq!(kid(&held.access), made.id.to_string(), "the new key signs");
         }
         app.pass(Duration::from_secs(11));
@@ -100,7 +100,7 @@ async fn s43_no_check_is_wrong_while_rsa_keys_are_rotated_or_given_up() {
 /// One secret after the other, with a restart each: what the present one and the one before signed is good, and nothing older.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn s43_tokens_of_the_secret_before_live_through_a_restart_and_those_of_older_ones_do_not() {
-    let mut chance = Chance::of_the_test();
+    let mut luck = Chance::of_the_test();
     let secret = |n: usize| Some(Secret::new(format!("secret-number-{n:04}-0123456789abcdef")));
     let directory = TempDir::new().unwrap();
     let with = |n: usize| {
@@ -117,9 +117,9 @@ async fn s43_tokens_of_the_secret_before_live_through_a_restart_and_those_of_old
         let logins = futures_util::future::join_all((0..4).map(|_| log_in(&app, &ann))).await;
         signed.push(logins);
         let checks = (0..64).map(|_| {
-            let by = chance.below(signed.len());
-            let (token, app, mut chance) = (&signed[by][chance.below(4)].access, &app, chance.fork());
-            async move { (by, is_alive(app, token, true, &mut chance).await.1) }
+            let by = luck.below(signed.len());
+            let (token, app, mut luck) = (&signed[by][luck.below(4)].access, &app, luck.fork());
+            async move { (by, is_alive(app, token, true, &mut luck).await.1) }
         });
         for (by, alive) in futures_util::future::join_all(checks.collect::<Vec<_>>()).await {
             assert_eq!(alive, by + 1 >= n, "a token of secret {by} with secret {n}");
@@ -128,7 +128,7 @@ async fn s43_tokens_of_the_secret_before_live_through_a_restart_and_those_of_old
     }
     // Refresh tokens are as good as the others; from then on the present secret does.
     for (by, held) in signed.iter().enumerate().flat_map(|(by, all)| all.iter().map(move |held| (by, held))) {
-        let next = exchange(&app, &held.refresh, &mut chance).await;
+        let next = exchange(&app, &held.refresh, &mut luck).await;
         assert_eq!(next.is_some(), by + 1 >= signed.len(), "a refresh token of secret {by}");
         if let Some(next) = next {
             assert!(app.is_live(&next.access).await);

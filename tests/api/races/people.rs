@@ -37,8 +37,8 @@ pub(super) async fn log_in(app: &TestApp, person: &Person) -> Held {
 }
 
 /// The next tokens for a refresh token, if it is good.
-pub(super) async fn exchange(app: &TestApp, token: &str, chance: &mut Chance) -> Option<Held> {
-    if chance.below(8) == 0 {
+pub(super) async fn exchange(app: &TestApp, token: &str, luck: &mut Chance) -> Option<Held> {
+    if luck.below(8) == 0 {
         let answer = app.post("/refresh", &json!({"refresh_token": token})).await;
         assert!(matches!(answer.status, 200 | 401), "{answer:?}");
         let text = |member: &str| answer.body[member].as_str().unwrap().to_owned();
@@ -55,7 +55,7 @@ pub(super) async fn exchange(app: &TestApp, token: &str, chance: &mut Chance) ->
 }
 
 /// Asks whether an access token is alive in one of the ways that there are, and says in which.
-pub(super) async fn is_alive(app: &TestApp, token: &str, uses: bool, chance: &mut Chance) -> (&'static str, bool) {
+pub(super) async fn is_alive(app: &TestApp, token: &str, uses: bool, luck: &mut Chance) -> (&'static str, bool) {
     let told = |answer: Result<(), AuthenticateError>| match answer {
         Ok(()) => true,
         Err(AuthenticateError::Dead) => false,
@@ -63,7 +63,7 @@ pub(super) async fn is_alive(app: &TestApp, token: &str, uses: bool, chance: &mu
     };
     let sessions = &app.handles.sessions;
     // Most do without the network, so that more of them fall into the moment that matters.
-    match chance.below(if uses { 32 } else { 16 }) {
+    match luck.below(if uses { 32 } else { 16 }) {
         0..8 => ("look", told(sessions.look(token).await.map(drop))),
         8..15 => ("inspect", told(sessions.inspect(token).await.map(drop))),
         15 => {
@@ -96,8 +96,8 @@ pub(super) struct Asker {
 }
 
 impl Ask for Asker {
-    async fn ask(&mut self, chance: &mut Chance) -> (&'static str, bool) {
-        is_alive(&self.app, &self.token, self.uses, chance).await
+    async fn ask(&mut self, luck: &mut Chance) -> (&'static str, bool) {
+        is_alive(&self.app, &self.token, self.uses, luck).await
     }
 }
 
@@ -110,8 +110,8 @@ pub(super) struct Refresher {
 }
 
 impl Ask for Refresher {
-    async fn ask(&mut self, chance: &mut Chance) -> (&'static str, bool) {
-        let next = exchange(&self.app, &self.held.refresh, chance).await;
+    async fn ask(&mut self, luck: &mut Chance) -> (&'static str, bool) {
+        let next = exchange(&self.app, &self.held.refresh, luck).await;
         let alive = next.is_some();
         if let Some(next) = next {
             self.given.push(next.access.clone());

@@ -36,14 +36,14 @@ async fn people(app: &TestApp) -> Vec<Person> {
 }
 
 /// Refreshes with one token in each of several tabs, some times in each; the answer is all that they were given.
-async fn in_tabs(app: &Arc<TestApp>, token: &str, chance: &mut Chance) -> Vec<Held> {
+async fn in_tabs(app: &Arc<TestApp>, token: &str, luck: &mut Chance) -> Vec<Held> {
     let tabs = (0..TABS).map(|_| {
-        let (app, mut token, mut chance) = (Arc::clone(app), token.to_owned(), chance.fork());
+        let (app, mut token, mut luck) = (Arc::clone(app), token.to_owned(), luck.fork());
         tokio::spawn(async move {
             let mut given = Vec::new();
             for _ in 0..EXCHANGES {
-                chance.dawdle().await;
-                let next = exchange(&app, &token, &mut chance).await.expect("a tab was logged out");
+                luck.dawdle().await;
+                let next = exchange(&app, &token, &mut luck).await.expect("a tab was logged out");
                 token.clone_from(&next.refresh);
                 given.push(next);
             }
@@ -56,22 +56,22 @@ async fn in_tabs(app: &Arc<TestApp>, token: &str, chance: &mut Chance) -> Vec<He
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn s37_tabs_that_refresh_at_once_stay_in_one_family_and_a_late_one_ends_it() {
     const ROUNDS: usize = 12;
-    let mut chance = Chance::of_the_test();
+    let mut luck = Chance::of_the_test();
     let app = Arc::new(patient().spawn().await);
     let people = people(&app).await;
     let runs = people.iter().map(|person| {
-        let (app, person, chance) = (Arc::clone(&app), person.clone(), chance.fork());
-        async move { (log_in(&app, &person).await, chance) }
+        let (app, person, luck) = (Arc::clone(&app), person.clone(), luck.fork());
+        async move { (log_in(&app, &person).await, luck) }
     });
     let mut families: Vec<_> = futures_util::future::join_all(runs)
         .await
         .into_iter()
-        .map(|(held, chance)| (BTreeMap::from([(0, held.refresh)]), chance))
+        .map(|(held, luck)| (BTreeMap::from([(0, held.refresh)]), luck))
         .collect();
     for _ in 0..ROUNDS {
-        let runs = families.iter_mut().map(|(family, chance)| async {
+        let runs = families.iter_mut().map(|(family, luck)| async {
             let newest = family.values().next_back().unwrap().clone();
-            let given = in_tabs(&app, &newest, chance).await;
+            let given = in_tabs(&app, &newest, luck).await;
             let session = app.handles.sessions.look(&given[0].access).await.unwrap().session;
             for held in given {
                 let told = app.handles.sessions.authenticate(&held.access).await.expect("a tab got a dead token");
@@ -84,12 +84,12 @@ async fn s37_tabs_that_refresh_at_once_stay_in_one_family_and_a_late_one_ends_it
         app.pass(GRACE + MOMENT);
     }
     // Each of a family that is late now ends it, whichever it is.
-    for (family, chance) in &mut families {
+    for (family, luck) in &mut families {
         let newest = *family.keys().next_back().unwrap();
-        let late = chance.below(usize::try_from(newest).unwrap());
+        let late = luck.below(usize::try_from(newest).unwrap());
         let late = family.range(..=u32::try_from(late).unwrap()).next_back().unwrap().1;
-        assert!(exchange(&app, late, chance).await.is_none());
-        assert!(exchange(&app, &family[&newest], chance).await.is_none(), "the family outlived a reuse");
+        assert!(exchange(&app, late, luck).await.is_none());
+        assert!(exchange(&app, &family[&newest], luck).await.is_none(), "the family outlived a reuse");
     }
     assert_eq!(app.handles.sessions.live(), 0);
 }
@@ -107,7 +107,7 @@ async fn reuses(app: &TestApp, person: &Person) -> (usize, usize) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn s37_a_family_that_thieves_and_tabs_use_at_once_ends_once() {
     const ROUNDS: usize = 15;
-    let mut chance = Chance::of_the_test();
+    let mut luck = Chance::of_the_test();
     let app = Arc::new(patient().spawn().await);
     let people = people(&app).await;
     let mut ended = Vec::new();
@@ -116,15 +116,15 @@ async fn s37_a_family_that_thieves_and_tabs_use_at_once_ends_once() {
         let first = futures_util::future::join_all(logins).await;
         let mut second = Vec::new();
         for held in &first {
-            second.push(exchange(&app, &held.refresh, &mut chance).await.unwrap());
+            second.push(exchange(&app, &held.refresh, &mut luck).await.unwrap());
         }
         app.pass(GRACE + MOMENT);
         let uses = first.iter().zip(&second).flat_map(|(spent, present)| [&spent.refresh, &present.refresh].repeat(3));
         let uses = uses.map(|token| {
-            let (app, token, mut chance) = (Arc::clone(&app), token.clone(), chance.fork());
+            let (app, token, mut luck) = (Arc::clone(&app), token.clone(), luck.fork());
             tokio::spawn(async move {
-                chance.dawdle().await;
-                exchange(&app, &token, &mut chance).await
+                luck.dawdle().await;
+                exchange(&app, &token, &mut luck).await
             })
         });
         let answers = futures_util::future::join_all(uses).await;
@@ -138,7 +138,7 @@ async fn s37_a_family_that_thieves_and_tabs_use_at_once_ends_once() {
     }
     for held in &ended {
         assert!(app.handles.sessions.look(&held.access).await.is_err());
-        assert!(exchange(&app, &held.refresh, &mut chance).await.is_none());
+        assert!(exchange(&app, &held.refresh, &mut luck).await.is_none());
     }
     for person in &people {
         assert_eq!(reuses(&app, person).await, (ROUNDS, ROUNDS), "told once for each family, and on record once");
@@ -153,7 +153,7 @@ async fn s37_a_family_that_thieves_and_tabs_use_at_once_ends_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn s37_at_the_edge_of_the_grace_the_answer_and_the_session_agree() {
     const ROUNDS: usize = 60;
-    let mut chance = Chance::of_the_test();
+    let mut luck = Chance::of_the_test();
     let app = Arc::new(patient().spawn().await);
     let people = people(&app).await;
     let (mut honoured, mut reused) = (0, 0);
@@ -161,19 +161,19 @@ async fn s37_at_the_edge_of_the_grace_the_answer_and_the_session_agree() {
         let mut families = Vec::new();
         for person in &people {
             let first = log_in(&app, person).await;
-            let second = exchange(&app, &first.refresh, &mut chance).await.unwrap();
+            let second = exchange(&app, &first.refresh, &mut luck).await.unwrap();
             families.push((first, second));
         }
         app.pass(GRACE);
         let uses = families.iter().map(|(first, _)| {
-            let (app, token, mut chance) = (Arc::clone(&app), first.refresh.clone(), chance.fork());
+            let (app, token, mut luck) = (Arc::clone(&app), first.refresh.clone(), luck.fork());
             tokio::spawn(async move {
-                chance.dawdle().await;
-                exchange(&app, &token, &mut chance).await
+                luck.dawdle().await;
+                exchange(&app, &token, &mut luck).await
             })
         });
         let uses: Vec<_> = uses.collect();
-        chance.dawdle().await;
+        luck.dawdle().await;
         app.pass(MOMENT);
         for (used, (_, second)) in uses.into_iter().zip(&families) {
             let answer = used.await.unwrap();
@@ -182,7 +182,7 @@ async fn s37_at_the_edge_of_the_grace_the_answer_and_the_session_agree() {
                 assert_eq!(next.refresh, second.refresh, "it leads to the same successor");
                 honoured += 1;
             } else {
-                assert!(exchange(&app, &second.refresh, &mut chance).await.is_none());
+                assert!(exchange(&app, &second.refresh, &mut luck).await.is_none());
                 reused += 1;
             }
         }

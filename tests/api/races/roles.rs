@@ -27,9 +27,9 @@ fn role(change: usize) -> &'static str {
 }
 
 /// Asks who a token speaks for. Two ways tell the plan too, which counts the changes; the others tell the role alone.
-async fn ask(app: &TestApp, token: &str, chance: &mut Chance) -> (&'static str, Option<usize>, bool) {
+async fn ask(app: &TestApp, token: &str, luck: &mut Chance) -> (&'static str, Option<usize>, bool) {
     let number = |plan: &str| plan.strip_prefix("plan").map(|number| number.parse().unwrap());
-    match chance.below(16) {
+    match luck.below(16) {
         0..10 => {
             let account = app.handles.sessions.authenticate(token).await.unwrap().account;
             ("authenticate", number(account.customer_account.as_str()), account.role.as_str() == "admin")
@@ -62,7 +62,7 @@ async fn ask(app: &TestApp, token: &str, chance: &mut Chance) -> (&'static str, 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn s38_no_check_tells_an_older_role_than_was_acknowledged() {
-    let mut chance = Chance::of_the_test();
+    let mut luck = Chance::of_the_test();
     let app = Arc::new(patient().spawn().await);
     let admin = app.admin().await;
     let ann = app.register("ann").await;
@@ -72,13 +72,13 @@ async fn s38_no_check_tells_an_older_role_than_was_acknowledged() {
     let askers: Vec<_> = (0..ASKERS)
         .map(|_| {
             let (app, race, over) = (Arc::clone(&app), Arc::clone(&race), Arc::clone(&over));
-            let (token, mut chance) = (token.clone(), chance.fork());
+            let (token, mut luck) = (token.clone(), luck.fork());
             tokio::spawn(async move {
                 let mut told = Vec::new();
                 while !over.load(Ordering::SeqCst) {
-                    let (span, (by, change, admin)) = race.time(ask(&app, &token, &mut chance)).await;
+                    let (span, (by, change, admin)) = race.time(ask(&app, &token, &mut luck)).await;
                     told.push(Told { span, change, admin, by });
-                    chance.dawdle().await;
+                    luck.dawdle().await;
                 }
                 told
             })
@@ -88,7 +88,7 @@ async fn s38_no_check_tells_an_older_role_than_was_acknowledged() {
     for change in 1..=CHANGES {
         let body = json!({"role": role(change), "customer_account": format!("plan{change}")});
         changes.push(race.time(app.must_change(&admin, ann.id, &body)).await.0);
-        chance.dawdle().await;
+        luck.dawdle().await;
     }
     over.store(true, Ordering::SeqCst);
     let mut told = Vec::new();

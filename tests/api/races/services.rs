@@ -22,11 +22,11 @@ struct User {
 }
 
 impl Ask for User {
-    async fn ask(&mut self, chance: &mut Chance) -> (&'static str, bool) {
-        if chance.below(8) > 0 {
+    async fn ask(&mut self, luck: &mut Chance) -> (&'static str, bool) {
+        if luck.below(8) > 0 {
             return ("find", self.app.handles.services.find(self.secret.as_bytes()).is_some());
         }
-        let verifies = chance.below(2) == 0;
+        let verifies = luck.below(2) == 0;
         let request = if verifies {
             self.app.request(Method::POST, "/verify").bearer_auth(&self.about)
         } else {
@@ -52,22 +52,22 @@ async fn end(app: &TestApp, admin: &str, id: u64, how: usize) -> Option<String> 
     Some(answer.body["token"].as_str().unwrap().to_owned())
 }
 
-async fn race(app: Arc<TestApp>, admin: String, name: String, mut chance: Chance) -> (String, Option<String>) {
+async fn race(app: Arc<TestApp>, admin: String, name: String, mut luck: Chance) -> (String, Option<String>) {
     let (id, mut secret) = app.service_token(&admin, &name, &["verify", "introspect"]).await;
-    let how = chance.below(3);
+    let how = luck.below(3);
     if how == 2 {
         // The secret before the last one, though its overlap is not over, ends with the next rotation.
         let overlap = json!({"overlap_seconds": 3600});
         let rotated = app.call(Method::POST, &format!("/service_tokens/{id}/rotate"), &admin, &overlap).await;
         assert_eq!(rotated.status, 200);
-        if chance.below(2) == 0 {
+        if luck.below(2) == 0 {
             rotated.body["token"].as_str().unwrap().clone_into(&mut secret);
         }
     }
     let race = Arc::new(Race::default());
     let user = || User { app: Arc::clone(&app), secret: secret.clone(), about: admin.clone() };
-    let users: Vec<_> = (0..ASKERS).map(|_| race.watch(chance.fork(), user())).collect();
-    let (span, next) = race.change(ASKERS, &mut chance, end(&app, &admin, id, how)).await;
+    let users: Vec<_> = (0..ASKERS).map(|_| race.watch(luck.fork(), user())).collect();
+    let (span, next) = race.change(ASKERS, &mut luck, end(&app, &admin, id, how)).await;
     let mut seen = Vec::new();
     for user in users {
         seen.extend(user.await.unwrap().0);
@@ -76,7 +76,7 @@ async fn race(app: Arc<TestApp>, admin: String, name: String, mut chance: Chance
     if let Some(next) = &next {
         let mut user = User { secret: next.clone(), ..user() };
         for _ in 0..8 {
-            assert!(user.ask(&mut chance).await.1, "the new secret is not known");
+            assert!(user.ask(&mut luck).await.1, "the new secret is not known");
         }
         end(&app, &admin, id, 0).await;
     }
@@ -85,15 +85,14 @@ async fn race(app: Arc<TestApp>, admin: String, name: String, mut chance: Chance
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn s50_no_use_of_a_service_token_outlives_its_revocation_or_its_rotation() {
-    let mut chance = Chance::of_the_test();
+    let mut luck = Chance::of_the_test();
     let app = Arc::new(patient().spawn().await);
     let admin = app.register("admin").await;
     let token = log_in(&app, &admin).await.access;
     let mut dead = Vec::new();
     for round in 0..ROUNDS {
-        let races = (0..SIDE_BY_SIDE).map(|n| {
-            tokio::spawn(race(Arc::clone(&app), token.clone(), format!("service {round} {n}"), chance.fork()))
-        });
+        let races = (0..SIDE_BY_SIDE)
+            .map(|n| tokio::spawn(race(Arc::clone(&app), token.clone(), format!("service {round} {n}"), luck.fork())));
         for done in futures_util::future::join_all(races.collect::<Vec<_>>()).await {
             let (secret, next) = done.unwrap();
             dead.push(secret);

@@ -15,9 +15,9 @@ const CHANGES: usize = 3;
 
 /// Changes passwords and names from one tab of a session, one after the other. What comes too late for a password that was just
 /// replaced is asked for that one.
-async fn change_again_and_again(app: &TestApp, held: &Held, person: &Person, tab: usize, mut chance: Chance) {
+async fn change_again_and_again(app: &TestApp, held: &Held, person: &Person, tab: usize, mut luck: Chance) {
     for n in 0..CHANGES {
-        let changes_name = chance.below(4) == 0;
+        let changes_name = luck.below(4) == 0;
         let change = if changes_name {
             json!({"nickname": format!("{}{tab}{n}", person.nickname)})
         } else {
@@ -26,13 +26,13 @@ async fn change_again_and_again(app: &TestApp, held: &Held, person: &Person, tab
         let answer = app.change_own(&held.access, &change).await;
         let expected: &[u16] = if changes_name { &[200] } else { &[200, 403] };
         assert!(expected.contains(&answer.status), "{answer:?}");
-        chance.dawdle().await;
+        luck.dawdle().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn s38_the_session_that_sets_a_password_is_never_dead_and_all_others_are() {
-    let mut chance = Chance::of_the_test();
+    let mut luck = Chance::of_the_test();
     let app = Arc::new(patient().spawn().await);
     app.register("admin").await;
     let mut people = Vec::new();
@@ -44,21 +44,21 @@ async fn s38_the_session_that_sets_a_password_is_never_dead_and_all_others_are()
     }
     for _ in 0..ROUNDS {
         let races = people.iter().map(|(person, held)| {
-            let (app, mut chance) = (Arc::clone(&app), chance.fork());
+            let (app, mut luck) = (Arc::clone(&app), luck.fork());
             async move {
                 let race = Arc::new(Race::default());
                 let asker = || Asker { app: Arc::clone(&app), token: held.access.clone(), uses: true };
-                let askers = [race.watch(chance.fork(), asker()), race.watch(chance.fork(), asker())];
+                let askers = [race.watch(luck.fork(), asker()), race.watch(luck.fork(), asker())];
                 let refresher = Refresher { app: Arc::clone(&app), held: held.clone(), given: Vec::new() };
-                let refresher = race.watch(chance.fork(), refresher);
-                let [first, second] = [0, 1].map(|tab| change_again_and_again(&app, held, person, tab, chance.fork()));
-                race.change(3, &mut chance, async { tokio::join!(first, second) }).await;
+                let refresher = race.watch(luck.fork(), refresher);
+                let [first, second] = [0, 1].map(|tab| change_again_and_again(&app, held, person, tab, luck.fork()));
+                race.change(3, &mut luck, Box::pin(async { tokio::join!(first, second) })).await;
                 let mut seen = Vec::new();
                 for asker in askers {
                     seen.extend(asker.await.unwrap().0);
                 }
-                let (refreshed, Refresher { held, .. }) = refresher.await.unwrap();
-                seen.extend(refreshed);
+                let (exchanges, Refresher { held, .. }) = refresher.await.unwrap();
+                seen.extend(exchanges);
                 for seen in &seen {
                     assert!(seen.alive, "{} said dead of the session that was spared", seen.by);
                 }

@@ -17,7 +17,7 @@ const MOMENT: Duration = Duration::from_millis(1);
 
 /// Lets sessions end by the passing of this time, again and again.
 async fn run(rounds: usize, time: Duration, idle: Duration) {
-    let mut chance = Chance::of_the_test();
+    let mut luck = Chance::of_the_test();
     let app = patient().with(|settings| {
         settings.sessions.idle_timeout = idle;
         settings.sessions.lifetime = LIFETIME;
@@ -40,21 +40,21 @@ async fn run(rounds: usize, time: Duration, idle: Duration) {
                 let asker = || Asker { app: Arc::clone(&app), token: held.access.clone(), uses: false };
                 let refresher = Refresher { app: Arc::clone(&app), held: held.clone(), given: Vec::new() };
                 // Of what is idle nobody may ask in a way that is a use.
-                let refresher = (idle == LIFETIME).then(|| race.watch(chance.fork(), refresher));
-                ([race.watch(chance.fork(), asker()), race.watch(chance.fork(), asker())], refresher)
+                let refresher = (idle == LIFETIME).then(|| race.watch(luck.fork(), refresher));
+                ([race.watch(luck.fork(), asker()), race.watch(luck.fork(), asker())], refresher)
             })
             .collect();
         let sweeper = tokio::spawn({
-            let (app, mut chance) = (Arc::clone(&app), chance.fork());
+            let (app, mut luck) = (Arc::clone(&app), luck.fork());
             async move {
                 for _ in 0..3 {
-                    chance.dawdle().await;
+                    luck.dawdle().await;
                     app.handles.tend_sessions().await.unwrap();
                 }
             }
         });
         let change = async { app.pass(MOMENT) };
-        let (span, ()) = race.change(2 * SIDE_BY_SIDE, &mut chance, change).await;
+        let (span, ()) = race.change(2 * SIDE_BY_SIDE, &mut luck, change).await;
         for (askers, refresher) in watchers {
             let mut seen = Vec::new();
             for asker in askers {
@@ -98,7 +98,7 @@ async fn s39_no_check_and_no_refresh_outlives_the_absolute_end_whoever_finds_it_
 /// A use at the last moment either comes in time, and then the session goes on, or finds it over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn s39_a_use_that_races_the_end_of_the_idle_time_is_told_what_becomes_of_the_session() {
-    let mut chance = Chance::of_the_test();
+    let mut luck = Chance::of_the_test();
     let app = patient().with(|settings| {
         settings.sessions.idle_timeout = IDLE;
         settings.tokens.access_token_lifetime = LIFETIME;
@@ -111,21 +111,21 @@ async fn s39_a_use_that_races_the_end_of_the_idle_time_is_told_what_becomes_of_t
     for _ in 0..60 {
         let held = futures_util::future::join_all(people.iter().map(|person| log_in(&app, person))).await;
         app.pass(IDLE);
-        let uses: Vec<_> = held
+        let tasks: Vec<_> = held
             .iter()
             .map(|held| {
-                let (app, token, mut chance) = (Arc::clone(&app), held.access.clone(), chance.fork());
+                let (app, token, mut luck) = (Arc::clone(&app), held.access.clone(), luck.fork());
                 tokio::spawn(async move {
-                    chance.dawdle().await;
+                    luck.dawdle().await;
                     app.handles.sessions.authenticate(&token).await.is_ok()
                 })
             })
             .collect();
-        chance.dawdle().await;
+        luck.dawdle().await;
         app.pass(MOMENT);
         app.handles.tend_sessions().await.unwrap();
         let mut in_time = 0;
-        for (used, held) in uses.into_iter().zip(&held) {
+        for (used, held) in tasks.into_iter().zip(&held) {
             let used = used.await.unwrap();
             in_time += usize::from(used);
             assert_eq!(app.handles.sessions.look(&held.access).await.is_ok(), used);

@@ -87,13 +87,13 @@ impl Race {
     pub(super) async fn change<T>(
         &self,
         watchers: usize,
-        chance: &mut Chance,
+        luck: &mut Chance,
         work: impl Future<Output = T>,
     ) -> (Span, T) {
         while self.watching.load(Ordering::SeqCst) < watchers {
             tokio::task::yield_now().await;
         }
-        chance.dawdle().await;
+        luck.dawdle().await;
         let done = self.time(work).await;
         self.over.store(true, Ordering::SeqCst);
         done
@@ -101,13 +101,13 @@ impl Race {
 
     /// Lets somebody ask in a task of its own until a question was asked after the change was acknowledged; gives back what was
     /// seen, and whoever asked.
-    pub(super) fn watch<A: Ask>(self: &Arc<Self>, mut chance: Chance, mut asker: A) -> JoinHandle<(Vec<Seen>, A)> {
+    pub(super) fn watch<A: Ask>(self: &Arc<Self>, mut luck: Chance, mut asker: A) -> JoinHandle<(Vec<Seen>, A)> {
         let race = Arc::clone(self);
         tokio::spawn(async move {
             let mut seen = Vec::new();
             loop {
                 let last = race.over.load(Ordering::SeqCst);
-                let (span, (by, alive)) = race.time(asker.ask(&mut chance)).await;
+                let (span, (by, alive)) = race.time(asker.ask(&mut luck)).await;
                 if seen.is_empty() {
                     race.watching.fetch_add(1, Ordering::SeqCst);
                 }
@@ -115,7 +115,7 @@ impl Race {
                 if last {
                     return (seen, asker);
                 }
-                chance.dawdle().await;
+                luck.dawdle().await;
             }
         })
     }
@@ -124,7 +124,7 @@ impl Race {
 /// Somebody who asks whether something is alive.
 pub(super) trait Ask: Send + 'static {
     /// The answer, and in which way it was asked for.
-    fn ask(&mut self, chance: &mut Chance) -> impl Future<Output = (&'static str, bool)> + Send;
+    fn ask(&mut self, luck: &mut Chance) -> impl Future<Output = (&'static str, bool)> + Send;
 }
 
 /// Checks what was seen of something that a change ended.

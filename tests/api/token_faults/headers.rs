@@ -105,30 +105,9 @@ pub(super) async fn faults(forge: &Forge) -> Vec<Fault> {
     ] {
         headers.push(forge.header_with(member, value));
     }
-    let text = forge.header_text();
-    let inside = text.trim_start_matches('{');
-    headers.extend([
-        format!("{{\"alg\":\"none\",{inside}"),
-        text.replace("\"alg\"", "\"alg\":\"none\",\"alg\""),
-        format!("{},\"alg\":\"none\"}}", text.trim_end_matches('}')),
-        format!("{},\"typ\":\"JWT\"}}", text.trim_end_matches('}')),
-        format!("{{\"kid\":\"mine\",{inside}"),
-        text.replace(',', ", "),
-        text.replace(':', ": "),
-        text.replacen("at+jwt", "at\\u002bjwt", 1),
-        text.replacen(own, &format!("\\u00{:02x}{}", own.as_bytes()[0], &own[1..]), 1),
-        format!("\u{feff}{text}"),
-        format!("{text} "),
-        format!("{text}{text}"),
-        format!("[{text}]"),
-        json!(text).to_string(),
-        serde_json::to_string(&forge.header).unwrap().replace("\"typ\"", "\"TYP\""),
-        "{}".to_owned(),
-        "null".to_owned(),
-        String::new(),
-    ]);
+    headers.extend(spellings(forge));
     // There is no public half of a secret.
-    headers.retain(|header| *header != text);
+    headers.retain(|header| *header != forge.header_text());
     let mut faults: Vec<_> =
         headers.iter().map(|header| Fault::new(header.clone(), forge.token(header, &claims))).collect();
     // What is not signed at all, whatever its header says.
@@ -148,6 +127,33 @@ pub(super) async fn faults(forge: &Forge) -> Vec<Fault> {
     ));
     faults.push(Fault::new("detached payload", format!("{}..{}", encoded(&header), encoded(&detached))));
     faults
+}
+
+/// The right header, or nearly, in another spelling.
+fn spellings(forge: &Forge) -> Vec<String> {
+    let own = forge.header["alg"].as_str().unwrap();
+    let text = forge.header_text();
+    let inside = text.trim_start_matches('{');
+    vec![
+        format!("{{\"alg\":\"none\",{inside}"),
+        text.replace("\"alg\"", "\"alg\":\"none\",\"alg\""),
+        format!("{},\"alg\":\"none\"}}", text.trim_end_matches('}')),
+        format!("{},\"typ\":\"JWT\"}}", text.trim_end_matches('}')),
+        format!("{{\"kid\":\"mine\",{inside}"),
+        text.replace(',', ", "),
+        text.replace(':', ": "),
+        text.replacen("at+jwt", "at\\u002bjwt", 1),
+        text.replacen(own, &format!("\\u00{:02x}{}", own.as_bytes()[0], &own[1..]), 1),
+        format!("\u{feff}{text}"),
+        format!("{text} "),
+        format!("{text}{text}"),
+        format!("[{text}]"),
+        json!(text).to_string(),
+        serde_json::to_string(&forge.header).unwrap().replace("\"typ\"", "\"TYP\""),
+        "{}".to_owned(),
+        "null".to_owned(),
+        String::new(),
+    ]
 }
 
 /// One key taken for another one.

@@ -192,13 +192,15 @@ class Pairs(Scenario):
 
         def refuse_all(checker):
             before, begun = len(checker.way.asked("/.well-known/jwks.json")), time.monotonic()
+            time.sleep(REFETCH)
             statuses = {checker.check(token)[0] for token in forged}
             fetched = len(checker.way.asked("/.well-known/jwks.json")) - before
             return statuses, fetched, 1 + (time.monotonic() - begun) / REFETCH
 
         for checker, (statuses, fetched, most) in zip(self.checkers, at_once(refuse_all, self.checkers)):
             self.expect(f"forged keys are refused: {checker.name}", statuses == {401}, statuses)
-            self.expect(f"forged keys fetch no keys: {checker.name}", fetched <= most, f"{fetched} times, {most:.1f} at most")
+            detail = f"{fetched} times, {most:.1f} at most"
+            self.expect(f"forged keys fetch the keys now and then: {checker.name}", 1 <= fetched <= most, detail)
         self.admits("after forged keys", self.ann)
 
     def revocations(self):
@@ -287,6 +289,7 @@ class Pairs(Scenario):
             asked = [path for path in checker.way.requests[since:] if path.startswith("/revocations")]
             resumed = asked and all("start" not in path for path in asked)
             self.expect(f"it went on where it was: {checker.name}", resumed, asked)
+        self.admits("what ended before the restart", self.other, status=401)
         other = doorward.login("ann")["access_token"]
         new_kid = parts(other)[0]["kid"]
         self.expect("another key signs", new_kid != old_kid)

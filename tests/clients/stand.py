@@ -22,10 +22,13 @@ PASSWORD = "quiet-lamp-under-blue-stairs"
 PATH = os.environ["PATH"]
 
 
+PORTS = random.sample(range(20000, 32000), 12000)
+
+
 def free_port():
-    """Not one that the system gives to clients: it must still be free after a restart."""
+    """Not one that the system gives to clients, nor one that was given here before: it must still be free after a restart."""
     while True:
-        port = random.randrange(20000, 32000)
+        port = PORTS.pop()
         with socket.socket() as free:
             if free.connect_ex(("127.0.0.1", port)) != 0:
                 return port

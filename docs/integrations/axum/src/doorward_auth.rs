@@ -28,7 +28,7 @@ const PAGE: usize = 1000;
 /// After how many seconds the feed answers though nothing happened: its heartbeat.
 const WAIT: u64 = 15;
 /// For how long the keys may be kept, as their `Cache-Control` says.
-const KEYS_KEPT: Duration = Duration::from_secs(300);
+const KEYS_KEPT: Duration = Duration::from_mins(5);
 /// How long Doorward may take for an answer for which it does not wait.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -372,7 +372,7 @@ impl Feed {
             _ => {}
         }
         // No token is alive that was issued before this.
-        let kept = longest_token + Duration::from_secs(60);
+        let kept = longest_token + Duration::from_mins(1);
         while self.remembered.front().is_some_and(|(at, _)| now - *at > kept) {
             match self.remembered.pop_front() {
                 Some((_, Remembered::Ended(session))) => drop(self.ended.remove(&session)),

@@ -120,6 +120,7 @@ impl Principal {
             session: Some(self.session),
             origin,
             refusal: None,
+            details: None,
         }
     }
 }
@@ -303,6 +304,7 @@ impl SessionHandle {
             session: Some(principal.session),
             origin,
             refusal: None,
+            details: None,
         };
         self.shard(account)
             .ask(COMMIT_DEADLINE, |reply| Message::End {
@@ -365,6 +367,7 @@ impl SessionHandle {
             session: Some(session.id),
             origin,
             refusal: None,
+            details: None,
         };
         let family = Box::new(family);
         let answer = self

@@ -328,6 +328,7 @@ impl SessionActor {
             session: Some(session.id),
             origin: Origin::default(),
             refusal: None,
+            details: None,
         };
         let ended: Vec<_> = sessions.into_iter().map(|session| (touch(&session), record(&session))).collect();
         if ended.is_empty() {

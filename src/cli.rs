@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use doorward_actors::AuditHead;
+use doorward_actors::{AuditHash, AuditHead};
 
 use crate::ambient::SystemEntropy;
 use crate::settings::{Settings, SettingsError, Sources};
@@ -94,6 +94,19 @@ pub struct VerifyAudit {
     /// or the whole log were replaced.
     #[arg(long, value_name = "SEQUENCE:HASH", value_parser = audit::head)]
     pub head: Option<AuditHead>,
+    /// With which record the log began when that was noted (`first` in the line `audit head`), and the hash before it if that
+    /// was noted: without it, it does not show when the oldest records were removed with everything that says so.
+    #[arg(long, value_name = "FIRST[:HASH]", value_parser = audit::first)]
+    pub first: Option<NotedStart>,
+}
+
+/// With which record the audit log began, and the hash before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotedStart {
+    /// The number of the record.
+    pub first: u64,
+    /// The hash of the one before it.
+    pub before: Option<AuditHash>,
 }
 
 /// What can be asked about mails.

@@ -8,7 +8,9 @@ use std::path::Path;
 
 use doorward::store::{SledStore, StoreOptions};
 use doorward_actors::ports::Store as _;
-use doorward_actors::{AccountId, AuditActorKind, AuditEvent, AuditRecord, AuditRefusal, Origin, SessionId, Timestamp};
+use doorward_actors::{
+    AccountId, AuditActorKind, AuditEvent, AuditField, AuditRecord, AuditRefusal, Origin, SessionId, Timestamp,
+};
 
 fn page() -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/audit.md")).unwrap()
@@ -40,6 +42,13 @@ fn s70_the_page_names_every_reason_and_no_other() {
     assert_eq!(rows("Reasons"), expected);
 }
 
+#[test]
+fn s70_the_page_names_every_field_and_no_other() {
+    let expected: BTreeSet<_> =
+        AuditField::ALL.iter().map(|field| (field.as_str().to_owned(), field.number().to_string())).collect();
+    assert_eq!(rows("Fields"), expected);
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
@@ -58,6 +67,7 @@ async fn the_example_of_the_chain_is_what_is_stored() {
         session: None,
         origin: Origin::new(Some([192, 0, 2, 1].into()), Some("curl"), Some("r-1".to_owned())),
         refusal: None,
+        details: None,
     };
     let refused = AuditRecord {
         at: Timestamp::from_millis(1_769_850_000_250),

@@ -7,7 +7,9 @@ use std::process::Command;
 
 use doorward::store::{SledStore, StoreOptions};
 use doorward_actors::ports::Store as _;
-use doorward_actors::{AccountId, AuditActorKind, AuditEvent, AuditPruning, AuditRecord, Origin, Timestamp};
+use doorward_actors::{
+    AccountId, AuditActorKind, AuditDetails, AuditEvent, AuditPruning, AuditRecord, AuditStart, Origin, Timestamp,
+};
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
@@ -27,6 +29,7 @@ fn record(number: u64) -> AuditRecord {
         session: None,
         origin: Origin::new(Some([192, 0, 2, 1].into()), Some("agent"), Some(format!("request-{number}"))),
         refusal: None,
+        details: None,
     }
 }
 
@@ -203,7 +206,7 @@ async fn a_pruned_log_is_whole_and_working_on_it_is_still_found() {
     let (dir, head) = log().await;
     let store = SledStore::open(dir.path(), StoreOptions::default()).unwrap();
     let (before, now) = (Some(Timestamp::from_millis(21)), Timestamp::from_millis(50));
-    let pruning = AuditPruning { before, now, max_bytes: u64::MAX, limit: 100, record: Some(record(41)) };
+    let pruning = AuditPruning { before, now, max_bytes: u64::MAX, limit: 100, record: Some(removal(41)) };
     assert_eq!(store.prune_audit(pruning).await.unwrap().removed, 20);
     drop(store);
     let (code, text) = verify(dir.path(), &["--head", &head]);
@@ -215,6 +218,90 @@ async fn a_pruned_log_is_whole_and_working_on_it_is_still_found() {
     assert_broken(dir.path(), &["--head", &format!("20:{zeros}")], "record 20 is not the one");
     tamper(dir.path(), |db| drop(db.remove(key(21)).unwrap()));
     assert_broken(dir.path(), &[], "record 21 is missing");
+}
+
+/// The record of a removal.
+fn removal(number: u64) -> AuditRecord {
+    AuditRecord { event: AuditEvent::AuditPruned, actor: AuditActorKind::System, subject: None, ..record(number) }
+}
+
+/// Takes the oldest records away and moves the note of where the log begins, as a removal does.
+fn behead(db: &sled::Db, first: u64) {
+    let oldest = db.scan_prefix([0x30]).keys().map(Result::unwrap);
+    let gone: Vec<_> = oldest.filter(|found| **found < *key(first)).collect();
+    let before = hash(first - 1, &db.get(gone.last().unwrap()).unwrap().unwrap());
+    for key in gone {
+        db.remove(key).unwrap();
+    }
+    // In bincode, with a time of one millisecond.
+    db.insert([1, 9], [&[1, u8::try_from(first).unwrap()][..], &before, &[1, 2]].concat()).unwrap();
+}
+
+#[tokio::test]
+async fn s70_the_oldest_records_cannot_be_removed_without_a_record_of_it() {
+    let _alone = ALONE.lock().await;
+    let (dir, _) = log().await;
+    tamper(dir.path(), |db| behead(db, 11));
+    assert_broken(dir.path(), &[], "begins with record 11, and no record of it says that older ones were removed");
+
+    let (dir, _) = log().await;
+    let store = SledStore::open(dir.path(), StoreOptions::default()).unwrap();
+    let (before, now) = (Some(Timestamp::from_millis(21)), Timestamp::from_millis(50));
+    let pruning = AuditPruning { before, now, max_bytes: u64::MAX, limit: 100, record: Some(removal(41)) };
+    store.prune_audit(pruning).await.unwrap();
+    drop(store);
+    tamper(dir.path(), |db| behead(db, 31));
+    let what = "begins with record 31, and by its own record 41 it should begin with record 21";
+    assert_broken(dir.path(), &[], what);
+}
+
+#[tokio::test]
+async fn s70_where_a_log_began_can_be_noted_and_compared_with() {
+    let _alone = ALONE.lock().await;
+    let (dir, _) = log().await;
+    let zeros = "0".repeat(64);
+    for noted in ["1", &format!("1:{zeros}")] {
+        assert_eq!(verify(dir.path(), &["--first", noted]).0, Some(0), "{noted}");
+    }
+    for noted in ["2", &format!("1:{}", "1".repeat(64))] {
+        assert_broken(dir.path(), &["--first", noted], "not the beginning that was noted");
+    }
+    for bad in ["", "0", "x", "+1", "1:", &format!("0:{zeros}")] {
+        assert_eq!(verify(dir.path(), &["--first", bad]).0, Some(2), "{bad}");
+    }
+    // Whoever removes the oldest records and writes a record of it, too.
+    tamper(dir.path(), |db| behead(db, 21));
+    let store = SledStore::open(dir.path(), StoreOptions::default()).unwrap();
+    let start = AuditStart::parse(&format!("21:{}", hex(&before_of(&store, 21).await))).unwrap();
+    let forged = AuditRecord { details: Some(AuditDetails::Pruned(start)), ..removal(41) };
+    store.append_audit(vec![forged]).await.unwrap();
+    drop(store);
+    assert_eq!(verify(dir.path(), &[]).0, Some(0), "by itself it is a log like any other");
+    assert_broken(dir.path(), &["--first", "1"], "not the beginning that was noted, record 1");
+    assert_eq!(verify(dir.path(), &["--first", &start.to_string()]).0, Some(0));
+}
+
+async fn before_of(store: &SledStore, first: u64) -> [u8; 32] {
+    let checkpoint = store.audit_status().await.unwrap().checkpoint;
+    assert_eq!(checkpoint.first, first);
+    *checkpoint.before.as_bytes()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[tokio::test]
+async fn the_beginning_that_an_older_version_left_is_taken_on_trust_and_that_is_said() {
+    let _alone = ALONE.lock().await;
+    let (dir, _) = log().await;
+    append(dir.path(), 41..=41).await;
+    tamper(dir.path(), |db| behead(db, 21));
+    let store = SledStore::open(dir.path(), StoreOptions::default()).unwrap();
+    store.append_audit(vec![removal(42)]).await.unwrap();
+    drop(store);
+    let (code, text) = verify(dir.path(), &[]);
+    assert!(code == Some(0) && text.contains("is taken on trust until the next removal"), "{text}");
 }
 
 #[tokio::test]

@@ -62,6 +62,7 @@ fn audit() -> AuditRecord {
         session: None,
         origin: Origin::default(),
         refusal: None,
+        details: None,
     }
 }
 

@@ -134,5 +134,6 @@ fn audit(mark: i64) -> AuditRecord {
         session: None,
         origin: Origin::new(None, None, Some(format!("request-{mark}"))),
         refusal: None,
+        details: None,
     }
 }

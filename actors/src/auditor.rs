@@ -132,6 +132,7 @@ impl AuditHandle {
             session: whom.map(|principal| principal.session),
             origin,
             refusal: Some(refusal),
+            details: None,
         };
         self.seldom(record);
     }
@@ -146,6 +147,7 @@ impl AuditHandle {
             session: None,
             origin,
             refusal: Some(AuditRefusal::ScopeMissing),
+            details: None,
         };
         self.seldom(record);
     }
@@ -195,7 +197,7 @@ impl AuditHandle {
             AuditReader::Admin { account, session } => (AuditActorKind::Admin(*account), Some(*session)),
             AuditReader::Service(name) => (AuditActorKind::Service(name.clone()), None),
         };
-        AuditRecord { at: self.clock.now(), event, actor, subject: None, session, origin, refusal: None }
+        AuditRecord { at: self.clock.now(), event, actor, subject: None, session, origin, refusal: None, details: None }
     }
 }
 
@@ -364,7 +366,7 @@ async fn prune(
 ) -> Result<usize, StoreFailure> {
     let is_too_large = store.audit_status().await?.bytes > max_bytes;
     let max_bytes = if is_too_large { max_bytes - max_bytes / PRUNE_MARGIN } else { max_bytes };
-    let mut record = Some(AuditRecord {
+    let record = AuditRecord {
         at: now,
         event: AuditEvent::AuditPruned,
         actor: AuditActorKind::System,
@@ -372,10 +374,11 @@ async fn prune(
         session: None,
         origin: Origin::default(),
         refusal: None,
-    });
+        details: None,
+    };
     let mut removed = 0;
     loop {
-        let pruning = AuditPruning { before, now, max_bytes, limit: PRUNE_GROUP, record: record.take() };
+        let pruning = AuditPruning { before, now, max_bytes, limit: PRUNE_GROUP, record: Some(record.clone()) };
         let pruned = store.prune_audit(pruning).await?;
         removed += pruned.removed;
         if !pruned.more || stopping.load(Ordering::Acquire) {

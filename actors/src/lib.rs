@@ -30,9 +30,9 @@ pub use domain::account::{
     Account, AccountChange, AccountId, CredentialHash, CustomerAccount, CustomerAccountError, NewAccount, NewRole, Role,
 };
 pub use domain::audit::{
-    AuditActorFilter, AuditActorKind, AuditCheckpoint, AuditEvent, AuditFilter, AuditHash, AuditHead, AuditOrder,
-    AuditOutcome, AuditPage, AuditPruned, AuditPruning, AuditQuery, AuditRecord, AuditRefusal, AuditStatus,
-    ServiceName,
+    AuditActorFilter, AuditActorKind, AuditCheckpoint, AuditDetails, AuditEvent, AuditField, AuditFilter, AuditHash,
+    AuditHead, AuditOrder, AuditOutcome, AuditPage, AuditPruned, AuditPruning, AuditQuery, AuditRecord, AuditRefusal,
+    AuditStart, AuditStatus, ServiceName,
 };
 pub use domain::email::{Email, EmailError, EmailKey};
 pub use domain::failures::{FailureKey, FailureScope, Guarded, StoredFailures, SubjectKey};

@@ -266,6 +266,7 @@ impl ServiceHandle {
             session: Some(admin.session),
             origin,
             refusal: None,
+            details: None,
         }
     }
 }

@@ -122,6 +122,7 @@ impl Principal {
             session: Some(self.session),
             origin,
             refusal: None,
+            details: None,
         }
     }
 }
@@ -307,6 +308,7 @@ impl SessionHandle {
             session: Some(principal.session),
             origin,
             refusal: None,
+            details: None,
         };
         self.shard(account)
             .ask(COMMIT_DEADLINE, |reply| Message::End {
@@ -370,6 +372,7 @@ impl SessionHandle {
             session: Some(session.id),
             origin,
             refusal: None,
+            details: None,
         };
         let family = Box::new(family);
         let answer = self

@@ -195,6 +195,7 @@ async fn open(store: &SledStore, session: &Session) {
         session: Some(session.id),
         origin: Origin::default(),
         refusal: None,
+        details: None,
     };
     let family = RefreshChain::begin(session.account, session.id, 1).family();
     store.open_session(session.clone(), Some(family), None, audit).await.unwrap();

@@ -3,9 +3,9 @@
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use doorward_actors::AuditHead;
+use doorward_actors::{AuditHead, AuditStart};
 
-use super::{EXIT_USAGE, VerifyAudit, complain};
+use super::{EXIT_USAGE, NotedStart, VerifyAudit, complain};
 use crate::ambient::SystemEntropy;
 use crate::settings::Settings;
 use crate::store::{AuditFinding, AuditReport, SledStore, StoreOptions};
@@ -27,22 +27,28 @@ pub(super) fn verify(settings: &Settings, arguments: &VerifyAudit) -> ExitCode {
     let options = StoreOptions { cache_bytes: CACHE_BYTES, ..StoreOptions::default() };
     match SledStore::verify_audit(&settings.storage.data_dir, options, arguments.head) {
         // Whoever reads may have gone away, as `| head` does; the exit code says it too.
-        Ok(report) => print(&report).unwrap_or(code(&report)),
+        Ok(report) => print(&report, arguments).unwrap_or(code(&report, arguments)),
         Err(error) => unknown(&error),
     }
 }
 
-fn code(report: &AuditReport) -> ExitCode {
+/// Whether the log begins where it did when that was noted.
+fn begins_as_noted(report: &AuditReport, arguments: &VerifyAudit) -> bool {
+    arguments.first.is_none_or(|noted| report.begins_with(noted.first, noted.before))
+}
+
+fn code(report: &AuditReport, arguments: &VerifyAudit) -> ExitCode {
     match report.finding {
+        _ if !begins_as_noted(report, arguments) => ExitCode::FAILURE,
         AuditFinding::Whole(_) => ExitCode::SUCCESS,
         AuditFinding::Broken(_) => ExitCode::FAILURE,
         AuditFinding::TooOld(_) => ExitCode::from(EXIT_USAGE),
     }
 }
 
-fn print(report: &AuditReport) -> io::Result<ExitCode> {
+fn print(report: &AuditReport, arguments: &VerifyAudit) -> io::Result<ExitCode> {
     let mut out = io::stdout().lock();
-    let AuditReport { checkpoint, records, finding } = report;
+    let AuditReport { checkpoint, records, put_aside, start_is_on_record, finding } = report;
     match checkpoint.at {
         None => writeln!(out, "The log begins with record {}; none was ever removed.", checkpoint.first)?,
         Some(at) => {
@@ -50,6 +56,23 @@ fn print(report: &AuditReport) -> io::Result<ExitCode> {
             writeln!(out, "The log begins with record {first}; older ones were removed, last at {at}.")?;
             writeln!(out, "The hash before record {first} is {before}.")?;
         }
+    }
+    if !start_is_on_record {
+        writeln!(out, "They were removed by an older version, which put on record that it did, but not up to where:")?;
+        writeln!(out, "that the log should begin there is taken on trust until the next removal.")?;
+    }
+    if let Some(noted) = arguments.first.filter(|_| !begins_as_noted(report, arguments)) {
+        writeln!(
+            out,
+            "That is not the beginning that was noted, record {}: the oldest records were removed or",
+            noted.first
+        )?;
+        writeln!(out, "replaced since. Compare with the newest one that was noted.")?;
+    }
+    if let (count @ 1.., named) = put_aside {
+        let named: Vec<String> = named.iter().map(u64::to_string).collect();
+        writeln!(out, "{count} records could not be read when the log was chained, and are kept as they were:")?;
+        writeln!(out, "record {}{}.", named.join(", "), if *count > 20 { " and more" } else { "" })?;
     }
     match finding {
         AuditFinding::Whole(head) => {
@@ -69,10 +92,21 @@ fn print(report: &AuditReport) -> io::Result<ExitCode> {
         }
     }
     out.flush()?;
-    Ok(code(report))
+    Ok(code(report, arguments))
 }
 
 /// Reads `SEQUENCE:HASH`, as the log of the server has it.
 pub(super) fn head(text: &str) -> Result<AuditHead, &'static str> {
     AuditHead::parse(text).ok_or("this is the number of a record, a colon, and 64 hexadecimal digits")
+}
+
+/// Reads `FIRST` or `FIRST:HASH`.
+pub(super) fn first(text: &str) -> Result<NotedStart, &'static str> {
+    let wrong = "this is the number of a record, and may have a colon and 64 hexadecimal digits behind it";
+    if let Some(start) = AuditStart::parse(text) {
+        return Ok(NotedStart { first: start.first, before: Some(start.before) });
+    }
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let first = text.parse().ok().filter(|first| digits && *first != 0).ok_or(wrong)?;
+    Ok(NotedStart { first, before: None })
 }

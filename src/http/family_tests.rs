@@ -525,6 +525,7 @@ async fn s38_exports_that_nobody_reads_give_their_places_back_when_their_reader_
         session: None,
         origin: Origin::new(None, Some(&"x".repeat(256)), Some("y".repeat(64))),
         refusal: None,
+        details: None,
     };
     app.store.append_audit((0..30_000).map(record).collect()).await.unwrap();
     let ask = || app.client.get(format!("{}/audit/export", app.base));

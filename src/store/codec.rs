@@ -21,7 +21,7 @@ mod one_time;
 mod services;
 mod session;
 
-pub(super) use audit::{Chained, LogEnd, chain};
+pub(super) use audit::{Chained, LogEnd, chain, put_aside, put_aside_after};
 
 /// The largest value, in bytes, its version byte included. The engine stores larger ones in files of their own, which
 /// is slower and less tried.
@@ -66,6 +66,11 @@ pub(super) trait Record: Sized {
     /// The frozen form of this.
     fn freeze(&self) -> Self::Frozen;
 
+    /// Writes the version byte and behind it the frozen form: the newest, unless an older one says it all.
+    fn put(&self, value: &mut Vec<u8>) -> Result<(), &'static str> {
+        write(Self::VERSION, &self.freeze(), value)
+    }
+
     /// Checks a frozen form and makes it a domain value; the error names what is wrong with it.
     fn thaw(frozen: Self::Frozen) -> Result<Self, &'static str>;
 
@@ -79,15 +84,20 @@ pub(super) trait Record: Sized {
 /// Writes a record.
 pub(super) fn encode<R: Record>(record: &R) -> Result<Vec<u8>, RecordError> {
     let unstorable = |why| RecordError::Unstorable { kind: R::KIND, why };
-    let mut value = vec![R::VERSION];
-    bincode::serde::encode_into_std_write(record.freeze(), &mut value, CONFIG)
-        .map_err(|_| unstorable("it does not encode"))?;
+    let mut value = Vec::new();
+    record.put(&mut value).map_err(unstorable)?;
     if value.len() > MAX_VALUE_BYTES {
         return Err(unstorable("it is too large"));
     }
     // What cannot be read back would be lost, so it is not written. This costs a microsecond next to a disk write.
     decode::<R>(&value).map_err(|_| unstorable("it does not read back"))?;
     Ok(value)
+}
+
+fn write<F: Serialize>(version: u8, frozen: &F, value: &mut Vec<u8>) -> Result<(), &'static str> {
+    value.push(version);
+    let written = bincode::serde::encode_into_std_write(frozen, value, CONFIG);
+    written.map(drop).map_err(|_| "it does not encode")
 }
 
 /// Reads a record.

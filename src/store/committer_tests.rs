@@ -38,6 +38,7 @@ fn record(request_id: String) -> AuditRecord {
         session: None,
         origin: Origin::new(None, None, Some(request_id)),
         refusal: None,
+        details: None,
     }
 }
 

@@ -123,6 +123,7 @@ async fn many_records(data_dir: &std::path::Path) {
         session: None,
         origin: Origin::new(None, Some(&"x".repeat(256)), Some("y".repeat(64))),
         refusal: Some(AuditRefusal::UnknownAccount),
+        details: None,
     };
     for first in (1..=MANY).step_by(500) {
         store.append_audit((first..first + 500).map(record).collect()).await.unwrap();

@@ -2,7 +2,7 @@
 
 use doorward::store::{AuditFinding, SledStore, StoreOptions};
 use doorward_actors::ports::Store as _;
-use doorward_actors::{AuditHead, AuditPruning, AuditRecord};
+use doorward_actors::{AuditEvent, AuditHead, AuditPruning, AuditRecord};
 
 use crate::rules::open_engine;
 use crate::{at, audit, id, open};
@@ -13,7 +13,11 @@ async fn append(store: &SledStore, marks: std::ops::Range<i64>) {
 }
 
 fn pruning(max_bytes: u64) -> AuditPruning {
-    AuditPruning { before: None, now: at(1), max_bytes, limit: 1000, record: Some(audit(1)) }
+    AuditPruning { before: None, now: at(1), max_bytes, limit: 1000, record: Some(removal()) }
+}
+
+fn removal() -> AuditRecord {
+    AuditRecord { event: AuditEvent::AuditPruned, ..audit(1) }
 }
 
 /// How much the rows of the log really take.
@@ -44,10 +48,10 @@ async fn the_log_is_pruned_to_its_size_and_stays_verifiable() {
 
     // Whatever the limit, the newest record stays, as the chain hangs on it.
     let store = open(dir.path());
-    assert!(store.prune_audit(AuditPruning { record: None, ..pruning(0) }).await.unwrap().removed > 100);
+    assert!(store.prune_audit(pruning(0)).await.unwrap().removed > 100);
     let left = store.audit_status().await.unwrap();
-    assert_eq!(left.checkpoint.first, left.head.sequence);
-    assert_eq!(store.recent_audit(10).await.unwrap().len(), 1);
+    assert_eq!(left.checkpoint.first, left.head.sequence - 1);
+    assert_eq!(store.recent_audit(10).await.unwrap().len(), 2);
     drop(store);
     let compare = |head| SledStore::verify_audit(dir.path(), StoreOptions::default(), Some(head)).unwrap().finding;
     assert_eq!(compare(head), AuditFinding::Whole(left.head), "the record right before the kept part is known");

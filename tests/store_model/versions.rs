@@ -1,6 +1,6 @@
 //! A data directory of an older layout opens and reads.
 
-use doorward::store::{AuditFinding, OpenError, SledStore, StoreOptions};
+use doorward::store::{AuditBreak, AuditFinding, OpenError, SledStore, StoreOptions};
 use doorward_actors::ports::{AccountUpdate, EndSessions, ShardOf, Store};
 use doorward_actors::{
     Account, AccountChange, AuditFilter, AuditOrder, AuditQuery, AuditRefusal, CredentialHash, CustomerAccount, Email,
@@ -85,6 +85,41 @@ async fn an_audit_log_of_the_second_version_is_chained_and_indexed() {
     drop(store);
     let report = SledStore::verify_audit(dir.path(), StoreOptions::default(), Some(status.head)).unwrap();
     assert!(matches!(report.finding, AuditFinding::Whole(head) if head.sequence == 1501), "{report:?}");
+}
+
+#[tokio::test]
+async fn an_old_audit_record_that_cannot_be_read_stops_no_start_and_is_kept_and_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut old = unchained(1500);
+    let unreadable = [1, 2, 250, 0, 0, 0, 0, 0, 0];
+    old[6].1 = unreadable.to_vec();
+    old[8].1 = Vec::new();
+    write(dir.path(), &old);
+    // Number 1200, which is about account 7, is not there at all.
+    open_engine(dir.path()).remove(&old[1199].0).unwrap();
+    let store = open(dir.path());
+    let head = store.audit_status().await.unwrap().head;
+    assert_eq!(head.sequence, 1500);
+    let read: Vec<u64> = store.recent_audit(2000).await.unwrap().iter().map(|(sequence, _)| *sequence).collect();
+    assert_eq!(read.len(), 1497);
+    assert!([7, 9, 1200].iter().all(|missing| !read.contains(missing)));
+    store.append_audit(vec![audit(1)]).await.unwrap();
+    drop(store);
+    let verify = || SledStore::verify_audit(dir.path(), StoreOptions::default(), Some(head)).unwrap();
+    let report = verify();
+    assert!(matches!(report.finding, AuditFinding::Whole(head) if head.sequence == 1501), "{report:?}");
+    assert_eq!(report.put_aside, (3, vec![7, 9, 1200]));
+    let engine = open_engine(dir.path());
+    let kept = engine.get(&old[6].0).unwrap().unwrap();
+    assert!(kept.ends_with(&unreadable), "to the byte");
+    // Nobody can work on what was put aside either.
+    let mut changed = kept.to_vec();
+    *changed.last_mut().unwrap() ^= 1;
+    engine.insert(&old[6].0, changed).unwrap();
+    engine.flush().unwrap();
+    drop(engine);
+    let broken = AuditBreak::Unchained { before: 7, record: 8 };
+    assert_eq!(verify().finding, AuditFinding::Broken(broken));
 }
 
 #[tokio::test]

@@ -78,6 +78,7 @@ mod tests {
             session: None,
             origin: Origin::new(Some(address), None, None),
             refusal: Some(AuditRefusal::DeadToken),
+            details: None,
         }
     }
 

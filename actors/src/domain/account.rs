@@ -3,7 +3,7 @@
 use std::fmt;
 use std::num::NonZeroU64;
 
-use super::{email::Email, mail::Locale, nickname::Nickname, time::Timestamp};
+use super::{audit::AuditField, email::Email, mail::Locale, nickname::Nickname, time::Timestamp};
 use crate::ports::Acting;
 
 /// The number of an account: positive, given once, never given again.
@@ -226,6 +226,32 @@ pub struct AccountChange {
 }
 
 impl AccountChange {
+    /// What of this account it makes another. A credential is taken for a new one whatever it was.
+    #[must_use]
+    pub fn fields(&self, account: &Account) -> Vec<AuditField> {
+        let is_new = |new: bool, field| new.then_some(field);
+        [
+            is_new(self.email.as_ref().is_some_and(|new| *new != account.email), AuditField::Email),
+            is_new(
+                self.pending_email.as_ref().is_some_and(|new| *new != account.pending_email),
+                AuditField::PendingEmail,
+            ),
+            is_new(self.nickname.as_ref().is_some_and(|new| *new != account.nickname), AuditField::Nickname),
+            is_new(self.password_hash.is_some(), AuditField::Password),
+            is_new(self.passphrase_hash.is_some(), AuditField::Passphrase),
+            is_new(
+                self.customer_account.as_ref().is_some_and(|new| *new != account.customer_account),
+                AuditField::CustomerAccount,
+            ),
+            is_new(self.locale.is_some_and(|new| new != account.locale), AuditField::Locale),
+            is_new(self.role.is_some_and(|new| new != account.role), AuditField::Role),
+            is_new(self.locked.is_some_and(|new| new != account.locked), AuditField::Lock),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
     /// The account after this change. The store calls it, so that every engine applies a change alike: a new address
     /// counts as unverified, the revision rises, and the session epoch rises with `ends_sessions`.
     #[must_use]

@@ -5,7 +5,7 @@ mod query;
 
 use std::fmt;
 
-pub use chain::{AuditCheckpoint, AuditHash, AuditHead, AuditPruned, AuditPruning, AuditStatus};
+pub use chain::{AuditCheckpoint, AuditHash, AuditHead, AuditPruned, AuditPruning, AuditStart, AuditStatus};
 pub use query::{AuditActorFilter, AuditFilter, AuditOrder, AuditPage, AuditQuery};
 
 use super::account::AccountId;
@@ -32,6 +32,29 @@ pub struct AuditRecord {
     pub origin: Origin,
     /// Why it was refused; `None` when it was done.
     pub refusal: Option<AuditRefusal>,
+    /// What else there is to say of it.
+    pub details: Option<AuditDetails>,
+}
+
+/// What a record says beyond who did what to whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuditDetails {
+    /// What of an account is another than before; never what it was or is.
+    Changed(Vec<AuditField>),
+    /// Where the log began once its oldest records were removed.
+    Pruned(AuditStart),
+}
+
+/// Written as `password role`, or as `FIRST:HASH`.
+impl fmt::Display for AuditDetails {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Changed(fields) => {
+                f.write_str(&fields.iter().map(|field| field.as_str()).collect::<Vec<_>>().join(" "))
+            }
+            Self::Pruned(start) => start.fmt(f),
+        }
+    }
 }
 
 impl AuditRecord {
@@ -234,6 +257,30 @@ codes! {
 }
 
 codes! {
+    /// A part of an account that can change.
+    AuditField {
+        /// The address.
+        Email = 1 "email",
+        /// The address that waits to be confirmed.
+        PendingEmail = 2 "pending_email",
+        /// The public name.
+        Nickname = 3 "nickname",
+        /// The password, or how it is hashed.
+        Password = 4 "password",
+        /// The passphrase.
+        Passphrase = 5 "passphrase",
+        /// The customer plan.
+        CustomerAccount = 6 "customer_account",
+        /// The language.
+        Locale = 7 "locale",
+        /// The role.
+        Role = 8 "role",
+        /// Whether it is locked.
+        Lock = 9 "lock",
+    }
+}
+
+codes! {
     /// Why something was refused.
     AuditRefusal {
         /// No account has this address.
@@ -300,6 +347,10 @@ mod tests {
         for event in AuditEvent::ALL {
             assert_eq!(AuditEvent::from_number(event.number()), Some(*event));
             assert_eq!(AuditEvent::from_text(event.as_str()), Some(*event));
+        }
+        for field in AuditField::ALL {
+            assert_eq!(AuditField::from_number(field.number()), Some(*field));
+            assert_eq!(AuditField::from_text(field.as_str()), Some(*field));
         }
         for refusal in AuditRefusal::ALL {
             assert_eq!(AuditRefusal::from_number(refusal.number()), Some(*refusal));

@@ -331,5 +331,6 @@ fn record_of(event: &KeyEvent) -> AuditRecord {
         session: None,
         origin: Origin::default(),
         refusal: None,
+        details: None,
     }
 }

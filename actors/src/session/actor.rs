@@ -217,6 +217,7 @@ fn by_itself(session: &Session, event: AuditEvent, at: Timestamp) -> AuditRecord
         session: Some(session.id),
         origin: Origin::default(),
         refusal: None,
+        details: None,
     }
 }
 

@@ -120,6 +120,15 @@ impl SessionHandle {
         } else {
             AuditActorKind::Admin(by.account.id)
         };
-        AuditRecord { at: self.inner.clock.now(), event, actor, subject: Some(account), session, origin, refusal: None }
+        AuditRecord {
+            at: self.inner.clock.now(),
+            event,
+            actor,
+            subject: Some(account),
+            session,
+            origin,
+            refusal: None,
+            details: None,
+        }
     }
 }

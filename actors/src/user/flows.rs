@@ -16,8 +16,8 @@ use tokio_util::task::TaskTracker;
 
 use super::AccountRules;
 use crate::auditor::AuditHandle;
-use crate::domain::account::{Account, AccountId};
-use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord, AuditRefusal};
+use crate::domain::account::{Account, AccountChange, AccountId};
+use crate::domain::audit::{AuditActorKind, AuditDetails, AuditEvent, AuditRecord, AuditRefusal};
 use crate::domain::email::EmailKey;
 use crate::domain::failures::Guarded;
 use crate::domain::one_time::OneTimeKey;
@@ -125,12 +125,20 @@ impl Story {
             session: self.session,
             origin: self.origin.clone(),
             refusal,
+            details: None,
         }
     }
 
     /// The record that goes into the commit of the change itself.
     fn done(&self, flows: &Flows) -> AuditRecord {
         self.told(flows, None)
+    }
+
+    /// The same of a change to this account, with what it changes.
+    fn changed(&self, flows: &Flows, change: &AccountChange, account: &Account) -> AuditRecord {
+        let fields = change.fields(account);
+        let details = (!fields.is_empty()).then_some(AuditDetails::Changed(fields));
+        AuditRecord { details, ..self.done(flows) }
     }
 
     /// Puts a refusal on record and hands back what to answer.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use doorward_actors::{AccountId, AuditActorKind, AuditRecord, AuditRefusal, SessionId};
+use doorward_actors::{AccountId, AuditActorKind, AuditDetails, AuditRecord, AuditRefusal, SessionId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -36,11 +36,15 @@ pub(super) struct Event {
     /// Why it was refused; null when it was not.
     #[schema(example = "wrong_password")]
     reason: Option<&'static str>,
+    /// Of `account.updated`: what of the account changed, parted by spaces. Of `audit.pruned`: where the log began then, as
+    /// `FIRST:HASH`.
+    #[schema(example = "password pending_email")]
+    details: Option<String>,
 }
 
 impl Event {
     /// The names of the members, in their order.
-    pub(super) const NAMES: [&'static str; 11] = [
+    pub(super) const NAMES: [&'static str; 12] = [
         "sequence",
         "at",
         "event",
@@ -52,6 +56,7 @@ impl Event {
         "request_id",
         "outcome",
         "reason",
+        "details",
     ];
 
     pub(super) fn of(sequence: u64, record: &AuditRecord) -> Self {
@@ -67,6 +72,7 @@ impl Event {
             request_id: record.origin.request_id.clone(),
             outcome: record.outcome().as_str(),
             reason: record.refusal.map(AuditRefusal::as_str),
+            details: record.details.as_ref().map(AuditDetails::to_string),
         }
     }
 
@@ -89,7 +95,7 @@ impl Event {
     }
 
     /// The cells of a line of CSV, in the order of [`Self::NAMES`], safe to open in a spreadsheet.
-    pub(super) fn cells(&self) -> [Cow<'_, str>; 11] {
+    pub(super) fn cells(&self) -> [Cow<'_, str>; 12] {
         let optional = |text: &'_ Option<String>| text.clone().unwrap_or_default();
         [
             self.sequence.to_string().into(),
@@ -103,6 +109,7 @@ impl Event {
             harmless(&optional(&self.request_id)),
             self.outcome.into(),
             self.reason.unwrap_or_default().into(),
+            harmless(&optional(&self.details)),
         ]
     }
 }
@@ -142,6 +149,7 @@ mod tests {
             session: Some(SessionId::from_bytes([0xF5; 16])),
             origin: Origin::new(Some([192, 0, 2, 1].into()), Some("agent"), Some("request".to_owned())),
             refusal: Some(AuditRefusal::Conflict),
+            details: None,
         }
     }
 
@@ -157,7 +165,8 @@ mod tests {
         let shown = serde_json::to_value(Event::of(5, &record(AuditActorKind::Account(id(7))))).unwrap();
         let expected = json!({"sequence": 5, "at": "1970-01-01T00:00:00Z", "event": "account.updated",
             "actor": "account:7", "subject": 7, "address": "192.0.2.1", "user_agent": "agent",
-            "session_id": "9fX19fX19fX19fX19fX19Q", "request_id": "request", "outcome": "refused", "reason": "conflict"});
+            "session_id": "9fX19fX19fX19fX19fX19Q", "request_id": "request", "outcome": "refused", "reason": "conflict",
+            "details": null});
         assert_eq!(shown, expected);
         let mut names: Vec<_> = expected.as_object().unwrap().keys().map(String::as_str).collect();
         let mut of_csv = Event::NAMES;

@@ -176,7 +176,7 @@ fn piece(format: Format, events: impl Iterator<Item = Event>) -> Piece {
 }
 
 /// Lines of CSV, ended by CR LF (RFC 4180 §2).
-fn csv<C: AsRef<[u8]>>(lines: impl Iterator<Item = [C; 11]>) -> Piece {
+fn csv<C: AsRef<[u8]>>(lines: impl Iterator<Item = [C; 12]>) -> Piece {
     let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
     for line in lines {
         writer.write_record(line).map_err(io::Error::other)?;

@@ -1,6 +1,6 @@
 //! Whether the audit log is whole: a walk over all of it, a record at a time.
 
-use doorward_actors::{AuditCheckpoint, AuditHead};
+use doorward_actors::{AuditCheckpoint, AuditDetails, AuditEvent, AuditHash, AuditHead, AuditStart};
 
 use super::super::codec::{self, Chained, LogEnd};
 use super::super::staging::Fault;
@@ -13,9 +13,25 @@ pub struct AuditReport {
     pub checkpoint: AuditCheckpoint,
     /// How many records were walked over before the end, or before the first thing that is wrong.
     pub records: u64,
+    /// Those of them that could not be read when the log was chained, and are kept as they were: how many, and the first of
+    /// them.
+    pub put_aside: (u64, Vec<u64>),
+    /// Whether a record of the log says that it begins there. One that older versions alone removed records from has none.
+    pub start_is_on_record: bool,
     /// How it ended.
     pub finding: AuditFinding,
 }
+
+impl AuditReport {
+    /// Whether the log begins with this record and, where it was noted, this hash before it.
+    #[must_use]
+    pub fn begins_with(&self, first: u64, before: Option<AuditHash>) -> bool {
+        self.checkpoint.first == first && before.is_none_or(|before| self.checkpoint.before == before)
+    }
+}
+
+/// How many records that were put aside are named.
+const NAMED: usize = 20;
 
 /// How a walk ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +67,22 @@ pub enum AuditBreak {
     /// A record is not in the index of its account, and so not shown to its owner.
     #[error("record {0} is missing in the index of its account")]
     Unindexed(u64),
+    /// The log begins elsewhere than its last record of a removal says.
+    #[error(
+        "the log begins with record {found}, and by its own record {record} it should begin with record {expected}: the \
+        oldest records were removed, or others put in their place"
+    )]
+    Start {
+        /// With which it begins.
+        found: u64,
+        /// With which it should.
+        expected: u64,
+        /// The record that says so.
+        record: u64,
+    },
+    /// The log does not begin with its first record, and there is no record of a removal.
+    #[error("the log begins with record {0}, and no record of it says that older ones were removed")]
+    Beheaded(u64),
     /// The log ends elsewhere than it says.
     #[error(
         "the log ends with record {found} and should end with record {expected}: the newest records were removed or replaced"
@@ -79,6 +111,8 @@ pub(in crate::store) fn walk(tree: &sled::Tree, expected: Option<AuditHead>) -> 
         expected,
         seen_expected: false,
         last: AuditHead { sequence: checkpoint.first - 1, hash: checkpoint.before },
+        pruned: None,
+        put_aside: (0, Vec::new()),
     };
     let mut records = 0;
     let mut broken = walk.compare().err();
@@ -92,7 +126,11 @@ pub(in crate::store) fn walk(tree: &sled::Tree, expected: Option<AuditHead>) -> 
             Err(found) => broken = Some(found),
         }
     }
-    let finding = match broken.map_or_else(|| walk.end(tree), |broken| Ok(Err(broken)))? {
+    let mut end = broken.map_or_else(|| walk.end(tree), |broken| Ok(Err(broken)))?;
+    if end.is_ok() {
+        end = walk.begins_rightly(&checkpoint);
+    }
+    let finding = match end {
         Err(broken) => AuditFinding::Broken(broken),
         Ok(()) => match walk.expected.filter(|_| !walk.seen_expected) {
             Some(expected) if expected.sequence < checkpoint.first => AuditFinding::TooOld(walk.last),
@@ -100,7 +138,8 @@ pub(in crate::store) fn walk(tree: &sled::Tree, expected: Option<AuditHead>) -> 
             None => AuditFinding::Whole(walk.last),
         },
     };
-    Ok(AuditReport { checkpoint, records, finding })
+    let start_is_on_record = checkpoint.at.is_none() || matches!(walk.pruned, Some((_, Some(_))));
+    Ok(AuditReport { checkpoint, records, put_aside: walk.put_aside, start_is_on_record, finding })
 }
 
 struct Walk {
@@ -108,6 +147,10 @@ struct Walk {
     seen_expected: bool,
     /// The record walked over last.
     last: AuditHead,
+    /// The newest record of a removal, and where it says that the log begins.
+    pruned: Option<(u64, Option<AuditStart>)>,
+    /// As [`AuditReport::put_aside`].
+    put_aside: (u64, Vec<u64>),
 }
 
 type Step = Result<(), AuditBreak>;
@@ -123,13 +166,31 @@ impl Walk {
         if sequence != wanted {
             return Ok(Err(AuditBreak::Missing(wanted)));
         }
-        let Ok(Chained { previous, record }) = codec::decode(value) else {
-            return Ok(Err(AuditBreak::Unreadable(sequence)));
+        let (previous, record) = match (codec::decode(value), codec::put_aside_after(value)) {
+            (Ok(Chained { previous, record }), _) => (previous, Some(record)),
+            (Err(_), Some(previous)) => (previous, None),
+            (Err(_), None) => return Ok(Err(AuditBreak::Unreadable(sequence))),
         };
         if previous != self.last.hash {
             return Ok(Err(AuditBreak::Unchained { before: self.last.sequence, record: sequence }));
         }
-        if let Some(subject) = record.subject
+        match &record {
+            None => {
+                self.put_aside.0 += 1;
+                if self.put_aside.1.len() < NAMED {
+                    self.put_aside.1.push(sequence);
+                }
+            }
+            Some(record) if record.event == AuditEvent::AuditPruned => {
+                let start = match record.details {
+                    Some(AuditDetails::Pruned(start)) => Some(start),
+                    _ => None,
+                };
+                self.pruned = Some((sequence, start));
+            }
+            Some(_) => {}
+        }
+        if let Some(subject) = record.and_then(|record| record.subject)
             && !tree.contains_key(keys::audit_of(subject, sequence))?
         {
             return Ok(Err(AuditBreak::Unindexed(sequence)));
@@ -147,6 +208,18 @@ impl Walk {
                 Ok(())
             }
             None => Ok(()),
+        }
+    }
+
+    /// The beginning of the log against what its last record of a removal says.
+    fn begins_rightly(&self, checkpoint: &AuditCheckpoint) -> Step {
+        let found = checkpoint.first;
+        match self.pruned {
+            Some((record, Some(start))) if start != checkpoint.start() => {
+                Err(AuditBreak::Start { found, expected: start.first, record })
+            }
+            None if checkpoint.start() != AuditCheckpoint::GENESIS.start() => Err(AuditBreak::Beheaded(found)),
+            _ => Ok(()),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The audit log, written: each record chained to the one before, and the oldest removed.
 
-use doorward_actors::{AuditCheckpoint, AuditHead, AuditPruned, AuditPruning, AuditRecord};
+use doorward_actors::{AccountId, AuditCheckpoint, AuditDetails, AuditHead, AuditPruned, AuditPruning, AuditRecord};
 
 use super::super::codec::{self, Chained, LogEnd, RecordError};
 use super::super::staging::{Abort, Fault, Staging};
@@ -29,13 +29,21 @@ fn end(staging: &Staging<'_>) -> Result<LogEnd, Fault> {
 
 /// Puts a record behind the end of the log; the answer is its new end.
 fn write(staging: &mut Staging<'_>, end: LogEnd, chained: &Chained) -> Result<LogEnd, Fault> {
+    write_value(staging, end, codec::encode(chained)?, chained.record.subject)
+}
+
+fn write_value(
+    staging: &mut Staging<'_>,
+    end: LogEnd,
+    value: Vec<u8>,
+    subject: Option<AccountId>,
+) -> Result<LogEnd, Fault> {
     let sequence = end.head.sequence.checked_add(1);
     let sequence = sequence.ok_or(RecordError::Unstorable { kind: "counter", why: "it is at its end" })?;
-    let value = codec::encode(chained)?;
     let head = AuditHead { sequence, hash: audit::hash(sequence, &value) };
-    let bytes = end.bytes.saturating_add(audit::size(&value, chained.record.subject));
+    let bytes = end.bytes.saturating_add(audit::size(&value, subject));
     staging.put_raw(&keys::audit(sequence), value);
-    if let Some(subject) = chained.record.subject {
+    if let Some(subject) = subject {
         staging.put_raw(&keys::audit_of(subject, sequence), Vec::new());
     }
     let end = LogEnd { head, bytes };
@@ -72,23 +80,31 @@ pub(in crate::store) fn prune_audit<R>(
         end.bytes = end.bytes.saturating_sub(size);
     }
     staging.put(keys::AUDIT_END, &end)?;
-    staging.put(keys::AUDIT_CHECKPOINT, &AuditCheckpoint { first: last + 1, before, at: Some(pruning.now) })?;
+    let checkpoint = AuditCheckpoint { first: last + 1, before, at: Some(pruning.now) };
+    staging.put(keys::AUDIT_CHECKPOINT, &checkpoint)?;
     if let Some(record) = &pruning.record {
-        append(staging, record)?;
+        let details = Some(AuditDetails::Pruned(checkpoint.start()));
+        append(staging, &AuditRecord { details, ..record.clone() })?;
     }
     Ok(AuditPruned { removed, more: removed == pruning.limit })
 }
 
 /// Chains the records of layout 2 and enters them in the index. It is written in groups, so that its memory is bounded; a kill
-/// between two of them leaves a tree that a program of layout 2 still opens and that this goes on with.
+/// between two of them leaves a tree that a program of layout 2 still opens and that this goes on with. What cannot be read, or
+/// is not there, is chained as it is: one record must not keep the service from starting.
 pub(in crate::store) fn chain_unchained(staging: &mut Staging<'_>) -> Result<(), Fault> {
     let mut end = end(staging)?;
     let last = staging.counter(keys::LAST_AUDIT_SEQUENCE)?;
     while end.head.sequence < last {
         let sequence = end.head.sequence + 1;
-        let value = staging.get_raw(&keys::audit(sequence))?;
-        let value = value.ok_or(RecordError::Unreadable { kind: "audit", why: "it is missing" })?;
-        end = write(staging, end, &codec::chain(&value, end.head.hash)?)?;
+        let value = staging.get_raw(&keys::audit(sequence))?.unwrap_or_default();
+        end = match codec::chain(&value, end.head.hash) {
+            Ok(chained) => write(staging, end, &chained)?,
+            Err(error) => {
+                tracing::error!(sequence, %error, "an old audit record is put aside as it is, in its place");
+                write_value(staging, end, codec::put_aside(&value, end.head.hash), None)?
+            }
+        };
         if end.head.sequence.is_multiple_of(MIGRATION_GROUP) {
             staging.write_out()?;
         }

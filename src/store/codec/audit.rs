@@ -1,12 +1,16 @@
 //! The frozen form of audit records.
 
 use doorward_actors::{
-    AuditActorKind, AuditCheckpoint, AuditEvent, AuditHash, AuditHead, AuditRecord, AuditRefusal, Origin, ServiceName,
-    SessionId, Timestamp,
+    AuditActorKind, AuditCheckpoint, AuditDetails, AuditEvent, AuditField, AuditHash, AuditHead, AuditRecord,
+    AuditRefusal, AuditStart, Origin, ServiceName, SessionId, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
-use super::{AddressV1, Record, RecordError, account_id, open};
+use super::{AddressV1, Record, RecordError, account_id, open, write};
+
+/// The version bytes of records that are chained.
+const V2: u8 = 2;
+const V3: u8 = 3;
 
 /// An audit record with the hash of the one before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +68,62 @@ enum ActorV2 {
     Service(String),
 }
 
+/// As before, with what else there is to say, which is never nothing: a record without it is of the second version, so that
+/// its value can be made again from what is shown of it.
+#[derive(Serialize, Deserialize)]
+pub(in crate::store) struct AuditV3 {
+    record: AuditV2,
+    details: Option<DetailsV1>,
+}
+
+/// With variants numbered in this order.
+#[derive(Serialize, Deserialize)]
+enum DetailsV1 {
+    /// The numbers of the fields.
+    Changed(Vec<u8>),
+    Pruned {
+        first: u64,
+        before: [u8; 32],
+    },
+}
+
+impl From<&AuditDetails> for DetailsV1 {
+    fn from(details: &AuditDetails) -> Self {
+        match details {
+            AuditDetails::Changed(fields) => Self::Changed(fields.iter().map(|field| field.number()).collect()),
+            AuditDetails::Pruned(start) => Self::Pruned { first: start.first, before: *start.before.as_bytes() },
+        }
+    }
+}
+
+impl DetailsV1 {
+    fn thaw(self) -> Result<AuditDetails, &'static str> {
+        let field = |number| AuditField::from_number(number).ok_or("unknown field");
+        Ok(match self {
+            Self::Changed(fields) => AuditDetails::Changed(fields.into_iter().map(field).collect::<Result<_, _>>()?),
+            Self::Pruned { first: 0, .. } => return Err("audit number zero"),
+            Self::Pruned { first, before } => {
+                AuditDetails::Pruned(AuditStart { first, before: AuditHash::from_bytes(before) })
+            }
+        })
+    }
+}
+
+/// The version byte of a record that could not be read when the log was chained. Behind it come the hash of the record before
+/// and what was stored.
+const ASIDE: u8 = 0xFF;
+
+/// The value of a record that cannot be read, chained so that nobody can change or remove it unseen either.
+pub(in crate::store) fn put_aside(stored: &[u8], previous: AuditHash) -> Vec<u8> {
+    [&[ASIDE], &previous.as_bytes()[..], stored].concat()
+}
+
+/// The hash that such a value carries; `None` for any other.
+pub(in crate::store) fn put_aside_after(value: &[u8]) -> Option<AuditHash> {
+    let (&ASIDE, rest) = value.split_first()? else { return None };
+    Some(AuditHash::from_bytes(*rest.first_chunk()?))
+}
+
 /// A record of before they were chained, behind this hash.
 pub(in crate::store) fn chain(value: &[u8], previous: AuditHash) -> Result<Chained, RecordError> {
     let unreadable = |why| RecordError::Unreadable { kind: Chained::KIND, why };
@@ -88,37 +148,33 @@ pub(in crate::store) fn chain(value: &[u8], previous: AuditHash) -> Result<Chain
         request_id: old.request_id,
         refusal: old.refusal,
     };
-    Chained::thaw(chained).map_err(unreadable)
+    Chained::thaw(AuditV3 { record: chained, details: None }).map_err(unreadable)
 }
 
 impl Record for Chained {
     const KIND: &'static str = "audit";
-    const VERSION: u8 = 2;
-    type Frozen = AuditV2;
+    const VERSION: u8 = V3;
+    type Frozen = AuditV3;
 
-    fn freeze(&self) -> AuditV2 {
-        let record = &self.record;
-        AuditV2 {
-            previous: *self.previous.as_bytes(),
-            at: record.at.as_millis(),
-            event: record.event.number(),
-            actor: match &record.actor {
-                AuditActorKind::Anonymous => ActorV2::Anonymous,
-                AuditActorKind::Account(id) => ActorV2::Account(id.get()),
-                AuditActorKind::Admin(id) => ActorV2::Admin(id.get()),
-                AuditActorKind::System => ActorV2::System,
-                AuditActorKind::Service(name) => ActorV2::Service(name.as_str().to_owned()),
-            },
-            subject: record.subject.map(doorward_actors::AccountId::get),
-            session: record.session.map(|id| *id.as_bytes()),
-            address: record.origin.address.map(Into::into),
-            user_agent: record.origin.user_agent.clone(),
-            request_id: record.origin.request_id.clone(),
-            refusal: record.refusal.map(AuditRefusal::number),
+    fn freeze(&self) -> AuditV3 {
+        AuditV3 { record: self.freeze_record(), details: self.record.details.as_ref().map(Into::into) }
+    }
+
+    fn put(&self, value: &mut Vec<u8>) -> Result<(), &'static str> {
+        match self.record.details {
+            None => write(V2, &self.freeze_record(), value),
+            Some(_) => write(V3, &self.freeze(), value),
         }
     }
 
-    fn thaw(frozen: AuditV2) -> Result<Self, &'static str> {
+    fn upgrade(version: u8, body: &[u8]) -> Result<AuditV3, &'static str> {
+        match version {
+            V2 => Ok(AuditV3 { record: open(body)?, details: None }),
+            _ => Err("unknown version byte"),
+        }
+    }
+
+    fn thaw(AuditV3 { record: frozen, details }: AuditV3) -> Result<Self, &'static str> {
         let record = AuditRecord {
             at: Timestamp::from_millis(frozen.at),
             event: AuditEvent::from_number(frozen.event).ok_or("unknown event")?,
@@ -142,8 +198,33 @@ impl Record for Chained {
                 .refusal
                 .map(|number| AuditRefusal::from_number(number).ok_or("unknown refusal"))
                 .transpose()?,
+            details: details.map(DetailsV1::thaw).transpose()?,
         };
         Ok(Self { previous: AuditHash::from_bytes(frozen.previous), record })
+    }
+}
+
+impl Chained {
+    fn freeze_record(&self) -> AuditV2 {
+        let record = &self.record;
+        AuditV2 {
+            previous: *self.previous.as_bytes(),
+            at: record.at.as_millis(),
+            event: record.event.number(),
+            actor: match &record.actor {
+                AuditActorKind::Anonymous => ActorV2::Anonymous,
+                AuditActorKind::Account(id) => ActorV2::Account(id.get()),
+                AuditActorKind::Admin(id) => ActorV2::Admin(id.get()),
+                AuditActorKind::System => ActorV2::System,
+                AuditActorKind::Service(name) => ActorV2::Service(name.as_str().to_owned()),
+            },
+            subject: record.subject.map(doorward_actors::AccountId::get),
+            session: record.session.map(|id| *id.as_bytes()),
+            address: record.origin.address.map(Into::into),
+            user_agent: record.origin.user_agent.clone(),
+            request_id: record.origin.request_id.clone(),
+            refusal: record.refusal.map(AuditRefusal::number),
+        }
     }
 }
 

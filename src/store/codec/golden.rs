@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use doorward_actors::ports::StoredToken;
 use doorward_actors::{
-    Account, AccountId, AuditActorKind, AuditCheckpoint, AuditEvent, AuditHash, AuditHead, AuditRecord, AuditRefusal,
-    CredentialHash, CustomerAccount, Email, Locale, MailId, MailKind, MailState, NewMail, NewToken, Nickname, Origin,
-    QueuedMail, RefreshFamily, RefreshHash, ReplacedSecret, Revocation, Revoked, Role, SecretDigest, ServiceName,
-    ServiceScopes, ServiceToken, ServiceTokenId, Session, SessionId, SessionLabel, StoredFailures, Timestamp,
-    TokenHash, TokenPurpose, TokenSeed,
+    Account, AccountId, AuditActorKind, AuditCheckpoint, AuditDetails, AuditEvent, AuditField, AuditHash, AuditHead,
+    AuditRecord, AuditRefusal, AuditStart, CredentialHash, CustomerAccount, Email, Locale, MailId, MailKind, MailState,
+    NewMail, NewToken, Nickname, Origin, QueuedMail, RefreshFamily, RefreshHash, ReplacedSecret, Revocation, Revoked,
+    Role, SecretDigest, ServiceName, ServiceScopes, ServiceToken, ServiceTokenId, Session, SessionId, SessionLabel,
+    StoredFailures, Timestamp, TokenHash, TokenPurpose, TokenSeed,
 };
 
 use super::{Chained, LogEnd, MAX_VALUE_BYTES, Record, RecordError, chain, decode, encode};
@@ -286,6 +286,7 @@ fn audit_record() -> AuditRecord {
         session: Some(SessionId::from_bytes([0xAB; 16])),
         origin: Origin::new(Some([192, 0, 2, 1].into()), Some("ua"), Some("r1".to_owned())),
         refusal: Some(AuditRefusal::WrongPassword),
+        details: None,
     }
 }
 
@@ -318,6 +319,20 @@ fn an_audit_record_keeps_its_bytes() {
             ..audit_record()
         };
         check(&chained(bare), &format!("02{previous}0205{golden}000000000000"));
+    }
+}
+
+#[test]
+fn an_audit_record_with_details_keeps_its_bytes() {
+    let previous = "cd".repeat(32);
+    let fields = vec![AuditField::Password, AuditField::Lock];
+    let start = AuditStart { first: 300, before: AuditHash::from_bytes([0xEF; 32]) };
+    for (details, golden) in [
+        (AuditDetails::Changed(fields), "0100020409".to_owned()),
+        (AuditDetails::Pruned(start), format!("0101fb2c01{}", "ef".repeat(32))),
+    ] {
+        let record = AuditRecord { details: Some(details), ..audit_record() };
+        check(&chained(record), &format!("03{previous}{}{golden}", full_audit_golden()));
     }
 }
 

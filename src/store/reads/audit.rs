@@ -32,13 +32,13 @@ fn newest_at(tree: &sled::Tree, sequence: u64) -> Result<Option<Timestamp>, Faul
 /// The newest records, newest first.
 pub(in crate::store) fn recent(tree: &sled::Tree, limit: usize) -> Result<Vec<(u64, AuditRecord)>, Fault> {
     // The numbers have no gaps, so lookups do, and the engine's less-tried way of walking backwards is not needed.
-    let last = counter(tree, keys::LAST_AUDIT_SEQUENCE)?;
+    let (first, last) = (checkpoint(tree)?.first, counter(tree, keys::LAST_AUDIT_SEQUENCE)?);
     let mut records = Vec::new();
-    for sequence in (1..=last).rev().take(limit) {
-        match get::<Chained>(tree, &keys::audit(sequence))? {
-            Some(chained) => records.push((sequence, chained.record)),
-            None => break,
+    for sequence in (first..=last).rev() {
+        if records.len() == limit {
+            break;
         }
+        records.extend(record(tree, sequence)?.map(|record| (sequence, record)));
     }
     Ok(records)
 }
@@ -116,6 +116,8 @@ fn record(tree: &sled::Tree, sequence: u64) -> Result<Option<AuditRecord>, Fault
 fn readable(sequence: u64, value: &[u8]) -> Option<AuditRecord> {
     match codec::decode::<Chained>(value) {
         Ok(chained) => Some(chained.record),
+        // Said once, when it was put aside.
+        Err(_) if codec::put_aside_after(value).is_some() => None,
         Err(error) => {
             tracing::error!(%error, sequence, "an audit record cannot be read and is passed over");
             None

@@ -75,6 +75,30 @@ impl fmt::Display for AuditHead {
     }
 }
 
+/// Where a log begins. Written as `FIRST:HASH`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AuditStart {
+    /// The number of its oldest record, or of the first one to come.
+    pub first: u64,
+    /// The hash of the record before it.
+    pub before: AuditHash,
+}
+
+impl AuditStart {
+    /// Reads `FIRST:HASH`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let AuditHead { sequence, hash } = AuditHead::parse(text)?;
+        (sequence != 0).then_some(Self { first: sequence, before: hash })
+    }
+}
+
+impl fmt::Display for AuditStart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.first, self.before)
+    }
+}
+
 /// Where the kept part of the log begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AuditCheckpoint {
@@ -89,6 +113,12 @@ pub struct AuditCheckpoint {
 impl AuditCheckpoint {
     /// Where a log begins from which nothing was removed.
     pub const GENESIS: Self = Self { first: 1, before: AuditHash::GENESIS, at: None };
+
+    /// The same without its time.
+    #[must_use]
+    pub const fn start(&self) -> AuditStart {
+        AuditStart { first: self.first, before: self.before }
+    }
 }
 
 /// The log in short.
@@ -115,7 +145,7 @@ pub struct AuditPruning {
     pub max_bytes: u64,
     /// How many at most.
     pub limit: usize,
-    /// What is put on record if any are removed.
+    /// What is put on record if any are removed; where the log begins then is added to it.
     pub record: Option<AuditRecord>,
 }
 
@@ -165,6 +195,13 @@ mod tests {
         for bad in ["", "300", ":", &format!(":{hash}"), &format!("+1:{hash}"), &format!("1:{hash}0"), "1:é"] {
             assert_eq!(AuditHead::parse(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_start_reads_back_and_no_log_begins_with_nothing() {
+        let start = AuditStart { first: 21, before: AuditHash::from_bytes([0xA5; 32]) };
+        assert_eq!(AuditStart::parse(&start.to_string()), Some(start));
+        assert_eq!(AuditStart::parse(&AuditHead::GENESIS.to_string()), None);
     }
 
     fn pruning(before: Option<i64>, max_bytes: u64) -> AuditPruning {

@@ -147,6 +147,7 @@ mod tests {
             session: None,
             origin: Origin::new(Some([192, 0, 2, 1].into()), None, None),
             refusal: None,
+            details: None,
         }
     }
 

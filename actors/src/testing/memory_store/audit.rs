@@ -3,8 +3,8 @@
 use tokio::sync::watch;
 
 use crate::domain::audit::{
-    AuditCheckpoint, AuditHash, AuditHead, AuditOrder, AuditPage, AuditPruned, AuditPruning, AuditQuery, AuditRecord,
-    AuditStatus,
+    AuditCheckpoint, AuditDetails, AuditHash, AuditHead, AuditOrder, AuditPage, AuditPruned, AuditPruning, AuditQuery,
+    AuditRecord, AuditStart, AuditStatus,
 };
 use crate::domain::time::Timestamp;
 
@@ -97,7 +97,9 @@ impl Log {
             self.records.drain(..removed);
             self.removed += u64::try_from(removed).unwrap_or(u64::MAX);
             self.pruned_at = Some(pruning.now);
-            self.extend(pruning.record);
+            let start = AuditStart { first: self.removed + 1, before: AuditHash::GENESIS };
+            let details = Some(AuditDetails::Pruned(start));
+            self.extend(pruning.record.map(|record| AuditRecord { details, ..record }));
         }
         AuditPruned { removed, more: removed == pruning.limit }
     }

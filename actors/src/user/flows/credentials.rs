@@ -6,7 +6,7 @@ use super::letters::Addressee;
 use super::{Flows, MAX_ATTEMPTS, Story};
 use crate::ask::Unavailable;
 use crate::domain::account::{Account, AccountChange, CredentialHash, CustomerAccount, NewAccount, NewRole, Role};
-use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRefusal};
+use crate::domain::audit::{AuditActorKind, AuditDetails, AuditEvent, AuditField, AuditRecord, AuditRefusal};
 use crate::domain::email::Email;
 use crate::domain::failures::Guarded;
 use crate::domain::mail::MailKind;
@@ -208,7 +208,9 @@ impl Flows {
     /// Should it fail, the next login tries.
     fn renew_hash(&self, account: &Account, password: Secret, origin: Origin) {
         let (id, revision, compromised) = (account.id, account.revision, account.password_compromised);
-        let record = Story::new(AuditEvent::AccountUpdated, AuditActorKind::System, origin).about(id).done(self);
+        let story = Story::new(AuditEvent::AccountUpdated, AuditActorKind::System, origin).about(id);
+        let details = Some(AuditDetails::Changed(vec![AuditField::Password]));
+        let record = AuditRecord { details, ..story.done(self) };
         let (hasher, store) = (self.hasher.clone(), Arc::clone(&self.store));
         self.background.spawn(async move {
             let Ok(hash) = hasher.hash(password).await else { return };

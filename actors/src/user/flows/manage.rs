@@ -258,7 +258,7 @@ impl Flows {
         account: &Account,
         story: &Story,
     ) -> Result<(AccountChange, Effects, bool), UpdateError> {
-        let mut effects = Effects::from(story.done(self));
+        let mut effects = Effects::default();
         // Of an unverified account there is the token that verifies it, which has nothing to do with the password.
         let revokes_tokens = change.password_hash.is_some() && account.email_verified;
         if change.password_hash.is_some() {
@@ -275,12 +275,13 @@ impl Flows {
             self.ask_to_confirm(&mut effects, account, &new, &story.origin);
             change.pending_email = Some(Some(new));
         }
+        effects.audit.push(story.changed(self, &change, account));
         Ok((change, effects, revokes_tokens))
     }
 
     /// What an administrator's change comes to: it takes effect at once, and the owner is told at the old address.
     fn as_admin(&self, change: &mut AccountChange, account: &Account, story: &Story) -> (Effects, bool) {
-        let mut effects = Effects::from(story.done(self));
+        let mut effects = Effects::default();
         let mut tell = |kind| effects.mails.push(self.notice(kind, account, &story.origin));
         if change.password_hash.is_some() {
             tell(MailKind::PasswordChanged);
@@ -301,6 +302,7 @@ impl Flows {
             let addressee = Addressee { to: new, ..Addressee::owner(account) };
             self.ask_to_verify(&mut effects, addressee, &story.origin);
         }
+        effects.audit.push(story.changed(self, change, account));
         (effects, moved.is_some() || (change.password_hash.is_some() && account.email_verified))
     }
 

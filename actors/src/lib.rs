@@ -21,6 +21,7 @@ mod supervisor;
 mod system;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod trust;
 mod user;
 
 pub use ask::Unavailable;

@@ -5,6 +5,7 @@
 //! revokes a token and was answered knows that no later request passes with it.
 
 mod actor;
+mod known;
 mod table;
 
 use std::sync::Arc;
@@ -241,8 +242,7 @@ impl ServiceHandle {
     #[cfg(feature = "testing")]
     pub(crate) async fn tend(&self) -> Result<(), AskError> {
         self.mailbox.tell(Message::Flush)?;
-        self.mailbox.tell(Message::Prune)?;
-        self.mailbox.ask(COMMIT_DEADLINE, Message::Settle).await
+        self.mailbox.ask(COMMIT_DEADLINE, |reply| Message::Prune(Some(reply))).await
     }
 
     fn secret(&self) -> (Secret, SecretDigest) {

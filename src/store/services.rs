@@ -59,8 +59,8 @@ impl ServiceStore for SledStore {
         self.revocation_head.subscribe()
     }
 
-    async fn prune_revocations(&self, before: Timestamp, limit: usize) -> Result<usize, StoreFailure> {
-        self.note(move |staging| changes::prune_revocations(staging, before, limit)).await
+    async fn prune_revocations(&self, before: Timestamp, up_to: u64, limit: usize) -> Result<usize, StoreFailure> {
+        self.note(move |staging| changes::prune_revocations(staging, before, up_to, limit)).await
     }
 
     async fn note_token_lifetime(&self, lifetime: Duration) -> Result<Duration, StoreFailure> {

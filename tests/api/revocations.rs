@@ -194,7 +194,9 @@ async fn the_log_is_kept_for_as_long_as_a_token_may_live_and_a_lost_cursor_is_to
     let (_, old) = app.register_and_login("ann").await;
     let before = feed.cursor().await;
     assert_eq!(app.logout(&old).await.status, 200);
-    app.pass(Duration::from_mins(15));
+    app.pass(Duration::from_mins(1));
+    app.handles.tend_services().await.unwrap();
+    app.pass(Duration::from_mins(14));
     let (_, young) = app.register_and_login("bob").await;
     let sid = session_of(&app, &young).await;
     assert_eq!(app.logout(&young).await.status, 200);
@@ -219,6 +221,31 @@ async fn the_log_is_kept_for_as_long_as_a_token_may_live_and_a_lost_cursor_is_to
         assert_eq!(feed.get(&format!("?after={odd}")).await.pointers(), ["?after"], "{odd}");
     }
     assert_eq!(feed.get("?wait=31").await.pointers(), ["?wait"]);
+}
+
+#[tokio::test]
+async fn r05_a_clock_that_steps_ahead_and_is_put_right_makes_no_dead_token_good_again() {
+    const HOUR: Duration = Duration::from_hours(1);
+    let app = TestApp::spawn().await;
+    let admin = app.admin().await;
+    let secret = Feed::new(&app, &admin).await.secret;
+    let (_, token) = app.register_and_login("ann").await;
+    let sid = session_of(&app, &token).await;
+    assert_eq!(app.logout(&token).await.status, 200);
+    app.pass(Duration::from_mins(5));
+    app.handles.tend_services().await.unwrap();
+    app.clock.set_forward(HOUR);
+    app.handles.tend_services().await.unwrap();
+    // Nor does a start in the wrong hour.
+    let app = app.restart().await;
+    app.handles.tend_services().await.unwrap();
+    app.clock.set_back(HOUR);
+    let feed = Feed { app: &app, secret };
+    let named = async || feed.page("?after=start").await.1.iter().any(|event| event["session_id"] == sid);
+    assert!(named().await);
+    app.pass(HOUR);
+    app.handles.tend_services().await.unwrap();
+    assert!(!named().await, "all its tokens are over");
 }
 
 #[tokio::test]

@@ -36,8 +36,8 @@ pub(crate) async fn run(store: &dyn Store, step: &Step, audit: AuditRecord) -> S
             let used = used.iter().map(|&(token, used)| (ServiceTokenId::new(token), at(used))).collect();
             done(store.touch_service_tokens(used).await)
         }
-        Step::PruneRevocations { before, limit } => {
-            format!("forgotten: {}", store.prune_revocations(at(*before), *limit).await.unwrap())
+        Step::PruneRevocations { before, up_to, limit } => {
+            format!("forgotten: {}", store.prune_revocations(at(*before), *up_to, *limit).await.unwrap())
         }
         other => panic!("{other:?} is not about services"),
     }

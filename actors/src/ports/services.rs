@@ -67,9 +67,9 @@ pub trait ServiceStore: Send + Sync + 'static {
     /// The number of the newest revocation that is durable, as it grows. 0 when there never was one.
     fn revocation_head(&self) -> watch::Receiver<u64>;
 
-    /// Removes the oldest revocations, those from before a time, at most `limit`; the answer is how many went. The first one
-    /// that is not from before that time ends it.
-    async fn prune_revocations(&self, before: Timestamp, limit: usize) -> Result<usize, StoreFailure>;
+    /// Removes the oldest revocations, those from before a time and up to a number, at most `limit`; the answer is how many
+    /// went. The first one that is not from before that time ends it.
+    async fn prune_revocations(&self, before: Timestamp, up_to: u64, limit: usize) -> Result<usize, StoreFailure>;
 
     /// Notes for how long access tokens are good from now on. The answer is the longest time that was ever noted: for so long
     /// there may be tokens that were issued under it.

@@ -163,9 +163,11 @@ impl ServiceStore for MemoryStore {
         self.lock().services.head.subscribe()
     }
 
-    async fn prune_revocations(&self, before: Timestamp, limit: usize) -> Result<usize, StoreFailure> {
+    async fn prune_revocations(&self, before: Timestamp, up_to: u64, limit: usize) -> Result<usize, StoreFailure> {
         let mut state = self.working()?;
         let services = &mut state.services;
+        let known = usize::try_from(up_to.saturating_sub(services.removed)).unwrap_or(usize::MAX);
+        let limit = limit.min(known);
         let old = services.revocations.iter().take(limit).take_while(|revocation| revocation.at < before).count();
         services.revocations.drain(..old);
         services.removed += u64::try_from(old).unwrap_or(0);

@@ -50,6 +50,12 @@ impl Service {
         Self { token, last_used: AtomicI64::new(used), stored: AtomicI64::new(used) }
     }
 
+    /// The number of its token.
+    #[must_use]
+    pub fn id(&self) -> ServiceTokenId {
+        self.token.id
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &ServiceName {

@@ -511,6 +511,21 @@ async fn s38_a_stream_says_that_it_lives_and_ends_with_its_session_though_nothin
 }
 
 #[tokio::test]
+async fn a_quiet_stream_of_revocations_says_again_and_again_how_far_it_came() {
+    let app = App::start(PLENTY, PLENTY).await;
+    let admin = app.person("root").await;
+    let body = json!({"name": "follower", "scopes": ["revocations"]});
+    let made = app.with_token(Method::POST, "/service_tokens/", &admin, Some(&body)).await;
+    let request = app.client.get(format!("{}/revocations", app.base)).header("accept", "text/event-stream");
+    let mut stream = request.header("x-service-token", made.body["token"].as_str().unwrap()).send().await.unwrap();
+    let mut seen = String::new();
+    while seen.matches(": alive\nid: 0\n\n").count() < 3 {
+        seen.push_str(std::str::from_utf8(&stream.chunk().await.unwrap().unwrap()).unwrap());
+        assert!(!seen.contains(": alive\n\n"), "{seen}");
+    }
+}
+
+#[tokio::test]
 async fn s52_with_the_store_failing_no_service_and_no_proxy_hears_that_a_token_lives_or_is_dead() {
     let app = App::start(PLENTY, PLENTY).await;
     let admin = app.person("root").await;

@@ -9,16 +9,17 @@ use bytes::Bytes;
 use doorward_actors::{CursorError, Revocation, RevocationPage, Revoked, SecretDigest, ServiceScope, SessionId};
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use utoipa::ToSchema;
 use warp::Filter as _;
 use warp::reply::{Reply as _, Response};
 
+use super::access::Asking;
 use super::accounts_management::WireRole;
-use super::audit::place;
 use super::error::{ApiError, FieldError};
 use super::extract::{RequestContext, context, json_reply};
+use super::feeds::FeedPlace;
 use super::{Api, Family, form};
 
 /// How many revocations one page has at most: some 120 KB.
@@ -131,10 +132,10 @@ async fn revocations(api: &Arc<Api>, context: &RequestContext) -> Result<Respons
     };
     let first = page(api, after, PAGE).await?;
     if events {
-        return follow(api, asking.digest, after);
+        return follow(api, &asking, after);
     }
     if first.revocations.is_empty() && !wait.is_zero() {
-        let _place = place(&api.readers.feeds)?;
+        let _place = api.readers.feeds.take(asking.service.id())?;
         // Waiting costs nothing; those who ask for something now must not be kept out by it.
         context.take_place(None);
         wait_for_more(api, after, wait.min(api.rules.longest_wait)).await;
@@ -198,10 +199,10 @@ fn asked(query: Option<&str>, last_event_id: Option<&[u8]>) -> Result<(After, Du
 }
 
 /// Server-sent events (WHATWG HTML §9.2) from here on.
-fn follow(api: &Arc<Api>, digest: SecretDigest, after: u64) -> Result<Response, ApiError> {
-    let place = place(&api.readers.feeds)?;
+fn follow(api: &Arc<Api>, asking: &Asking, after: u64) -> Result<Response, ApiError> {
+    let place = api.readers.feeds.take(asking.service.id())?;
     let (sender, mut pieces) = mpsc::channel(1);
-    let work = Follow { api: Arc::clone(api), digest, after, sender, _place: place };
+    let work = Follow { api: Arc::clone(api), digest: asking.digest, after, sender, _place: place };
     tokio::spawn(work.run());
     let body = futures_util::stream::poll_fn(move |cx| pieces.poll_recv(cx));
     let mut response = warp::reply::stream(body).into_response();
@@ -217,7 +218,7 @@ struct Follow {
     /// The number that was sent last.
     after: u64,
     sender: mpsc::Sender<Result<Bytes, io::Error>>,
-    _place: OwnedSemaphorePermit,
+    _place: FeedPlace,
 }
 
 /// Why a stream ends. The client connects again if it wants to, and is told then what is wrong.
@@ -234,6 +235,9 @@ impl Follow {
         let mut ending = self.api.readers.ending.subscribe();
         let mut heartbeat = tokio::time::interval(self.api.readers.heartbeat);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        heartbeat.reset();
+        // Before anything happens, so that whoever began "now" and is cut off goes on from here and not from a later "now".
+        self.send(format!("id: {}\n\n", self.after)).await?;
         loop {
             let durable = *head.borrow_and_update();
             while self.after < durable {
@@ -247,7 +251,7 @@ impl Follow {
                 changed = head.changed() => changed.map_err(|_| Over)?,
                 _ = heartbeat.tick() => {
                     self.must_be_a_service()?;
-                    self.send(": alive\n\n".to_owned()).await?;
+                    self.send(format!(": alive\nid: {}\n\n", self.after)).await?;
                 }
             }
         }
@@ -255,7 +259,10 @@ impl Follow {
 
     /// Sends what comes next. A reader who is so slow that it is gone by now connects again and learns of the gap.
     async fn catch_up(&mut self) -> Result<(), Over> {
-        let page = page(&self.api, self.after, BATCH).await.map_err(|_| Over)?;
+        let page = {
+            let _turn = self.api.readers.feeds.turn().await;
+            page(&self.api, self.after, BATCH).await.map_err(|_| Over)?
+        };
         let mut batch = String::new();
         for (number, revocation) in &page.revocations {
             // Our events always serialise, and JSON has no line breaks of its own.

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use doorward_actors::ports::{CreateServiceTokenRefusal, ServiceStore, StoreError, StoreFailure, UnknownServiceToken};
+use doorward_actors::ports::{
+    Acting, ChangeServiceTokenRefusal, CreateServiceTokenRefusal, ServiceStore, StoreError, StoreFailure,
+};
 use doorward_actors::{
     AuditRecord, NewServiceToken, Revocation, RevocationSpan, ServiceToken, ServiceTokenId, ServiceTokenRotation,
     Timestamp,
@@ -35,12 +37,17 @@ impl ServiceStore for SledStore {
         id: ServiceTokenId,
         rotation: ServiceTokenRotation,
         audit: AuditRecord,
-    ) -> Result<ServiceToken, StoreError<UnknownServiceToken>> {
+    ) -> Result<ServiceToken, StoreError<ChangeServiceTokenRefusal>> {
         self.committer.change(move |staging| changes::rotate_service_token(staging, id, rotation, &audit)).await
     }
 
-    async fn delete_service_token(&self, id: ServiceTokenId, audit: AuditRecord) -> Result<bool, StoreFailure> {
-        self.note(move |staging| changes::delete_service_token(staging, id, &audit)).await
+    async fn delete_service_token(
+        &self,
+        id: ServiceTokenId,
+        acting: Option<Acting>,
+        audit: AuditRecord,
+    ) -> Result<(), StoreError<ChangeServiceTokenRefusal>> {
+        self.committer.change(move |staging| changes::delete_service_token(staging, id, acting, &audit)).await
     }
 
     async fn touch_service_tokens(&self, used: Vec<(ServiceTokenId, Timestamp)>) -> Result<(), StoreFailure> {

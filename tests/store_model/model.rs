@@ -545,7 +545,6 @@ fn random_steps_reach_every_refusal() {
         "BadToken",
         "UnknownAccount",
         "OpenSessionRefusal",
-        "UnknownServiceToken",
     ] {
         assert!(answers.contains(&format!("refused: {refusal}")), "{refusal}");
     }
@@ -563,7 +562,8 @@ fn random_steps_reach_every_refusal() {
         "Dead",
         "UnverifiedRemoved",
         "pruned: AuditPruned { removed: 1",
-        "revoked: true",
+        "revoked done: ()",
+        "revoked refused: Unknown",
         "forgotten: 2",
         "AccountLocked",
         "AccountDeleted",

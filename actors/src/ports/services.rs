@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::{StoreError, StoreFailure};
+use super::{Acting, StoreError, StoreFailure};
 use crate::domain::audit::AuditRecord;
 use crate::domain::revocation::{Revocation, RevocationSpan};
 use crate::domain::service_token::{NewServiceToken, ServiceToken, ServiceTokenId, ServiceTokenRotation};
@@ -21,11 +21,18 @@ pub enum CreateServiceTokenRefusal {
     NameTaken,
     /// There are [`MAX_SERVICE_TOKENS`] already.
     TooMany,
+    /// The session in whose name it was to be made does not stand any more.
+    Revoked,
 }
 
-/// There is no such service token.
+/// Why a service token was not changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UnknownServiceToken;
+pub enum ChangeServiceTokenRefusal {
+    /// There is no such token.
+    Unknown,
+    /// The session in whose name it was to be changed does not stand any more.
+    Revoked,
+}
 
 /// The part of the store that services need. What holds for [`Store`](super::Store) holds here.
 #[async_trait]
@@ -49,10 +56,15 @@ pub trait ServiceStore: Send + Sync + 'static {
         id: ServiceTokenId,
         rotation: ServiceTokenRotation,
         audit: AuditRecord,
-    ) -> Result<ServiceToken, StoreError<UnknownServiceToken>>;
+    ) -> Result<ServiceToken, StoreError<ChangeServiceTokenRefusal>>;
 
-    /// Deletes a service token; false, and no audit record, if there is none.
-    async fn delete_service_token(&self, id: ServiceTokenId, audit: AuditRecord) -> Result<bool, StoreFailure>;
+    /// Deletes a service token.
+    async fn delete_service_token(
+        &self,
+        id: ServiceTokenId,
+        acting: Option<Acting>,
+        audit: AuditRecord,
+    ) -> Result<(), StoreError<ChangeServiceTokenRefusal>>;
 
     /// Notes the last use of service tokens, that of the settings among them; unknown ones and older times than the stored one
     /// are passed over.

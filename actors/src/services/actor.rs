@@ -10,7 +10,9 @@ use super::{NEVER, Service};
 use crate::domain::audit::AuditRecord;
 use crate::domain::service_token::{NewServiceToken, ServiceToken, ServiceTokenId, ServiceTokenRotation};
 use crate::domain::time::Timestamp;
-use crate::ports::{Clock, CreateServiceTokenRefusal, Store, StoreError, StoreFailure, UnknownServiceToken};
+use crate::ports::{
+    Acting, ChangeServiceTokenRefusal, Clock, CreateServiceTokenRefusal, Store, StoreError, StoreFailure,
+};
 use crate::process::{Mailbox, Process, Reply, Timer, every};
 
 /// How often uses are written: as exactly as they are noted.
@@ -34,10 +36,15 @@ pub(crate) enum Message {
         id: ServiceTokenId,
         rotation: ServiceTokenRotation,
         audit: AuditRecord,
-        reply: Reply<Result<ServiceToken, StoreError<UnknownServiceToken>>>,
+        reply: Reply<Result<ServiceToken, StoreError<ChangeServiceTokenRefusal>>>,
     },
-    /// Revoke it; false if there is none.
-    Revoke { id: ServiceTokenId, audit: AuditRecord, reply: Reply<Result<bool, StoreFailure>> },
+    /// Revoke it.
+    Revoke {
+        id: ServiceTokenId,
+        acting: Acting,
+        audit: AuditRecord,
+        reply: Reply<Result<(), StoreError<ChangeServiceTokenRefusal>>>,
+    },
     /// Write the uses since the last time. Sent by a timer.
     Flush,
     /// Remove revocations of tokens that are over by now. Sent by a timer, by the actor itself while there are more, and by
@@ -114,11 +121,15 @@ impl Process for ServiceActor {
                 }
                 let _ = reply.send(made);
             }
-            Message::Revoke { id, audit, reply } => {
-                // Before the commit: should that fail, the token is dead at least as long as this process lives.
-                self.directory.remove(id);
+            Message::Revoke { id, acting, audit, reply } => {
                 let store = Arc::clone(&self.store);
-                let _ = reply.send(self.commit(async move { store.delete_service_token(id, audit).await }).await?);
+                let acting = Some(acting);
+                let done = self.commit(async move { store.delete_service_token(id, acting, audit).await }).await?;
+                // Before the answer. Should the commit have failed, the token is dead for as long as this process lives.
+                if !matches!(done, Err(StoreError::Refused(_))) {
+                    self.directory.remove(id);
+                }
+                let _ = reply.send(done);
             }
             Message::Flush => self.flush().await,
             Message::Prune(reply) => self.prune(state, reply).await,

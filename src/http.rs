@@ -14,6 +14,7 @@ mod edge;
 mod email;
 mod error;
 mod extract;
+mod feeds;
 mod fields;
 mod form;
 mod forward_auth;

@@ -4,7 +4,6 @@
 //! Records of changes travel in the commit of the change itself and never pass here.
 
 mod seldom;
-mod trust;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,8 +23,8 @@ use crate::domain::time::Timestamp;
 use crate::ports::{Clock, Store, StoreFailure};
 use crate::process::{Mailbox, Process, Reply, Timer, every};
 use crate::session::Principal;
+use crate::trust::Trust;
 use seldom::Seldom;
-use trust::Trust;
 
 /// How long the drain of the last records may take: a commit, which the store itself bounds at 10 s.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(12);

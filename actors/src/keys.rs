@@ -59,6 +59,8 @@ pub struct KeyView {
 pub enum RotateError {
     /// A rule refuses it.
     Refused(RotateRefusal),
+    /// The session of the administrator was ended meanwhile, or lost its role.
+    Revoked,
     /// It cannot be done just now.
     Unavailable(Unavailable),
 }

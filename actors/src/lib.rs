@@ -21,6 +21,7 @@ mod supervisor;
 mod system;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod trust;
 mod user;
 
 pub use ask::Unavailable;
@@ -67,7 +68,7 @@ pub use rate_limiter::{
     LimitFilter, LimitKey, LimitView, LimitViews, Limited, RateLimiterHandle, RateLimits, RateQuota, Standing,
 };
 pub use revocations::{RevocationHandle, RevocationPage};
-pub use services::{CreateTokenError, IssuedToken, RotateTokenError, Service, ServiceHandle};
+pub use services::{CreateTokenError, IssuedToken, RevokeTokenError, RotateTokenError, Service, ServiceHandle};
 pub use session::{AuthenticateError, EndError, Inspected, Principal, SessionHandle, WhichSessions};
 pub use system::{ActorSystem, Handles, HealthHandle, Ports, StartError, SystemSettings};
 pub use user::{

@@ -21,7 +21,7 @@ use crate::domain::session::{Session, SessionId, SessionLabel};
 use crate::domain::time::Timestamp;
 use crate::domain::token::{KeyRing, SigningKey};
 
-pub use services::{CreateServiceTokenRefusal, MAX_SERVICE_TOKENS, ServiceStore, UnknownServiceToken};
+pub use services::{ChangeServiceTokenRefusal, CreateServiceTokenRefusal, MAX_SERVICE_TOKENS, ServiceStore};
 
 /// Where time comes from.
 pub trait Clock: Send + Sync + 'static {

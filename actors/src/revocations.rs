@@ -1,7 +1,7 @@
 //! The log of revocations, as services read it that check tokens themselves.
 //!
 //! It is written in the commit of the change itself, by the store. Nothing of it passes an actor; the one of the service tokens
-//! removes what is too old.
+//! removes what no token outlives.
 
 use std::sync::Arc;
 

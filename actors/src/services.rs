@@ -1,10 +1,11 @@
 //! Service tokens: which service is who, and what it may do.
 //!
 //! A check is a look at a table behind the handle, with no mailbox and no store on the way. The actor owns the table: it changes
-//! it one message at a time, after the store has made the change durable, but takes a revoked token out before. So whoever
-//! revokes a token and was answered knows that no later request passes with it.
+//! it one message at a time, after the store has made the change durable and before it answers. So whoever revokes a token and was
+//! answered knows that no later request passes with it.
 
 mod actor;
+mod known;
 mod table;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ pub(crate) use actor::{Message, ServiceActor};
 use table::Directory;
 
 use crate::ask::{AskError, Unavailable};
+use crate::domain::account::Role;
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord, AuditRefusal, ServiceName};
 use crate::domain::secret::{Secret, SecretDigest};
 use crate::domain::service_token::{
@@ -22,7 +24,7 @@ use crate::domain::service_token::{
 };
 use crate::domain::session::Origin;
 use crate::domain::time::Timestamp;
-use crate::ports::{Clock, CreateServiceTokenRefusal, Entropy, Store, StoreError};
+use crate::ports::{ChangeServiceTokenRefusal, Clock, CreateServiceTokenRefusal, Entropy, Store, StoreError};
 use crate::process::Mailbox;
 use crate::session::Principal;
 
@@ -47,6 +49,12 @@ impl Service {
     fn new(token: ServiceToken) -> Self {
         let used = token.last_used_at.map_or(NEVER, Timestamp::as_millis);
         Self { token, last_used: AtomicI64::new(used), stored: AtomicI64::new(used) }
+    }
+
+    /// The number of its token.
+    #[must_use]
+    pub fn id(&self) -> ServiceTokenId {
+        self.token.id
     }
 
     /// Its name.
@@ -105,6 +113,8 @@ pub enum CreateTokenError {
     TooMany,
     /// It would be over at once.
     Over,
+    /// The session of the administrator was ended meanwhile, or lost its role.
+    Revoked,
     /// It could not be done, or nobody knows whether it was.
     Unavailable(Unavailable),
 }
@@ -116,6 +126,19 @@ pub enum RotateTokenError {
     Unknown,
     /// It is over.
     Over,
+    /// The session of the administrator was ended meanwhile, or lost its role.
+    Revoked,
+    /// It could not be done, or nobody knows whether it was.
+    Unavailable(Unavailable),
+}
+
+/// Why a service token was not revoked.
+#[derive(Debug)]
+pub enum RevokeTokenError {
+    /// There is none with this number.
+    Unknown,
+    /// The session of the administrator was ended meanwhile, or lost its role.
+    Revoked,
     /// It could not be done, or nobody knows whether it was.
     Unavailable(Unavailable),
 }
@@ -179,7 +202,8 @@ impl ServiceHandle {
             return Err(CreateTokenError::NameTaken);
         }
         let (secret, digest) = self.secret();
-        let token = NewServiceToken { name, scopes, digest, created_at: now, expires_at };
+        let acting = Some(admin.acting(Role::Admin));
+        let token = NewServiceToken { acting, name, scopes, digest, created_at: now, expires_at };
         let audit = record.clone();
         match self.mailbox.ask(COMMIT_DEADLINE, |reply| Message::Create { token, audit, reply }).await? {
             Ok(token) => {
@@ -190,6 +214,7 @@ impl ServiceHandle {
                 let (error, reason) = match refusal {
                     CreateServiceTokenRefusal::NameTaken => (CreateTokenError::NameTaken, AuditRefusal::NameTaken),
                     CreateServiceTokenRefusal::TooMany => (CreateTokenError::TooMany, AuditRefusal::TooManyTokens),
+                    CreateServiceTokenRefusal::Revoked => (CreateTokenError::Revoked, AuditRefusal::Revoked),
                 };
                 self.refused(record, reason).await?;
                 Err(error)
@@ -216,33 +241,45 @@ impl ServiceHandle {
         let (secret, digest) = self.secret();
         let until = now.plus(overlap.min(service_token::MAX_OVERLAP));
         let until = present.expires_at.map_or(until, |end| end.min(until));
-        let rotation = ServiceTokenRotation { digest, until };
-        match self.mailbox.ask(COMMIT_DEADLINE, |reply| Message::Rotate { id, rotation, audit: record, reply }).await? {
+        let rotation = ServiceTokenRotation { acting: Some(admin.acting(Role::Admin)), digest, until };
+        let audit = record.clone();
+        match self.mailbox.ask(COMMIT_DEADLINE, |reply| Message::Rotate { id, rotation, audit, reply }).await? {
             Ok(token) => {
                 tracing::info!(id = id.get(), name = token.name.as_str(), "a service token was rotated");
                 Ok(IssuedToken { token, secret })
             }
-            Err(StoreError::Refused(_)) => Err(RotateTokenError::Unknown),
+            Err(StoreError::Refused(ChangeServiceTokenRefusal::Unknown)) => Err(RotateTokenError::Unknown),
+            Err(StoreError::Refused(ChangeServiceTokenRefusal::Revoked)) => {
+                self.refused(record, AuditRefusal::Revoked).await?;
+                Err(RotateTokenError::Revoked)
+            }
             Err(StoreError::Failed(failure)) => Err(RotateTokenError::Unavailable(failure.into())),
         }
     }
 
-    /// Revokes a service token; false if there is none with this number. No request that begins after this passes with it.
-    pub async fn revoke(&self, admin: &Principal, id: ServiceTokenId, origin: Origin) -> Result<bool, Unavailable> {
-        let audit = self.record(AuditEvent::ServiceTokenRevoked, admin, origin);
-        let found = self.mailbox.ask(COMMIT_DEADLINE, |reply| Message::Revoke { id, audit, reply }).await??;
-        if found {
-            tracing::info!(id = id.get(), "a service token was revoked");
+    /// Revokes a service token. No request that begins after this passes with it.
+    pub async fn revoke(&self, admin: &Principal, id: ServiceTokenId, origin: Origin) -> Result<(), RevokeTokenError> {
+        let record = self.record(AuditEvent::ServiceTokenRevoked, admin, origin);
+        let (acting, audit) = (admin.acting(Role::Admin), record.clone());
+        match self.mailbox.ask(COMMIT_DEADLINE, |reply| Message::Revoke { id, acting, audit, reply }).await? {
+            Ok(()) => {
+                tracing::info!(id = id.get(), "a service token was revoked");
+                Ok(())
+            }
+            Err(StoreError::Refused(ChangeServiceTokenRefusal::Unknown)) => Err(RevokeTokenError::Unknown),
+            Err(StoreError::Refused(ChangeServiceTokenRefusal::Revoked)) => {
+                self.refused(record, AuditRefusal::Revoked).await?;
+                Err(RevokeTokenError::Revoked)
+            }
+            Err(StoreError::Failed(failure)) => Err(RevokeTokenError::Unavailable(failure.into())),
         }
-        Ok(found)
     }
 
     /// Writes uses and removes old revocations, now; otherwise timers do it.
     #[cfg(feature = "testing")]
     pub(crate) async fn tend(&self) -> Result<(), AskError> {
         self.mailbox.tell(Message::Flush)?;
-        self.mailbox.tell(Message::Prune)?;
-        self.mailbox.ask(COMMIT_DEADLINE, Message::Settle).await
+        self.mailbox.ask(COMMIT_DEADLINE, |reply| Message::Prune(Some(reply))).await
     }
 
     fn secret(&self) -> (Secret, SecretDigest) {
@@ -290,6 +327,18 @@ impl From<AskError> for RotateTokenError {
 }
 
 impl From<Unavailable> for RotateTokenError {
+    fn from(unavailable: Unavailable) -> Self {
+        Self::Unavailable(unavailable)
+    }
+}
+
+impl From<AskError> for RevokeTokenError {
+    fn from(error: AskError) -> Self {
+        Self::Unavailable(error.into())
+    }
+}
+
+impl From<Unavailable> for RevokeTokenError {
     fn from(unavailable: Unavailable) -> Self {
         Self::Unavailable(unavailable)
     }

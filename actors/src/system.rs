@@ -352,6 +352,7 @@ fn service_tokens(
         store: Arc::clone(store),
         clock: Arc::clone(clock),
         token_lifetime: settings.tokens.lifetime,
+        known: std::sync::Mutex::default(),
         commits: TaskTracker::new(),
     };
     (handle, actor, mailbox)

@@ -19,6 +19,7 @@ use warp::reply::{Reply as _, Response};
 
 use super::error::{ApiError, FieldError};
 use super::extract::{RequestContext, context, json_reply};
+use super::feeds::Feeds;
 use super::pieces::Piece;
 use super::{Api, Family, form};
 use event::Event;
@@ -37,9 +38,6 @@ const SCAN: usize = 10_000;
 const EXPORTS: usize = 4;
 /// How many clients may follow the log at once. Each holds about 200 KB while it reads, and a connection.
 const STREAMS: usize = 32;
-/// How many services may wait for revocations at once, with or without server-sent events. Each holds some 60 KB while it
-/// reads, and a connection.
-const FEEDS: usize = 256;
 
 /// How often a stream sends a comment when it has nothing else to send: shorter than what proxies usually wait.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -49,7 +47,7 @@ pub(super) struct Readers {
     exports: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     /// For services that wait for revocations.
-    pub(super) feeds: Arc<Semaphore>,
+    pub(super) feeds: Feeds,
     /// True once the listener stops.
     pub(super) ending: watch::Sender<bool>,
     /// How often a stream says that it lives, and looks whether its reader may still read.
@@ -61,7 +59,7 @@ impl Default for Readers {
         Self {
             exports: Arc::new(Semaphore::new(EXPORTS)),
             streams: Arc::new(Semaphore::new(STREAMS)),
-            feeds: Arc::new(Semaphore::new(FEEDS)),
+            feeds: Feeds::default(),
             ending: watch::Sender::new(false),
             heartbeat: HEARTBEAT,
         }

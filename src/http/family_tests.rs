@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use doorward_actors::ports::Store as _;
+use doorward_actors::ports::{Clock as _, ServiceStore as _, ShardOf, Store as _, Touch};
 use doorward_actors::testing::{ManualClock, MemoryKeys, MemoryMail, MemoryStore, SeededEntropy};
 use doorward_actors::{
     AccountRules, ActorSystem, AuditActorKind, AuditEvent, AuditRecord, AuditSettings, ClientNetworks, HashCost,
     HasherSettings, Locale, MailerSettings, Origin, PasswordPolicy, Ports, RateLimits, RateQuota, RecoveryMode, Secret,
-    SecretDigest, ServiceScope, SessionPolicy, SigningAlgorithm, SystemSettings, Timestamp, TokenSettings,
+    SecretDigest, ServiceScope, Session, SessionId, SessionPolicy, SigningAlgorithm, SystemSettings, Timestamp,
+    TokenSettings,
 };
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -30,7 +31,7 @@ struct App {
     store: Arc<MemoryStore>,
     clock: Arc<ManualClock>,
     // Keeps the actors alive for as long as the test runs.
-    _system: ActorSystem,
+    system: ActorSystem,
 }
 
 struct Answer {
@@ -109,7 +110,7 @@ impl App {
         let patience = Duration::from_secs(30);
         let settings = ServerSettings::plain(64, patience);
         tokio::spawn(serve(listener, super::service(&api), settings, std::future::pending()));
-        Self { base, client: reqwest::Client::new(), store, clock, _system: system }
+        Self { base, client: reqwest::Client::new(), store, clock, system }
     }
 
     async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<&Value>) -> Answer {
@@ -546,6 +547,21 @@ async fn s38_exports_that_nobody_reads_give_their_places_back_when_their_reader_
 }
 
 #[tokio::test]
+async fn a_quiet_stream_of_revocations_says_again_and_again_how_far_it_came() {
+    let app = App::start(PLENTY, PLENTY).await;
+    let admin = app.person("root").await;
+    let body = json!({"name": "follower", "scopes": ["revocations"]});
+    let made = app.with_token(Method::POST, "/service_tokens/", &admin, Some(&body)).await;
+    let request = app.client.get(format!("{}/revocations", app.base)).header("accept", "text/event-stream");
+    let mut stream = request.header("x-service-token", made.body["token"].as_str().unwrap()).send().await.unwrap();
+    let mut seen = String::new();
+    while seen.matches(": alive\nid: 0\n\n").count() < 3 {
+        seen.push_str(std::str::from_utf8(&stream.chunk().await.unwrap().unwrap()).unwrap());
+        assert!(!seen.contains(": alive\n\n"), "{seen}");
+    }
+}
+
+#[tokio::test]
 async fn s52_with_the_store_failing_no_service_and_no_proxy_hears_that_a_token_lives_or_is_dead() {
     let app = App::start(PLENTY, PLENTY).await;
     let admin = app.person("root").await;
@@ -566,4 +582,33 @@ async fn s52_with_the_store_failing_no_service_and_no_proxy_hears_that_a_token_l
     for path in ["/revocations", "/revocations?after=start", "/revocations?after=0"] {
         assert_eq!(app.send(Method::GET, path, &[("x-service-token", secret)], None).await.status, 503, "{path}");
     }
+}
+
+#[tokio::test]
+async fn revocations_are_forgotten_in_turns_with_other_work() {
+    let app = App::start(PLENTY, PLENTY).await;
+    app.person("root").await;
+    let handles = app.system.handles();
+    let opened = app.store.sessions(ShardOf { index: 0, of: 1 }).await.unwrap().remove(0);
+    let record = app.store.recent_audit(1).await.unwrap().remove(0).1;
+    for n in 0..2600_u128 {
+        let session = Session { id: SessionId::from_bytes(n.to_be_bytes()), ..opened.clone() };
+        let touch = Touch { account: session.account, session: session.id, at: app.clock.now() };
+        app.store.open_session(session, None, None, record.clone()).await.unwrap();
+        app.store.end_sessions(vec![touch], vec![record.clone()]).await.unwrap();
+    }
+    app.clock.advance(Duration::from_mins(1));
+    handles.tend_services().await.unwrap();
+    app.clock.advance(Duration::from_hours(1));
+    let handled = async || {
+        let report = handles.health.report().await;
+        report.actors.iter().find(|actor| actor.name == "services").unwrap().handled
+    };
+    let before = handled().await;
+    handles.tend_services().await.unwrap();
+    assert_eq!(app.store.revocation_span().await.unwrap().before, 2600);
+    assert!(
+        handled().await >= before + 6,
+        "512 of them are removed by one message, and whoever asks meanwhile is next"
+    );
 }

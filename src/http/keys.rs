@@ -125,11 +125,17 @@ async fn list(api: &Api, context: &RequestContext) -> Result<Response, ApiError>
     (status = 409, description = "Tokens are signed with `SECRET_KEY`, or there are 32 keys whose tokens are not over"),
 ))]
 async fn rotate(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
-    let admin = api.admin(context).await?;
+    api.admin(context).await?;
     let asked: KeyRotation = context.optional_json(payload).await?.unwrap_or_default();
     let compromised = asked.compromised.unwrap_or(false);
-    let key = api.handles.keys.rotate(&admin, compromised, context.origin()).await?;
-    Ok(json_reply(&Key::of(&key)))
+    // Asked again: while the body arrived, the session may have ended and the role may have changed (S37, S38).
+    let admin = api.admin(context).await?;
+    match api.handles.keys.rotate(&admin, compromised, context.origin()).await {
+        Ok(key) => Ok(json_reply(&Key::of(&key))),
+        Err(RotateError::Refused(refusal)) => Err(ApiError::NotRotated(refusal)),
+        Err(RotateError::Revoked) => Err(api.revoked_admin(context).await),
+        Err(RotateError::Unavailable(unavailable)) => Err(unavailable.into()),
+    }
 }
 
 /// The public keys
@@ -165,15 +171,6 @@ fn published(keys: &PublishedKeys, known: Option<&[u8]>) -> Response {
 fn names(header: &[u8], etag: &str) -> bool {
     let tags = header.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
     tags.map(|tag| tag.strip_prefix(b"W/").unwrap_or(tag)).any(|tag| tag == b"*" || tag == etag.as_bytes())
-}
-
-impl From<RotateError> for ApiError {
-    fn from(error: RotateError) -> Self {
-        match error {
-            RotateError::Refused(refusal) => Self::NotRotated(refusal),
-            RotateError::Unavailable(unavailable) => unavailable.into(),
-        }
-    }
 }
 
 #[cfg(test)]

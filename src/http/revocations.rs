@@ -7,16 +7,16 @@ use std::time::Duration;
 use doorward_actors::{CursorError, Revocation, RevocationPage, Revoked, SecretDigest, ServiceScope, SessionId};
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use serde::Serialize;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::MissedTickBehavior;
 use utoipa::ToSchema;
 use warp::Filter as _;
 use warp::reply::{Reply as _, Response};
 
+use super::access::Asking;
 use super::accounts_management::WireRole;
-use super::audit::place;
 use super::error::{ApiError, FieldError};
 use super::extract::{RequestContext, context, json_reply};
+use super::feeds::FeedPlace;
 use super::pieces::{self, Over, Pieces};
 use super::{Api, Family, form};
 
@@ -130,10 +130,10 @@ async fn revocations(api: &Arc<Api>, context: &RequestContext) -> Result<Respons
     };
     let first = page(api, after, PAGE).await?;
     if events {
-        return follow(api, asking.digest, after);
+        return follow(api, &asking, after);
     }
     if first.revocations.is_empty() && !wait.is_zero() {
-        let _place = place(&api.readers.feeds)?;
+        let _place = api.readers.feeds.take(asking.service.id())?;
         // Waiting costs nothing; those who ask for something now must not be kept out by it.
         context.take_place(None);
         let barred = tokio::select! {
@@ -207,10 +207,10 @@ fn asked(query: Option<&str>, last_event_id: Option<&[u8]>) -> Result<(After, Du
 }
 
 /// Server-sent events (WHATWG HTML §9.2) from here on.
-fn follow(api: &Arc<Api>, digest: SecretDigest, after: u64) -> Result<Response, ApiError> {
-    let place = place(&api.readers.feeds)?;
+fn follow(api: &Arc<Api>, asking: &Asking, after: u64) -> Result<Response, ApiError> {
+    let place = api.readers.feeds.take(asking.service.id())?;
     let (pieces, body) = pieces::events(api.readers.ending.subscribe());
-    let work = Follow { api: Arc::clone(api), digest, after, pieces, _place: place };
+    let work = Follow { api: Arc::clone(api), digest: asking.digest, after, pieces, _place: place };
     tokio::spawn(work.run());
     let mut response = warp::reply::stream(body).into_response();
     let headers = response.headers_mut();
@@ -226,7 +226,7 @@ struct Follow {
     /// The number that was sent last.
     after: u64,
     pieces: Pieces,
-    _place: OwnedSemaphorePermit,
+    _place: FeedPlace,
 }
 
 impl Follow {
@@ -240,6 +240,9 @@ impl Follow {
         let mut ending = self.api.readers.ending.subscribe();
         let mut heartbeat = tokio::time::interval(self.api.readers.heartbeat);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        heartbeat.reset();
+        // Before anything happens, so that whoever began "now" and is cut off goes on from here and not from a later "now".
+        self.send(format!("id: {}\n\n", self.after)).await?;
         loop {
             let durable = *head.borrow_and_update();
             while self.after < durable {
@@ -253,7 +256,7 @@ impl Follow {
                 changed = head.changed() => changed.map_err(|_| Over)?,
                 _ = heartbeat.tick() => {
                     self.must_be_a_service()?;
-                    self.send(": alive\n\n".to_owned()).await?;
+                    self.send(format!(": alive\nid: {}\n\n", self.after)).await?;
                 }
             }
         }
@@ -261,7 +264,10 @@ impl Follow {
 
     /// Sends what comes next. A reader who is so slow that it is gone by now connects again and learns of the gap.
     async fn catch_up(&mut self) -> Result<(), Over> {
-        let page = page(&self.api, self.after, BATCH).await.map_err(|_| Over)?;
+        let page = {
+            let _turn = self.api.readers.feeds.turn().await;
+            page(&self.api, self.after, BATCH).await.map_err(|_| Over)?
+        };
         let mut batch = String::new();
         for (number, revocation) in &page.revocations {
             // Our events always serialise, and JSON has no line breaks of its own.

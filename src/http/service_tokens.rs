@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use doorward_actors::{
-    CreateTokenError, IssuedToken, MAX_OVERLAP, RotateTokenError, ServiceName, ServiceScope, ServiceScopes,
-    ServiceToken, ServiceTokenId, Timestamp,
+    CreateTokenError, IssuedToken, MAX_OVERLAP, RevokeTokenError, RotateTokenError, ServiceName, ServiceScope,
+    ServiceScopes, ServiceToken, ServiceTokenId, Timestamp,
 };
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,9 @@ use warp::Filter as _;
 use warp::reply::Response;
 
 use super::error::{ApiError, FieldError};
-use super::extract::{Payload, RequestContext, context, json_reply, json_reply_with, payload, service_token_id};
+use super::extract::{
+    Payload, RequestContext, context, json_reply, json_reply_with, no_content, payload, service_token_id,
+};
 use super::{Api, Family, form};
 
 /// How long a replaced secret goes on working if nobody says otherwise.
@@ -194,13 +196,16 @@ async fn create(api: &Api, context: &RequestContext, payload: Payload) -> Result
     let (name, scopes, expires_at) = parse(&request)?;
     // Asked again: while the body arrived, the session may have ended and the role may have changed (S37, S38).
     let admin = api.admin(context).await?;
-    let made = api.handles.services.create(&admin, name, scopes, expires_at, context.origin()).await;
-    made.map(|made| issued(StatusCode::CREATED, &made, api.handles.sessions.now())).map_err(|error| match error {
-        CreateTokenError::NameTaken => ApiError::Refused("A service token with this name exists already".into()),
-        CreateTokenError::TooMany => ApiError::Refused("There are 256 service tokens already".into()),
-        CreateTokenError::Over => ApiError::Refused("A service token must end in the future".into()),
-        CreateTokenError::Unavailable(unavailable) => unavailable.into(),
-    })
+    match api.handles.services.create(&admin, name, scopes, expires_at, context.origin()).await {
+        Ok(made) => Ok(issued(StatusCode::CREATED, &made, api.handles.sessions.now())),
+        Err(CreateTokenError::NameTaken) => {
+            Err(ApiError::Refused("A service token with this name exists already".into()))
+        }
+        Err(CreateTokenError::TooMany) => Err(ApiError::Refused("There are 256 service tokens already".into())),
+        Err(CreateTokenError::Over) => Err(ApiError::Refused("A service token must end in the future".into())),
+        Err(CreateTokenError::Revoked) => Err(api.revoked_admin(context).await),
+        Err(CreateTokenError::Unavailable(unavailable)) => Err(unavailable.into()),
+    }
 }
 
 /// Give a service token another secret
@@ -225,12 +230,13 @@ async fn rotate(api: &Api, context: &RequestContext, id: &str, payload: Payload)
     }
     let admin = api.admin(context).await?;
     let id = changeable(id)?;
-    let rotated = api.handles.services.rotate(&admin, id, overlap, context.origin()).await;
-    rotated.map(|rotated| issued(StatusCode::OK, &rotated, api.handles.sessions.now())).map_err(|error| match error {
-        RotateTokenError::Unknown => ApiError::UnknownServiceToken(id.to_string()),
-        RotateTokenError::Over => ApiError::Refused("This service token is over".into()),
-        RotateTokenError::Unavailable(unavailable) => unavailable.into(),
-    })
+    match api.handles.services.rotate(&admin, id, overlap, context.origin()).await {
+        Ok(rotated) => Ok(issued(StatusCode::OK, &rotated, api.handles.sessions.now())),
+        Err(RotateTokenError::Unknown) => Err(ApiError::UnknownServiceToken(id.to_string())),
+        Err(RotateTokenError::Over) => Err(ApiError::Refused("This service token is over".into())),
+        Err(RotateTokenError::Revoked) => Err(api.revoked_admin(context).await),
+        Err(RotateTokenError::Unavailable(unavailable)) => Err(unavailable.into()),
+    }
 }
 
 /// Revoke a service token
@@ -248,12 +254,12 @@ async fn rotate(api: &Api, context: &RequestContext, id: &str, payload: Payload)
 async fn revoke(api: &Api, context: &RequestContext, id: &str) -> Result<Response, ApiError> {
     let admin = api.admin(context).await?;
     let id = changeable(id)?;
-    if !api.handles.services.revoke(&admin, id, context.origin()).await? {
-        return Err(ApiError::UnknownServiceToken(id.to_string()));
+    match api.handles.services.revoke(&admin, id, context.origin()).await {
+        Ok(()) => Ok(no_content()),
+        Err(RevokeTokenError::Unknown) => Err(ApiError::UnknownServiceToken(id.to_string())),
+        Err(RevokeTokenError::Revoked) => Err(api.revoked_admin(context).await),
+        Err(RevokeTokenError::Unavailable(unavailable)) => Err(unavailable.into()),
     }
-    let mut response = Response::default();
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    Ok(response)
 }
 
 /// A token that administrators may change.

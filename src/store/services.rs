@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use doorward_actors::ports::{CreateServiceTokenRefusal, ServiceStore, StoreError, StoreFailure, UnknownServiceToken};
+use doorward_actors::ports::{
+    Acting, ChangeServiceTokenRefusal, CreateServiceTokenRefusal, ServiceStore, StoreError, StoreFailure,
+};
 use doorward_actors::{
     AuditRecord, NewServiceToken, Revocation, RevocationSpan, ServiceToken, ServiceTokenId, ServiceTokenRotation,
     Timestamp,
@@ -35,12 +37,17 @@ impl ServiceStore for SledStore {
         id: ServiceTokenId,
         rotation: ServiceTokenRotation,
         audit: AuditRecord,
-    ) -> Result<ServiceToken, StoreError<UnknownServiceToken>> {
+    ) -> Result<ServiceToken, StoreError<ChangeServiceTokenRefusal>> {
         self.committer.change(move |staging| changes::rotate_service_token(staging, id, rotation, &audit)).await
     }
 
-    async fn delete_service_token(&self, id: ServiceTokenId, audit: AuditRecord) -> Result<bool, StoreFailure> {
-        self.note(move |staging| changes::delete_service_token(staging, id, &audit)).await
+    async fn delete_service_token(
+        &self,
+        id: ServiceTokenId,
+        acting: Option<Acting>,
+        audit: AuditRecord,
+    ) -> Result<(), StoreError<ChangeServiceTokenRefusal>> {
+        self.committer.change(move |staging| changes::delete_service_token(staging, id, acting, &audit)).await
     }
 
     async fn touch_service_tokens(&self, used: Vec<(ServiceTokenId, Timestamp)>) -> Result<(), StoreFailure> {
@@ -59,8 +66,8 @@ impl ServiceStore for SledStore {
         self.revocation_head.subscribe()
     }
 
-    async fn prune_revocations(&self, before: Timestamp, limit: usize) -> Result<usize, StoreFailure> {
-        self.note(move |staging| changes::prune_revocations(staging, before, limit)).await
+    async fn prune_revocations(&self, before: Timestamp, up_to: u64, limit: usize) -> Result<usize, StoreFailure> {
+        self.note(move |staging| changes::prune_revocations(staging, before, up_to, limit)).await
     }
 
     async fn note_token_lifetime(&self, lifetime: Duration) -> Result<Duration, StoreFailure> {

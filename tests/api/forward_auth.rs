@@ -63,7 +63,14 @@ async fn a_role_is_asked_for_and_counts_as_it_is_now() {
     let app = TestApp::spawn().await;
     let admin = app.admin().await;
     let (ann, token) = app.register_and_login("ann").await;
-    for (query, status) in [("", 200), ("?role=user", 200), ("?role=admin", 403), ("?role=root", 422), ("?rolle=admin", 422), ("?role=user&x=1", 422)] {
+    for (query, status) in [
+        ("", 200),
+        ("?role=user", 200),
+        ("?role=admin", 403),
+        ("?role=root", 422),
+        ("?rolle=admin", 422),
+        ("?role=user&x=1", 422),
+    ] {
         assert_eq!(ask(&app, &token, query).await.status, status, "{query}");
     }
     app.must_change(&admin, ann.id, &json!({"role": "admin"})).await;

@@ -1,5 +1,12 @@
 //! Requests whose head came before a revocation and whose body came after it.
 
+use std::time::Duration;
+
+use doorward::settings::Algorithm;
+use doorward_actors::{
+    CreateTokenError, Origin, RevokeTokenError, RotateError, RotateTokenError, ServiceName, ServiceScopes,
+    ServiceTokenId,
+};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -54,6 +61,40 @@ async fn s38_a_locked_or_demoted_administrator_completes_nothing() {
         assert_eq!(app.call(Method::PUT, &path, &root, &revocation).await.status, 200);
         assert_eq!(status(stream, last).await, expected, "{revocation}");
     }
+}
+
+#[tokio::test]
+async fn s38_a_locked_or_demoted_administrator_rotates_no_key_and_makes_no_service_token() {
+    let app = TestApp::builder().with(|settings| settings.tokens.algorithm = Algorithm::EdDsa).spawn().await;
+    let (_, root) = app.register_and_login("root").await;
+    let (other, token) = app.register_and_login("other").await;
+    let before = app.get("/.well-known/jwks.json").await.text;
+    for (revocation, expected) in [(json!({"role": "user"}), "403"), (json!({"lock": true}), "401")] {
+        app.must_change(&root, other.id, &json!({"role": "admin"})).await;
+        let rotation = all_but_one_byte(&app, "POST", "/keys/rotate", &token, &json!({"compromised": true})).await;
+        let service = json!({"name": "late", "scopes": ["verify"]});
+        let service = all_but_one_byte(&app, "POST", "/service_tokens/", &token, &service).await;
+        // What has its body already and waits for its turn.
+        let acting = app.handles.sessions.look(&token).await.unwrap();
+        app.must_change(&root, other.id, &revocation).await;
+        assert_eq!(status(rotation.0, rotation.1).await, expected, "{revocation}");
+        assert_eq!(status(service.0, service.1).await, expected, "{revocation}");
+        let rotated = app.handles.keys.rotate(&acting, true, Origin::default()).await;
+        assert!(matches!(rotated, Err(RotateError::Revoked)), "{rotated:?}");
+        let (name, scopes) = (ServiceName::parse("late").unwrap(), ServiceScopes::BUILT_IN);
+        let services = &app.handles.services;
+        let made = services.create(&acting, name, scopes, None, Origin::default()).await;
+        assert!(matches!(made, Err(CreateTokenError::Revoked)), "{made:?}");
+        let (id, _) = app.service_token(&root, expected, &["verify"]).await;
+        let id = ServiceTokenId::new(id);
+        let rotated = services.rotate(&acting, id, Duration::ZERO, Origin::default()).await;
+        assert!(matches!(rotated, Err(RotateTokenError::Revoked)), "{rotated:?}");
+        let revoked = services.revoke(&acting, id, Origin::default()).await;
+        assert!(matches!(revoked, Err(RevokeTokenError::Revoked)), "{revoked:?}");
+        assert!(services.list().iter().any(|token| token.id == id && token.replaced.is_none()));
+    }
+    assert_eq!(app.get("/.well-known/jwks.json").await.text, before);
+    assert_eq!(app.handles.services.list().len(), 3);
 }
 
 #[tokio::test]

@@ -177,6 +177,47 @@ async fn a_stream_tells_what_happens_and_goes_on_where_it_broke_off() {
 }
 
 #[tokio::test]
+async fn a_stream_that_breaks_off_before_its_first_event_misses_nothing() {
+    let app = TestApp::spawn().await;
+    let admin = app.admin().await;
+    let feed = Feed::new(&app, &admin).await;
+    let (_, token) = app.register_and_login("ann").await;
+    let sid = session_of(&app, &token).await;
+    let stream = || feed.request("").header("Accept", "text/event-stream");
+    let mut response = stream().send().await.unwrap();
+    let first = within(response.chunk()).await.unwrap().unwrap();
+    let cursor = std::str::from_utf8(&first).unwrap().strip_prefix("id: ").unwrap().trim_end().to_owned();
+    drop(response);
+    assert_eq!(app.logout(&token).await.status, 200);
+    let mut response = stream().header("Last-Event-ID", cursor).send().await.unwrap();
+    let mut text = String::new();
+    while !text.contains("data: ") {
+        text.push_str(std::str::from_utf8(&within(response.chunk()).await.unwrap().unwrap()).unwrap());
+    }
+    assert!(text.contains(&sid), "{text}");
+}
+
+#[tokio::test]
+async fn one_service_does_not_take_the_places_of_the_others() {
+    let app = TestApp::spawn().await;
+    let admin = app.admin().await;
+    let greedy = Feed::new(&app, &admin).await;
+    let other = Feed { app: &app, secret: app.service_token(&admin, "other", &["revocations"]).await.1 };
+    let stream = |feed: &Feed<'_>| feed.request("").header("Accept", "text/event-stream").send();
+    let mut open = Vec::new();
+    for _ in 0..64 {
+        open.push(stream(&greedy).await.unwrap());
+        assert_eq!(open.last().unwrap().status(), 200);
+    }
+    let cursor = greedy.cursor().await;
+    let refused = greedy.get(&format!("?after={cursor}&wait=30")).await;
+    refused.assert_status_problem(503);
+    assert_eq!(refused.header("retry-after"), Some("60"));
+    assert_eq!(stream(&greedy).await.unwrap().status(), 503);
+    assert_eq!(stream(&other).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
 async fn the_log_is_kept_for_as_long_as_a_token_may_live_and_a_lost_cursor_is_told() {
     let app = TestApp::builder()
         .with(|settings| {
@@ -194,7 +235,9 @@ async fn the_log_is_kept_for_as_long_as_a_token_may_live_and_a_lost_cursor_is_to
     let (_, old) = app.register_and_login("ann").await;
     let before = feed.cursor().await;
     assert_eq!(app.logout(&old).await.status, 200);
-    app.pass(Duration::from_mins(15));
+    app.pass(Duration::from_mins(1));
+    app.handles.tend_services().await.unwrap();
+    app.pass(Duration::from_mins(14));
     let (_, young) = app.register_and_login("bob").await;
     let sid = session_of(&app, &young).await;
     assert_eq!(app.logout(&young).await.status, 200);
@@ -219,6 +262,31 @@ async fn the_log_is_kept_for_as_long_as_a_token_may_live_and_a_lost_cursor_is_to
         assert_eq!(feed.get(&format!("?after={odd}")).await.pointers(), ["?after"], "{odd}");
     }
     assert_eq!(feed.get("?wait=31").await.pointers(), ["?wait"]);
+}
+
+#[tokio::test]
+async fn r05_a_clock_that_steps_ahead_and_is_put_right_makes_no_dead_token_good_again() {
+    const HOUR: Duration = Duration::from_hours(1);
+    let app = TestApp::spawn().await;
+    let admin = app.admin().await;
+    let secret = Feed::new(&app, &admin).await.secret;
+    let (_, token) = app.register_and_login("ann").await;
+    let sid = session_of(&app, &token).await;
+    assert_eq!(app.logout(&token).await.status, 200);
+    app.pass(Duration::from_mins(5));
+    app.handles.tend_services().await.unwrap();
+    app.clock.set_forward(HOUR);
+    app.handles.tend_services().await.unwrap();
+    // Nor does a start in the wrong hour.
+    let app = app.restart().await;
+    app.handles.tend_services().await.unwrap();
+    app.clock.set_back(HOUR);
+    let feed = Feed { app: &app, secret };
+    let named = async || feed.page("?after=start").await.1.iter().any(|event| event["session_id"] == sid);
+    assert!(named().await);
+    app.pass(HOUR);
+    app.handles.tend_services().await.unwrap();
+    assert!(!named().await, "all its tokens are over");
 }
 
 #[tokio::test]

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use doorward_actors::ports::{
-    AccountUpdate, Acting, Effects, EndSessions, RefreshOutcome, RefreshRefusal, RefreshUse, Store, StoreError, Touch,
-    UpdateAccountRefusal,
+    AccountUpdate, Acting, ChangeServiceTokenRefusal, CreateServiceTokenRefusal, Effects, EndSessions, RefreshOutcome,
+    RefreshRefusal, RefreshUse, Store, StoreError, Touch, UpdateAccountRefusal,
 };
 use doorward_actors::testing::{MemoryStore, RefreshChain};
-use doorward_actors::{AccountChange, NewRole, Role, Session, SessionId};
+use doorward_actors::{
+    AccountChange, NewRole, NewServiceToken, Role, SecretDigest, ServiceTokenRotation, Session, SessionId,
+};
 
 use crate::{at, audit, id, new_account, open, session};
 
@@ -210,5 +212,35 @@ fn s38_no_change_is_committed_after_the_demotion_or_lock_of_the_administrator_wh
         let late = store.create_account(new, audit(2).into()).await;
         assert!(matches!(late, Err(StoreError::Refused(_))), "{late:?}");
         store.update_account(demote(true), audit(3).into()).await.unwrap();
+    });
+}
+
+#[test]
+fn s37_no_service_token_is_made_or_changed_after_the_logout_of_the_session_that_does_it() {
+    race(async |store, round| {
+        begin(&*store, round, 0).await;
+        let mark = i64::try_from(round).unwrap() * 2 + 1000;
+        let acting = change(round, 1, Role::Admin).acting;
+        let new = |name: &str| NewServiceToken { acting, ..crate::services::new(name) };
+        let (one, two, raced) = (Arc::clone(&store), Arc::clone(&store), new("raced"));
+        let making = tokio::spawn(async move { one.create_service_token(raced, audit(mark)).await });
+        let logout = tokio::spawn(async move { two.end_sessions(touch(round), vec![audit(mark + 1)]).await });
+        let (made, ended) = tokio::join!(making, logout);
+        ended.unwrap().unwrap();
+        let (made_at, down) = (sequence_of(&*store, mark).await, sequence_of(&*store, mark + 1).await.unwrap());
+        match made.unwrap() {
+            Ok(token) => {
+                assert!(made_at.unwrap() < down, "a token after the logout");
+                let rotation = ServiceTokenRotation { acting, digest: SecretDigest::of(b"late"), until: at(2000) };
+                let late = store.rotate_service_token(token.id, rotation, audit(2)).await;
+                assert!(matches!(late, Err(StoreError::Refused(ChangeServiceTokenRefusal::Revoked))), "{late:?}");
+                let late = store.delete_service_token(token.id, acting, audit(2)).await;
+                assert!(matches!(late, Err(StoreError::Refused(ChangeServiceTokenRefusal::Revoked))), "{late:?}");
+                assert_eq!(store.service_tokens().await.unwrap(), [token.clone()]);
+                store.delete_service_token(token.id, None, audit(3)).await.unwrap();
+            }
+            Err(StoreError::Refused(CreateServiceTokenRefusal::Revoked)) => assert_eq!(made_at, None),
+            Err(other) => panic!("{other:?}"),
+        }
     });
 }

@@ -11,8 +11,9 @@ use doorward_actors::{
 use crate::model::{NAMES, Step, answer, done};
 use crate::{at, audit, open, runtime};
 
-fn new(name: &str) -> NewServiceToken {
+pub(crate) fn new(name: &str) -> NewServiceToken {
     NewServiceToken {
+        acting: None,
         name: ServiceName::parse(name).unwrap(),
         scopes: ServiceScopes::BUILT_IN,
         digest: SecretDigest::of(name.as_bytes()),
@@ -26,18 +27,18 @@ pub(crate) async fn run(store: &dyn Store, step: &Step, audit: AuditRecord) -> S
     match step {
         Step::CreateService(name) => answer(store.create_service_token(new(NAMES[*name]), audit).await),
         Step::RotateService { token, until } => {
-            let rotation = ServiceTokenRotation { digest: SecretDigest::of(b"next"), until: at(*until) };
+            let rotation = ServiceTokenRotation { acting: None, digest: SecretDigest::of(b"next"), until: at(*until) };
             answer(store.rotate_service_token(ServiceTokenId::new(*token), rotation, audit).await)
         }
         Step::DeleteService(token) => {
-            format!("revoked: {}", store.delete_service_token(ServiceTokenId::new(*token), audit).await.unwrap())
+            format!("revoked {}", answer(store.delete_service_token(ServiceTokenId::new(*token), None, audit).await))
         }
         Step::UseServices(used) => {
             let used = used.iter().map(|&(token, used)| (ServiceTokenId::new(token), at(used))).collect();
             done(store.touch_service_tokens(used).await)
         }
-        Step::PruneRevocations { before, limit } => {
-            format!("forgotten: {}", store.prune_revocations(at(*before), *limit).await.unwrap())
+        Step::PruneRevocations { before, up_to, limit } => {
+            format!("forgotten: {}", store.prune_revocations(at(*before), *up_to, *limit).await.unwrap())
         }
         other => panic!("{other:?} is not about services"),
     }
@@ -67,7 +68,7 @@ fn there_are_so_many_service_tokens_and_no_more() {
             }
             let refused = store.create_service_token(new("one more"), audit(1)).await;
             assert!(matches!(refused, Err(StoreError::Refused(CreateServiceTokenRefusal::TooMany))));
-            assert!(store.delete_service_token(ServiceTokenId::new(7), audit(1)).await.unwrap());
+            store.delete_service_token(ServiceTokenId::new(7), None, audit(1)).await.unwrap();
             let made = store.create_service_token(new("one more"), audit(1)).await.unwrap();
             assert_eq!(made.id.get(), u64::try_from(MAX_SERVICE_TOKENS).unwrap() + 1, "no number is given twice");
         }

@@ -12,6 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::audit::ServiceName;
 use super::secret::{Secret, SecretDigest};
 use super::time::Timestamp;
+use crate::ports::Acting;
 
 /// What every token begins with, so that scanners for leaked secrets find it.
 const PREFIX: &str = "dws_";
@@ -188,6 +189,8 @@ impl ServiceToken {
 /// A service token about to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewServiceToken {
+    /// In whose name it is made, if in anybody's.
+    pub acting: Option<Acting>,
     /// Whose it is.
     pub name: ServiceName,
     /// What it may do.
@@ -203,6 +206,8 @@ pub struct NewServiceToken {
 /// A new secret for an existing service token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServiceTokenRotation {
+    /// In whose name it is made, if in anybody's.
+    pub acting: Option<Acting>,
     /// The hash of the new secret.
     pub digest: SecretDigest,
     /// When the present secret is over. One that was replaced before it is over at once.

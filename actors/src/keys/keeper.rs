@@ -5,7 +5,7 @@ use tokio::task::spawn_blocking;
 
 use super::{KeyView, RotateError};
 use crate::ask::Unavailable;
-use crate::domain::account::AccountId;
+use crate::domain::account::{Account, AccountId, Role};
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord};
 use crate::domain::session::{Origin, SessionId};
 use crate::domain::token::{
@@ -128,6 +128,9 @@ impl KeyKeeper {
             }
             let made = ring.keys.last().map(|made| KeyView::of(made, now, true));
             let event = ring.unrecorded.last().cloned();
+            if !self.may_act(by, session).await? {
+                return Err(RotateError::Revoked);
+            }
             match self.write(ring, Some(key)).await {
                 Ok(()) => {}
                 Err(Retry::Stale) => continue,
@@ -143,6 +146,17 @@ impl KeyKeeper {
             return made.ok_or_else(|| Unavailable::default().into());
         }
         Err(KeysError::Contended.into())
+    }
+
+    /// Whether this is still the session of an administrator. The ring is written in no commit of the store, so this is asked
+    /// right before it is: rotations wait for each other, and a key takes its time to be made.
+    async fn may_act(&self, by: AccountId, session: SessionId) -> Result<bool, StoreFailure> {
+        let (session, account) = (self.store.session(by, session).await?, self.store.account(by).await?);
+        let stands = |account: &Account| {
+            let epoch = session.as_ref().map(|session| session.epoch);
+            account.role == Role::Admin && !account.locked && epoch == Some(account.session_epoch)
+        };
+        Ok(account.as_ref().is_some_and(stands))
     }
 
     fn ring(&self) -> KeyRing {

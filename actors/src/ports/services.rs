@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::{StoreError, StoreFailure};
+use super::{Acting, StoreError, StoreFailure};
 use crate::domain::audit::AuditRecord;
 use crate::domain::revocation::{Revocation, RevocationSpan};
 use crate::domain::service_token::{NewServiceToken, ServiceToken, ServiceTokenId, ServiceTokenRotation};
@@ -21,11 +21,18 @@ pub enum CreateServiceTokenRefusal {
     NameTaken,
     /// There are [`MAX_SERVICE_TOKENS`] already.
     TooMany,
+    /// The session in whose name it was to be made does not stand any more.
+    Revoked,
 }
 
-/// There is no such service token.
+/// Why a service token was not changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UnknownServiceToken;
+pub enum ChangeServiceTokenRefusal {
+    /// There is no such token.
+    Unknown,
+    /// The session in whose name it was to be changed does not stand any more.
+    Revoked,
+}
 
 /// The part of the store that services need. What holds for [`Store`](super::Store) holds here.
 #[async_trait]
@@ -49,10 +56,15 @@ pub trait ServiceStore: Send + Sync + 'static {
         id: ServiceTokenId,
         rotation: ServiceTokenRotation,
         audit: AuditRecord,
-    ) -> Result<ServiceToken, StoreError<UnknownServiceToken>>;
+    ) -> Result<ServiceToken, StoreError<ChangeServiceTokenRefusal>>;
 
-    /// Deletes a service token; false, and no audit record, if there is none.
-    async fn delete_service_token(&self, id: ServiceTokenId, audit: AuditRecord) -> Result<bool, StoreFailure>;
+    /// Deletes a service token.
+    async fn delete_service_token(
+        &self,
+        id: ServiceTokenId,
+        acting: Option<Acting>,
+        audit: AuditRecord,
+    ) -> Result<(), StoreError<ChangeServiceTokenRefusal>>;
 
     /// Notes the last use of service tokens, that of the settings among them; unknown ones and older times than the stored one
     /// are passed over.
@@ -67,9 +79,9 @@ pub trait ServiceStore: Send + Sync + 'static {
     /// The number of the newest revocation that is durable, as it grows. 0 when there never was one.
     fn revocation_head(&self) -> watch::Receiver<u64>;
 
-    /// Removes the oldest revocations, those from before a time, at most `limit`; the answer is how many went. The first one
-    /// that is not from before that time ends it.
-    async fn prune_revocations(&self, before: Timestamp, limit: usize) -> Result<usize, StoreFailure>;
+    /// Removes the oldest revocations, those from before a time and up to a number, at most `limit`; the answer is how many
+    /// went. The first one that is not from before that time ends it.
+    async fn prune_revocations(&self, before: Timestamp, up_to: u64, limit: usize) -> Result<usize, StoreFailure>;
 
     /// Notes for how long access tokens are good from now on. The answer is the longest time that was ever noted: for so long
     /// there may be tokens that were issued under it.

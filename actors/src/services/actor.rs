@@ -1,15 +1,18 @@
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
+use super::known::Known;
 use super::table::Directory;
 use super::{NEVER, Service};
 use crate::domain::audit::AuditRecord;
 use crate::domain::service_token::{NewServiceToken, ServiceToken, ServiceTokenId, ServiceTokenRotation};
 use crate::domain::time::Timestamp;
-use crate::ports::{Clock, CreateServiceTokenRefusal, Store, StoreError, StoreFailure, UnknownServiceToken};
+use crate::ports::{
+    Acting, ChangeServiceTokenRefusal, Clock, CreateServiceTokenRefusal, Store, StoreError, StoreFailure,
+};
 use crate::process::{Mailbox, Process, Reply, Timer, every};
 
 /// How often uses are written: as exactly as they are noted.
@@ -33,17 +36,20 @@ pub(crate) enum Message {
         id: ServiceTokenId,
         rotation: ServiceTokenRotation,
         audit: AuditRecord,
-        reply: Reply<Result<ServiceToken, StoreError<UnknownServiceToken>>>,
+        reply: Reply<Result<ServiceToken, StoreError<ChangeServiceTokenRefusal>>>,
     },
-    /// Revoke it; false if there is none.
-    Revoke { id: ServiceTokenId, audit: AuditRecord, reply: Reply<Result<bool, StoreFailure>> },
+    /// Revoke it.
+    Revoke {
+        id: ServiceTokenId,
+        acting: Acting,
+        audit: AuditRecord,
+        reply: Reply<Result<(), StoreError<ChangeServiceTokenRefusal>>>,
+    },
     /// Write the uses since the last time. Sent by a timer.
     Flush,
-    /// Remove revocations of tokens that are over by now. Sent by a timer.
-    Prune,
-    /// Answered when everything before it is done.
-    #[cfg(feature = "testing")]
-    Settle(Reply<()>),
+    /// Remove revocations of tokens that are over by now. Sent by a timer, by the actor itself while there are more, and by
+    /// tests, who are answered when there are none.
+    Prune(Option<Reply<()>>),
 }
 
 /// Changes service tokens one at a time. Its commits run in tasks that it waits for: they outlive a crash, and its next
@@ -54,12 +60,15 @@ pub(crate) struct ServiceActor {
     pub(crate) clock: Arc<dyn Clock>,
     /// For how long an access token is good.
     pub(crate) token_lifetime: Duration,
+    /// Since when how much of the log of revocations is known. It outlives a crash of the actor.
+    pub(crate) known: Mutex<Known>,
     pub(crate) commits: TaskTracker,
 }
 
 pub(crate) struct State {
     /// How long a revocation is kept.
     keep: Duration,
+    mailbox: Arc<Mailbox<Message>>,
     _timers: [Timer; 2],
 }
 
@@ -75,9 +84,15 @@ impl Process for ServiceActor {
         self.directory.replace_all(self.store.service_tokens().await.map_err(failed)?);
         self.directory.set_built_in(self.store.built_in_last_used().await.map_err(failed)?);
         let longest = self.store.note_token_lifetime(self.token_lifetime).await.map_err(failed)?;
+        let keep = longest.saturating_add(LEEWAY);
+        self.known_up_to(keep).await.map_err(failed)?;
         Ok(State {
-            keep: longest.saturating_add(LEEWAY),
-            _timers: [every(FLUSH_PERIOD, mailbox, || Message::Flush), every(PRUNE_PERIOD, mailbox, || Message::Prune)],
+            keep,
+            mailbox: Arc::clone(mailbox),
+            _timers: [
+                every(FLUSH_PERIOD, mailbox, || Message::Flush),
+                every(PRUNE_PERIOD, mailbox, || Message::Prune(None)),
+            ],
         })
     }
 
@@ -106,16 +121,18 @@ impl Process for ServiceActor {
                 }
                 let _ = reply.send(made);
             }
-            Message::Revoke { id, audit, reply } => {
-                // Before the commit: should that fail, the token is dead at least as long as this process lives.
-                self.directory.remove(id);
+            Message::Revoke { id, acting, audit, reply } => {
                 let store = Arc::clone(&self.store);
-                let _ = reply.send(self.commit(async move { store.delete_service_token(id, audit).await }).await?);
+                let acting = Some(acting);
+                let done = self.commit(async move { store.delete_service_token(id, acting, audit).await }).await?;
+                // Before the answer. Should the commit have failed, the token is dead for as long as this process lives.
+                if !matches!(done, Err(StoreError::Refused(_))) {
+                    self.directory.remove(id);
+                }
+                let _ = reply.send(done);
             }
             Message::Flush => self.flush().await,
-            Message::Prune => self.prune(state.keep).await,
-            #[cfg(feature = "testing")]
-            Message::Settle(reply) => drop(reply.send(())),
+            Message::Prune(reply) => self.prune(state, reply).await,
         }
         Ok(())
     }
@@ -147,17 +164,28 @@ impl ServiceActor {
         }
     }
 
-    async fn prune(&self, keep: Duration) {
-        let before = self.clock.now().minus(keep);
-        loop {
-            match self.store.prune_revocations(before, PRUNE_GROUP).await {
-                Ok(PRUNE_GROUP) => {}
-                Ok(_) => return,
-                Err(failure) => {
-                    tracing::error!(%failure, "old revocations could not be removed");
-                    return;
-                }
+    /// Removes one group, and sends itself word if there may be more: whoever waits has their turn in between.
+    async fn prune(&self, state: &State, reply: Option<Reply<()>>) {
+        let pruned = match self.known_up_to(state.keep).await {
+            Ok(up_to) => self.store.prune_revocations(self.clock.now().minus(state.keep), up_to, PRUNE_GROUP).await,
+            Err(failure) => Err(failure),
+        };
+        match pruned {
+            Ok(PRUNE_GROUP) => {
+                let _ = state.mailbox.tell(Message::Prune(reply));
+                return;
             }
+            Ok(_) => {}
+            Err(failure) => tracing::error!(%failure, "old revocations could not be removed"),
         }
+        reply.map(|reply| reply.send(()));
+    }
+
+    /// The number of the newest revocation that has been known for as long as one is kept, or for as long as a wall clock
+    /// that steps is doubted. It may go if the wall clock says so too; 0 while that is not believed.
+    async fn known_up_to(&self, keep: Duration) -> Result<u64, StoreFailure> {
+        let last = self.store.revocation_span().await?.last;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(known.up_to(last, keep, self.clock.now(), self.clock.monotonic()))
     }
 }

@@ -16,11 +16,12 @@ pub(super) fn note(staging: &mut Staging<'_>, revocation: &Revocation) -> Result
 pub(in crate::store) fn prune_revocations<R>(
     staging: &mut Staging<'_>,
     before: Timestamp,
+    up_to: u64,
     limit: usize,
 ) -> Result<usize, Abort<R>> {
     let (gone, last) = (staging.counter(keys::REVOCATIONS_GONE)?, staging.counter(keys::LAST_REVOCATION)?);
     let mut removed = 0;
-    for number in (gone + 1..=last).take(limit) {
+    for number in (gone + 1..=last.min(up_to)).take(limit) {
         let key = keys::revocation(number);
         let value = staging.get_raw(&key)?.unwrap_or_default();
         // One that was damaged from outside must go in its turn all the same.

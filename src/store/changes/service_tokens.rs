@@ -1,6 +1,6 @@
 //! Service tokens: made, rotated, revoked, used.
 
-use doorward_actors::ports::{CreateServiceTokenRefusal, MAX_SERVICE_TOKENS, UnknownServiceToken};
+use doorward_actors::ports::{Acting, ChangeServiceTokenRefusal, CreateServiceTokenRefusal, MAX_SERVICE_TOKENS};
 use doorward_actors::{
     AuditRecord, NewServiceToken, ReplacedSecret, ServiceToken, ServiceTokenId, ServiceTokenRotation, Timestamp,
 };
@@ -10,12 +10,16 @@ use super::super::keys;
 use super::super::staging::{Abort, Staging};
 use super::audit::append;
 use super::next;
+use super::sessions::may_act;
 
 pub(in crate::store) fn create_service_token(
     staging: &mut Staging<'_>,
     new: NewServiceToken,
     audit: &AuditRecord,
 ) -> Result<ServiceToken, Abort<CreateServiceTokenRefusal>> {
+    if !may_act(staging, new.acting)? {
+        return Err(Abort::Refused(CreateServiceTokenRefusal::Revoked));
+    }
     let present = staging.scan(keys::ALL_SERVICE_TOKENS)?;
     for (_, value) in &present {
         if codec::decode::<ServiceToken>(value)?.name == new.name {
@@ -45,10 +49,13 @@ pub(in crate::store) fn rotate_service_token(
     id: ServiceTokenId,
     rotation: ServiceTokenRotation,
     audit: &AuditRecord,
-) -> Result<ServiceToken, Abort<UnknownServiceToken>> {
+) -> Result<ServiceToken, Abort<ChangeServiceTokenRefusal>> {
+    if !may_act(staging, rotation.acting)? {
+        return Err(Abort::Refused(ChangeServiceTokenRefusal::Revoked));
+    }
     let key = keys::service_token(id);
     let Some(before) = staging.get::<ServiceToken>(&key)? else {
-        return Err(Abort::Refused(UnknownServiceToken));
+        return Err(Abort::Refused(ChangeServiceTokenRefusal::Unknown));
     };
     let replaced = Some(ReplacedSecret { digest: before.digest, until: rotation.until });
     let after = ServiceToken { digest: rotation.digest, replaced, ..before };
@@ -57,19 +64,22 @@ pub(in crate::store) fn rotate_service_token(
     Ok(ServiceToken { last_used_at: staging.get(&keys::service_token_use(id))?, ..after })
 }
 
-pub(in crate::store) fn delete_service_token<R>(
+pub(in crate::store) fn delete_service_token(
     staging: &mut Staging<'_>,
     id: ServiceTokenId,
+    acting: Option<Acting>,
     audit: &AuditRecord,
-) -> Result<bool, Abort<R>> {
+) -> Result<(), Abort<ChangeServiceTokenRefusal>> {
+    if !may_act(staging, acting)? {
+        return Err(Abort::Refused(ChangeServiceTokenRefusal::Revoked));
+    }
     let key = keys::service_token(id);
     if !staging.has(&key)? {
-        return Ok(false);
+        return Err(Abort::Refused(ChangeServiceTokenRefusal::Unknown));
     }
     staging.remove(&key);
     staging.remove(&keys::service_token_use(id));
-    append(staging, audit)?;
-    Ok(true)
+    Ok(append(staging, audit)?)
 }
 
 pub(in crate::store) fn touch_service_tokens<R>(

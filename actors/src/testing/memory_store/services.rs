@@ -15,7 +15,8 @@ use crate::domain::service_token::{
 use crate::domain::session::SessionId;
 use crate::domain::time::Timestamp;
 use crate::ports::{
-    CreateServiceTokenRefusal, MAX_SERVICE_TOKENS, ServiceStore, StoreError, StoreFailure, UnknownServiceToken,
+    Acting, ChangeServiceTokenRefusal, CreateServiceTokenRefusal, MAX_SERVICE_TOKENS, ServiceStore, StoreError,
+    StoreFailure,
 };
 
 #[derive(Debug, Default)]
@@ -79,6 +80,9 @@ impl ServiceStore for MemoryStore {
         audit: AuditRecord,
     ) -> Result<ServiceToken, StoreError<CreateServiceTokenRefusal>> {
         let mut state = self.working()?;
+        if !state.may_act(new.acting) {
+            return Err(StoreError::Refused(CreateServiceTokenRefusal::Revoked));
+        }
         let services = &mut state.services;
         if services.tokens.iter().any(|token| token.name == new.name) {
             return Err(StoreError::Refused(CreateServiceTokenRefusal::NameTaken));
@@ -107,10 +111,13 @@ impl ServiceStore for MemoryStore {
         id: ServiceTokenId,
         rotation: ServiceTokenRotation,
         audit: AuditRecord,
-    ) -> Result<ServiceToken, StoreError<UnknownServiceToken>> {
+    ) -> Result<ServiceToken, StoreError<ChangeServiceTokenRefusal>> {
         let mut state = self.working()?;
+        if !state.may_act(rotation.acting) {
+            return Err(StoreError::Refused(ChangeServiceTokenRefusal::Revoked));
+        }
         let Some(token) = state.services.tokens.iter_mut().find(|token| token.id == id) else {
-            return Err(StoreError::Refused(UnknownServiceToken));
+            return Err(StoreError::Refused(ChangeServiceTokenRefusal::Unknown));
         };
         token.replaced = Some(ReplacedSecret { digest: token.digest, until: rotation.until });
         token.digest = rotation.digest;
@@ -119,16 +126,22 @@ impl ServiceStore for MemoryStore {
         Ok(token)
     }
 
-    async fn delete_service_token(&self, id: ServiceTokenId, audit: AuditRecord) -> Result<bool, StoreFailure> {
+    async fn delete_service_token(
+        &self,
+        id: ServiceTokenId,
+        acting: Option<Acting>,
+        audit: AuditRecord,
+    ) -> Result<(), StoreError<ChangeServiceTokenRefusal>> {
         let mut state = self.working()?;
-        let tokens = &mut state.services.tokens;
-        let before = tokens.len();
-        tokens.retain(|token| token.id != id);
-        let found = tokens.len() < before;
-        if found {
-            state.audit.push(audit);
+        if !state.may_act(acting) {
+            return Err(StoreError::Refused(ChangeServiceTokenRefusal::Revoked));
         }
-        Ok(found)
+        let Some(n) = state.services.tokens.iter().position(|token| token.id == id) else {
+            return Err(StoreError::Refused(ChangeServiceTokenRefusal::Unknown));
+        };
+        state.services.tokens.remove(n);
+        state.audit.push(audit);
+        Ok(())
     }
 
     async fn touch_service_tokens(&self, used: Vec<(ServiceTokenId, Timestamp)>) -> Result<(), StoreFailure> {
@@ -163,9 +176,11 @@ impl ServiceStore for MemoryStore {
         self.lock().services.head.subscribe()
     }
 
-    async fn prune_revocations(&self, before: Timestamp, limit: usize) -> Result<usize, StoreFailure> {
+    async fn prune_revocations(&self, before: Timestamp, up_to: u64, limit: usize) -> Result<usize, StoreFailure> {
         let mut state = self.working()?;
         let services = &mut state.services;
+        let known = usize::try_from(up_to.saturating_sub(services.removed)).unwrap_or(usize::MAX);
+        let limit = limit.min(known);
         let old = services.revocations.iter().take(limit).take_while(|revocation| revocation.at < before).count();
         services.revocations.drain(..old);
         services.removed += u64::try_from(old).unwrap_or(0);

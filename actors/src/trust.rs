@@ -6,14 +6,14 @@ use crate::domain::time::Timestamp;
 
 /// By how much the wall clock may run ahead of the monotonic one between two looks. More is a step.
 const STEP: Duration = Duration::from_mins(5);
-/// How long after the newest record the first look may come. A longer pause is either a long stop or a step.
+/// How long after the newest record of a log the first look may come. A longer pause is either a long stop or a step.
 const PAUSE: Duration = Duration::from_hours(12);
 /// How long a clock that stepped ahead is doubted. A clock that was a day wrong has been put right by then.
-const DOUBT: Duration = Duration::from_hours(25);
+pub(crate) const DOUBT: Duration = Duration::from_hours(25);
 
 /// Watches the wall clock against the monotonic one.
 #[derive(Debug, Default)]
-pub(super) struct Trust {
+pub(crate) struct Trust {
     line: Option<Line>,
     /// Since when the wall clock is ahead of the line, on the monotonic clock.
     ahead_since: Option<Duration>,
@@ -28,8 +28,9 @@ struct Line {
 }
 
 impl Trust {
-    /// Whether the wall clock may be believed now. `newest` is the time of the newest record, which the first look starts from.
-    pub(super) fn believes(&mut self, now: Timestamp, monotonic: Duration, newest: Option<Timestamp>) -> bool {
+    /// Whether the wall clock may be believed now. `newest` is the time of the newest record,
+    /// which the first look starts from; without one, it starts from the clock itself.
+    pub(crate) fn believes(&mut self, now: Timestamp, monotonic: Duration, newest: Option<Timestamp>) -> bool {
         let line = self.line.unwrap_or(Line { wall: newest.unwrap_or(now), monotonic, slack: PAUSE });
         let latest = line.wall.plus(monotonic.saturating_sub(line.monotonic)).plus(line.slack);
         if now > latest {
@@ -37,7 +38,7 @@ impl Trust {
                 let ahead_seconds = now.since(latest).as_secs();
                 tracing::warn!(
                     ahead_seconds,
-                    "the clock is ahead of what was expected; no audit record is removed for its age until tomorrow"
+                    "the clock is ahead of what was expected; nothing is removed from a log for its age until tomorrow"
                 );
             }
             let since = *self.ahead_since.get_or_insert(monotonic);

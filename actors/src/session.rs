@@ -446,3 +446,7 @@ fn until(principal: Principal, end: Timestamp) -> Principal {
 pub(crate) fn shard_of(index: usize, of: usize) -> ShardOf {
     ShardOf { index: u64::try_from(index).unwrap_or(0), of: u64::try_from(of).unwrap_or(1).max(1) }
 }
+
+#[cfg(feature = "testing")]
+#[cfg(test)]
+mod tests;

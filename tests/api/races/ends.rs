@@ -13,7 +13,7 @@ use crate::support::{NEW_PASSWORD, Person, TestApp};
 /// How many sessions end side by side, each with its own race, so that their ends share commits.
 const SIDE_BY_SIDE: usize = 8;
 /// How often that is done.
-const ROUNDS: usize = 25;
+const ROUNDS: usize = 20;
 /// How many ask about the access token of one session.
 const ASKERS: usize = 3;
 

@@ -1,0 +1,105 @@
+//! What a shard makes of news that reach it in another order than they happened.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
+
+use super::{Message, SessionActor};
+use crate::domain::account::{Account, AccountId, CredentialHash, CustomerAccount, NewAccount, NewRole, Role};
+use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord};
+use crate::domain::email::Email;
+use crate::domain::mail::Locale;
+use crate::domain::nickname::Nickname;
+use crate::domain::session::{Origin, Session, SessionId, SessionPolicy};
+use crate::health::Vitals;
+use crate::ports::{Clock as _, ShardOf, Store as _};
+use crate::process::{Mailbox, Process as _};
+use crate::testing::{ManualClock, MemoryStore};
+
+fn audit(at: crate::domain::time::Timestamp) -> AuditRecord {
+    AuditRecord {
+        at,
+        event: AuditEvent::Login,
+        actor: AuditActorKind::System,
+        subject: None,
+        session: None,
+        origin: Origin::default(),
+        refusal: None,
+    }
+}
+
+/// A store with one account and these sessions of it.
+async fn store_with(sessions: &[SessionId], clock: &ManualClock) -> (Arc<MemoryStore>, Account) {
+    let (store, now) = (Arc::new(MemoryStore::new()), clock.now());
+    let new = NewAccount {
+        email: Email::parse("ann@example.com").unwrap(),
+        nickname: Nickname::parse("ann").unwrap(),
+        password_hash: CredentialHash::from_phc(String::new()),
+        passphrase_hash: CredentialHash::from_phc(String::new()),
+        customer_account: CustomerAccount::none(),
+        locale: Locale::En,
+        created_at: now,
+        role: NewRole::Exactly(Role::User),
+        acting: None,
+        replaces_unverified: false,
+    };
+    let account = store.create_account(new, audit(now).into()).await.unwrap();
+    for id in sessions {
+        let session = Session {
+            id: *id,
+            account: account.id,
+            epoch: 0,
+            created_at: now,
+            expires_at: now.plus(Duration::from_hours(1)),
+            last_active_at: now,
+            address: None,
+            user_agent: None,
+            label: None,
+            remembered: false,
+        };
+        store.open_session(session, None, None, audit(now)).await.unwrap();
+    }
+    (store, account)
+}
+
+fn forget(account: AccountId, epoch: u64, spared: Option<SessionId>) -> Message {
+    Message::Forget { account, epoch, spared, reply: oneshot::channel().0 }
+}
+
+#[tokio::test]
+async fn s38_a_session_that_two_changes_spared_lives_in_whatever_order_its_shard_hears_of_them() {
+    let [kept, other] = [1, 2].map(|n| SessionId::from_bytes([n; 16]));
+    for order in [[1, 2], [2, 1]] {
+        let clock = Arc::new(ManualClock::new());
+        let (store, account) = store_with(&[kept, other], &clock).await;
+        let policy = SessionPolicy {
+            idle_timeout: Duration::from_hours(1),
+            remembered_idle_timeout: Duration::from_hours(1),
+            lifetime: Duration::from_hours(1),
+            access_lifetime: Duration::from_hours(1),
+            refresh_grace: Duration::ZERO,
+            max_per_account: 9,
+        };
+        let actor = SessionActor {
+            shard: ShardOf { index: 0, of: 1 },
+            policy,
+            store,
+            clock,
+            commits: TaskTracker::new(),
+            live: Arc::new(AtomicUsize::new(0)),
+        };
+        let mut state = actor.start(&Mailbox::new(Vitals::new("shard"))).await.unwrap();
+        for epoch in order {
+            actor.handle(&mut state, forget(account.id, epoch, Some(kept))).await.unwrap();
+        }
+        for (session, epoch) in [(kept, Some(2)), (other, None)] {
+            let (reply, answer) = oneshot::channel();
+            let question = Message::Use { account: account.id, session, counts: true, reply };
+            actor.handle(&mut state, question).await.unwrap();
+            assert_eq!(answer.await.unwrap().map(|standing| standing.epoch), epoch, "{order:?}");
+        }
+    }
+}

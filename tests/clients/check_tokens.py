@@ -142,15 +142,11 @@ class Pairs(Scenario):
         settings = {"DOORWARD_SILENCE": str(SILENCE), "DOORWARD_REFETCH": str(REFETCH), "ACCESS_TOKEN_EXPIRE_MINUTES": "60"}
         programs_ = programs(*args, **settings)
         self.checkers += programs_
-        self.services = services(*args, **settings)
+        self.services = services(*args, cut=True, **settings)
         self.checkers += self.services
-        for checker in self.checkers:
-            checker.way.cut()
         for service in self.services:
             wait_for(f"{service.name} listens", service.is_listening, 20)
         # They log in by themselves; both sessions are ann's.
-        for program in programs_:
-            program.way.mend()
         self.ann, self.other = (program.login("ann")["access_token"] for program in programs_)
         self.admits("before the feed is heard", self.ann, status=503, among=self.services)
         for checker in self.checkers:

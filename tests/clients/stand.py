@@ -207,8 +207,10 @@ class Way:
 class Checker:
     """Somebody who checks tokens, reached by `check(token)`: (status, user or None)."""
 
-    def __init__(self, name, doorward, service_token, home, **settings):
+    def __init__(self, name, doorward, service_token, home, cut=False, **settings):
         self.name, self.way, self.log = name, Way(doorward.port), home / f"{name}.txt"
+        if cut:
+            self.way.cut()
         self.environment = {
             "PATH": PATH,
             "PYTHONDONTWRITEBYTECODE": "1",

@@ -142,15 +142,11 @@ class Pairs(Scenario):
         settings = {"DOORWARD_SILENCE": str(SILENCE), "DOORWARD_REFETCH": str(REFETCH), "ACCESS_TOKEN_EXPIRE_MINUTES": "60"}
         programs_ = programs(*args, **settings)
         self.checkers += programs_
-        self.services = services(*args, **settings)
+        self.services = services(*args, cut=True, **settings)
         self.checkers += self.services
-        for checker in self.checkers:
-            checker.way.cut()
         for service in self.services:
             wait_for(f"{service.name} listens", service.is_listening, 20)
         # They log in by themselves; both sessions are ann's.
-        for program in programs_:
-            program.way.mend()
         self.ann, self.other = (program.login("ann")["access_token"] for program in programs_)
         self.admits("before the feed is heard", self.ann, status=503, among=self.services)
         for checker in self.checkers:
@@ -251,17 +247,23 @@ class Pairs(Scenario):
         self.ends("lock", [bob], [self.ann, admin], "PUT", managed("bob"), admin, {"lock": True})
 
     def silence(self):
-        """Doorward hangs: connections stand, and nothing comes."""
-        self.doorward.process.send_signal(signal.SIGSTOP)
+        """The way to Doorward hangs: connections stand, and nothing comes."""
+        unheard = self.doorward.login("ann")["access_token"]
+        for checker in self.checkers:
+            checker.way.hang()
         begun = time.monotonic()
+        self.doorward.must("POST", "/logout", unheard)
         time.sleep(1)
-        self.admits("Doorward hangs for a second", self.ann)
+        self.admits("the way hangs for a second", self.ann)
+        self.admits("the way hangs, and nobody heard of a logout", unheard)
         left = SILENCE + 1 - (time.monotonic() - begun)
-        self.comes("Doorward hangs: nobody knows", self.ann, lambda answer: answer[0] == 503, left)
+        self.comes("the way hangs: nobody knows", self.ann, lambda answer: answer[0] == 503, left)
         for service in self.services:
             self.expect(f"not ready: {service.name}", service.get("/health/ready", [])[0] == 503)
-        self.doorward.process.send_signal(signal.SIGCONT)
-        self.comes("Doorward goes on", self.ann, lambda answer: answer[0] == 200, RECONNECT)
+        for checker in self.checkers:
+            checker.way.go_on()
+        self.comes("the way goes on", self.ann, lambda answer: answer[0] == 200, RECONNECT)
+        self.admits("it is heard of now", unheard, status=401)
 
     def rotation_and_restart(self):
         doorward, old_kid = self.doorward, parts(self.ann)[0]["kid"]

@@ -7,7 +7,6 @@ import os
 import random
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -99,7 +98,6 @@ class Doorward:
 
     def stop(self):
         if self.process:
-            self.process.send_signal(signal.SIGCONT)
             self.process.terminate()
             self.process.wait(30)
             self.process = None
@@ -154,7 +152,8 @@ class Way:
 
     def __init__(self, port):
         self.upstream, self.requests, self.open = port, [], set()
-        self.port, self.server = free_port(), None
+        self.port, self.server, self.flows = free_port(), None, asyncio.Event()
+        self.go_on()
         self.mend()
         self.url = f"http://127.0.0.1:{self.port}"
 
@@ -178,6 +177,7 @@ class Way:
             while data := await reader.read(65536):
                 if asks:
                     self.requests += re.findall(r"^[A-Z]+ (\S+) HTTP/1", data.decode("latin-1"), re.M)
+                await self.flows.wait()
                 writer.write(data)
                 await writer.drain()
         except OSError:
@@ -194,6 +194,13 @@ class Way:
         asyncio.run_coroutine_threadsafe(cut(), self.loop).result()
         self.server = None
 
+    def hang(self):
+        """From here on connections stand, and nothing comes."""
+        self.loop.call_soon_threadsafe(self.flows.clear)
+
+    def go_on(self):
+        self.loop.call_soon_threadsafe(self.flows.set)
+
     def mend(self):
         if self.server:
             return
@@ -207,8 +214,10 @@ class Way:
 class Checker:
     """Somebody who checks tokens, reached by `check(token)`: (status, user or None)."""
 
-    def __init__(self, name, doorward, service_token, home, **settings):
+    def __init__(self, name, doorward, service_token, home, cut=False, **settings):
         self.name, self.way, self.log = name, Way(doorward.port), home / f"{name}.txt"
+        if cut:
+            self.way.cut()
         self.environment = {
             "PATH": PATH,
             "PYTHONDONTWRITEBYTECODE": "1",

@@ -84,7 +84,9 @@ fn rotate(settings: &Settings, compromised: bool, now: Timestamp) -> Result<Stri
         }
         let algorithm = if compromised { ring.may_replace(now)? } else { ring.may_rotate(now)? };
         let key = SigningKey::generate(algorithm)?;
-        let lifetime = settings.tokens.access_token_lifetime;
+        // What the server noted of the present key: this command may run with other settings. The server notes its own when
+        // it takes the new key up.
+        let lifetime = ring.signer(now).map_or(settings.tokens.access_token_lifetime, |key| key.longest_lifetime);
         if compromised {
             ring.replace(key.id().clone(), algorithm, lifetime, now, None);
         } else {
@@ -99,13 +101,20 @@ fn rotate(settings: &Settings, compromised: bool, now: Timestamp) -> Result<Stri
     Err(KeysCommandError::Contended)
 }
 
-/// What was done, in a sentence.
+/// What was done, and what is still to come: this command sees only the files.
 fn said(ring: &KeyRing) -> String {
     let Some(key) = ring.keys.last() else { return String::new() };
     let from = key.signs_from.to_rfc3339();
     if ring.keys.len() == 1 {
-        format!("The key {} signs from now on; every other key and the tokens that they signed are dead.\n", key.id)
+        format!(
+            "The key {} is in the place of every other one. A running server takes it up within five seconds and says so in its log; \
+             from then on it signs, and the tokens of the other keys are dead.\n",
+            key.id
+        )
     } else {
-        format!("The key {} is published and signs from {from}.\n", key.id)
+        format!(
+            "The key {} signs from {from}. A running server publishes it within five seconds and says so in its log.\n",
+            key.id
+        )
     }
 }

@@ -13,8 +13,8 @@ use super::error::ApiError;
 const PLACES: usize = 256;
 /// How many of them with the same token: a service that opens too many must not keep the others from hearing of logouts.
 const PLACES_PER_TOKEN: usize = 64;
-/// How many streams read the log at once. After a mass logout all of them have much to read: what they read is in memory, so that
-/// more at once would only keep others from the processor.
+/// How many read the log at once. After a mass logout all who wait have much to read: what they read is in memory, so that more
+/// at once would only keep others from the processor.
 const TURNS: usize = 4;
 /// When there may be a place again.
 const RETRY_AFTER: Duration = Duration::from_mins(1);
@@ -37,19 +37,19 @@ impl Default for Feeds {
 #[derive(Debug)]
 pub(super) struct FeedPlace {
     feeds: Feeds,
-    token: ServiceTokenId,
+    service: ServiceTokenId,
 }
 
 impl Feeds {
     /// Takes a place for whoever showed this token.
-    pub(super) fn take(&self, token: ServiceTokenId) -> Result<FeedPlace, ApiError> {
+    pub(super) fn take(&self, service: ServiceTokenId) -> Result<FeedPlace, ApiError> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = taken.get(&token).copied().unwrap_or_default();
+        let own = taken.get(&service).copied().unwrap_or_default();
         if own >= PLACES_PER_TOKEN || taken.values().sum::<usize>() >= PLACES {
             return Err(ApiError::Unavailable(RETRY_AFTER));
         }
-        taken.insert(token, own + 1);
-        Ok(FeedPlace { feeds: self.clone(), token })
+        taken.insert(service, own + 1);
+        Ok(FeedPlace { feeds: self.clone(), service })
     }
 
     /// Waits for a turn to read the log, in the order of asking. There is one after the other until the process ends.
@@ -61,10 +61,10 @@ impl Feeds {
 impl Drop for FeedPlace {
     fn drop(&mut self) {
         let mut taken = self.feeds.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(own) = taken.get_mut(&self.token) {
+        if let Some(own) = taken.get_mut(&self.service) {
             *own -= 1;
             if *own == 0 {
-                taken.remove(&self.token);
+                taken.remove(&self.service);
             }
         }
     }

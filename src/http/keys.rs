@@ -140,8 +140,8 @@ async fn rotate(api: &Api, context: &RequestContext, payload: Payload) -> Result
 
 /// The public keys
 ///
-/// A JSON Web Key Set (RFC 7517) of the keys that sign access tokens, those that will soon and those that did. It is empty while
-/// tokens are signed with a secret.
+/// A JSON Web Key Set (RFC 7517) of the keys that sign access tokens, those that will soon and those that did, until their tokens are
+/// over. It is empty where tokens are signed with a secret alone.
 #[utoipa::path(get, path = "/.well-known/jwks.json", operation_id = "key_set", tag = "Services", responses(
     (status = 200, description = "The keys", body = KeySet),
     (status = 304, description = "They are those of `If-None-Match`"),

@@ -128,7 +128,8 @@ async fn revocations(api: &Arc<Api>, context: &RequestContext) -> Result<Respons
         After::Start => log.start().await?,
         After::Number(number) => number,
     };
-    let first = page(api, after, PAGE).await?;
+    // A stream reads by itself; here it matters whether its cursor is good.
+    let first = page(api, after, if events { 1 } else { PAGE }).await?;
     if events {
         return follow(api, &asking, after);
     }
@@ -154,6 +155,7 @@ fn answer(page: &RevocationPage) -> Response {
 }
 
 async fn page(api: &Api, after: u64, limit: usize) -> Result<RevocationPage, ApiError> {
+    let _turn = api.readers.feeds.turn().await;
     api.handles.revocations.after(after, limit).await?.map_err(|error| match error {
         CursorError::TooOld => ApiError::CursorTooOld,
         CursorError::Future => ApiError::Invalid(vec![FieldError::new("?after", "This is no cursor of this log")]),
@@ -264,10 +266,7 @@ impl Follow {
 
     /// Sends what comes next. A reader who is so slow that it is gone by now connects again and learns of the gap.
     async fn catch_up(&mut self) -> Result<(), Over> {
-        let page = {
-            let _turn = self.api.readers.feeds.turn().await;
-            page(&self.api, self.after, BATCH).await.map_err(|_| Over)?
-        };
+        let page = page(&self.api, self.after, BATCH).await.map_err(|_| Over)?;
         let mut batch = String::new();
         for (number, revocation) in &page.revocations {
             // Our events always serialise, and JSON has no line breaks of its own.

@@ -7,7 +7,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -45,13 +45,15 @@ const PEM_LINE: usize = 64;
 #[derive(Debug, Clone)]
 pub struct KeyFiles {
     directory: PathBuf,
+    /// The number of the user that this process runs as.
+    user: u32,
 }
 
 impl KeyFiles {
     /// Those of this data directory. Nothing is read or made yet.
     #[must_use]
     pub fn in_data_dir(data_dir: &Path) -> Self {
-        Self { directory: data_dir.join(DIRECTORY) }
+        Self { directory: data_dir.join(DIRECTORY), user: rustix::process::geteuid().as_raw() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -64,7 +66,7 @@ impl KeyFiles {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(|error| failure(&self.directory, &error))?,
         };
-        refuse_others(&self.directory, &metadata, "700")?;
+        self.refuse_others(&self.directory, &metadata, "700")?;
         let path = self.path(LOCK);
         let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
         let lock = options.map_err(|error| failure(&path, &error))?;
@@ -75,7 +77,7 @@ impl KeyFiles {
     /// The ring, read under the lock.
     fn ring(&self) -> Result<Option<KeyRing>, KeyVaultFailure> {
         let path = self.path(RING);
-        let Some(text) = read(&path)? else {
+        let Some(text) = self.read(&path)? else {
             // Without its ring a key pair is just a file; to make another ring would end what it signed.
             let pairs = self.pairs()?;
             return match pairs.first() {
@@ -126,7 +128,7 @@ impl KeyFiles {
     fn pair(&self, key: &RingKey) -> Result<SigningKey, KeyVaultFailure> {
         let path = self.path(&pair_name(&key.id));
         let gone = || KeyVaultFailure(format!("{} is named by {RING} and missing", path.display()));
-        let pem = read(&path)?.ok_or_else(gone)?;
+        let pem = self.read(&path)?.ok_or_else(gone)?;
         let unusable = || KeyVaultFailure(format!("{} must hold a PKCS#8 key for {}", path.display(), key.algorithm));
         let der = PrivatePkcs8KeyDer::from_pem_slice(pem.expose().as_bytes()).map_err(|_| unusable())?;
         let pair = SigningKey::from_pkcs8(key.algorithm, der.secret_pkcs8_der().to_vec()).map_err(|_| unusable())?;
@@ -134,6 +136,40 @@ impl KeyFiles {
             return Ok(pair);
         }
         Err(KeyVaultFailure(format!("{} holds another key than its name says", path.display())))
+    }
+
+    /// What a file holds; `None` if there is none. One that others may use is refused: it would be a secret in name only.
+    fn read(&self, path: &Path) -> Result<Option<Secret>, KeyVaultFailure> {
+        let file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(|error| failure(path, &error))?,
+        };
+        let metadata = file.metadata().map_err(|error| failure(path, &error))?;
+        if !metadata.is_file() || metadata.len() > MAX_BYTES {
+            return Err(KeyVaultFailure(format!("{} is none of the files that belong there", path.display())));
+        }
+        self.refuse_others(path, &metadata, "600")?;
+        let mut text = String::new();
+        file.take(MAX_BYTES).read_to_string(&mut text).map_err(|error| failure(path, &error))?;
+        Ok(Some(Secret::new(text)))
+    }
+
+    /// What others may use is no secret. What belongs to another user, whom the superuser passes over, is theirs to change; and
+    /// what the superuser wrote beside it, a server that runs as that user could not read.
+    fn refuse_others(&self, path: &Path, metadata: &fs::Metadata, wanted: &str) -> Result<(), KeyVaultFailure> {
+        let (path, mode, owner) = (path.display(), metadata.permissions().mode() & 0o777, metadata.uid());
+        if mode & 0o077 != 0 {
+            let why = format!("{path}: others may use it (mode {mode:03o}); allow only its owner: chmod {wanted}");
+            return Err(KeyVaultFailure(why));
+        }
+        if owner != self.user {
+            let user = self.user;
+            let why = format!(
+                "{path} belongs to user {owner}, and this runs as user {user}: run it as the user of the server, or chown it"
+            );
+            return Err(KeyVaultFailure(why));
+        }
+        Ok(())
     }
 
     /// Writes a file whole or not at all.
@@ -225,32 +261,6 @@ fn pem(key: &SigningKey) -> Secret {
     }
     pem.push_str("-----END PRIVATE KEY-----\n");
     Secret::new(pem)
-}
-
-/// What a file holds; `None` if there is none. One that others may use is refused: it would be a secret in name only.
-fn read(path: &Path) -> Result<Option<Secret>, KeyVaultFailure> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        other => other.map_err(|error| failure(path, &error))?,
-    };
-    let metadata = file.metadata().map_err(|error| failure(path, &error))?;
-    if !metadata.is_file() || metadata.len() > MAX_BYTES {
-        return Err(KeyVaultFailure(format!("{} is none of the files that belong there", path.display())));
-    }
-    refuse_others(path, &metadata, "600")?;
-    let mut text = String::new();
-    file.take(MAX_BYTES).read_to_string(&mut text).map_err(|error| failure(path, &error))?;
-    Ok(Some(Secret::new(text)))
-}
-
-fn refuse_others(path: &Path, metadata: &fs::Metadata, wanted: &str) -> Result<(), KeyVaultFailure> {
-    let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        let path = path.display();
-        let why = format!("{path}: others may use it (mode {mode:03o}); allow only its owner: chmod {wanted}");
-        return Err(KeyVaultFailure(why));
-    }
-    Ok(())
 }
 
 fn failure(path: &Path, error: &io::Error) -> KeyVaultFailure {

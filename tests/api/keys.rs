@@ -9,8 +9,9 @@ use aws_lc_rs::signature::{
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use doorward::settings::{Algorithm, Settings};
-use doorward_actors::ports::SendError;
-use doorward_actors::{MailKind, Secret};
+use doorward::store::key_files::KeyFiles;
+use doorward_actors::ports::{Clock as _, KeyVault as _, SendError};
+use doorward_actors::{KeyRing, MailKind, Secret, SigningAlgorithm, SigningKey, Timestamp};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -392,4 +393,60 @@ async fn s38_no_check_is_wrong_while_keys_are_rotated() {
         let request = app.request(Method::POST, "/verify").header("X-Service-Token", SERVICE_TOKEN);
         assert_eq!(app.send(request.bearer_auth(&admin)).await.status, 200);
     }
+}
+
+/// Changes the ring beside a server, as a command line does.
+fn beside(directory: &Path, change: impl Fn(&mut KeyRing, &SigningKey, Timestamp), now: Timestamp) {
+    let files = KeyFiles::in_data_dir(directory);
+    let mut ring = files.load().unwrap().unwrap().ring;
+    let key = SigningKey::generate(SigningAlgorithm::EdDsa).unwrap();
+    change(&mut ring, &key, now);
+    files.replace(&ring, Some(&key)).unwrap();
+}
+
+#[tokio::test]
+async fn a_command_line_with_other_settings_makes_no_key_that_goes_before_its_tokens() {
+    const LONG: Duration = Duration::from_hours(10);
+    let directory = TempDir::new().unwrap();
+    let app = started(directory.path(), None, |settings| {
+        settings.tokens.algorithm = Algorithm::EdDsa;
+        settings.tokens.access_token_lifetime = LONG;
+        settings.sessions.idle_timeout = Duration::from_hours(100);
+    })
+    .await;
+    let (ann, _) = app.register_and_login("ann").await;
+    let short = Duration::from_mins(1);
+    let rotate = |ring: &mut KeyRing, key: &SigningKey, now| {
+        ring.rotate(key.id().clone(), SigningAlgorithm::EdDsa, short, now, None);
+    };
+    beside(directory.path(), rotate, app.clock.now());
+    app.handles.tend_keys().await.unwrap();
+    app.pass(AHEAD);
+    let token = app.login(&ann).await;
+    beside(directory.path(), rotate, app.clock.now());
+    app.handles.tend_keys().await.unwrap();
+    app.pass(LONG - Duration::from_mins(1));
+    app.handles.tend_keys().await.unwrap();
+    assert!(published(&app).await.iter().any(|key| key["kid"] == kid(&token)));
+    assert!(app.is_live(&token).await);
+}
+
+#[tokio::test]
+async fn s70_a_rotation_is_on_record_as_what_it_is_however_much_else_waits() {
+    let directory = TempDir::new().unwrap();
+    let signing = |settings: &mut Settings| settings.tokens.algorithm = Algorithm::EdDsa;
+    let app = started(directory.path(), None, signing).await;
+    let admin = app.admin().await;
+    // As many changes as are remembered, before the server takes any up.
+    let replace_often = |ring: &mut KeyRing, key: &SigningKey, now| {
+        let first = ring.keys.clone();
+        for _ in 0..70 {
+            ring.replace(key.id().clone(), SigningAlgorithm::EdDsa, LIFETIME, now, None);
+        }
+        ring.keys = first;
+    };
+    beside(directory.path(), replace_often, app.clock.now());
+    assert_eq!(rotate(&app, &admin, json!({})).await.status, 200);
+    let record = &on_record(&app, &admin, "key.rotated").await[0];
+    assert_eq!(record["actor"], "admin:1", "{record}");
 }

@@ -236,7 +236,7 @@ fn s37_no_service_token_is_made_or_changed_after_the_logout_of_the_session_that_
                 assert!(matches!(late, Err(StoreError::Refused(ChangeServiceTokenRefusal::Revoked))), "{late:?}");
                 let late = store.delete_service_token(token.id, acting, audit(2)).await;
                 assert!(matches!(late, Err(StoreError::Refused(ChangeServiceTokenRefusal::Revoked))), "{late:?}");
-                assert_eq!(store.service_tokens().await.unwrap(), [token.clone()]);
+                assert_eq!(store.service_tokens().await.unwrap(), std::slice::from_ref(&token));
                 store.delete_service_token(token.id, None, audit(3)).await.unwrap();
             }
             Err(StoreError::Refused(CreateServiceTokenRefusal::Revoked)) => assert_eq!(made_at, None),

@@ -121,13 +121,16 @@ impl KeyKeeper {
             let algorithm = allowed.map_err(RotateError::Refused)?;
             let key = make(algorithm).await?;
             let lifetime = self.settings.lifetime;
-            if compromised {
+            let kind = if compromised {
                 ring.replace(key.id().clone(), algorithm, lifetime, now, Some(by));
+                KeyEventKind::Replaced
             } else {
                 ring.rotate(key.id().clone(), algorithm, lifetime, now, Some(by));
-            }
+                KeyEventKind::Rotated
+            };
             let made = ring.keys.last().map(|made| KeyView::of(made, now, true));
-            let event = ring.unrecorded.last().cloned();
+            // Where too much waits to be put on record, the ring has not noted it.
+            let event = KeyEvent { kind, at: now, by: Some(by) };
             if !self.may_act(by, session).await? {
                 return Err(RotateError::Revoked);
             }
@@ -136,12 +139,10 @@ impl KeyKeeper {
                 Err(Retry::Stale) => continue,
                 Err(Retry::Failed(error)) => return Err(error.into()),
             }
-            if let Some(event) = event {
-                let record = AuditRecord { session: Some(session), origin, ..record_of(&event) };
-                // Should it fail, the next look puts on record what it can.
-                if self.store.append_audit(vec![record]).await.is_ok() {
-                    self.forget(std::slice::from_ref(&event)).await;
-                }
+            let record = AuditRecord { session: Some(session), origin, ..record_of(&event) };
+            // Should it fail, the next look puts on record what it can.
+            if self.store.append_audit(vec![record]).await.is_ok() {
+                self.forget(&[event]).await;
             }
             return made.ok_or_else(|| Unavailable::default().into());
         }
@@ -167,7 +168,9 @@ impl KeyKeeper {
         self.take_up_changes().await?;
         let now = self.clock.now();
         let mut ring = self.ring();
-        let mut changed = ring.prune(now);
+        // A command line knows the lifetime of tokens from its own settings at best.
+        let mut changed = ring.note_lifetime(self.settings.lifetime, now);
+        changed |= ring.prune(now);
         let mut new = None;
         if self.settings.rotation.is_some_and(|rotation| ring.is_due(rotation, now)) {
             match ring.may_rotate(now) {

@@ -107,6 +107,29 @@ fn s07_keys_are_for_their_owner_alone() {
 }
 
 #[test]
+fn s07_nobody_but_their_owner_reads_or_changes_keys() {
+    let data = Data::new();
+    let key = data.begin(SigningAlgorithm::EdDsa);
+    let stored = data.files().load().unwrap().unwrap();
+    fs::remove_file(data.path(LOCK)).unwrap();
+    let names = || fs::read_dir(data.0.path().join("keys")).unwrap().count();
+    // As if the superuser came along, whom no mode keeps out.
+    let own = data.files();
+    let superuser = KeyFiles { user: own.user + 1, ..own };
+    let said = format!("belongs to user {}", superuser.user - 1);
+    let failure = superuser.load().unwrap_err().to_string();
+    assert!(failure.contains(&said), "{failure}");
+    assert!(superuser.revision().unwrap_err().to_string().contains(&said));
+    let other = SigningKey::generate(SigningAlgorithm::EdDsa).unwrap();
+    let mut ring = stored.ring.clone();
+    ring.replace(other.id().clone(), SigningAlgorithm::EdDsa, LIFETIME, NOW, None);
+    assert!(matches!(superuser.replace(&ring, Some(&other)), Err(ReplaceKeysError::Failed(_))));
+    assert_eq!(names(), 2, "not even a lock is left behind");
+    assert_eq!(data.files().load().unwrap().unwrap().ring, stored.ring);
+    assert_eq!(data.names(), [pair_name(key.id()), RING.to_owned()]);
+}
+
+#[test]
 fn what_is_not_a_ring_or_a_key_stops_the_start_and_is_kept() {
     let data = Data::new();
     let key = data.begin(SigningAlgorithm::EdDsa);

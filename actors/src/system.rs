@@ -32,7 +32,7 @@ use crate::revocations::RevocationHandle;
 use crate::services::{self, ServiceActor, ServiceHandle};
 use crate::session::{self, SessionActor, SessionHandle, Shard, shard_of};
 use crate::supervisor::{ChildSpec, Supervisor, SupervisorMessage};
-use crate::user::{AccountRules, Flows, UserActor, UserHandle};
+use crate::user::{AccountRules, Flows, IssuedLinks, UserActor, UserHandle};
 
 /// How long readiness waits for each actor, and for a write and a read of the store.
 const READY_DEADLINE: Duration = Duration::from_secs(2);
@@ -173,6 +173,7 @@ impl ActorSystem {
             audit: audit.clone(),
             limits: limits.clone(),
             clock: Arc::clone(&clock),
+            links: IssuedLinks::default(),
         };
 
         let users = UserHandle::new(

@@ -58,6 +58,7 @@ pub(crate) async fn populate(data_dir: &Path, groups: &[Group]) {
         session: None,
         origin: Origin::default(),
         refusal: None,
+        details: None,
     };
     let (password_hash, passphrase_hash) = (hash(PASSWORD), hash(PASSPHRASE));
     let make = async |group: &Group, number: usize| {

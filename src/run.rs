@@ -50,6 +50,9 @@ pub(crate) enum RunError {
 /// Serves until a signal ends it.
 pub(crate) async fn serve(settings: Settings) -> Result<(), RunError> {
     let stop = shutdown::requested().map_err(RunError::Signals)?;
+    if settings.http.tls.is_none() {
+        shutdown::outlive_hangups().map_err(RunError::Signals)?;
+    }
     let app = App::build(settings).await?;
     app.run_until(stop).await?;
     tracing::info!("stopped");

@@ -1,4 +1,4 @@
-//! When to stop: at a signal.
+//! When to stop: at a signal. And when not to.
 
 use std::future::Future;
 
@@ -24,6 +24,21 @@ pub(crate) fn requested() -> std::io::Result<impl Future<Output = ()> + Send> {
             std::process::exit(TOLD_TWICE);
         });
     })
+}
+
+/// Goes on at SIGHUP, which would end the process: it is what asks other programs, and this one where it has a certificate, to
+/// look at their files again.
+///
+/// # Errors
+/// The operating system refuses to deliver signals.
+pub(crate) fn outlive_hangups() -> std::io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            tracing::info!("SIGHUP: there is no certificate to look at; settings are read at a start alone");
+        }
+    });
+    Ok(())
 }
 
 async fn either(terminate: &mut Signal, interrupt: &mut Signal) {

@@ -28,9 +28,12 @@ use seldom::Seldom;
 
 /// How long the drain of the last records may take: a commit, which the store itself bounds at 10 s.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(12);
-/// The most records that wait for a commit: about 300 bytes each, so at most some 5 MB. Hashing bounds how fast failures come
-/// in, so that this is reached only when the store hangs; then records are lost to the audit log and go to the log instead.
+/// The most records that wait for a commit: about 300 bytes each, so at most some 5 MB. What is refused without a hash comes in
+/// as fast as requests do, so this is reached when the store hangs and when such refusals outrun the disk; then records are
+/// lost to the audit log and go to the log instead.
 const MAX_PENDING: usize = 16_384;
+/// How many records go into one change: some 10 ms of the committer, behind which everybody's writes wait.
+const COMMIT_GROUP: usize = 512;
 /// How many different records of who is known are taken in ten minutes: what administrators read, and where they were kept out.
 const KNOWN_IN_WINDOW: usize = 1024;
 /// How many of strangers who were kept out.
@@ -205,6 +208,8 @@ pub(crate) struct AuditActor {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     settings: AuditSettings,
+    /// How many leading bits of an IPv6 address name one client.
+    ipv6_prefix: u8,
     /// The commits under way, so that a stop can wait for them.
     commits: TaskTracker,
     /// Whether the wall clock may be believed. It outlives a crash of the actor.
@@ -238,9 +243,9 @@ impl Process for AuditActor {
             pending: Vec::new(),
             committing: false,
             waiting: Vec::new(),
-            by_known: Seldom::new(KNOWN_IN_WINDOW),
-            denied: Seldom::new(DENIED_IN_WINDOW),
-            attempts: Seldom::new(ATTEMPTS_IN_WINDOW),
+            by_known: Seldom::new(KNOWN_IN_WINDOW, self.ipv6_prefix),
+            denied: Seldom::new(DENIED_IN_WINDOW, self.ipv6_prefix),
+            attempts: Seldom::new(ATTEMPTS_IN_WINDOW, self.ipv6_prefix),
             tending: None,
             mailbox: Arc::clone(mailbox),
             _timers: [
@@ -302,8 +307,9 @@ impl Process for AuditActor {
 }
 
 impl AuditActor {
-    pub(crate) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, settings: AuditSettings) -> Self {
-        Self { store, clock, settings, commits: TaskTracker::new(), trust: Mutex::default(), stopping: Arc::default() }
+    pub(crate) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, settings: AuditSettings, ipv6_prefix: u8) -> Self {
+        let (commits, trust) = (TaskTracker::new(), Mutex::default());
+        Self { store, clock, settings, ipv6_prefix, commits, trust, stopping: Arc::default() }
     }
 
     /// Begins to remove what is too old or too much, unless that is under way.
@@ -387,11 +393,43 @@ async fn prune(
 }
 
 async fn commit(store: &dyn Store, records: Vec<AuditRecord>) {
-    if records.is_empty() {
-        return;
+    for group in groups(records) {
+        let count = group.len();
+        if let Err(failure) = store.append_audit(group).await {
+            tracing::error!(%failure, count, "audit records were lost");
+        }
     }
-    let count = records.len();
-    if let Err(failure) = store.append_audit(records).await {
-        tracing::error!(%failure, count, "audit records were lost");
+}
+
+/// The same records in the same order, for changes of a bounded size.
+fn groups(records: Vec<AuditRecord>) -> impl Iterator<Item = Vec<AuditRecord>> {
+    let mut records = records.into_iter();
+    std::iter::from_fn(move || {
+        let group: Vec<_> = records.by_ref().take(COMMIT_GROUP).collect();
+        (!group.is_empty()).then_some(group)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waited_is_written_in_order_and_in_bounded_changes() {
+        let record = |number: i64| AuditRecord {
+            at: Timestamp::from_millis(number),
+            event: AuditEvent::Login,
+            actor: AuditActorKind::Anonymous,
+            subject: None,
+            session: None,
+            origin: Origin::default(),
+            refusal: None,
+            details: None,
+        };
+        let records: Vec<_> = (0..1100).map(record).collect();
+        let split: Vec<_> = groups(records.clone()).collect();
+        assert_eq!(split.iter().map(Vec::len).collect::<Vec<_>>(), [512, 512, 76]);
+        assert_eq!(split.concat(), records);
+        assert_eq!(groups(Vec::new()).count(), 0);
     }
 }

@@ -32,7 +32,7 @@ use crate::revocations::RevocationHandle;
 use crate::services::{self, ServiceActor, ServiceHandle};
 use crate::session::{self, SessionActor, SessionHandle, Shard, shard_of};
 use crate::supervisor::{ChildSpec, Supervisor, SupervisorMessage};
-use crate::user::{AccountRules, Flows, UserActor, UserHandle};
+use crate::user::{AccountRules, Flows, IssuedLinks, UserActor, UserHandle};
 
 /// How long readiness waits for each actor, and for a write and a read of the store.
 const READY_DEADLINE: Duration = Duration::from_secs(2);
@@ -155,6 +155,7 @@ impl ActorSystem {
         let limiter_mailbox = Mailbox::new(Vitals::new("rate_limiter"));
         let (sessions, session_actors) = session_shards(&settings, keys.tokens, &store, &clock, &entropy);
         let audit = AuditHandle::new(Arc::clone(&audit_mailbox), Arc::clone(&store), Arc::clone(&clock));
+        let ipv6_prefix = settings.limits.networks.ipv6_prefix;
         let limits = RateLimiterHandle::new(settings.limits.clone(), Arc::clone(&clock), audit.clone());
         let mailer = MailerHandle::new(Arc::clone(&mailer_mailbox), Arc::clone(&store), Arc::clone(&clock));
         let (services, service_actor, service_mailbox) = service_tokens(&settings, &store, &clock, &entropy);
@@ -172,6 +173,7 @@ impl ActorSystem {
             audit: audit.clone(),
             limits: limits.clone(),
             clock: Arc::clone(&clock),
+            links: IssuedLinks::default(),
         };
 
         let users = UserHandle::new(
@@ -199,7 +201,8 @@ impl ActorSystem {
         cast.add(RateLimiterActor { handle: limits.clone(), store: Arc::clone(&store) }, &limiter_mailbox);
         cast.add(keys.actor, &keys.mailbox);
         cast.add(service_actor, &service_mailbox);
-        cast.add(AuditActor::new(Arc::clone(&store), Arc::clone(&clock), settings.audit), &audit_mailbox);
+        let auditor = AuditActor::new(Arc::clone(&store), Arc::clone(&clock), settings.audit, ipv6_prefix);
+        cast.add(auditor, &audit_mailbox);
 
         let (gave_up_sender, gave_up) = watch::channel(None);
         let supervisor = Supervisor::new(Arc::clone(&clock), gave_up_sender.clone());

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use actor::UserActor;
-pub(crate) use flows::Flows;
+pub(crate) use flows::{Flows, IssuedLinks};
 pub(crate) use message::Message;
 use message::{Creator, Request};
 pub use refresh::{RefreshError, Refreshed};

@@ -73,6 +73,24 @@ async fn s26_a_link_is_over_after_its_time_and_when_a_newer_one_was_sent() {
 }
 
 #[tokio::test]
+async fn s26_r05_a_clock_set_back_makes_no_link_good_again() {
+    let app = TestApp::spawn().await;
+    let ann = app.register("ann").await;
+    app.post("/recovery/request", &json!({"email": ann.email})).await;
+    let token = reset_token(&app, &ann).await;
+    app.pass(Duration::from_hours(2));
+    app.clock.set_back(Duration::from_mins(119));
+    let answer = app.post("/recovery/confirm", &json!({"token": token, "new_password": NEW_PASSWORD})).await;
+    answer.assert_status_problem(400);
+    assert!(app.opens(&ann, &ann.password).await);
+    // One that is issued now is good, whatever the wall clock says.
+    app.post("/recovery/request", &json!({"email": ann.email})).await;
+    let token = reset_token(&app, &ann).await;
+    let answer = app.post("/recovery/confirm", &json!({"token": token, "new_password": NEW_PASSWORD})).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+#[tokio::test]
 async fn s27_a_token_is_good_for_its_purpose_alone() {
     let app = TestApp::spawn().await;
     let ann = app.register("ann").await;

@@ -83,6 +83,21 @@ impl Server {
         self.signal("TERM");
     }
 
+    /// Waits until the log has this in it.
+    pub(crate) async fn says(&self, text: &str) {
+        let said = async {
+            while !self.log.lock().unwrap().contains(text) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, said).await.unwrap();
+    }
+
+    /// SIGHUP.
+    pub(crate) fn hang_up(&self) {
+        self.signal("HUP");
+    }
+
     /// SIGKILL from beside the load, which borrows the server; [`Self::kill`] then collects what is left.
     pub(crate) fn send_kill(&self) {
         self.signal("KILL");

@@ -21,6 +21,19 @@ fn registration(n: usize) -> (String, serde_json::Value) {
 }
 
 #[tokio::test]
+async fn a_hangup_ends_nothing_where_there_is_no_certificate() {
+    let directory = TempDir::new().unwrap();
+    let server = Server::start(directory.path());
+    server.hang_up();
+    server.says("SIGHUP").await;
+    let (status, _) = server.call(Method::GET, "/health/live", None, None).await.unwrap();
+    assert_eq!(status, StatusCode::OK);
+    server.terminate();
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+}
+
+#[tokio::test]
 async fn r11_an_orderly_stop_answers_what_is_in_flight_and_loses_nothing() {
     let directory = TempDir::new().unwrap();
     let server = Server::start(directory.path());

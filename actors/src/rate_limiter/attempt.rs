@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use super::failures::Counted;
 use super::{Limited, Limiters};
 use crate::ask::Unavailable;
 use crate::domain::account::AccountId;
@@ -12,8 +13,8 @@ use crate::domain::failures::FailureKey;
 #[must_use = "an attempt counts as failed until it is said to have succeeded"]
 pub(crate) struct Attempt {
     limiters: Arc<Limiters>,
-    by_account: Option<FailureKey>,
-    by_address: Option<FailureKey>,
+    by_account: Option<Counted>,
+    by_address: Option<Counted>,
 }
 
 impl Attempt {
@@ -29,8 +30,8 @@ impl Attempt {
         let by_account = match by_account.map(|key| failures.attempt(key, account)).transpose() {
             Ok(counted) => counted,
             Err(limited) => {
-                if let Some(key) = by_address {
-                    failures.take_back(key);
+                if let Some(counted) = by_address {
+                    failures.take_back(counted);
                 }
                 return Err(limited);
             }
@@ -42,11 +43,11 @@ impl Attempt {
     /// accounts may have one of their own.
     pub(crate) fn succeeded(self) {
         let failures = &self.limiters.failures;
-        if let Some(key) = self.by_account {
-            failures.forget(key);
+        if let Some(counted) = self.by_account {
+            failures.start_anew(counted);
         }
-        if let Some(key) = self.by_address {
-            failures.take_back(key);
+        if let Some(counted) = self.by_address {
+            failures.take_back(counted);
         }
     }
 
@@ -57,9 +58,8 @@ impl Attempt {
 
     fn give_back(&mut self) {
         let failures = &self.limiters.failures;
-        let keys = [self.by_account.take(), self.by_address.take()];
-        for key in keys.into_iter().flatten() {
-            failures.take_back(key);
+        for counted in [self.by_account.take(), self.by_address.take()].into_iter().flatten() {
+            failures.take_back(counted);
         }
     }
 

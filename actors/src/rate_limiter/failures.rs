@@ -1,6 +1,7 @@
 //! The counters of failed attempts of this process, and which of them have yet to be stored.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,8 +19,6 @@ use crate::ports::Clock;
 /// How many counters there are at most, of about 100 bytes each. Each costs whoever makes it a password hash or a request that
 /// counts, and one failure is forgotten within the hour. Beyond it, new ones are shared until there is room again.
 const MAX_COUNTERS: usize = 1_000_000;
-/// How many there may be for all to be kept when there is not enough room.
-const ROOMY: usize = MAX_COUNTERS / 10 * 9;
 
 /// How many counters are written at a time at most, so that nobody waits for a storm of guesses to be written.
 pub(super) const WRITE_AT_ONCE: usize = 8192;
@@ -57,6 +56,14 @@ impl Counter {
     }
 }
 
+/// Where an attempt was counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Counted {
+    key: FailureKey,
+    /// Whether others are counted there, too, because there are too many counters.
+    shared: bool,
+}
+
 /// A counter as it is shown.
 pub(super) struct CounterView {
     pub(super) key: FailureKey,
@@ -72,8 +79,10 @@ pub(super) struct FailureCounters {
     clock: Arc<dyn Clock>,
     counters: DashMap<FailureKey, Counter>,
     len: AtomicUsize,
-    /// The counters that differ from what is stored; each stands here once.
-    changed: Mutex<Vec<FailureKey>>,
+    /// The counters that differ from what is stored, in the order in which they began to; each stands here once.
+    changed: Mutex<VecDeque<FailureKey>>,
+    /// How many counters there are at most.
+    most: usize,
     /// Whether what was stored before this process began is in here.
     pub(super) loaded: AtomicBool,
 }
@@ -87,16 +96,17 @@ impl FailureCounters {
             counters: DashMap::new(),
             len: AtomicUsize::new(0),
             changed: Mutex::default(),
+            most: MAX_COUNTERS,
             loaded: AtomicBool::new(false),
         }
     }
 
     /// Lets an attempt in and counts it as failed until it is taken back; the answer is the counter that it counts in.
-    pub(super) fn attempt(&self, key: FailureKey, account: Option<AccountId>) -> Result<FailureKey, Limited> {
+    pub(super) fn attempt(&self, key: FailureKey, account: Option<AccountId>) -> Result<Counted, Limited> {
         let rule = self.rule(key);
         let now = self.now();
-        let crowded = self.len() >= MAX_COUNTERS && !self.counters.contains_key(&key);
-        let (key, account) = if crowded { (coarser(key), None) } else { (key, account) };
+        let shared = self.len() >= self.most && !self.counters.contains_key(&key);
+        let (key, account) = if shared { (coarser(key), None) } else { (key, account) };
         let mut entry = match self.counters.entry(key) {
             Entry::Occupied(occupied) => occupied.into_ref(),
             Entry::Vacant(vacant) => {
@@ -111,7 +121,7 @@ impl FailureCounters {
             Limited::new(key.kind.as_str(), rule.allowance, window, wait)
         })?;
         self.note_change(key, counter);
-        Ok(key)
+        Ok(Counted { key, shared })
     }
 
     /// Has a counter written soon, if it is worth it.
@@ -123,10 +133,19 @@ impl FailureCounters {
     }
 
     /// Takes an attempt back: it succeeded, or was never made.
-    pub(super) fn take_back(&self, key: FailureKey) {
+    pub(super) fn take_back(&self, Counted { key, .. }: Counted) {
         if let Some(mut counter) = self.counters.get_mut(&key) {
             counter.change(Failures::take_back);
             self.note_change(key, &mut counter);
+        }
+    }
+
+    /// Forgets what was failed before an attempt that succeeded. What others failed is not forgotten with it.
+    pub(super) fn start_anew(&self, counted: Counted) {
+        if counted.shared {
+            self.take_back(counted);
+        } else {
+            self.forget(counted.key);
         }
     }
 
@@ -158,13 +177,14 @@ impl FailureCounters {
         self.loaded.store(true, Ordering::Release);
     }
 
-    /// Counters that changed, at most so many, each as it is to be stored; `None` for one to be deleted.
+    /// Counters that changed, at most so many, those that wait for longest first, each as it is to be stored; `None` for one
+    /// to be deleted.
     pub(super) fn take_changed(&self, limit: usize) -> Vec<(FailureKey, Option<StoredFailures>)> {
         let changed = {
             let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
-            let kept = changed.len().saturating_sub(limit);
-            let taken = changed.split_off(kept);
-            if kept == 0 {
+            let most = limit.min(changed.len());
+            let taken: Vec<_> = changed.drain(..most).collect();
+            if changed.is_empty() {
                 changed.shrink_to_fit();
             }
             taken
@@ -181,23 +201,24 @@ impl FailureCounters {
         changed.into_iter().map(to_store).collect()
     }
 
-    /// These are not stored after all.
-    pub(super) fn give_back(&self, keys: impl IntoIterator<Item = FailureKey>) {
-        for key in keys {
+    /// These are not stored after all, and wait for longest.
+    pub(super) fn give_back(&self, keys: impl DoubleEndedIterator<Item = FailureKey>) {
+        for key in keys.rev() {
             let waits = self.counters.get_mut(&key).is_some_and(|mut of| std::mem::replace(&mut of.changed, true));
             if !waits {
-                self.mark(key);
+                self.changed.lock().unwrap_or_else(PoisonError::into_inner).push_front(key);
             }
         }
     }
 
-    /// Drops the counters that nothing is left of, and more where there are too many: those with the fewest failures first.
+    /// Drops the counters that nothing is left of, and more where there are nearly as many as there may be: those with the fewest
+    /// failures first.
     pub(super) fn prune(&self) {
         let now = self.now();
         self.drop_where(|failures, rule| failures.is_forgotten(rule, now));
         let most = self.account.allowance.max(self.address.allowance);
         for count in 1..=most {
-            let excess = Cell::new(self.len().saturating_sub(ROOMY));
+            let excess = Cell::new(self.len().saturating_sub(self.most / 10 * 9));
             if excess.get() == 0 {
                 break;
             }
@@ -212,7 +233,7 @@ impl FailureCounters {
     }
 
     fn drop_where(&self, drops: impl Fn(&Failures, FailureRule) -> bool) {
-        let mut dropped = Vec::new();
+        let mut dropped: Vec<FailureKey> = Vec::new();
         self.counters.retain(|key, counter| {
             let drops = drops(&counter.failures(), self.rule(*key));
             if drops {
@@ -223,7 +244,7 @@ impl FailureCounters {
             }
             !drops
         });
-        self.changed.lock().unwrap_or_else(PoisonError::into_inner).append(&mut dropped);
+        self.changed.lock().unwrap_or_else(PoisonError::into_inner).extend(dropped);
     }
 
     /// Shows every counter that something is left of.
@@ -257,7 +278,7 @@ impl FailureCounters {
     }
 
     fn mark(&self, key: FailureKey) {
-        self.changed.lock().unwrap_or_else(PoisonError::into_inner).push(key);
+        self.changed.lock().unwrap_or_else(PoisonError::into_inner).push_back(key);
     }
 
     fn now(&self) -> Moment {
@@ -283,6 +304,66 @@ fn coarser(key: FailureKey) -> FailureKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::email::Email;
+    use crate::domain::failures::Guarded;
+    use crate::domain::time::Timestamp;
+
+    /// A clock that stands still.
+    #[derive(Debug)]
+    struct Still;
+
+    impl Clock for Still {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_millis(0)
+        }
+
+        fn monotonic(&self) -> Duration {
+            Duration::ZERO
+        }
+    }
+
+    const RULE: FailureRule = FailureRule { allowance: 5, forget: Duration::from_hours(1) };
+
+    fn counters(most: usize) -> FailureCounters {
+        FailureCounters { most, ..FailureCounters::new(RULE, RULE, Arc::new(Still)) }
+    }
+
+    fn login(email: &str) -> FailureKey {
+        let subject = SubjectKey::of(Email::parse(email).unwrap().key());
+        FailureKey { kind: Guarded::Login, scope: FailureScope::Account(subject) }
+    }
+
+    #[test]
+    fn what_waits_for_longest_is_written_first() {
+        let counters = counters(100);
+        let keys: Vec<_> = (0..5).map(|n| login(&format!("user{n}@example.com"))).collect();
+        for key in keys.iter().chain(&keys) {
+            counters.attempt(*key, None).unwrap();
+        }
+        let written = |limit| counters.take_changed(limit).into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+        assert_eq!(written(2), keys[..2]);
+        counters.attempt(keys[0], None).unwrap();
+        assert_eq!(written(2), keys[2..4]);
+        counters.give_back(keys[2..4].iter().copied());
+        assert_eq!(written(9), [keys[2], keys[3], keys[4], keys[0]]);
+    }
+
+    #[test]
+    fn s19_a_success_forgives_nobody_else_where_a_counter_is_shared() {
+        let counters = counters(1);
+        let first = counters.attempt(login("first@example.com"), None).unwrap();
+        // Both share a counter with whoever begins with the same bits, as there is no room for more.
+        let mine = counters.attempt(login("mine@example.com"), None).unwrap();
+        assert!(!first.shared && mine.shared);
+        for _ in 0..3 {
+            counters.attempt(login("mine@example.com"), None).unwrap();
+        }
+        counters.start_anew(mine);
+        let of_the_shared = counters.counters.get(&mine.key).map(|counter| counter.count);
+        assert_eq!(of_the_shared, Some(3), "its own attempt, and no other");
+        counters.start_anew(first);
+        assert!(!counters.counters.contains_key(&first.key));
+    }
 
     #[test]
     fn r08_a_counter_is_small() {

@@ -6,6 +6,7 @@
 mod credentials;
 mod email;
 mod letters;
+mod links;
 mod manage;
 mod refresh;
 
@@ -30,6 +31,7 @@ use crate::rate_limiter::{Attempt, Limited, RateLimiterHandle, Target};
 use crate::session::SessionHandle;
 
 pub(crate) use email::address_of;
+pub(crate) use links::IssuedLinks;
 
 /// How often a flow decides anew because its account changed meanwhile, before it asks its client to come back.
 const MAX_ATTEMPTS: usize = 3;
@@ -51,6 +53,7 @@ pub(crate) struct Flows {
     pub(crate) key: Arc<OneTimeKey>,
     pub(crate) refresh_keys: RefreshKeys,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) links: IssuedLinks,
     pub(crate) entropy: Arc<dyn Entropy>,
     /// Work that goes on after its answer.
     pub(crate) background: TaskTracker,

@@ -208,9 +208,9 @@ impl Flows {
     /// Should it fail, the next login tries.
     fn renew_hash(&self, account: &Account, password: Secret, origin: Origin) {
         let (id, revision, compromised) = (account.id, account.revision, account.password_compromised);
-        let story = Story::new(AuditEvent::AccountUpdated, AuditActorKind::System, origin).about(id);
+        let renewal = Story::new(AuditEvent::AccountUpdated, AuditActorKind::System, origin).about(id);
         let details = Some(AuditDetails::Changed(vec![AuditField::Password]));
-        let record = AuditRecord { details, ..story.done(self) };
+        let record = AuditRecord { details, ..renewal.done(self) };
         let (hasher, store) = (self.hasher.clone(), Arc::clone(&self.store));
         self.background.spawn(async move {
             let Ok(hash) = hasher.hash(password).await else { return };

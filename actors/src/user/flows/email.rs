@@ -306,7 +306,8 @@ impl Flows {
         let Some(hash) = TokenHash::of(token) else { return Ok(None) };
         let Some(StoredToken { account, token }) = self.store.one_time_token(&hash).await? else { return Ok(None) };
         let now = self.clock.now();
-        if !purposes.contains(&token.purpose) || now >= token.expires_at {
+        let is_over = now >= token.expires_at || self.links.is_over(&hash, self.clock.monotonic());
+        if !purposes.contains(&token.purpose) || is_over {
             return Ok(None);
         }
         let Some(account) = self.store.account(account).await? else { return Ok(None) };

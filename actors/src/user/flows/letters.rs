@@ -67,6 +67,7 @@ impl Flows {
             issued_at: mail.written_at,
             expires_at: mail.written_at.plus(ttl),
         };
+        self.links.note(token.hash, self.clock.monotonic().saturating_add(ttl));
         (mail, token)
     }
 

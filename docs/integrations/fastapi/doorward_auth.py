@@ -132,7 +132,7 @@ class Offline(Guard):
                 leeway=LEEWAY,
                 options={"require": CLAIMS, "strict_aud": True},
             )
-        except jwt.InvalidTokenError:
+        except jwt.PyJWTError:
             raise Dead from None
         # One that is older than it can be would outlive our memory of revocations.
         age = time.time() - claims["iat"]

@@ -38,6 +38,7 @@ mod keys;
 mod lock;
 mod migrations;
 mod reads;
+mod recent;
 pub mod secrets;
 mod services;
 mod staging;
@@ -46,6 +47,7 @@ pub use audit::verify::{AuditBreak, AuditFinding, AuditReport};
 use committer::Committer;
 use health::Health;
 use lock::DirLock;
+use recent::{Recent, RecentAccounts};
 use staging::{Abort, Fault, Staging};
 
 /// How long a caller waits for a change to be durable. A healthy disk needs milliseconds, a busy one a second; one that
@@ -164,6 +166,7 @@ pub struct SledStore {
     /// `None` once closed.
     engine: Arc<RwLock<Option<Engine>>>,
     health: Arc<Health>,
+    recent: Arc<RecentAccounts>,
     /// The newest durable audit record.
     audit_head: watch::Sender<u64>,
     /// The newest durable revocation.
@@ -190,6 +193,7 @@ impl SledStore {
         lock::sync_all(data_dir, &engine_dir).map_err(|error| OpenError::at(data_dir, error))?;
 
         let health = Arc::new(Health::new());
+        let recent = Arc::new(RecentAccounts::new());
         let audit_head = watch::Sender::new(reads::counter(&db, keys::LAST_AUDIT_SEQUENCE)?);
         let revocation_head = watch::Sender::new(reads::counter(&db, keys::LAST_REVOCATION)?);
         let committer = Committer::start(
@@ -197,12 +201,13 @@ impl SledStore {
             &engine_dir,
             Arc::clone(&lock),
             Arc::clone(&health),
+            Arc::clone(&recent),
             options.write_deadline,
             [(keys::LAST_AUDIT_SEQUENCE, audit_head.clone()), (keys::LAST_REVOCATION, revocation_head.clone())],
         )
         .map_err(|error| OpenError::at(&engine_dir, error))?;
         let engine = Arc::new(RwLock::new(Some(Engine { db, _lock: lock })));
-        Ok(Self { committer, engine, health, audit_head, revocation_head })
+        Ok(Self { committer, engine, health, recent, audit_head, revocation_head })
     }
 
     /// Walks over the audit log of a data directory that no process has open, in constant memory. `expected` is a head that
@@ -304,7 +309,10 @@ fn open_engine(engine_dir: &Path, options: StoreOptions) -> Result<sled::Db, Ope
 #[async_trait]
 impl Store for SledStore {
     async fn account(&self, id: AccountId) -> Result<Option<Account>, StoreFailure> {
-        self.read(|tree| reads::account(tree, id))
+        self.read(|tree| match self.recent.read(id, codec::decode) {
+            Recent::Known(account) => Ok(Some(account?)),
+            Recent::Unknown(number) => reads::account_to_keep(tree, id, |stored| self.recent.keep(id, number, stored)),
+        })
     }
 
     async fn account_by_email(&self, key: &EmailKey) -> Result<Option<Account>, StoreFailure> {

@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use super::health::Health;
 use super::lock::DirLock;
 use super::reads;
+use super::recent::RecentAccounts;
 use super::staging::{Abort, Fault, Staging};
 
 /// How many changes wait at most. A caller that finds the queue full waits for room within its own deadline.
@@ -27,6 +28,9 @@ const QUEUE_CHANGES: usize = 1024;
 const GROUP_CHANGES: usize = 512;
 /// How much a group writes at most, in bytes: half a segment of the engine, far below the 48 MiB of its cache.
 const GROUP_BYTES: usize = 256 * 1024;
+
+/// In how many parts a caller waits for its change.
+const PATIENCE_PARTS: u32 = 10;
 
 /// Answers the caller of a change, once it is known whether the group it was in is durable.
 type Reply = Box<dyn FnOnce(Result<(), StoreFailure>) + Send>;
@@ -74,13 +78,14 @@ impl Committer {
         engine_dir: &Path,
         lock: Arc<DirLock>,
         health: Arc<Health>,
+        recent: Arc<RecentAccounts>,
         deadline: Duration,
         heads: [Head; 2],
     ) -> std::io::Result<Self> {
         let file = File::open(engine_dir.join("db"))?;
         let (queue, changes) = mpsc::channel();
         let (running, ended) = mpsc::channel();
-        let writer = Writer { db, file, heads, _lock: lock, health: Arc::clone(&health) };
+        let writer = Writer { db, file, recent, heads, _lock: lock, health: Arc::clone(&health) };
         let handle = std::thread::Builder::new().name("store-committer".to_owned()).spawn(move || {
             writer.run(&changes);
             drop(running);
@@ -111,10 +116,17 @@ impl Committer {
             // The writer drops a change unanswered only when the store has failed.
             answered.await.unwrap_or_else(|_| Err(self.health.fail("its writer is gone".to_owned()).into()))
         };
-        // The runtime's clock, not the port: no test needs to move it, and a paused one would expire here at once.
-        match tokio::time::timeout(self.deadline, made).await {
-            Ok(answer) => answer,
-            Err(_) => Err(self.health.fail(format!("a write took longer than {:?}", self.deadline)).into()),
+        // The runtime's clock, not the port: no test needs to move it, and a paused one would expire here at once. In parts, so
+        // that a process which was frozen for longer finds one of them over, and not the disk too slow.
+        let patience = async {
+            for _ in 0..PATIENCE_PARTS {
+                tokio::time::sleep(self.deadline / PATIENCE_PARTS).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = made => answer,
+            () = patience => Err(self.health.fail(format!("a write took longer than {:?}", self.deadline)).into()),
         }
     }
 
@@ -199,6 +211,8 @@ struct Writer {
     /// The engine's data file, opened once more: its own flush survives a kill but not a power cut.
     file: File,
     health: Arc<Health>,
+    /// What it changed is taken out of there.
+    recent: Arc<RecentAccounts>,
     /// Told after each commit, for those who follow a log.
     heads: [Head; 2],
     /// Held here too, as a stuck writer still has the directory open. The last field, so that it goes after the engine.
@@ -250,11 +264,14 @@ impl Writer {
             let room = replies.len() < GROUP_CHANGES && staging.bytes() < GROUP_BYTES;
             next = if room { changes.try_recv().ok() } else { None };
         }
+        let changed = staging.accounts();
         let Some(batch) = staging.into_batch() else {
             // Whatever a refusal of this group rests on was made durable by a group before.
             return Ok(());
         };
         self.db.apply_batch(batch)?;
+        // Whoever read one before this keeps it no more, and whoever reads one from here on finds the change.
+        changed.into_iter().for_each(|account| self.recent.forget(account));
         self.db.flush()?;
         self.file.sync_data()?;
         Ok(())

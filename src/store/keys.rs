@@ -116,6 +116,15 @@ pub(super) fn account(id: AccountId) -> [u8; 9] {
     numbered(ACCOUNT, id.get())
 }
 
+/// Whose account is under a key; `None` if it is not the key of an account.
+pub(super) fn id_of_account(key: &[u8]) -> Option<AccountId> {
+    let (&kind, rest) = key.split_first()?;
+    if kind != ACCOUNT {
+        return None;
+    }
+    AccountId::new(u64::from_be_bytes(rest.try_into().ok()?))
+}
+
 /// Where the id of the account with an address is.
 pub(super) fn email(key: &EmailKey) -> Vec<u8> {
     named(EMAIL, key.as_str())

@@ -27,9 +27,21 @@ pub(super) fn counter(tree: &sled::Tree, key: &[u8]) -> Result<u64, Fault> {
     Ok(get(tree, key)?.unwrap_or(0))
 }
 
-/// One account: one lookup, as every token check does this.
+/// One account.
 pub(super) fn account(tree: &sled::Tree, id: AccountId) -> Result<Option<Account>, Fault> {
     get(tree, &keys::account(id))
+}
+
+/// The same; what is stored is handed over, to be kept.
+pub(super) fn account_to_keep(
+    tree: &sled::Tree,
+    id: AccountId,
+    keep: impl FnOnce(&[u8]),
+) -> Result<Option<Account>, Fault> {
+    let Some(stored) = tree.get(keys::account(id))? else { return Ok(None) };
+    let account = codec::decode(&stored)?;
+    keep(&stored);
+    Ok(Some(account))
 }
 
 pub(super) fn account_by_email(tree: &sled::Tree, key: &EmailKey) -> Result<Option<Account>, Fault> {

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
+use doorward_actors::AccountId;
+
 use super::codec::{self, Record, RecordError};
+use super::keys;
 
 /// What went wrong while a change was worked out.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +83,13 @@ impl<'a> Staging<'a> {
     /// How much the kept changes will write, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// The accounts that the kept changes write or remove.
+    pub(super) fn accounts(&self) -> Vec<AccountId> {
+        let rows = self.group.range::<[u8], _>((Bound::Included(keys::ALL_ACCOUNTS), Bound::Unbounded));
+        let rows = rows.take_while(|(key, _)| key.starts_with(keys::ALL_ACCOUNTS));
+        rows.filter_map(|(key, _)| keys::id_of_account(key)).collect()
     }
 
     /// The kept changes as one batch; `None` if there is nothing to write.

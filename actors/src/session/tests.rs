@@ -28,6 +28,7 @@ fn audit(at: crate::domain::time::Timestamp) -> AuditRecord {
         session: None,
         origin: Origin::default(),
         refusal: None,
+        details: None,
     }
 }
 

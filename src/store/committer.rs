@@ -269,9 +269,9 @@ impl Writer {
             // Whatever a refusal of this group rests on was made durable by a group before.
             return Ok(());
         };
+        self.recent.change(&changed);
         self.db.apply_batch(batch)?;
-        // Whoever read one before this keeps it no more, and whoever reads one from here on finds the change.
-        changed.into_iter().for_each(|account| self.recent.forget(account));
+        self.recent.changed(&changed);
         self.db.flush()?;
         self.file.sync_data()?;
         Ok(())

@@ -42,6 +42,27 @@ fn record(request_id: String) -> AuditRecord {
     }
 }
 
+/// A process that was frozen, as by a debugger, a container that is paused or a machine that is moved.
+#[tokio::test]
+async fn r03_a_process_that_was_frozen_during_a_write_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(&dir, Duration::from_secs(10));
+    let (go_on, wait) = mpsc::channel::<()>();
+    let change = store.committer.change(move |staging: &mut Staging<'_>| {
+        wait.recv().unwrap();
+        write(b"after the pause")(staging)
+    });
+    let mut change = std::pin::pin!(change);
+    assert!(futures_util::poll!(&mut change).is_pending());
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_mins(5)).await;
+    tokio::time::resume();
+    assert!(futures_util::poll!(&mut change).is_pending());
+    go_on.send(()).unwrap();
+    change.await.unwrap();
+    assert_eq!(stored(&store).unwrap(), b"after the pause");
+}
+
 #[tokio::test]
 async fn a_panic_fails_the_store_for_good_and_says_so() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,8 +1,9 @@
 //! Accounts that were asked for lately, as they are stored.
 //!
 //! Every token check reads an account. The engine finds one of a million in a page that it may have to read from the disk and
-//! always has to search; here it is one look into a table. What is told is never older than the last change that was
-//! acknowledged: the committer takes an account out when it has changed it and before it answers (S38).
+//! always has to search; here it is one look into a table. What is told is never older than what the engine tells (S38): the
+//! committer takes an account out before it changes it, and until it has, nothing of it is kept here. So whoever was told of
+//! a change by one way is not told of what was before it by another.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -28,6 +29,8 @@ struct Part {
     old: HashMap<AccountId, Box<[u8]>>,
     /// Grows with every change. What was read before one may be of before it, and is not kept.
     changes: u64,
+    /// A change is under way.
+    changing: bool,
 }
 
 /// What is known of an account.
@@ -55,20 +58,31 @@ impl RecentAccounts {
         known
     }
 
-    /// Keeps what the engine said after [`Self::read`] gave this number, unless an account changed since.
+    /// Keeps what the engine said after [`Self::read`] gave this number, unless accounts changed since.
     pub(super) fn keep(&self, id: AccountId, number: u64, stored: &[u8]) {
         let mut part = self.part(id);
-        if part.changes == number {
+        if part.changes == number && !part.changing {
             part.remember(id, stored.into());
         }
     }
 
-    /// Takes an account out whose change the engine has: called by the committer alone, before anybody is told of it.
-    pub(super) fn forget(&self, id: AccountId) {
-        let mut part = self.part(id);
-        part.changes += 1;
-        part.young.remove(&id);
-        part.old.remove(&id);
+    /// Takes accounts out that are about to change, and tells by the engine alone until [`Self::changed`]. Called by the one
+    /// writer, as is that.
+    pub(super) fn change(&self, accounts: &[AccountId]) {
+        for id in accounts {
+            let mut part = self.part(*id);
+            part.changing = true;
+            part.changes += 1;
+            part.young.remove(id);
+            part.old.remove(id);
+        }
+    }
+
+    /// The engine has the change.
+    pub(super) fn changed(&self, accounts: &[AccountId]) {
+        for id in accounts {
+            self.part(*id).changing = false;
+        }
     }
 
     fn part(&self, id: AccountId) -> std::sync::MutexGuard<'_, Part> {
@@ -106,12 +120,16 @@ mod tests {
     fn s38_what_was_read_before_a_change_is_not_kept_after_it() {
         let recent = RecentAccounts::new();
         let number = read(&recent, 1).unwrap_err();
-        recent.forget(id(1));
+        recent.change(&[id(1)]);
         recent.keep(id(1), number, b"old");
+        let number = read(&recent, 1).unwrap_err();
+        recent.keep(id(1), number, b"old");
+        assert!(read(&recent, 1).is_err(), "nobody knows what the engine said while it changed");
+        recent.changed(&[id(1)]);
         let number = read(&recent, 1).unwrap_err();
         recent.keep(id(1), number, b"new");
         assert_eq!(read(&recent, 1).unwrap(), b"new");
-        recent.forget(id(1));
+        recent.change(&[id(1)]);
         assert!(read(&recent, 1).is_err());
     }
 

@@ -138,7 +138,7 @@ fn step() -> impl Strategy<Value = Step> {
         Just(NewRole::Exactly(Role::Admin)),
     ];
     let revision = || prop_oneof![2 => Just(Revision::Any), 3 => Just(Revision::Current), 1 => Just(Revision::Old)];
-    let ends = prop_oneof![2 => Just(Ends::None), 1 => Just(Ends::All), 2 => name().prop_map(Ends::AllBut)];
+    let ends = prop_oneof![3 => Just(Ends::None), 1 => Just(Ends::All), 2 => name().prop_map(Ends::AllBut)];
     let epoch = prop_oneof![5 => Just(Epoch::Current), 1 => Just(Epoch::Old)];
     let change = (
         proptest::option::weighted(0.3, 0..NAMES.len()),
@@ -183,7 +183,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => mail().prop_map(Step::DeleteMail),
         3 => proptest::collection::vec(used(), 0..4).prop_map(Step::End),
         4 => proptest::collection::vec(used(), 0..4).prop_map(Step::Touch),
-        8 => crate::refresh::step().prop_map(Step::Refresh),
+        16 => crate::refresh::step().prop_map(Step::Refresh),
         2 => (account(), name(), proptest::option::of(0_u8..3))
             .prop_map(|(account, name, label)| Step::Label { account, name, label }),
         2 => (0_usize..4).prop_map(Step::Append),
@@ -524,7 +524,7 @@ fn random_steps_reach_every_refusal() {
     let steps = proptest::collection::vec(step(), 60);
     let mut answers = String::new();
     runtime().block_on(async {
-        for _ in 0..100 {
+        for _ in 0..300 {
             let model = MemoryStore::new();
             for step in steps.new_tree(&mut runner).unwrap().current() {
                 answers.push_str(&run(&model, &step, 1).await);

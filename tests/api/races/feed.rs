@@ -171,6 +171,7 @@ async fn s37_a_reader_whose_place_is_removed_is_told_so_and_never_misses_one() {
         };
         futures_util::future::join_all((0..OLD).map(|_| end())).await;
         // Done once a minute: only what was seen here goes later.
+        app.pass(Duration::from_mins(1));
         app.handles.tend_services().await.unwrap();
         app.pass(Duration::from_mins(20));
         end().await;

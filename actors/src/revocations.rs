@@ -59,6 +59,14 @@ impl RevocationHandle {
         Ok(Ok(RevocationPage { revocations, last }))
     }
 
+    /// The [mark](Revocation::mark) of the revocation of this number; `None` if it is not kept, or not there yet.
+    pub async fn mark(&self, number: u64) -> Result<Option<u32>, Unavailable> {
+        let Some(before) = number.checked_sub(1) else { return Ok(None) };
+        let found = self.store.revocations(before, 1).await?;
+        let found = found.first().filter(|(found, _)| *found == number);
+        Ok(found.map(|(_, revocation)| revocation.mark()))
+    }
+
     /// The number of the newest durable revocation, as it grows.
     #[must_use]
     pub fn head(&self) -> watch::Receiver<u64> {

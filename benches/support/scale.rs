@@ -102,9 +102,9 @@ impl Populated {
         populate(directory.path(), &[Group { verified: false, ..Group::good("person", accounts) }]).await;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
         let now = Timestamp::from_millis(i64::try_from(now).unwrap());
-        // Spread over all accounts: neighbours would share what is read of the disk.
-        let step = accounts / sessions;
-        let sessions = (0..sessions).map(|number| session(number * step + 1, now)).collect();
+        // By chance, and spread over all accounts: neighbours would share what is read of the disk.
+        let (step, mut chance) = (accounts / sessions, fastrand::Rng::with_seed(1));
+        let sessions = (0..sessions).map(|number| session(number * step + 1 + chance.usize(..step), now)).collect();
         Self { directory, sessions }
     }
 

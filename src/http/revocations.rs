@@ -1,6 +1,6 @@
 //! `GET /revocations`: what services have to hear of that check tokens themselves, a page at a time or as it happens.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
 #[derive(Serialize, ToSchema)]
 struct Revocations {
     /// What to send as `after` next.
-    #[schema(example = "42")]
+    #[schema(example = "42-9c0f1b7e")]
     cursor: String,
     events: Vec<RevocationEvent>,
 }
@@ -94,7 +94,56 @@ enum After {
     /// With everything that is kept.
     Start,
     /// After this one.
-    Number(u64),
+    Cursor(Cursor),
+}
+
+/// A place in the log: behind the revocation of this number.
+///
+/// It is written as `42-9c0f1b7e`: the number and the mark of that revocation. After a backup was restored the number may be
+/// another one's, whose mark is another. The place before all that is kept has no mark, and needs none: what is gone there
+/// concerns no token that lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Cursor {
+    number: u64,
+    mark: Option<u32>,
+}
+
+impl Cursor {
+    fn at(number: u64, revocation: &Revocation) -> Self {
+        Self { number, mark: Some(revocation.mark()) }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (digits, mark) = text.split_once('-').map_or((text, None), |(digits, mark)| (digits, Some(mark)));
+        let is_mark =
+            |mark: &str| mark.len() == 8 && mark.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        let mark = match mark {
+            Some(mark) => Some(u32::from_str_radix(mark, 16).ok().filter(|_| is_mark(mark))?),
+            None => None,
+        };
+        Some(Self { number: number(digits)?, mark })
+    }
+
+    /// Whether the log still has what this was given out for.
+    async fn check(self, api: &Api) -> Result<Self, ApiError> {
+        // One that is not kept is looked at with the page: it is too old, or nobody's yet.
+        let is_same = api.handles.revocations.mark(self.number).await?.is_none_or(|mark| self.mark == Some(mark));
+        if is_same { Ok(self) } else { Err(ApiError::CursorTooOld) }
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.mark {
+            Some(mark) => write!(f, "{}-{mark:08x}", self.number),
+            None => write!(f, "{}", self.number),
+        }
+    }
+}
+
+/// A number in digits alone.
+fn number(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// What was revoked
@@ -111,7 +160,7 @@ enum After {
         (Revocations = "application/json"),
         (String = "text/event-stream"),
     )),
-    (status = 410, description = "Some of what comes after this cursor is gone: begin again with `after=start`"),
+    (status = 410, description = "Some of what comes after this cursor is gone, or the cursor is of a log that a backup took the place of: begin again with `after=start`"),
     (status = 422, description = "The cursor is none that was given out, or `wait` is not possible"),
 ))]
 async fn revocations(api: &Arc<Api>, context: &RequestContext) -> Result<Response, ApiError> {
@@ -119,15 +168,18 @@ async fn revocations(api: &Arc<Api>, context: &RequestContext) -> Result<Respons
     let events = context.wants_events();
     let (after, wait) = asked(context.query(), context.last_event_id().filter(|_| events))?;
     let log = &api.handles.revocations;
+    let after_nothing = after == After::Nothing;
     let after = match after {
-        After::Nothing if !events => {
-            let cursor = log.last().await?.to_string();
-            return Ok(json_reply(&Revocations { cursor, events: Vec::new() }));
+        After::Nothing => {
+            let number = log.last().await?;
+            Cursor { number, mark: log.mark(number).await? }
         }
-        After::Nothing => log.last().await?,
-        After::Start => log.start().await?,
-        After::Number(number) => number,
+        After::Start => Cursor { number: log.start().await?, mark: None },
+        After::Cursor(cursor) => cursor.check(api).await?,
     };
+    if after_nothing && !events {
+        return Ok(json_reply(&Revocations { cursor: after.to_string(), events: Vec::new() }));
+    }
     // A stream reads by itself; here it matters whether its cursor is good.
     let first = page(api, after, if events { 1 } else { PAGE }).await?;
     if events {
@@ -144,30 +196,31 @@ async fn revocations(api: &Arc<Api>, context: &RequestContext) -> Result<Respons
         if barred || !api.still_may(&asking.digest, ServiceScope::Revocations) {
             return Err(ApiError::ServiceUnauthenticated { basic: false, sent: true });
         }
-        return Ok(answer(&page(api, after, PAGE).await?));
+        return Ok(answer(after, &page(api, after, PAGE).await?));
     }
-    Ok(answer(&first))
+    Ok(answer(after, &first))
 }
 
-fn answer(page: &RevocationPage) -> Response {
+fn answer(after: Cursor, page: &RevocationPage) -> Response {
     let events = page.revocations.iter().map(|(_, revocation)| RevocationEvent::of(revocation)).collect();
-    json_reply(&Revocations { cursor: page.last.to_string(), events })
+    let cursor = page.revocations.last().map_or(after, |(number, last)| Cursor::at(*number, last));
+    json_reply(&Revocations { cursor: cursor.to_string(), events })
 }
 
-async fn page(api: &Api, after: u64, limit: usize) -> Result<RevocationPage, ApiError> {
+async fn page(api: &Api, after: Cursor, limit: usize) -> Result<RevocationPage, ApiError> {
     let _turn = api.readers.feeds.turn().await;
-    api.handles.revocations.after(after, limit).await?.map_err(|error| match error {
+    api.handles.revocations.after(after.number, limit).await?.map_err(|error| match error {
         CursorError::TooOld => ApiError::CursorTooOld,
         CursorError::Future => ApiError::Invalid(vec![FieldError::new("?after", "This is no cursor of this log")]),
     })
 }
 
 /// Returns when there is something after this number, when the time is over, or when the listener stops.
-async fn wait_for_more(api: &Api, after: u64, wait: Duration) {
+async fn wait_for_more(api: &Api, after: Cursor, wait: Duration) {
     let mut head = api.handles.revocations.head();
     let mut ending = api.readers.ending.subscribe();
     tokio::select! {
-        _ = head.wait_for(|last| *last > after) => {}
+        _ = head.wait_for(|last| *last > after.number) => {}
         _ = ending.wait_for(|ending| *ending) => {}
         () = tokio::time::sleep(wait) => {}
     }
@@ -184,16 +237,15 @@ async fn barred(api: &Api, digest: &SecretDigest) {
 fn asked(query: Option<&str>, last_event_id: Option<&[u8]>) -> Result<(After, Duration), ApiError> {
     let fields = form::parse(query.unwrap_or_default().as_bytes())?;
     let mut errors = Vec::new();
-    let number = |text: &str| text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
     let mut cursor = |pointer: &str, text: Option<&str>| match text {
         None => After::Nothing,
         Some("start") => After::Start,
-        Some(text) => number(text).map_or_else(
+        Some(text) => Cursor::parse(text).map_or_else(
             || {
                 errors.push(FieldError::new(pointer, "This is no cursor of this log"));
                 After::Nothing
             },
-            After::Number,
+            After::Cursor,
         ),
     };
     // A client that connects again says in the header how far it came, and in the query where it began.
@@ -209,7 +261,7 @@ fn asked(query: Option<&str>, last_event_id: Option<&[u8]>) -> Result<(After, Du
 }
 
 /// Server-sent events (WHATWG HTML §9.2) from here on.
-fn follow(api: &Arc<Api>, asking: &Asking, after: u64) -> Result<Response, ApiError> {
+fn follow(api: &Arc<Api>, asking: &Asking, after: Cursor) -> Result<Response, ApiError> {
     let place = api.readers.feeds.take(asking.service.id())?;
     let (pieces, body) = pieces::events(api.readers.ending.subscribe());
     let work = Follow { api: Arc::clone(api), digest: asking.digest, after, pieces, _place: place };
@@ -225,8 +277,8 @@ fn follow(api: &Arc<Api>, asking: &Asking, after: u64) -> Result<Response, ApiEr
 struct Follow {
     api: Arc<Api>,
     digest: SecretDigest,
-    /// The number that was sent last.
-    after: u64,
+    /// What was sent last.
+    after: Cursor,
     pieces: Pieces,
     _place: FeedPlace,
 }
@@ -247,7 +299,7 @@ impl Follow {
         self.send(format!("id: {}\n\n", self.after)).await?;
         loop {
             let durable = *head.borrow_and_update();
-            while self.after < durable {
+            while self.after.number < durable {
                 self.must_be_a_service()?;
                 self.catch_up().await?;
             }
@@ -271,12 +323,13 @@ impl Follow {
         for (number, revocation) in &page.revocations {
             // Our events always serialise, and JSON has no line breaks of its own.
             let data = serde_json::to_string(&RevocationEvent::of(revocation)).map_err(|_| Over)?;
-            let _ = write!(batch, "id: {number}\ndata: {data}\n\n");
+            let cursor = Cursor::at(*number, revocation);
+            let _ = write!(batch, "id: {cursor}\ndata: {data}\n\n");
+            self.after = cursor;
         }
-        if page.last == self.after {
+        if page.revocations.is_empty() {
             return Err(Over);
         }
-        self.after = page.last;
         self.send(batch).await
     }
 
@@ -300,14 +353,29 @@ mod tests {
         let seconds = Duration::from_secs;
         assert_eq!(read(""), Some((After::Nothing, seconds(0))));
         assert_eq!(read("after=start&wait=30&x=y"), Some((After::Start, seconds(30))));
-        assert_eq!(read("after=7"), Some((After::Number(7), seconds(0))));
-        for bad in
-            ["after=x", "after=-1", "after=%2B1", "after=99999999999999999999", "wait=31", "wait=x", "after=1&after=2"]
-        {
+        assert_eq!(read("after=7"), Some((After::Cursor(Cursor { number: 7, mark: None }), seconds(0))));
+        for bad in [
+            "after=x",
+            "after=-1",
+            "after=%2B1",
+            "after=99999999999999999999",
+            "after=7-",
+            "after=7-abc",
+            "after=7-0000000g",
+            "after=7-+0000001",
+            "after=7-0000000A",
+            "wait=31",
+            "wait=x",
+            "after=1&after=2",
+        ] {
             assert_eq!(read(bad), None, "{bad}");
         }
-        let resumed = asked(Some("after=start"), Some(b"9")).ok();
-        assert_eq!(resumed, Some((After::Number(9), seconds(0))), "how far it came counts, not where it began");
+        let resumed = asked(Some("after=start"), Some(b"9-000000ab")).ok();
+        assert_eq!(
+            resumed,
+            Some((After::Cursor(Cursor { number: 9, mark: Some(0xab) }), seconds(0))),
+            "how far it came counts, not where it began"
+        );
         assert!(asked(None, Some(b"\xff")).is_err());
     }
 }

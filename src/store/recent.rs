@@ -10,8 +10,8 @@ use std::sync::{Mutex, PoisonError};
 
 use doorward_actors::AccountId;
 
-/// Parts that are locked apart, so that threads rarely wait for each other.
-const PARTS: u64 = 16;
+/// Parts that are locked apart, so that threads rarely wait for each other: 16.
+const PART_BITS: u32 = 4;
 /// How many accounts the younger or the older half of a part holds: what a table of 8,192 places takes before it grows. Two
 /// halves of 16 parts, and some 300 bytes an account: all are full at some 80 MB, of up to 229,376 accounts.
 const HALF: usize = 7168;
@@ -43,7 +43,7 @@ pub(super) enum Recent<T> {
 
 impl RecentAccounts {
     pub(super) fn new() -> Self {
-        Self { parts: (0..PARTS).map(|_| Mutex::default()).collect() }
+        Self { parts: (0..1 << PART_BITS).map(|_| Mutex::default()).collect() }
     }
 
     /// Reads an account, if it is here.
@@ -86,9 +86,10 @@ impl RecentAccounts {
     }
 
     fn part(&self, id: AccountId) -> std::sync::MutexGuard<'_, Part> {
-        // The remainder is below the number of parts.
-        let part = usize::try_from(id.get() % PARTS).unwrap_or_default();
-        self.parts[part].lock().unwrap_or_else(PoisonError::into_inner)
+        // The highest bits of a product that spreads numbers which have something in common (Fibonacci hashing).
+        let part = id.get().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (u64::BITS - PART_BITS);
+        // So few bits are a number below that of the parts.
+        self.parts[usize::try_from(part).unwrap_or_default()].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -144,7 +145,7 @@ mod tests {
             }
         };
         ask(1);
-        for n in 2..20 * PARTS * HALF as u64 {
+        for n in 2..20 * 16 * HALF as u64 {
             ask(n);
             assert!(n % 16 != 0 || ask(1));
         }

@@ -1,12 +1,14 @@
 //! `/revocations`: what services hear of that check tokens themselves.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
-use crate::support::{Answer, NEW_PASSWORD, TestApp, within};
+use crate::support::{Answer, NEW_PASSWORD, Person, TestApp, within};
 
 /// A service that follows the log.
 struct Feed<'a> {
@@ -217,6 +219,68 @@ async fn one_service_does_not_take_the_places_of_the_others() {
     assert_eq!(stream(&other).await.unwrap().status(), 200);
 }
 
+/// Numbers are given again after it, and whoever was told of the first ones must not miss the others.
+#[tokio::test]
+async fn s37_a_cursor_from_before_a_backup_was_restored_is_told() {
+    let (directory, backup) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let begin = || TestApp::builder().data_dir(directory.path());
+    let app = begin().spawn().await;
+    let admin = app.admin().await;
+    let ann = app.register("ann").await;
+    let secret = Feed::new(&app, &admin).await.secret;
+    async fn end(app: &TestApp, ann: &Person) -> String {
+        let token = app.login(ann).await;
+        let session = session_of(app, &token).await;
+        assert_eq!(app.logout(&token).await.status, 200);
+        session
+    }
+    end(&app, &ann).await;
+    let feed = Feed { app: &app, secret: secret.clone() };
+    let common = feed.cursor().await;
+    app.stop().await.unwrap();
+    copy(directory.path(), backup.path());
+
+    let app = begin().spawn().await;
+    end(&app, &ann).await;
+    end(&app, &ann).await;
+    let lost = Feed { app: &app, secret: secret.clone() }.cursor().await;
+    app.stop().await.unwrap();
+    std::fs::remove_dir_all(directory.path()).unwrap();
+    copy(backup.path(), directory.path());
+
+    let app = begin().spawn().await;
+    let feed = Feed { app: &app, secret };
+    assert_eq!(feed.get(&format!("?after={lost}")).await.pointers(), ["?after"]);
+    let mut ended = Vec::new();
+    for _ in 0..3 {
+        ended.push(end(&app, &ann).await);
+    }
+    let gone = "Revocations after this cursor are gone: begin again with after=start";
+    feed.get(&format!("?after={lost}")).await.assert_problem(410, gone);
+    let number = lost.split('-').next().unwrap();
+    feed.get(&format!("?after={number}")).await.assert_problem(410, gone);
+    let stream = app.send(feed.request("").header("Accept", "text/event-stream").header("Last-Event-ID", lost)).await;
+    assert_eq!(stream.status, 410);
+    // What both logs have is as good as before.
+    let (_, events) = feed.page(&format!("?after={common}")).await;
+    assert_eq!(events.iter().map(|event| event["session_id"].as_str().unwrap()).collect::<Vec<_>>(), ended);
+}
+
+/// A directory with all that is in it.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    std::fs::set_permissions(to, std::fs::metadata(from).unwrap().permissions()).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let there = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &there);
+        } else {
+            std::fs::copy(entry.path(), there).unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_log_is_kept_for_as_long_as_a_token_may_live_and_a_lost_cursor_is_told() {
     let app = TestApp::builder()
@@ -257,7 +321,7 @@ async fn the_log_is_kept_for_as_long_as_a_token_may_live_and_a_lost_cursor_is_to
     assert_eq!(cursor, newest, "and on from there");
     assert_eq!(feed.page(&format!("?after={newest}")).await.1, Vec::<Value>::new());
 
-    let future = newest.parse::<u64>().unwrap() + 1;
+    let future = newest.split('-').next().unwrap().parse::<u64>().unwrap() + 1;
     for odd in [future.to_string(), "x".to_owned(), "-1".to_owned(), u64::MAX.to_string()] {
         assert_eq!(feed.get(&format!("?after={odd}")).await.pointers(), ["?after"], "{odd}");
     }

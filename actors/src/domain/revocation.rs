@@ -1,6 +1,8 @@
 //! What services that check tokens themselves have to hear of: sessions that ended before their tokens did, and accounts whose
 //! tokens say something that is no longer so.
 
+use aws_lc_rs::digest;
+
 use super::account::{AccountId, Role};
 use super::session::SessionId;
 use super::time::Timestamp;
@@ -30,6 +32,24 @@ pub enum Revoked {
     Role(Role),
 }
 
+impl Revocation {
+    /// A few bits of what this is and no other one: with its number, they name it across a restore of a backup, after which
+    /// numbers are given again.
+    #[must_use]
+    pub fn mark(&self) -> u32 {
+        let mut told = digest::Context::new(&digest::SHA256);
+        told.update(&self.at.as_millis().to_be_bytes());
+        told.update(&self.account.get().to_be_bytes());
+        told.update(self.what.as_str().as_bytes());
+        match &self.what {
+            Revoked::Session(session) => told.update(session.as_bytes()),
+            Revoked::Role(role) => told.update(role.as_str().as_bytes()),
+            Revoked::AccountLocked | Revoked::AccountDeleted => {}
+        }
+        told.finish().as_ref().iter().take(4).fold(0, |mark, byte| mark << 8 | u32::from(*byte))
+    }
+}
+
 impl Revoked {
     /// The kind as it is written.
     #[must_use]
@@ -55,7 +75,7 @@ pub struct RevocationSpan {
 /// Why revocations after a number cannot be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CursorError {
-    /// Some of them are gone.
+    /// Some of them are gone, or the number is another one's now.
     TooOld,
     /// There is no such number yet.
     Future,

@@ -126,7 +126,7 @@ pub struct Session {
     pub created_at: Timestamp,
     /// When it ends, whatever happens (S39).
     pub expires_at: Timestamp,
-    /// When it was last used. At most 5 s of this are lost by a crash.
+    /// When it was last used. A crash loses the last 5 s of it, or more where very many sessions are in use (ADR 035).
     pub last_active_at: Timestamp,
     /// Where the login came from.
     pub address: Option<IpAddr>,

@@ -292,7 +292,7 @@ async fn the_log_is_kept_for_as_long_as_a_token_may_live_and_a_lost_cursor_is_to
         .await;
     let admin_person = {
         app.admin().await;
-        crate::support::Person::named("admin")
+        Person::named("admin")
     };
     let admin = app.login(&admin_person).await;
     let feed = Feed::new(&app, &admin).await;

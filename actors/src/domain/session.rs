@@ -342,7 +342,7 @@ mod tests {
 
     #[test]
     fn r05_a_wall_clock_set_back_keeps_no_session_alive() {
-        let policy = policy(90);
+        let policy = policy(100);
         let at =
             |wall, monotonic| Now { wall: Timestamp::from_millis(wall), monotonic: Duration::from_millis(monotonic) };
         let mut deadlines = Deadlines::of(&session(), &policy, at(20_000, 500));
@@ -355,7 +355,7 @@ mod tests {
         assert!(!deadlines.hold(at(0, 80_500)), "its end came");
         // Read by a process whose clock was set back before it began.
         let early = Deadlines::of(&session(), &policy, at(-500_000, 0));
-        assert!(!early.hold(at(-400_000, 90_000)), "not longer than a lifetime");
+        assert!(!early.hold(at(-400_000, 100_000)), "not longer than a lifetime");
         assert!(policy.may_revive(&session(), Timestamp::from_millis(-50_000)));
         assert!(!policy.may_revive(&session(), Timestamp::from_millis(-50_001)));
     }

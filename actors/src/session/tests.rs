@@ -19,6 +19,8 @@ use crate::ports::{Clock as _, ShardOf, Store as _};
 use crate::process::{Mailbox, Process as _};
 use crate::testing::{ManualClock, MemoryStore};
 
+const ONLY: ShardOf = ShardOf { index: 0, of: 1 };
+
 fn audit(at: crate::domain::time::Timestamp) -> AuditRecord {
     AuditRecord {
         at,
@@ -66,6 +68,19 @@ async fn store_with(sessions: &[SessionId], clock: &ManualClock) -> (Arc<MemoryS
     (store, account)
 }
 
+/// The only shard.
+fn shard(store: Arc<MemoryStore>, clock: Arc<ManualClock>) -> SessionActor {
+    let policy = SessionPolicy {
+        idle_timeout: Duration::from_hours(1),
+        remembered_idle_timeout: Duration::from_hours(1),
+        lifetime: Duration::from_hours(1),
+        access_lifetime: Duration::from_hours(1),
+        refresh_grace: Duration::ZERO,
+        max_per_account: 10_000,
+    };
+    SessionActor { shard: ONLY, policy, store, clock, commits: TaskTracker::new(), live: Arc::new(AtomicUsize::new(0)) }
+}
+
 fn forget(account: AccountId, epoch: u64, spared: Option<SessionId>) -> Message {
     Message::Forget { account, epoch, spared, reply: oneshot::channel().0 }
 }
@@ -76,22 +91,7 @@ async fn s38_a_session_that_two_changes_spared_lives_in_whatever_order_its_shard
     for order in [[1, 2], [2, 1]] {
         let clock = Arc::new(ManualClock::new());
         let (store, account) = store_with(&[kept, other], &clock).await;
-        let policy = SessionPolicy {
-            idle_timeout: Duration::from_hours(1),
-            remembered_idle_timeout: Duration::from_hours(1),
-            lifetime: Duration::from_hours(1),
-            access_lifetime: Duration::from_hours(1),
-            refresh_grace: Duration::ZERO,
-            max_per_account: 9,
-        };
-        let actor = SessionActor {
-            shard: ShardOf { index: 0, of: 1 },
-            policy,
-            store,
-            clock,
-            commits: TaskTracker::new(),
-            live: Arc::new(AtomicUsize::new(0)),
-        };
+        let actor = shard(store, clock);
         let mut state = actor.start(&Mailbox::new(Vitals::new("shard"))).await.unwrap();
         for epoch in order {
             actor.handle(&mut state, forget(account.id, epoch, Some(kept))).await.unwrap();
@@ -103,4 +103,38 @@ async fn s38_a_session_that_two_changes_spared_lives_in_whatever_order_its_shard
             assert_eq!(answer.await.unwrap().map(|standing| standing.epoch), epoch, "{order:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn uses_are_written_in_turns_and_all_of_them_at_a_stop() {
+    let clock = Arc::new(ManualClock::new());
+    let name = |n: u16| {
+        let mut bytes = [0; 16];
+        bytes[..2].copy_from_slice(&n.to_be_bytes());
+        SessionId::from_bytes(bytes)
+    };
+    let names: Vec<_> = (0..5000).map(name).collect();
+    let (store, account) = store_with(&names, &clock).await;
+    let actor = shard(Arc::clone(&store), Arc::clone(&clock));
+    let mut state = actor.start(&Mailbox::new(Vitals::new("shard"))).await.unwrap();
+    clock.advance(Duration::from_mins(1));
+    let used = clock.now();
+    for session in &names {
+        let question =
+            Message::Use { account: account.id, session: *session, counts: true, reply: oneshot::channel().0 };
+        actor.handle(&mut state, question).await.unwrap();
+    }
+    let written = async || -> Vec<SessionId> {
+        let stored = store.sessions(ONLY).await.unwrap();
+        let mut written: Vec<_> =
+            stored.iter().filter(|session| session.last_active_at == used).map(|s| s.id).collect();
+        written.sort();
+        written
+    };
+    assert_eq!(written().await, []);
+    actor.handle(&mut state, Message::Flush).await.unwrap();
+    actor.handle(&mut state, Message::Settle { reply: oneshot::channel().0 }).await.unwrap();
+    assert_eq!(written().await, names[..4096], "who waits for longest comes first");
+    actor.stop(&mut state).await;
+    assert_eq!(written().await, names);
 }

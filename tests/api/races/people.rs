@@ -1,6 +1,7 @@
 //! Who is watched, and how one asks whether they are still who they were.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use doorward_actors::{AuthenticateError, Email, LoginAttempt, Origin, Password, RefreshError, Secret};
 use reqwest::Method;
@@ -15,6 +16,8 @@ pub(super) fn patient() -> TestAppBuilder {
         settings.limits.login_failures = 10_000;
         settings.limits.address_failures = 100_000;
         settings.sessions.max_per_account = 1000;
+        // On a busy machine a hash may wait; that is not what these tests are about.
+        settings.passwords.hash_deadline = Duration::from_mins(1);
     })
 }
 

@@ -264,14 +264,14 @@ impl Writer {
             let room = replies.len() < GROUP_CHANGES && staging.bytes() < GROUP_BYTES;
             next = if room { changes.try_recv().ok() } else { None };
         }
-        let changed = staging.accounts();
+        let accounts = staging.accounts();
         let Some(batch) = staging.into_batch() else {
             // Whatever a refusal of this group rests on was made durable by a group before.
             return Ok(());
         };
-        self.recent.change(&changed);
+        self.recent.change(&accounts);
         self.db.apply_batch(batch)?;
-        self.recent.changed(&changed);
+        self.recent.changed(&accounts);
         self.db.flush()?;
         self.file.sync_data()?;
         Ok(())

@@ -228,12 +228,6 @@ async fn s37_a_cursor_from_before_a_backup_was_restored_is_told() {
     let admin = app.admin().await;
     let ann = app.register("ann").await;
     let secret = Feed::new(&app, &admin).await.secret;
-    async fn end(app: &TestApp, ann: &Person) -> String {
-        let token = app.login(ann).await;
-        let session = session_of(app, &token).await;
-        assert_eq!(app.logout(&token).await.status, 200);
-        session
-    }
     end(&app, &ann).await;
     let feed = Feed { app: &app, secret: secret.clone() };
     let common = feed.cursor().await;
@@ -264,6 +258,14 @@ async fn s37_a_cursor_from_before_a_backup_was_restored_is_told() {
     // What both logs have is as good as before.
     let (_, events) = feed.page(&format!("?after={common}")).await;
     assert_eq!(events.iter().map(|event| event["session_id"].as_str().unwrap()).collect::<Vec<_>>(), ended);
+}
+
+/// Somebody logs in and out; the answer is the session that ended.
+async fn end(app: &TestApp, person: &Person) -> String {
+    let token = app.login(person).await;
+    let session = session_of(app, &token).await;
+    assert_eq!(app.logout(&token).await.status, 200);
+    session
 }
 
 /// A directory with all that is in it.

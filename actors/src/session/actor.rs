@@ -189,11 +189,7 @@ impl Process for SessionActor {
                 let _ = reply.send(self.presence(state, accounts, now));
             }
             Message::Sweep => self.sweep(state, now),
-            Message::Flush => {
-                // There are few shards.
-                let shards = usize::try_from(self.shard.of).unwrap_or(FLUSH_MOST);
-                self.flush(state, FLUSH_MOST.div_ceil(shards));
-            }
+            Message::Flush => self.flush(state, self.share()),
             #[cfg(feature = "testing")]
             Message::Settle { reply } => {
                 self.settle().await;
@@ -360,6 +356,12 @@ impl SessionActor {
                 }
             }
         });
+    }
+
+    /// How many uses this shard writes at once: its part of what all of them may.
+    fn share(&self) -> usize {
+        // There are few shards.
+        FLUSH_MOST.div_ceil(usize::try_from(self.shard.of).unwrap_or(FLUSH_MOST))
     }
 
     /// Writes at most so many uses.

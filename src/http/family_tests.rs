@@ -1,7 +1,8 @@
 //! The families over a real listener and real actors, with the store in memory: statuses, spellings and the order of
 //! checks.
 
-mod streaming;
+#[cfg(test)]
+mod streaming_tests;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

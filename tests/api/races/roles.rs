@@ -98,8 +98,8 @@ async fn s38_no_check_tells_an_older_role_than_was_acknowledged() {
     }
     told.sort_by_key(|told| told.span.began);
     for Told { span, change, admin, by } in &told {
-        let oldest = changes.partition_point(|change| change.ended < span.began) - 1;
-        let newest = changes.partition_point(|change| change.began < span.ended) - 1;
+        let oldest = changes.partition_point(|change| change.ended < span.began).saturating_sub(1);
+        let newest = changes.partition_point(|change| change.began < span.ended).saturating_sub(1);
         if let Some(change) = change {
             assert!((oldest..=newest).contains(change), "{by} told change {change} between {oldest} and {newest}");
             assert!(admin.is_none_or(|admin| admin == (role(*change) == "admin")), "{by} told half a change");

@@ -168,7 +168,7 @@ async fn revocations(api: &Arc<Api>, context: &RequestContext) -> Result<Respons
     let events = context.wants_events();
     let (after, wait) = asked(context.query(), context.last_event_id().filter(|_| events))?;
     let log = &api.handles.revocations;
-    let after_nothing = after == After::Nothing;
+    let asks_where = after == After::Nothing;
     let after = match after {
         After::Nothing => {
             let number = log.last().await?;
@@ -177,7 +177,7 @@ async fn revocations(api: &Arc<Api>, context: &RequestContext) -> Result<Respons
         After::Start => Cursor { number: log.start().await?, mark: None },
         After::Cursor(cursor) => cursor.check(api).await?,
     };
-    if after_nothing && !events {
+    if asks_where && !events {
         return Ok(json_reply(&Revocations { cursor: after.to_string(), events: Vec::new() }));
     }
     // A stream reads by itself; here it matters whether its cursor is good.

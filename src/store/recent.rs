@@ -27,7 +27,7 @@ pub(super) struct RecentAccounts {
 struct Part {
     young: HashMap<AccountId, Box<[u8]>>,
     old: HashMap<AccountId, Box<[u8]>>,
-    /// Grows with every change. What was read before one may be of before it, and is not kept.
+    /// Grows when a change begins and when it is done. What was read before that may be of before the change, and is not kept.
     changes: u64,
     /// A change is under way.
     changing: bool,
@@ -81,7 +81,10 @@ impl RecentAccounts {
     /// The engine has the change.
     pub(super) fn changed(&self, accounts: &[AccountId]) {
         for id in accounts {
-            self.part(*id).changing = false;
+            let mut part = self.part(*id);
+            part.changing = false;
+            // What was read while it changed may be of before it.
+            part.changes += 1;
         }
     }
 
@@ -127,6 +130,8 @@ mod tests {
         recent.keep(id(1), number, b"old");
         assert!(read(&recent, 1).is_err(), "nobody knows what the engine said while it changed");
         recent.changed(&[id(1)]);
+        recent.keep(id(1), number, b"old");
+        assert!(read(&recent, 1).is_err(), "nor whether it was read before or after the change");
         let number = read(&recent, 1).unwrap_err();
         recent.keep(id(1), number, b"new");
         assert_eq!(read(&recent, 1).unwrap(), b"new");

@@ -4,7 +4,9 @@ use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use doorward_actors::{CursorError, Revocation, RevocationPage, Revoked, SecretDigest, ServiceScope, SessionId};
+use doorward_actors::{
+    AccountId, CursorError, Revocation, RevocationPage, Revoked, SecretDigest, ServiceScope, SessionId,
+};
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use serde::Serialize;
 use tokio::time::MissedTickBehavior;
@@ -41,13 +43,14 @@ struct Revocations {
 /// Something that makes tokens worthless, or wrong in what they say.
 #[derive(Serialize, ToSchema)]
 struct RevocationEvent {
-    /// `session_ended`, `account_locked`, `account_deleted` or `role_changed`.
+    /// `session_ended`, `account_locked`, `account_deleted`, `role_changed` or `keys_replaced`.
     #[schema(example = "session_ended")]
     kind: &'static str,
     /// With `session_ended`: the session whose tokens are dead, as their claim `sid`.
     session_id: Option<String>,
+    /// `null` with `keys_replaced`, which concerns everybody.
     #[schema(minimum = 1)]
-    account_id: u64,
+    account_id: Option<u64>,
     /// With `role_changed`: the role from now on.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, nullable = false)]
@@ -62,12 +65,12 @@ impl RevocationEvent {
         let (session, role) = match revocation.what {
             Revoked::Session(session) => (Some(session), None),
             Revoked::Role(role) => (None, Some(role.into())),
-            Revoked::AccountLocked | Revoked::AccountDeleted => (None, None),
+            Revoked::AccountLocked | Revoked::AccountDeleted | Revoked::KeysReplaced => (None, None),
         };
         Self {
             kind: revocation.what.as_str(),
             session_id: session.as_ref().map(SessionId::to_string),
-            account_id: revocation.account.get(),
+            account_id: revocation.account.map(AccountId::get),
             role,
             at: revocation.at.to_rfc3339(),
         }

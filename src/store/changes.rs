@@ -29,7 +29,7 @@ mod tokens;
 pub(super) use audit::{append_audit, chain_unchained, prune_audit};
 pub(super) use failures::save_failures;
 pub(super) use mails::{delete_mail, retry_mail, settle_mail};
-pub(super) use revocations::{note_token_lifetime, prune_revocations};
+pub(super) use revocations::{note_token_lifetime, prune_revocations, record_keys};
 pub(super) use service_tokens::{
     create_service_token, delete_service_token, rotate_service_token, touch_service_tokens,
 };
@@ -196,10 +196,10 @@ fn time_of(audit: &[AuditRecord]) -> Timestamp {
 fn note_revocations(staging: &mut Staging<'_>, before: &Account, after: &Account, at: Timestamp) -> Result<(), Fault> {
     let account = after.id;
     if after.locked && !before.locked {
-        revocations::note(staging, &Revocation { at, account, what: Revoked::AccountLocked })?;
+        revocations::note(staging, &Revocation { at, account: Some(account), what: Revoked::AccountLocked })?;
     }
     if after.role != before.role {
-        revocations::note(staging, &Revocation { at, account, what: Revoked::Role(after.role) })?;
+        revocations::note(staging, &Revocation { at, account: Some(account), what: Revoked::Role(after.role) })?;
     }
     Ok(())
 }
@@ -207,7 +207,7 @@ fn note_revocations(staging: &mut Staging<'_>, before: &Account, after: &Account
 /// Removes an account with everything that is its own.
 fn remove_account(staging: &mut Staging<'_>, account: &Account, at: Timestamp) -> Result<(), Fault> {
     end_all(staging, account, None, at)?;
-    revocations::note(staging, &Revocation { at, account: account.id, what: Revoked::AccountDeleted })?;
+    revocations::note(staging, &Revocation { at, account: Some(account.id), what: Revoked::AccountDeleted })?;
     staging.remove(&keys::activity(account.id));
     known::forget_all(staging, account.id)?;
     tokens::revoke_all(staging, account.id)?;
@@ -362,7 +362,7 @@ fn end(
         staging.remove(&keys::session(account, session));
         staging.remove(&keys::touch(account, session));
         staging.remove(&keys::refresh(account, session));
-        revocations::note(staging, &Revocation { at, account, what: Revoked::Session(session) })?;
+        revocations::note(staging, &Revocation { at, account: Some(account), what: Revoked::Session(session) })?;
     }
     Ok(last_use)
 }

@@ -66,6 +66,10 @@ impl ServiceStore for SledStore {
         self.revocation_head.subscribe()
     }
 
+    async fn record_keys(&self, audit: Vec<AuditRecord>, replaced_at: Option<Timestamp>) -> Result<(), StoreFailure> {
+        self.note(move |staging| changes::record_keys(staging, &audit, replaced_at)).await
+    }
+
     async fn prune_revocations(&self, before: Timestamp, up_to: u64, limit: usize) -> Result<usize, StoreFailure> {
         self.note(move |staging| changes::prune_revocations(staging, before, up_to, limit)).await
     }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::{Answer, NEW_PASSWORD, Person, TestApp, within};
+use doorward_actors::SigningAlgorithm;
 
 /// A service that follows the log.
 struct Feed<'a> {
@@ -116,6 +117,33 @@ async fn every_end_of_a_session_and_every_change_that_matters_is_told_in_order()
     assert!(app.is_live(&admin).await);
     app.pass(Duration::from_mins(5));
     assert_eq!(next(&["session_ended"]).await[0]["session_id"], idle);
+}
+
+#[tokio::test]
+async fn s43_a_reader_is_told_that_every_key_was_replaced() {
+    let app = TestApp::builder().with(|settings| settings.tokens.algorithm = SigningAlgorithm::EdDsa).spawn().await;
+    let admin = app.admin().await;
+    let feed = Feed::new(&app, &admin).await;
+    let cursor = feed.cursor().await;
+    let rotate = async |body: Value| app.call(Method::POST, "/keys/rotate", &admin, &body).await;
+    assert_eq!(rotate(json!({})).await.status, 200);
+    assert_eq!(feed.page(&format!("?after={cursor}")).await.1, Vec::<Value>::new(), "an honest change ends nothing");
+
+    // Whoever hears of it finds the new set published, and none but the new.
+    let query = format!("?after={cursor}&wait=30");
+    let told = async {
+        let soon = tokio::time::timeout(Duration::from_secs(20), feed.page(&query)).await.unwrap();
+        (soon, app.get("/.well-known/jwks.json").await)
+    };
+    let (((_, events), keys), rotated) = tokio::join!(told, async {
+        tokio::task::yield_now().await;
+        rotate(json!({"compromised": true})).await
+    });
+    let expected =
+        json!([{"kind": "keys_replaced", "session_id": null, "account_id": null, "at": "2025-01-01T00:00:00Z"}]);
+    assert_eq!(Value::from(events), expected);
+    let kids = |keys: &Value| keys.as_array().unwrap().iter().map(|key| key["kid"].clone()).collect::<Vec<_>>();
+    assert_eq!(kids(&keys.body["keys"]), [rotated.body["kid"].clone()], "{rotated:?}");
 }
 
 #[tokio::test]

@@ -10,6 +10,11 @@ const [silence, refetch] = [process.env.DOORWARD_SILENCE, process.env.DOORWARD_R
 const PAGE = 1000;
 const WAIT = 15;
 
+let keys;
+function forgetKeys() {
+  keys = createRemoteJWKSet(new URL("/.well-known/jwks.json", url), { cooldownDuration: refetch, cacheMaxAge: 300_000 });
+}
+
 let cursor, heard, wait, ended, roles;
 function beginAgain() {
   cursor = "start";
@@ -30,6 +35,7 @@ async function poll() {
   for (const event of page.events) {
     if (event.kind === "session_ended") ended.add(event.session_id);
     if (event.kind === "role_changed") roles.set(event.account_id, event.role);
+    if (event.kind === "keys_replaced") forgetKeys();
   }
   cursor = page.cursor;
   if (page.events.length < PAGE) {
@@ -49,8 +55,6 @@ async function follow() {
     }
   }
 }
-
-const keys = createRemoteJWKSet(new URL("/.well-known/jwks.json", url), { cooldownDuration: refetch, cacheMaxAge: 300_000 });
 
 async function check(token) {
   if (performance.now() - heard > silence) return { status: 503 };
@@ -81,6 +85,7 @@ async function login([email, password]) {
   return { status: answer.status, login: await answer.json() };
 }
 
+forgetKeys();
 beginAgain();
 follow();
 for await (const line of createInterface({ input: process.stdin })) {

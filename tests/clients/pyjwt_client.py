@@ -21,6 +21,7 @@ class Feed:
     def __init__(self, url, service_token, silence):
         self.http = httpx.Client(base_url=url, headers={"X-Service-Token": service_token}, timeout=5)
         self.silence = silence
+        self.keys_replaced = lambda: None
         self.begin_again()
         threading.Thread(target=self.follow, daemon=True).start()
 
@@ -35,6 +36,8 @@ class Feed:
             self.ended.add(event["session_id"])
         elif event["kind"] == "role_changed":
             self.roles[event["account_id"]] = event["role"]
+        elif event["kind"] == "keys_replaced":
+            self.keys_replaced()
 
     def follow(self):
         while True:
@@ -77,8 +80,13 @@ class Feed:
 
 class Tokens:
     def __init__(self, url, algorithm, feed, refetch):
-        self.keys = jwt.PyJWKClient(f"{url}/.well-known/jwks.json", lifespan=300, timeout=5, cooldown_duration=refetch)
-        self.algorithm, self.feed = algorithm, feed
+        self.url, self.algorithm, self.feed, self.refetch = url, algorithm, feed, refetch
+        self.forget_keys()
+        feed.keys_replaced = self.forget_keys
+
+    def forget_keys(self):
+        url = f"{self.url}/.well-known/jwks.json"
+        self.keys = jwt.PyJWKClient(url, lifespan=300, timeout=5, cooldown_duration=self.refetch)
 
     def check(self, token):
         if not self.feed.up_to_date():

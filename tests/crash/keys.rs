@@ -151,7 +151,11 @@ async fn r01_no_kill_while_keys_change_keeps_the_next_start_from_them() {
     let data = directory.path();
     let first = server(data, "EdDSA");
     register(&first).await;
+    let body = json!({"name": "follower", "scopes": ["revocations"]});
+    let made = first.call(Method::POST, "/service_tokens/", Some(&token(&first).await), Some(body)).await.unwrap();
+    let service = made.1["token"].as_str().unwrap().to_owned();
     first.kill();
+    let mut replaced = 0;
     for round in 0..KILLS {
         let running = server(data, "EdDSA");
         let admin = token(&running).await;
@@ -170,6 +174,7 @@ async fn r01_no_kill_while_keys_change_keeps_the_next_start_from_them() {
         if acknowledged {
             assert!(!running.is_live(&admin).await, "round {round}: a rotation that was acknowledged was lost");
         }
+        replaced += usize::from(!running.is_live(&admin).await);
         let fresh = token(&running).await;
         assert!(running.is_live(&fresh).await);
         running.kill();
@@ -177,4 +182,13 @@ async fn r01_no_kill_while_keys_change_keeps_the_next_start_from_them() {
         let pairs = pairs.filter(|name| name.to_string_lossy().ends_with(".pem")).count();
         assert!((1..=2).contains(&pairs), "a kill leaves at most one file that nobody names: {pairs}");
     }
+    assert!(replaced > 0, "every kill came before the rotation");
+    let running = server(data, "EdDSA");
+    until("word of every rotation", async || {
+        let (_, page) = running.call_as(&service, "/revocations?after=start").await.unwrap();
+        let events = page["events"].as_array().unwrap().iter();
+        // One that a kill cut short may be told twice.
+        events.filter(|event| event["kind"] == "keys_replaced").count() >= replaced
+    })
+    .await;
 }

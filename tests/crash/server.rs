@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
 /// What services present in these tests.
@@ -126,18 +126,24 @@ impl Server {
         token: Option<&str>,
         body: Option<Value>,
     ) -> Option<(StatusCode, Value)> {
-        let mut request = self.client.request(method, format!("http://{}{path}", self.address));
-        request = request.header("X-Service-Token", SERVICE_TOKEN);
+        let mut request = self.request(method, path, SERVICE_TOKEN);
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }
         if let Some(body) = body {
             request = request.json(&body);
         }
-        let response = request.send().await.ok()?;
-        let status = response.status();
-        let body = response.bytes().await.ok()?;
-        Some((status, serde_json::from_slice(&body).unwrap_or_default()))
+        answer_to(request).await
+    }
+
+    /// The same by a service with a token of its own, which only reads.
+    pub(crate) async fn call_as(&self, service_token: &str, path: &str) -> Option<(StatusCode, Value)> {
+        answer_to(self.request(Method::GET, path, service_token)).await
+    }
+
+    fn request(&self, method: Method, path: &str, service_token: &str) -> RequestBuilder {
+        let request = self.client.request(method, format!("http://{}{path}", self.address));
+        request.header("X-Service-Token", service_token)
     }
 
     pub(crate) async fn login(&self, email: &str, password: &str) -> Option<(StatusCode, Value)> {
@@ -150,6 +156,13 @@ impl Server {
         assert!(matches!(status.as_u16(), 200 | 401), "{status} {body}");
         status == StatusCode::OK
     }
+}
+
+async fn answer_to(request: RequestBuilder) -> Option<(StatusCode, Value)> {
+    let response = request.send().await.ok()?;
+    let status = response.status();
+    let body = response.bytes().await.ok()?;
+    Some((status, serde_json::from_slice(&body).unwrap_or_default()))
 }
 
 impl Drop for Server {

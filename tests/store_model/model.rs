@@ -42,6 +42,7 @@ pub(crate) enum Step {
     RotateService { token: u64, until: i64 },
     DeleteService(u64),
     UseServices(Vec<(u64, i64)>),
+    RecordKeys { replaced_at: Option<i64> },
     PruneRevocations { before: i64, up_to: u64, limit: usize },
     Probe,
     Reopen,
@@ -193,6 +194,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0_u64..4, 0_i64..100).prop_map(|(token, until)| Step::RotateService { token, until }),
         1 => (0_u64..4).prop_map(Step::DeleteService),
         1 => proptest::collection::vec((0_u64..4, 0_i64..100), 0..3).prop_map(Step::UseServices),
+        1 => proptest::option::of(0_i64..60).prop_map(|replaced_at| Step::RecordKeys { replaced_at }),
         1 => (0_i64..60, 0_u64..20, 1_usize..6)
             .prop_map(|(before, up_to, limit)| Step::PruneRevocations { before, up_to, limit }),
         1 => Just(Step::Probe),
@@ -374,6 +376,7 @@ async fn run(store: &dyn Store, step: &Step, mark: i64) -> String {
         | Step::RotateService { .. }
         | Step::DeleteService(_)
         | Step::UseServices(_)
+        | Step::RecordKeys { .. }
         | Step::PruneRevocations { .. } => crate::services::run(store, step, audit).await,
         Step::Probe => done(store.probe().await),
         Step::Reopen => String::new(),
@@ -524,7 +527,7 @@ fn random_steps_reach_every_refusal() {
     let steps = proptest::collection::vec(step(), 60);
     let mut answers = String::new();
     runtime().block_on(async {
-        for _ in 0..300 {
+        for _ in 0..600 {
             let model = MemoryStore::new();
             for step in steps.new_tree(&mut runner).unwrap().current() {
                 answers.push_str(&run(&model, &step, 1).await);
@@ -565,6 +568,7 @@ fn random_steps_reach_every_refusal() {
         "AccountDeleted",
         "Role(Admin)",
         "Session(SessionId",
+        "KeysReplaced",
     ] {
         assert!(answers.contains(outcome), "{outcome}");
     }

@@ -37,6 +37,7 @@ pub(crate) async fn run(store: &dyn Store, step: &Step, audit: AuditRecord) -> S
             let used = used.iter().map(|&(token, used)| (ServiceTokenId::new(token), at(used))).collect();
             done(store.touch_service_tokens(used).await)
         }
+        Step::RecordKeys { replaced_at } => done(store.record_keys(vec![audit], replaced_at.map(at)).await),
         Step::PruneRevocations { before, up_to, limit } => {
             format!("forgotten: {}", store.prune_revocations(at(*before), *up_to, *limit).await.unwrap())
         }

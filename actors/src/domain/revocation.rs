@@ -12,8 +12,8 @@ use super::time::Timestamp;
 pub struct Revocation {
     /// When it happened.
     pub at: Timestamp,
-    /// Whose tokens it concerns.
-    pub account: AccountId,
+    /// Whose tokens it concerns; `None` with [`Revoked::KeysReplaced`], which concerns everybody's.
+    pub account: Option<AccountId>,
     /// What happened.
     pub what: Revoked,
 }
@@ -30,6 +30,8 @@ pub enum Revoked {
     AccountDeleted,
     /// The account has this role now; a token issued before names another.
     Role(Role),
+    /// Every key that was published before is worthless, and so is what it signed.
+    KeysReplaced,
 }
 
 impl Revocation {
@@ -39,12 +41,12 @@ impl Revocation {
     pub fn mark(&self) -> u32 {
         let mut told = digest::Context::new(&digest::SHA256);
         told.update(&self.at.as_millis().to_be_bytes());
-        told.update(&self.account.get().to_be_bytes());
+        told.update(&self.account.map_or(0, AccountId::get).to_be_bytes());
         told.update(self.what.as_str().as_bytes());
         match &self.what {
             Revoked::Session(session) => told.update(session.as_bytes()),
             Revoked::Role(role) => told.update(role.as_str().as_bytes()),
-            Revoked::AccountLocked | Revoked::AccountDeleted => {}
+            Revoked::AccountLocked | Revoked::AccountDeleted | Revoked::KeysReplaced => {}
         }
         told.finish().as_ref().iter().take(4).fold(0, |mark, byte| mark << 8 | u32::from(*byte))
     }
@@ -59,6 +61,7 @@ impl Revoked {
             Self::AccountLocked => "account_locked",
             Self::AccountDeleted => "account_deleted",
             Self::Role(_) => "role_changed",
+            Self::KeysReplaced => "keys_replaced",
         }
     }
 }

@@ -141,8 +141,9 @@ impl KeyKeeper {
             }
             let record = AuditRecord { session: Some(session), origin, ..record_of(&event) };
             // Should it fail, the next look puts on record what it can.
-            if self.store.append_audit(vec![record]).await.is_ok() {
-                self.forget(&[event]).await;
+            let events = [event];
+            if self.record(vec![record], &events).await.is_ok() {
+                self.forget(&events).await;
             }
             return made.ok_or_else(|| Unavailable::default().into());
         }
@@ -194,7 +195,7 @@ impl KeyKeeper {
         }
         let unrecorded = self.ring().unrecorded;
         if !unrecorded.is_empty() {
-            self.store.append_audit(unrecorded.iter().map(record_of).collect()).await?;
+            self.record(unrecorded.iter().map(record_of).collect(), &unrecorded).await?;
             self.forget(&unrecorded).await;
         }
         Ok(())
@@ -227,6 +228,12 @@ impl KeyKeeper {
         let generation = self.tokens.keys().generation + 1;
         self.tokens.take_up(TokenKeys::new(&self.settings, ring, pairs, generation)?);
         Ok(())
+    }
+
+    /// Puts events on record, and into the log of revocations that keys were replaced: by then, the new ones are published.
+    async fn record(&self, records: Vec<AuditRecord>, events: &[KeyEvent]) -> Result<(), StoreFailure> {
+        let replaced = events.iter().filter(|event| event.kind == KeyEventKind::Replaced);
+        self.store.record_keys(records, replaced.map(|event| event.at).max()).await
     }
 
     /// Strikes off what is on record now.

@@ -79,6 +79,10 @@ pub trait ServiceStore: Send + Sync + 'static {
     /// The number of the newest revocation that is durable, as it grows. 0 when there never was one.
     fn revocation_head(&self) -> watch::Receiver<u64>;
 
+    /// Puts on record what happened to the signing keys. If all of them were replaced, at this time, the log of revocations says
+    /// so in the same commit.
+    async fn record_keys(&self, audit: Vec<AuditRecord>, replaced_at: Option<Timestamp>) -> Result<(), StoreFailure>;
+
     /// Removes the oldest revocations, those from before a time and up to a number, at most `limit`; the answer is how many
     /// went. The first one that is not from before that time ends it.
     async fn prune_revocations(&self, before: Timestamp, up_to: u64, limit: usize) -> Result<usize, StoreFailure>;

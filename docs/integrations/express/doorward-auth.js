@@ -62,11 +62,16 @@ export function offline({
   silence = 45,
   refetch = 30,
 }) {
-  const keys = createRemoteJWKSet(new URL("/.well-known/jwks.json", url), {
-    cooldownDuration: refetch * 1000,
-    cacheMaxAge: 300_000, // what Cache-Control says
-  });
-  const feed = follow({ url, serviceToken, longestToken, silence });
+  let keys;
+  const forgetKeys = () => {
+    keys = createRemoteJWKSet(new URL("/.well-known/jwks.json", url), {
+      cooldownDuration: refetch * 1000,
+      cacheMaxAge: 300_000, // what Cache-Control says
+      headers: { "Cache-Control": "no-cache" }, // a cache on the way may have the keys from before they were replaced
+    });
+  };
+  forgetKeys();
+  const feed = follow({ url, serviceToken, longestToken, silence, forgetKeys });
 
   async function check(token) {
     if (!feed.upToDate()) throw new Unknown();
@@ -94,7 +99,7 @@ export function offline({
 }
 
 // Follows the revocation feed until it is closed.
-function follow({ url, serviceToken, longestToken, silence }) {
+function follow({ url, serviceToken, longestToken, silence, forgetKeys }) {
   let cursor, heard, revoked;
   const forget = () => {
     cursor = "start";
@@ -108,6 +113,8 @@ function follow({ url, serviceToken, longestToken, silence }) {
   function take(event) {
     const now = performance.now();
     const [key, role] = event.kind === "session_ended" ? [event.session_id] : [event.account_id, event.role];
+    // Somebody else may have the old ones. The next request fetches the new ones.
+    if (event.kind === "keys_replaced") forgetKeys();
     // Nothing is left to do for account_locked and account_deleted: each of its sessions was named before.
     if (event.kind === "session_ended" || event.kind === "role_changed") {
       revoked.delete(key); // so that it stands last again

@@ -154,10 +154,12 @@ class Offline(Guard):
         return self.keys[kid]
 
     async def fetch_keys(self):
+        # Whoever calls this holds `fetching`, so that no older answer takes the place of a newer one.
         # Noted before the answer: one that fails must not be asked for by every request either.
         self.keys_tried = time.monotonic()
         try:
-            answer = await self.doorward.get("/.well-known/jwks.json")
+            # What a cache on the way has may be from before the keys were replaced.
+            answer = await self.doorward.get("/.well-known/jwks.json", headers={"Cache-Control": "no-cache"})
             answer.raise_for_status()
             self.keys = {key["kid"]: jwt.PyJWK(key) for key in answer.json()["keys"]}
             self.keys_told = True
@@ -165,9 +167,18 @@ class Offline(Guard):
             self.keys_told = False
             log.warning("the keys of Doorward cannot be fetched, those that are known stay: %r", error)
 
+    async def replace_keys(self):
+        # Somebody else may have the old ones: nobody passes by them, even if the new ones cannot be had.
+        async with self.fetching:
+            self.keys, self.keys_told = {}, False
+            await self.fetch_keys()
+        if not self.keys_told:
+            raise ValueError("the new keys are not here yet")  # the feed tells of them again
+
     async def keep_keys(self):
         while True:
-            await self.fetch_keys()
+            async with self.fetching:
+                await self.fetch_keys()
             await asyncio.sleep(300 if self.keys_told else 5)  # 300: what Cache-Control says
 
     # The revocation feed.
@@ -204,6 +215,8 @@ class Offline(Guard):
         page = answer.json()
         for event in page["events"]:
             self.take(event)
+        if any(event["kind"] == "keys_replaced" for event in page["events"]):
+            await self.replace_keys()
         self.cursor = page["cursor"]
         if len(page["events"]) < PAGE:  # else there is more, and we are behind
             self.heard, self.wait = time.monotonic(), WAIT

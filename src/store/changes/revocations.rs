@@ -1,16 +1,29 @@
 //! The log of revocations, written in the commit of what it tells of.
 
-use doorward_actors::{Revocation, Timestamp};
+use doorward_actors::{AuditRecord, Revocation, Revoked, Timestamp};
 
 use super::super::codec;
 use super::super::keys;
 use super::super::staging::{Abort, Fault, Staging};
+use super::audit::append_all;
 use super::next;
 
 /// Puts a revocation behind the end of the log.
 pub(super) fn note(staging: &mut Staging<'_>, revocation: &Revocation) -> Result<(), Fault> {
     let number = next(staging, keys::LAST_REVOCATION)?;
     staging.put(&keys::revocation(number), revocation)
+}
+
+pub(in crate::store) fn record_keys<R>(
+    staging: &mut Staging<'_>,
+    audit: &[AuditRecord],
+    replaced_at: Option<Timestamp>,
+) -> Result<(), Abort<R>> {
+    append_all(staging, audit)?;
+    if let Some(at) = replaced_at {
+        note(staging, &Revocation { at, account: None, what: Revoked::KeysReplaced })?;
+    }
+    Ok(())
 }
 
 pub(in crate::store) fn prune_revocations<R>(

@@ -416,7 +416,7 @@ fn service_tokens_and_revocations_keep_their_bytes() {
     let bare = ServiceToken { replaced: None, expires_at: None, ..token };
     check(&bare, &format!("01fb2c010762696c6c696e6723{ab}00fd00f8523e2803000000"));
 
-    let revocation = |what| Revocation { at: Timestamp::from_millis(-1), account: id(300), what };
+    let revocation = |what| Revocation { at: Timestamp::from_millis(-1), account: Some(id(300)), what };
     let session = revocation(Revoked::Session(SessionId::from_bytes([7; 16])));
     check(&session, &format!("0101fb2c0100{}", "07".repeat(16)));
     for (what, number) in [
@@ -427,4 +427,6 @@ fn service_tokens_and_revocations_keep_their_bytes() {
     ] {
         check(&revocation(what), &format!("0101fb2c01{number}"));
     }
+    let everybodys = Revocation { account: None, ..revocation(Revoked::KeysReplaced) };
+    check(&everybodys, "01010005");
 }

@@ -1,8 +1,8 @@
 //! The frozen forms of service tokens and revocations. A secret itself is never stored, only its hash.
 
 use doorward_actors::{
-    ReplacedSecret, Revocation, Revoked, Role, SecretDigest, ServiceName, ServiceScopes, ServiceToken, ServiceTokenId,
-    SessionId, Timestamp,
+    AccountId, ReplacedSecret, Revocation, Revoked, Role, SecretDigest, ServiceName, ServiceScopes, ServiceToken,
+    ServiceTokenId, SessionId, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +64,7 @@ impl Record for ServiceToken {
 #[derive(Serialize, Deserialize)]
 pub(in crate::store) struct RevocationV1 {
     at: i64,
+    /// 0 where it concerns everybody.
     account: u64,
     what: RevokedV1,
 }
@@ -76,6 +77,7 @@ enum RevokedV1 {
     AccountDeleted,
     RoleUser,
     RoleAdmin,
+    KeysReplaced,
 }
 
 impl Record for Revocation {
@@ -89,8 +91,9 @@ impl Record for Revocation {
             Revoked::AccountDeleted => RevokedV1::AccountDeleted,
             Revoked::Role(Role::User) => RevokedV1::RoleUser,
             Revoked::Role(Role::Admin) => RevokedV1::RoleAdmin,
+            Revoked::KeysReplaced => RevokedV1::KeysReplaced,
         };
-        RevocationV1 { at: self.at.as_millis(), account: self.account.get(), what }
+        RevocationV1 { at: self.at.as_millis(), account: self.account.map_or(0, AccountId::get), what }
     }
 
     fn thaw(frozen: RevocationV1) -> Result<Self, &'static str> {
@@ -100,7 +103,12 @@ impl Record for Revocation {
             RevokedV1::AccountDeleted => Revoked::AccountDeleted,
             RevokedV1::RoleUser => Revoked::Role(Role::User),
             RevokedV1::RoleAdmin => Revoked::Role(Role::Admin),
+            RevokedV1::KeysReplaced => Revoked::KeysReplaced,
         };
-        Ok(Self { at: Timestamp::from_millis(frozen.at), account: account_id(frozen.account)?, what })
+        let account = match what {
+            Revoked::KeysReplaced => None,
+            _ => Some(account_id(frozen.account)?),
+        };
+        Ok(Self { at: Timestamp::from_millis(frozen.at), account, what })
     }
 }

@@ -48,8 +48,8 @@ impl Services {
         }
     }
 
-    fn note(&mut self, account: AccountId, what: Revoked, at: Timestamp) {
-        self.revocations.push(Revocation { at, account, what });
+    fn note(&mut self, account: impl Into<Option<AccountId>>, what: Revoked, at: Timestamp) {
+        self.revocations.push(Revocation { at, account: account.into(), what });
         let last = self.last();
         self.head.send_replace(last);
     }
@@ -174,6 +174,15 @@ impl ServiceStore for MemoryStore {
 
     fn revocation_head(&self) -> watch::Receiver<u64> {
         self.lock().services.head.subscribe()
+    }
+
+    async fn record_keys(&self, audit: Vec<AuditRecord>, replaced_at: Option<Timestamp>) -> Result<(), StoreFailure> {
+        let mut state = self.working()?;
+        state.audit.extend(audit);
+        if let Some(at) = replaced_at {
+            state.services.note(None, Revoked::KeysReplaced, at);
+        }
+        Ok(())
     }
 
     async fn prune_revocations(&self, before: Timestamp, up_to: u64, limit: usize) -> Result<usize, StoreFailure> {

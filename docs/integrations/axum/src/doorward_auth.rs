@@ -7,12 +7,13 @@
 //! Both answer 401 without a live token, 403 without the role, and 503 while it cannot be known whether a token is live.
 
 use std::collections::{HashMap, VecDeque};
+use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -219,7 +220,7 @@ struct Page {
 struct Event {
     kind: String,
     session_id: Option<String>,
-    account_id: u64,
+    account_id: Option<u64>,
     role: Option<String>,
 }
 
@@ -278,13 +279,14 @@ impl Offline {
         known(&keys).ok_or(if keys.told { Refusal::Dead } else { Refusal::Unknown })
     }
 
+    /// Called by whoever holds `fetching`, so that no older answer takes the place of a newer one.
     async fn fetch_keys(&self) -> bool {
         // Noted before the answer: one that fails must not be asked for by every request either.
         lock(&self.keys).tried_at = Some(Instant::now());
         let url = format!("{}/.well-known/jwks.json", self.settings.url);
-        let fetched =
-            async { self.http.get(url).timeout(PATIENCE).send().await?.error_for_status()?.json::<JwkSet>().await };
-        let fetched = fetched.await;
+        // What a cache on the way has may be from before the keys were replaced.
+        let request = self.http.get(url).header(CACHE_CONTROL, "no-cache").timeout(PATIENCE);
+        let fetched = async { request.send().await?.error_for_status()?.json::<JwkSet>().await }.await;
         let mut keys = lock(&self.keys);
         keys.told = fetched.is_ok();
         match fetched {
@@ -296,9 +298,19 @@ impl Offline {
         keys.told
     }
 
+    /// Somebody else may have the old ones: nobody passes by them, even if the new ones cannot be had.
+    async fn replace_keys(&self) -> bool {
+        let _fetching = self.fetching.lock().await;
+        *lock(&self.keys) = Keys::default();
+        self.fetch_keys().await
+    }
+
     async fn keep_keys(self: Arc<Self>) {
         loop {
-            let told = self.fetch_keys().await;
+            let told = {
+                let _fetching = self.fetching.lock().await;
+                self.fetch_keys().await
+            };
             tokio::time::sleep(if told { KEYS_KEPT } else { PATIENCE }).await;
         }
     }
@@ -321,7 +333,7 @@ impl Offline {
         }
     }
 
-    async fn listen(&self) -> reqwest::Result<()> {
+    async fn listen(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
         let (cursor, wait) = {
             let feed = lock(&self.feed);
             (feed.cursor.clone(), if feed.waits { WAIT } else { 0 })
@@ -341,12 +353,17 @@ impl Offline {
             return Ok(());
         }
         let page = answer.error_for_status()?.json::<Page>().await?;
-        let mut feed = lock(&self.feed);
         let more = page.events.len() >= PAGE;
-        feed.cursor = Some(page.cursor);
+        let replaced = page.events.iter().any(|event| event.kind == "keys_replaced");
         for event in page.events {
-            feed.take(event, self.settings.longest_token);
+            lock(&self.feed).take(event, self.settings.longest_token);
         }
+        if replaced && !self.replace_keys().await {
+            // The feed tells of it again.
+            return Err("the new keys are not here yet".into());
+        }
+        let mut feed = lock(&self.feed);
+        feed.cursor = Some(page.cursor);
         // A full page says that we are behind.
         if !more {
             feed.heard_at = Some(Instant::now());
@@ -359,14 +376,14 @@ impl Offline {
 impl Feed {
     fn take(&mut self, event: Event, longest_token: Duration) {
         let now = Instant::now();
-        match (event.kind.as_str(), event.session_id, event.role) {
+        match (event.kind.as_str(), event.session_id, event.account_id.zip(event.role)) {
             ("session_ended", Some(session), _) => {
                 self.ended.insert(session.clone(), now);
                 self.remembered.push_back((now, Remembered::Ended(session)));
             }
-            ("role_changed", _, Some(role)) => {
-                self.roles.insert(event.account_id, (now, role));
-                self.remembered.push_back((now, Remembered::Role(event.account_id)));
+            ("role_changed", _, Some((account, role))) => {
+                self.roles.insert(account, (now, role));
+                self.remembered.push_back((now, Remembered::Role(account)));
             }
             // account_locked, account_deleted: each of its sessions was named before.
             _ => {}

@@ -372,14 +372,9 @@ async fn run(store: &dyn Store, step: &Step, mark: i64) -> String {
             };
             format!("pruned: {:?}", store.prune_audit(pruning).await.unwrap())
         }
-        Step::CreateService(_)
-        | Step::RotateService { .. }
-        | Step::DeleteService(_)
-        | Step::UseServices(_)
-        | Step::RecordKeys { .. }
-        | Step::PruneRevocations { .. } => crate::services::run(store, step, audit).await,
         Step::Probe => done(store.probe().await),
         Step::Reopen => String::new(),
+        services => crate::services::run(store, services, audit).await,
     }
 }
 

@@ -5,28 +5,29 @@
 //! committer takes an account out before it changes it, and until it has, nothing of it is kept here. So whoever was told of
 //! a change by one way is not told of what was before it by another.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use doorward_actors::AccountId;
+use quick_cache::Weighter;
+use quick_cache::unsync::Cache;
 
 /// Parts that are locked apart, so that threads rarely wait for each other: 16.
 const PART_BITS: u32 = 4;
-/// How many accounts the younger or the older half of a part holds: what a table of 8,192 places takes before it grows. Two
-/// halves of 16 parts, and some 300 bytes an account: all are full at some 80 MB, of up to 229,376 accounts.
-const HALF: usize = 7168;
+/// How much all of them hold: 48 MiB, of some 400 bytes an account.
+const MOST_BYTES: u64 = 48 * 1024 * 1024;
+/// What an account takes besides its stored form: its key, its place in the table and in the order in which they are forgotten.
+const OVERHEAD_BYTES: u64 = 80;
+/// How many of the forgotten a part notes, to know them when they come back: few, as each takes as much room as a known one.
+const NOTED: usize = 64;
 
 /// The stored forms of accounts.
-#[derive(Debug)]
 pub(super) struct RecentAccounts {
     parts: Vec<Mutex<Part>>,
 }
 
-/// What was asked about lately, and what before that. When the younger is full the older goes.
-#[derive(Debug, Default)]
+/// What was asked about lately. What was asked about least goes first.
 struct Part {
-    young: HashMap<AccountId, Box<[u8]>>,
-    old: HashMap<AccountId, Box<[u8]>>,
+    accounts: Cache<AccountId, Box<[u8]>, Bytes>,
     /// Grows when a change begins and when it is done. What was read before that may be of before the change, and is not kept.
     changes: u64,
     /// A change is under way.
@@ -43,26 +44,23 @@ pub(super) enum Recent<T> {
 
 impl RecentAccounts {
     pub(super) fn new() -> Self {
-        Self { parts: (0..1 << PART_BITS).map(|_| Mutex::default()).collect() }
+        Self { parts: (0..1 << PART_BITS).map(|_| Mutex::new(Part::new())).collect() }
     }
 
     /// Reads an account, if it is here.
     pub(super) fn read<T>(&self, id: AccountId, read: impl FnOnce(&[u8]) -> T) -> Recent<T> {
-        let mut part = self.part(id);
-        if let Some(stored) = part.young.get(&id) {
-            return Recent::Known(read(stored));
+        let part = self.part(id);
+        match part.accounts.get(&id) {
+            Some(stored) => Recent::Known(read(stored)),
+            None => Recent::Unknown(part.changes),
         }
-        let Some(stored) = part.old.remove(&id) else { return Recent::Unknown(part.changes) };
-        let known = Recent::Known(read(&stored));
-        part.remember(id, stored);
-        known
     }
 
     /// Keeps what the engine said after [`Self::read`] gave this number, unless accounts changed since.
     pub(super) fn keep(&self, id: AccountId, number: u64, stored: &[u8]) {
         let mut part = self.part(id);
         if part.changes == number && !part.changing {
-            part.remember(id, stored.into());
+            part.accounts.insert(id, stored.into());
         }
     }
 
@@ -73,8 +71,7 @@ impl RecentAccounts {
             let mut part = self.part(*id);
             part.changing = true;
             part.changes += 1;
-            part.young.remove(id);
-            part.old.remove(id);
+            part.accounts.remove(id);
         }
     }
 
@@ -88,7 +85,7 @@ impl RecentAccounts {
         }
     }
 
-    fn part(&self, id: AccountId) -> std::sync::MutexGuard<'_, Part> {
+    fn part(&self, id: AccountId) -> MutexGuard<'_, Part> {
         // The highest bits of a product that spreads numbers which have something in common (Fibonacci hashing).
         let part = id.get().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (u64::BITS - PART_BITS);
         // So few bits are a number below that of the parts.
@@ -97,11 +94,18 @@ impl RecentAccounts {
 }
 
 impl Part {
-    fn remember(&mut self, id: AccountId, stored: Box<[u8]>) {
-        if self.young.len() >= HALF {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.young.insert(id, stored);
+    fn new() -> Self {
+        let accounts = Cache::with_weighter(NOTED, MOST_BYTES >> PART_BITS, Bytes);
+        Self { accounts, changes: 0, changing: false }
+    }
+}
+
+/// What an account takes, in bytes.
+struct Bytes;
+
+impl Weighter<AccountId, Box<[u8]>> for Bytes {
+    fn weight(&self, _: &AccountId, stored: &Box<[u8]>) -> u64 {
+        u64::try_from(stored.len()).unwrap_or(u64::MAX).saturating_add(OVERHEAD_BYTES)
     }
 }
 
@@ -140,25 +144,25 @@ mod tests {
     }
 
     #[test]
-    fn it_stays_small_and_keeps_what_is_asked_about() {
+    fn it_keeps_a_hundred_thousand_and_stays_small() {
         let recent = RecentAccounts::new();
         let ask = |n: u64| match read(&recent, n) {
             Ok(_) => true,
             Err(number) => {
-                recent.keep(id(n), number, &n.to_be_bytes());
+                recent.keep(id(n), number, &[0; 320]);
                 false
             }
         };
-        ask(1);
-        for n in 2..20 * 16 * HALF as u64 {
+        for known in [false, true, true] {
+            assert!((1..=100_000).all(|n| ask(n) == known));
+        }
+        // One that is asked about often stays, whatever comes.
+        for n in 100_001..300_000 {
             ask(n);
             assert!(n % 16 != 0 || ask(1));
         }
-        let held = |part: &Mutex<Part>| {
-            let part = part.lock().unwrap();
-            part.young.len() + part.old.len()
-        };
-        assert!(recent.parts.iter().map(held).sum::<usize>() <= 2 * 16 * HALF);
-        assert!(!ask(2));
+        let weight: u64 = recent.parts.iter().map(|part| part.lock().unwrap().accounts.weight()).sum();
+        assert!(weight <= MOST_BYTES);
+        assert!((1..300_000).any(|n| !ask(n)), "some made room");
     }
 }

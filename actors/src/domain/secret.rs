@@ -57,11 +57,6 @@ impl SecretDigest {
         &self.0
     }
 
-    /// One byte of it, to spread secrets over parts of a table.
-    pub(crate) fn first_byte(&self) -> u8 {
-        self.0[0]
-    }
-
     /// Whether a presented secret is the one this digest was made of.
     #[must_use]
     pub fn matches(&self, presented: &[u8]) -> bool {

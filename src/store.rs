@@ -457,8 +457,13 @@ impl Store for SledStore {
         self.note(move |staging| changes::delete_mail(staging, id, &audit)).await
     }
 
-    async fn end_sessions(&self, ended: Vec<Touch>, audit: Vec<AuditRecord>) -> Result<(), StoreFailure> {
-        self.note(move |staging| changes::end_sessions(staging, &ended, &audit)).await
+    async fn end_sessions(
+        &self,
+        ended: Vec<Touch>,
+        at: Timestamp,
+        audit: Vec<AuditRecord>,
+    ) -> Result<(), StoreFailure> {
+        self.note(move |staging| changes::end_sessions(staging, &ended, at, &audit)).await
     }
 
     async fn touch_sessions(&self, touches: Vec<Touch>) -> Result<(), StoreFailure> {

@@ -149,7 +149,7 @@ async fn live(store: &SledStore, name: &str) {
     report(Stage::LoggedIn, id);
     let touch = Touch { account: id, session: session.id, at: at(2) };
     store.touch_sessions(vec![touch]).await.unwrap();
-    store.end_sessions(vec![touch], vec![audit()]).await.unwrap();
+    store.end_sessions(vec![touch], at(2), vec![audit()]).await.unwrap();
     report(Stage::LoggedOut, id);
     let lock = AccountChange { locked: Some(true), ..AccountChange::default() };
     let update = AccountUpdate {

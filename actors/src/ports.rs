@@ -486,9 +486,10 @@ pub trait Store: ServiceStore {
     /// Deletes a mail; false if there is no such mail. Its account becomes the subject of the audit record.
     async fn delete_mail(&self, id: MailId, audit: AuditRecord) -> Result<bool, StoreFailure>;
 
-    /// Ends sessions with their refresh tokens, each with its last use, which becomes the account's last activity if it is newer than the one
-    /// stored. Unknown sessions are passed over; an account that is gone gets no activity.
-    async fn end_sessions(&self, ended: Vec<Touch>, audit: Vec<AuditRecord>) -> Result<(), StoreFailure>;
+    /// Ends sessions with their refresh tokens at this time, each with its last use, which becomes the account's last activity if it is newer
+    /// than the one stored. Unknown sessions are passed over; an account that is gone gets no activity.
+    async fn end_sessions(&self, ended: Vec<Touch>, at: Timestamp, audit: Vec<AuditRecord>)
+    -> Result<(), StoreFailure>;
 
     /// Notes the last use of sessions; unknown ones are passed over, older times than the stored one too.
     async fn touch_sessions(&self, touches: Vec<Touch>) -> Result<(), StoreFailure>;

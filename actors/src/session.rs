@@ -5,6 +5,7 @@
 //! Opening and ending are durable before they are acknowledged; uses are written behind.
 
 mod actor;
+mod ending;
 mod list;
 mod message;
 mod verified;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 pub(crate) use actor::SessionActor;
@@ -28,7 +30,7 @@ use crate::domain::secret::{Secret, SecretDigest};
 use crate::domain::session::{LoginTime, Origin, Session, SessionId, SessionPolicy};
 use crate::domain::time::Timestamp;
 use crate::domain::token::{AccessTokens, TokenId, VerifiedToken};
-use crate::ports::{Acting, Clock, Entropy, ShardOf, SignIn, Store, StoreError};
+use crate::ports::{Acting, Clock, Entropy, ShardOf, SignIn, Store, StoreError, StoreFailure};
 use crate::process::Mailbox;
 pub use list::{EndError, WhichSessions};
 
@@ -152,6 +154,8 @@ pub(crate) enum OpenError {
 
 /// A session just opened and the token for it.
 pub(crate) struct Opened {
+    /// The account as it was when the session was there.
+    pub(crate) account: Account,
     pub(crate) access_token: Secret,
     pub(crate) expires_in: Duration,
     pub(crate) refresh_token: Secret,
@@ -272,7 +276,13 @@ impl SessionHandle {
     async fn carried_over(&self, account: &Account, session: SessionId) -> Result<(), AuthenticateError> {
         match self.inner.store.session(account.id, session).await? {
             Some(stored) if stored.epoch >= account.session_epoch => Ok(()),
-            _ => Err(AuthenticateError::Dead),
+            _ => {
+                // Its shard was not told, or took it in after it was. Nobody may keep it there by asking, where it would count for
+                // the cap. Should this be lost, the next who asks says it again.
+                let (account, (reply, _)) = (account.id, oneshot::channel());
+                let _ = self.shard(account).tell(Message::Drop { account, session, reply });
+                Err(AuthenticateError::Dead)
+            }
         }
     }
 
@@ -360,7 +370,6 @@ impl SessionHandle {
             label: None,
             remembered: remember,
         };
-        let (access_token, expires_in) = self.issue(account, &session, now).map_err(OpenError::Unavailable)?;
         let mut random = Zeroizing::new([0; 64]);
         inner.entropy.fill(random.as_mut());
         let (family, refresh_token) = refresh_keys.begin(account.id, session.id, &random);
@@ -377,14 +386,19 @@ impl SessionHandle {
         let family = Box::new(family);
         let answer = self
             .shard(account.id)
-            .ask(COMMIT_DEADLINE, |reply| Message::Open { session, family, sign_in, audit, reply })
+            .ask(COMMIT_DEADLINE, |reply| Message::Open { session: session.clone(), family, sign_in, audit, reply })
             .await;
         match answer {
-            Ok(Ok(())) => Ok(Opened { access_token, expires_in, refresh_token: refresh_token.write() }),
-            Ok(Err(StoreError::Refused(_))) => Err(OpenError::Refused),
-            Ok(Err(StoreError::Failed(failure))) => Err(OpenError::Unavailable(failure.into())),
-            Err(error) => Err(OpenError::Unavailable(error.into())),
+            Ok(Ok(())) => {}
+            Ok(Err(StoreError::Refused(_))) => return Err(OpenError::Refused),
+            Ok(Err(StoreError::Failed(failure))) => return Err(OpenError::Unavailable(failure.into())),
+            Err(error) => return Err(OpenError::Unavailable(error.into())),
         }
+        // What the token says of the account is of after its hash was computed, which may have waited for seconds.
+        let unavailable = |unavailable: StoreFailure| OpenError::Unavailable(unavailable.into());
+        let account = inner.store.account(account.id).await.map_err(unavailable)?.ok_or(OpenError::Refused)?;
+        let (access_token, expires_in) = self.issue(&account, &session, now).map_err(OpenError::Unavailable)?;
+        Ok(Opened { account, access_token, expires_in, refresh_token: refresh_token.write() })
     }
 
     /// Tells a shard that a commit raised the epoch of an account and so ended its sessions, all or all but the one in whose name

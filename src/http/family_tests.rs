@@ -2,6 +2,8 @@
 //! checks.
 
 #[cfg(test)]
+mod session_tests;
+#[cfg(test)]
 mod streaming_tests;
 
 use std::num::NonZeroU32;
@@ -534,7 +536,7 @@ async fn revocations_are_forgotten_in_turns_with_other_work() {
         let session = Session { id: SessionId::from_bytes(n.to_be_bytes()), ..opened.clone() };
         let touch = Touch { account: session.account, session: session.id, at: app.clock.now() };
         app.store.open_session(session, None, None, record.clone()).await.unwrap();
-        app.store.end_sessions(vec![touch], vec![record.clone()]).await.unwrap();
+        app.store.end_sessions(vec![touch], record.at, vec![record.clone()]).await.unwrap();
     }
     app.clock.advance(Duration::from_mins(1));
     handles.tend_services().await.unwrap();

@@ -126,7 +126,10 @@ async fn logout(api: &Api, context: &RequestContext, payload: Payload) -> Result
             _ => principal,
         },
         (Err(_), Some(token)) => {
-            api.anyone(context)?;
+            // No neighbour who used up the allowance of their address keeps this session alive either.
+            if api.handles.users.owner_of_refresh(token.clone(), context.origin()).await?.is_none() {
+                api.anyone(context)?;
+            }
             let holder = api.handles.users.holder_of_refresh(token, context.origin()).await?;
             context.speaks_for(holder.account.id);
             holder

@@ -267,10 +267,10 @@ pub(super) fn open_session(
 pub(super) fn end_sessions<R>(
     staging: &mut Staging<'_>,
     ended: &[Touch],
+    at: Timestamp,
     audit: &[AuditRecord],
 ) -> Result<(), Abort<R>> {
     for touch in ended {
-        let at = audit.first().map_or(touch.at, |record| record.at);
         if let Some(stored) = end(staging, touch.account, touch.session, at)? {
             note_activity(staging, touch.account, Some(stored.max(touch.at)))?;
         }
@@ -340,11 +340,17 @@ fn rename(staging: &mut Staging<'_>, id: AccountId, from: &[u8], to: &[u8]) -> R
 /// Ends all sessions of an account but `kept`, and keeps the last use of those that ended.
 fn end_all(staging: &mut Staging<'_>, account: &Account, kept: Option<SessionId>, at: Timestamp) -> Result<(), Fault> {
     let mut newest = None;
-    for (_, value) in staging.scan(&keys::sessions_of(account.id))? {
-        let session: Session = codec::decode(&value)?;
-        // One that an earlier epoch left behind is over already and must not be carried into the next.
-        if Some(session.id) != kept || session.epoch != account.session_epoch {
-            newest = newest.max(end(staging, account.id, session.id, at)?);
+    for (key, value) in staging.scan(&keys::sessions_of(account.id))? {
+        match codec::decode::<Session>(&value) {
+            // One that an earlier epoch left behind is over already and must not be carried into the next.
+            Ok(session) if Some(session.id) == kept && session.epoch == account.session_epoch => {}
+            Ok(session) => newest = newest.max(end(staging, account.id, session.id, at)?),
+            Err(error) => {
+                tracing::error!(%error, "a stored session cannot be read and is ended");
+                if let Some(session) = keys::id_of_session(&key) {
+                    bury(staging, account.id, session, at)?;
+                }
+            }
         }
     }
     note_activity(staging, account.id, newest)
@@ -359,12 +365,17 @@ fn end(
 ) -> Result<Option<Timestamp>, Fault> {
     let last_use = last_use(staging, account, session)?;
     if last_use.is_some() {
-        staging.remove(&keys::session(account, session));
-        staging.remove(&keys::touch(account, session));
-        staging.remove(&keys::refresh(account, session));
-        revocations::note(staging, &Revocation { at, account: Some(account), what: Revoked::Session(session) })?;
+        bury(staging, account, session, at)?;
     }
     Ok(last_use)
+}
+
+/// Removes what there is of a session, and tells those who check tokens themselves.
+fn bury(staging: &mut Staging<'_>, account: AccountId, session: SessionId, at: Timestamp) -> Result<(), Fault> {
+    staging.remove(&keys::session(account, session));
+    staging.remove(&keys::touch(account, session));
+    staging.remove(&keys::refresh(account, session));
+    revocations::note(staging, &Revocation { at, account: Some(account), what: Revoked::Session(session) })
 }
 
 /// When a session was last used; `None` if there is no such session.

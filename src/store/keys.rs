@@ -340,6 +340,12 @@ pub(super) fn account_of_session(key: &[u8]) -> Option<AccountId> {
     AccountId::new(u64::from_be_bytes(*rest.first_chunk()?))
 }
 
+/// Which session a session key names; `None` if it is not a session key.
+pub(super) fn id_of_session(key: &[u8]) -> Option<SessionId> {
+    account_of_session(key)?;
+    key.last_chunk().map(|id| SessionId::from_bytes(*id))
+}
+
 fn numbered(kind: u8, number: u64) -> [u8; 9] {
     let mut key = [kind; 9];
     key[1..].copy_from_slice(&number.to_be_bytes());
@@ -379,6 +385,8 @@ mod tests {
         assert_eq!(sessions_of(id).as_slice(), expected);
         expected.extend([0xAB; 16]);
         assert_eq!(session(id, sid).as_slice(), expected);
+        assert_eq!((account_of_session(&expected), id_of_session(&expected)), (Some(id), Some(sid)));
+        assert_eq!(id_of_session(&expected[..24]), None);
         expected[0] = 0x21;
         assert_eq!(touch(id, sid).as_slice(), expected);
     }

@@ -351,7 +351,7 @@ async fn run(store: &dyn Store, step: &Step, mark: i64) -> String {
             format!("retried: {}", store.retry_mail(mail_id(*mail), at(*millis), audit).await.unwrap())
         }
         Step::DeleteMail(mail) => format!("deleted: {}", store.delete_mail(mail_id(*mail), audit).await.unwrap()),
-        Step::End(ended) => done(store.end_sessions(touches(ended), vec![audit]).await),
+        Step::End(ended) => done(store.end_sessions(touches(ended), audit.at, vec![audit]).await),
         Step::Touch(touched) => done(store.touch_sessions(touches(touched)).await),
         Step::Refresh(used) => crate::refresh::run(store, used, audit).await,
         Step::Label { account, name, label } => {

@@ -82,7 +82,7 @@ fn s37_a_refresh_that_races_a_logout_revives_nothing() {
         let (one, two) = (Arc::clone(&store), Arc::clone(&store));
         let used = shown(&chain, 0, 100);
         let refresh = tokio::spawn(async move { one.rotate_refresh(used).await });
-        let logout = tokio::spawn(async move { two.end_sessions(touch(round), vec![audit(1)]).await });
+        let logout = tokio::spawn(async move { two.end_sessions(touch(round), at(1), vec![audit(1)]).await });
         let (refreshed, ended) = tokio::join!(refresh, logout);
         ended.unwrap().unwrap();
         let refreshed = refreshed.unwrap();
@@ -163,7 +163,8 @@ fn s37_no_change_is_committed_after_the_logout_of_the_session_that_makes_it() {
         let (one, two) = (Arc::clone(&store), Arc::clone(&store));
         let update =
             tokio::spawn(async move { one.update_account(change(round, 2, Role::User), audit(mark).into()).await });
-        let logout = tokio::spawn(async move { two.end_sessions(touch(round), vec![audit(mark + 1)]).await });
+        let logout =
+            tokio::spawn(async move { two.end_sessions(touch(round), at(mark + 1), vec![audit(mark + 1)]).await });
         let (updated, ended) = tokio::join!(update, logout);
         ended.unwrap().unwrap();
         let (changed, out) = (sequence_of(&*store, mark).await, sequence_of(&*store, mark + 1).await.unwrap());
@@ -224,7 +225,8 @@ fn s37_no_service_token_is_made_or_changed_after_the_logout_of_the_session_that_
         let new = |name: &str| NewServiceToken { acting, ..crate::services::new(name) };
         let (one, two, raced) = (Arc::clone(&store), Arc::clone(&store), new("raced"));
         let making = tokio::spawn(async move { one.create_service_token(raced, audit(mark)).await });
-        let logout = tokio::spawn(async move { two.end_sessions(touch(round), vec![audit(mark + 1)]).await });
+        let logout =
+            tokio::spawn(async move { two.end_sessions(touch(round), at(mark + 1), vec![audit(mark + 1)]).await });
         let (made, ended) = tokio::join!(making, logout);
         ended.unwrap().unwrap();
         let (made_at, down) = (sequence_of(&*store, mark).await, sequence_of(&*store, mark + 1).await.unwrap());

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use doorward::store::{OpenError, SledStore, StoreOptions};
 use doorward_actors::ports::{
-    AccountUpdate, CreateAccountRefusal, DeleteAccountRefusal, Effects, EndSessions, OpenSessionRefusal, Page, ShardOf,
-    Store, StoreError, Touch, UpdateAccountRefusal,
+    AccountUpdate, CreateAccountRefusal, DeleteAccountRefusal, Effects, EndSessions, OpenSessionRefusal, Page,
+    ServiceStore as _, ShardOf, Store, StoreError, Touch, UpdateAccountRefusal,
 };
-use doorward_actors::{Account, AccountChange, MailKind, MailOutcome, NewRole, Role, SessionId, TokenPurpose};
+use doorward_actors::{Account, AccountChange, MailKind, MailOutcome, NewRole, Revoked, Role, SessionId, TokenPurpose};
 
 use crate::{at, audit, id, mail, mail_id, new_account, open, session, sign_in, token};
 
@@ -155,7 +155,7 @@ async fn s60_a_deletion_takes_everything_along_and_frees_the_names() {
     store.record(id(1), effects).await.unwrap();
     store.settle_mail(mail_id(2), MailOutcome::Dead { at: at(6), error: "no".to_owned() }).await.unwrap();
     let first = Touch { account: id(1), session: SessionId::from_bytes([1; 16]), at: at(7) };
-    store.end_sessions(vec![first], vec![]).await.unwrap();
+    store.end_sessions(vec![first], at(7), vec![]).await.unwrap();
     store.touch_sessions(vec![Touch { session: SessionId::from_bytes([2; 16]), at: at(8), ..first }]).await.unwrap();
     store.delete_account(id(1), Some(0), None, audit(2).into()).await.unwrap();
     drop(store);
@@ -279,6 +279,30 @@ async fn s38_ending_all_sessions_leaves_none_behind_and_lets_no_older_login_in()
 }
 
 #[tokio::test]
+async fn s38_a_session_that_cannot_be_read_stands_in_no_lock_s_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    create(&store, "ann", USER).await;
+    for number in [1, 2] {
+        store.open_session(session(1, number, 0, 10), None, None, audit(0)).await.unwrap();
+    }
+    drop(store);
+    let row = [&[0x20, 0, 0, 0, 0, 0, 0, 0, 1][..], &[1; 16]].concat();
+    assert!(open_engine(dir.path()).insert(row, b"x").unwrap().is_some());
+    let store = open(dir.path());
+    let lock = AccountChange { locked: Some(true), ..AccountChange::default() };
+    store.update_account(update(1, lock, EndSessions::All), audit(1).into()).await.unwrap();
+    assert!(store.sessions(ALL).await.unwrap().is_empty());
+    assert_eq!(store.session(id(1), SessionId::from_bytes([1; 16])).await.unwrap(), None, "nothing of it is left");
+    let ended =
+        store.revocations(0, 9).await.unwrap().into_iter().filter_map(|(_, revocation)| match revocation.what {
+            Revoked::Session(session) => Some(session),
+            _ => None,
+        });
+    assert_eq!(ended.collect::<Vec<_>>(), [1, 2].map(|n| SessionId::from_bytes([n; 16])));
+}
+
+#[tokio::test]
 async fn a_touch_never_goes_back_and_never_revives_a_session() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
@@ -294,9 +318,9 @@ async fn a_touch_never_goes_back_and_never_revives_a_session() {
     assert_eq!(store.session(id(1), SessionId::from_bytes([1; 16])).await.unwrap(), Some(session(1, 1, 0, 11)));
     store.touch_sessions(touch(20)).await.unwrap();
 
-    store.end_sessions(touch(12), vec![]).await.unwrap();
+    store.end_sessions(touch(12), at(12), vec![]).await.unwrap();
     store.touch_sessions(touch(99)).await.unwrap();
-    store.end_sessions(touch(99), vec![]).await.unwrap();
+    store.end_sessions(touch(99), at(99), vec![]).await.unwrap();
     assert!(store.sessions(ALL).await.unwrap().is_empty());
     assert_eq!(store.listed_account(id(1)).await.unwrap().unwrap().last_active_at, Some(at(20)));
 }

@@ -213,7 +213,7 @@ async fn an_account_that_somebody_logged_in_to_neither_gives_way_nor_is_found_un
         store.open_session(session(number, 1, 0, 5), None, None, audit(1)).await.unwrap();
     }
     let ended = Touch { account: id(2), session: session(2, 1, 0, 5).id, at: at(6) };
-    store.end_sessions(vec![ended], Vec::new()).await.unwrap();
+    store.end_sessions(vec![ended], at(6), Vec::new()).await.unwrap();
     for name in ["live", "idle"] {
         let answer = store.create_account(replacing(name, "new"), audit(1).into()).await;
         assert_eq!(refused(answer), CreateAccountRefusal::EmailTaken, "{name}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
-use super::list::WhichSessions;
+use super::ending::Ending;
 use super::message::{Message, Presence, Standing};
 use crate::domain::account::AccountId;
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord};
@@ -47,6 +47,8 @@ pub(crate) struct State {
     dirty: VecDeque<(AccountId, SessionId)>,
     /// A flush is under way; the next one waits its turn, so that times are written in order.
     flushing: Arc<AtomicBool>,
+    /// The sessions that are not in `accounts` any more and whose end is not durable yet.
+    ending: Ending,
     mailbox: Arc<Mailbox<Message>>,
     _timers: [Timer; 2],
 }
@@ -71,6 +73,7 @@ impl Process for SessionActor {
             accounts: HashMap::new(),
             dirty: VecDeque::new(),
             flushing: Arc::new(AtomicBool::new(false)),
+            ending: Ending::default(),
             mailbox: Arc::clone(mailbox),
             _timers: [every(FLUSH_PERIOD, mailbox, || Message::Flush), every(SWEEP_PERIOD, mailbox, || Message::Sweep)],
         };
@@ -87,7 +90,7 @@ impl Process for SessionActor {
         for account in state.accounts.iter().filter_map(crowded).collect::<Vec<_>>() {
             self.make_room(&mut state, account, None, now.wall);
         }
-        self.end_in_store(over, AuditEvent::SessionExpired, now.wall);
+        self.end_in_store(&state, over, AuditEvent::SessionExpired, now.wall);
         Ok(state)
     }
 
@@ -126,16 +129,16 @@ impl Process for SessionActor {
                 let told = ended.iter().map(|ended| AuditRecord { session: Some(ended.id), ..audit.clone() });
                 let audit = told.chain(over.iter().map(|over| by_itself(over, AuditEvent::SessionExpired, now.wall)));
                 let audit = audit.collect();
-                let mut touches: Vec<_> = ended.iter().chain(&over).map(touch).collect();
-                if touches.is_empty()
-                    && let WhichSessions::One(session) = which
-                {
-                    // Its end may be under way for another reason. Behind that one, this is answered once it is durable.
-                    touches.push(Touch { account, session, at: now.wall });
-                }
-                let store = Arc::clone(&self.store);
+                // Those first whose end is under way for another reason: this is answered once theirs is durable, too.
+                let touches = state.ending.of(account, which).into_iter().chain(ended.iter().chain(&over).map(touch));
+                let touches: Vec<_> = touches.collect();
+                state.ending.begin(&touches);
+                let (store, ending) = (Arc::clone(&self.store), state.ending.clone());
                 self.commits.spawn(async move {
-                    let outcome = store.end_sessions(touches, audit).await;
+                    let outcome = store.end_sessions(touches.clone(), now.wall, audit).await;
+                    if outcome.is_ok() {
+                        ending.done(&touches);
+                    }
                     let _ = reply.send(outcome.map(|()| ended.len()));
                 });
             }
@@ -253,7 +256,7 @@ impl SessionActor {
         if !self.is_alive(live, now) {
             // Ended here and now, not at the next sweep: a clock that is set back must not revive it.
             let over = self.remove(state, account, |live| live.session.id == id);
-            self.end_in_store(over, AuditEvent::SessionExpired, now.wall);
+            self.end_in_store(state, over, AuditEvent::SessionExpired, now.wall);
             return None;
         }
         if counts {
@@ -300,7 +303,7 @@ impl SessionActor {
         sessions.sort_by_key(|live| std::cmp::Reverse(rank(&live.session)));
         let evicted = sessions.split_off(self.policy.max_per_account);
         self.live.fetch_sub(evicted.len(), Ordering::Relaxed);
-        self.end_in_store(evicted.into_iter().map(|live| live.session), AuditEvent::SessionEvicted, now);
+        self.end_in_store(state, evicted.into_iter().map(|live| live.session), AuditEvent::SessionEvicted, now);
     }
 
     /// Takes the matching sessions of an account out of memory: from here on they are dead.
@@ -334,26 +337,34 @@ impl SessionActor {
             !sessions.is_empty()
         });
         self.live.fetch_sub(over.len(), Ordering::Relaxed);
-        self.end_in_store(over, AuditEvent::SessionExpired, now.wall);
+        self.end_in_store(state, over, AuditEvent::SessionExpired, now.wall);
     }
 
     /// Ends sessions in the store that are dead in memory already. Nobody waits for it: should it be lost with the process,
     /// they are found over at the next start.
-    fn end_in_store(&self, sessions: impl IntoIterator<Item = Session>, event: AuditEvent, now: Timestamp) {
+    fn end_in_store(
+        &self,
+        state: &State,
+        sessions: impl IntoIterator<Item = Session>,
+        event: AuditEvent,
+        now: Timestamp,
+    ) {
         let ended: Vec<_> =
             sessions.into_iter().map(|session| (touch(&session), by_itself(&session, event, now))).collect();
         if ended.is_empty() {
             return;
         }
-        let store = Arc::clone(&self.store);
+        let (store, ending) = (Arc::clone(&self.store), state.ending.clone());
+        ending.begin(&ended.iter().map(|(touch, _)| *touch).collect::<Vec<_>>());
         self.commits.spawn(async move {
             // After a long stop all sessions are over at once: in groups, so that nobody else's write waits for all of them.
             for group in ended.chunks(COMMIT_GROUP) {
-                let (touches, audit) = group.iter().cloned().unzip();
-                if let Err(failure) = store.end_sessions(touches, audit).await {
+                let (touches, audit): (Vec<_>, _) = group.iter().cloned().unzip();
+                if let Err(failure) = store.end_sessions(touches.clone(), now, audit).await {
                     tracing::error!(%failure, "ended sessions could not be recorded");
                     break;
                 }
+                ending.done(&touches);
             }
         });
     }

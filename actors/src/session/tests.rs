@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
-use super::{Message, SessionActor};
+use super::{Message, SessionActor, WhichSessions};
 use crate::domain::account::{Account, AccountId, CredentialHash, CustomerAccount, NewAccount, NewRole, Role};
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord};
 use crate::domain::email::Email;
@@ -15,7 +15,7 @@ use crate::domain::mail::Locale;
 use crate::domain::nickname::Nickname;
 use crate::domain::session::{Origin, Session, SessionId, SessionPolicy};
 use crate::health::Vitals;
-use crate::ports::{Clock as _, ShardOf, Store as _};
+use crate::ports::{Clock as _, ServiceStore as _, ShardOf, Store as _};
 use crate::process::{Mailbox, Process as _};
 use crate::testing::{ManualClock, MemoryStore};
 
@@ -102,6 +102,32 @@ async fn s38_a_session_that_two_changes_spared_lives_in_whatever_order_its_shard
             actor.handle(&mut state, question).await.unwrap();
             assert_eq!(answer.await.unwrap().map(|standing| standing.epoch), epoch, "{order:?}");
         }
+    }
+}
+
+/// Both ask for the end of sessions that are dead in memory: what was not committed is tried again, and is never taken for done.
+#[tokio::test]
+async fn s37_whoever_asks_for_the_end_of_all_sessions_is_answered_when_all_are_over_for_good() {
+    let [own, other] = [1, 2].map(|n| SessionId::from_bytes([n; 16]));
+    for which in [WhichSessions::All, WhichSessions::AllBut(own), WhichSessions::One(other)] {
+        let clock = Arc::new(ManualClock::new());
+        let (store, account) = store_with(&[own, other], &clock).await;
+        let actor = shard(Arc::clone(&store), Arc::clone(&clock));
+        let mut state = actor.start(&Mailbox::new(Vitals::new("shard"))).await.unwrap();
+        let mut end = async |which| {
+            let (reply, answer) = oneshot::channel();
+            let audit = audit(clock.now());
+            actor.handle(&mut state, Message::End { account: account.id, which, audit, reply }).await.unwrap();
+            answer.await.unwrap()
+        };
+        store.fail("a test");
+        end(WhichSessions::One(other)).await.unwrap_err();
+        store.heal();
+        clock.advance(Duration::from_mins(1));
+        end(which).await.unwrap();
+        assert_eq!(store.session(account.id, other).await.unwrap(), None, "{which:?}");
+        let (_, revoked) = store.revocations(0, 9).await.unwrap().remove(0);
+        assert_eq!(revoked.at, clock.now(), "it ended when it ended for good, not when it was last used");
     }
 }
 

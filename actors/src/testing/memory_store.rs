@@ -535,11 +535,15 @@ impl Store for MemoryStore {
         Ok(true)
     }
 
-    async fn end_sessions(&self, ended: Vec<Touch>, audit: Vec<AuditRecord>) -> Result<(), StoreFailure> {
+    async fn end_sessions(
+        &self,
+        ended: Vec<Touch>,
+        at: Timestamp,
+        audit: Vec<AuditRecord>,
+    ) -> Result<(), StoreFailure> {
         let mut state = self.working()?;
         for touch in ended {
-            let now = audit.first().map_or(touch.at, |record| record.at);
-            state.end(touch.account, touch.session, Some(touch.at), now);
+            state.end(touch.account, touch.session, Some(touch.at), at);
         }
         state.audit.extend(audit);
         Ok(())

@@ -150,7 +150,7 @@ impl Flows {
         if verdict.outdated {
             self.renew_hash(&account, password.secret().clone(), origin);
         }
-        let Opened { access_token, expires_in, refresh_token } = opened;
+        let Opened { account, access_token, expires_in, refresh_token } = opened;
         Ok(LoggedIn { account, access_token, expires_in, refresh_token })
     }
 

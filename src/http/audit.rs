@@ -360,6 +360,15 @@ mod tests {
             fields.errors.into_iter().map(|error| error.pointer).collect::<Vec<_>>()
         };
         for (name, bad) in [
+            ("event", ""),
+            ("actor", ""),
+            ("subject", ""),
+            ("address", ""),
+            ("outcome", ""),
+            ("from", ""),
+            ("to", ""),
+            ("limit", ""),
+            ("cursor", ""),
             ("event", "login"),
             ("actor", "account%3A0"),
             ("subject", "0"),

@@ -358,6 +358,9 @@ mod tests {
         assert_eq!(read("after=start&wait=30&x=y"), Some((After::Start, seconds(30))));
         assert_eq!(read("after=7"), Some((After::Cursor(Cursor { number: 7, mark: None }), seconds(0))));
         for bad in [
+            "after=",
+            "after",
+            "wait=",
             "after=x",
             "after=-1",
             "after=%2B1",

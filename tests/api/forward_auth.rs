@@ -70,6 +70,18 @@ async fn a_role_is_asked_for_and_counts_as_it_is_now() {
         ("?role=root", 422),
         ("?rolle=admin", 422),
         ("?role=user&x=1", 422),
+        // A variable that was not set, or a name that stands in the wrong place, must not open the gate.
+        ("?role=", 422),
+        ("?role", 422),
+        ("?admin", 422),
+        ("?admin=", 422),
+        ("?rolle=", 422),
+        ("?role=user&admin", 422),
+        ("?=", 422),
+        ("?=admin", 422),
+        ("?role=user&role=", 400),
+        ("?", 200),
+        ("?&", 200),
     ] {
         assert_eq!(ask(&app, &token, query).await.status, status, "{query}");
     }

@@ -29,7 +29,10 @@ async function poll() {
     headers: { "X-Service-Token": serviceToken },
     signal: AbortSignal.timeout((wait + 5) * 1000),
   });
-  if (answer.status === 410 || answer.status === 422) return beginAgain();
+  if (answer.status === 410 || answer.status === 422) {
+    forgetKeys(); // what is gone may have told that all keys were replaced
+    return beginAgain();
+  }
   if (answer.status !== 200) throw new Error(`the feed answers ${answer.status}`);
   const page = await answer.json();
   for (const event of page.events) {

@@ -75,9 +75,10 @@ export function offline({
 
   async function check(token) {
     if (!feed.upToDate()) throw new Unknown();
+    const used = keys;
     let claims;
     try {
-      ({ payload: claims } = await jwtVerify(token, keys, {
+      ({ payload: claims } = await jwtVerify(token, used, {
         algorithms: [algorithm], // never what the header says
         typ: "at+jwt",
         issuer,
@@ -91,6 +92,9 @@ export function offline({
       const ours = ["ERR_JOSE_GENERIC", "ERR_JWKS_TIMEOUT", "ERR_JWKS_INVALID"];
       throw error instanceof errors.JOSEError && !ours.includes(error.code) ? new Dead() : error;
     }
+    // While the keys were waited for, they may have been replaced, the feed may have fallen silent, or what is remembered may have
+    // been given up.
+    if (keys !== used || !feed.upToDate()) throw new Unknown();
     if (typeof claims.aud !== "string" || feed.ended(claims.sid)) throw new Dead();
     // A role that changed since the token was issued counts, not the one in it.
     return { id: claims.id, nickname: claims.nickname, role: feed.role(claims.id) ?? claims.role, session: claims.sid };
@@ -143,6 +147,7 @@ function follow({ url, serviceToken, longestToken, silence, forgetKeys }) {
       // 410: some of what we missed is gone. 422: this is the log of another data directory.
       if ((answer.status === 410 || answer.status === 422) && cursor !== "start") {
         forget();
+        forgetKeys(); // what is gone may have told that all keys were replaced
         throw new Error("the feed begins again");
       }
       if (answer.status !== 200) throw new Error(`the feed answers ${answer.status}`);

@@ -134,6 +134,9 @@ class Offline(Guard):
             )
         except jwt.PyJWTError:
             raise Dead from None
+        # While the keys were waited for, the feed may have fallen silent, or what is remembered may have been given up.
+        if not self.up_to_date():
+            raise Unknown
         # One that is older than it can be would outlive our memory of revocations.
         age = time.time() - claims["iat"]
         if age > self.longest_token + LEEWAY or claims["sid"] in self.revoked:
@@ -168,7 +171,9 @@ class Offline(Guard):
             log.warning("the keys of Doorward cannot be fetched, those that are known stay: %r", error)
 
     async def replace_keys(self):
-        # Somebody else may have the old ones: nobody passes by them, even if the new ones cannot be had.
+        # Somebody else may have the old ones: nobody passes by them, even if the new ones cannot be had, and not by an
+        # answer either that is under way. So nothing is trusted until the feed was heard once more.
+        self.heard = float("-inf")
         async with self.fetching:
             self.keys, self.keys_told = {}, False
             await self.fetch_keys()
@@ -209,6 +214,8 @@ class Offline(Guard):
         # 410: some of what we missed is gone. 422: this is the log of another data directory.
         if answer.status_code in (410, 422) and self.cursor != "start":
             log.warning("the feed begins again")
+            # What is gone may have told that all keys were replaced.
+            await self.replace_keys()
             self.forget()
             return
         answer.raise_for_status()

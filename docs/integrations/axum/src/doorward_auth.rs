@@ -247,6 +247,10 @@ impl Offline {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let oldest = now.saturating_sub(self.settings.longest_token.as_secs() + LEEWAY);
         let feed = lock(&self.feed);
+        // While the keys were waited for, the feed may have fallen silent, or what is remembered may have been given up.
+        if !feed.up_to_date(self.settings.silence) {
+            return Err(Refusal::Unknown);
+        }
         if claims.iat > now + LEEWAY || claims.iat < oldest || feed.ended.contains_key(&claims.sid) {
             return Err(Refusal::Dead);
         }
@@ -256,7 +260,7 @@ impl Offline {
     }
 
     fn up_to_date(&self) -> bool {
-        lock(&self.feed).heard_at.is_some_and(|heard| heard.elapsed() <= self.settings.silence)
+        lock(&self.feed).up_to_date(self.settings.silence)
     }
 
     // The keys.
@@ -298,11 +302,14 @@ impl Offline {
         keys.told
     }
 
-    /// Somebody else may have the old ones: nobody passes by them, even if the new ones cannot be had.
-    async fn replace_keys(&self) -> bool {
+    /// Somebody else may have the old ones: nobody passes by them, even if the new ones cannot be had, and not by an answer
+    /// either that is under way. So nothing is trusted until the feed was heard once more.
+    async fn replace_keys(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
+        lock(&self.feed).heard_at = None;
         let _fetching = self.fetching.lock().await;
         *lock(&self.keys) = Keys::default();
-        self.fetch_keys().await
+        // The feed tells of it again.
+        if self.fetch_keys().await { Ok(()) } else { Err("the new keys are not here yet".into()) }
     }
 
     async fn keep_keys(self: Arc<Self>) {
@@ -349,6 +356,8 @@ impl Offline {
         // 410: some of what we missed is gone. 422: this is the log of another data directory.
         if matches!(answer.status(), StatusCode::GONE | StatusCode::UNPROCESSABLE_ENTITY) && cursor.is_some() {
             eprintln!("the feed begins again");
+            // What is gone may have told that all keys were replaced.
+            self.replace_keys().await?;
             *lock(&self.feed) = Feed::default();
             return Ok(());
         }
@@ -358,9 +367,8 @@ impl Offline {
         for event in page.events {
             lock(&self.feed).take(event, self.settings.longest_token);
         }
-        if replaced && !self.replace_keys().await {
-            // The feed tells of it again.
-            return Err("the new keys are not here yet".into());
+        if replaced {
+            self.replace_keys().await?;
         }
         let mut feed = lock(&self.feed);
         feed.cursor = Some(page.cursor);
@@ -374,6 +382,10 @@ impl Offline {
 }
 
 impl Feed {
+    fn up_to_date(&self, silence: Duration) -> bool {
+        self.heard_at.is_some_and(|heard| heard.elapsed() <= silence)
+    }
+
     fn take(&mut self, event: Event, longest_token: Duration) {
         let now = Instant::now();
         match (event.kind.as_str(), event.session_id, event.account_id.zip(event.role)) {

@@ -24,6 +24,23 @@ SILENCE, REFETCH = 20, 3
 RECONNECT = 7
 
 
+def no_tokens(scenario, service, token):
+    """What stands where a token should, around one that is live, is dead, and no log tells it."""
+    # Longer than a request to Doorward may be. Node takes no longer one itself.
+    long = 16_200 if service.name == "express" else 20_000
+    for what, bad in [
+        ("a letter that is not ASCII", f"{token}é"),
+        ("a letter of Latin 1 before it", f"\xff{token}"),
+        ("two in one header", f"{token}, Bearer {token}"),
+        ("a sign that no token has", f'{token}"'),
+        ("a long one", token + "A" * (long - len(token))),
+    ]:
+        seen, _ = service.check(bad)
+        scenario.expect(f"{what}: {service.name}", seen == 401, seen)
+    logged = token in service.log.read_text()
+    scenario.expect(f"the token is in no log: {service.name}", not logged)
+
+
 class Pairs(Scenario):
     """Doorward signs with key pairs of this algorithm."""
 
@@ -73,9 +90,12 @@ class Pairs(Scenario):
             self.expect(f"users do not: {service.name}", service.check(self.ann, "/admin")[0] == 403)
             without = [], [("Authorization", f"Basic {self.ann}")], [("Authorization", "Bearer ")]
             without += ([("Authorization", self.ann)], [("X-Access-Token", self.ann)])
+            good, dead = ("Authorization", f"Bearer {self.ann}"), ("Authorization", "Bearer dead")
+            without += [good, dead], [dead, good], [good, good], [good, ("authorization", "")]
             for headers in without:
                 seen = service.get("/me", headers)
                 self.expect(f"no token: {service.name}", seen[:2] == (401, "Bearer"), f"{seen} for {headers}")
+            no_tokens(self, service, self.ann)
             seen = service.get("/me", [("authorization", f"bearer {self.ann}")])[0]
             self.expect(f"a scheme in small letters: {service.name}", seen == 200, seen)
             self.expect(f"ready: {service.name}", service.get("/health/ready", [])[0] == 200)
@@ -308,6 +328,7 @@ class Asked(Scenario):
             self.expect(f"admins pass: {service.name}", service.check(admin, "/admin")[0] == 200)
             self.expect(f"users do not: {service.name}", service.check(ann, "/admin")[0] == 403)
             self.expect(f"no token: {service.name}", service.get("/me", [])[:2] == (401, "Bearer"))
+            no_tokens(self, service, ann)
         self.admits("nonsense", "nonsense", status=401)
         self.admits("a changed token", ann[:-3] + "AAA", status=401)
         self.admits("before logout", other)

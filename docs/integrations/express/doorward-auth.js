@@ -12,19 +12,26 @@ const CLAIMS = ["iss", "aud", "sub", "sid", "jti", "iat", "nbf", "exp", "id", "n
 const LEEWAY = 5; // seconds that the two clocks may differ
 const PAGE = 1000; // events that an answer of the feed has at most
 const PATIENCE = 5; // seconds that Doorward may take to begin an answer
+const TOKEN = /^[A-Za-z0-9._~+/-]+=*$/; // RFC 6750, section 2.1
 
 class Dead extends Error {} // the token is not one that is live
 class Unknown extends Error {} // nobody can say at the moment whether the token is live
 
+// What may be logged of a failure, if there is something to say. The text of one that is not ours can hold a token.
+const reason = (error) => (error instanceof Unknown ? error.message : (error.cause?.code ?? error.code ?? error.name));
+
 // Middleware around `check`, which says whose token it is: `user` puts that into `request.user`, `role` lets nobody else pass.
 function guard(check) {
   async function user(request, response, next) {
-    const { authorization = "" } = request.headers;
-    const token = /^bearer +([^ ,]+) *$/i.exec(authorization)?.[1];
+    // Of two headers, `request.headers` would have the first, and others may have read the second.
+    const given = request.headersDistinct.authorization ?? [];
+    const token = given.length === 1 && /^bearer +(\S.*?) *$/i.exec(given[0])?.[1];
     if (!token) {
       return response.status(401).set("WWW-Authenticate", "Bearer").json({ detail: "Log in first" });
     }
     try {
+      // Nothing else can be live, and some of it could not even be asked about.
+      if (!TOKEN.test(token)) throw new Dead();
       request.user = await check(token);
     } catch (error) {
       if (error instanceof Dead) {
@@ -32,7 +39,7 @@ function guard(check) {
         return response.status(401).set("WWW-Authenticate", 'Bearer error="invalid_token"').json({ detail: "Log in again" });
       }
       // Not 401: the token may be good, and its owner need not log in anew.
-      if (!(error instanceof Unknown)) console.warn("whose token it is cannot be known:", error);
+      if (reason(error)) console.warn("whose token it is cannot be known:", reason(error));
       return response.status(503).set("Retry-After", "5").json({ detail: "Come back in a moment" });
     }
     next();
@@ -136,7 +143,7 @@ function follow({ url, serviceToken, longestToken, silence, forgetKeys }) {
     let timer;
     const within = (seconds) => {
       clearTimeout(timer);
-      timer = setTimeout(() => giveUp.abort(new Error("no word from Doorward")), seconds * 1000);
+      timer = setTimeout(() => giveUp.abort(new Unknown("Doorward is silent")), seconds * 1000);
     };
     within(PATIENCE);
     try {
@@ -148,9 +155,9 @@ function follow({ url, serviceToken, longestToken, silence, forgetKeys }) {
       if ((answer.status === 410 || answer.status === 422) && cursor !== "start") {
         forget();
         forgetKeys(); // what is gone may have told that all keys were replaced
-        throw new Error("the feed begins again");
+        throw new Unknown("the feed begins again");
       }
-      if (answer.status !== 200) throw new Error(`the feed answers ${answer.status}`);
+      if (answer.status !== 200) throw new Unknown(`the feed answers ${answer.status}`);
       await read(answer, () => within(silence));
     } finally {
       clearTimeout(timer);
@@ -198,7 +205,7 @@ function follow({ url, serviceToken, longestToken, silence, forgetKeys }) {
         await listen();
       } catch (error) {
         if (closing.signal.aborted) return;
-        console.warn("no word of revocations:", error);
+        console.warn("no word of revocations:", reason(error));
       }
       await new Promise((resume) => setTimeout(resume, pause));
     }
@@ -220,9 +227,9 @@ export function asking({ url, serviceToken }) {
       headers: { "X-Service-Token": serviceToken, Authorization: `Bearer ${token}` },
       signal: AbortSignal.timeout(PATIENCE * 1000),
     });
-    if (answer.status === 401) throw new Dead();
+    if (answer.status === 401 || answer.status === 431) throw new Dead(); // 431: no live token is that long
     // 404 and 403 are about our own token, 503 is about Doorward.
-    if (answer.status !== 200) throw new Error(`/verify answers ${answer.status}`);
+    if (answer.status !== 200) throw new Unknown(`/verify answers ${answer.status}`);
     const { id, nickname, role, session_id: session } = await answer.json();
     return { id, nickname, role, session };
   }

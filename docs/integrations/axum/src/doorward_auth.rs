@@ -78,7 +78,7 @@ pub async fn authenticate(
     mut request: Request,
     next: Next,
 ) -> Result<Response, Refusal> {
-    let token = bearer(request.headers()).ok_or(Refusal::Missing)?.to_owned();
+    let token = bearer(request.headers())?.to_owned();
     let user = doorward.check(&token).await?;
     request.extensions_mut().insert(user);
     Ok(next.run(request).await)
@@ -91,11 +91,19 @@ pub async fn require_role(State(role): State<&'static str>, request: Request, ne
 }
 
 /// The token of the one `Authorization: Bearer` header.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
     let mut all = headers.get_all(AUTHORIZATION).iter();
-    let (Some(only), None) = (all.next(), all.next()) else { return None };
-    let (scheme, token) = only.to_str().ok()?.split_once(' ')?;
-    (scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty()).then_some(token.trim())
+    let (Some(only), None) = (all.next(), all.next()) else { return Err(Refusal::Missing) };
+    let space = only.as_bytes().iter().position(|b| *b == b' ').unwrap_or(only.len());
+    let (scheme, token) = only.as_bytes().split_at(space);
+    let token = token.trim_ascii();
+    if !scheme.eq_ignore_ascii_case(b"bearer") || token.is_empty() {
+        return Err(Refusal::Missing);
+    }
+    // Nothing else can be live (RFC 6750 §2.1), and some of it could not even be asked about.
+    let token = std::str::from_utf8(token).map_err(|_| Refusal::Dead)?;
+    let of_a_token = |c: char| c.is_ascii_alphanumeric() || "-._~+/=".contains(c);
+    if token.chars().all(of_a_token) { Ok(token) } else { Err(Refusal::Dead) }
 }
 
 /// What has to be known for checking tokens offline.
@@ -437,9 +445,11 @@ impl Asking {
             .timeout(PATIENCE)
             .send()
             .await;
+        // 431: no live token is that long.
+        let dead = [StatusCode::UNAUTHORIZED, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE];
         let told = async {
             match asked?.error_for_status() {
-                Err(error) if error.status() == Some(StatusCode::UNAUTHORIZED) => Ok(None),
+                Err(error) if error.status().is_some_and(|status| dead.contains(&status)) => Ok(None),
                 // 404 and 403 are about our own token, 503 is about Doorward.
                 answer => answer?.json::<User>().await.map(Some),
             }

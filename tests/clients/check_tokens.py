@@ -126,6 +126,19 @@ class Pairs(Scenario):
             self.expect(f"forged keys fetch the keys now and then: {checker.name}", 1 <= fetched <= most, detail)
         self.admits("after forged keys", self.ann)
 
+        # The same while the keys cannot be had, which must not make anybody ask more often.
+        for service in self.services:
+            service.way.lose("/.well-known/jwks.json")
+        for service, (statuses, fetched, most) in zip(self.services, at_once(refuse_all, self.services)):
+            self.expect(f"no keys, and forged ones are refused: {service.name}", statuses <= {401, 503}, statuses)
+            detail = f"{fetched} times, {most:.1f} at most"
+            self.expect(f"no keys, and forged ones fetch them now and then: {service.name}", 1 <= fetched <= most, detail)
+        self.admits("no keys, and a token of a known one", self.ann, among=self.services)
+        for service in self.services:
+            service.way.find()
+        time.sleep(REFETCH)
+        self.comes("the keys are back", forged[0], lambda answer: answer[0] == 401, RECONNECT, among=self.services)
+
     def revocations(self):
         doorward, admin = self.doorward, self.admin["access_token"]
         new = lambda name: doorward.login(name)["access_token"]

@@ -152,6 +152,8 @@ class Way:
 
     def __init__(self, port):
         self.upstream, self.requests, self.open = port, [], set()
+        # A path that is not there behind this way, with the letters that it has instead.
+        self.gone = None
         self.port, self.server, self.flows = free_port(), None, asyncio.Event()
         self.go_on()
         self.mend()
@@ -177,6 +179,8 @@ class Way:
             while data := await reader.read(65536):
                 if asks:
                     self.requests += re.findall(r"^[A-Z]+ (\S+) HTTP/1", data.decode("latin-1"), re.M)
+                    if gone := self.gone:
+                        data = data.replace(*gone)
                 await self.flows.wait()
                 writer.write(data)
                 await writer.drain()
@@ -200,6 +204,13 @@ class Way:
 
     def go_on(self):
         self.loop.call_soon_threadsafe(self.flows.set)
+
+    def lose(self, path):
+        """From here on nobody finds this path, until it is found again."""
+        self.gone = path.encode(), path.upper().encode()
+
+    def find(self):
+        self.gone = None
 
     def mend(self):
         if self.server:

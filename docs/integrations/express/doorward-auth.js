@@ -5,7 +5,7 @@
 //
 // Both answer 401 without a live token, 403 without the role, and 503 while it cannot be known whether a token is live.
 
-import { createRemoteJWKSet, errors, jwtVerify } from "jose";
+import { createLocalJWKSet, createRemoteJWKSet, customFetch, errors, jwtVerify } from "jose";
 
 // What Doorward puts into every access token (docs/tokens.md).
 const CLAIMS = ["iss", "aud", "sub", "sid", "jti", "iat", "nbf", "exp", "id", "nickname", "role"];
@@ -71,11 +71,7 @@ export function offline({
 }) {
   let keys;
   const forgetKeys = () => {
-    keys = createRemoteJWKSet(new URL("/.well-known/jwks.json", url), {
-      cooldownDuration: refetch * 1000,
-      cacheMaxAge: 300_000, // what Cache-Control says
-      headers: { "Cache-Control": "no-cache" }, // a cache on the way may have the keys from before they were replaced
-    });
+    keys = publishedKeys({ url, refetch });
   };
   forgetKeys();
   const feed = follow({ url, serviceToken, longestToken, silence, forgetKeys });
@@ -95,9 +91,7 @@ export function offline({
         requiredClaims: CLAIMS,
       }));
     } catch (error) {
-      // Everything that is wrong with a token has a name. What has none is wrong with the way to the keys.
-      const ours = ["ERR_JOSE_GENERIC", "ERR_JWKS_TIMEOUT", "ERR_JWKS_INVALID"];
-      throw error instanceof errors.JOSEError && !ours.includes(error.code) ? new Dead() : error;
+      throw error instanceof errors.JOSEError ? new Dead() : error;
     }
     // While the keys were waited for, they may have been replaced, the feed may have fallen silent, or what is remembered may have
     // been given up.
@@ -107,6 +101,48 @@ export function offline({
     return { id: claims.id, nickname: claims.nickname, role: feed.role(claims.id) ?? claims.role, session: claims.sid };
   }
   return { ...guard(check), upToDate: feed.upToDate, close: feed.close };
+}
+
+// Doorward's published keys, in the form in which jwtVerify asks for one.
+function publishedKeys({ url, refetch }) {
+  let known; // what Doorward said last
+  let told = false; // whether it answered the last time
+  let tried = -Infinity;
+
+  // jose counts from the last success. A fetch that fails must not be repeated by every request either.
+  async function seldom(address, options) {
+    const pause = known ? refetch : Math.min(refetch, PATIENCE);
+    if (performance.now() - tried > pause * 1000) {
+      tried = performance.now();
+      told = false;
+      try {
+        const answer = await fetch(address, options);
+        if (answer.status !== 200) throw new Unknown(`status ${answer.status}`);
+        const set = await answer.json();
+        createLocalJWKSet(set); // throws unless it is a set of keys
+        [known, told] = [set, true];
+      } catch (error) {
+        console.warn("the keys of Doorward cannot be fetched, those that are known stay:", reason(error));
+      }
+    }
+    if (!known) throw new Unknown();
+    return Response.json(known);
+  }
+
+  const keys = createRemoteJWKSet(new URL("/.well-known/jwks.json", url), {
+    cooldownDuration: refetch * 1000,
+    cacheMaxAge: 300_000, // what Cache-Control says
+    headers: { "Cache-Control": "no-cache" }, // a cache on the way may have the keys from before they were replaced
+    [customFetch]: seldom,
+  });
+  return async (header, token) => {
+    try {
+      return await keys(header, token);
+    } catch (error) {
+      // Doorward may have published a key of this name since it answered last.
+      throw error instanceof errors.JWKSNoMatchingKey && !told ? new Unknown() : error;
+    }
+  };
 }
 
 // Follows the revocation feed until it is closed.

@@ -12,7 +12,7 @@ const WAIT = 15;
 
 let keys;
 function forgetKeys() {
-  keys = createRemoteJWKSet(new URL("/.well-known/jwks.json", url), { cooldownDuration: refetch, cacheMaxAge: 300_000 });
+  keys = createRemoteJWKSet(new URL(`${url}/.well-known/jwks.json`), { cooldownDuration: refetch, cacheMaxAge: 300_000 });
 }
 
 let cursor, heard, wait, ended, roles;

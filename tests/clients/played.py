@@ -21,6 +21,8 @@ SILENCE, REFETCH = 3, 1
 HEARTBEAT = 0.5
 # How long a service may take to come to what is expected, in seconds.
 SOON = 6
+# Doorward may be served below a path, and the last slash may be written or not.
+BASE = "/auth"
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -112,9 +114,9 @@ class Stage:
             def do_GET(self):
                 url = urllib.parse.urlsplit(self.path)
                 asked = dict(urllib.parse.parse_qsl(url.query))
-                if url.path == "/.well-known/jwks.json":
+                if url.path == f"{BASE}/.well-known/jwks.json":
                     self.answer(200, stage.jwks())
-                elif url.path != "/revocations":
+                elif url.path != f"{BASE}/revocations":
                     self.answer(404, {})
                 elif "text/event-stream" in self.headers.get("Accept", ""):
                     self.stream(asked["after"])
@@ -165,10 +167,10 @@ class Played(Scenario):
         self.stage.publish("first")
         self.stage.tell("session_ended", session_id="ended")
         settings = {"DOORWARD_SILENCE": str(SILENCE), "DOORWARD_REFETCH": str(REFETCH)}
-        self.checkers += services(self.stage, "the-token-of-the-service", self.work, **settings)
+        self.checkers += services(self.stage, "the-token-of-the-service", self.work, path=f"{BASE}/", **settings)
         for service in self.checkers:
             wait_for(f"{service.name} listens", service.is_listening, 20)
-        self.comes_to("ready", self.stage.token("first", "live"), 200)
+        self.comes_to("ready, below a path", self.stage.token("first", "live"), 200)
         self.admits("a session that ended", self.stage.token("first", "ended"), status=401)
         self.begun_anew()
         self.silent()

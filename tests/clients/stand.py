@@ -225,14 +225,14 @@ class Way:
 class Checker:
     """Somebody who checks tokens, reached by `check(token)`: (status, user or None)."""
 
-    def __init__(self, name, doorward, service_token, home, cut=False, **settings):
+    def __init__(self, name, doorward, service_token, home, cut=False, path="", **settings):
         self.name, self.way, self.log = name, Way(doorward.port), home / f"{name}.txt"
         if cut:
             self.way.cut()
         self.environment = {
             "PATH": PATH,
             "PYTHONDONTWRITEBYTECODE": "1",
-            "DOORWARD_URL": self.way.url,
+            "DOORWARD_URL": self.way.url + path,
             "DOORWARD_SERVICE_TOKEN": service_token,
             "DOORWARD_ALGORITHM": doorward.settings["ALGORITHM"],
             **settings,

@@ -17,6 +17,9 @@ const TOKEN = /^[A-Za-z0-9._~+/-]+=*$/; // RFC 6750, section 2.1
 class Dead extends Error {} // the token is not one that is live
 class Unknown extends Error {} // nobody can say at the moment whether the token is live
 
+// Doorward may be served below a path, which `new URL("/verify", url)` would drop.
+const withoutSlash = (url) => String(url).replace(/\/+$/, "");
+
 // What may be logged of a failure, if there is something to say. The text of one that is not ours can hold a token.
 const reason = (error) => (error instanceof Unknown ? error.message : (error.cause?.code ?? error.code ?? error.name));
 
@@ -60,7 +63,7 @@ function guard(check) {
 //               Doorward goes unnoticed
 // refetch       how often, in seconds, tokens that name an unknown key can make us fetch the keys
 export function offline({
-  url,
+  url: given,
   serviceToken,
   algorithm,
   issuer = "doorward",
@@ -69,6 +72,7 @@ export function offline({
   silence = 45,
   refetch = 30,
 }) {
+  const url = withoutSlash(given);
   let keys;
   const forgetKeys = () => {
     keys = publishedKeys({ url, refetch });
@@ -129,7 +133,7 @@ function publishedKeys({ url, refetch }) {
     return Response.json(known);
   }
 
-  const keys = createRemoteJWKSet(new URL("/.well-known/jwks.json", url), {
+  const keys = createRemoteJWKSet(new URL(`${url}/.well-known/jwks.json`), {
     cooldownDuration: refetch * 1000,
     cacheMaxAge: 300_000, // what Cache-Control says
     headers: { "Cache-Control": "no-cache" }, // a cache on the way may have the keys from before they were replaced
@@ -183,7 +187,7 @@ function follow({ url, serviceToken, longestToken, silence, forgetKeys }) {
     };
     within(PATIENCE);
     try {
-      const answer = await fetch(new URL(`/revocations?after=${cursor}`, url), {
+      const answer = await fetch(`${url}/revocations?after=${cursor}`, {
         headers: { "X-Service-Token": serviceToken, ...headers },
         signal: AbortSignal.any([giveUp.signal, closing.signal]),
       });
@@ -256,9 +260,10 @@ function follow({ url, serviceToken, longestToken, silence, forgetKeys }) {
 }
 
 // serviceToken: one with the scope `verify`.
-export function asking({ url, serviceToken }) {
+export function asking({ url: given, serviceToken }) {
+  const url = withoutSlash(given);
   async function check(token) {
-    const answer = await fetch(new URL("/verify", url), {
+    const answer = await fetch(`${url}/verify`, {
       method: "POST",
       headers: { "X-Service-Token": serviceToken, Authorization: `Bearer ${token}` },
       signal: AbortSignal.timeout(PATIENCE * 1000),

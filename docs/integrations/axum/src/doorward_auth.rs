@@ -136,7 +136,8 @@ pub enum Doorward {
 
 impl Doorward {
     /// Checks tokens with the published keys and the feed, which it follows from now on.
-    pub fn offline(settings: Settings) -> Self {
+    pub fn offline(mut settings: Settings) -> Self {
+        settings.url.truncate(settings.url.trim_end_matches('/').len());
         let offline = Arc::new(Offline {
             http: reqwest::Client::new(),
             settings,
@@ -151,6 +152,7 @@ impl Doorward {
 
     /// Asks Doorward about each token, with a service token that has the scope `verify`.
     pub fn asking(url: String, service_token: String) -> Self {
+        let url = url.trim_end_matches('/').to_owned();
         Self::Asking(Arc::new(Asking { http: reqwest::Client::new(), url, service_token }))
     }
 

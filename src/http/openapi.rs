@@ -122,6 +122,7 @@ fn operation<'a>(item: &'a mut PathItem, method: &Method) -> Option<&'a mut Oper
         Method::GET => item.get.as_mut(),
         Method::POST => item.post.as_mut(),
         Method::PUT => item.put.as_mut(),
+        Method::PATCH => item.patch.as_mut(),
         Method::DELETE => item.delete.as_mut(),
         _ => None,
     }
@@ -218,6 +219,26 @@ mod tests {
         let items = document["paths"].as_object().unwrap().values().flat_map(|item| item.as_object().unwrap().values());
         let ids: Vec<_> = items.map(|operation| operation["operationId"].as_str().unwrap().to_owned()).collect();
         assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "{ids:?}");
+    }
+
+    #[test]
+    fn s61_every_operation_tells_of_the_refusals_of_its_route() {
+        let document = parsed();
+        for route in route_table().iter().filter(|route| route.documented == Documented::Yes) {
+            let operation = &document["paths"][route.path][route.method.as_str().to_lowercase()];
+            let tells = |status: &str| operation["responses"].get(status).is_some();
+            let may = format!("{} {}", route.method, route.path);
+            // Who shows a credential may show a bad one; to strangers hidden routes are not there.
+            let is_hidden = matches!(route.access, Access::HiddenAdminOrService(_));
+            let who = operation.get("security").unwrap_or(&document["security"]).as_array().unwrap();
+            assert!(tells("401") || who.is_empty() || is_hidden, "{may}");
+            let has_json = operation.pointer("/requestBody/content/application~1json").is_some();
+            assert!(!has_json || ["400", "413", "415", "422"].into_iter().all(tells), "{may}");
+            assert!(tells("503") || route.class == Class::Static || route.path == "/health/live", "{may}");
+        }
+        let label = &document["paths"]["/my_account/sessions/{id}"]["patch"]["responses"];
+        let told: Vec<_> = label.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(told, ["200", "400", "401", "404", "413", "415", "422", "429", "503"]);
     }
 
     #[test]

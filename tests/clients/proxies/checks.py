@@ -15,6 +15,8 @@ DEAD = 'Bearer error="invalid_token"'
 # A name of an account that no header carries as it is.
 NICKNAME, EMAIL = "Bjørn 100% 漢字", "zoë@example.com"
 NAMES = ["X-Auth-User-Id", "X-Auth-Email", "X-Auth-Nickname", "X-Auth-Role", "X-Auth-Session"]
+# What Doorward says nothing under, and services that know other proxies look for.
+OTHERS = ["X-Auth-User", "X-Auth-Username", "X-Auth-Groups", "X-Auth-Roles"]
 
 # What the name of a header may have beside letters, digits and dashes (RFC 9110 §5.6.2). Some services fold them all.
 SIGNS = "_.!#$%&'*+^`|~"
@@ -167,7 +169,7 @@ def roles(scene):
 def forged(scene):
     """what a client says of itself never arrives, however it is spelt"""
     live = bearer(scene.cast.user)
-    for name in [*NAMES, "X-Forwarded-For", "X-Forwarded-Proto", "Forwarded"]:
+    for name in [*NAMES, *OTHERS, "X-Forwarded-For", "X-Forwarded-Proto", "Forwarded"]:
         words = name.split("-")
         spelt = [name, name.lower(), name.upper(), *(sign.join(words) for sign in SIGNS)]
         spelt += [f"{'_'.join(words[:-1])}-{words[-1]}", f"{'-'.join(words[:-1])}_{words[-1]}".lower()]

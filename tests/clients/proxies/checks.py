@@ -114,6 +114,15 @@ def bodies(scene):
     assert arrived.length == 0, arrived
 
 
+def long_heads(scene):
+    """a head that is longer than one of Doorward's may be is no error of it"""
+    headers = bearer(scene.cast.user) + [(f"X-Long-{number}", "x" * 7_000) for number in range(3)]
+    if scene.proxy.kind == "nginx":
+        scene.passes("GET", "/", headers)
+    else:
+        scene.refused([400, 431], "GET", "/", headers)
+
+
 def dead_tokens(scene):
     """without a live token nobody passes, and the answer says what is missing"""
     user, cast = scene.cast.user, scene.cast
@@ -205,9 +214,9 @@ def forged_otherwise(scene):
 
 
 def address(scene):
-    """Doorward sees the address of the client behind the proxy, and not the one that it claims"""
-    agent = f"check {uuid.uuid4()}"
-    headers = [("User-Agent", agent), ("X-Forwarded-For", "203.0.113.9"), ("Forwarded", "for=203.0.113.9")]
+    """Doorward sees the address of the client behind the proxy, and not the one that it claims, and the name of the request"""
+    agent, name = f"check {uuid.uuid4()}", str(uuid.uuid4())
+    headers = [("User-Agent", agent), ("X-Request-Id", name), ("X-Forwarded-For", "203.0.113.9"), ("Forwarded", "for=203.0.113.9")]
     # Of a session, one refusal of this kind is on record.
     carol = scene.cast.people.login("carol@example.com")
     scene.refused([403], "GET", "/", [*headers, *bearer(carol)], admin=True)
@@ -215,8 +224,8 @@ def address(scene):
     # A refusal is put on record soon, not at once.
     while not seen and time.monotonic() < end:
         records = scene.cast.people.audited(scene.cast.admin, outcome="refused", limit=50)
-        seen = [record["address"] for record in records if record["user_agent"] == agent]
-    assert seen == [CLIENT], records
+        seen = [(record["address"], record["request_id"]) for record in records if record["user_agent"] == agent]
+    assert seen == [(CLIENT, name)], records
 
 
 def next_request(scene):
@@ -287,6 +296,7 @@ ALL = [
     identity,
     untouched,
     bodies,
+    long_heads,
     dead_tokens,
     two_tokens,
     roles,

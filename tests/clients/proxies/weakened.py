@@ -48,7 +48,8 @@ INSTEAD = [
     ("Caddyfile", "\troute {", "\thandle {"),
     ("haproxy.cfg", "/forward_auth?role=admin unless", "/forward_auth unless"),
     ("haproxy.cfg", "unless { var(txn.doorward_status) -m str 200 }", "if { var(txn.doorward_status) -m str 500 }"),
-    ("haproxy.lua", '{ "authorization", "user-agent", "x-forwarded-for" }', '{ "authorization", "user-agent" }'),
+    ("haproxy.lua", ', "x-request-id" }', " }"),
+    ("haproxy.lua", '"x-forwarded-for", "x-request-id" }', '"x-request-id" }'),
 ]
 
 

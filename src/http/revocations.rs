@@ -156,7 +156,7 @@ fn number(text: &str) -> Option<u64> {
 #[utoipa::path(get, path = "/revocations", operation_id = "revocations", tag = "Services",
     params(
     ("after" = Option<String>, Query, description = "The cursor of the answer before, or `start` for all that is kept"),
-    ("wait" = Option<u64>, Query, description = "How many seconds to wait for the next one if there is none, 0 to 30"),
+    ("wait" = Option<u64>, Query, maximum = 30, description = "How many seconds to wait for the next one if there is none, 0 to 30"),
     ("Last-Event-ID" = Option<String>, Header, description = "With server-sent events: as `after`"),
 ), responses(
     (status = 200, description = "What was revoked", content(

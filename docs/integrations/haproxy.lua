@@ -13,7 +13,7 @@ end
 core.register_action("doorward", { "http-req" }, function(txn, question)
     local given = txn.http:req_get_headers()
     local headers = {}
-    for _, name in ipairs({ "authorization", "user-agent", "x-forwarded-for" }) do
+    for _, name in ipairs({ "authorization", "user-agent", "x-forwarded-for", "x-request-id" }) do
         if given[name] then
             headers[name] = {}
             for _, value in pairs(given[name]) do

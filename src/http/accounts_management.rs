@@ -264,11 +264,12 @@ async fn delete(api: &Api, context: &RequestContext, id: &str) -> Result<Respons
     }
 }
 
-/// Reads `skip` and `limit`. Other parameters are passed over; of two with one name the last counts.
+/// Reads `skip` and `limit`. Other parameters are passed over; of two with one name the last counts. A name alone has an empty
+/// value, which is none of these.
 fn page(query: Option<&str>) -> Result<Page, ApiError> {
     let mut page = Page { skip: 0, limit: DEFAULT_LIMIT };
     let mut errors = Vec::new();
-    for (name, value) in query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('=')) {
+    for (name, value) in query.unwrap_or_default().split('&').map(|pair| pair.split_once('=').unwrap_or((pair, ""))) {
         match name {
             "skip" => match value.parse() {
                 Ok(skip) => page.skip = skip,
@@ -293,8 +294,17 @@ mod tests {
         let read = |query: &str| page(Some(query)).ok().map(|page| (page.skip, page.limit));
         assert_eq!(page(None).unwrap(), Page { skip: 0, limit: 100 });
         assert_eq!(read("skip=5&limit=1000&x=y"), Some((5, 1000)));
-        for bad in ["skip=-1", "skip=x", "skip=", "limit=0", "limit=1001", "limit=1.5", "limit=99999999999999999999999"]
-        {
+        for bad in [
+            "skip=-1",
+            "skip=x",
+            "skip=",
+            "skip",
+            "limit",
+            "limit=0",
+            "limit=1001",
+            "limit=1.5",
+            "limit=99999999999999999999999",
+        ] {
             assert_eq!(read(bad), None, "{bad}");
         }
     }

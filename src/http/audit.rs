@@ -229,7 +229,7 @@ async fn reader(api: &Api, context: &RequestContext) -> Result<Reader, ApiError>
     match service {
         Some(service) => {
             api.must_have(&service, ServiceScope::Audit, context)?;
-            Err(ApiError::ScopeMissing)
+            Err(ApiError::ScopeMissing { bearer: false })
         }
         None => Err(api.unknown_service(context, false, true)),
     }
@@ -360,6 +360,15 @@ mod tests {
             fields.errors.into_iter().map(|error| error.pointer).collect::<Vec<_>>()
         };
         for (name, bad) in [
+            ("event", ""),
+            ("actor", ""),
+            ("subject", ""),
+            ("address", ""),
+            ("outcome", ""),
+            ("from", ""),
+            ("to", ""),
+            ("limit", ""),
+            ("cursor", ""),
             ("event", "login"),
             ("actor", "account%3A0"),
             ("subject", "0"),

@@ -186,7 +186,7 @@ impl RequestContext {
         if !is_of_type(&self.headers, "application/x-www-form-urlencoded") {
             return Err(ApiError::NotForm);
         }
-        form::parse(&self.read(payload).await?)
+        form::filled(&self.read(payload).await?)
     }
 
     /// Whether somebody presented a service token, right or wrong.
@@ -215,7 +215,7 @@ impl RequestContext {
         if !self.is_form() {
             return self.json(payload).await;
         }
-        let fields = form::parse(&self.read(payload).await?)?;
+        let fields = form::filled(&self.read(payload).await?)?;
         // Texts always serialise.
         json::parse(&serde_json::to_vec(&fields).unwrap_or_default())
     }

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use super::error::ApiError;
 
-/// The fields of a form by name. An empty field is none: a form sends the fields that nobody filled in too.
+/// The fields by name, empty ones too. For queries: an empty field stands there for something that was meant, such as a
+/// variable that was not set, and what it was to restrict must not be left open.
 pub(super) fn parse(form: &[u8]) -> Result<BTreeMap<String, String>, ApiError> {
     let mut fields = BTreeMap::new();
     for pair in form.split(|b| *b == b'&').filter(|pair| !pair.is_empty()) {
@@ -17,6 +18,13 @@ pub(super) fn parse(form: &[u8]) -> Result<BTreeMap<String, String>, ApiError> {
             return Err(ApiError::Malformed("The form has the same name twice"));
         }
     }
+    Ok(fields)
+}
+
+/// The fields by name that have a value. For bodies: a page sends the fields that nobody filled in too, and OAuth takes
+/// a parameter without a value for one that was not sent (RFC 6749 §3.1).
+pub(super) fn filled(form: &[u8]) -> Result<BTreeMap<String, String>, ApiError> {
+    let mut fields = parse(form)?;
     fields.retain(|_, value| !value.is_empty());
     Ok(fields)
 }
@@ -74,9 +82,10 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_field_is_none() {
-        for form in ["", "a", "a=", "b=c", "&"] {
-            assert_eq!(value(form), None, "{form}");
+    fn an_empty_field_is_none_in_a_body_and_one_in_a_query() {
+        for (form, in_query) in [("", None), ("a", Some("")), ("a=", Some("")), ("b=c", None), ("&", None)] {
+            assert_eq!(filled(form.as_bytes()).unwrap().get("a"), None, "{form}");
+            assert_eq!(value(form).as_deref(), in_query, "{form}");
         }
     }
 

@@ -72,7 +72,7 @@ async fn forward_auth(api: &Api, context: &RequestContext) -> Result<Response, A
 /// Whether the role that is asked for is that of administrators.
 fn wants_admin(context: &RequestContext) -> Result<bool, ApiError> {
     let fields = form::parse(context.query().unwrap_or_default().as_bytes())?;
-    // A misspelt name must not let everybody pass.
+    // A misspelt name, and a role that is left empty, must not let everybody pass.
     if let Some(name) = fields.keys().find(|name| *name != "role") {
         return Err(ApiError::Invalid(vec![FieldError::new(format!("?{name}"), "There is no such field")]));
     }

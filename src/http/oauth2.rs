@@ -5,6 +5,7 @@ use std::sync::Arc;
 use doorward_actors::{AuthenticateError, Inspected, Principal, Secret, ServiceScope};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use utoipa::openapi::{Object, ObjectBuilder, Type};
 use warp::Filter as _;
 use warp::reply::Response;
 
@@ -25,17 +26,25 @@ struct TokenForm {
 }
 
 /// What is known of a token (RFC 7662 §2.2). One that is not live is `{"active": false}` and no more.
-#[derive(Default, Serialize, ToSchema)]
-struct Introspection {
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+enum Introspection {
+    Live(Box<LiveToken>),
+    Other(OtherToken),
+}
+
+/// What is said of a token that is not live.
+#[derive(Serialize, ToSchema)]
+struct OtherToken {
+    #[schema(schema_with = always::<false>)]
     active: bool,
-    #[serde(flatten)]
-    #[schema(inline)]
-    live: Option<LiveToken>,
 }
 
 /// What is said of a live token.
 #[derive(Serialize, ToSchema)]
 struct LiveToken {
+    #[schema(schema_with = always::<true>)]
+    active: bool,
     #[schema(example = "Bearer")]
     token_type: &'static str,
     /// The id of the account.
@@ -62,6 +71,7 @@ impl Introspection {
         let Inspected { principal, token_id, issued_at, issuer, audience } = inspected;
         let account = &principal.account;
         let live = LiveToken {
+            active: true,
             token_type: "Bearer",
             sub: account.id.to_string(),
             username: account.email.as_str().to_owned(),
@@ -74,8 +84,13 @@ impl Introspection {
             iat: issued_at.as_seconds(),
             exp: principal.expires_at.as_seconds(),
         };
-        Self { active: true, live: Some(live) }
+        Self::Live(Box::new(live))
     }
+}
+
+/// The schema of a field that has this value, by which one body is told from the other.
+fn always<const VALUE: bool>() -> Object {
+    ObjectBuilder::new().schema_type(Type::Boolean).enum_values(Some([VALUE])).build()
 }
 
 /// What this server can do (RFC 8414 §2).
@@ -131,7 +146,7 @@ async fn introspect(api: &Api, context: &RequestContext, payload: Payload) -> Re
     api.service(context, ServiceScope::Introspect)?;
     match api.handles.sessions.inspect(token.expose()).await {
         Ok(inspected) => Ok(json_reply(&Introspection::of(&inspected))),
-        Err(AuthenticateError::Dead) => Ok(json_reply(&Introspection::default())),
+        Err(AuthenticateError::Dead) => Ok(json_reply(&Introspection::Other(OtherToken { active: false }))),
         Err(AuthenticateError::Unavailable(unavailable)) => Err(unavailable.into()),
     }
 }

@@ -19,6 +19,7 @@ use super::{
 const USER_AUTH: &str = "userAuth";
 const SERVICE_AUTH: &str = "serviceAuth";
 const SERVICE_BASIC: &str = "serviceBasic";
+const SERVICE_BEARER: &str = "serviceBearer";
 
 #[derive(OpenApi)]
 #[openapi(
@@ -108,6 +109,8 @@ impl Modify for FromTheRouteTable {
         let basic =
             Http::builder().scheme(HttpAuthScheme::Basic).description(Some("The name of a service and its secret"));
         components.add_security_scheme(SERVICE_BASIC, SecurityScheme::Http(basic.build()));
+        let bearer = Http::builder().scheme(HttpAuthScheme::Bearer).description(Some("The secret of a service"));
+        components.add_security_scheme(SERVICE_BEARER, SecurityScheme::Http(bearer.build()));
         for route in route_table().iter().filter(|route| route.documented == Documented::Yes) {
             let item = document.paths.paths.get_mut(route.path);
             if let Some(operation) = item.and_then(|item| operation(item, &route.method)) {
@@ -122,6 +125,7 @@ fn operation<'a>(item: &'a mut PathItem, method: &Method) -> Option<&'a mut Oper
         Method::GET => item.get.as_mut(),
         Method::POST => item.post.as_mut(),
         Method::PUT => item.put.as_mut(),
+        Method::PATCH => item.patch.as_mut(),
         Method::DELETE => item.delete.as_mut(),
         _ => None,
     }
@@ -130,15 +134,16 @@ fn operation<'a>(item: &'a mut PathItem, method: &Method) -> Option<&'a mut Oper
 /// Adds who may use a route and the refusals that follow from it. What a handler says about a status stays; every
 /// refusal is a [`Problem`].
 fn describe(operation: &mut Operation, route: &RouteInfo) {
-    let user = || SecurityRequirement::new::<_, [&str; 0], &str>(USER_AUTH, []);
-    let service = || SecurityRequirement::new::<_, [&str; 0], &str>(SERVICE_AUTH, []);
+    let by = |scheme: &str| SecurityRequirement::new::<_, [&str; 0], &str>(scheme, []);
     operation.security = match route.access {
+        // The refresh token in the body is enough, once the access token is over.
+        Access::Bearer if route.path == "/logout" => Some(vec![by(USER_AUTH), SecurityRequirement::default()]),
         // The rule for the whole document.
         Access::Bearer | Access::Admin => None,
         Access::Public => Some(vec![]),
-        Access::Service(_) => Some(vec![service(), SecurityRequirement::new::<_, [&str; 0], &str>(SERVICE_BASIC, [])]),
-        Access::ServiceAndBearer(_) => Some(vec![user().add::<_, [&str; 0], &str>(SERVICE_AUTH, [])]),
-        Access::AdminOrService(_) | Access::HiddenAdminOrService(_) => Some(vec![user(), service()]),
+        Access::Service(_) => Some(vec![by(SERVICE_AUTH), by(SERVICE_BEARER), by(SERVICE_BASIC)]),
+        Access::ServiceAndBearer(_) => Some(vec![by(USER_AUTH).add::<_, [&str; 0], &str>(SERVICE_AUTH, [])]),
+        Access::AdminOrService(_) | Access::HiddenAdminOrService(_) => Some(vec![by(USER_AUTH), by(SERVICE_AUTH)]),
     };
     let mut refusals = Vec::new();
     match route.access {
@@ -221,6 +226,26 @@ mod tests {
     }
 
     #[test]
+    fn s61_every_operation_tells_of_the_refusals_of_its_route() {
+        let document = parsed();
+        for route in route_table().iter().filter(|route| route.documented == Documented::Yes) {
+            let operation = &document["paths"][route.path][route.method.as_str().to_lowercase()];
+            let tells = |status: &str| operation["responses"].get(status).is_some();
+            let may = format!("{} {}", route.method, route.path);
+            // Who shows a credential may show a bad one; to strangers hidden routes are not there.
+            let is_hidden = matches!(route.access, Access::HiddenAdminOrService(_));
+            let who = operation.get("security").unwrap_or(&document["security"]).as_array().unwrap();
+            assert!(tells("401") || who.is_empty() || is_hidden, "{may}");
+            let has_json = operation.pointer("/requestBody/content/application~1json").is_some();
+            assert!(!has_json || ["400", "413", "415", "422"].into_iter().all(tells), "{may}");
+            assert!(tells("503") || route.class == Class::Static || route.path == "/health/live", "{may}");
+        }
+        let label = &document["paths"]["/my_account/sessions/{id}"]["patch"]["responses"];
+        let told: Vec<_> = label.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(told, ["200", "400", "401", "404", "413", "415", "422", "429", "503"]);
+    }
+
+    #[test]
     fn security_is_what_the_contract_says() {
         let document = parsed();
         assert!(document["openapi"].as_str().unwrap().starts_with("3.1."));
@@ -228,12 +253,29 @@ mod tests {
         assert_eq!(document["paths"]["/verify"]["post"]["security"], json!([{"userAuth": [], "serviceAuth": []}]));
         assert_eq!(document["paths"]["/login"]["post"]["security"], json!([]));
         assert_eq!(document["paths"]["/my_account/"]["get"].get("security"), None);
+        assert_eq!(document["paths"]["/logout"]["post"]["security"], json!([{"userAuth": []}, {}]));
+        let services = json!([{"serviceAuth": []}, {"serviceBearer": []}, {"serviceBasic": []}]);
+        for (path, method) in [("/oauth2/introspect", "post"), ("/oauth2/revoke", "post"), ("/revocations", "get")] {
+            assert_eq!(document["paths"][path][method]["security"], services, "{path}");
+        }
         let schemes = &document["components"]["securitySchemes"];
+        assert_eq!(
+            (&schemes["serviceBearer"]["type"], &schemes["serviceBearer"]["scheme"]),
+            (&json!("http"), &json!("bearer"))
+        );
         assert_eq!(schemes["userAuth"]["type"], "http");
         assert_eq!(schemes["userAuth"]["scheme"], "bearer");
         assert_eq!(schemes["serviceAuth"]["type"], "apiKey");
         assert_eq!(schemes["serviceAuth"]["in"], "header");
         assert_eq!(schemes["serviceAuth"]["name"], "X-Service-Token");
+    }
+
+    #[test]
+    fn s61_the_feed_waits_for_half_a_minute_at_most() {
+        let document = parsed();
+        let parameters = document["paths"]["/revocations"]["get"]["parameters"].as_array().unwrap();
+        let wait = parameters.iter().find(|parameter| parameter["name"] == "wait").unwrap();
+        assert_eq!((&wait["schema"]["minimum"], &wait["schema"]["maximum"]), (&json!(0), &json!(30)));
     }
 
     #[test]

@@ -181,9 +181,18 @@ mod tests {
         let read = |query: &str| page(Some(query)).ok();
         assert_eq!(page(None).unwrap(), (None, 100));
         assert_eq!(read("cursor=7&limit=1000&x=y"), Some((MailId::new(7), 1000)));
-        for bad in
-            ["limit=0", "limit=1001", "limit=x", "limit=-1", "cursor=0", "cursor=x", "cursor=-1", "limit=1&limit=2"]
-        {
+        for bad in [
+            "limit=0",
+            "limit=1001",
+            "limit=x",
+            "limit=-1",
+            "limit",
+            "cursor=",
+            "cursor=0",
+            "cursor=x",
+            "cursor=-1",
+            "limit=1&limit=2",
+        ] {
             assert_eq!(read(bad), None, "{bad}");
         }
     }

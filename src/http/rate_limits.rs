@@ -176,6 +176,13 @@ mod tests {
         assert!(read("cursor=public-192.0.2.1").is_some_and(|asked| asked.after.is_some()));
         for bad in [
             "policy=x",
+            "policy=",
+            "account",
+            "email=",
+            "address=",
+            "waiting=",
+            "limit=",
+            "cursor=",
             "account=0",
             "account=x",
             "email=x",

@@ -156,7 +156,7 @@ fn number(text: &str) -> Option<u64> {
 #[utoipa::path(get, path = "/revocations", operation_id = "revocations", tag = "Services",
     params(
     ("after" = Option<String>, Query, description = "The cursor of the answer before, or `start` for all that is kept"),
-    ("wait" = Option<u64>, Query, description = "How many seconds to wait for the next one if there is none, 0 to 30"),
+    ("wait" = Option<u64>, Query, maximum = 30, description = "How many seconds to wait for the next one if there is none, 0 to 30"),
     ("Last-Event-ID" = Option<String>, Header, description = "With server-sent events: as `after`"),
 ), responses(
     (status = 200, description = "What was revoked", content(
@@ -358,6 +358,9 @@ mod tests {
         assert_eq!(read("after=start&wait=30&x=y"), Some((After::Start, seconds(30))));
         assert_eq!(read("after=7"), Some((After::Cursor(Cursor { number: 7, mark: None }), seconds(0))));
         for bad in [
+            "after=",
+            "after",
+            "wait=",
             "after=x",
             "after=-1",
             "after=%2B1",

@@ -340,7 +340,8 @@ mod tests {
         let read = |query: &str| page(Some(query)).ok();
         assert_eq!(page(None).unwrap(), (None, 100));
         assert_eq!(read("cursor=7&limit=1000&x=y"), Some((Some(ServiceTokenId::new(7)), 1000)));
-        for bad in ["limit=0", "limit=1001", "limit=x", "cursor=x", "cursor=-1", "limit=1&limit=2"] {
+        for bad in ["limit=0", "limit=1001", "limit=x", "limit=", "cursor", "cursor=x", "cursor=-1", "limit=1&limit=2"]
+        {
             assert_eq!(read(bad), None, "{bad}");
         }
     }

@@ -346,6 +346,7 @@ async fn s55_nobody_gets_at_another_account_by_its_number() {
     ] {
         let answer = app.call(method.clone(), &format!("/accounts_management/{number}"), &bob, &body).await;
         answer.assert_problem(403, "Insufficient permissions. Admin role required.");
+        assert_eq!(answer.header("www-authenticate"), Some("Bearer error=\"insufficient_scope\""), "{answer:?}");
         let answer = app.call(method, &format!("/my_account/{number}"), &bob, &body).await;
         answer.assert_problem(404, "Not found");
     }

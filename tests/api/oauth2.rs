@@ -46,6 +46,49 @@ async fn a_live_token_is_described_and_any_other_is_inactive() {
     assert_eq!(introspect(&app, &admin).await, json!({"active": false}));
 }
 
+/// Whether a value is what a schema of the document says, as far as our schemas go (JSON Schema 2020-12).
+fn fits(value: &Value, schema: &Value, document: &Value) -> bool {
+    let list = |name: &str| schema[name].as_array().into_iter().flatten();
+    let is_of_type = |name: &Value| match name.as_str() {
+        Some("object") => value.is_object(),
+        Some("string") => value.is_string(),
+        Some("integer") => value.is_i64() || value.is_u64(),
+        Some("boolean") => value.is_boolean(),
+        Some("null") => value.is_null(),
+        other => panic!("a type of which this knows nothing: {other:?}"),
+    };
+    let wanted = &schema["type"];
+    let types = wanted.as_array().map_or_else(|| std::slice::from_ref(wanted), Vec::as_slice);
+    let reference = schema["$ref"].as_str().map(|path| document.pointer(path.trim_start_matches('#')).unwrap());
+    let members = schema["properties"].as_object();
+    (wanted.is_null() || types.iter().any(is_of_type))
+        && reference.is_none_or(|schema| fits(value, schema, document))
+        && (schema["enum"].is_null() || list("enum").any(|one| one == value))
+        && list("required").all(|name| value.get(name.as_str().unwrap()).is_some())
+        && list("allOf").all(|schema| fits(value, schema, document))
+        && (schema["oneOf"].is_null() || list("oneOf").filter(|schema| fits(value, schema, document)).count() == 1)
+        && members
+            .into_iter()
+            .flatten()
+            .all(|(name, schema)| value.get(name).is_none_or(|member| fits(member, schema, document)))
+}
+
+#[tokio::test]
+async fn both_answers_are_what_the_document_says() {
+    let app = TestApp::spawn().await;
+    let (_, token) = app.register_and_login("ann").await;
+    let document = app.get("/openapi.json").await.body;
+    let answer = "/paths/~1oauth2~1introspect/post/responses/200/content/application~1json/schema";
+    let schema = document.pointer(answer).unwrap();
+    let live = introspect(&app, &token).await;
+    assert!(fits(&live, schema, &document), "{live} by {schema}");
+    assert!(fits(&json!({"active": false}), schema, &document), "{schema}");
+    // Neither is a live token of which something is missing.
+    for bad in [json!({}), json!({"active": true}), json!({"active": "false"})] {
+        assert!(!fits(&bad, schema, &document), "{bad}");
+    }
+}
+
 #[tokio::test]
 async fn s39_an_introspection_is_no_use_of_the_session() {
     let app =
@@ -145,7 +188,12 @@ async fn s50_a_service_may_say_who_it_is_in_three_ways_but_in_one_at_a_time() {
     let (_, other) = app.service_token(&admin, "other", &["revoke"]).await;
     let refused = ask(&app, "/oauth2/introspect", &other, "token=x").await;
     refused.assert_problem(403, "The service token does not have the scope that this needs");
-    assert_eq!(refused.body["error"], "insufficient_scope");
+    assert_eq!((&refused.body["error"], refused.header("www-authenticate")), (&json!("insufficient_scope"), None));
+    let refused = app.send(request().bearer_auth(&other)).await;
+    assert_eq!(
+        (refused.status, refused.header("www-authenticate")),
+        (403, Some("Bearer error=\"insufficient_scope\""))
+    );
 }
 
 #[tokio::test]

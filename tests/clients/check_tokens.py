@@ -1,19 +1,20 @@
 """Tokens in others' hands: programs with PyJWT and jose, and services with the middleware of docs/integrations, check tokens of
 a running Doorward by themselves. Each must let pass what is good and refuse what is not, a second after a revocation at the latest.
 
-Usage: check_tokens.py WORK [SCENARIO…]: EdDSA, ES256, RS256, lost, HS256; all of them at once without a name. WORK is a directory
-that exists. `.ci/clients` says what has to be in the environment.
+Usage: check_tokens.py WORK [SCENARIO…]: EdDSA, ES256, RS256, lost, HS256, played; all of them at once without a name. WORK is a
+directory that exists. `.ci/clients` says what has to be in the environment.
 """
 
 import signal
 import sys
 import threading
 import time
-import traceback
 from pathlib import Path
 
 from forge import bad_tokens, parts, private_key, with_unknown_keys
-from stand import Doorward, at_once, copy_of, end_all, programs, services, wait_for
+from played import Played
+from scenario import Scenario
+from stand import at_once, copy_of, end_all, programs, services, wait_for
 
 # How old the clock of Doorward is at first: long enough that a key made then signs when it is brought forward.
 AGO = 20
@@ -23,98 +24,21 @@ SILENCE, REFETCH = 20, 3
 RECONNECT = 7
 
 
-class Scenario:
-    """Collects what holds and what does not; goes on after a failure as long as it can."""
-
-    def __init__(self, name, work):
-        self.name, self.work, self.held, self.failures = name, work / name, 0, []
-        self.doorward, self.checkers = None, []
-
-    def expect(self, what, holds, detail=""):
-        if holds:
-            self.held += 1
-        else:
-            self.failures.append(f"{self.name}: {what}: {detail}")
-            print(f"{self.name}: FAILED: {what}: {detail}", flush=True)
-
-    def say(self, text):
-        print(f"{self.name}: {text}", flush=True)
-
-    def run(self):
-        try:
-            begun = time.monotonic()
-            self.play()
-            self.say(f"{self.held} checks held, {len(self.failures)} failed, {time.monotonic() - begun:.0f} s")
-        except Exception as error:
-            traceback.print_exc()
-            self.failures.append(f"{self.name}: {error!r}")
-        finally:
-            for checker in self.checkers:
-                checker.end()
-            if self.doorward:
-                self.doorward.stop()
-
-    # What the scenarios are made of.
-
-    def set_up(self, minutes_ago, scopes, **settings):
-        """A server with an administrator and a service token."""
-        self.doorward = Doorward(self.work, IDDLE_MINUTES="120", **settings)
-        self.doorward.start(minutes_ago)
-        self.doorward.register("admin")
-        self.admin = self.doorward.login("admin")
-        wanted = {"name": "checkers", "scopes": scopes}
-        self.service = self.doorward.must("POST", "/service_tokens/", self.admin["access_token"], wanted)["token"]
-
-    def admits(self, what, token, role=None, status=200, among=None):
-        """Everybody gives this answer about the token, now."""
-        for checker, (seen, user) in self.answers(token, among):
-            good = seen == status and (role is None or user["role"] == role)
-            self.expect(f"{what}: {checker.name}", good, f"{seen} {user}, expected {status} {role or ''}")
-
-    def answers(self, token, among=None):
-        among = among or self.checkers
-        return list(zip(among, at_once(lambda checker: checker.check(token), among)))
-
-    def comes(self, what, token, seen, seconds, among=None):
-        """Everybody comes to give such an answer about the token within this time from now; says when."""
-        begun = time.monotonic()
-
-        def await_it(checker):
-            while True:
-                asked = time.monotonic() - begun
-                if seen(checker.check(token)):
-                    return asked
-                if asked > seconds + 5:
-                    return None
-                time.sleep(0.02)
-
-        among = among or self.checkers
-        times = list(zip(among, at_once(await_it, among)))
-        for checker, took in times:
-            self.expect(f"{what}: {checker.name}", took is not None and took <= seconds, f"took {took} of {seconds} s")
-        told = ", ".join(f"{checker.name} {'never' if took is None else f'{took:.3f}'}" for checker, took in times)
-        self.say(f"{what}: after {told} s")
-
-    def in_time(self, holds, seconds):
-        try:
-            wait_for("", holds, seconds)
-        except TimeoutError:
-            return False
-        return True
-
-    def ends(self, what, dead, living, act, *args, **kwargs):
-        """These tokens are live until Doorward acknowledged the act; a second later at most they are dead, the others live."""
-        for token in dead:
-            self.admits(f"before {what}", token)
-        if callable(act):
-            act()
-        else:
-            self.doorward.must(act, *args, **kwargs)
-        self.comes(what, dead[0], lambda answer: answer[0] == 401, 1)
-        for token in dead[1:]:
-            self.admits(f"after {what}, another token of it", token, status=401)
-        for token in living:
-            self.admits(f"after {what}, others live", token)
+def no_tokens(scenario, service, token):
+    """What stands where a token should, around one that is live, is dead, and no log tells it."""
+    # Longer than a request to Doorward may be. Node takes no longer one itself.
+    long = 16_200 if service.name == "express" else 20_000
+    for what, bad in [
+        ("a letter that is not ASCII", f"{token}é"),
+        ("a letter of Latin 1 before it", f"\xff{token}"),
+        ("two in one header", f"{token}, Bearer {token}"),
+        ("a sign that no token has", f'{token}"'),
+        ("a long one", token + "A" * (long - len(token))),
+    ]:
+        seen, _ = service.check(bad)
+        scenario.expect(f"{what}: {service.name}", seen == 401, seen)
+    logged = token in service.log.read_text()
+    scenario.expect(f"the token is in no log: {service.name}", not logged)
 
 
 class Pairs(Scenario):
@@ -166,9 +90,12 @@ class Pairs(Scenario):
             self.expect(f"users do not: {service.name}", service.check(self.ann, "/admin")[0] == 403)
             without = [], [("Authorization", f"Basic {self.ann}")], [("Authorization", "Bearer ")]
             without += ([("Authorization", self.ann)], [("X-Access-Token", self.ann)])
+            good, dead = ("Authorization", f"Bearer {self.ann}"), ("Authorization", "Bearer dead")
+            without += [good, dead], [dead, good], [good, good], [good, ("authorization", "")]
             for headers in without:
                 seen = service.get("/me", headers)
                 self.expect(f"no token: {service.name}", seen[:2] == (401, "Bearer"), f"{seen} for {headers}")
+            no_tokens(self, service, self.ann)
             seen = service.get("/me", [("authorization", f"bearer {self.ann}")])[0]
             self.expect(f"a scheme in small letters: {service.name}", seen == 200, seen)
             self.expect(f"ready: {service.name}", service.get("/health/ready", [])[0] == 200)
@@ -198,6 +125,19 @@ class Pairs(Scenario):
             detail = f"{fetched} times, {most:.1f} at most"
             self.expect(f"forged keys fetch the keys now and then: {checker.name}", 1 <= fetched <= most, detail)
         self.admits("after forged keys", self.ann)
+
+        # The same while the keys cannot be had, which must not make anybody ask more often.
+        for service in self.services:
+            service.way.lose("/.well-known/jwks.json")
+        for service, (statuses, fetched, most) in zip(self.services, at_once(refuse_all, self.services)):
+            self.expect(f"no keys, and forged ones are refused: {service.name}", statuses <= {401, 503}, statuses)
+            detail = f"{fetched} times, {most:.1f} at most"
+            self.expect(f"no keys, and forged ones fetch them now and then: {service.name}", 1 <= fetched <= most, detail)
+        self.admits("no keys, and a token of a known one", self.ann, among=self.services)
+        for service in self.services:
+            service.way.find()
+        time.sleep(REFETCH)
+        self.comes("the keys are back", forged[0], lambda answer: answer[0] == 401, RECONNECT, among=self.services)
 
     def revocations(self):
         doorward, admin = self.doorward, self.admin["access_token"]
@@ -401,6 +341,7 @@ class Asked(Scenario):
             self.expect(f"admins pass: {service.name}", service.check(admin, "/admin")[0] == 200)
             self.expect(f"users do not: {service.name}", service.check(ann, "/admin")[0] == 403)
             self.expect(f"no token: {service.name}", service.get("/me", [])[:2] == (401, "Bearer"))
+            no_tokens(self, service, ann)
         self.admits("nonsense", "nonsense", status=401)
         self.admits("a changed token", ann[:-3] + "AAA", status=401)
         self.admits("before logout", other)
@@ -420,10 +361,10 @@ class Asked(Scenario):
 
 
 def main():
-    work, names = Path(sys.argv[1]), sys.argv[2:] or ["EdDSA", "ES256", "RS256", "lost", "HS256"]
+    work, names = Path(sys.argv[1]), sys.argv[2:] or ["EdDSA", "ES256", "RS256", "lost", "HS256", "played"]
     signal.signal(signal.SIGTERM, end_all)
     signal.signal(signal.SIGINT, end_all)
-    kinds = {"lost": Lost, "HS256": Asked}
+    kinds = {"lost": Lost, "HS256": Asked, "played": Played}
     scenarios = [kinds.get(name, Pairs)(name, work) for name in names]
     threads = [threading.Thread(target=scenario.run) for scenario in scenarios]
     for thread in threads:

@@ -12,7 +12,7 @@ const WAIT = 15;
 
 let keys;
 function forgetKeys() {
-  keys = createRemoteJWKSet(new URL("/.well-known/jwks.json", url), { cooldownDuration: refetch, cacheMaxAge: 300_000 });
+  keys = createRemoteJWKSet(new URL(`${url}/.well-known/jwks.json`), { cooldownDuration: refetch, cacheMaxAge: 300_000 });
 }
 
 let cursor, heard, wait, ended, roles;
@@ -29,7 +29,10 @@ async function poll() {
     headers: { "X-Service-Token": serviceToken },
     signal: AbortSignal.timeout((wait + 5) * 1000),
   });
-  if (answer.status === 410 || answer.status === 422) return beginAgain();
+  if (answer.status === 410 || answer.status === 422) {
+    forgetKeys(); // what is gone may have told that all keys were replaced
+    return beginAgain();
+  }
   if (answer.status !== 200) throw new Error(`the feed answers ${answer.status}`);
   const page = await answer.json();
   for (const event of page.events) {

@@ -53,6 +53,7 @@ class Feed:
             answer = self.http.get("/revocations", params={"after": self.cursor})
             if answer.status_code in (410, 422):
                 self.begin_again()
+                self.keys_replaced()  # what is gone may have told of it
                 continue
             page = answer.raise_for_status().json()
             for event in page["events"]:

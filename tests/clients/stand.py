@@ -152,6 +152,8 @@ class Way:
 
     def __init__(self, port):
         self.upstream, self.requests, self.open = port, [], set()
+        # A path that is not there behind this way, with the letters that it has instead.
+        self.gone = None
         self.port, self.server, self.flows = free_port(), None, asyncio.Event()
         self.go_on()
         self.mend()
@@ -177,6 +179,8 @@ class Way:
             while data := await reader.read(65536):
                 if asks:
                     self.requests += re.findall(r"^[A-Z]+ (\S+) HTTP/1", data.decode("latin-1"), re.M)
+                    if gone := self.gone:
+                        data = data.replace(*gone)
                 await self.flows.wait()
                 writer.write(data)
                 await writer.drain()
@@ -201,6 +205,13 @@ class Way:
     def go_on(self):
         self.loop.call_soon_threadsafe(self.flows.set)
 
+    def lose(self, path):
+        """From here on nobody finds this path, until it is found again."""
+        self.gone = path.encode(), path.upper().encode()
+
+    def find(self):
+        self.gone = None
+
     def mend(self):
         if self.server:
             return
@@ -214,14 +225,14 @@ class Way:
 class Checker:
     """Somebody who checks tokens, reached by `check(token)`: (status, user or None)."""
 
-    def __init__(self, name, doorward, service_token, home, cut=False, **settings):
+    def __init__(self, name, doorward, service_token, home, cut=False, path="", **settings):
         self.name, self.way, self.log = name, Way(doorward.port), home / f"{name}.txt"
         if cut:
             self.way.cut()
         self.environment = {
             "PATH": PATH,
             "PYTHONDONTWRITEBYTECODE": "1",
-            "DOORWARD_URL": self.way.url,
+            "DOORWARD_URL": self.way.url + path,
             "DOORWARD_SERVICE_TOKEN": service_token,
             "DOORWARD_ALGORITHM": doorward.settings["ALGORITHM"],
             **settings,

@@ -8,6 +8,7 @@ Both answer 401 without a live token, 403 without the role, and 503 while it can
 
 import asyncio
 import logging
+import re
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ log = logging.getLogger("doorward")
 
 # What Doorward puts into every access token (docs/tokens.md).
 CLAIMS = ["iss", "aud", "sub", "sid", "jti", "iat", "nbf", "exp", "id", "nickname", "role"]
+TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, section 2.1
 LEEWAY = 5  # seconds that the two clocks may differ
 PAGE = 1000  # events that an answer of the feed has at most
 WAIT = 15  # seconds after which the feed answers though nothing happened: its heartbeat
@@ -41,6 +43,11 @@ class Unknown(Exception):
     """Nobody can say at the moment whether the token is live."""
 
 
+def reason(error):
+    """What may be logged of a failure. Not its text: that can hold a token."""
+    return f"status {error.response.status_code}" if isinstance(error, httpx.HTTPStatusError) else type(error).__name__
+
+
 class Guard:
     """What a route depends on. A subclass says whose token it is, in `check`."""
 
@@ -54,6 +61,9 @@ class Guard:
         if scheme.lower() != "bearer" or not token.strip():
             raise HTTPException(401, "Log in first", {"WWW-Authenticate": "Bearer"})
         try:
+            # Nothing else can be live, and some of it could not even be asked about.
+            if not TOKEN.fullmatch(token.strip()):
+                raise Dead
             request.state.user = await self.check(token.strip())
         except Dead:
             # Why is nobody's business; the log of Doorward knows.
@@ -134,6 +144,9 @@ class Offline(Guard):
             )
         except jwt.PyJWTError:
             raise Dead from None
+        # While the keys were waited for, the feed may have fallen silent, or what is remembered may have been given up.
+        if not self.up_to_date():
+            raise Unknown
         # One that is older than it can be would outlive our memory of revocations.
         age = time.time() - claims["iat"]
         if age > self.longest_token + LEEWAY or claims["sid"] in self.revoked:
@@ -165,10 +178,12 @@ class Offline(Guard):
             self.keys_told = True
         except (httpx.HTTPError, jwt.PyJWTError, ValueError, KeyError, TypeError) as error:
             self.keys_told = False
-            log.warning("the keys of Doorward cannot be fetched, those that are known stay: %r", error)
+            log.warning("the keys of Doorward cannot be fetched, those that are known stay: %s", reason(error))
 
     async def replace_keys(self):
-        # Somebody else may have the old ones: nobody passes by them, even if the new ones cannot be had.
+        # Somebody else may have the old ones: nobody passes by them, even if the new ones cannot be had, and not by an
+        # answer either that is under way. So nothing is trusted until the feed was heard once more.
+        self.heard = float("-inf")
         async with self.fetching:
             self.keys, self.keys_told = {}, False
             await self.fetch_keys()
@@ -198,7 +213,7 @@ class Offline(Guard):
                 await self.listen()
                 pause = 0.25
             except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-                log.warning("no word of revocations: %r", error)
+                log.warning("no word of revocations: %s", reason(error))
                 self.wait = 0
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 5)
@@ -209,6 +224,8 @@ class Offline(Guard):
         # 410: some of what we missed is gone. 422: this is the log of another data directory.
         if answer.status_code in (410, 422) and self.cursor != "start":
             log.warning("the feed begins again")
+            # What is gone may have told that all keys were replaced.
+            await self.replace_keys()
             self.forget()
             return
         answer.raise_for_status()
@@ -248,11 +265,11 @@ class Asking(Guard):
     async def check(self, token):
         try:
             answer = await self.doorward.post("/verify", headers={"Authorization": f"Bearer {token}"})
-            if answer.status_code == 401:
+            if answer.status_code in (401, 431):  # 431: no live token is that long
                 raise Dead
             answer.raise_for_status()  # 404 and 403 are about our own token, 503 is about Doorward
             user = answer.json()
             return User(user["id"], user["nickname"], user["role"], user["session_id"])
         except (httpx.HTTPError, ValueError, KeyError) as error:
-            log.warning("Doorward does not say whose token it is: %r", error)
+            log.warning("Doorward does not say whose token it is: %s", reason(error))
             raise Unknown from None

@@ -34,9 +34,7 @@ NOT_MISSED = {
     # What nginx does by itself, said so that nobody asks for something else.
     "underscores_in_headers off;",
     "ignore_invalid_headers on;",
-    # Second fences: Doorward's five headers take the place of those of the client; a body without a length is none.
-    "request_header -X-Auth-*",
-    "http-request del-header x-auth- -m beg",
+    # A second fence: a body without a length is none.
     "proxy_pass_request_body off;",
 }
 # What an operator might write instead, and why not: the file, what stands there and what stands there then.
@@ -50,7 +48,8 @@ INSTEAD = [
     ("Caddyfile", "\troute {", "\thandle {"),
     ("haproxy.cfg", "/forward_auth?role=admin unless", "/forward_auth unless"),
     ("haproxy.cfg", "unless { var(txn.doorward_status) -m str 200 }", "if { var(txn.doorward_status) -m str 500 }"),
-    ("haproxy.lua", '{ "authorization", "user-agent", "x-forwarded-for" }', '{ "authorization", "user-agent" }'),
+    ("haproxy.lua", ', "x-request-id" }', " }"),
+    ("haproxy.lua", '"x-forwarded-for", "x-request-id" }', '"x-request-id" }'),
 ]
 
 

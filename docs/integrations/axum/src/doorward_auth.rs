@@ -78,7 +78,7 @@ pub async fn authenticate(
     mut request: Request,
     next: Next,
 ) -> Result<Response, Refusal> {
-    let token = bearer(request.headers()).ok_or(Refusal::Missing)?.to_owned();
+    let token = bearer(request.headers())?.to_owned();
     let user = doorward.check(&token).await?;
     request.extensions_mut().insert(user);
     Ok(next.run(request).await)
@@ -91,11 +91,19 @@ pub async fn require_role(State(role): State<&'static str>, request: Request, ne
 }
 
 /// The token of the one `Authorization: Bearer` header.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
     let mut all = headers.get_all(AUTHORIZATION).iter();
-    let (Some(only), None) = (all.next(), all.next()) else { return None };
-    let (scheme, token) = only.to_str().ok()?.split_once(' ')?;
-    (scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty()).then_some(token.trim())
+    let (Some(only), None) = (all.next(), all.next()) else { return Err(Refusal::Missing) };
+    let space = only.as_bytes().iter().position(|b| *b == b' ').unwrap_or(only.len());
+    let (scheme, token) = only.as_bytes().split_at(space);
+    let token = token.trim_ascii();
+    if !scheme.eq_ignore_ascii_case(b"bearer") || token.is_empty() {
+        return Err(Refusal::Missing);
+    }
+    // Nothing else can be live (RFC 6750 §2.1), and some of it could not even be asked about.
+    let token = std::str::from_utf8(token).map_err(|_| Refusal::Dead)?;
+    let of_a_token = |c: char| c.is_ascii_alphanumeric() || "-._~+/=".contains(c);
+    if token.chars().all(of_a_token) { Ok(token) } else { Err(Refusal::Dead) }
 }
 
 /// What has to be known for checking tokens offline.
@@ -128,7 +136,8 @@ pub enum Doorward {
 
 impl Doorward {
     /// Checks tokens with the published keys and the feed, which it follows from now on.
-    pub fn offline(settings: Settings) -> Self {
+    pub fn offline(mut settings: Settings) -> Self {
+        settings.url.truncate(settings.url.trim_end_matches('/').len());
         let offline = Arc::new(Offline {
             http: reqwest::Client::new(),
             settings,
@@ -143,6 +152,7 @@ impl Doorward {
 
     /// Asks Doorward about each token, with a service token that has the scope `verify`.
     pub fn asking(url: String, service_token: String) -> Self {
+        let url = url.trim_end_matches('/').to_owned();
         Self::Asking(Arc::new(Asking { http: reqwest::Client::new(), url, service_token }))
     }
 
@@ -247,6 +257,10 @@ impl Offline {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let oldest = now.saturating_sub(self.settings.longest_token.as_secs() + LEEWAY);
         let feed = lock(&self.feed);
+        // While the keys were waited for, the feed may have fallen silent, or what is remembered may have been given up.
+        if !feed.up_to_date(self.settings.silence) {
+            return Err(Refusal::Unknown);
+        }
         if claims.iat > now + LEEWAY || claims.iat < oldest || feed.ended.contains_key(&claims.sid) {
             return Err(Refusal::Dead);
         }
@@ -256,7 +270,7 @@ impl Offline {
     }
 
     fn up_to_date(&self) -> bool {
-        lock(&self.feed).heard_at.is_some_and(|heard| heard.elapsed() <= self.settings.silence)
+        lock(&self.feed).up_to_date(self.settings.silence)
     }
 
     // The keys.
@@ -298,11 +312,14 @@ impl Offline {
         keys.told
     }
 
-    /// Somebody else may have the old ones: nobody passes by them, even if the new ones cannot be had.
-    async fn replace_keys(&self) -> bool {
+    /// Somebody else may have the old ones: nobody passes by them, even if the new ones cannot be had, and not by an answer
+    /// either that is under way. So nothing is trusted until the feed was heard once more.
+    async fn replace_keys(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
+        lock(&self.feed).heard_at = None;
         let _fetching = self.fetching.lock().await;
         *lock(&self.keys) = Keys::default();
-        self.fetch_keys().await
+        // The feed tells of it again.
+        if self.fetch_keys().await { Ok(()) } else { Err("the new keys are not here yet".into()) }
     }
 
     async fn keep_keys(self: Arc<Self>) {
@@ -349,6 +366,8 @@ impl Offline {
         // 410: some of what we missed is gone. 422: this is the log of another data directory.
         if matches!(answer.status(), StatusCode::GONE | StatusCode::UNPROCESSABLE_ENTITY) && cursor.is_some() {
             eprintln!("the feed begins again");
+            // What is gone may have told that all keys were replaced.
+            self.replace_keys().await?;
             *lock(&self.feed) = Feed::default();
             return Ok(());
         }
@@ -358,9 +377,8 @@ impl Offline {
         for event in page.events {
             lock(&self.feed).take(event, self.settings.longest_token);
         }
-        if replaced && !self.replace_keys().await {
-            // The feed tells of it again.
-            return Err("the new keys are not here yet".into());
+        if replaced {
+            self.replace_keys().await?;
         }
         let mut feed = lock(&self.feed);
         feed.cursor = Some(page.cursor);
@@ -374,6 +392,10 @@ impl Offline {
 }
 
 impl Feed {
+    fn up_to_date(&self, silence: Duration) -> bool {
+        self.heard_at.is_some_and(|heard| heard.elapsed() <= silence)
+    }
+
     fn take(&mut self, event: Event, longest_token: Duration) {
         let now = Instant::now();
         match (event.kind.as_str(), event.session_id, event.account_id.zip(event.role)) {
@@ -425,9 +447,11 @@ impl Asking {
             .timeout(PATIENCE)
             .send()
             .await;
+        // 431: no live token is that long.
+        let dead = [StatusCode::UNAUTHORIZED, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE];
         let told = async {
             match asked?.error_for_status() {
-                Err(error) if error.status() == Some(StatusCode::UNAUTHORIZED) => Ok(None),
+                Err(error) if error.status().is_some_and(|status| dead.contains(&status)) => Ok(None),
                 // 404 and 403 are about our own token, 503 is about Doorward.
                 answer => answer?.json::<User>().await.map(Some),
             }

@@ -450,3 +450,59 @@ async fn s70_a_rotation_is_on_record_as_what_it_is_however_much_else_waits() {
     let record = &on_record(&app, &admin, "key.rotated").await[0];
     assert_eq!(record["actor"], "admin:1", "{record}");
 }
+
+#[tokio::test]
+async fn r05_a_rotation_that_was_planned_while_the_clock_was_ahead_is_made_when_it_is_put_right() {
+    const YEARS: Duration = Duration::from_hours(24 * 1461);
+    for asked_again in [true, false] {
+        let rotating = |settings: &mut Settings| settings.tokens.key_rotation = Some(DAY * 7);
+        let app = signing_with(Algorithm::EdDsa).with(rotating).spawn().await;
+        let admin = app.register("admin").await;
+        let before = app.login(&admin).await;
+        app.clock.set_forward(YEARS);
+        let ahead = app.login(&admin).await;
+        if asked_again {
+            assert_eq!(rotate(&app, &ahead, Value::Null).await.body["state"], "next");
+        } else {
+            app.handles.tend_keys().await.unwrap();
+        }
+        let made = listed(&app, &ahead).await[0]["kid"].clone();
+        app.clock.set_back(YEARS);
+
+        // By asking for a rotation, or by the look that a timer takes.
+        let token = app.login(&admin).await;
+        if asked_again {
+            let answer = rotate(&app, &token, Value::Null).await;
+            assert_eq!((answer.status, &answer.body["kid"]), (200, &made), "{answer:?}");
+        } else {
+            app.handles.tend_keys().await.unwrap();
+        }
+        let now = app.clock.now();
+        let keys = listed(&app, &token).await;
+        assert_eq!((keys.len(), &keys[0]["kid"], &keys[1]["kid"]), (2, &made, &kid(&before)));
+        let turn = json!(now.plus(AHEAD).to_rfc3339());
+        assert_eq!((&keys[0]["signs_from"], &keys[1]["retired_at"]), (&turn, &turn));
+        assert_eq!(keys[1]["accepted_until"], now.plus(AHEAD + LIFETIME + KEPT_LONGER).to_rfc3339());
+
+        let moment = Duration::from_millis(1);
+        app.pass(AHEAD.saturating_sub(moment));
+        app.handles.tend_keys().await.unwrap();
+        let last = app.login(&admin).await;
+        assert_eq!(kid(&last), kid(&before), "verifiers have not had the time to learn of the new key");
+        app.pass(moment);
+        assert_eq!(kid(&app.login(&admin).await), made);
+        // What the old key signed by the right clock is good to its end.
+        let moments = Duration::from_secs(2);
+        app.pass(LIFETIME.saturating_sub(moments));
+        app.handles.tend_keys().await.unwrap();
+        assert!(app.is_live(&last).await && check_offline(&last, &published(&app).await).is_some());
+        app.pass(KEPT_LONGER + moments);
+        app.handles.tend_keys().await.unwrap();
+        assert_eq!(published(&app).await.len(), 1);
+
+        // And rotation by age goes on from there.
+        app.pass((DAY * 7).saturating_sub(AHEAD + LIFETIME + KEPT_LONGER));
+        app.handles.tend_keys().await.unwrap();
+        assert_eq!(published(&app).await.len(), 2);
+    }
+}

@@ -6,6 +6,9 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use doorward::store::key_files::KeyFiles;
+use doorward_actors::ports::KeyVault as _;
+use doorward_actors::{SigningAlgorithm, SigningKey};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -108,6 +111,31 @@ async fn the_command_line_rotates_keys_beside_a_running_server_and_without_one()
         assert_eq!(code, Some(1));
         assert!(err.contains("SECRET_KEY_PREVIOUS"), "{err}");
     }
+}
+
+#[test]
+fn r05_the_command_line_brings_a_key_forward_that_was_made_while_the_clock_was_ahead() {
+    let directory = TempDir::new().unwrap();
+    let data = directory.path();
+    server(data, "EdDSA").kill();
+    let files = KeyFiles::in_data_dir(data);
+    let mut ring = files.load().unwrap().unwrap().ring;
+    let key = SigningKey::generate(SigningAlgorithm::EdDsa).unwrap();
+    let now = ring.keys[0].signs_from;
+    let ahead = now.plus(Duration::from_hours(24 * 1461));
+    ring.rotate(key.id().clone(), SigningAlgorithm::EdDsa, Duration::from_mins(30), ahead, None);
+    files.replace(&ring, Some(&key)).unwrap();
+
+    let (code, out, err) = keys(data, &["rotate"]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.contains("Warning: the clock was ahead") && out.contains("is on its way already"), "{out}");
+    let ring = files.load().unwrap().unwrap().ring;
+    let soon = now.plus(Duration::from_mins(15))..now.plus(Duration::from_hours(1));
+    assert_eq!((ring.keys.len(), &ring.keys[1].id), (2, key.id()));
+    assert!(soon.contains(&ring.keys[1].signs_from), "{:?}", ring.keys[1]);
+    assert_eq!(ring.keys[0].retired_at, Some(ring.keys[1].signs_from));
+    let (_, out, _) = keys(data, &["rotate"]);
+    assert!(out.starts_with("The key ") && out.contains("is on its way already"), "{out}");
 }
 
 #[tokio::test]

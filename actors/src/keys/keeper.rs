@@ -8,6 +8,7 @@ use crate::ask::Unavailable;
 use crate::domain::account::{Account, AccountId, Role};
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord};
 use crate::domain::session::{Origin, SessionId};
+use crate::domain::time::Timestamp;
 use crate::domain::token::{
     AccessTokens, BadKey, KeyEvent, KeyEventKind, KeyId, KeyRing, SigningAlgorithm, SigningKey, TokenKeyError,
     TokenKeys, TokenSettings,
@@ -113,6 +114,11 @@ impl KeyKeeper {
         for _ in 0..MAX_ATTEMPTS {
             self.take_up_changes().await?;
             let now = self.clock.now();
+            match self.put_right(now).await {
+                Ok(()) => {}
+                Err(Retry::Stale) => continue,
+                Err(Retry::Failed(error)) => return Err(error.into()),
+            }
             let mut ring = self.ring();
             if let Some(next) = ring.next(now).filter(|_| !compromised) {
                 return Ok(KeyView::of(next, now, true));
@@ -168,6 +174,12 @@ impl KeyKeeper {
     async fn tend(&self) -> Result<(), KeysError> {
         self.take_up_changes().await?;
         let now = self.clock.now();
+        match self.put_right(now).await {
+            Ok(()) => {}
+            // The next look sees what the other one wrote.
+            Err(Retry::Stale) => return Ok(()),
+            Err(Retry::Failed(error)) => return Err(error),
+        }
         let mut ring = self.ring();
         // A command line knows the lifetime of tokens from its own settings at best.
         let mut changed = ring.note_lifetime(self.settings.lifetime, now);
@@ -198,6 +210,19 @@ impl KeyKeeper {
             self.record(unrecorded.iter().map(record_of).collect(), &unrecorded).await?;
             self.forget(&unrecorded).await;
         }
+        Ok(())
+    }
+
+    /// Brings forward what was planned by a clock that was ahead: otherwise no key would take over, and none be made, before that
+    /// time has come.
+    async fn put_right(&self, now: Timestamp) -> Result<(), Retry> {
+        let mut ring = self.ring();
+        let Some(planned) = ring.put_right(now) else { return Ok(()) };
+        self.write(ring, None).await?;
+        tracing::warn!(
+            planned = planned.to_rfc3339(),
+            "the clock was ahead when a signing key was to take over: it does so in a quarter of an hour"
+        );
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use doorward::settings::{Algorithm, Settings};
 use doorward::store::key_files::KeyFiles;
 use doorward_actors::ports::{Clock as _, KeyVault as _, SendError};
-use doorward_actors::{KeyRing, MailKind, Secret, SigningAlgorithm, SigningKey, Timestamp};
+use doorward_actors::{KeyId, KeyRing, MailKind, Origin, RotateError, Secret, SigningAlgorithm, SigningKey, Timestamp};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -252,7 +252,7 @@ async fn a_secret_is_not_rotated_here_and_not_published() {
     let keys = listed(&app, &admin).await;
     assert_eq!((keys.len(), &keys[0]["published"], &keys[0]["algorithm"]), (1, &json!(false), &json!("HS256")));
     assert!(app.is_live(&admin).await);
-    assert!(on_record(&app, &admin, "key.rotated").await.is_empty());
+    assert!(on_record(&app, &admin, "key.rotated&outcome=success").await.is_empty());
 }
 
 #[tokio::test]
@@ -505,4 +505,42 @@ async fn r05_a_rotation_that_was_planned_while_the_clock_was_ahead_is_made_when_
         app.handles.tend_keys().await.unwrap();
         assert_eq!(published(&app).await.len(), 2);
     }
+}
+
+#[tokio::test]
+async fn s70_a_rotation_that_is_refused_is_on_record() {
+    let told = |record: &Value| ["actor", "outcome", "reason"].map(|name| record[name].as_str().unwrap().to_owned());
+    let app = TestApp::spawn().await;
+    let admin = app.admin().await;
+    for (body, event) in [(Value::Null, "key.rotated"), (json!({"compromised": true}), "key.replaced")] {
+        rotate(&app, &admin, body).await.assert_status_problem(409);
+        let records = on_record(&app, &admin, event).await;
+        assert_eq!(records.len(), 1);
+        assert_eq!(told(&records[0]), ["admin:1", "refused", "secret_signs"]);
+        assert!(["address", "session_id", "request_id"].iter().all(|name| records[0][name].is_string()), "{records:?}");
+    }
+
+    let directory = TempDir::new().unwrap();
+    let app = started(directory.path(), None, |settings| settings.tokens.algorithm = Algorithm::EdDsa).await;
+    let admin = app.admin().await;
+    // In whose name it was to be done, a demotion that was acknowledged has stopped meanwhile.
+    let (other, token) = app.register_and_login("other").await;
+    app.must_change(&admin, other.id, &json!({"role": "admin"})).await;
+    let acting = app.handles.sessions.look(&token).await.unwrap();
+    app.must_change(&admin, other.id, &json!({"role": "user"})).await;
+    let refused = app.handles.keys.rotate(&acting, false, Origin::default()).await;
+    assert!(matches!(refused, Err(RotateError::Revoked)), "{refused:?}");
+    let records = on_record(&app, &admin, "key.rotated").await;
+    assert_eq!((records.len(), told(&records[0])), (1, ["admin:2", "refused", "revoked"].map(str::to_owned)));
+
+    let fill = |ring: &mut KeyRing, _: &SigningKey, now| {
+        for n in 0..31 {
+            let id = KeyId::of_secret(&Secret::new(format!("secret {n}")));
+            ring.assume(id, SigningAlgorithm::Hs256, LIFETIME, now);
+        }
+    };
+    beside(directory.path(), fill, app.clock.now());
+    rotate(&app, &admin, Value::Null).await.assert_status_problem(409);
+    let record = &on_record(&app, &admin, "key.rotated").await[0];
+    assert_eq!(told(record), ["admin:1", "refused", "too_many_keys"]);
 }

@@ -6,12 +6,12 @@ use tokio::task::spawn_blocking;
 use super::{KeyView, RotateError};
 use crate::ask::Unavailable;
 use crate::domain::account::{Account, AccountId, Role};
-use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord};
+use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord, AuditRefusal};
 use crate::domain::session::{Origin, SessionId};
 use crate::domain::time::Timestamp;
 use crate::domain::token::{
-    AccessTokens, BadKey, KeyEvent, KeyEventKind, KeyId, KeyRing, SigningAlgorithm, SigningKey, TokenKeyError,
-    TokenKeys, TokenSettings,
+    AccessTokens, BadKey, KeyEvent, KeyEventKind, KeyId, KeyRing, RotateRefusal, SigningAlgorithm, SigningKey,
+    TokenKeyError, TokenKeys, TokenSettings,
 };
 use crate::ports::{
     Clock, Entropy, KeyVault, KeyVaultFailure, Page, ReplaceKeysError, Store, StoreFailure, StoredKeys,
@@ -123,21 +123,28 @@ impl KeyKeeper {
             if let Some(next) = ring.next(now).filter(|_| !compromised) {
                 return Ok(KeyView::of(next, now, true));
             }
+            // Where too much waits to be put on record, the ring does not note it.
+            let kind = if compromised { KeyEventKind::Replaced } else { KeyEventKind::Rotated };
+            let event = KeyEvent { kind, at: now, by: Some(by) };
+            let record = AuditRecord { session: Some(session), origin: origin.clone(), ..record_of(&event) };
             let allowed = if compromised { ring.may_replace(now) } else { ring.may_rotate(now) };
-            let algorithm = allowed.map_err(RotateError::Refused)?;
+            let algorithm = match allowed {
+                Ok(algorithm) => algorithm,
+                Err(refusal) => {
+                    self.refused(record, reason_of(refusal)).await?;
+                    return Err(RotateError::Refused(refusal));
+                }
+            };
             let key = make(algorithm).await?;
             let lifetime = self.settings.lifetime;
-            let kind = if compromised {
+            if compromised {
                 ring.replace(key.id().clone(), algorithm, lifetime, now, Some(by));
-                KeyEventKind::Replaced
             } else {
                 ring.rotate(key.id().clone(), algorithm, lifetime, now, Some(by));
-                KeyEventKind::Rotated
-            };
+            }
             let made = ring.keys.last().map(|made| KeyView::of(made, now, true));
-            // Where too much waits to be put on record, the ring has not noted it.
-            let event = KeyEvent { kind, at: now, by: Some(by) };
             if !self.may_act(by, session).await? {
+                self.refused(record, AuditRefusal::Revoked).await?;
                 return Err(RotateError::Revoked);
             }
             match self.write(ring, Some(key)).await {
@@ -145,7 +152,6 @@ impl KeyKeeper {
                 Err(Retry::Stale) => continue,
                 Err(Retry::Failed(error)) => return Err(error.into()),
             }
-            let record = AuditRecord { session: Some(session), origin, ..record_of(&event) };
             // Should it fail, the next look puts on record what it can.
             let events = [event];
             if self.record(vec![record], &events).await.is_ok() {
@@ -154,6 +160,11 @@ impl KeyKeeper {
             return made.ok_or_else(|| Unavailable::default().into());
         }
         Err(KeysError::Contended.into())
+    }
+
+    /// Puts a rotation on record that was refused (S70).
+    async fn refused(&self, record: AuditRecord, reason: AuditRefusal) -> Result<(), StoreFailure> {
+        self.store.append_audit(vec![AuditRecord { refusal: Some(reason), ..record }]).await
     }
 
     /// Whether this is still the session of an administrator. The ring is written in no commit of the store, so this is asked
@@ -363,6 +374,13 @@ where
     match spawn_blocking(work).await {
         Ok(done) => Ok(done?),
         Err(_) => Err(KeyVaultFailure("the reading of the keys was cut short".to_owned()).into()),
+    }
+}
+
+fn reason_of(refusal: RotateRefusal) -> AuditRefusal {
+    match refusal {
+        RotateRefusal::Symmetric => AuditRefusal::SecretSigns,
+        RotateRefusal::Full => AuditRefusal::TooManyKeys,
     }
 }
 

@@ -14,7 +14,7 @@ use crate::domain::token::{
     TokenKeyError, TokenKeys, TokenSettings,
 };
 use crate::ports::{
-    Clock, Entropy, KeyVault, KeyVaultFailure, Page, ReplaceKeysError, Store, StoreFailure, StoredKeys,
+    Clock, Entropy, KeyVault, KeyVaultFailure, ReplaceKeysError, ShardOf, Store, StoreFailure, StoredKeys,
 };
 
 /// How often a change is decided anew because a command line changed the ring meanwhile.
@@ -333,10 +333,11 @@ async fn settle(
 }
 
 /// The ring of a data directory that has none. If it was in use before there were rings, tokens may be about that were signed with
-/// one of its secrets, by whatever algorithm: these are accepted for as long as one lives.
+/// one of its secrets, by whatever algorithm: these are accepted for as long as one lives. Such tokens are of a session; accounts
+/// alone can have been made at the command line, before the first start.
 async fn first_ring(settings: &TokenSettings, store: &dyn Store, clock: &dyn Clock) -> Result<KeyRing, StoreFailure> {
     let mut ring = KeyRing::default();
-    if store.accounts(Page { skip: 0, limit: 1 }).await?.is_empty() {
+    if store.sessions(ShardOf { index: 0, of: 1 }).await?.is_empty() {
         return Ok(ring);
     }
     for secret in std::iter::once(&settings.secret).chain(&settings.previous_secret) {

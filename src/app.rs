@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use doorward_actors::ports::{Clock, Entropy, MailTransport, Store};
+use doorward_actors::ports::{BreachedPasswords, Clock, Entropy, MailTransport, Store};
 use doorward_actors::{
     AccountRules, ActorSystem, AuditSettings, ClientNetworks, Handles, HashCost, HasherSettings, MailerSettings,
     PasswordPolicy, Ports, RateLimits, RateQuota, Secret, SecretDigest, SessionPolicy, StartError, SystemSettings,
@@ -23,7 +23,7 @@ use crate::store::key_files::KeyFiles;
 use crate::store::{OpenError, SledStore, StoreOptions, secrets};
 
 /// The file in the data directory that keeps a generated signing secret.
-const SECRET_KEY_FILE: &str = "secret_key";
+pub(crate) const SECRET_KEY_FILE: &str = "secret_key";
 /// The file in the data directory that keeps a generated service token.
 const SERVICE_TOKEN_FILE: &str = "service_token";
 /// Which part of the time for a stop belongs to requests in flight; the rest is for the actors and the store.
@@ -88,7 +88,7 @@ pub enum Ended {
 }
 
 /// Everything running but the network: the store and the actors over it.
-pub struct Core {
+struct Core {
     store: Arc<SledStore>,
     system: ActorSystem,
 }
@@ -122,14 +122,8 @@ impl Default for Ambient {
 
 impl Core {
     /// Opens the data directory and starts the actors.
-    pub async fn start(settings: &Settings, ambient: &Ambient) -> Result<Self, BuildError> {
-        let data_dir = settings.storage.data_dir.clone();
-        // Recovery reads files; at this point there is nothing else to do, but the runtime has its rules.
-        let opened = tokio::task::spawn_blocking(move || SledStore::open(&data_dir, StoreOptions::default())).await;
-        let store = Arc::new(match opened {
-            Ok(opened) => opened?,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        });
+    async fn start(settings: &Settings, ambient: &Ambient) -> Result<Self, BuildError> {
+        let store = open_store(settings).await?;
         let secret_key = secret(settings, settings.tokens.secret_key.as_ref(), SECRET_KEY_FILE, ambient)?;
         let ports = Ports {
             store: Arc::clone(&store) as Arc<dyn Store>,
@@ -139,38 +133,21 @@ impl Core {
                 Some(transport) => Arc::clone(transport),
                 None => mail::transport(settings)?,
             },
-            breached: match &settings.passwords.breached_file {
-                Some(path) => Some(Arc::new(BreachedList::open(path)?)),
-                None => None,
-            },
+            breached: breached_list(settings)?,
             keys: Arc::new(KeyFiles::in_data_dir(&settings.storage.data_dir)),
         };
         let system = ActorSystem::start(ports, system_settings(settings, secret_key)).await?;
         Ok(Self { store, system })
     }
 
-    /// The ways to the actors.
-    #[must_use]
-    pub fn handles(&self) -> &Handles {
-        self.system.handles()
-    }
-
     /// Drains the actors, makes the last commit and gives the data directory back, all within the deadline. What was
     /// acknowledged is on the disk whatever comes of it.
-    pub async fn stop(self, deadline: Duration) -> Result<(), Ended> {
+    async fn stop(self, deadline: Duration) -> Result<(), Ended> {
         let began = Instant::now();
         if !self.system.drain(deadline.mul_f64(ACTORS_SHARE)).await {
             tracing::warn!("the actors did not drain in time");
         }
-        let store = Arc::clone(&self.store);
-        let closing = tokio::task::spawn_blocking(move || store.close());
-        let left = deadline.saturating_sub(began.elapsed());
-        match tokio::time::timeout(left, closing).await {
-            Ok(Ok(Ok(()))) => Ok(()),
-            Ok(Ok(Err(failure))) => Err(Ended::NotClosed(failure.to_string())),
-            Ok(Err(panic)) => Err(Ended::NotClosed(panic.to_string())),
-            Err(_) => Err(Ended::NotClosed("the last commit took too long".to_owned())),
-        }
+        close_store(self.store, deadline.saturating_sub(began.elapsed())).await
     }
 }
 
@@ -214,7 +191,7 @@ impl App {
     /// The ways to the actors.
     #[must_use]
     pub fn handles(&self) -> &Handles {
-        self.core.handles()
+        self.core.system.handles()
     }
 
     /// Serves until `shutdown` resolves or a part fails for good, then stops in order: no new connections, requests in
@@ -230,7 +207,7 @@ impl App {
             public_url: settings.mail.public_url.as_str().to_owned(),
             longest_wait: settings.http.request_timeout.mul_f64(WAIT_SHARE),
         };
-        let api = Api::new(core.handles().clone(), service_token, rules);
+        let api = Api::new(core.system.handles().clone(), service_token, rules);
         let service = http::service(&api);
         let (actors, store) = (core.system.gave_up(), core.store.failed());
         let mut ended = None;
@@ -253,6 +230,36 @@ impl App {
     }
 }
 
+/// Opens the store in the data directory, which no other process may have open.
+pub(crate) async fn open_store(settings: &Settings) -> Result<Arc<SledStore>, BuildError> {
+    let data_dir = settings.storage.data_dir.clone();
+    // Recovery reads files; at this point there is nothing else to do, but the runtime has its rules.
+    let opened = tokio::task::spawn_blocking(move || SledStore::open(&data_dir, StoreOptions::default())).await;
+    match opened {
+        Ok(opened) => Ok(Arc::new(opened?)),
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}
+
+/// Makes the last commit and gives the data directory back.
+pub(crate) async fn close_store(store: Arc<SledStore>, deadline: Duration) -> Result<(), Ended> {
+    let closing = tokio::task::spawn_blocking(move || store.close());
+    match tokio::time::timeout(deadline, closing).await {
+        Ok(Ok(Ok(()))) => Ok(()),
+        Ok(Ok(Err(failure))) => Err(Ended::NotClosed(failure.to_string())),
+        Ok(Err(panic)) => Err(Ended::NotClosed(panic.to_string())),
+        Err(_) => Err(Ended::NotClosed("the last commit took too long".to_owned())),
+    }
+}
+
+/// The operator's list of breached passwords, if the settings name one.
+pub(crate) fn breached_list(settings: &Settings) -> Result<Option<Arc<dyn BreachedPasswords>>, BuildError> {
+    match &settings.passwords.breached_file {
+        Some(path) => Ok(Some(Arc::new(BreachedList::open(path)?))),
+        None => Ok(None),
+    }
+}
+
 /// A configured secret, or the one that the data directory keeps; made if there is none yet.
 fn secret(
     settings: &Settings,
@@ -265,6 +272,24 @@ fn secret(
         None => secrets::load_or_create(&settings.storage.data_dir, file, &*ambient.entropy)
             .map_err(|source| BuildError::Secret { file, source }),
     }
+}
+
+/// How passwords are hashed.
+pub(crate) fn hasher_settings(settings: &Settings) -> HasherSettings {
+    HasherSettings {
+        threads: settings.passwords.hash_threads,
+        cost: HashCost {
+            memory_kib: settings.passwords.hash_memory_kib,
+            iterations: settings.passwords.hash_iterations,
+        },
+        queue: settings.passwords.hash_queue,
+        deadline: settings.passwords.hash_deadline,
+    }
+}
+
+/// What a new password must be like.
+pub(crate) fn password_policy(settings: &Settings) -> PasswordPolicy {
+    PasswordPolicy { min_score: settings.passwords.min_score }
 }
 
 fn system_settings(settings: &Settings, secret_key: Secret) -> SystemSettings {
@@ -302,16 +327,8 @@ fn system_settings(settings: &Settings, secret_key: Secret) -> SystemSettings {
             address_change_ttl: settings.accounts.address_change_ttl,
             default_locale: settings.mail.locale,
         },
-        hasher: HasherSettings {
-            threads: settings.passwords.hash_threads,
-            cost: HashCost {
-                memory_kib: settings.passwords.hash_memory_kib,
-                iterations: settings.passwords.hash_iterations,
-            },
-            queue: settings.passwords.hash_queue,
-            deadline: settings.passwords.hash_deadline,
-        },
-        passwords: PasswordPolicy { min_score: settings.passwords.min_score },
+        hasher: hasher_settings(settings),
+        passwords: password_policy(settings),
         limits: RateLimits {
             public: quota(settings.limits.public),
             private: quota(settings.limits.private),

@@ -11,6 +11,7 @@ pub mod cli;
 mod http;
 #[doc(hidden)]
 pub mod mail;
+mod offline;
 mod run;
 pub mod settings;
 mod shutdown;
@@ -18,6 +19,6 @@ mod shutdown;
 pub mod store;
 mod telemetry;
 
-pub use app::{Ambient, App, BuildError, Core, Ended};
+pub use app::{Ambient, App, BuildError, Ended};
 #[doc(hidden)]
 pub use http::{Access, Class, Documented, RouteInfo, route_table, serve_bare};

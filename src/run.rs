@@ -6,9 +6,10 @@ use std::time::Duration;
 use doorward_actors::ports::SendError;
 use doorward_actors::{Email, Nickname, Passphrase, Password, RegisterError, Registration};
 
-use crate::app::{Ambient, App, BuildError, Core, Ended};
+use crate::app::{Ambient, App, BuildError, Ended};
 use crate::cli::NewAdmin;
 use crate::mail::MailSetupError;
+use crate::offline::Offline;
 use crate::settings::Settings;
 use crate::shutdown;
 
@@ -16,7 +17,7 @@ use crate::shutdown;
 const PASSWORD_VARIABLE: &str = "DOORWARD_ADMIN_PASSWORD";
 /// Where the passphrase of a new administrator may stand instead of on standard input.
 const PASSPHRASE_VARIABLE: &str = "DOORWARD_ADMIN_PASSPHRASE";
-/// How long the actors of a command may take to stop.
+/// How long the last commit of a command may take.
 const STOP_DEADLINE: Duration = Duration::from_secs(15);
 
 /// The program could not do what it was asked.
@@ -59,12 +60,12 @@ pub(crate) async fn serve(settings: Settings) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Creates an administrator. Works only while no server holds the data directory, and says so otherwise.
+/// Creates an administrator and does nothing else. Works only while no server holds the data directory, and says so otherwise.
 pub(crate) async fn create_admin(settings: Settings, admin: NewAdmin) -> Result<(), RunError> {
     let registration = registration(&admin)?;
-    let core = Core::start(&settings, &Ambient::default()).await?;
-    let created = core.handles().users.create_by_operator(registration).await;
-    core.stop(STOP_DEADLINE).await?;
+    let offline = Offline::open(&settings, &Ambient::default()).await?;
+    let created = offline.operator().create_admin(registration).await;
+    offline.close(STOP_DEADLINE).await?;
     let refused = |what, why: &str| Err(RunError::Input { what, why: why.to_owned() });
     match created {
         Ok(account) => {

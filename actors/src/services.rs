@@ -195,6 +195,7 @@ impl ServiceHandle {
         let now = self.clock.now();
         let record = self.record(AuditEvent::ServiceTokenCreated, admin, origin);
         if expires_at.is_some_and(|end| end <= now) {
+            self.refused(record, AuditRefusal::TokenOver).await?;
             return Err(CreateTokenError::Over);
         }
         if ServiceToken::is_reserved(&name) {
@@ -233,7 +234,10 @@ impl ServiceHandle {
     ) -> Result<IssuedToken, RotateTokenError> {
         let now = self.clock.now();
         let record = self.record(AuditEvent::ServiceTokenRotated, admin, origin);
-        let present = self.list().into_iter().find(|token| token.id == id).ok_or(RotateTokenError::Unknown)?;
+        let Some(present) = self.list().into_iter().find(|token| token.id == id) else {
+            self.refused(record, AuditRefusal::UnknownServiceToken).await?;
+            return Err(RotateTokenError::Unknown);
+        };
         if !present.is_current(now) {
             self.refused(record, AuditRefusal::TokenOver).await?;
             return Err(RotateTokenError::Over);
@@ -248,7 +252,10 @@ impl ServiceHandle {
                 tracing::info!(id = id.get(), name = token.name.as_str(), "a service token was rotated");
                 Ok(IssuedToken { token, secret })
             }
-            Err(StoreError::Refused(ChangeServiceTokenRefusal::Unknown)) => Err(RotateTokenError::Unknown),
+            Err(StoreError::Refused(ChangeServiceTokenRefusal::Unknown)) => {
+                self.refused(record, AuditRefusal::UnknownServiceToken).await?;
+                Err(RotateTokenError::Unknown)
+            }
             Err(StoreError::Refused(ChangeServiceTokenRefusal::Revoked)) => {
                 self.refused(record, AuditRefusal::Revoked).await?;
                 Err(RotateTokenError::Revoked)
@@ -266,7 +273,10 @@ impl ServiceHandle {
                 tracing::info!(id = id.get(), "a service token was revoked");
                 Ok(())
             }
-            Err(StoreError::Refused(ChangeServiceTokenRefusal::Unknown)) => Err(RevokeTokenError::Unknown),
+            Err(StoreError::Refused(ChangeServiceTokenRefusal::Unknown)) => {
+                self.refused(record, AuditRefusal::UnknownServiceToken).await?;
+                Err(RevokeTokenError::Unknown)
+            }
             Err(StoreError::Refused(ChangeServiceTokenRefusal::Revoked)) => {
                 self.refused(record, AuditRefusal::Revoked).await?;
                 Err(RevokeTokenError::Revoked)

@@ -3,6 +3,7 @@
 mod actor;
 mod flows;
 mod message;
+mod operator;
 mod refresh;
 
 use std::collections::HashMap;
@@ -13,6 +14,7 @@ pub(crate) use actor::UserActor;
 pub(crate) use flows::{Flows, IssuedLinks};
 pub(crate) use message::Message;
 use message::{Creator, Request};
+pub use operator::{Operator, OperatorPorts, OperatorSettings};
 pub use refresh::{RefreshError, Refreshed};
 
 use crate::ask::Unavailable;
@@ -432,13 +434,6 @@ impl UserHandle {
         let registered = self.ask(origin, |reply| Request::Register { registration, by, reply }).await??;
         let account = created(registered)?;
         Ok(AccountOverview { account, last_active_at: None, idle: None, live_sessions: 0 })
-    }
-
-    /// Makes an administrator on the word of the operator, who is at the data directory itself.
-    pub async fn create_by_operator(&self, registration: Registration) -> Result<Account, RegisterError> {
-        let by = Creator::Operator;
-        let registered = self.ask(Origin::default(), |reply| Request::Register { registration, by, reply }).await??;
-        created(registered)
     }
 
     /// Opens a session for whoever knows the password. Exactly one hash is computed, whatever the outcome (S11).

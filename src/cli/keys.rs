@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use doorward_actors::ports::{Clock as _, KeyVault as _, KeyVaultFailure, ReplaceKeysError};
-use doorward_actors::{BadKey, KeyRing, KeyState, RotateRefusal, SigningKey, Timestamp};
+use doorward_actors::{BadKey, KeyRing, KeyState, RingKey, RotateRefusal, SigningKey, Timestamp};
 
 use super::{KeysCommand, complain};
 use crate::ambient::SystemClock;
@@ -75,12 +75,14 @@ fn rotate(settings: &Settings, compromised: bool, now: Timestamp) -> Result<Stri
     let files = files(settings);
     for _ in 0..MAX_ATTEMPTS {
         let mut ring = files.load()?.ok_or_else(|| none(settings))?.ring;
+        let planned = ring.put_right(now);
         if let Some(next) = ring.next(now).filter(|_| !compromised) {
-            return Ok(format!(
-                "The key {} is on its way already, and signs from {}.\n",
-                next.id,
-                next.signs_from.to_rfc3339()
-            ));
+            let said = on_its_way(next, planned);
+            match planned.map_or(Ok(()), |_| files.replace(&ring, None)) {
+                Ok(()) => return Ok(said),
+                Err(ReplaceKeysError::Stale) => continue,
+                Err(ReplaceKeysError::Failed(failure)) => return Err(failure.into()),
+            }
         }
         let algorithm = if compromised { ring.may_replace(now)? } else { ring.may_rotate(now)? };
         let key = SigningKey::generate(algorithm)?;
@@ -99,6 +101,19 @@ fn rotate(settings: &Settings, compromised: bool, now: Timestamp) -> Result<Stri
         }
     }
     Err(KeysCommandError::Contended)
+}
+
+/// Which key is on its way, and that it was brought forward if it was planned for another time.
+fn on_its_way(next: &RingKey, planned: Option<Timestamp>) -> String {
+    let (key, from) = (&next.id, next.signs_from.to_rfc3339());
+    match planned {
+        None => format!("The key {key} is on its way already, and signs from {from}.\n"),
+        Some(planned) => format!(
+            "Warning: the clock was ahead when keys were changed, and a key was to sign from {}.\n\
+             The key {key} is on its way already, and signs from {from} now.\n",
+            planned.to_rfc3339()
+        ),
+    }
 }
 
 /// What was done, and what is still to come: this command sees only the files.

@@ -26,10 +26,21 @@ const MAX_BYTES: u64 = 4096;
 /// # Errors
 /// A file that others may read is refused, and so is one with fewer than 32 bytes: both would be a secret in name only.
 pub fn load_or_create(data_dir: &Path, name: &str, entropy: &dyn Entropy) -> io::Result<Secret> {
+    match load(data_dir, name)? {
+        Some(secret) => Ok(secret),
+        None => create(data_dir, name, &data_dir.join(name), entropy),
+    }
+}
+
+/// The secret `name` of a data directory, if there is one.
+///
+/// # Errors
+/// As [`load_or_create`].
+pub fn load(data_dir: &Path, name: &str) -> io::Result<Option<Secret>> {
     let path = data_dir.join(name);
     match File::open(&path) {
-        Ok(file) => read(file, &path),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => create(data_dir, name, &path, entropy),
+        Ok(file) => read(file, &path).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(explain(&path, error.kind(), &error.to_string())),
     }
 }

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use doorward::settings::{Algorithm, Settings};
 use doorward::store::key_files::KeyFiles;
 use doorward_actors::ports::{Clock as _, KeyVault as _, SendError};
-use doorward_actors::{KeyRing, MailKind, Secret, SigningAlgorithm, SigningKey, Timestamp};
+use doorward_actors::{KeyId, KeyRing, MailKind, Origin, RotateError, Secret, SigningAlgorithm, SigningKey, Timestamp};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -252,7 +252,7 @@ async fn a_secret_is_not_rotated_here_and_not_published() {
     let keys = listed(&app, &admin).await;
     assert_eq!((keys.len(), &keys[0]["published"], &keys[0]["algorithm"]), (1, &json!(false), &json!("HS256")));
     assert!(app.is_live(&admin).await);
-    assert!(on_record(&app, &admin, "key.rotated").await.is_empty());
+    assert!(on_record(&app, &admin, "key.rotated&outcome=success").await.is_empty());
 }
 
 #[tokio::test]
@@ -449,4 +449,98 @@ async fn s70_a_rotation_is_on_record_as_what_it_is_however_much_else_waits() {
     assert_eq!(rotate(&app, &admin, json!({})).await.status, 200);
     let record = &on_record(&app, &admin, "key.rotated").await[0];
     assert_eq!(record["actor"], "admin:1", "{record}");
+}
+
+#[tokio::test]
+async fn r05_a_rotation_that_was_planned_while_the_clock_was_ahead_is_made_when_it_is_put_right() {
+    const YEARS: Duration = Duration::from_hours(24 * 1461);
+    for asked_again in [true, false] {
+        let rotating = |settings: &mut Settings| settings.tokens.key_rotation = Some(DAY * 7);
+        let app = signing_with(Algorithm::EdDsa).with(rotating).spawn().await;
+        let admin = app.register("admin").await;
+        let before = app.login(&admin).await;
+        app.clock.set_forward(YEARS);
+        let ahead = app.login(&admin).await;
+        if asked_again {
+            assert_eq!(rotate(&app, &ahead, Value::Null).await.body["state"], "next");
+        } else {
+            app.handles.tend_keys().await.unwrap();
+        }
+        let made = listed(&app, &ahead).await[0]["kid"].clone();
+        app.clock.set_back(YEARS);
+
+        // By asking for a rotation, or by the look that a timer takes.
+        let token = app.login(&admin).await;
+        if asked_again {
+            let answer = rotate(&app, &token, Value::Null).await;
+            assert_eq!((answer.status, &answer.body["kid"]), (200, &made), "{answer:?}");
+        } else {
+            app.handles.tend_keys().await.unwrap();
+        }
+        let now = app.clock.now();
+        let keys = listed(&app, &token).await;
+        assert_eq!((keys.len(), &keys[0]["kid"], &keys[1]["kid"]), (2, &made, &kid(&before)));
+        let turn = json!(now.plus(AHEAD).to_rfc3339());
+        assert_eq!((&keys[0]["signs_from"], &keys[1]["retired_at"]), (&turn, &turn));
+        assert_eq!(keys[1]["accepted_until"], now.plus(AHEAD + LIFETIME + KEPT_LONGER).to_rfc3339());
+
+        let moment = Duration::from_millis(1);
+        app.pass(AHEAD.saturating_sub(moment));
+        app.handles.tend_keys().await.unwrap();
+        let last = app.login(&admin).await;
+        assert_eq!(kid(&last), kid(&before), "verifiers have not had the time to learn of the new key");
+        app.pass(moment);
+        assert_eq!(kid(&app.login(&admin).await), made);
+        // What the old key signed by the right clock is good to its end.
+        let moments = Duration::from_secs(2);
+        app.pass(LIFETIME.saturating_sub(moments));
+        app.handles.tend_keys().await.unwrap();
+        assert!(app.is_live(&last).await && check_offline(&last, &published(&app).await).is_some());
+        app.pass(KEPT_LONGER + moments);
+        app.handles.tend_keys().await.unwrap();
+        assert_eq!(published(&app).await.len(), 1);
+
+        // And rotation by age goes on from there.
+        app.pass((DAY * 7).saturating_sub(AHEAD + LIFETIME + KEPT_LONGER));
+        app.handles.tend_keys().await.unwrap();
+        assert_eq!(published(&app).await.len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn s70_a_rotation_that_is_refused_is_on_record() {
+    let told = |record: &Value| ["actor", "outcome", "reason"].map(|name| record[name].as_str().unwrap().to_owned());
+    let app = TestApp::spawn().await;
+    let admin = app.admin().await;
+    for (body, event) in [(Value::Null, "key.rotated"), (json!({"compromised": true}), "key.replaced")] {
+        rotate(&app, &admin, body).await.assert_status_problem(409);
+        let records = on_record(&app, &admin, event).await;
+        assert_eq!(records.len(), 1);
+        assert_eq!(told(&records[0]), ["admin:1", "refused", "secret_signs"]);
+        assert!(["address", "session_id", "request_id"].iter().all(|name| records[0][name].is_string()), "{records:?}");
+    }
+
+    let directory = TempDir::new().unwrap();
+    let app = started(directory.path(), None, |settings| settings.tokens.algorithm = Algorithm::EdDsa).await;
+    let admin = app.admin().await;
+    // In whose name it was to be done, a demotion that was acknowledged has stopped meanwhile.
+    let (other, token) = app.register_and_login("other").await;
+    app.must_change(&admin, other.id, &json!({"role": "admin"})).await;
+    let acting = app.handles.sessions.look(&token).await.unwrap();
+    app.must_change(&admin, other.id, &json!({"role": "user"})).await;
+    let refused = app.handles.keys.rotate(&acting, false, Origin::default()).await;
+    assert!(matches!(refused, Err(RotateError::Revoked)), "{refused:?}");
+    let records = on_record(&app, &admin, "key.rotated").await;
+    assert_eq!((records.len(), told(&records[0])), (1, ["admin:2", "refused", "revoked"].map(str::to_owned)));
+
+    let fill = |ring: &mut KeyRing, _: &SigningKey, now| {
+        for n in 0..31 {
+            let id = KeyId::of_secret(&Secret::new(format!("secret {n}")));
+            ring.assume(id, SigningAlgorithm::Hs256, LIFETIME, now);
+        }
+    };
+    beside(directory.path(), fill, app.clock.now());
+    rotate(&app, &admin, Value::Null).await.assert_status_problem(409);
+    let record = &on_record(&app, &admin, "key.rotated").await[0];
+    assert_eq!(told(record), ["admin:1", "refused", "too_many_keys"]);
 }

@@ -247,6 +247,26 @@ async fn s70_what_happens_to_service_tokens_is_on_record() {
 }
 
 #[tokio::test]
+async fn s70_a_change_of_a_service_token_that_cannot_be_is_on_record() {
+    let app = TestApp::spawn().await;
+    let admin = app.admin().await;
+    assert_eq!(rotate(&app, &admin, 7, &Value::Null).await.status, 404);
+    assert_eq!(revoke(&app, &admin, 7).await.status, 404);
+    let past = json!({"name": "late", "scopes": ["verify"], "expires_at": "2020-01-01T00:00:00Z"});
+    assert_eq!(app.call(Method::POST, "/service_tokens/", &admin, &past).await.status, 400);
+    let seen = app.call(Method::GET, "/audit/?outcome=refused&actor=admin:1", &admin, &Value::Null).await;
+    let told: Vec<_> = seen.body["events"].as_array().unwrap().iter().map(|e| (&e["event"], &e["reason"])).collect();
+    assert_eq!(
+        told,
+        [
+            (&json!("service_token.created"), &json!("token_over")),
+            (&json!("service_token.revoked"), &json!("unknown_service_token")),
+            (&json!("service_token.rotated"), &json!("unknown_service_token")),
+        ]
+    );
+}
+
+#[tokio::test]
 async fn the_last_use_is_kept_to_the_minute_over_restarts() {
     let app = TestApp::spawn().await;
     let admin = app.admin().await;

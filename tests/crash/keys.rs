@@ -6,6 +6,9 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use doorward::store::key_files::KeyFiles;
+use doorward_actors::ports::KeyVault as _;
+use doorward_actors::{SigningAlgorithm, SigningKey};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -110,6 +113,31 @@ async fn the_command_line_rotates_keys_beside_a_running_server_and_without_one()
     }
 }
 
+#[test]
+fn r05_the_command_line_brings_a_key_forward_that_was_made_while_the_clock_was_ahead() {
+    let directory = TempDir::new().unwrap();
+    let data = directory.path();
+    server(data, "EdDSA").kill();
+    let files = KeyFiles::in_data_dir(data);
+    let mut ring = files.load().unwrap().unwrap().ring;
+    let key = SigningKey::generate(SigningAlgorithm::EdDsa).unwrap();
+    let now = ring.keys[0].signs_from;
+    let ahead = now.plus(Duration::from_hours(24 * 1461));
+    ring.rotate(key.id().clone(), SigningAlgorithm::EdDsa, Duration::from_mins(30), ahead, None);
+    files.replace(&ring, Some(&key)).unwrap();
+
+    let (code, out, err) = keys(data, &["rotate"]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.contains("Warning: the clock was ahead") && out.contains("is on its way already"), "{out}");
+    let ring = files.load().unwrap().unwrap().ring;
+    let soon = now.plus(Duration::from_mins(15))..now.plus(Duration::from_hours(1));
+    assert_eq!((ring.keys.len(), &ring.keys[1].id), (2, key.id()));
+    assert!(soon.contains(&ring.keys[1].signs_from), "{:?}", ring.keys[1]);
+    assert_eq!(ring.keys[0].retired_at, Some(ring.keys[1].signs_from));
+    let (_, out, _) = keys(data, &["rotate"]);
+    assert!(out.starts_with("The key ") && out.contains("is on its way already"), "{out}");
+}
+
 #[tokio::test]
 async fn s07_keys_that_others_may_use_or_that_are_lost_stop_the_start() {
     let directory = TempDir::new().unwrap();
@@ -184,11 +212,15 @@ async fn r01_no_kill_while_keys_change_keeps_the_next_start_from_them() {
     }
     assert!(replaced > 0, "every kill came before the rotation");
     let running = server(data, "EdDSA");
-    until("word of every rotation", async || {
-        let (_, page) = running.call_as(&service, "/revocations?after=start").await.unwrap();
-        let events = page["events"].as_array().unwrap().iter();
-        // One that a kill cut short may be told twice.
-        events.filter(|event| event["kind"] == "keys_replaced").count() >= replaced
+    let admin = token(&running).await;
+    until("a record of every rotation", async || {
+        let path = "/audit/?event=key.replaced&outcome=success";
+        let (_, page) = running.call(Method::GET, path, Some(&admin), None).await.unwrap();
+        // One that a kill cut short may be there twice.
+        page["events"].as_array().unwrap().len() >= replaced
     })
     .await;
+    // Those that are put on record together are told as one.
+    let (_, page) = running.call_as(&service, "/revocations?after=start").await.unwrap();
+    assert!(page["events"].as_array().unwrap().iter().any(|event| event["kind"] == "keys_replaced"), "{page}");
 }

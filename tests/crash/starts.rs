@@ -111,6 +111,11 @@ async fn s07_an_administrator_is_made_offline_and_not_beside_a_running_server() 
     };
     let (status, said) = run_with_input(create("ann"), "Quiet-lamp-7-tree\nblue heron over water\n");
     assert_eq!(status.code(), Some(0), "{said}");
+    // The first start of the server makes the secret, or has one in its environment.
+    assert!(said.contains("no mail is queued"), "{said}");
+    for unmade in ["secret_key", "keys", "mail"] {
+        assert!(!directory.path().join(unmade).exists(), "{unmade}");
+    }
     let mut by_environment = create("bob");
     by_environment.env("DOORWARD_ADMIN_PASSWORD", "Warm-river-9-stone");
     by_environment.env("DOORWARD_ADMIN_PASSPHRASE", "blue heron over water");
@@ -138,6 +143,14 @@ async fn s07_an_administrator_is_made_offline_and_not_beside_a_running_server() 
         let token = body["access_token"].as_str().unwrap();
         let (status, list) = server.call(Method::GET, "/accounts_management/", Some(token), None).await.unwrap();
         assert_eq!((status, list.as_array().unwrap().len()), (StatusCode::OK, 2), "{list}");
+        let (_, body) = server.call(Method::GET, "/keys/", Some(token), None).await.unwrap();
+        assert_eq!(body["keys"].as_array().unwrap().len(), 1, "nothing was signed before the first start: {body}");
+        let path = "/audit/?event=account.created";
+        let (_, body) = server.call(Method::GET, path, Some(token), None).await.unwrap();
+        let records = body["events"].as_array().unwrap();
+        assert!(records.iter().all(|record| record["actor"] == "system"), "{body}");
+        let reasons: Vec<_> = records.iter().map(|record| record["reason"].as_str().unwrap_or_default()).collect();
+        assert_eq!(reasons, ["email_taken", "weak_password", "", ""]);
     }
     // Who registers now is not the first administrator.
     let (_, body) = server.call(Method::POST, "/register", None, Some(registration(0).1)).await.unwrap();
@@ -146,6 +159,70 @@ async fn s07_an_administrator_is_made_offline_and_not_beside_a_running_server() 
     let token = body["access_token"].as_str().unwrap();
     let (status, _) = server.call(Method::GET, "/accounts_management/", Some(token), None).await.unwrap();
     assert_eq!(status, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn s07_making_an_administrator_with_other_settings_changes_no_key_and_no_session_and_sends_no_mail() {
+    const SECRET: &str = "crash-secret-key-0123456789abcdef";
+    const OTHER: &str = "other-secret-key-0123456789abcdef";
+    for algorithm in ["EdDSA", "HS256"] {
+        let directory = TempDir::new().unwrap();
+        let data = directory.path();
+        let serve = || {
+            let mut command = doorward(data);
+            // Nobody listens there, so mails wait.
+            command.envs([("ALGORITHM", algorithm), ("SECRET_KEY", SECRET), ("SMTP_URL", "smtp://127.0.0.1:1")]);
+            Server::start_with(command)
+        };
+        let server = serve();
+        let (root, body) = registration(0);
+        assert_eq!(server.call(Method::POST, "/register", None, Some(body)).await.unwrap().0, StatusCode::CREATED);
+        let mut tokens = Vec::new();
+        for _ in 0..3 {
+            let (_, body) = server.login(&root, "Quiet-lamp-7-tree").await.unwrap();
+            tokens.push(body["access_token"].as_str().unwrap().to_owned());
+        }
+        server.terminate();
+        assert_eq!(server.wait().0.code(), Some(0));
+        let ring = fs::read(data.join("keys/ring.json")).unwrap();
+
+        // A shell has none of the server's settings, or one that is wrong.
+        for (name, secret, queues) in
+            [("ann", None, false), ("bob", Some(SECRET), true), ("cleo", Some(OTHER), algorithm == "EdDSA")]
+        {
+            let mut command = doorward(data);
+            command.args(["admin", "create", "--email", &format!("{name}@example.com"), "--nickname", name]);
+            command.envs([("MAX_SESSIONS_PER_USER", "1"), ("ALGORITHM", "HS512"), ("SESSION_SHARDS", "1")]);
+            command.envs(secret.map(|secret| ("SECRET_KEY", secret)));
+            let (status, said) = run_with_input(command, "Quiet-lamp-7-tree\nblue heron over water\n");
+            assert_eq!(status.code(), Some(0), "{said}");
+            assert_eq!(!said.contains("no mail is queued"), queues, "{algorithm}, {name}: {said}");
+        }
+        assert_eq!(fs::read(data.join("keys/ring.json")).unwrap(), ring, "no key was changed");
+        for unmade in ["secret_key", "mail"] {
+            assert!(!data.join(unmade).exists(), "{unmade}");
+        }
+
+        let server = serve();
+        for token in &tokens {
+            assert!(server.is_live(token).await, "{algorithm}: no session was ended");
+        }
+        let ann = server.login("ann@example.com", "Quiet-lamp-7-tree").await.unwrap().1;
+        let ann = ann["access_token"].as_str().unwrap();
+        let (status, body) = server.call(Method::GET, "/outbox/", Some(ann), None).await.unwrap();
+        assert_eq!(status, StatusCode::OK, "she is an administrator");
+        let mut to: Vec<_> =
+            body["mails"].as_array().unwrap().iter().map(|mail| mail["to"].as_str().unwrap()).collect();
+        to.sort_unstable();
+        let expected =
+            [Some("bob@example.com"), (algorithm == "EdDSA").then_some("cleo@example.com"), Some(root.as_str())];
+        assert_eq!(to, expected.into_iter().flatten().collect::<Vec<_>>());
+        for event in ["key.switched", "session.evicted", "session.expired"] {
+            let path = format!("/audit/?event={event}");
+            let (_, body) = server.call(Method::GET, &path, Some(ann), None).await.unwrap();
+            assert_eq!(body["events"], json!([]), "{algorithm}");
+        }
+    }
 }
 
 #[test]

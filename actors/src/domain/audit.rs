@@ -335,6 +335,12 @@ codes! {
         TooManyTokens = 42 "too_many_tokens",
         /// The service token is over.
         TokenOver = 43 "token_over",
+        /// There is no service token with this number.
+        UnknownServiceToken = 44 "unknown_service_token",
+        /// Access tokens are signed with a secret, which its operator changes.
+        SecretSigns = 45 "secret_signs",
+        /// There are as many signing keys as there may be.
+        TooManyKeys = 46 "too_many_keys",
     }
 }
 

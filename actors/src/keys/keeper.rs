@@ -6,14 +6,15 @@ use tokio::task::spawn_blocking;
 use super::{KeyView, RotateError};
 use crate::ask::Unavailable;
 use crate::domain::account::{Account, AccountId, Role};
-use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord};
+use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord, AuditRefusal};
 use crate::domain::session::{Origin, SessionId};
+use crate::domain::time::Timestamp;
 use crate::domain::token::{
-    AccessTokens, BadKey, KeyEvent, KeyEventKind, KeyId, KeyRing, SigningAlgorithm, SigningKey, TokenKeyError,
-    TokenKeys, TokenSettings,
+    AccessTokens, BadKey, KeyEvent, KeyEventKind, KeyId, KeyRing, RotateRefusal, SigningAlgorithm, SigningKey,
+    TokenKeyError, TokenKeys, TokenSettings,
 };
 use crate::ports::{
-    Clock, Entropy, KeyVault, KeyVaultFailure, Page, ReplaceKeysError, Store, StoreFailure, StoredKeys,
+    Clock, Entropy, KeyVault, KeyVaultFailure, ReplaceKeysError, ShardOf, Store, StoreFailure, StoredKeys,
 };
 
 /// How often a change is decided anew because a command line changed the ring meanwhile.
@@ -113,25 +114,37 @@ impl KeyKeeper {
         for _ in 0..MAX_ATTEMPTS {
             self.take_up_changes().await?;
             let now = self.clock.now();
+            match self.put_right(now).await {
+                Ok(()) => {}
+                Err(Retry::Stale) => continue,
+                Err(Retry::Failed(error)) => return Err(error.into()),
+            }
             let mut ring = self.ring();
             if let Some(next) = ring.next(now).filter(|_| !compromised) {
                 return Ok(KeyView::of(next, now, true));
             }
+            // Where too much waits to be put on record, the ring does not note it.
+            let kind = if compromised { KeyEventKind::Replaced } else { KeyEventKind::Rotated };
+            let event = KeyEvent { kind, at: now, by: Some(by) };
+            let record = AuditRecord { session: Some(session), origin: origin.clone(), ..record_of(&event) };
             let allowed = if compromised { ring.may_replace(now) } else { ring.may_rotate(now) };
-            let algorithm = allowed.map_err(RotateError::Refused)?;
+            let algorithm = match allowed {
+                Ok(algorithm) => algorithm,
+                Err(refusal) => {
+                    self.refused(record, reason_of(refusal)).await?;
+                    return Err(RotateError::Refused(refusal));
+                }
+            };
             let key = make(algorithm).await?;
             let lifetime = self.settings.lifetime;
-            let kind = if compromised {
+            if compromised {
                 ring.replace(key.id().clone(), algorithm, lifetime, now, Some(by));
-                KeyEventKind::Replaced
             } else {
                 ring.rotate(key.id().clone(), algorithm, lifetime, now, Some(by));
-                KeyEventKind::Rotated
-            };
+            }
             let made = ring.keys.last().map(|made| KeyView::of(made, now, true));
-            // Where too much waits to be put on record, the ring has not noted it.
-            let event = KeyEvent { kind, at: now, by: Some(by) };
             if !self.may_act(by, session).await? {
+                self.refused(record, AuditRefusal::Revoked).await?;
                 return Err(RotateError::Revoked);
             }
             match self.write(ring, Some(key)).await {
@@ -139,7 +152,6 @@ impl KeyKeeper {
                 Err(Retry::Stale) => continue,
                 Err(Retry::Failed(error)) => return Err(error.into()),
             }
-            let record = AuditRecord { session: Some(session), origin, ..record_of(&event) };
             // Should it fail, the next look puts on record what it can.
             let events = [event];
             if self.record(vec![record], &events).await.is_ok() {
@@ -148,6 +160,11 @@ impl KeyKeeper {
             return made.ok_or_else(|| Unavailable::default().into());
         }
         Err(KeysError::Contended.into())
+    }
+
+    /// Puts a rotation on record that was refused (S70).
+    async fn refused(&self, record: AuditRecord, reason: AuditRefusal) -> Result<(), StoreFailure> {
+        self.store.append_audit(vec![AuditRecord { refusal: Some(reason), ..record }]).await
     }
 
     /// Whether this is still the session of an administrator. The ring is written in no commit of the store, so this is asked
@@ -168,6 +185,12 @@ impl KeyKeeper {
     async fn tend(&self) -> Result<(), KeysError> {
         self.take_up_changes().await?;
         let now = self.clock.now();
+        match self.put_right(now).await {
+            Ok(()) => {}
+            // The next look sees what the other one wrote.
+            Err(Retry::Stale) => return Ok(()),
+            Err(Retry::Failed(error)) => return Err(error),
+        }
         let mut ring = self.ring();
         // A command line knows the lifetime of tokens from its own settings at best.
         let mut changed = ring.note_lifetime(self.settings.lifetime, now);
@@ -198,6 +221,19 @@ impl KeyKeeper {
             self.record(unrecorded.iter().map(record_of).collect(), &unrecorded).await?;
             self.forget(&unrecorded).await;
         }
+        Ok(())
+    }
+
+    /// Brings forward what was planned by a clock that was ahead: otherwise no key would take over, and none be made, before that
+    /// time has come.
+    async fn put_right(&self, now: Timestamp) -> Result<(), Retry> {
+        let mut ring = self.ring();
+        let Some(planned) = ring.put_right(now) else { return Ok(()) };
+        self.write(ring, None).await?;
+        tracing::warn!(
+            planned = planned.to_rfc3339(),
+            "the clock was ahead when a signing key was to take over: it does so in a quarter of an hour"
+        );
         Ok(())
     }
 
@@ -297,10 +333,11 @@ async fn settle(
 }
 
 /// The ring of a data directory that has none. If it was in use before there were rings, tokens may be about that were signed with
-/// one of its secrets, by whatever algorithm: these are accepted for as long as one lives.
+/// one of its secrets, by whatever algorithm: these are accepted for as long as one lives. Such tokens are of a session; accounts
+/// alone can have been made at the command line, before the first start.
 async fn first_ring(settings: &TokenSettings, store: &dyn Store, clock: &dyn Clock) -> Result<KeyRing, StoreFailure> {
     let mut ring = KeyRing::default();
-    if store.accounts(Page { skip: 0, limit: 1 }).await?.is_empty() {
+    if store.sessions(ShardOf { index: 0, of: 1 }).await?.is_empty() {
         return Ok(ring);
     }
     for secret in std::iter::once(&settings.secret).chain(&settings.previous_secret) {
@@ -338,6 +375,13 @@ where
     match spawn_blocking(work).await {
         Ok(done) => Ok(done?),
         Err(_) => Err(KeyVaultFailure("the reading of the keys was cut short".to_owned()).into()),
+    }
+}
+
+fn reason_of(refusal: RotateRefusal) -> AuditRefusal {
+    match refusal {
+        RotateRefusal::Symmetric => AuditRefusal::SecretSigns,
+        RotateRefusal::Full => AuditRefusal::TooManyKeys,
     }
 }
 

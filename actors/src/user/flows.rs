@@ -31,6 +31,7 @@ use crate::rate_limiter::{Attempt, Limited, RateLimiterHandle, Target};
 use crate::session::SessionHandle;
 
 pub(crate) use email::address_of;
+pub(crate) use letters::{Addressee, Writer};
 pub(crate) use links::IssuedLinks;
 
 /// How often a flow decides anew because its account changed meanwhile, before it asks its client to come back.

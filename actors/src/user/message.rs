@@ -28,8 +28,6 @@ pub(crate) enum Creator {
     Owner,
     /// An administrator, for somebody else.
     Admin(Acting),
-    /// The operator at the command line: makes an administrator.
-    Operator,
 }
 
 pub(crate) enum Request {

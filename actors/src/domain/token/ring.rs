@@ -165,6 +165,20 @@ impl KeyRing {
         self.keys.iter().rev().find(|key| key.state(now) == KeyState::Next && key.id != signer.id)
     }
 
+    /// Brings forward what is planned for later than it can have been planned for: it was, by a clock that was ahead. Nothing signs
+    /// sooner than verifiers had the time to learn of it, counted from now, and what was to give way goes on signing until
+    /// then. The answer is the latest time that was planned, if it was too late.
+    pub fn put_right(&mut self, now: Timestamp) -> Option<Timestamp> {
+        let latest = now.plus(PUBLISHED_AHEAD);
+        let planned = self.keys.iter().flat_map(|key| [Some(key.signs_from), key.retired_at]).flatten().max();
+        let too_late = planned.filter(|planned| *planned > latest)?;
+        for key in &mut self.keys {
+            key.signs_from = key.signs_from.min(latest);
+            key.retired_at = key.retired_at.map(|at| at.min(latest));
+        }
+        Some(too_late)
+    }
+
     /// Whether this algorithm, with this secret if it is one of a secret, is what signs now.
     #[must_use]
     pub fn signs_with(&self, algorithm: SigningAlgorithm, secret: Option<&KeyId>, now: Timestamp) -> bool {
@@ -388,6 +402,45 @@ mod tests {
     }
 
     #[test]
+    fn r05_what_a_clock_that_was_ahead_planned_is_brought_forward_and_no_further() {
+        let (mut ring, ahead) = (ring(), START.plus(DAY * 1461));
+        ring.rotate(id(1), SigningAlgorithm::EdDsa, LIFETIME, ahead, None);
+        let now = START.plus(DAY);
+        assert_eq!(ring.put_right(now), Some(ahead.plus(PUBLISHED_AHEAD)));
+        let turn = now.plus(PUBLISHED_AHEAD);
+        assert_eq!(ring.next(now).unwrap().signs_from, turn);
+        assert_eq!(signer(&ring, turn.minus(Duration::from_millis(1))), id(0));
+        assert_eq!(signer(&ring, turn), id(1));
+        assert_eq!(ring.keys[0].accepted_until(), Some(turn.plus(LIFETIME).plus(KEPT_LONGER)));
+        // And what is planned for in time stays, however often anybody looks.
+        let right = ring.clone();
+        for later in [now, now.plus(Duration::from_secs(5)), turn, turn.plus(DAY)] {
+            assert_eq!(ring.put_right(later), None);
+            assert_eq!(ring, right);
+        }
+        // It is due again when it has signed for its time, not when the clock that was ahead comes true.
+        let due = turn.plus(DAY * 90).minus(PUBLISHED_AHEAD);
+        assert!(!ring.is_due(DAY * 90, due.minus(Duration::from_millis(1))) && ring.is_due(DAY * 90, due));
+    }
+
+    #[test]
+    fn r05_a_key_that_is_alone_signs_on_and_is_due_in_time_after_the_clock_was_put_right() {
+        let (mut ring, ahead) = (ring(), START.plus(DAY * 1461));
+        ring.replace(id(1), SigningAlgorithm::EdDsa, LIFETIME, ahead, None);
+        assert_eq!(signer(&ring, START), id(1));
+        assert_eq!(ring.put_right(START), Some(ahead));
+        assert_eq!(signer(&ring, START), id(1));
+        assert!(ring.is_due(DAY, START.plus(DAY)));
+        // Two rotations that never were: the newest key signs, and the one between them never does.
+        ring.rotate(id(2), SigningAlgorithm::EdDsa, LIFETIME, ahead, None);
+        ring.rotate(id(3), SigningAlgorithm::EdDsa, LIFETIME, ahead.plus(DAY * 90), None);
+        let now = START.plus(DAY);
+        assert!(ring.put_right(now).is_some());
+        assert_eq!(signer(&ring, now), id(1));
+        assert_eq!(signer(&ring, now.plus(PUBLISHED_AHEAD)), id(3));
+    }
+
+    #[test]
     fn a_ring_does_not_grow_for_ever() {
         let mut ring = ring();
         let mut now = START;
@@ -432,6 +485,40 @@ mod tests {
             }
             if let Some(back) = back {
                 prop_assert!(ring.signer(now.minus(Duration::from_secs(back))).is_some());
+            }
+        }
+
+        /// However far a clock is ahead while keys are made, and however often it is put right and goes wrong again: once it is put
+        /// right and was looked at, no key waits for longer than it is published, none signs sooner, and none goes before a token
+        /// that was signed by the right clock.
+        #[test]
+        fn r05_a_clock_that_was_ahead_delays_no_key_and_hurries_none(
+            steps in proptest::collection::vec((0_u8..4, 0_u64..3_000, 0_u64..100_000_000), 1..40),
+        ) {
+            let mut ring = ring();
+            let mut now = START;
+            let mut signed: Vec<(KeyId, Timestamp)> = Vec::new();
+            let mut published: Vec<(KeyId, Timestamp)> = vec![(id(0), START.minus(PUBLISHED_AHEAD))];
+            for (n, (step, seconds, ahead)) in steps.into_iter().enumerate() {
+                now = now.plus(Duration::from_secs(seconds));
+                let wrong = now.plus(Duration::from_secs(ahead));
+                let at = if step % 2 == 0 { wrong } else { now };
+                if step < 2 && ring.next(at).is_none() && ring.may_rotate(at).is_ok() {
+                    ring.rotate(id(n + 1), SigningAlgorithm::EdDsa, LIFETIME, at, None);
+                    published.push((id(n + 1), now));
+                }
+                let before = signer(&ring, now);
+                ring.put_right(now);
+                prop_assert_eq!(&signer(&ring, now), &before, "what signs does not change when it is put right");
+                prop_assert_eq!(ring.put_right(now), None);
+                prop_assert!(ring.keys.iter().all(|key| key.signs_from <= now.plus(PUBLISHED_AHEAD)));
+                ring.prune(now);
+                let since = published.iter().find(|(key, _)| *key == before).unwrap().1;
+                prop_assert!(since.plus(PUBLISHED_AHEAD) <= now, "{before} signs too soon");
+                signed.push((before, now.plus(LIFETIME)));
+                for (key, until) in signed.iter().filter(|(_, until)| *until > now) {
+                    prop_assert!(ring.keys.iter().any(|held| held.id == *key), "{key} went before {until:?}");
+                }
             }
         }
     }

@@ -39,7 +39,6 @@ impl Flows {
             Creator::Admin(admin) => {
                 Story::new(AuditEvent::AccountCreated, AuditActorKind::Admin(admin.account), origin)
             }
-            Creator::Operator => Story::new(AuditEvent::AccountCreated, AuditActorKind::System, origin),
         };
         let customer_account = customer_account.unwrap_or_else(CustomerAccount::none);
         if by == Creator::Owner && !customer_account.is_none() && !self.rules.customer_account_self_service {
@@ -59,7 +58,6 @@ impl Flows {
         let role = match by {
             Creator::Owner if self.rules.first_user_is_admin => NewRole::AdminIfFirst,
             Creator::Owner | Creator::Admin(_) => NewRole::Exactly(Role::User),
-            Creator::Operator => NewRole::Exactly(Role::Admin),
         };
         let created_at = self.clock.now();
         let locale = locale.unwrap_or(self.rules.default_locale);

@@ -6,17 +6,17 @@ use super::Flows;
 use crate::domain::account::Account;
 use crate::domain::email::{Email, EmailKey};
 use crate::domain::mail::{Locale, MailKind};
-use crate::domain::one_time::{NewToken, TokenHash, TokenPurpose, TokenSeed};
+use crate::domain::one_time::{NewToken, OneTimeKey, TokenHash, TokenPurpose, TokenSeed};
 use crate::domain::outbox::NewMail;
 use crate::domain::session::Origin;
-use crate::ports::Effects;
+use crate::ports::{Clock, Effects, Entropy};
 
 /// To whom a letter goes and how they are addressed.
 #[derive(Clone, Copy)]
-pub(super) struct Addressee<'a> {
-    pub(super) to: &'a Email,
-    pub(super) nickname: &'a str,
-    pub(super) locale: Locale,
+pub(crate) struct Addressee<'a> {
+    pub(crate) to: &'a Email,
+    pub(crate) nickname: &'a str,
+    pub(crate) locale: Locale,
 }
 
 impl<'a> Addressee<'a> {
@@ -26,9 +26,15 @@ impl<'a> Addressee<'a> {
     }
 }
 
-impl Flows {
+/// What letters are written with.
+pub(crate) struct Writer<'a> {
+    pub(crate) clock: &'a dyn Clock,
+    pub(crate) entropy: &'a dyn Entropy,
+}
+
+impl Writer<'_> {
     /// A mail that tells of what was done from this origin.
-    pub(super) fn letter(&self, kind: MailKind, addressee: Addressee<'_>, origin: &Origin) -> NewMail {
+    pub(crate) fn letter(&self, kind: MailKind, addressee: Addressee<'_>, origin: &Origin) -> NewMail {
         let mut message_key = [0; 16];
         self.entropy.fill(&mut message_key);
         NewMail {
@@ -46,18 +52,20 @@ impl Flows {
         }
     }
 
-    /// A mail to the owner of an account.
-    pub(super) fn notice(&self, kind: MailKind, account: &Account, origin: &Origin) -> NewMail {
-        self.letter(kind, Addressee::owner(account), origin)
-    }
-
     /// A mail with a link, and the token that makes the link good. The token is about an address, which need not be the one it
     /// is mailed to.
-    fn linked(&self, mut mail: NewMail, purpose: TokenPurpose, about: &EmailKey, ttl: Duration) -> (NewMail, NewToken) {
+    pub(crate) fn linked(
+        &self,
+        mut mail: NewMail,
+        key: &OneTimeKey,
+        purpose: TokenPurpose,
+        about: &EmailKey,
+        ttl: Duration,
+    ) -> (NewMail, NewToken) {
         let mut seed = [0; 32];
         self.entropy.fill(&mut seed);
         let seed = TokenSeed::from_bytes(seed);
-        let token = self.key.token(purpose, &seed);
+        let token = key.token(purpose, &seed);
         mail.seed = Some(seed);
         mail.valid_for = Some(ttl);
         let token = NewToken {
@@ -67,6 +75,28 @@ impl Flows {
             issued_at: mail.written_at,
             expires_at: mail.written_at.plus(ttl),
         };
+        (mail, token)
+    }
+}
+
+impl Flows {
+    fn writer(&self) -> Writer<'_> {
+        Writer { clock: &*self.clock, entropy: &*self.entropy }
+    }
+
+    /// A mail that tells of what was done from this origin.
+    pub(super) fn letter(&self, kind: MailKind, addressee: Addressee<'_>, origin: &Origin) -> NewMail {
+        self.writer().letter(kind, addressee, origin)
+    }
+
+    /// A mail to the owner of an account.
+    pub(super) fn notice(&self, kind: MailKind, account: &Account, origin: &Origin) -> NewMail {
+        self.letter(kind, Addressee::owner(account), origin)
+    }
+
+    /// As [`Writer::linked`], and this process remembers when the link ends.
+    fn linked(&self, mail: NewMail, purpose: TokenPurpose, about: &EmailKey, ttl: Duration) -> (NewMail, NewToken) {
+        let (mail, token) = self.writer().linked(mail, &self.key, purpose, about, ttl);
         self.links.note(token.hash, self.clock.monotonic().saturating_add(ttl));
         (mail, token)
     }

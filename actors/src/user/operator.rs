@@ -1,0 +1,143 @@
+//! What an operator does at a data directory that no server has open.
+//!
+//! Nothing runs but the hashing threads, as a command has the settings of its shell, which need not be those of the server: actors
+//! would end sessions, change keys and send mails by them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::flows::{Addressee, Writer};
+use super::{RegisterError, Registration};
+use crate::domain::account::{Account, CustomerAccount, NewAccount, NewRole, Role};
+use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord, AuditRefusal};
+use crate::domain::mail::{Locale, MailKind};
+use crate::domain::one_time::{OneTimeKey, TokenPurpose};
+use crate::domain::password::{OwnNames, PasswordPolicy};
+use crate::domain::secret::Secret;
+use crate::domain::session::Origin;
+use crate::hasher::{Candidate, HasherHandle, HasherSettings, HasherStartError};
+use crate::ports::{BreachedPasswords, Clock, CreateAccountRefusal, Effects, Entropy, Store, StoreError};
+
+/// What an operator needs from outside.
+#[derive(Clone)]
+pub struct OperatorPorts {
+    /// Durable state.
+    pub store: Arc<dyn Store>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// The operator's list of breached passwords, if there is one.
+    pub breached: Option<Arc<dyn BreachedPasswords>>,
+}
+
+/// How an operator makes accounts.
+#[derive(Debug, Clone)]
+pub struct OperatorSettings {
+    /// Password hashing.
+    pub hasher: HasherSettings,
+    /// What a new password must be like.
+    pub passwords: PasswordPolicy,
+    /// The language of an account that chose none.
+    pub default_locale: Locale,
+    /// How long a link to verify an address is good.
+    pub verification_ttl: Duration,
+    /// The signing secret of the server, from which it derives the links in mails. Without it, no mail is queued.
+    pub secret: Option<Secret>,
+}
+
+/// Makes accounts on the word of the operator. The hashing threads end when it is dropped.
+pub struct Operator {
+    ports: OperatorPorts,
+    hasher: HasherHandle,
+    key: Option<OneTimeKey>,
+    default_locale: Locale,
+    verification_ttl: Duration,
+}
+
+impl Operator {
+    /// Starts the hashing threads.
+    ///
+    /// # Errors
+    /// They could not be started.
+    pub fn start(ports: OperatorPorts, settings: OperatorSettings) -> Result<Self, HasherStartError> {
+        let OperatorSettings { hasher, passwords, default_locale, verification_ttl, secret } = settings;
+        let (clock, entropy) = (Arc::clone(&ports.clock), Arc::clone(&ports.entropy));
+        let hasher = HasherHandle::start(hasher, passwords, ports.breached.clone(), clock, entropy)?;
+        Ok(Self { ports, hasher, key: secret.as_ref().map(OneTimeKey::derive), default_locale, verification_ttl })
+    }
+
+    /// Makes an administrator. The server sends the mail that verifies the address, if one could be queued.
+    ///
+    /// # Errors
+    /// A rule refuses it, which is put on record, or the store failed.
+    pub async fn create_admin(&self, registration: Registration) -> Result<Account, RegisterError> {
+        let Registration { email, nickname, password, passphrase, customer_account, locale } = registration;
+        let store = &self.ports.store;
+        // Spares two hashes; the commit decides.
+        if store.account_by_email(email.key()).await?.is_some() {
+            return self.refuse(AuditRefusal::EmailTaken, RegisterError::EmailTaken).await;
+        }
+        let candidate = Candidate { password, names: OwnNames::new(&email, Some(&nickname)) };
+        let (password_hash, passphrase_hash) =
+            match self.hasher.hash_both(candidate, passphrase.secret().clone()).await? {
+                Ok(hashes) => hashes,
+                Err(weak) => return self.refuse(AuditRefusal::WeakPassword, RegisterError::Weak(weak)).await,
+            };
+        let locale = locale.unwrap_or(self.default_locale);
+        let mut effects = Effects::from(self.record(None));
+        if let Some(key) = &self.key {
+            let writer = Writer { clock: &*self.ports.clock, entropy: &*self.ports.entropy };
+            let addressee = Addressee { to: &email, nickname: nickname.as_str(), locale };
+            let mail = writer.letter(MailKind::VerifyAddress, addressee, &Origin::default());
+            let purpose = TokenPurpose::VerifyAddress;
+            let (mail, token) = writer.linked(mail, key, purpose, email.key(), self.verification_ttl);
+            effects.mails.push(mail);
+            effects.tokens.push(token);
+        }
+        let account = NewAccount {
+            email,
+            nickname,
+            password_hash,
+            passphrase_hash,
+            customer_account: customer_account.unwrap_or_else(CustomerAccount::none),
+            locale,
+            created_at: self.ports.clock.now(),
+            acting: None,
+            role: NewRole::Exactly(Role::Admin),
+            replaces_unverified: false,
+        };
+        match store.create_account(account, effects).await {
+            Ok(account) => Ok(account),
+            Err(StoreError::Failed(failure)) => Err(failure.into()),
+            Err(StoreError::Refused(CreateAccountRefusal::EmailTaken)) => {
+                self.refuse(AuditRefusal::EmailTaken, RegisterError::EmailTaken).await
+            }
+            Err(StoreError::Refused(CreateAccountRefusal::NicknameTaken)) => {
+                self.refuse(AuditRefusal::NicknameTaken, RegisterError::NicknameTaken).await
+            }
+            Err(StoreError::Refused(CreateAccountRefusal::Revoked)) => {
+                self.refuse(AuditRefusal::Revoked, RegisterError::Revoked).await
+            }
+        }
+    }
+
+    /// Puts a refusal on record and hands back what to answer.
+    async fn refuse(&self, refusal: AuditRefusal, answer: RegisterError) -> Result<Account, RegisterError> {
+        self.ports.store.append_audit(vec![self.record(Some(refusal))]).await?;
+        Err(answer)
+    }
+
+    fn record(&self, refusal: Option<AuditRefusal>) -> AuditRecord {
+        AuditRecord {
+            at: self.ports.clock.now(),
+            event: AuditEvent::AccountCreated,
+            actor: AuditActorKind::System,
+            subject: None,
+            session: None,
+            origin: Origin::default(),
+            refusal,
+            details: None,
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The data directory as its operator works on it while no server has it open.
+//!
+//! A command has the settings of its shell, which need not be those of the server. So nothing is started here that would act by them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use doorward_actors::ports::{KeyVault as _, Store};
+use doorward_actors::{KeyId, Operator, OperatorPorts, OperatorSettings, Secret, StartError, Timestamp};
+
+use crate::app::{self, Ambient, BuildError, Ended, SECRET_KEY_FILE};
+use crate::settings::Settings;
+use crate::store::key_files::KeyFiles;
+use crate::store::{SledStore, secrets};
+
+/// A data directory that is open for its operator.
+pub(crate) struct Offline {
+    store: Arc<SledStore>,
+    operator: Operator,
+}
+
+impl Offline {
+    /// Opens the data directory. Works only while no server has it open.
+    pub(crate) async fn open(settings: &Settings, ambient: &Ambient) -> Result<Self, BuildError> {
+        let store = app::open_store(settings).await?;
+        let secret = secret_of_the_server(settings, ambient.clock.now())?;
+        if secret.is_none() {
+            tracing::warn!(
+                "the SECRET_KEY of the server is not known here, so no mail is queued that verifies the address; \
+                 ask for one at POST /email/verify/resend when the server runs"
+            );
+        }
+        let ports = OperatorPorts {
+            store: Arc::clone(&store) as Arc<dyn Store>,
+            clock: Arc::clone(&ambient.clock),
+            entropy: Arc::clone(&ambient.entropy),
+            breached: app::breached_list(settings)?,
+        };
+        let settings = OperatorSettings {
+            hasher: app::hasher_settings(settings),
+            passwords: app::password_policy(settings),
+            default_locale: settings.mail.locale,
+            verification_ttl: settings.accounts.verification_ttl,
+            secret,
+        };
+        let operator = Operator::start(ports, settings).map_err(StartError::from)?;
+        Ok(Self { store, operator })
+    }
+
+    /// Who makes accounts.
+    pub(crate) fn operator(&self) -> &Operator {
+        &self.operator
+    }
+
+    /// Makes the last commit and gives the data directory back.
+    pub(crate) async fn close(self, deadline: Duration) -> Result<(), Ended> {
+        app::close_store(self.store, deadline).await
+    }
+}
+
+/// The secret from which the server derives the links in mails: that of the settings, or the one that the data directory keeps. None
+/// is made, as the server may have one in an environment that this command does not see; and one by another name than the ring
+/// of signing keys has for it is not the server's.
+fn secret_of_the_server(settings: &Settings, now: Timestamp) -> Result<Option<Secret>, BuildError> {
+    let data_dir = &settings.storage.data_dir;
+    let secret = match &settings.tokens.secret_key {
+        Some(secret) => Some(secret.clone()),
+        None => secrets::load(data_dir, SECRET_KEY_FILE)
+            .map_err(|source| BuildError::Secret { file: SECRET_KEY_FILE, source })?,
+    };
+    let Some(secret) = secret else { return Ok(None) };
+    let stored = match KeyFiles::in_data_dir(data_dir).load() {
+        Ok(stored) => stored,
+        Err(failure) => {
+            tracing::warn!(%failure, "the signing keys cannot be read");
+            return Ok(None);
+        }
+    };
+    // Of a key pair, the ring does not say which secret is beside it.
+    let signer = stored.as_ref().and_then(|stored| stored.ring.signer(now));
+    let other = signer.is_some_and(|key| key.algorithm.is_symmetric() && key.id != KeyId::of_secret(&secret));
+    Ok((!other).then_some(secret))
+}

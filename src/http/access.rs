@@ -140,7 +140,9 @@ impl Api {
             return Ok(());
         }
         self.handles.audit.service_denied(service.name(), context.origin());
-        Err(ApiError::ScopeMissing)
+        // A bearer beside `X-Service-Token` is a user's, and lacks nothing.
+        let bearer = !context.claims_to_be_a_service() && context.bearer().is_ok();
+        Err(ApiError::ScopeMissing { bearer })
     }
 
     /// What somebody gets who showed no good service token where one is asked for. A wrong one is put on record.

@@ -229,7 +229,7 @@ async fn reader(api: &Api, context: &RequestContext) -> Result<Reader, ApiError>
     match service {
         Some(service) => {
             api.must_have(&service, ServiceScope::Audit, context)?;
-            Err(ApiError::ScopeMissing)
+            Err(ApiError::ScopeMissing { bearer: false })
         }
         None => Err(api.unknown_service(context, false, true)),
     }

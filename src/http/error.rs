@@ -41,8 +41,8 @@ pub(crate) enum ApiError {
     ServiceUnauthenticated { basic: bool, sent: bool },
     /// 400: a form that is not what RFC 7662 and RFC 7009 ask for.
     InvalidRequest(&'static str),
-    /// 403: the service token lacks the scope of the route.
-    ScopeMissing,
+    /// 403: the service token lacks the scope of the route. `bearer` when it came as bearer (RFC 6750 §3.1).
+    ScopeMissing { bearer: bool },
     /// 404: no service token with this number, given as the caller wrote it.
     UnknownServiceToken(String),
     /// 410: some of what comes after the cursor is gone.
@@ -148,7 +148,7 @@ impl ApiError {
             Self::Unauthenticated { .. } | Self::ServiceUnauthenticated { .. } | Self::IncorrectCredentials => {
                 StatusCode::UNAUTHORIZED
             }
-            Self::AdminOnly | Self::ReauthenticationNeeded | Self::ScopeMissing => StatusCode::FORBIDDEN,
+            Self::AdminOnly | Self::ReauthenticationNeeded | Self::ScopeMissing { .. } => StatusCode::FORBIDDEN,
             Self::NotFound
             | Self::UnknownAccount(_)
             | Self::UnknownMail(_)
@@ -176,7 +176,7 @@ impl ApiError {
             Self::Unauthenticated { token_sent: true } => "Could not validate credentials",
             Self::ServiceUnauthenticated { sent: false, .. } => "A service token is required",
             Self::ServiceUnauthenticated { sent: true, .. } => "The service token is not good",
-            Self::ScopeMissing => "The service token does not have the scope that this needs",
+            Self::ScopeMissing { .. } => "The service token does not have the scope that this needs",
             Self::UnknownServiceToken(id) => return Cow::Owned(format!("Service token with id {id} not found")),
             Self::CursorTooOld => "Revocations after this cursor are gone: begin again with after=start",
             Self::NotForm => "The request body must be application/x-www-form-urlencoded",
@@ -206,7 +206,7 @@ impl ApiError {
         match self {
             Self::ServiceUnauthenticated { .. } => Some("invalid_client"),
             Self::InvalidRequest(_) | Self::NotForm => Some("invalid_request"),
-            Self::ScopeMissing => Some("insufficient_scope"),
+            Self::ScopeMissing { .. } => Some("insufficient_scope"),
             _ => None,
         }
     }
@@ -246,6 +246,9 @@ impl ApiError {
             | Self::ServiceUnauthenticated { basic: false, sent: false }
             | Self::IncorrectCredentials => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Self::AdminOnly | Self::ScopeMissing { bearer: true } => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"insufficient_scope\""));
             }
             Self::ServiceUnauthenticated { basic: true, .. } => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"doorward\""));
@@ -315,5 +318,16 @@ mod tests {
         };
         assert_eq!(challenge(false), "Bearer");
         assert_eq!(challenge(true), "Bearer error=\"invalid_token\"");
+    }
+
+    #[test]
+    fn s61_who_may_not_is_challenged_where_a_bearer_was_sent() {
+        let challenge = |error: ApiError| error.render("id", None).headers().get(WWW_AUTHENTICATE).cloned();
+        for error in [ApiError::AdminOnly, ApiError::ScopeMissing { bearer: true }] {
+            assert_eq!(challenge(error).unwrap(), "Bearer error=\"insufficient_scope\"");
+        }
+        for error in [ApiError::ScopeMissing { bearer: false }, ApiError::ReauthenticationNeeded] {
+            assert_eq!(challenge(error), None);
+        }
     }
 }

@@ -88,7 +88,11 @@ async fn a_role_is_asked_for_and_counts_as_it_is_now() {
     app.must_change(&admin, ann.id, &json!({"role": "admin"})).await;
     assert_eq!(ask(&app, &token, "?role=admin").await.header("x-auth-role"), Some("admin"));
     app.must_change(&admin, ann.id, &json!({"role": "user"})).await;
-    assert_eq!(ask(&app, &token, "?role=admin").await.status, 403);
+    let refused = ask(&app, &token, "?role=admin").await;
+    assert_eq!(
+        (refused.status, refused.header("www-authenticate")),
+        (403, Some("Bearer error=\"insufficient_scope\""))
+    );
 }
 
 #[tokio::test]

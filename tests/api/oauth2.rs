@@ -188,7 +188,12 @@ async fn s50_a_service_may_say_who_it_is_in_three_ways_but_in_one_at_a_time() {
     let (_, other) = app.service_token(&admin, "other", &["revoke"]).await;
     let refused = ask(&app, "/oauth2/introspect", &other, "token=x").await;
     refused.assert_problem(403, "The service token does not have the scope that this needs");
-    assert_eq!(refused.body["error"], "insufficient_scope");
+    assert_eq!((&refused.body["error"], refused.header("www-authenticate")), (&json!("insufficient_scope"), None));
+    let refused = app.send(request().bearer_auth(&other)).await;
+    assert_eq!(
+        (refused.status, refused.header("www-authenticate")),
+        (403, Some("Bearer error=\"insufficient_scope\""))
+    );
 }
 
 #[tokio::test]

@@ -119,6 +119,16 @@ fn machine_paths(text: &str) -> Vec<String> {
     text.lines().filter(names).map(|line| line.trim().to_owned()).collect()
 }
 
+/// The variables that the commands of a page use and no command of it sets.
+fn variables_not_set(page: &str) -> Vec<String> {
+    let blocks: Vec<&str> = page.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    let commands = blocks.concat();
+    let names = |text: &str| -> String { text.chars().take_while(|c| c.is_ascii_uppercase() || *c == '_').collect() };
+    let used = commands.split('$').skip(1).map(|rest| names(rest.trim_start_matches('{')));
+    let is_set = |name: &str| commands.lines().any(|line| line.trim_start().starts_with(&format!("{name}=")));
+    used.filter(|name| !name.is_empty() && !is_set(name)).collect()
+}
+
 /// Fails with every finding and where it is.
 #[track_caller]
 /// The tests that a page names (`s01_…` or `r01_…` in backticks) and the sources do not have.
@@ -182,6 +192,13 @@ fn every_test_that_the_security_page_names_exists() {
     let sources: String = files("", &["rs"]).into_values().collect();
     let missing = tests_missing_in(&sources, &page);
     assert!(missing.is_empty(), "docs/security.md names tests that are not there: {missing:?}");
+}
+
+#[test]
+fn commands_of_pages_that_one_begins_with_work_as_they_stand() {
+    let pages = files("", &[".md"]).into_iter();
+    let pages = pages.filter(|(path, _)| ["README.md", "docs/integrations/README.md"].contains(&path.as_str()));
+    assert_none(pages.map(|(path, text)| (path, variables_not_set(&text))));
 }
 
 #[test]
@@ -253,6 +270,12 @@ mod checks {
     fn a_test_that_is_named_and_not_there_is_found() {
         let page = "| S01 | … | `tests/api` `s01_there`, `s02_gone` |";
         assert_eq!(tests_missing_in("fn s01_there() {}", page), ["s02_gone"]);
+    }
+
+    #[test]
+    fn a_variable_that_no_command_sets_is_found() {
+        let page = "$NOT_IN_A_COMMAND\n```sh\nURL=x\ncurl $URL \"${ADMIN}\" $(ls)\n```\n```json\n$JSON\n```\n";
+        assert_eq!(variables_not_set(page), ["ADMIN"]);
     }
 
     #[test]

@@ -34,14 +34,17 @@ enum Outcome {
     NoToken,
     /// 401 that says the token is not live.
     DeadToken,
+    /// 403 that says the bearer lacks the role.
     Forbidden,
+    /// 403 for a service that showed its token in `X-Service-Token`.
+    NoScope,
     Hidden,
     /// 400.
     Ambiguous,
 }
 
 use Caller::{Admin, Anonymous, DemotedAdmin, Garbage, LockedUser, Service, ServiceWithGarbage, ServiceWithUser, User};
-use Outcome::{Ambiguous, DeadToken, Done, Forbidden, Hidden, NoToken};
+use Outcome::{Ambiguous, DeadToken, Done, Forbidden, Hidden, NoScope, NoToken};
 
 fn expected(access: Access, caller: Caller) -> Outcome {
     let is_service = matches!(caller, Service | ServiceWithUser | ServiceWithGarbage);
@@ -54,17 +57,17 @@ fn expected(access: Access, caller: Caller) -> Outcome {
         Access::Public => Done,
         Access::ServiceAndBearer(scope) if is_service && scope_of_default(scope) => user,
         Access::HiddenAdminOrService(scope) if is_service && scope_of_default(scope) => Done,
-        Access::ServiceAndBearer(_) | Access::HiddenAdminOrService(_) if is_service => Forbidden,
+        Access::ServiceAndBearer(_) | Access::HiddenAdminOrService(_) if is_service => NoScope,
         Access::HiddenAdminOrService(_) if caller == Admin => Done,
         Access::ServiceAndBearer(_) | Access::HiddenAdminOrService(_) => Hidden,
         // Two credentials of a service at once.
         Access::Service(_) if matches!(caller, ServiceWithUser | ServiceWithGarbage) => Ambiguous,
         Access::Service(scope) if is_service && scope_of_default(scope) => Done,
-        Access::Service(_) if is_service => Forbidden,
+        Access::Service(_) if is_service => NoScope,
         Access::Service(_) if caller == Anonymous => NoToken,
         Access::Service(_) => DeadToken,
         Access::AdminOrService(scope) if is_service && scope_of_default(scope) => Done,
-        Access::AdminOrService(_) if caller == Service => Forbidden,
+        Access::AdminOrService(_) if caller == Service => NoScope,
         Access::Admin | Access::AdminOrService(_) if user == Done && caller != Admin => Forbidden,
         Access::Bearer | Access::Admin | Access::AdminOrService(_) => user,
     }
@@ -266,7 +269,8 @@ fn outcome(answer: &Answer) -> Option<Outcome> {
         (200 | 201 | 202 | 204, None) => Some(Done),
         (401, Some("Bearer")) => Some(NoToken),
         (401, Some("Bearer error=\"invalid_token\"")) => Some(DeadToken),
-        (403, None) => Some(Forbidden),
+        (403, Some("Bearer error=\"insufficient_scope\"")) => Some(Forbidden),
+        (403, None) => Some(NoScope),
         (404, None) => Some(Hidden),
         (400, None) => Some(Ambiguous),
         _ => None,

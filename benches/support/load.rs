@@ -28,8 +28,9 @@ impl Load {
         )
     }
 
-    /// Token checks, each with one of these tokens by chance.
-    pub(crate) fn verify_any(server: &Server, tokens: &[String]) -> Self {
+    /// Token checks, each with one of these tokens by chance. They are written out as so many requests, each with an id of its own:
+    /// loads that are to be compared take as many, as the generator is slower the more of them it goes through.
+    pub(crate) fn verify_any(server: &Server, tokens: &[String], requests: usize) -> Self {
         let directory = TempDir::new().unwrap();
         let file = directory.path().join("tokens");
         std::fs::write(&file, tokens.join("\n")).unwrap();
@@ -38,9 +39,12 @@ impl Load {
             "requests = {{}}\n\
              function init()\n\
              local headers = {{ ['X-Service-Token'] = '{SERVICE_TOKEN}' }}\n\
-             for token in io.lines('{}') do\n\
-             headers['Authorization'] = 'Bearer ' .. token\n\
-             requests[#requests + 1] = wrk.format('POST', nil, headers)\n\
+             local tokens = {{}}\n\
+             for token in io.lines('{}') do tokens[#tokens + 1] = token end\n\
+             for n = 1, {requests} do\n\
+             headers['X-Request-Id'] = string.format('request-%08d', n)\n\
+             headers['Authorization'] = 'Bearer ' .. tokens[n % #tokens + 1]\n\
+             requests[n] = wrk.format('POST', nil, headers)\n\
              end\n\
              end\n\
              function request() return requests[math.random(#requests)] end\n",

@@ -55,8 +55,8 @@ pub(crate) async fn run(extent: Extent) {
         let many_server = many.start(algorithm).await;
         tokio::time::sleep(Duration::from_secs(3)).await;
         let sessions = many_server.process().resident_mib();
-        let few_load = Load::verify_any(&few_server, &few.tokens(algorithm));
-        let many_load = Load::verify_any(&many_server, &many.tokens(algorithm));
+        let few_load = Load::verify_any(&few_server, &few.tokens(algorithm), extent.sessions);
+        let many_load = Load::verify_any(&many_server, &many.tokens(algorithm), extent.sessions);
         // What is read for the first time is read from the disk; nobody means that.
         many_load.run(CONNECTIONS, extent.round * 3);
         let (mut floors, mut fews, mut manys) = (Vec::new(), Vec::new(), Vec::new());

@@ -238,7 +238,7 @@ impl Process for AuditActor {
     async fn start(&self, mailbox: &Arc<Mailbox<Message>>) -> Result<State, String> {
         let status = self.store.audit_status().await.map_err(|failure| failure.to_string())?;
         self.believes_the_clock(status.newest_at);
-        log_head(&status);
+        tell_head(&status);
         Ok(State {
             pending: Vec::new(),
             committing: false,
@@ -278,7 +278,7 @@ impl Process for AuditActor {
                     let _ = reply.send(());
                 }
             }
-            Message::LogHead => self.log_head().await,
+            Message::LogHead => log_head(&*self.store).await,
         }
         if !state.committing && !state.pending.is_empty() {
             state.committing = true;
@@ -302,7 +302,7 @@ impl Process for AuditActor {
         self.commits.close();
         self.commits.wait().await;
         commit(&*self.store, std::mem::take(&mut state.pending)).await;
-        self.log_head().await;
+        log_head(&*self.store).await;
     }
 }
 
@@ -338,18 +338,18 @@ impl AuditActor {
         let mut trust = self.trust.lock().unwrap_or_else(PoisonError::into_inner);
         trust.believes(self.clock.now(), self.clock.monotonic(), newest)
     }
+}
 
-    async fn log_head(&self) {
-        match self.store.audit_status().await {
-            Ok(status) => log_head(&status),
-            Err(failure) => tracing::error!(%failure, "the head of the audit log could not be read"),
-        }
+/// Logs what `doorward audit verify --head` compares with; it must reach a place that whoever edits the data directory does not
+/// reach. So everything that appends to the log does so when it begins and when it ends.
+pub(crate) async fn log_head(store: &dyn Store) {
+    match store.audit_status().await {
+        Ok(status) => tell_head(&status),
+        Err(failure) => tracing::error!(%failure, "the head of the audit log could not be read"),
     }
 }
 
-/// What `doorward audit verify --head` compares with; it must reach a place that whoever edits the data directory does not
-/// reach.
-fn log_head(status: &AuditStatus) {
+fn tell_head(status: &AuditStatus) {
     tracing::info!(head = %status.head, first = status.checkpoint.first, bytes = status.bytes, "audit head");
 }
 

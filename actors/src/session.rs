@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 pub(crate) use actor::SessionActor;
+use message::ChangeError;
 pub(crate) use message::{Message, Presence};
 use verified::VerifiedTokens;
 
@@ -324,10 +325,16 @@ impl SessionHandle {
             .ask(COMMIT_DEADLINE, |reply| Message::End {
                 account,
                 which: WhichSessions::One(principal.session),
+                // Nobody is refused the end of what is over already.
+                by: None,
                 audit,
                 reply,
             })
-            .await??;
+            .await?
+            .map_err(|error| match error {
+                ChangeError::Failed(failure) => failure.into(),
+                ChangeError::Revoked => Unavailable::default(),
+            })?;
         Ok(())
     }
 

@@ -265,6 +265,7 @@ impl From<EndError> for ApiError {
     fn from(error: EndError) -> Self {
         match error {
             EndError::Unknown => Self::UnknownSession,
+            EndError::Revoked => Self::Unauthenticated { token_sent: true },
             EndError::Unavailable(unavailable) => unavailable.into(),
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
 use super::ending::Ending;
-use super::message::{Message, Presence, Standing};
+use super::message::{ChangeError, Message, Presence, Standing};
 use crate::domain::account::AccountId;
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord};
 use crate::domain::session::{Deadlines, LoginTime, Now, Origin, Session, SessionId, SessionPolicy};
@@ -116,22 +116,22 @@ impl Process for SessionActor {
                     let _ = reply.send(outcome);
                 });
             }
-            Message::Opened(session) => {
-                let (account, newest) = (session.account, session.id);
-                self.take_in(state, session, now);
-                self.make_room(state, account, Some(newest), now.wall);
-            }
-            Message::End { account, which, audit, reply } => {
+            Message::Opened(session) => self.opened(state, session, now),
+            Message::End { account, which, by, audit, reply } => {
+                if by.is_some_and(|by| !self.lives(state, account, by, now)) {
+                    let _ = reply.send(Err(ChangeError::Revoked));
+                    return Ok(());
+                }
                 // What is over by the clock goes with them: it must not live again should the clock be set back.
                 let over =
                     self.remove(state, account, |live| which.include(live.session.id) && !self.is_alive(live, now));
                 let ended = self.remove(state, account, |live| which.include(live.session.id));
                 let told = ended.iter().map(|ended| AuditRecord { session: Some(ended.id), ..audit.clone() });
-                let audit = told.chain(over.iter().map(|over| by_itself(over, AuditEvent::SessionExpired, now.wall)));
-                let audit = audit.collect();
-                // Those first whose end is under way for another reason: this is answered once theirs is durable, too.
-                let touches = state.ending.of(account, which).into_iter().chain(ended.iter().chain(&over).map(touch));
-                let touches: Vec<_> = touches.collect();
+                let expired = over.iter().map(|over| by_itself(over, AuditEvent::SessionExpired, now.wall));
+                let audit = told.chain(expired).collect();
+                // Those too whose end is under way for another reason: this is answered once it is durable.
+                let mut touches = state.ending.of(account, which);
+                touches.extend(ended.iter().chain(&over).map(touch));
                 state.ending.begin(&touches);
                 let (store, ending) = (Arc::clone(&self.store), state.ending.clone());
                 self.commits.spawn(async move {
@@ -139,7 +139,7 @@ impl Process for SessionActor {
                     if outcome.is_ok() {
                         ending.done(&touches);
                     }
-                    let _ = reply.send(outcome.map(|()| ended.len()));
+                    let _ = reply.send(outcome.map(|()| ended.len()).map_err(Into::into));
                 });
             }
             Message::Drop { account, session, reply } => {
@@ -147,11 +147,13 @@ impl Process for SessionActor {
                 let _ = reply.send(());
             }
             Message::List { account, epoch, reply } => {
-                let alive = |live: &&Live| live.session.epoch == epoch && self.is_alive(live, now);
-                let sessions = state.accounts.get(&account).into_iter().flatten().filter(alive);
-                let _ = reply.send(sessions.map(|live| live.session.clone()).collect());
+                let _ = reply.send(self.list(state, account, epoch, now));
             }
-            Message::Label { account, session, label, audit, reply } => {
+            Message::Label { account, session, by, label, audit, reply } => {
+                if !self.lives(state, account, by, now) {
+                    let _ = reply.send(Err(ChangeError::Revoked));
+                    return Ok(());
+                }
                 let alive = |live: &&Live| live.session.id == session && self.is_alive(live, now);
                 let Some(live) = state.accounts.get(&account).into_iter().flatten().find(alive) else {
                     let _ = reply.send(Ok(None));
@@ -166,26 +168,19 @@ impl Process for SessionActor {
                             Ok(Some(labelled))
                         }
                         Err(StoreError::Refused(UnknownSession)) => Ok(None),
-                        Err(StoreError::Failed(failure)) => Err(failure),
+                        Err(StoreError::Failed(failure)) => Err(failure.into()),
                     };
                     let _ = reply.send(outcome);
                 });
             }
             Message::Labelled { account, session, label } => {
-                let sessions = state.accounts.get_mut(&account).into_iter().flatten();
-                for live in sessions.filter(|live| live.session.id == session) {
-                    live.session.label.clone_from(&label);
+                let mut sessions = state.accounts.get_mut(&account).into_iter().flatten();
+                if let Some(live) = sessions.find(|live| live.session.id == session) {
+                    live.session.label = label;
                 }
             }
             Message::Forget { account, epoch, spared, reply } => {
-                // Its commit found the spared one alive, as the change was made in its name. What an earlier change says of it may come
-                // later than this.
-                let mut sessions = state.accounts.get_mut(&account).into_iter().flatten();
-                if let Some(live) = sessions.find(|live| Some(live.session.id) == spared) {
-                    live.session.epoch = live.session.epoch.max(epoch);
-                }
-                // One opened after the change is at its epoch already.
-                self.remove(state, account, |live| live.session.epoch < epoch);
+                self.forget(state, account, epoch, spared);
                 let _ = reply.send(());
             }
             Message::Presence { accounts, reply } => {
@@ -244,6 +239,12 @@ impl SessionActor {
         self.policy.is_alive(&live.session, now.wall) && live.deadlines.hold(now)
     }
 
+    /// Whether this session of an account lives.
+    fn lives(&self, state: &State, account: AccountId, id: SessionId, now: Now) -> bool {
+        let mut sessions = state.accounts.get(&account).into_iter().flatten();
+        sessions.any(|live| live.session.id == id && self.is_alive(live, now))
+    }
+
     fn use_session(
         &self,
         state: &mut State,
@@ -275,6 +276,13 @@ impl SessionActor {
             expires_at: self.policy.ends_at(&live.session),
             idle_expires_at: now.wall.plus(live.deadlines.idle_left(now)),
         })
+    }
+
+    /// Makes a session live that was just committed, and room for it.
+    fn opened(&self, state: &mut State, session: Session, now: Now) {
+        let (account, newest) = (session.account, session.id);
+        self.take_in(state, session, now);
+        self.make_room(state, account, Some(newest), now.wall);
     }
 
     /// Makes a committed session live. One that is live already (read from the store at a restart) stays as it is.
@@ -315,6 +323,25 @@ impl SessionActor {
         }
         self.live.fetch_sub(removed.len(), Ordering::Relaxed);
         removed
+    }
+
+    /// The live sessions of an account at this epoch.
+    fn list(&self, state: &State, account: AccountId, epoch: u64, now: Now) -> Vec<Session> {
+        let alive = |live: &&Live| live.session.epoch == epoch && self.is_alive(live, now);
+        let sessions = state.accounts.get(&account).into_iter().flatten().filter(alive);
+        sessions.map(|live| live.session.clone()).collect()
+    }
+
+    /// Takes the sessions of an account out that a change ended which raised its epoch to this.
+    fn forget(&self, state: &mut State, account: AccountId, epoch: u64, spared: Option<SessionId>) {
+        // Its commit found the spared one alive, as the change was made in its name. What an earlier change says of it may come
+        // later than this.
+        let mut sessions = state.accounts.get_mut(&account).into_iter().flatten();
+        if let Some(live) = sessions.find(|live| Some(live.session.id) == spared) {
+            live.session.epoch = live.session.epoch.max(epoch);
+        }
+        // One opened after the change is at its epoch already.
+        self.remove(state, account, |live| live.session.epoch < epoch);
     }
 
     fn presence(&self, state: &State, accounts: Vec<(AccountId, u64)>, now: Now) -> Vec<(AccountId, Presence)> {

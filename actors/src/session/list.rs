@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::message::Message;
+use super::message::{ChangeError, Message};
 use super::{COMMIT_DEADLINE, Principal, SessionHandle, USE_DEADLINE};
 use crate::ask::{AskError, Unavailable};
 use crate::domain::account::{Account, AccountId};
@@ -38,6 +38,8 @@ impl WhichSessions {
 pub enum EndError {
     /// The account has no live session of this name.
     Unknown,
+    /// The session in which the owner asked is over.
+    Revoked,
     /// It could not be done just now.
     Unavailable(Unavailable),
 }
@@ -45,6 +47,15 @@ pub enum EndError {
 impl<E: Into<Unavailable>> From<E> for EndError {
     fn from(error: E) -> Self {
         Self::Unavailable(error.into())
+    }
+}
+
+impl From<ChangeError> for EndError {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Revoked => Self::Revoked,
+            ChangeError::Failed(failure) => Self::Unavailable(failure.into()),
+        }
     }
 }
 
@@ -60,7 +71,8 @@ impl SessionHandle {
 
     /// Ends live sessions of an account on the word of somebody who may: its owner, or an administrator. They are dead
     /// everywhere, for good, when this returns. That one was named which is not there is told; that there were no others is
-    /// not.
+    /// not. Whether an owner may is asked of the owner's session once more by whoever ends them, so that nothing that was acknowledged
+    /// before is overtaken.
     pub async fn end(
         &self,
         by: &Principal,
@@ -69,8 +81,11 @@ impl SessionHandle {
         origin: Origin,
     ) -> Result<(), EndError> {
         let audit = self.told(AuditEvent::SessionEnded, by, account, None, origin);
-        let ended =
-            self.shard(account).ask(COMMIT_DEADLINE, |reply| Message::End { account, which, audit, reply }).await??;
+        let by = (by.account.id == account).then_some(by.session);
+        let ended = self
+            .shard(account)
+            .ask(COMMIT_DEADLINE, |reply| Message::End { account, which, by, audit, reply })
+            .await??;
         if ended == 0 && matches!(which, WhichSessions::One(_)) { Err(EndError::Unknown) } else { Ok(()) }
     }
 
@@ -86,7 +101,7 @@ impl SessionHandle {
         let audit = self.told(AuditEvent::SessionLabelled, owner, account, Some(session), origin);
         let labelled = self
             .shard(account)
-            .ask(COMMIT_DEADLINE, |reply| Message::Label { account, session, label, audit, reply })
+            .ask(COMMIT_DEADLINE, |reply| Message::Label { account, session, by: owner.session, label, audit, reply })
             .await??;
         labelled.ok_or(EndError::Unknown)
     }

@@ -21,19 +21,28 @@ pub(crate) enum Message {
     },
     /// Its commit is done: from now on it is live. Sent by the shard's own commit task, before the opener is answered.
     Opened(Session),
-    /// End these sessions, durably, and say how many there were. The audit record is written for each, with its name.
-    End { account: AccountId, which: WhichSessions, audit: AuditRecord, reply: Reply<Result<usize, StoreFailure>> },
+    /// End these sessions, durably, and say how many there were. The audit record is written for each, with its name. If it is the owner
+    /// who says so, in one of the account's sessions, that must live.
+    End {
+        account: AccountId,
+        which: WhichSessions,
+        by: Option<SessionId>,
+        audit: AuditRecord,
+        reply: Reply<Result<usize, ChangeError>>,
+    },
     /// A commit ended this session.
     Drop { account: AccountId, session: SessionId, reply: Reply<()> },
     /// The live sessions of this account at this epoch.
     List { account: AccountId, epoch: u64, reply: Reply<Vec<Session>> },
-    /// Commit this label of a live session. `None` is answered where there is no such session.
+    /// Commit this label of a live session, on the word of the owner in a session that must live. `None` is answered where there is no
+    /// session to label.
     Label {
         account: AccountId,
         session: SessionId,
+        by: SessionId,
         label: Option<SessionLabel>,
         audit: AuditRecord,
-        reply: Reply<Result<Option<Session>, StoreFailure>>,
+        reply: Reply<Result<Option<Session>, ChangeError>>,
     },
     /// Its commit is done. Sent by the shard's own commit task, before whoever asked is answered.
     Labelled { account: AccountId, session: SessionId, label: Option<SessionLabel> },
@@ -48,6 +57,20 @@ pub(crate) enum Message {
     /// Answered when no commit is under way.
     #[cfg(feature = "testing")]
     Settle { reply: Reply<()> },
+}
+
+/// Why sessions were neither ended nor labelled.
+#[derive(Debug)]
+pub(crate) enum ChangeError {
+    /// The session in whose name it was asked is over.
+    Revoked,
+    Failed(StoreFailure),
+}
+
+impl From<StoreFailure> for ChangeError {
+    fn from(failure: StoreFailure) -> Self {
+        Self::Failed(failure)
+    }
 }
 
 /// How a live session stands.

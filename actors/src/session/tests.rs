@@ -7,13 +7,13 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
-use super::{Message, SessionActor, WhichSessions};
+use super::{ChangeError, Message, SessionActor, WhichSessions};
 use crate::domain::account::{Account, AccountId, CredentialHash, CustomerAccount, NewAccount, NewRole, Role};
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord};
 use crate::domain::email::Email;
 use crate::domain::mail::Locale;
 use crate::domain::nickname::Nickname;
-use crate::domain::session::{Origin, Session, SessionId, SessionPolicy};
+use crate::domain::session::{Origin, Session, SessionId, SessionLabel, SessionPolicy};
 use crate::health::Vitals;
 use crate::ports::{Clock as _, ServiceStore as _, ShardOf, Store as _};
 use crate::process::{Mailbox, Process as _};
@@ -117,7 +117,10 @@ async fn s37_whoever_asks_for_the_end_of_all_sessions_is_answered_when_all_are_o
         let mut end = async |which| {
             let (reply, answer) = oneshot::channel();
             let audit = audit(clock.now());
-            actor.handle(&mut state, Message::End { account: account.id, which, audit, reply }).await.unwrap();
+            actor
+                .handle(&mut state, Message::End { account: account.id, which, by: None, audit, reply })
+                .await
+                .unwrap();
             answer.await.unwrap()
         };
         store.fail("a test");
@@ -129,6 +132,32 @@ async fn s37_whoever_asks_for_the_end_of_all_sessions_is_answered_when_all_are_o
         let (_, revoked) = store.revocations(0, 9).await.unwrap().remove(0);
         assert_eq!(revoked.at, clock.now(), "it ended when it ended for good, not when it was last used");
     }
+}
+
+#[tokio::test]
+async fn s37_nothing_is_ended_and_nothing_named_in_the_name_of_a_session_that_is_over() {
+    let [own, other] = [1, 2].map(|n| SessionId::from_bytes([n; 16]));
+    let clock = Arc::new(ManualClock::new());
+    let (store, account) = store_with(&[own, other], &clock).await;
+    let actor = shard(Arc::clone(&store), Arc::clone(&clock));
+    let mut state = actor.start(&Mailbox::new(Vitals::new("shard"))).await.unwrap();
+    let (account, audit) = (account.id, audit(clock.now()));
+    let mut end = async |which, by| {
+        let (reply, answer) = oneshot::channel();
+        let question = Message::End { account, which, by, audit: audit.clone(), reply };
+        actor.handle(&mut state, question).await.unwrap();
+        answer.await.unwrap()
+    };
+    assert_eq!(end(WhichSessions::One(own), Some(own)).await.unwrap(), 1);
+    for which in [WhichSessions::AllBut(own), WhichSessions::One(other), WhichSessions::All] {
+        assert!(matches!(end(which, Some(own)).await, Err(ChangeError::Revoked)), "{which:?}");
+    }
+    let (reply, answer) = oneshot::channel();
+    let label = SessionLabel::parse("a name").ok();
+    let question = Message::Label { account, session: other, by: own, label, audit, reply };
+    actor.handle(&mut state, question).await.unwrap();
+    assert!(matches!(answer.await.unwrap(), Err(ChangeError::Revoked)));
+    assert_eq!(store.session(account, other).await.unwrap().unwrap().label, None);
 }
 
 #[tokio::test]

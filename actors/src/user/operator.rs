@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::flows::{Addressee, Writer};
 use super::{RegisterError, Registration};
+use crate::auditor::log_head;
 use crate::domain::account::{Account, CustomerAccount, NewAccount, NewRole, Role};
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord, AuditRefusal};
 use crate::domain::mail::{Locale, MailKind};
@@ -72,6 +73,13 @@ impl Operator {
     /// # Errors
     /// A rule refuses it, which is put on record, or the store failed.
     pub async fn create_admin(&self, registration: Registration) -> Result<Account, RegisterError> {
+        log_head(&*self.ports.store).await;
+        let created = self.create(registration).await;
+        log_head(&*self.ports.store).await;
+        created
+    }
+
+    async fn create(&self, registration: Registration) -> Result<Account, RegisterError> {
         let Registration { email, nickname, password, passphrase, customer_account, locale } = registration;
         let store = &self.ports.store;
         // Spares two hashes; the commit decides.

@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 pub(crate) use actor::SessionActor;
+use actor::by_itself;
 use message::ChangeError;
 pub(crate) use message::{Message, Presence};
 use verified::VerifiedTokens;
@@ -321,21 +322,21 @@ impl SessionHandle {
             refusal: None,
             details: None,
         };
-        self.shard(account)
-            .ask(COMMIT_DEADLINE, |reply| Message::End {
-                account,
-                which: WhichSessions::One(principal.session),
-                // Nobody is refused the end of what is over already.
-                by: None,
-                audit,
-                reply,
-            })
-            .await?
-            .map_err(|error| match error {
-                ChangeError::Failed(failure) => failure.into(),
-                ChangeError::Revoked => Unavailable::default(),
-            })?;
-        Ok(())
+        self.end_one(account, principal.session, audit).await
+    }
+
+    /// Ends a session in nobody's name: nobody is refused the end of what is over already.
+    async fn end_one(&self, account: AccountId, session: SessionId, audit: AuditRecord) -> Result<(), Unavailable> {
+        let which = WhichSessions::One(session);
+        let ended = self
+            .shard(account)
+            .ask(COMMIT_DEADLINE, |reply| Message::End { account, which, by: None, audit, reply })
+            .await?;
+        match ended {
+            Ok(_) => Ok(()),
+            Err(ChangeError::Failed(failure)) => Err(failure.into()),
+            Err(ChangeError::Revoked) => Err(Unavailable::default()),
+        }
     }
 
     /// The time by which sessions live.
@@ -401,11 +402,30 @@ impl SessionHandle {
             Ok(Err(StoreError::Failed(failure))) => return Err(OpenError::Unavailable(failure.into())),
             Err(error) => return Err(OpenError::Unavailable(error.into())),
         }
-        // What the token says of the account is of after its hash was computed, which may have waited for seconds.
-        let unavailable = |unavailable: StoreFailure| OpenError::Unavailable(unavailable.into());
-        let account = inner.store.account(account.id).await.map_err(unavailable)?.ok_or(OpenError::Refused)?;
-        let (access_token, expires_in) = self.issue(&account, &session, now).map_err(OpenError::Unavailable)?;
-        Ok(Opened { account, access_token, expires_in, refresh_token: refresh_token.write() })
+        match self.issue_newest(&session, now).await {
+            Ok((account, access_token, expires_in)) => {
+                Ok(Opened { account, access_token, expires_in, refresh_token: refresh_token.write() })
+            }
+            Err(error) => {
+                // Nobody has its tokens, and it would take the place of one that somebody has.
+                let ended = by_itself(&session, AuditEvent::SessionEnded, inner.clock.now());
+                let account = session.account;
+                if let Err(error) = self.end_one(account, session.id, ended).await {
+                    tracing::error!(?error, %account, "a session whose token could not be issued goes on without it");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The first token of a session, and the account that it tells of: as it is after its hash was computed, which may have
+    /// waited for seconds.
+    async fn issue_newest(&self, session: &Session, now: Timestamp) -> Result<(Account, Secret, Duration), OpenError> {
+        let unavailable = |failure: StoreFailure| OpenError::Unavailable(failure.into());
+        let account = self.inner.store.account(session.account).await.map_err(unavailable)?;
+        let account = account.ok_or(OpenError::Refused)?;
+        let (access_token, expires_in) = self.issue(&account, session, now).map_err(OpenError::Unavailable)?;
+        Ok((account, access_token, expires_in))
     }
 
     /// Tells a shard that a commit raised the epoch of an account and so ended its sessions, all or all but the one in whose name

@@ -95,7 +95,7 @@ fn rotate(settings: &Settings, compromised: bool, now: Timestamp) -> Result<Stri
             ring.rotate(key.id().clone(), algorithm, lifetime, now, None);
         }
         match files.replace(&ring, Some(&key)) {
-            Ok(()) => return Ok(said(&ring)),
+            Ok(()) => return Ok(format!("{}{}", put_right(planned), said(&ring))),
             Err(ReplaceKeysError::Stale) => {}
             Err(ReplaceKeysError::Failed(failure)) => return Err(failure.into()),
         }
@@ -105,15 +105,17 @@ fn rotate(settings: &Settings, compromised: bool, now: Timestamp) -> Result<Stri
 
 /// Which key is on its way, and that it was brought forward if it was planned for another time.
 fn on_its_way(next: &RingKey, planned: Option<Timestamp>) -> String {
-    let (key, from) = (&next.id, next.signs_from.to_rfc3339());
-    match planned {
-        None => format!("The key {key} is on its way already, and signs from {from}.\n"),
-        Some(planned) => format!(
-            "Warning: the clock was ahead when keys were changed, and a key was to sign from {}.\n\
-             The key {key} is on its way already, and signs from {from} now.\n",
-            planned.to_rfc3339()
-        ),
-    }
+    let (key, from, warning) = (&next.id, next.signs_from.to_rfc3339(), put_right(planned));
+    let now = if planned.is_some() { " now" } else { "" };
+    format!("{warning}The key {key} is on its way already, and signs from {from}{now}.\n")
+}
+
+/// The warning that something was planned by a clock that was ahead, and is brought forward.
+fn put_right(planned: Option<Timestamp>) -> String {
+    planned.map_or_else(String::new, |planned| {
+        let planned = planned.to_rfc3339();
+        format!("Warning: the clock was ahead when keys were changed, and a key was to sign from {planned}.\n")
+    })
 }
 
 /// What was done, and what is still to come: this command sees only the files.

@@ -475,6 +475,13 @@ async fn r05_a_rotation_that_was_planned_while_the_clock_was_ahead_is_made_when_
             let answer = rotate(&app, &token, Value::Null).await;
             assert_eq!((answer.status, &answer.body["kid"]), (200, &made), "{answer:?}");
         } else {
+            // The clock could be behind as well, and be put right soon.
+            app.handles.tend_keys().await.unwrap();
+            app.pass(AHEAD.saturating_sub(Duration::from_millis(1)));
+            app.handles.tend_keys().await.unwrap();
+            let planned = app.clock.now().plus(YEARS).to_rfc3339();
+            assert!(listed(&app, &token).await[0]["signs_from"].as_str().unwrap() > planned.as_str());
+            app.pass(Duration::from_millis(1));
             app.handles.tend_keys().await.unwrap();
         }
         let now = app.clock.now();
@@ -505,6 +512,29 @@ async fn r05_a_rotation_that_was_planned_while_the_clock_was_ahead_is_made_when_
         app.handles.tend_keys().await.unwrap();
         assert_eq!(published(&app).await.len(), 2);
     }
+}
+
+#[tokio::test]
+async fn r05_a_clock_that_is_behind_for_a_while_changes_no_key() {
+    let app = signing_with(Algorithm::EdDsa).spawn().await;
+    let admin = app.register("admin").await;
+    let before = app.login(&admin).await;
+    rotate(&app, &before, Value::Null).await;
+    app.pass(AHEAD);
+    let token = app.login(&admin).await;
+    assert_ne!(kid(&token), kid(&before));
+    let keys = listed(&app, &token).await;
+    for behind in [Duration::from_hours(2), Duration::from_hours(24 * 365 * 50)] {
+        app.clock.set_back(behind);
+        app.handles.tend_keys().await.unwrap();
+        app.pass(Duration::from_mins(1));
+        app.handles.tend_keys().await.unwrap();
+        app.clock.set_forward(behind);
+        app.handles.tend_keys().await.unwrap();
+    }
+    let token = app.login(&admin).await;
+    assert_eq!(listed(&app, &token).await, keys);
+    assert!(check_offline(&before, &published(&app).await).is_some(), "its key is still published");
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ pub use algorithm::SigningAlgorithm;
 pub use key::{BadKey, KeyId, SigningKey};
 pub(crate) use keys::TokenKeys;
 pub use keys::{PublishedKeys, TokenKeyError};
+pub(crate) use ring::PUBLISHED_AHEAD;
 pub use ring::{KEY_SET_MAX_AGE, KeyEvent, KeyEventKind, KeyRing, KeyState, RingKey, RotateRefusal};
 
 use super::account::{Account, AccountId};

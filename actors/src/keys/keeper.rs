@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
@@ -10,8 +11,8 @@ use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord, AuditRefusal
 use crate::domain::session::{Origin, SessionId};
 use crate::domain::time::Timestamp;
 use crate::domain::token::{
-    AccessTokens, BadKey, KeyEvent, KeyEventKind, KeyId, KeyRing, RotateRefusal, SigningAlgorithm, SigningKey,
-    TokenKeyError, TokenKeys, TokenSettings,
+    AccessTokens, BadKey, KeyEvent, KeyEventKind, KeyId, KeyRing, PUBLISHED_AHEAD, RotateRefusal, SigningAlgorithm,
+    SigningKey, TokenKeyError, TokenKeys, TokenSettings,
 };
 use crate::ports::{
     Clock, Entropy, KeyVault, KeyVaultFailure, ReplaceKeysError, ShardOf, Store, StoreFailure, StoredKeys,
@@ -54,7 +55,14 @@ pub(crate) struct KeyKeeper {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     tokens: Arc<AccessTokens>,
-    turn: Mutex<()>,
+    turn: Mutex<Turn>,
+}
+
+/// What whoever has the turn knows of the looks before.
+#[derive(Default)]
+struct Turn {
+    /// Since when, by the clock that never jumps, something is planned for too late a time.
+    too_late_since: Option<Duration>,
 }
 
 impl KeyKeeper {
@@ -96,8 +104,8 @@ impl KeyKeeper {
     /// Takes up what was changed beside us, removes keys whose tokens are over, makes a new one if it is time, and puts on
     /// record what is not. A failure is logged; the next look tries again.
     pub(crate) async fn look(&self) {
-        let _turn = self.turn.lock().await;
-        if let Err(error) = self.tend().await {
+        let mut turn = self.turn.lock().await;
+        if let Err(error) = self.tend(&mut turn).await {
             tracing::error!(%error, "the signing keys could not be looked after");
         }
     }
@@ -182,14 +190,16 @@ impl KeyKeeper {
         self.tokens.keys().ring.clone()
     }
 
-    async fn tend(&self) -> Result<(), KeysError> {
+    async fn tend(&self, turn: &mut Turn) -> Result<(), KeysError> {
         self.take_up_changes().await?;
         let now = self.clock.now();
-        match self.put_right(now).await {
-            Ok(()) => {}
-            // The next look sees what the other one wrote.
-            Err(Retry::Stale) => return Ok(()),
-            Err(Retry::Failed(error)) => return Err(error),
+        if self.is_too_late_for_long(turn, now) {
+            match self.put_right(now).await {
+                Ok(()) => {}
+                // The next look sees what the other one wrote.
+                Err(Retry::Stale) => return Ok(()),
+                Err(Retry::Failed(error)) => return Err(error),
+            }
         }
         let mut ring = self.ring();
         // A command line knows the lifetime of tokens from its own settings at best.
@@ -222,6 +232,17 @@ impl KeyKeeper {
             self.forget(&unrecorded).await;
         }
         Ok(())
+    }
+
+    /// Whether something is planned for too late, and has been for a while. The clock may be behind as well: one that is soon put right, as
+    /// that of a machine that starts in 1970, is to change no key.
+    fn is_too_late_for_long(&self, turn: &mut Turn, now: Timestamp) -> bool {
+        if self.ring().put_right(now).is_none() {
+            turn.too_late_since = None;
+            return false;
+        }
+        let monotonic = self.clock.monotonic();
+        monotonic.saturating_sub(*turn.too_late_since.get_or_insert(monotonic)) >= PUBLISHED_AHEAD
     }
 
     /// Brings forward what was planned by a clock that was ahead: otherwise no key would take over, and none be made, before that

@@ -210,7 +210,7 @@ fn touch(session: &Session) -> Touch {
 }
 
 /// The record of the end of a session that nobody asked for.
-fn by_itself(session: &Session, event: AuditEvent, at: Timestamp) -> AuditRecord {
+pub(super) fn by_itself(session: &Session, event: AuditEvent, at: Timestamp) -> AuditRecord {
     AuditRecord {
         at,
         event,

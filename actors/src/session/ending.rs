@@ -18,11 +18,14 @@ pub(super) struct Ending {
 }
 
 impl Ending {
-    /// The commit that ends these begins.
+    /// The commit that ends these begins. Each stands here once, however many end it: an account has few sessions.
     pub(super) fn begin(&self, touches: &[Touch]) {
         let mut sessions = self.lock();
         for touch in touches {
-            sessions.entry(touch.account).or_default().push(*touch);
+            let of_account = sessions.entry(touch.account).or_default();
+            if of_account.iter().all(|ending| ending.session != touch.session) {
+                of_account.push(*touch);
+            }
         }
     }
 
@@ -47,5 +50,30 @@ impl Ending {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<AccountId, Vec<Touch>>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::session::SessionId;
+    use crate::domain::time::Timestamp;
+
+    #[test]
+    fn a_session_stands_here_once_however_many_end_it_and_until_one_of_them_is_done() {
+        let (ending, account) = (Ending::default(), AccountId::new(1).unwrap());
+        let touch = |n| Touch { account, session: SessionId::from_bytes([n; 16]), at: Timestamp::from_millis(0) };
+        for _ in 0..40 {
+            // As whoever ends all of them does.
+            let mut all = ending.of(account, WhichSessions::All);
+            all.extend([touch(1), touch(2)]);
+            ending.begin(&all);
+        }
+        assert_eq!(ending.of(account, WhichSessions::All), [touch(1), touch(2)]);
+        assert_eq!(ending.of(account, WhichSessions::AllBut(touch(1).session)), [touch(2)]);
+        ending.done(&[touch(1)]);
+        assert_eq!(ending.of(account, WhichSessions::All), [touch(2)]);
+        ending.done(&[touch(1), touch(2)]);
+        assert!(ending.lock().is_empty(), "nothing is left of an account");
     }
 }

@@ -28,7 +28,7 @@ function guard(check) {
   async function user(request, response, next) {
     // Of two headers, `request.headers` would have the first, and others may have read the second.
     const given = request.headersDistinct.authorization ?? [];
-    const token = given.length === 1 && /^bearer +(\S.*?) *$/i.exec(given[0])?.[1];
+    const token = given.length === 1 && /^bearer +(\S.*)$/i.exec(given[0])?.[1].trimEnd();
     if (!token) {
       return response.status(401).set("WWW-Authenticate", "Bearer").json({ detail: "Log in first" });
     }

@@ -13,7 +13,7 @@ use crate::domain::time::Timestamp;
 pub const KEY_SET_MAX_AGE: Duration = Duration::from_mins(5);
 /// How long a new key is published before it signs. Longer than [`KEY_SET_MAX_AGE`] by what a command line's change takes to be
 /// noticed and by the ten minutes that common clients keep a set whatever its headers say.
-const PUBLISHED_AHEAD: Duration = Duration::from_mins(15);
+pub(crate) const PUBLISHED_AHEAD: Duration = Duration::from_mins(15);
 /// How much longer than its last token an old key is kept, for verifiers whose clocks are behind ours.
 const KEPT_LONGER: Duration = Duration::from_mins(1);
 /// The most keys of a ring: rotations beyond it wait until an old one is gone.

@@ -118,7 +118,7 @@ impl Process for SessionActor {
             }
             Message::Opened(session) => self.opened(state, session, now),
             Message::End { account, which, by, audit, reply } => {
-                if by.is_some_and(|by| !self.lives(state, account, by, now)) {
+                if by.is_some_and(|by| self.living(state, account, by, now).is_none()) {
                     let _ = reply.send(Err(ChangeError::Revoked));
                     return Ok(());
                 }
@@ -150,12 +150,11 @@ impl Process for SessionActor {
                 let _ = reply.send(self.list(state, account, epoch, now));
             }
             Message::Label { account, session, by, label, audit, reply } => {
-                if !self.lives(state, account, by, now) {
+                if self.living(state, account, by, now).is_none() {
                     let _ = reply.send(Err(ChangeError::Revoked));
                     return Ok(());
                 }
-                let alive = |live: &&Live| live.session.id == session && self.is_alive(live, now);
-                let Some(live) = state.accounts.get(&account).into_iter().flatten().find(alive) else {
+                let Some(live) = self.living(state, account, session, now) else {
                     let _ = reply.send(Ok(None));
                     return Ok(());
                 };
@@ -239,10 +238,10 @@ impl SessionActor {
         self.policy.is_alive(&live.session, now.wall) && live.deadlines.hold(now)
     }
 
-    /// Whether this session of an account lives.
-    fn lives(&self, state: &State, account: AccountId, id: SessionId, now: Now) -> bool {
+    /// This session of an account, if it lives.
+    fn living<'a>(&self, state: &'a State, account: AccountId, id: SessionId, now: Now) -> Option<&'a Live> {
         let mut sessions = state.accounts.get(&account).into_iter().flatten();
-        sessions.any(|live| live.session.id == id && self.is_alive(live, now))
+        sessions.find(|live| live.session.id == id && self.is_alive(live, now))
     }
 
     fn use_session(

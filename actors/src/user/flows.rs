@@ -30,6 +30,7 @@ use crate::ports::{Clock, Entropy, Store, StoreFailure};
 use crate::rate_limiter::{Attempt, Limited, RateLimiterHandle, Target};
 use crate::session::SessionHandle;
 
+pub(crate) use credentials::not_created;
 pub(crate) use email::address_of;
 pub(crate) use letters::{Addressee, Writer};
 pub(crate) use links::IssuedLinks;

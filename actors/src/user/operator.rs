@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::flows::{Addressee, Writer};
+use super::flows::{Addressee, Writer, not_created};
 use super::{RegisterError, Registration};
 use crate::auditor::log_head;
 use crate::domain::account::{Account, CustomerAccount, NewAccount, NewRole, Role};
@@ -17,7 +17,7 @@ use crate::domain::password::{OwnNames, PasswordPolicy};
 use crate::domain::secret::Secret;
 use crate::domain::session::Origin;
 use crate::hasher::{Candidate, HasherHandle, HasherSettings, HasherStartError};
-use crate::ports::{BreachedPasswords, Clock, CreateAccountRefusal, Effects, Entropy, Store, StoreError};
+use crate::ports::{BreachedPasswords, Clock, Effects, Entropy, Store, StoreError};
 
 /// What an operator needs from outside.
 #[derive(Clone)]
@@ -118,14 +118,9 @@ impl Operator {
         match store.create_account(account, effects).await {
             Ok(account) => Ok(account),
             Err(StoreError::Failed(failure)) => Err(failure.into()),
-            Err(StoreError::Refused(CreateAccountRefusal::EmailTaken)) => {
-                self.refuse(AuditRefusal::EmailTaken, RegisterError::EmailTaken).await
-            }
-            Err(StoreError::Refused(CreateAccountRefusal::NicknameTaken)) => {
-                self.refuse(AuditRefusal::NicknameTaken, RegisterError::NicknameTaken).await
-            }
-            Err(StoreError::Refused(CreateAccountRefusal::Revoked)) => {
-                self.refuse(AuditRefusal::Revoked, RegisterError::Revoked).await
+            Err(StoreError::Refused(refusal)) => {
+                let (reason, answer) = not_created(refusal);
+                self.refuse(reason, answer).await
             }
         }
     }

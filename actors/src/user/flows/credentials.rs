@@ -24,6 +24,15 @@ use crate::user::{
     Registered, Registration,
 };
 
+/// What is put on record and what is answered where the store made no account.
+pub(crate) fn not_created(refusal: CreateAccountRefusal) -> (AuditRefusal, RegisterError) {
+    match refusal {
+        CreateAccountRefusal::EmailTaken => (AuditRefusal::EmailTaken, RegisterError::EmailTaken),
+        CreateAccountRefusal::NicknameTaken => (AuditRefusal::NicknameTaken, RegisterError::NicknameTaken),
+        CreateAccountRefusal::Revoked => (AuditRefusal::Revoked, RegisterError::Revoked),
+    }
+}
+
 impl Flows {
     /// Makes an account.
     pub(crate) async fn register(
@@ -89,14 +98,9 @@ impl Flows {
                 self.tell_owner(&email, &story).await?;
                 Ok(Registered::Concealed)
             }
-            Err(StoreError::Refused(CreateAccountRefusal::EmailTaken)) => {
-                Err(story.refuse(self, AuditRefusal::EmailTaken, RegisterError::EmailTaken))
-            }
-            Err(StoreError::Refused(CreateAccountRefusal::Revoked)) => {
-                Err(story.refuse(self, AuditRefusal::Revoked, RegisterError::Revoked))
-            }
-            Err(StoreError::Refused(CreateAccountRefusal::NicknameTaken)) => {
-                Err(story.refuse(self, AuditRefusal::NicknameTaken, RegisterError::NicknameTaken))
+            Err(StoreError::Refused(refusal)) => {
+                let (reason, answer) = not_created(refusal);
+                Err(story.refuse(self, reason, answer))
             }
             Err(StoreError::Failed(failure)) => Err(failure.into()),
         }

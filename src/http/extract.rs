@@ -12,7 +12,8 @@ use doorward_actors::{AccountId, Locale, MailId, Origin, ServiceTokenId, Standin
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt as _};
 use hyper::header::{
-    ACCEPT, ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, IF_NONE_MATCH, USER_AGENT,
+    ACCEPT, ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, IF_NONE_MATCH,
+    USER_AGENT,
 };
 use hyper::{HeaderMap, StatusCode};
 use serde::Serialize;
@@ -83,7 +84,8 @@ impl RequestContext {
 
     /// The language that the caller prefers among those we have.
     pub(super) fn language(&self) -> Option<Locale> {
-        Locale::from_accept_language(self.headers.get(ACCEPT_LANGUAGE)?.to_str().ok()?)
+        let lines = self.headers.get_all(ACCEPT_LANGUAGE).iter().filter_map(|line| line.to_str().ok());
+        Locale::from_accept_language(&lines.collect::<Vec<_>>().join(","))
     }
 
     /// The language of a page that answers: the one of the page before it, which it names in the query, else what the
@@ -107,9 +109,10 @@ impl RequestContext {
 
     /// Where the request comes from, for the record.
     pub(super) fn origin(&self) -> Origin {
-        let agent = self.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok());
+        // Usually ASCII (RFC 9110 §10.1.5); what is not text at all is still worth a look.
+        let agent = self.headers.get(USER_AGENT).map(|agent| String::from_utf8_lossy(agent.as_bytes()));
         let id = self.request_id.to_str().ok().map(str::to_owned);
-        Origin::new(Some(self.address), agent, id)
+        Origin::new(Some(self.address), agent.as_deref(), id)
     }
 
     /// The bearer token (RFC 6750 §2.1), from the one `Authorization` header alone. Any other scheme counts as no
@@ -259,6 +262,9 @@ impl RequestContext {
 
     /// Reads the body to its end, outside the place of the request.
     async fn read(&self, payload: Payload) -> Result<Vec<u8>, ApiError> {
+        if !is_plain(&self.headers) {
+            return Err(ApiError::Encoded);
+        }
         let place = || self.place.lock().unwrap_or_else(PoisonError::into_inner);
         place().as_mut().into_iter().for_each(Place::step_aside);
         let bytes = read(payload).await?;
@@ -338,6 +344,14 @@ fn is_of_type(headers: &HeaderMap, wanted: &str) -> bool {
                     && value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
             })
         })
+}
+
+/// Whether a body is as it was before any encoding, such as `gzip` (RFC 9110 §8.4.1).
+fn is_plain(headers: &HeaderMap) -> bool {
+    headers.get_all(CONTENT_ENCODING).iter().all(|line| {
+        let mut codings = line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        codings.all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity"))
+    })
 }
 
 /// Reads a body to its end and counts: a chunked one declares no length.

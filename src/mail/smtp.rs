@@ -12,12 +12,13 @@ mod reply;
 mod tls;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use doorward_actors::Secret;
 use doorward_actors::ports::SendError;
+use doorward_actors::{Email, Secret};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -45,6 +46,8 @@ pub(super) struct Smtp {
     tls: Option<Tls>,
     hello: String,
     send_timeout: Duration,
+    /// Whether the server was seen to lack `SMTPUTF8` the last time. It may have changed since.
+    ascii_only: AtomicBool,
 }
 
 impl Smtp {
@@ -61,13 +64,25 @@ impl Smtp {
         }
         // A name without a dot is no name to the world.
         let hello = if domain.contains('.') { domain } else { ADDRESS_LITERAL };
-        Ok(Self { server, tls, hello: hello.to_owned(), send_timeout })
+        Ok(Self { server, tls, hello: hello.to_owned(), send_timeout, ascii_only: AtomicBool::new(false) })
     }
 
     /// Where mails go, for people.
     pub(super) fn place(&self) -> String {
         let SmtpSettings { host, port, .. } = &self.server;
         format!("{host}, port {port}")
+    }
+
+    /// Connects as for a mail, to see what the server can do.
+    pub(super) async fn probe(&self) {
+        if let Ok(Ok((mut conversation, _))) = timeout(self.send_timeout, self.connect()).await {
+            let _ = timeout(QUIT_TIMEOUT.min(self.send_timeout), conversation.quit()).await;
+        }
+    }
+
+    /// Whether the server takes mails to this address, as far as was seen.
+    pub(super) fn reaches(&self, to: &Email) -> bool {
+        to.has_ascii_local_part() || !self.ascii_only.load(Ordering::Relaxed)
     }
 
     /// Hands a mail over. Ends within the time for it, whatever the server does.
@@ -153,6 +168,7 @@ impl Smtp {
         if let Some(login) = login {
             log_in(&mut conversation, capabilities, login).await?;
         }
+        self.ascii_only.store(!capabilities.smtputf8, Ordering::Relaxed);
         Ok((conversation, capabilities))
     }
 

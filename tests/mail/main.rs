@@ -406,6 +406,23 @@ async fn an_address_outside_ascii_needs_a_server_that_takes_it() {
     assert!(sink.taken()[0].from.contains(" SMTPUTF8"), "{}", sink.taken()[0].from);
 }
 
+#[tokio::test]
+async fn e17_what_the_server_was_seen_to_lack_is_known_before_a_mail_fails() {
+    let sink = Sink::start(Script::default()).await;
+    let transport = transport(&sink.url("smtp"), None);
+    let reaches = |address: &str| transport.reaches(&Email::parse(address).unwrap());
+    assert!(reaches("jürgen@example.org"), "nothing is known yet");
+    transport.probe().await;
+    assert!(!reaches("jürgen@example.org") && reaches("ann@müller.de"));
+    assert_eq!(sink.lines(), ["EHLO auth.example.com", "QUIT"]);
+    sink.follow(Script { smtputf8: true, ..Script::default() });
+    send(&transport).await.unwrap();
+    assert!(reaches("jürgen@example.org"), "the server was seen to have it now");
+    sink.follow(Script::but(Step::Greeting, Act::Stall));
+    transport.probe().await;
+    assert!(reaches("jürgen@example.org"), "a server that says nothing changes nothing");
+}
+
 #[test]
 fn certificates_are_checked_at_the_start() {
     let dir = TempDir::new().unwrap();

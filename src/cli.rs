@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use doorward_actors::{AuditHash, AuditHead};
 
 use crate::ambient::SystemEntropy;
-use crate::settings::{Settings, SettingsError, Sources};
+use crate::settings::{Loaded, Settings, SettingsError, Sources};
 use crate::{run, telemetry};
 
 /// The exit code of a wrong command line or of wrong settings.
@@ -196,15 +196,15 @@ impl Cli {
             },
             Command::Calibrate(args) => calibrate::run(args),
             Command::Serve => match load() {
-                Ok(loaded) => start(loaded.settings, run::serve),
+                Ok(loaded) => start(loaded, run::serve),
                 Err(error) => refuse(&error),
             },
             Command::Admin(AdminCommand::Create(admin)) => match load() {
-                Ok(loaded) => start(loaded.settings, |settings| run::create_admin(settings, admin)),
+                Ok(loaded) => start(loaded, |settings| run::create_admin(settings, admin)),
                 Err(error) => refuse(&error),
             },
             Command::Mail(MailCommand::Test(test)) => match load() {
-                Ok(loaded) => start(loaded.settings, |settings| mail::send_test(settings, test)),
+                Ok(loaded) => start(loaded, |settings| mail::send_test(settings, test)),
                 Err(error) => refuse(&error),
             },
             Command::Keys(command) => match load() {
@@ -220,14 +220,18 @@ impl Cli {
 }
 
 /// Starts the log and the async runtime, and runs `work` on it.
-fn start<W, F>(settings: Settings, work: W) -> ExitCode
+fn start<W, F>(loaded: Loaded, work: W) -> ExitCode
 where
     W: FnOnce(Settings) -> F,
     F: Future<Output = Result<(), run::RunError>>,
 {
+    let Loaded { settings, warnings, .. } = loaded;
     if let Err(error) = telemetry::init(&settings.log, &SystemEntropy) {
         complain(&error);
         return ExitCode::FAILURE;
+    }
+    for warning in warnings {
+        tracing::warn!("{warning}");
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -251,7 +255,11 @@ fn refuse(error: &SettingsError) -> ExitCode {
 }
 
 /// Tells the operator, who may have no log yet.
-#[expect(clippy::print_stderr, reason = "a command line talks to its user")]
 fn complain(error: &dyn std::error::Error) {
-    eprintln!("doorward: {error}");
+    say(error);
+}
+
+#[expect(clippy::print_stderr, reason = "a command line talks to its user")]
+fn say(what: &dyn std::fmt::Display) {
+    eprintln!("doorward: {what}");
 }

@@ -9,6 +9,7 @@ mod app;
 pub mod breached;
 pub mod cli;
 mod http;
+mod line_end;
 #[doc(hidden)]
 pub mod mail;
 mod offline;

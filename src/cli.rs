@@ -15,7 +15,7 @@ use doorward_actors::{AuditHash, AuditHead};
 
 use crate::ambient::SystemEntropy;
 use crate::settings::{Loaded, Settings, SettingsError, Sources};
-use crate::{run, telemetry};
+use crate::{memory, run, telemetry};
 
 /// The exit code of a wrong command line or of wrong settings.
 const EXIT_USAGE: u8 = 2;
@@ -149,8 +149,9 @@ pub struct HealthArgs {
 /// What can be done to accounts without a running server.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum AdminCommand {
-    /// Create an administrator. The password and the passphrase are read from two lines of standard input, or from
-    /// `DOORWARD_ADMIN_PASSWORD` and `DOORWARD_ADMIN_PASSPHRASE`; arguments are for every user of the machine to see.
+    /// Create an administrator. At a terminal it asks for the password and the passphrase and does not show them; otherwise they
+    /// are read from two lines of standard input. `DOORWARD_ADMIN_PASSWORD` and `DOORWARD_ADMIN_PASSPHRASE` come before both;
+    /// arguments are for every user of the machine to see.
     Create(NewAdmin),
 }
 
@@ -179,6 +180,9 @@ impl Cli {
     /// Does what was asked.
     #[must_use]
     pub fn execute(self) -> ExitCode {
+        if let Err(error) = memory::keep_private() {
+            say(&format!("warning: the memory of this process may be dumped: {error}"));
+        }
         let command = self.command.unwrap_or_default();
         let load = || Settings::load(&Sources::of_process(self.config));
         match command {
@@ -240,7 +244,10 @@ where
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(work(settings)) {
+    let outcome = runtime.block_on(work(settings));
+    // What still blocks a thread, such as a look-up of the name of a mail server, is left behind: the work had its deadline.
+    runtime.shutdown_background();
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error);

@@ -204,8 +204,8 @@ keys! {
         "How long a client may take to send the head of a request, in seconds.";
     REQUEST_TIMEOUT_SECONDS = "http.request_timeout_seconds", integer(1, 3600), Some("30"),
         "How long a request may take from its head to its answer, in seconds.";
-    SHUTDOWN_TIMEOUT_SECONDS = "http.shutdown_timeout_seconds", integer(1, 600), Some("15"),
-        "How long a stop may take before it is forced, in seconds.";
+    SHUTDOWN_TIMEOUT_SECONDS = "http.shutdown_timeout_seconds", integer(1, 600), Some("7"),
+        "How long a stop may take before it is forced, in seconds; Docker waits for 10 by default.";
     TRUSTED_PROXIES = "http.trusted_proxies", Kind::Networks, None,
         "The proxies in front whose Forwarded or X-Forwarded-For says where a request comes from.";
     IPV6_PREFIX = "http.ipv6_prefix", integer(32, 128), Some("64"),

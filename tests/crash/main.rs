@@ -6,5 +6,6 @@ mod kills;
 mod log;
 mod mail;
 mod model;
+mod operators;
 mod server;
 mod starts;

@@ -1,6 +1,6 @@
 //! Secrets that are typed at a terminal, which does not show them.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Stdin, Write as _};
 
 use rustix::process::Signal;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
@@ -14,6 +14,7 @@ const ENDED_BY_SIGNAL: i32 = 128;
 /// The terminal of standard input while it shows nothing of what is typed. It is as before when this is dropped, and when a
 /// signal ends the process.
 pub(crate) struct Hidden {
+    terminal: Stdin,
     before: Termios,
 }
 
@@ -24,15 +25,16 @@ impl Hidden {
     /// # Errors
     /// The terminal or the operating system refuses.
     pub(crate) fn begin() -> io::Result<Option<Self>> {
-        if !io::stdin().is_terminal() {
+        let terminal = io::stdin();
+        if !terminal.is_terminal() {
             return Ok(None);
         }
-        let before = tcgetattr(io::stdin())?;
+        let before = tcgetattr(&terminal)?;
         restore_at_signals(before.clone())?;
         let mut hidden = before.clone();
         hidden.local_modes.remove(LocalModes::ECHO | LocalModes::ECHONL);
-        let guard = Self { before };
-        tcsetattr(io::stdin(), OptionalActions::Now, &hidden)?;
+        let guard = Self { terminal, before };
+        tcsetattr(&guard.terminal, OptionalActions::Now, &hidden)?;
         Ok(Some(guard))
     }
 
@@ -43,7 +45,7 @@ impl Hidden {
     pub(crate) fn ask(&self, prompt: &str) -> io::Result<Option<String>> {
         say(prompt);
         let mut line = String::new();
-        let read = io::stdin().read_line(&mut line);
+        let read = self.terminal.read_line(&mut line);
         // The one that was typed is not shown.
         say("\n");
         Ok((read? > 0).then(|| without_line_end(&line).to_owned()))
@@ -52,13 +54,13 @@ impl Hidden {
 
 impl Drop for Hidden {
     fn drop(&mut self) {
-        restore(&self.before);
+        restore(&self.terminal, &self.before);
     }
 }
 
-fn restore(before: &Termios) {
+fn restore(terminal: &Stdin, before: &Termios) {
     // A terminal that is gone needs nothing.
-    let _ = tcsetattr(io::stdin(), OptionalActions::Now, before);
+    let _ = tcsetattr(terminal, OptionalActions::Now, before);
 }
 
 /// Shows the terminal's user something. Standard output is for what a command prints.
@@ -83,7 +85,7 @@ fn restore_at_signals(before: Termios) -> io::Result<()> {
             _ = terminate.recv() => Signal::TERM,
         };
         drop(suspend);
-        restore(&before);
+        restore(&io::stdin(), &before);
         say("\n");
         std::process::exit(ENDED_BY_SIGNAL + number.as_raw());
     });

@@ -415,14 +415,3 @@ fn g25_a_signal_at_the_prompt_leaves_the_terminal_as_it_was() {
         assert_eq!(ended, Some(code), "{name}: {shown}");
     }
 }
-
-#[test]
-fn g24_one_line_break_at_the_end_of_a_password_is_cut_whichever_way_it_comes_in() {
-    for end in ["", "\n", "\r\n"] {
-        let run = Doorward::new(&["admin", "create", "--email", "ann@example.org", "--nickname", "ann"])
-            .env("DOORWARD_ADMIN_PASSWORD", &format!("Lamp-7-x{end}"))
-            .env("DOORWARD_ADMIN_PASSPHRASE", PASSPHRASE)
-            .run();
-        assert_eq!(run.code, Some(0), "{end:?}: {}", run.err);
-    }
-}

@@ -1,5 +1,5 @@
 //! Names of settings: the established ones, those of the service before, and what is warned of because it nearly is one.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper of a test may panic like the test itself")]
+#![expect(clippy::unwrap_used, reason = "a helper of a test may panic like the test itself")]
 
 use std::fs;
 use std::time::Duration;

@@ -15,20 +15,22 @@ const BEGINS_WITH_HASH: Problem = "has a value that begins with #, which needs q
 const HASH: Problem = "has a # in its value, which needs quotes; a comment needs a space before it";
 const BACKTICK: Problem = "has a value that begins with a backtick, which needs other quotes";
 const DOLLAR: Problem = "has a $ outside single quotes: nothing is substituted here";
-const BLANK_AT_EDGE: Problem = "has a value with an unusual blank at its edge, which needs quotes";
+const BLANK_AT_EDGE: Problem =
+    "has a tab or an unusual blank before or behind its value: remove it, or put it into quotes";
 const ESCAPED_QUOTE: Problem =
     "has a backslash before the quote that closes its value, which needs double quotes or none";
 const BACKSLASH: Problem =
     "has a backslash in double quotes, which needs single quotes; \\n alone is taken, for a line break";
-const TEXT_BEHIND: Problem = "has text behind the quote that closes its value";
+const TEXT_BEHIND: Problem = "has text or a tab behind the quote that closes its value";
 
-/// Space and tab, the blanks that both programs drop around names and values.
-const BLANKS: [char; 2] = [' ', '\t'];
+/// The blank that both programs drop around names and values. Of a tab, older versions of node make a part of them.
+const BLANK: char = ' ';
 
 /// The lines that are neither empty nor a comment: the number of each, its name and what stands behind its `=`.
 pub(super) fn statements(text: &str) -> impl Iterator<Item = (usize, Result<(&str, &str), Problem>)> {
-    let lines = text.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line).trim_start_matches(BLANKS));
-    let numbered = (1..).zip(lines).filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    let lines = text.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line).trim_start_matches(BLANK));
+    let says_something = |line: &str| !line.trim_start().is_empty() && !line.trim_start().starts_with('#');
+    let numbered = (1..).zip(lines).filter(move |(_, line)| says_something(line));
     numbered.map(|(number, line)| (number, statement(line)))
 }
 
@@ -38,14 +40,14 @@ fn statement(line: &str) -> Result<(&str, &str), Problem> {
     }
     let line = line.strip_prefix("export ").unwrap_or(line);
     let (name, value) = line.split_once('=').ok_or(NOT_A_SETTING)?;
-    let name = name.trim_matches(BLANKS);
+    let name = name.trim_matches(BLANK);
     let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
     if is_name { Ok((name, value)) } else { Err(NOT_A_SETTING) }
 }
 
 /// The value that stands behind a `=`; empty if nothing does.
 pub(super) fn value(behind: &str) -> Result<String, Problem> {
-    let text = behind.trim_start_matches(BLANKS);
+    let text = behind.trim_start_matches(BLANK);
     let mut chars = text.chars();
     match chars.next() {
         None if behind.is_empty() => Ok(String::new()),
@@ -70,7 +72,7 @@ fn without_quotes(text: &str) -> Result<String, Problem> {
     if value.contains('$') {
         return Err(DOLLAR);
     }
-    let value = value.trim_end_matches(BLANKS);
+    let value = value.trim_end_matches(BLANK);
     // docker compose drops such blanks, node does not.
     if value.starts_with(char::is_whitespace) || value.ends_with(char::is_whitespace) {
         return Err(BLANK_AT_EDGE);
@@ -107,7 +109,7 @@ fn in_double_quotes(text: &str) -> Result<String, Problem> {
 }
 
 fn nothing_behind(text: &str) -> Result<(), Problem> {
-    let text = text.trim_start_matches(BLANKS);
+    let text = text.trim_start_matches(BLANK);
     if text.is_empty() || text.starts_with('#') { Ok(()) } else { Err(TEXT_BEHIND) }
 }
 
@@ -132,7 +134,7 @@ mod tests {
             ("A=''", ""),
             ("A=\"\"", ""),
             ("A=x", "x"),
-            (" \tA \t= \tx \t", "x"),
+            ("  A  =  x  ", "x"),
             ("A=x\r", "x"),
             ("export A=x", "x"),
             ("export   A = x", "x"),
@@ -176,7 +178,14 @@ mod tests {
             ("A=x\r\r", CARRIAGE_RETURN),
             ("A='x\ry'", CARRIAGE_RETURN),
             ("A= ", NOTHING_BUT_BLANKS),
-            ("A=\t", NOTHING_BUT_BLANKS),
+            ("\tA=x", NOT_A_SETTING),
+            ("A\t=x", NOT_A_SETTING),
+            ("A=\t", BLANK_AT_EDGE),
+            ("A=\tx", BLANK_AT_EDGE),
+            ("A=x\t", BLANK_AT_EDGE),
+            ("A=x\t # y", BLANK_AT_EDGE),
+            ("A='x'\t", TEXT_BEHIND),
+            ("A=\"x\"\t# y", TEXT_BEHIND),
             ("A=#x", BEGINS_WITH_HASH),
             ("A= # x", BEGINS_WITH_HASH),
             ("A=x#y", HASH),

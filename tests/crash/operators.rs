@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use crate::server::{PATIENCE, Server, doorward, run};
+use crate::server::{PATIENCE, Server, doorward, run, run_with_input};
 
 /// How long `docker stop` and `docker compose down` wait before they kill.
 const DOCKER_WAITS: Duration = Duration::from_secs(10);
@@ -150,11 +150,46 @@ async fn g25_a_stop_with_half_open_requests_and_a_stalled_mail_server_ends_befor
         stream.write_all(beginning.as_bytes()).await.unwrap();
         half_open.push(stream);
     }
-    // One that was answered, so that those before it have arrived.
-    assert!(server.call(Method::GET, "/health/live", None, None).await.is_some());
+    // What is counted now waits to be written; it is answered after the half-open ones have arrived.
+    let (status, _) = server.login("bob@example.com", "Quiet-lamp-7-tree").await.unwrap();
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
     let (status, log) = tokio::task::spawn_blocking(move || server.stop_within(DOCKER_WAITS)).await.unwrap();
     assert_eq!(status.code(), Some(0), "{status:?}: {log}");
     assert!(log.contains("\"stopped\""), "{log}");
+    let server = Server::start(directory.path());
+    let (_, body) = server.login("ann@example.com", "Quiet-lamp-7-tree").await.unwrap();
+    let path = "/rate_limits/?policy=login&email=bob@example.com";
+    let (status, body) = server.call(Method::GET, path, body["access_token"].as_str(), None).await.unwrap();
+    assert_eq!(status, StatusCode::OK, "{body}");
+    assert_eq!(body["rate_limits"].as_array().unwrap().len(), 1, "the mail that hangs keeps no other actor: {body}");
+}
+
+#[tokio::test]
+async fn g24_one_line_break_at_the_end_of_a_password_is_cut_whichever_way_it_comes_in() {
+    let directory = TempDir::new().unwrap();
+    let ends = ["", "\n", "\r\n"];
+    for (n, end) in ends.iter().enumerate() {
+        for way in ["variable", "line"] {
+            let (email, nickname) = (format!("{way}{n}@example.com"), format!("{way}{n}"));
+            let mut command = doorward(directory.path());
+            command.args(["admin", "create", "--email", &email, "--nickname", &nickname]);
+            let secrets = [format!("Quiet-lamp-7-tree{end}"), format!("blue heron over water{end}")];
+            let (status, said) = if way == "variable" {
+                command.envs([("DOORWARD_ADMIN_PASSWORD", &secrets[0]), ("DOORWARD_ADMIN_PASSPHRASE", &secrets[1])]);
+                run(command)
+            } else {
+                run_with_input(command, &secrets.join(if end.is_empty() { "\n" } else { "" }))
+            };
+            assert_eq!(status.code(), Some(0), "{way} {end:?}: {said}");
+        }
+    }
+    let server = Server::start(directory.path());
+    for (n, end) in ends.iter().enumerate() {
+        for way in ["variable", "line"] {
+            let (status, body) = server.login(&format!("{way}{n}@example.com"), "Quiet-lamp-7-tree").await.unwrap();
+            assert_eq!(status, StatusCode::OK, "{way} {end:?}: {body}");
+        }
+    }
 }
 
 #[cfg(target_os = "linux")]

@@ -17,16 +17,17 @@ pub(crate) fn keep_private() -> io::Result<()> {
     Ok(())
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests {
-    use rustix::process::{DumpableBehavior, dumpable_behavior, getrlimit};
+    use rustix::process::getrlimit;
 
     use super::*;
 
     #[test]
     fn g26_the_process_is_neither_dumped_nor_traced() {
         keep_private().unwrap();
-        assert!(matches!(dumpable_behavior(), Ok(DumpableBehavior::NotDumpable)));
+        #[cfg(target_os = "linux")]
+        assert!(matches!(rustix::process::dumpable_behavior(), Ok(rustix::process::DumpableBehavior::NotDumpable)));
         let core = getrlimit(Resource::Core);
         assert_eq!((core.current, core.maximum), (Some(0), Some(0)));
     }

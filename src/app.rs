@@ -20,7 +20,7 @@ use crate::http::{self, Api, ApiRules, ServerSettings, Tls, TlsError};
 use crate::mail::{self, MailSetupError};
 use crate::settings::{Rate, Settings};
 use crate::store::key_files::KeyFiles;
-use crate::store::{OpenError, SledStore, StoreOptions, secrets};
+use crate::store::{OpenError, SledStore, StoreOptions, permissions, secrets};
 
 /// The file in the data directory that keeps a generated signing secret.
 pub(crate) const SECRET_KEY_FILE: &str = "secret_key";
@@ -235,7 +235,11 @@ impl App {
 pub(crate) async fn open_store(settings: &Settings) -> Result<Arc<SledStore>, BuildError> {
     let data_dir = settings.storage.data_dir.clone();
     // Recovery reads files; at this point there is nothing else to do, but the runtime has its rules.
-    let opened = tokio::task::spawn_blocking(move || SledStore::open(&data_dir, StoreOptions::default())).await;
+    let opened = tokio::task::spawn_blocking(move || {
+        permissions::protect(&data_dir)?;
+        SledStore::open(&data_dir, StoreOptions::default())
+    });
+    let opened = opened.await;
     match opened {
         Ok(opened) => Ok(Arc::new(opened?)),
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),

@@ -15,8 +15,8 @@ use clap::{Args, Parser, Subcommand};
 use doorward_actors::{AuditHash, AuditHead};
 
 use crate::ambient::SystemEntropy;
-use crate::settings::{Settings, SettingsError, Sources};
-use crate::{run, telemetry};
+use crate::settings::{Loaded, Settings, SettingsError, Sources};
+use crate::{memory, run, telemetry};
 
 /// The exit code of a wrong command line or of wrong settings.
 const EXIT_USAGE: u8 = 2;
@@ -150,8 +150,9 @@ pub struct HealthArgs {
 /// What can be done to accounts without a running server.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum AdminCommand {
-    /// Create an administrator. The password and the passphrase are read from two lines of standard input, or from
-    /// `DOORWARD_ADMIN_PASSWORD` and `DOORWARD_ADMIN_PASSPHRASE`; arguments are for every user of the machine to see.
+    /// Create an administrator. At a terminal it asks for the password and the passphrase and does not show them; otherwise they
+    /// are read from two lines of standard input. `DOORWARD_ADMIN_PASSWORD` and `DOORWARD_ADMIN_PASSPHRASE` come before both;
+    /// arguments are for every user of the machine to see.
     Create(NewAdmin),
 }
 
@@ -182,6 +183,9 @@ impl Cli {
     pub fn execute(self) -> ExitCode {
         telemetry::report_panics();
         let _last_words = LastWords;
+        if let Err(error) = memory::keep_private() {
+            say(&format!("warning: the memory of this process may be dumped: {error}"));
+        }
         self.run()
     }
 
@@ -203,15 +207,15 @@ impl Cli {
             },
             Command::Calibrate(args) => calibrate::run(args),
             Command::Serve => match load() {
-                Ok(loaded) => start(loaded.settings, run::serve),
+                Ok(loaded) => start(loaded, run::serve),
                 Err(error) => refuse(&error),
             },
             Command::Admin(AdminCommand::Create(admin)) => match load() {
-                Ok(loaded) => start(loaded.settings, |settings| run::create_admin(settings, admin)),
+                Ok(loaded) => start(loaded, |settings| run::create_admin(settings, admin)),
                 Err(error) => refuse(&error),
             },
             Command::Mail(MailCommand::Test(test)) => match load() {
-                Ok(loaded) => start(loaded.settings, |settings| mail::send_test(settings, test)),
+                Ok(loaded) => start(loaded, |settings| mail::send_test(settings, test)),
                 Err(error) => refuse(&error),
             },
             Command::Keys(command) => match load() {
@@ -227,14 +231,18 @@ impl Cli {
 }
 
 /// Starts the log and the async runtime, and runs `work` on it.
-fn start<W, F>(settings: Settings, work: W) -> ExitCode
+fn start<W, F>(loaded: Loaded, work: W) -> ExitCode
 where
     W: FnOnce(Settings) -> F,
     F: Future<Output = Result<(), run::RunError>>,
 {
+    let Loaded { settings, warnings, .. } = loaded;
     if let Err(error) = telemetry::init(&settings.log, &SystemEntropy) {
         complain(&error);
         return ExitCode::FAILURE;
+    }
+    for warning in warnings {
+        tracing::warn!("{warning}");
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -243,7 +251,10 @@ where
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(work(settings)) {
+    let outcome = runtime.block_on(work(settings));
+    // What still blocks a thread, such as a look-up of the name of a mail server, is left behind: the work had its deadline.
+    runtime.shutdown_background();
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error);
@@ -259,7 +270,11 @@ fn refuse(error: &SettingsError) -> ExitCode {
 
 /// Tells the operator, who may have no log yet.
 fn complain(error: &dyn std::error::Error) {
-    telemetry::say(&format!("doorward: {error}"));
+    say(error);
+}
+
+fn say(what: &dyn std::fmt::Display) {
+    telemetry::say(&format!("doorward: {what}"));
 }
 
 /// Prints what a command found out. The exit code does not depend on whether it can be written: it says what was found. A

@@ -9,8 +9,10 @@ mod app;
 pub mod breached;
 pub mod cli;
 mod http;
+mod line_end;
 #[doc(hidden)]
 pub mod mail;
+mod memory;
 mod offline;
 mod run;
 pub mod settings;
@@ -18,6 +20,7 @@ mod shutdown;
 #[doc(hidden)]
 pub mod store;
 mod telemetry;
+mod terminal;
 
 pub use app::{Ambient, App, BuildError, Ended};
 #[doc(hidden)]

@@ -37,6 +37,7 @@ pub mod key_files;
 mod keys;
 mod lock;
 mod migrations;
+pub(crate) mod permissions;
 mod reads;
 mod recent;
 pub mod secrets;

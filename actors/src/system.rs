@@ -198,12 +198,14 @@ impl ActorSystem {
             entropy,
             attempts: TaskTracker::new(),
         };
-        cast.add(mailer_actor, &mailer_mailbox);
         cast.add(RateLimiterActor { handle: limits.clone(), store: Arc::clone(&store) }, &limiter_mailbox);
         cast.add(keys.actor, &keys.mailbox);
         cast.add(service_actor, &service_mailbox);
         let auditor = AuditActor::new(Arc::clone(&store), Arc::clone(&clock), settings.audit, ipv6_prefix);
         cast.add(auditor, &audit_mailbox);
+        // Nobody but the flows asks it, and it may wait for a mail server that does not answer, which must keep no other from
+        // draining.
+        cast.add(mailer_actor, &mailer_mailbox);
 
         let (gave_up_sender, gave_up) = watch::channel(None);
         let supervisor = Supervisor::new(Arc::clone(&clock), gave_up_sender.clone());

@@ -5,8 +5,11 @@ use std::process::ExitCode;
 
 use crate::settings::Loaded;
 
-/// Prints one line for each setting: name, value, source.
+/// Prints one line for each setting: name, value, source; and on standard error what may be meant otherwise.
 pub(super) fn print(loaded: &Loaded) -> ExitCode {
+    for warning in &loaded.warnings {
+        super::say(&format!("warning: {warning}"));
+    }
     super::print(&lines(loaded));
     ExitCode::SUCCESS
 }

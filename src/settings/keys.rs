@@ -14,6 +14,8 @@ pub struct Key {
     pub aliases: &'static [&'static str],
     /// Its place in the TOML file, `section.key`.
     pub path: &'static str,
+    /// Other places that the TOML file may use for it.
+    pub path_aliases: &'static [&'static str],
     /// What its values look like.
     pub kind: Kind,
     /// The value of a setting that nobody gives; `None` for one that then has no value, as [`Key::when_unset`] says.
@@ -75,11 +77,16 @@ impl Key {
         default: Option<&'static str>,
         meaning: &'static str,
     ) -> Self {
-        Self { name, aliases: &[], path, kind, default, meaning }
+        Self { name, aliases: &[], path, path_aliases: &[], kind, default, meaning }
     }
 
     const fn or(mut self, aliases: &'static [&'static str]) -> Self {
         self.aliases = aliases;
+        self
+    }
+
+    const fn also_at(mut self, path_aliases: &'static [&'static str]) -> Self {
+        self.path_aliases = path_aliases;
         self
     }
 
@@ -115,6 +122,11 @@ impl Key {
     /// The name and every alias.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         std::iter::once(self.name).chain(self.aliases.iter().copied())
+    }
+
+    /// The place in the TOML file and every alias of it.
+    pub fn places(&self) -> impl Iterator<Item = &'static str> {
+        std::iter::once(self.path).chain(self.path_aliases.iter().copied())
     }
 }
 
@@ -162,13 +174,16 @@ const MAX_PERMITS: u64 = 1_000_000;
 /// A year, in minutes.
 const YEAR_MINUTES: u64 = 365 * 24 * 60;
 
+/// Settings of the service that Doorward replaces which have no counterpart here: where it kept accounts, and where its log.
+pub static RETIRED: &[&str] = &["DATABASE_URL", "LOG_DATABASE_URL"];
+
 macro_rules! keys {
     ($($name:ident = $path:literal, $kind:expr, $default:expr, $meaning:expr
-        $(, or $aliases:expr)?;)*) => {
+        $(, or $aliases:expr)? $(, also_at $places:expr)?;)*) => {
         $(
             #[doc = concat!("`", $path, "`")]
             pub static $name: Key =
-                Key::new(stringify!($name), $path, $kind, $default, $meaning)$(.or($aliases))?;
+                Key::new(stringify!($name), $path, $kind, $default, $meaning)$(.or($aliases))?$(.also_at($places))?;
         )*
 
         /// Every setting, in the order in which the documents list them.
@@ -189,8 +204,8 @@ keys! {
         "How long a client may take to send the head of a request, in seconds.";
     REQUEST_TIMEOUT_SECONDS = "http.request_timeout_seconds", integer(1, 3600), Some("30"),
         "How long a request may take from its head to its answer, in seconds.";
-    SHUTDOWN_TIMEOUT_SECONDS = "http.shutdown_timeout_seconds", integer(1, 600), Some("15"),
-        "How long a stop may take before it is forced, in seconds.";
+    SHUTDOWN_TIMEOUT_SECONDS = "http.shutdown_timeout_seconds", integer(1, 600), Some("7"),
+        "How long a stop may take before it is forced, in seconds; Docker waits for 10 by default.";
     TRUSTED_PROXIES = "http.trusted_proxies", Kind::Networks, None,
         "The proxies in front whose Forwarded or X-Forwarded-For says where a request comes from.";
     IPV6_PREFIX = "http.ipv6_prefix", integer(32, 128), Some("64"),
@@ -255,13 +270,15 @@ keys! {
         "A file of the SHA-1 hashes of breached passwords, sorted, as Have I Been Pwned publishes them.";
 
     RATE_LIMITS_PUBLIC_ROUTES = "limits.public_routes", integer(1, MAX_PERMITS), Some("100"),
-        "How many requests a client address may make on public routes in RATE_LIMITS_PUBLIC_ROUTES_TIME_UNIT.";
-    RATE_LIMITS_PUBLIC_ROUTES_TIME_UNIT = "limits.public_routes_time_unit", Kind::TimeUnit, Some("10minute"),
-        "The span of time of RATE_LIMITS_PUBLIC_ROUTES.";
+        "How many requests a client address may make on public routes in RATE_LIMITS_PUBLIC_TIME_UNIT.";
+    RATE_LIMITS_PUBLIC_TIME_UNIT = "limits.public_time_unit", Kind::TimeUnit, Some("10minute"),
+        "The span of time of RATE_LIMITS_PUBLIC_ROUTES.",
+        or &["RATE_LIMITS_PUBLIC_ROUTES_TIME_UNIT"], also_at &["limits.public_routes_time_unit"];
     RATE_LIMITS_PRIVATE_ROUTES = "limits.private_routes", integer(1, MAX_PERMITS), Some("300"),
-        "How many requests an account may make on bearer routes in RATE_LIMITS_PRIVATE_ROUTES_TIME_UNIT.";
-    RATE_LIMITS_PRIVATE_ROUTES_TIME_UNIT = "limits.private_routes_time_unit", Kind::TimeUnit, Some("60minute"),
-        "The span of time of RATE_LIMITS_PRIVATE_ROUTES.";
+        "How many requests an account may make on bearer routes in RATE_LIMITS_PRIVATE_TIME_UNIT.";
+    RATE_LIMITS_PRIVATE_TIME_UNIT = "limits.private_time_unit", Kind::TimeUnit, Some("60minute"),
+        "The span of time of RATE_LIMITS_PRIVATE_ROUTES.",
+        or &["RATE_LIMITS_PRIVATE_ROUTES_TIME_UNIT"], also_at &["limits.private_routes_time_unit"];
     RATE_LIMITS_ALLOW = "limits.allow", Kind::Networks, None,
         "The client addresses whose requests are not counted by address.";
     RATE_LIMITS_DENY = "limits.deny", Kind::Networks, None,

@@ -106,6 +106,18 @@ impl PublicUrl {
         &self.base
     }
 
+    /// Whether it leads everybody to the machine they use themselves.
+    fn is_of_this_machine(&self) -> bool {
+        match &self.host {
+            Host::Domain(name) => is_local_name(name),
+            Host::Ipv4(address) => address.is_loopback() || address.is_unspecified(),
+            Host::Ipv6(address) => {
+                let address = address.to_canonical();
+                address.is_loopback() || address.is_unspecified()
+            }
+        }
+    }
+
     /// Its host, if that is a name that means the same everywhere: no IP address, not `localhost`.
     #[must_use]
     pub fn domain(&self) -> Option<&str> {
@@ -203,6 +215,35 @@ impl MailSettings {
             concurrency: concurrency?,
         })
     }
+
+    /// What makes mails that a server carries of no use to those who get them.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.smtp.is_none() {
+            return warnings;
+        }
+        if self.public_url.is_of_this_machine() {
+            let host = &self.public_url.host;
+            warnings.push(format!(
+                "SMTP_URL is set and PUBLIC_URL leads to {host}: the links in mails lead people to their own machine; set \
+                 PUBLIC_URL to the address under which they reach this service"
+            ));
+        }
+        let sender = self.from.email.domain();
+        if is_local_name(sender) {
+            warnings.push(format!(
+                "SMTP_URL is set and MAIL_FROM ends in {sender}: other mail servers refuse such a sender; set MAIL_FROM to an \
+                 address of a domain of yours"
+            ));
+        }
+        warnings
+    }
+}
+
+/// Whether a name means the machine on which it is used (RFC 6761, section 6.3).
+fn is_local_name(name: &str) -> bool {
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost") || name.ends_with(".localdomain")
 }
 
 impl Default for MailSettings {

@@ -6,6 +6,7 @@ mod kills;
 mod log;
 mod mail;
 mod model;
+mod operators;
 mod server;
 mod side;
 mod starts;

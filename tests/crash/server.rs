@@ -2,7 +2,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -123,6 +123,27 @@ impl Server {
     fn signal(&self, name: &str) {
         let sent = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.child.id())]).status().unwrap();
         assert!(sent.success());
+    }
+
+    /// SIGTERM, and SIGKILL when it has not ended by then, as Docker does it. How it ended, and all it said.
+    pub(crate) fn stop_within(self, patience: Duration) -> (ExitStatus, String) {
+        let id = self.child.id();
+        let (done, ended) = mpsc::channel::<()>();
+        self.terminate();
+        let killer = std::thread::spawn(move || {
+            if ended.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+                let _ = Command::new("sh").args(["-c", &format!("kill -KILL {id}")]).status();
+            }
+        });
+        let outcome = self.wait();
+        drop(done);
+        killer.join().unwrap();
+        outcome
+    }
+
+    /// The number of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// How it ended, and all it said.

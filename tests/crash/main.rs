@@ -6,5 +6,6 @@ mod kills;
 mod log;
 mod mail;
 mod model;
+mod power;
 mod server;
 mod starts;

@@ -1,4 +1,4 @@
-//! Opens the engine: made aside the first time, looked at before each time, and refused if it lost what it held.
+//! Opens the engine: looked at before, and refused if it lost what it held.
 
 use std::fs::File;
 use std::io;
@@ -26,9 +26,6 @@ pub(super) fn dir(data_dir: &Path) -> PathBuf {
 /// one. Gives the number of commits that it holds. All of it is durable then.
 pub(super) fn open_or_make(data_dir: &Path, options: StoreOptions) -> Result<(sled::Db, u64), OpenError> {
     let (engine_dir, witness) = (dir(data_dir), Witness::of(data_dir));
-    if witness.commits()?.is_none() && !engine_dir.exists() {
-        make(data_dir, options)?;
-    }
     let db = open(data_dir, options)?;
     migrations::run(&db, migrations::CURRENT, migrations::STEPS)?;
     // This start is a commit of its own: a write that shows whether the engine syncs.
@@ -85,24 +82,6 @@ pub(super) fn put_aside_if_empty(data_dir: &Path) -> Result<(), OpenError> {
         std::fs::rename(&engine_dir, &aside).map_err(|error| OpenError::at(&aside, error))?;
     }
     Ok(())
-}
-
-/// Makes an engine under another name, and gives it its own once it is whole and durable: a power cut leaves all of it or
-/// nothing.
-fn make(data_dir: &Path, options: StoreOptions) -> Result<(), OpenError> {
-    let aside = data_dir.join("db.new");
-    let at = |error| OpenError::at(&aside, error);
-    match std::fs::remove_dir_all(&aside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(error)),
-        _ => {}
-    }
-    create_private_dir(&aside).map_err(at)?;
-    let db = open_files(&aside, options)?;
-    migrations::run(&db, migrations::CURRENT, migrations::STEPS)?;
-    db.flush()?;
-    drop(db);
-    let renamed = sync_files(&aside).and_then(|()| std::fs::rename(&aside, dir(data_dir)));
-    renamed.and_then(|()| sync_dir(data_dir)).map_err(at)
 }
 
 /// Opens the engine's files. The directory is ours by our own lock, so if they are still locked, that is an engine of this

@@ -8,4 +8,5 @@ mod mail;
 mod model;
 mod power;
 mod server;
+mod side;
 mod starts;

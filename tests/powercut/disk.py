@@ -7,6 +7,7 @@ bytes. sync_file_range counts for nothing.
 
 import os
 import re
+import zlib
 
 SECTOR = 512
 SEGMENT = 512 * 1024
@@ -172,6 +173,8 @@ class Recording:
             for began, ended, action, *more in node.done:
                 if action != "write" or more[0] % SEGMENT or len(more[1]) < 20:
                     continue
+                if int.from_bytes(more[1][:4], "little") ^ 0xFFFFFFFF != zlib.crc32(more[1][4:20]):
+                    continue            # a segment that is given back
                 first, stable = (int.from_bytes(more[1][at:at + 8], "little", signed=True) ^ (2**63 - 1) for at in (4, 12))
                 for other, number in begun:
                     durable = any(other < s and e < began for s, e in node.syncs)

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod accept;
 mod audit;
 mod calibrate;
 mod check_config;
@@ -60,6 +61,9 @@ pub enum Command {
     /// Look after the keys that sign access tokens, with or without a running server.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Take the database in the data directory as it is, though it is missing or older than it was. For an operator who restored
+    /// an older copy or removed the database on purpose, when a start was refused for it.
+    AcceptOlderData,
 }
 
 /// What can be done with the signing keys.
@@ -220,6 +224,10 @@ impl Cli {
             },
             Command::Keys(command) => match load() {
                 Ok(loaded) => keys::run(&loaded.settings, &command),
+                Err(error) => refuse(&error),
+            },
+            Command::AcceptOlderData => match load() {
+                Ok(loaded) => accept::older_data(&loaded.settings),
                 Err(error) => refuse(&error),
             },
             Command::Audit(AuditCommand::Verify(arguments)) => match load() {

@@ -8,6 +8,7 @@ mod app;
 #[doc(hidden)]
 pub mod breached;
 pub mod cli;
+mod files;
 mod http;
 mod line_end;
 #[doc(hidden)]

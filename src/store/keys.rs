@@ -38,7 +38,7 @@
 //! whether there ever was an administrator, `06` the probe, `07` the last mail id given. No counters: `08` where the audit
 //! log ends, `09` where its kept part begins. Counters again: `0A` the last service token id given, `0B` the last revocation
 //! number given, `0C` the last revocation number removed, `0D` the longest time that access tokens were ever good for, in
-//! milliseconds.
+//! milliseconds; `10` how many commits there were, which older versions do not count.
 
 use std::net::IpAddr;
 
@@ -96,6 +96,9 @@ pub(super) const LAST_REVOCATION: &[u8] = &[0x01, 0x0B];
 pub(super) const REVOCATIONS_GONE: &[u8] = &[0x01, 0x0C];
 /// The longest time that access tokens were ever good for, in milliseconds.
 pub(super) const LONGEST_TOKEN_LIFETIME: &[u8] = &[0x01, 0x0D];
+
+/// How many commits there were, each start included; see [`Witness`](super::witness::Witness).
+pub(super) const COMMITS: &[u8] = &[0x01, 0x10];
 
 /// The keys of all service tokens begin with this.
 pub(super) const ALL_SERVICE_TOKENS: &[u8] = &[SERVICE_TOKEN];

@@ -1,15 +1,15 @@
 //! Secrets that Doorward makes for itself when the operator gives none (S07), kept in the data directory.
 
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use doorward_actors::Secret;
 use doorward_actors::ports::Entropy;
 
-use super::lock::sync_dir;
+use crate::files;
 use crate::line_end::without_line_end;
 
 /// The random bytes of a new secret: 256 bits, the strength of the strongest key made from one.
@@ -83,17 +83,8 @@ fn create(data_dir: &Path, name: &str, path: &Path, entropy: &dyn Entropy) -> io
     }
     let secret = Secret::new(text);
 
-    // Under another name first, so that a kill leaves no half secret under this one.
-    let unfinished = data_dir.join(format!("{name}.new"));
-    match std::fs::remove_file(&unfinished) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
-    file.write_all(secret.expose().as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&unfinished, path)?;
-    sync_dir(data_dir)?;
+    // A kill leaves no half secret.
+    files::write_whole(path, &data_dir.join(format!("{name}.new")), secret.expose().as_bytes())?;
     Ok(secret)
 }
 

@@ -7,6 +7,7 @@ mod log;
 mod mail;
 mod model;
 mod operators;
+mod power;
 mod server;
 mod side;
 mod starts;

@@ -232,7 +232,10 @@ async fn sessions_of_the_first_version_stay_as_they_are_until_they_change() {
     for name in ["db", "conf"] {
         std::fs::copy(fixture.join(name), dir.path().join("db").join(name)).unwrap();
     }
-    let rows = || open_engine(dir.path()).iter().collect::<Result<Vec<_>, _>>().unwrap();
+    // Each start counts as a commit, beside the records.
+    let rows = || -> Vec<_> {
+        open_engine(dir.path()).iter().map(Result::unwrap).filter(|(key, _)| key != &[0x01, 0x10]).collect()
+    };
     let before = rows();
     let of_kind = |kind: u8| before.iter().filter(move |(key, _)| key[0] == kind);
     assert_eq!(before.iter().find(|(key, _)| key == &[1, 0]).unwrap().1, [0, 0, 0, 4]);

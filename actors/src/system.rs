@@ -160,6 +160,7 @@ impl ActorSystem {
         let mailer = MailerHandle::new(Arc::clone(&mailer_mailbox), Arc::clone(&store), Arc::clone(&clock));
         let (services, service_actor, service_mailbox) = service_tokens(&settings, &store, &clock, &entropy);
         let background = TaskTracker::new();
+        let links = Arc::new(IssuedLinks::default());
         let flows = Flows {
             rules: settings.accounts,
             mailer: mailer.clone(),
@@ -173,7 +174,7 @@ impl ActorSystem {
             audit: audit.clone(),
             limits: limits.clone(),
             clock: Arc::clone(&clock),
-            links: IssuedLinks::default(),
+            links: Arc::clone(&links),
         };
 
         let users = UserHandle::new(
@@ -195,6 +196,7 @@ impl ActorSystem {
             previous_key: settings.tokens.previous_secret.as_ref().map(OneTimeKey::derive),
             clock: Arc::clone(&clock),
             entropy,
+            links,
             attempts: TaskTracker::new(),
         };
         cast.add(mailer_actor, &mailer_mailbox);

@@ -15,6 +15,7 @@ mod audit_stream;
 mod client_address;
 mod cors;
 mod edge;
+mod fair_mail;
 mod forward_auth;
 mod guessing;
 mod health;

@@ -26,7 +26,7 @@ use crate::domain::account::AccountId;
 use crate::domain::email::EmailKey;
 use crate::domain::failures::{FailureKey, FailureRule, FailureScope, Guarded, SubjectKey};
 use crate::domain::network::ClientNetworks;
-use crate::domain::outbox::until_tomorrow;
+use crate::domain::outbox::{OTHERS_A_DAY, until_tomorrow};
 use crate::domain::time::Timestamp;
 use crate::ports::Clock;
 use failures::FailureCounters;
@@ -81,9 +81,9 @@ pub struct Limited {
 }
 
 impl Limited {
-    /// There were too many mails; the counts begin anew at midnight, UTC.
+    /// There were too many mails about changes of address; the counts begin anew at midnight, UTC.
     pub(crate) fn of_mails(now: Timestamp) -> Self {
-        Self::new(Guarded::Mail.as_str(), 0, Duration::from_hours(24), until_tomorrow(now))
+        Self::new(Guarded::Mail.as_str(), OTHERS_A_DAY, Duration::from_hours(24), until_tomorrow(now))
     }
 
     fn new(policy: &'static str, quota: u32, window: Duration, wait: Duration) -> Self {

@@ -122,7 +122,9 @@ async fn d12_recovery_and_notices_leave_before_confirmations() {
     app.handles.tend_mail().await.unwrap();
     let sent: Vec<MailKind> = app.mail.sent().iter().map(|mail| mail.kind).collect();
     assert_eq!(sent.len(), 8);
-    assert_eq!(sent[..2], [MailKind::ResetPassword, MailKind::PasswordChanged], "{sent:?}");
+    for urgent in [MailKind::ResetPassword, MailKind::PasswordChanged] {
+        assert!(sent[..2].contains(&urgent), "{sent:?}");
+    }
 }
 
 #[tokio::test]
@@ -148,14 +150,14 @@ async fn d12_the_life_of_a_link_begins_when_its_mail_is_handed_over() {
     let app = TestApp::spawn().await;
     let ann = app.register("ann").await;
     let reset = |token: String, n: u8| json!({"token": token, "new_password": format!("Another-quiet-lamp-{n}")});
-    for (waits, opened_after, status) in [(10, 29, 200), (10, 30, 400), (47, 29, 200), (48, 29, 200)] {
+    for (n, (waits, opened_after, status)) in (0..).zip([(10, 29, 200), (10, 30, 400), (47, 29, 200), (48, 29, 200)]) {
         hold_mails(&app);
         ask(&app, "/recovery/request", &ann).await;
         app.mail.refuse(None);
         app.pass(Duration::from_hours(waits));
         let token = app.token_from(&ann.email, MailKind::ResetPassword).await;
         app.pass(MINUTE * opened_after);
-        let answer = app.post("/recovery/confirm", &reset(token, u8::try_from(waits + opened_after).unwrap())).await;
+        let answer = app.post("/recovery/confirm", &reset(token, n)).await;
         assert_eq!(answer.status, status, "{waits} h, {opened_after} min: {answer:?}");
     }
 }

@@ -6,8 +6,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-pub(crate) use bounds::until_tomorrow;
 pub use bounds::{GivenUp, HANDOVER_WITHIN, MAX_GIVEN_UP, MailBound, MailCount, MailScope, day_of, no_longer_kept};
+pub(crate) use bounds::{OTHERS_A_DAY, until_tomorrow};
 
 use super::account::AccountId;
 use super::email::Email;

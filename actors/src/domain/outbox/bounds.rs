@@ -24,7 +24,7 @@ pub const HANDOVER_WITHIN: Duration = Duration::from_hours(48);
 const LINKS_A_DAY: u64 = 48;
 /// How many mails of any other kind go to one account and one address in a day: more than an owner causes who moves from network to
 /// network all day, and with 11 such kinds at most 110 notices in a mailbox.
-const OTHERS_A_DAY: u64 = 10;
+pub(crate) const OTHERS_A_DAY: u32 = 10;
 /// How many mails of one kind one client asks for in a day: an office, or a gateway of a carrier, with a thousand new people.
 const CLIENT_A_DAY: u64 = 1000;
 /// How many mails of one kind wait for one account or address. A newer link withdraws the one before it, so an account has one.
@@ -98,7 +98,7 @@ impl NewMail {
         let unverified = !asked_for && !verified;
         let a_day = match kind {
             MailKind::VerifyAddress | MailKind::ResetPassword => LINKS_A_DAY,
-            _ => OTHERS_A_DAY,
+            _ => OTHERS_A_DAY.into(),
         };
         let bound = |scope, a_day, waiting: u64| MailBound {
             count: MailCount { kind, unverified, scope },

@@ -158,7 +158,14 @@ impl MailKind {
     /// Whether it is sent because somebody asked for it or named its address, and not because something happened to an account.
     #[must_use]
     pub const fn is_asked_for(self) -> bool {
-        self.has_link() || matches!(self, Self::AddressInUse)
+        matches!(
+            self,
+            Self::VerifyAddress
+                | Self::ResetPassword
+                | Self::ConfirmNewAddress
+                | Self::AddressChangePending
+                | Self::AddressInUse
+        )
     }
 
     /// Whether it is worth nothing without its link.

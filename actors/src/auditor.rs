@@ -357,7 +357,11 @@ fn take(state: &mut State, record: AuditRecord) {
     if state.pending.len() < MAX_PENDING {
         state.pending.push(record);
     } else {
-        tracing::error!(event = record.event.as_str(), subject = ?record.subject, "an audit record was lost");
+        tracing::error!(
+            event = record.event.as_str(),
+            account = record.subject.map(AccountId::get),
+            "an audit record was lost"
+        );
     }
 }
 

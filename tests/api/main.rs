@@ -13,6 +13,7 @@ mod audit_export;
 mod audit_records;
 mod audit_stream;
 mod client_address;
+mod clients;
 mod cors;
 mod edge;
 mod fair_mail;

@@ -16,8 +16,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use doorward_actors::ports::{
     AccountUpdate, Acting, CreateAccountRefusal, DeleteAccountRefusal, Effects, ListedAccount, OpenSessionRefusal,
-    Page, RefreshOutcome, RefreshRefusal, RefreshUse, ShardOf, SignIn, Store, StoreError, StoreFailure, StoredToken,
-    Touch, UnknownAccount, UnknownSession, UpdateAccountRefusal,
+    Page, RecordRefusal, RefreshOutcome, RefreshRefusal, RefreshUse, ShardOf, SignIn, Store, StoreError, StoreFailure,
+    StoredToken, Touch, UnknownSession, UpdateAccountRefusal,
 };
 use doorward_actors::{
     Account, AccountId, AuditHead, AuditPage, AuditPruned, AuditPruning, AuditQuery, AuditRecord, AuditStatus,
@@ -440,7 +440,7 @@ impl Store for SledStore {
             .await
     }
 
-    async fn record(&self, account: AccountId, effects: Effects) -> Result<(), StoreError<UnknownAccount>> {
+    async fn record(&self, account: AccountId, effects: Effects) -> Result<(), StoreError<RecordRefusal>> {
         self.committer.change(move |staging| changes::record(staging, account, effects)).await
     }
 
@@ -480,6 +480,10 @@ impl Store for SledStore {
 
     async fn delete_mail(&self, id: MailId, audit: AuditRecord) -> Result<bool, StoreFailure> {
         self.note(move |staging| changes::delete_mail(staging, id, &audit)).await
+    }
+
+    async fn prune_mails(&self, now: Timestamp, limit: usize) -> Result<usize, StoreFailure> {
+        self.note(move |staging| changes::prune_mails(staging, now, limit)).await
     }
 
     async fn end_sessions(

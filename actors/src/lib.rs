@@ -42,7 +42,10 @@ pub use domain::network::ClientNetworks;
 pub use domain::networks::Networks;
 pub use domain::nickname::{Nickname, NicknameError, NicknameKey};
 pub use domain::one_time::{NewToken, TokenHash, TokenPurpose, TokenSeed};
-pub use domain::outbox::{MailId, MailOutcome, MailState, NewMail, QueuedMail};
+pub use domain::outbox::{
+    GivenUp, HANDOVER_WITHIN, MAX_GIVEN_UP, MailBound, MailCount, MailId, MailOutcome, MailScope, MailState, NewMail,
+    QueuedMail, day_of, no_longer_kept,
+};
 pub use domain::passphrase::{Passphrase, PassphraseError};
 pub use domain::password::{OwnNames, Password, PasswordPolicy, PasswordTooLong, WeakPassword};
 pub use domain::refresh::{RefreshFamily, RefreshHash, RefreshProof, RefreshVerdict};

@@ -14,6 +14,8 @@ use crate::domain::email::{Email, EmailKey};
 use crate::domain::failures::{FailureKey, StoredFailures};
 use crate::domain::mail::OutgoingMail;
 use crate::domain::one_time::{NewToken, TokenHash, TokenPurpose};
+#[cfg(doc)]
+use crate::domain::outbox::{MAX_GIVEN_UP, no_longer_kept};
 use crate::domain::outbox::{MailId, MailOutcome, NewMail, QueuedMail};
 use crate::domain::refresh::{RefreshFamily, RefreshHash, RefreshProof};
 use crate::domain::secret::Secret;
@@ -162,6 +164,8 @@ pub enum UpdateAccountRefusal {
     LastAdmin,
     /// The one-time token is unknown, used, replaced, over, of another account, purpose or address.
     BadToken,
+    /// A mail without which the change is not made is one too many ([`NewMail::bounds`]).
+    TooManyMails,
 }
 
 /// Why an account was not deleted.
@@ -177,9 +181,14 @@ pub enum DeleteAccountRefusal {
     LastAdmin,
 }
 
-/// There is no such account.
+/// Why nothing was recorded for an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UnknownAccount;
+pub enum RecordRefusal {
+    /// There is no such account.
+    UnknownAccount,
+    /// One of the mails is one too many ([`NewMail::bounds`]).
+    TooManyMails,
+}
 
 /// The account cannot have a session opened: it is gone, locked, or its sessions were ended since its credentials were checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -273,10 +282,18 @@ pub struct Effects {
     /// What is put on record.
     pub audit: Vec<AuditRecord>,
     /// Who is told. The mails belong to the account of the change and go away with it, but for those of a deletion, which belong
-    /// to nobody.
+    /// to nobody. One that is beyond a bound ([`NewMail::bounds`]) is withheld, and put on record once a day for each full count.
     pub mails: Vec<NewMail>,
-    /// Which one-time tokens the account of the change gets.
+    /// Which one-time tokens the account of the change gets, but for those of mails that are withheld. Each withdraws the waiting
+    /// mail of the token that it replaces.
     pub tokens: Vec<NewToken>,
+}
+
+impl Effects {
+    /// Counts the mails against no client: an administrator may make as many accounts as there are people.
+    pub(crate) fn count_no_client(&mut self) {
+        self.mails.iter_mut().for_each(|mail| mail.network = None);
+    }
 }
 
 impl From<AuditRecord> for Effects {
@@ -438,7 +455,8 @@ pub trait Store: ServiceStore {
 
     /// Changes an account and ends sessions with it; the answer is the account after the change. Sessions that end
     /// leave their last stored use behind as the account's last activity. Refusals are looked for in the order in which
-    /// [`UpdateAccountRefusal`] names them, but for a bad token, which comes right after an unknown account.
+    /// [`UpdateAccountRefusal`] names them, but for a bad token, which comes right after an unknown account. A token that is used
+    /// up or revoked withdraws its waiting mail, if that is worth nothing without it.
     async fn update_account(
         &self,
         update: AccountUpdate,
@@ -456,8 +474,9 @@ pub trait Store: ServiceStore {
         effects: Effects,
     ) -> Result<(), StoreError<DeleteAccountRefusal>>;
 
-    /// Issues tokens, queues mails and appends audit records for an account that stays as it is; refused if there is none.
-    async fn record(&self, account: AccountId, effects: Effects) -> Result<(), StoreError<UnknownAccount>>;
+    /// Issues tokens, queues mails and appends audit records for an account that stays as it is; refused if there is none, or if a
+    /// mail would have to be withheld.
+    async fn record(&self, account: AccountId, effects: Effects) -> Result<(), StoreError<RecordRefusal>>;
 
     /// Opens a session. Refused unless the account exists, is unlocked and is at the session's epoch. Notes from where the
     /// login came; if that is new to an account with other known addresses, the notice is queued. An account keeps the 32
@@ -484,7 +503,9 @@ pub trait Store: ServiceStore {
         audit: AuditRecord,
     ) -> Result<(), StoreError<UnknownSession>>;
 
-    /// Notes what came of an attempt to send a mail; a mail that is gone is passed over. Counts the attempt.
+    /// Notes what came of an attempt to send a mail; a mail that is gone is passed over. Counts the attempt. The token of a mail
+    /// that was sent ends [`NewMail::valid_for`] later, if that is earlier than its end so far. More given-up mails than
+    /// [`MAX_GIVEN_UP`] make [some of them](no_longer_kept) go.
     async fn settle_mail(&self, id: MailId, outcome: MailOutcome) -> Result<(), StoreFailure>;
 
     /// Queues a mail anew, due at this time, with no attempts counted; false if there is no such mail. Its account becomes the
@@ -493,6 +514,10 @@ pub trait Store: ServiceStore {
 
     /// Deletes a mail; false if there is no such mail. Its account becomes the subject of the audit record.
     async fn delete_mail(&self, id: MailId, audit: AuditRecord) -> Result<bool, StoreFailure>;
+
+    /// Removes given-up mails that are [no longer kept](no_longer_kept), and at most `limit` counts of mails of days before
+    /// yesterday; the answer is how many counts went.
+    async fn prune_mails(&self, now: Timestamp, limit: usize) -> Result<usize, StoreFailure>;
 
     /// Ends sessions with their refresh tokens at this time, each with its last use, which becomes the account's last activity if it is newer
     /// than the one stored. Unknown sessions are passed over; an account that is gone gets no activity.

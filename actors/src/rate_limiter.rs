@@ -26,6 +26,8 @@ use crate::domain::account::AccountId;
 use crate::domain::email::EmailKey;
 use crate::domain::failures::{FailureKey, FailureRule, FailureScope, Guarded, SubjectKey};
 use crate::domain::network::ClientNetworks;
+use crate::domain::outbox::{OTHERS_A_DAY, until_tomorrow};
+use crate::domain::time::Timestamp;
 use crate::ports::Clock;
 use failures::FailureCounters;
 use quota::{Keyed, Monotonic};
@@ -79,6 +81,11 @@ pub struct Limited {
 }
 
 impl Limited {
+    /// There were too many mails about changes of address; the counts begin anew at midnight, UTC.
+    pub(crate) fn of_mails(now: Timestamp) -> Self {
+        Self::new(Guarded::Mail.as_str(), OTHERS_A_DAY, Duration::from_hours(24), until_tomorrow(now))
+    }
+
     fn new(policy: &'static str, quota: u32, window: Duration, wait: Duration) -> Self {
         let retry_after = wait.max(Duration::from_secs(1));
         Self { retry_after, standing: Standing { policy, quota, window, remaining: 0, reset: retry_after } }
@@ -163,7 +170,7 @@ impl RateLimiterHandle {
     ) -> Result<Attempt, Limited> {
         let limiters = &*self.limiters;
         let network = client.map(|client| limiters.networks.of(client));
-        let counted = network.filter(|_| client.is_some_and(|client| !limiters.networks.allows(client)));
+        let counted = client.and_then(|client| self.counted(client));
         let by_address = counted.map(|network| FailureKey { kind, scope: FailureScope::Address(network) });
         let account = target.as_ref().and_then(|target| target.account);
         let by_account = target.map(|target| {
@@ -183,6 +190,13 @@ impl RateLimiterHandle {
         for kind in [Guarded::Login, Guarded::Passphrase] {
             self.limiters.failures.forget(FailureKey { kind, scope: FailureScope::Account(subject) });
         }
+    }
+
+    /// What a client is counted by; `None` for one that is not counted.
+    #[must_use]
+    pub(crate) fn counted(&self, client: IpAddr) -> Option<IpAddr> {
+        let networks = &self.limiters.networks;
+        (!networks.allows(client)).then(|| networks.of(client))
     }
 
     /// What stands for a client.

@@ -161,6 +161,7 @@ impl ActorSystem {
             MailerHandle::new(Arc::clone(&mailer_mailbox), Arc::clone(&store), Arc::clone(&mail), Arc::clone(&clock));
         let (services, service_actor, service_mailbox) = service_tokens(&settings, &store, &clock, &entropy);
         let background = TaskTracker::new();
+        let links = Arc::new(IssuedLinks::default());
         let flows = Flows {
             rules: settings.accounts,
             mailer: mailer.clone(),
@@ -174,7 +175,7 @@ impl ActorSystem {
             audit: audit.clone(),
             limits: limits.clone(),
             clock: Arc::clone(&clock),
-            links: IssuedLinks::default(),
+            links: Arc::clone(&links),
         };
 
         let users = UserHandle::new(
@@ -196,6 +197,7 @@ impl ActorSystem {
             previous_key: settings.tokens.previous_secret.as_ref().map(OneTimeKey::derive),
             clock: Arc::clone(&clock),
             entropy,
+            links,
             attempts: TaskTracker::new(),
         };
         cast.add(RateLimiterActor { handle: limits.clone(), store: Arc::clone(&store) }, &limiter_mailbox);

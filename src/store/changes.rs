@@ -5,11 +5,11 @@
 
 use doorward_actors::ports::{
     AccountUpdate, Acting, CreateAccountRefusal, DeleteAccountRefusal, Effects, EndSessions, OpenSessionRefusal,
-    SignIn, Touch, UnknownAccount, UpdateAccountRefusal,
+    RecordRefusal, SignIn, Touch, UpdateAccountRefusal,
 };
 use doorward_actors::{
-    Account, AccountId, AuditRecord, NewAccount, NewRole, RefreshFamily, Revocation, Revoked, Role, Session, SessionId,
-    Timestamp,
+    Account, AccountId, AuditRecord, NewAccount, NewMail, NewRole, RefreshFamily, Revocation, Revoked, Role, Session,
+    SessionId, Timestamp,
 };
 
 use super::codec::{self, RecordError};
@@ -20,6 +20,7 @@ use audit::{append, append_all};
 mod audit;
 mod failures;
 mod known;
+mod mail_counts;
 mod mails;
 mod revocations;
 mod service_tokens;
@@ -28,7 +29,7 @@ mod tokens;
 
 pub(super) use audit::{append_audit, chain_unchained, prune_audit};
 pub(super) use failures::save_failures;
-pub(super) use mails::{delete_mail, retry_mail, settle_mail};
+pub(super) use mails::{delete_mail, prune_mails, retry_mail, settle_mail};
 pub(super) use revocations::{note_token_lifetime, prune_revocations, record_keys};
 pub(super) use service_tokens::{
     create_service_token, delete_service_token, rotate_service_token, touch_service_tokens,
@@ -155,7 +156,9 @@ pub(super) fn update_account(
     if update.revokes_tokens {
         tokens::revoke_all(staging, after.id)?;
     }
-    affect(staging, after.id, effects)?;
+    if affect(staging, after.id, effects)?.iter().any(|mail| mail.kind.is_required()) {
+        return refuse(UpdateAccountRefusal::TooManyMails);
+    }
     Ok(after)
 }
 
@@ -181,7 +184,7 @@ pub(super) fn delete_account(
     }
     remove_account(staging, &account, time_of(&effects.audit))?;
     // Tokens of nobody are good for nothing: there is no account left that they could change.
-    mails::queue_all(staging, None, effects.mails)?;
+    mails::queue_all(staging, None, account.email_verified, effects.mails)?;
     append_all(staging, &effects.audit)?;
     Ok(())
 }
@@ -223,18 +226,31 @@ pub(super) fn record(
     staging: &mut Staging<'_>,
     account: AccountId,
     effects: Effects,
-) -> Result<(), Abort<UnknownAccount>> {
+) -> Result<(), Abort<RecordRefusal>> {
     if !staging.has(&keys::account(account))? {
-        return Err(Abort::Refused(UnknownAccount));
+        return Err(Abort::Refused(RecordRefusal::UnknownAccount));
     }
-    Ok(affect(staging, account, effects)?)
+    if !affect(staging, account, effects)?.is_empty() {
+        return Err(Abort::Refused(RecordRefusal::TooManyMails));
+    }
+    Ok(())
 }
 
-/// Writes what goes with a change of an account that exists after it.
-fn affect(staging: &mut Staging<'_>, account: AccountId, effects: Effects) -> Result<(), Fault> {
-    tokens::issue_all(staging, account, effects.tokens)?;
-    mails::queue_all(staging, Some(account), effects.mails)?;
-    append_all(staging, &effects.audit)
+/// Writes what goes with a change of an account that exists after it. The answer is the mails that are withheld, and their
+/// tokens with them.
+fn affect(staging: &mut Staging<'_>, account: AccountId, effects: Effects) -> Result<Vec<NewMail>, Fault> {
+    let verified = is_verified(staging, account)?;
+    let withheld = mails::queue_all(staging, Some(account), verified, effects.mails)?;
+    let mut tokens = effects.tokens;
+    tokens.retain(|token| !withheld.iter().any(|mail| mail.token == Some(token.hash)));
+    tokens::issue_all(staging, account, tokens)?;
+    append_all(staging, &effects.audit)?;
+    Ok(withheld)
+}
+
+fn is_verified(staging: &Staging<'_>, account: AccountId) -> Result<bool, Fault> {
+    let account = staging.get::<Account>(&keys::account(account))?;
+    Ok(account.is_some_and(|account| account.email_verified))
 }
 
 pub(super) fn open_session(
@@ -245,9 +261,9 @@ pub(super) fn open_session(
     audit: &AuditRecord,
 ) -> Result<(), Abort<OpenSessionRefusal>> {
     let account = staging.get::<Account>(&keys::account(session.account))?;
-    if !account.is_some_and(|account| !account.locked && account.session_epoch == session.epoch) {
+    let Some(account) = account.filter(|account| !account.locked && account.session_epoch == session.epoch) else {
         return Err(Abort::Refused(OpenSessionRefusal));
-    }
+    };
     // An id is random and never comes twice; if it did, the use of the earlier one is not this one's.
     staging.remove(&keys::touch(session.account, session.id));
     staging.remove(&keys::refresh(session.account, session.id));
@@ -258,7 +274,7 @@ pub(super) fn open_session(
     if let Some(sign_in) = sign_in
         && known::note(staging, session.account, sign_in.from, session.created_at)?
     {
-        mails::queue(staging, Some(session.account), sign_in.notice)?;
+        mails::queue_all(staging, Some(session.account), account.email_verified, vec![sign_in.notice])?;
     }
     append(staging, audit)?;
     Ok(())

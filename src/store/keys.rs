@@ -21,6 +21,10 @@
 //! | `50` | mail id, 8 bytes                         | the mail                                      |
 //! | `51` | next attempt, 8 bytes; mail id, 8        | id of the queued mail that is due then        |
 //! | `52` | account id, 8 bytes; mail id, 8          | id of a mail that goes away with the account  |
+//! | `53` | kind of mail and scope; see below         | how many of these mails wait                  |
+//! | `54` | day, 8 bytes; kind of mail and scope     | how many of these mails were queued that day  |
+//! | `55` | day, 8 bytes; kind of mail and scope     | 1 once one of them was withheld that day      |
+//! | `56` | nothing                                  | how many mails were given up                  |
 //! | `60` | kind and scope, 1 byte each; see below   | a counter of failed attempts                  |
 //! | `70` | service token id, 8 bytes                | the service token                             |
 //! | `71` | service token id, 8 bytes                | when that token was last used                 |
@@ -28,6 +32,10 @@
 //!
 //! The scope of a counter is `01` an account (16 bytes of the hash of its address follow), `02` an IP address (4 or 16 bytes
 //! follow) or `03` both, in this order.
+//!
+//! A count of mails is by the number of their kind, `01` for notices to an unverified address and `00` for other mails, and
+//! a scope: `01` an account (8 bytes follow), `02` the address they go to (16 bytes of the hash), `03` a client (4 or 16 bytes).
+//! A day is counted from 1970 in UTC, with its sign bit flipped.
 //!
 //! An audit number in `31` has its bits flipped, so that the newest record comes first.
 //!
@@ -43,9 +51,11 @@
 use std::net::IpAddr;
 
 use doorward_actors::{
-    AccountId, EmailKey, FailureKey, FailureScope, Guarded, MailId, NicknameKey, ServiceTokenId, SessionId, SubjectKey,
-    Timestamp, TokenHash, TokenPurpose,
+    AccountId, EmailKey, FailureKey, FailureScope, Guarded, MailCount, MailId, MailScope, NicknameKey, ServiceTokenId,
+    SessionId, SubjectKey, Timestamp, TokenHash, TokenPurpose,
 };
+
+use super::codec::mail_kind_number;
 
 const ACCOUNT: u8 = 0x10;
 const EMAIL: u8 = 0x11;
@@ -62,6 +72,9 @@ const TOKEN_OF: u8 = 0x41;
 const MAIL: u8 = 0x50;
 const DUE: u8 = 0x51;
 const MAIL_OF: u8 = 0x52;
+const WAITING_MAILS: u8 = 0x53;
+const MAILS_OF_DAY: u8 = 0x54;
+const WITHHELD_OF_DAY: u8 = 0x55;
 const FAILURES: u8 = 0x60;
 const SERVICE_TOKEN: u8 = 0x70;
 const SERVICE_TOKEN_USE: u8 = 0x71;
@@ -269,6 +282,62 @@ pub(super) fn mails_of(account: AccountId) -> [u8; 9] {
     numbered(MAIL_OF, account.get())
 }
 
+/// The keys of all mails begin with this.
+pub(super) const ALL_MAILS: &[u8] = &[MAIL];
+
+/// How many mails were given up.
+pub(super) const GIVEN_UP: &[u8] = &[0x56];
+
+/// Where it is said how many mails wait.
+pub(super) fn waiting_mails(count: &MailCount) -> Vec<u8> {
+    [&[WAITING_MAILS][..], &counted(count)].concat()
+}
+
+/// Where it is said how many mails were queued on a day.
+pub(super) fn mails_of_day(day: i64, count: &MailCount) -> Vec<u8> {
+    [&day_number(MAILS_OF_DAY, day)[..], &counted(count)].concat()
+}
+
+/// What is there once a mail was withheld on a day.
+pub(super) fn withheld_of_day(day: i64, count: &MailCount) -> Vec<u8> {
+    [&day_number(WITHHELD_OF_DAY, day)[..], &counted(count)].concat()
+}
+
+/// The keys of the counts of mails of earlier days lie from the first of each pair to before the second.
+pub(super) fn mail_days_before(day: i64) -> [([u8; 9], [u8; 9]); 2] {
+    [MAILS_OF_DAY, WITHHELD_OF_DAY].map(|kind| (day_number(kind, i64::MIN), day_number(kind, day)))
+}
+
+fn day_number(kind: u8, day: i64) -> [u8; 9] {
+    let mut key = [kind; 9];
+    // The sign bit flipped: the order of the bytes is that of the days.
+    key[1..].copy_from_slice(&(day ^ i64::MIN).to_be_bytes());
+    key
+}
+
+fn counted(count: &MailCount) -> Vec<u8> {
+    let mut key = vec![mail_kind_number(count.kind), u8::from(count.unverified)];
+    match count.scope {
+        MailScope::Account(account) => {
+            key.push(1);
+            key.extend(account.get().to_be_bytes());
+        }
+        MailScope::Target(address) => {
+            key.push(2);
+            key.extend(address.as_bytes());
+        }
+        MailScope::Client(IpAddr::V4(v4)) => {
+            key.push(3);
+            key.extend(v4.octets());
+        }
+        MailScope::Client(IpAddr::V6(v6)) => {
+            key.push(3);
+            key.extend(v6.octets());
+        }
+    }
+    key
+}
+
 /// The keys of all counters of failed attempts begin with this.
 pub(super) const ALL_FAILURES: &[u8] = &[FAILURES];
 
@@ -371,7 +440,7 @@ fn of_session(kind: u8, account: AccountId, session: SessionId) -> [u8; 25] {
 
 #[cfg(test)]
 mod tests {
-    use doorward_actors::{Email, Nickname};
+    use doorward_actors::{Email, MailKind, Nickname};
 
     use super::*;
 
@@ -412,6 +481,22 @@ mod tests {
         assert_eq!(due(at, mail_id), [0x51, 0x80, 0, 0, 0, 0, 0, 3, 4, 0, 0, 0, 0, 0, 0, 1, 2]);
         assert_eq!(mails_of(id), *numbered(0x52, &[]));
         assert_eq!(mail_of(id, mail_id), *numbered(0x52, &[0, 0, 0, 0, 0, 0, 1, 2]));
+    }
+
+    #[test]
+    fn keys_of_counts_of_mails_keep_their_bytes() {
+        let count = |scope| MailCount { kind: MailKind::ResetPassword, unverified: false, scope };
+        let account = MailScope::Account(AccountId::new(0x0102_0304_0506_0708).unwrap());
+        let address = MailScope::Target(SubjectKey::from_bytes([0xCD; 16]));
+        let client = MailScope::Client([192, 0, 2, 1].into());
+        assert_eq!(waiting_mails(&count(account)), [0x53, 2, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(waiting_mails(&count(address)), *[&[0x53, 2, 0, 2][..], &[0xCD; 16]].concat());
+        let client = MailCount { unverified: true, ..count(client) };
+        assert_eq!(mails_of_day(2, &client), [0x54, 0x80, 0, 0, 0, 0, 0, 0, 2, 2, 1, 3, 192, 0, 2, 1]);
+        assert_eq!(withheld_of_day(-1, &client)[..9], [0x55, 0x7F, 255, 255, 255, 255, 255, 255, 255]);
+        let [(first, end), _] = mail_days_before(2);
+        let is_before = |day| (&first[..]..&end[..]).contains(&&mails_of_day(day, &client)[..]);
+        assert_eq!([-9, 1, 2, 3].map(is_before), [true, true, false, false]);
     }
 
     #[test]

@@ -152,6 +152,12 @@ impl<'a> Staging<'a> {
         Ok(rows.into_iter().collect())
     }
 
+    /// At most `limit` keys on the disk from `first` to before `end`, whatever was put or removed since.
+    pub(super) fn stored_keys(&self, first: &[u8], end: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, Fault> {
+        let keys = self.tree.range(first..end).keys().take(limit);
+        keys.map(|key| Ok(key?.to_vec())).collect()
+    }
+
     /// Puts bytes under a key.
     pub(super) fn put_raw(&mut self, key: &[u8], value: Vec<u8>) {
         self.change.insert(key.to_vec(), Some(value));

@@ -16,6 +16,7 @@ mod client_address;
 mod clients;
 mod cors;
 mod edge;
+mod fair_mail;
 mod forward_auth;
 mod guessing;
 mod health;

@@ -1,6 +1,7 @@
 //! Random sequences of all operations give the same answers and leave the same state on both stores.
 
 use std::path::Path;
+use std::time::Duration;
 
 use doorward_actors::ports::{
     AccountUpdate, Effects, EndSessions, Page, Redemption, ShardOf, Store, StoreError, StoreFailure, Touch,
@@ -9,7 +10,7 @@ use doorward_actors::testing::{MemoryStore, RefreshChain};
 use doorward_actors::{
     AccountChange, AccountId, AuditActorFilter, AuditEvent, AuditFilter, AuditOrder, AuditOutcome, AuditPruning,
     AuditQuery, AuditRecord, CredentialHash, CustomerAccount, Email, Locale, MailKind, MailOutcome, NewAccount,
-    NewRole, NewToken, Nickname, Role, Session, SessionId, SessionLabel, TokenHash, TokenPurpose,
+    NewMail, NewRole, NewToken, Nickname, Role, Session, SessionId, SessionLabel, TokenHash, TokenPurpose,
 };
 use proptest::prelude::*;
 
@@ -32,6 +33,7 @@ pub(crate) enum Step {
     Settle { mail: u64, at: i64, outcome: Outcome },
     RetryMail { mail: u64, at: i64 },
     DeleteMail(u64),
+    PruneMails { now: i64 },
     End(Vec<(u64, u8, i64)>),
     Touch(Vec<(u64, u8, i64)>),
     Refresh(crate::refresh::Use),
@@ -114,7 +116,7 @@ pub(crate) struct Change {
 
 fn with() -> impl Strategy<Value = With> {
     let token = (1_u8..6, proptest::sample::select(&TokenPurpose::ALL[..]), 0..NAMES.len(), 0_i64..100);
-    (proptest::collection::vec(-50_i64..100, 0..3), proptest::collection::vec(token, 0..3))
+    (proptest::collection::vec(-50_i64..100, 0..4), proptest::collection::vec(token, 0..3))
         .prop_map(|(mails, tokens)| With { mails, tokens })
 }
 
@@ -182,6 +184,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (mail(), -50_i64..100, outcome).prop_map(|(mail, at, outcome)| Step::Settle { mail, at, outcome }),
         1 => (mail(), -50_i64..100).prop_map(|(mail, at)| Step::RetryMail { mail, at }),
         1 => mail().prop_map(Step::DeleteMail),
+        1 => (0_i64..5 * DAYS_3).prop_map(|now| Step::PruneMails { now }),
         3 => proptest::collection::vec(used(), 0..4).prop_map(Step::End),
         4 => proptest::collection::vec(used(), 0..4).prop_map(Step::Touch),
         16 => crate::refresh::step().prop_map(Step::Refresh),
@@ -221,6 +224,18 @@ impl Change {
 }
 
 impl With {
+    /// A mail that may be one too many, with the token of the same place, if there is one.
+    fn mail(&self, n: u8, due: i64) -> NewMail {
+        let kinds = [MailKind::VerifyAddress, MailKind::ConfirmNewAddress, MailKind::PasswordChanged];
+        let at = usize::from(n);
+        NewMail {
+            token: self.tokens.get(at).map(|(hash, ..)| TokenHash::from_bytes([*hash; 32])),
+            valid_for: Some(Duration::from_millis(20)),
+            network: (due % 2 == 0).then(|| [192, 0, 2, n].into()),
+            ..mail(kinds[at % 3], due)
+        }
+    }
+
     fn build(&self, mark: i64) -> Effects {
         let tokens = self.tokens.iter().map(|&(hash, purpose, name, over)| NewToken {
             address: email(name).key().clone(),
@@ -229,7 +244,7 @@ impl With {
         });
         Effects {
             audit: vec![audit(mark)],
-            mails: self.mails.iter().map(|due| mail(MailKind::VerifyAddress, *due)).collect(),
+            mails: (0_u8..).zip(&self.mails).map(|(n, due)| self.mail(n, *due)).collect(),
             tokens: tokens.collect(),
         }
     }
@@ -341,7 +356,7 @@ async fn run(store: &dyn Store, step: &Step, mark: i64) -> String {
         Step::Settle { mail, at: millis, outcome } => {
             let (at, error) = (at(*millis), "an error".to_owned());
             let outcome = match outcome {
-                Outcome::Sent => MailOutcome::Sent,
+                Outcome::Sent => MailOutcome::Sent { at },
                 Outcome::Retry => MailOutcome::Retry { at, error },
                 Outcome::Dead => MailOutcome::Dead { at, error },
             };
@@ -351,6 +366,7 @@ async fn run(store: &dyn Store, step: &Step, mark: i64) -> String {
             format!("retried: {}", store.retry_mail(mail_id(*mail), at(*millis), audit).await.unwrap())
         }
         Step::DeleteMail(mail) => format!("deleted: {}", store.delete_mail(mail_id(*mail), audit).await.unwrap()),
+        Step::PruneMails { now } => format!("forgotten: {}", store.prune_mails(at(*now), 1000).await.unwrap()),
         Step::End(ended) => done(store.end_sessions(touches(ended), audit.at, vec![audit]).await),
         Step::Touch(touched) => done(store.touch_sessions(touches(touched)).await),
         Step::Refresh(used) => crate::refresh::run(store, used, audit).await,
@@ -538,6 +554,7 @@ fn random_steps_reach_every_refusal() {
         "LastAdmin",
         "BadToken",
         "UnknownAccount",
+        "TooManyMails",
         "OpenSessionRefusal",
     ] {
         assert!(answers.contains(&format!("refused: {refusal}")), "{refusal}");
@@ -564,6 +581,7 @@ fn random_steps_reach_every_refusal() {
         "Role(Admin)",
         "Session(SessionId",
         "KeysReplaced",
+        "MailWithheld",
     ] {
         assert!(answers.contains(outcome), "{outcome}");
     }

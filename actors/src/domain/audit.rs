@@ -253,6 +253,8 @@ codes! {
         ServiceTokenRevoked = 57 "service_token.revoked",
         /// A session was ended by a service that has its token.
         SessionRevokedByService = 58 "session.revoked_by_service",
+        /// A mail was not queued, as there were too many of its kind; one record a day for each count that was full.
+        MailWithheld = 75 "mail.withheld",
     }
 }
 
@@ -341,6 +343,8 @@ codes! {
         SecretSigns = 45 "secret_signs",
         /// There are as many signing keys as there may be.
         TooManyKeys = 46 "too_many_keys",
+        /// There were too many mails of this kind for the account, the address or the client.
+        TooManyMails = 75 "too_many_mails",
     }
 }
 

@@ -32,15 +32,18 @@ pub enum Guarded {
     OneTimeToken,
     /// A service token.
     ServiceToken,
-    /// Nothing: each request for a mail to an address counts, so that nobody's mailbox is flooded.
+    /// Nothing: each request for a verification mail to an address counts, so that nobody's mailbox is flooded.
     Mail,
     /// A refresh token.
     Refresh,
+    /// Nothing: each request for a recovery mail to an address counts, apart from those for verification mails, so that nobody
+    /// keeps an owner from the one by asking for the other.
+    RecoveryMail,
 }
 
 impl Guarded {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Login,
         Self::Passphrase,
         Self::Reauthentication,
@@ -48,6 +51,7 @@ impl Guarded {
         Self::ServiceToken,
         Self::Mail,
         Self::Refresh,
+        Self::RecoveryMail,
     ];
 
     /// The kind as it is written in keys and answers.
@@ -61,6 +65,7 @@ impl Guarded {
             Self::ServiceToken => "service_token",
             Self::Mail => "mail",
             Self::Refresh => "refresh",
+            Self::RecoveryMail => "recovery_mail",
         }
     }
 
@@ -75,6 +80,7 @@ impl Guarded {
             Self::ServiceToken => 5,
             Self::Mail => 6,
             Self::Refresh => 7,
+            Self::RecoveryMail => 8,
         }
     }
 

@@ -171,6 +171,38 @@ impl MailKind {
     pub const fn has_link(self) -> bool {
         matches!(self, Self::VerifyAddress | Self::ResetPassword | Self::ConfirmNewAddress | Self::AddressChangePending)
     }
+
+    /// Whether it is sent because somebody asked for it or named its address, and not because something happened to an account.
+    #[must_use]
+    pub const fn is_asked_for(self) -> bool {
+        matches!(
+            self,
+            Self::VerifyAddress
+                | Self::ResetPassword
+                | Self::ConfirmNewAddress
+                | Self::AddressChangePending
+                | Self::AddressInUse
+        )
+    }
+
+    /// Whether it is worth nothing without its link.
+    #[must_use]
+    pub const fn is_only_a_link(self) -> bool {
+        matches!(self, Self::VerifyAddress | Self::ResetPassword | Self::ConfirmNewAddress)
+    }
+
+    /// Whether the change that it belongs to must not be made without it: nobody moves an account to another address unless
+    /// both addresses are told.
+    #[must_use]
+    pub const fn is_required(self) -> bool {
+        matches!(self, Self::ConfirmNewAddress | Self::AddressChangePending)
+    }
+
+    /// Whether it is sent before the others: recovery, and what happened to an account, come before confirmations (S75).
+    #[must_use]
+    pub const fn is_urgent(self) -> bool {
+        !matches!(self, Self::VerifyAddress | Self::ConfirmNewAddress | Self::AddressInUse)
+    }
 }
 
 /// What a mail says beyond its template. A template uses what it needs.

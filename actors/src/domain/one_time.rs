@@ -138,7 +138,7 @@ pub struct NewToken {
     pub address: EmailKey,
     /// When it was issued.
     pub issued_at: Timestamp,
-    /// When it is over.
+    /// When it is over. Until its mail is handed over this is the latest possible end; then its life begins.
     pub expires_at: Timestamp,
 }
 

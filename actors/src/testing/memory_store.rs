@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 mod audit;
+mod outbox;
 mod services;
 mod sessions;
 
@@ -24,8 +25,8 @@ use crate::domain::session::{Session, SessionId, SessionLabel};
 use crate::domain::time::Timestamp;
 use crate::ports::{
     AccountUpdate, Acting, CreateAccountRefusal, DeleteAccountRefusal, Effects, EndSessions, ListedAccount,
-    OpenSessionRefusal, Page, RefreshOutcome, RefreshRefusal, RefreshUse, ShardOf, SignIn, Store, StoreError,
-    StoreFailure, StoredToken, Touch, UnknownAccount, UnknownSession, UpdateAccountRefusal,
+    OpenSessionRefusal, Page, RecordRefusal, RefreshOutcome, RefreshRefusal, RefreshUse, ShardOf, SignIn, Store,
+    StoreError, StoreFailure, StoredToken, Touch, UnknownSession, UpdateAccountRefusal,
 };
 
 /// How many addresses of sign-ins an account keeps.
@@ -48,6 +49,7 @@ struct State {
     failures: BTreeMap<FailureKey, StoredFailures>,
     tokens: Vec<StoredToken>,
     mails: Vec<QueuedMail>,
+    days: outbox::Days,
     audit: audit::Log,
     services: services::Services,
     accounts_ever: u64,
@@ -147,30 +149,23 @@ impl State {
         self.mails.retain(|mail| mail.account != Some(id));
     }
 
-    fn affect(&mut self, account: AccountId, effects: Effects) {
+    fn affect(&mut self, account: AccountId, effects: Effects) -> Vec<NewMail> {
+        let verified = self.accounts.get(&account).is_some_and(|account| account.email_verified);
+        let withheld = self.queue_all(Some(account), verified, effects.mails);
         for token in effects.tokens {
-            self.tokens.retain(|old| {
-                old.token.hash != token.hash && (old.account, old.token.purpose) != (account, token.purpose)
-            });
+            if withheld.iter().any(|mail| mail.token == Some(token.hash)) {
+                continue;
+            }
+            let is_older = |old: &StoredToken| (old.account, old.token.purpose) == (account, token.purpose);
+            let older = self.tokens.iter().find(|old| is_older(old)).map(|old| old.token.hash);
+            self.tokens.retain(|old| old.token.hash != token.hash && !is_older(old));
+            if let Some(older) = older {
+                self.withdraw(account, &older, true);
+            }
             self.tokens.push(StoredToken { account, token });
         }
-        for mail in effects.mails {
-            self.queue(Some(account), mail);
-        }
         self.audit.extend(effects.audit);
-    }
-
-    fn queue(&mut self, account: Option<AccountId>, mail: NewMail) {
-        self.mails_ever += 1;
-        self.mails.extend(MailId::new(self.mails_ever).map(|id| QueuedMail {
-            id,
-            account,
-            state: MailState::Queued,
-            attempts: 0,
-            next_attempt_at: mail.written_at,
-            last_error: None,
-            mail,
-        }));
+        withheld
     }
 
     fn note_sign_in(&mut self, account: AccountId, at: Timestamp, sign_in: SignIn) {
@@ -190,7 +185,8 @@ impl State {
         let used = self.known.entry((account, sign_in.from)).or_insert(at);
         *used = at.max(*used);
         if !is_known && others > 0 {
-            self.queue(Some(account), sign_in.notice);
+            let verified = self.accounts.get(&account).is_some_and(|account| account.email_verified);
+            self.queue_all(Some(account), verified, vec![sign_in.notice]);
         }
     }
 
@@ -389,6 +385,18 @@ impl Store for MemoryStore {
         if state.is_only_active_admin(&before) && !after.is_active_admin() {
             return refused(UpdateAccountRefusal::LastAdmin);
         }
+        let before_tokens = (state.tokens.clone(), state.mails.clone());
+        if let Some(redeemed) = &update.redeems {
+            state.revoke(after.id, |hash| *hash == redeemed.hash);
+        }
+        if update.revokes_tokens {
+            state.revoke(after.id, |_| true);
+        }
+        let (_, withheld) = state.split(Some(after.id), after.email_verified, effects.mails.clone());
+        if withheld.iter().any(|(mail, _)| mail.kind.is_required()) {
+            (state.tokens, state.mails) = before_tokens;
+            return refused(UpdateAccountRefusal::TooManyMails);
+        }
         let now = time_of(&effects.audit);
         match update.ends {
             EndSessions::None => {}
@@ -403,12 +411,6 @@ impl Store for MemoryStore {
         state.services.changed(&before, &after, now);
         state.had_admin |= after.role == Role::Admin;
         state.accounts.insert(after.id, after.clone());
-        if let Some(redeemed) = update.redeems {
-            state.tokens.retain(|stored| stored.token.hash != redeemed.hash);
-        }
-        if update.revokes_tokens {
-            state.tokens.retain(|stored| stored.account != after.id);
-        }
         state.affect(after.id, effects);
         Ok(after)
     }
@@ -434,18 +436,20 @@ impl Store for MemoryStore {
         if state.is_only_active_admin(account) && state.accounts.len() > 1 {
             return refused(DeleteAccountRefusal::LastAdmin);
         }
+        let verified = account.email_verified;
         state.remove(id, time_of(&effects.audit));
-        for mail in effects.mails {
-            state.queue(None, mail);
-        }
+        state.queue_all(None, verified, effects.mails);
         state.audit.extend(effects.audit);
         Ok(())
     }
 
-    async fn record(&self, account: AccountId, effects: Effects) -> Result<(), StoreError<UnknownAccount>> {
+    async fn record(&self, account: AccountId, effects: Effects) -> Result<(), StoreError<RecordRefusal>> {
         let mut state = self.working()?;
-        if !state.accounts.contains_key(&account) {
-            return Err(StoreError::Refused(UnknownAccount));
+        let Some(stored) = state.accounts.get(&account) else {
+            return Err(StoreError::Refused(RecordRefusal::UnknownAccount));
+        };
+        if !state.split(Some(account), stored.email_verified, effects.mails.clone()).1.is_empty() {
+            return Err(StoreError::Refused(RecordRefusal::TooManyMails));
         }
         state.affect(account, effects);
         Ok(())
@@ -493,22 +497,12 @@ impl Store for MemoryStore {
     }
 
     async fn settle_mail(&self, id: MailId, outcome: MailOutcome) -> Result<(), StoreFailure> {
-        let mut state = self.working()?;
-        let (settled, at, error) = match outcome {
-            MailOutcome::Sent => {
-                state.mails.retain(|mail| mail.id != id);
-                return Ok(());
-            }
-            MailOutcome::Retry { at, error } => (MailState::Queued, at, error),
-            MailOutcome::Dead { at, error } => (MailState::Dead, at, error),
-        };
-        if let Some(mail) = state.mail(id) {
-            mail.state = settled;
-            mail.attempts = mail.attempts.saturating_add(1);
-            mail.next_attempt_at = at;
-            mail.last_error = Some(error);
-        }
+        self.working()?.settle(id, outcome);
         Ok(())
+    }
+
+    async fn prune_mails(&self, now: Timestamp, limit: usize) -> Result<usize, StoreFailure> {
+        Ok(self.working()?.prune_mails(now, limit))
     }
 
     async fn retry_mail(&self, id: MailId, at: Timestamp, mut audit: AuditRecord) -> Result<bool, StoreFailure> {

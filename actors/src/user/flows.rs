@@ -55,7 +55,7 @@ pub(crate) struct Flows {
     pub(crate) key: Arc<OneTimeKey>,
     pub(crate) refresh_keys: RefreshKeys,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) links: IssuedLinks,
+    pub(crate) links: Arc<IssuedLinks>,
     pub(crate) entropy: Arc<dyn Entropy>,
     /// Work that goes on after its answer.
     pub(crate) background: TaskTracker,
@@ -152,7 +152,9 @@ impl Story {
         // What costs its sender no hash must not fill the log: nobody may push older records out of it (S70).
         let by_mail = matches!(self.event, AuditEvent::VerificationSent | AuditEvent::RecoveryRequested);
         let by_token = matches!(refusal, AuditRefusal::BadRefreshToken | AuditRefusal::BadToken);
-        let cheap = matches!(refusal, AuditRefusal::TooManyAttempts | AuditRefusal::EmailTaken) || by_mail || by_token;
+        let by_count =
+            matches!(refusal, AuditRefusal::TooManyAttempts | AuditRefusal::TooManyMails | AuditRefusal::EmailTaken);
+        let cheap = by_count || by_mail || by_token;
         if cheap && self.session.is_none() {
             flows.audit.seldom(record);
         } else {

@@ -1,11 +1,12 @@
 //! One-time tokens: issued, used up, made worthless.
 
 use doorward_actors::ports::{Redemption, StoredToken};
-use doorward_actors::{AccountId, NewToken, TokenHash};
+use doorward_actors::{AccountId, NewToken, Timestamp, TokenHash};
 
 use super::super::codec;
 use super::super::keys;
 use super::super::staging::{Fault, Staging};
+use super::mails;
 
 /// Issues tokens; each replaces the one that the account had for its purpose.
 pub(super) fn issue_all(staging: &mut Staging<'_>, account: AccountId, tokens: Vec<NewToken>) -> Result<(), Fault> {
@@ -13,6 +14,7 @@ pub(super) fn issue_all(staging: &mut Staging<'_>, account: AccountId, tokens: V
         let index = keys::token_of(account, token.purpose);
         if let Some(older) = staging.get::<TokenHash>(&index)? {
             staging.remove(&keys::token(&older));
+            mails::withdraw(staging, account, &older, true)?;
         }
         // Tokens are random and never come twice; if one did, it would be worth nothing to the earlier owner.
         let key = keys::token(&token.hash);
@@ -36,6 +38,7 @@ pub(super) fn redeem(staging: &mut Staging<'_>, account: AccountId, wanted: &Red
         && wanted.now < stored.token.expires_at;
     if permits {
         remove(staging, &stored);
+        mails::withdraw(staging, account, &wanted.hash, false)?;
     }
     Ok(permits)
 }
@@ -43,8 +46,22 @@ pub(super) fn redeem(staging: &mut Staging<'_>, account: AccountId, wanted: &Red
 /// Makes all tokens of an account worthless.
 pub(super) fn revoke_all(staging: &mut Staging<'_>, account: AccountId) -> Result<(), Fault> {
     for (index, hash) in staging.scan(&keys::tokens_of(account))? {
-        staging.remove(&keys::token(&codec::decode(&hash)?));
+        let hash = codec::decode(&hash)?;
+        staging.remove(&keys::token(&hash));
         staging.remove(&index);
+        mails::withdraw(staging, account, &hash, false)?;
+    }
+    Ok(())
+}
+
+/// Ends a token at this time, if that is earlier than its end so far.
+pub(super) fn end_by(staging: &mut Staging<'_>, hash: &TokenHash, end: Timestamp) -> Result<(), Fault> {
+    let key = keys::token(hash);
+    if let Some(mut stored) = staging.get::<StoredToken>(&key)?
+        && end < stored.token.expires_at
+    {
+        stored.token.expires_at = end;
+        staging.put(&key, &stored)?;
     }
     Ok(())
 }

@@ -112,9 +112,11 @@ fn mail() -> QueuedMail {
             locale: Locale::De,
             nickname: "Änn".to_owned(),
             seed: Some(TokenSeed::from_bytes([0xAB; 32])),
+            token: None,
             valid_for: Some(Duration::from_secs(2)),
             new_address: Some(Email::parse("b@example.com").unwrap()),
             client_address: Some([192, 0, 2, 1].into()),
+            network: None,
             user_agent: Some("ua".to_owned()),
             written_at: Timestamp::from_millis(1),
             message_key: [0xCD; 16],
@@ -166,6 +168,12 @@ fn a_mail_keeps_its_bytes() {
     let golden = format!("01fb2c01000d61406578616d706c652e636f6d030204c3846e6e000000000002{}01030400", "cd".repeat(16));
     check(&bare, &golden);
     check(&bare.id, "01fb2c01");
+    let token = Some(TokenHash::from_bytes([0xEF; 32]));
+    let counted = NewMail { token, network: Some([192, 0, 2, 9].into()), ..bare.mail.clone() };
+    let second = format!("02{}01{}0100c0000209", &golden[2..], "ef".repeat(32));
+    check(&QueuedMail { mail: counted, ..bare.clone() }, &second);
+    let only = NewMail { token, ..bare.mail.clone() };
+    check(&QueuedMail { mail: only, ..bare }, &format!("02{}01{}00", &golden[2..], "ef".repeat(32)));
     assert!(decode::<MailId>(&[1, 0]).is_err(), "mail number zero");
 }
 

@@ -73,6 +73,9 @@ impl Flows {
         let mut effects = Effects::from(story.done(self));
         let addressee = Addressee { to: &email, nickname: nickname.as_str(), locale };
         self.ask_to_verify(&mut effects, addressee, &story.origin);
+        if by != Creator::Owner {
+            effects.count_no_client();
+        }
         let account = NewAccount {
             email: email.clone(),
             nickname,
@@ -201,9 +204,8 @@ impl Flows {
     async fn tell_owner(&self, email: &Email, story: &Story) -> Result<(), RegisterError> {
         if let Some(owner) = self.store.account_by_email(email.key()).await? {
             let mails = vec![self.notice(MailKind::AddressInUse, &owner, &story.origin)];
-            match self.store.record(owner.id, Effects { mails, ..Effects::default() }).await {
-                Ok(()) | Err(StoreError::Refused(_)) => self.mailer.wake(),
-                Err(StoreError::Failed(failure)) => return Err(failure.into()),
+            if !self.queue(&owner, Effects { mails, ..Effects::default() }).await? {
+                story.refuse(self, AuditRefusal::TooManyMails, ());
             }
         }
         Ok(())

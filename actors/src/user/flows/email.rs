@@ -18,7 +18,8 @@ use crate::domain::session::Origin;
 use crate::domain::time::Timestamp;
 use crate::hasher::Candidate;
 use crate::ports::{
-    AccountUpdate, Effects, EndSessions, Redemption, StoreError, StoreFailure, StoredToken, UpdateAccountRefusal,
+    AccountUpdate, Effects, EndSessions, RecordRefusal, Redemption, StoreError, StoreFailure, StoredToken,
+    UpdateAccountRefusal,
 };
 use crate::rate_limiter::{Attempt, Limited, Target};
 use crate::user::{
@@ -76,7 +77,9 @@ impl Flows {
         let story = Story::new(AuditEvent::VerificationSent, AuditActorKind::Anonymous, origin).about(account.id);
         let mut effects = Effects::from(story.done(self));
         self.ask_to_verify(&mut effects, Addressee::owner(account), &story.origin);
-        self.queue(account, effects).await?;
+        if !self.queue(account, effects).await? {
+            story.refuse(self, AuditRefusal::TooManyMails, ());
+        }
         Ok(true)
     }
 
@@ -112,7 +115,10 @@ impl Flows {
         }
         let mut effects = Effects::from(story.done(self));
         self.offer_reset(&mut effects, &account, &story.origin);
-        self.queue(&account, effects).await
+        if !self.queue(&account, effects).await? {
+            story.refuse(self, AuditRefusal::TooManyMails, ());
+        }
+        Ok(())
     }
 
     /// Replaces the password for whoever can read the owner's mail (and knows the passphrase, where both are asked for).
@@ -318,7 +324,7 @@ impl Flows {
         Ok(Some(Presented { account, redemption }))
     }
 
-    /// Whether the last mail of this purpose is long enough ago, and there were not too many of all purposes: whoever knows an
+    /// Whether the last mail of this purpose is long enough ago, and there were not too many of them: whoever knows an
     /// address must not be able to flood it. A mail that may be sent counts.
     async fn may_mail_again(
         &self,
@@ -335,15 +341,18 @@ impl Flows {
         }
         // By the account alone: that the requests come from many places makes them no fewer.
         let target = Target { email: account.email.key(), account: Some(account.id), known: false };
-        Ok(self.limits.attempt(Guarded::Mail, Some(target), None).is_ok())
+        let kind = if purpose == TokenPurpose::ResetPassword { Guarded::RecoveryMail } else { Guarded::Mail };
+        Ok(self.limits.attempt(kind, Some(target), None).is_ok())
     }
 
-    async fn queue(&self, account: &Account, effects: Effects) -> Result<(), StoreFailure> {
+    /// Queues mails that come with no change; false if there were too many.
+    pub(super) async fn queue(&self, account: &Account, effects: Effects) -> Result<bool, StoreFailure> {
         match self.store.record(account.id, effects).await {
+            Err(StoreError::Refused(RecordRefusal::TooManyMails)) => Ok(false),
             // Deleted meanwhile: there is nobody to write to.
-            Ok(()) | Err(StoreError::Refused(_)) => {
+            Ok(()) | Err(StoreError::Refused(RecordRefusal::UnknownAccount)) => {
                 self.mailer.wake();
-                Ok(())
+                Ok(true)
             }
             Err(StoreError::Failed(failure)) => Err(failure),
         }

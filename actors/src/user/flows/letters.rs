@@ -7,7 +7,7 @@ use crate::domain::account::Account;
 use crate::domain::email::{Email, EmailKey};
 use crate::domain::mail::{Locale, MailKind};
 use crate::domain::one_time::{NewToken, OneTimeKey, TokenHash, TokenPurpose, TokenSeed};
-use crate::domain::outbox::NewMail;
+use crate::domain::outbox::{HANDOVER_WITHIN, NewMail};
 use crate::domain::session::Origin;
 use crate::ports::{Clock, Effects, Entropy};
 
@@ -43,17 +43,19 @@ impl Writer<'_> {
             locale: addressee.locale,
             nickname: addressee.nickname.to_owned(),
             seed: None,
+            token: None,
             valid_for: None,
             new_address: None,
             client_address: origin.address,
+            network: None,
             user_agent: origin.user_agent.clone(),
             written_at: self.clock.now(),
             message_key,
         }
     }
 
-    /// A mail with a link, and the token that makes the link good. The token is about an address, which need not be the one it
-    /// is mailed to.
+    /// A mail with a link, and the token that makes the link good for this long once the mail is handed over. The token is about
+    /// an address, which need not be the one it is mailed to.
     pub(crate) fn linked(
         &self,
         mut mail: NewMail,
@@ -65,15 +67,16 @@ impl Writer<'_> {
         let mut seed = [0; 32];
         self.entropy.fill(&mut seed);
         let seed = TokenSeed::from_bytes(seed);
-        let token = key.token(purpose, &seed);
+        let hash = TokenHash::of_issued(&key.token(purpose, &seed));
         mail.seed = Some(seed);
+        mail.token = Some(hash);
         mail.valid_for = Some(ttl);
         let token = NewToken {
-            hash: TokenHash::of_issued(&token),
+            hash,
             purpose,
             address: about.clone(),
             issued_at: mail.written_at,
-            expires_at: mail.written_at.plus(ttl),
+            expires_at: mail.written_at.plus(HANDOVER_WITHIN).plus(ttl),
         };
         (mail, token)
     }
@@ -86,7 +89,8 @@ impl Flows {
 
     /// A mail that tells of what was done from this origin.
     pub(super) fn letter(&self, kind: MailKind, addressee: Addressee<'_>, origin: &Origin) -> NewMail {
-        self.writer().letter(kind, addressee, origin)
+        let network = origin.address.and_then(|client| self.limits.counted(client));
+        NewMail { network, ..self.writer().letter(kind, addressee, origin) }
     }
 
     /// A mail to the owner of an account.
@@ -97,7 +101,7 @@ impl Flows {
     /// As [`Writer::linked`], and this process remembers when the link ends.
     fn linked(&self, mail: NewMail, purpose: TokenPurpose, about: &EmailKey, ttl: Duration) -> (NewMail, NewToken) {
         let (mail, token) = self.writer().linked(mail, &self.key, purpose, about, ttl);
-        self.links.note(token.hash, self.clock.monotonic().saturating_add(ttl));
+        self.links.note(token.hash, self.clock.monotonic().saturating_add(HANDOVER_WITHIN).saturating_add(ttl));
         (mail, token)
     }
 

@@ -302,6 +302,7 @@ impl Flows {
             let addressee = Addressee { to: new, ..Addressee::owner(account) };
             self.ask_to_verify(&mut effects, addressee, &story.origin);
         }
+        effects.count_no_client();
         effects.audit.push(story.changed(self, change, account));
         (effects, moved.is_some() || (change.password_hash.is_some() && account.email_verified))
     }
@@ -330,6 +331,11 @@ impl Flows {
                 story.refuse(self, AuditRefusal::NicknameTaken, UpdateError::NicknameTaken)
             }
             UpdateAccountRefusal::LastAdmin => story.refuse(self, AuditRefusal::LastAdmin, UpdateError::LastAdmin),
+            UpdateAccountRefusal::TooManyMails => {
+                // It costs its sender nothing, so it must not fill the log.
+                self.audit.seldom(story.told(self, Some(AuditRefusal::TooManyMails)));
+                UpdateError::Limited(Limited::of_mails(self.clock.now()))
+            }
         })
     }
 

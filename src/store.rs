@@ -148,11 +148,13 @@ pub struct StoreOptions {
     pub write_deadline: Duration,
     /// How much the engine keeps in memory, in bytes.
     pub cache_bytes: u64,
+    /// How much the audit log may take, in bytes; what makes it larger removes its oldest records in the same commit.
+    pub audit_max_bytes: u64,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { write_deadline: WRITE_DEADLINE, cache_bytes: CACHE_BYTES }
+        Self { write_deadline: WRITE_DEADLINE, cache_bytes: CACHE_BYTES, audit_max_bytes: u64::MAX }
     }
 }
 
@@ -202,7 +204,7 @@ impl SledStore {
             Arc::clone(&lock),
             Arc::clone(&health),
             Arc::clone(&recent),
-            options.write_deadline,
+            options,
             [(keys::LAST_AUDIT_SEQUENCE, audit_head.clone()), (keys::LAST_REVOCATION, revocation_head.clone())],
         )
         .map_err(|error| OpenError::at(&engine_dir, error))?;
@@ -476,6 +478,10 @@ impl Store for SledStore {
 
     async fn append_audit(&self, records: Vec<AuditRecord>) -> Result<(), StoreFailure> {
         self.note(move |staging| changes::append_audit(staging, &records)).await
+    }
+
+    async fn append_audit_within(&self, records: Vec<AuditRecord>, most_refused: u64) -> Result<u64, StoreFailure> {
+        self.note(move |staging| changes::append_audit_within(staging, &records, most_refused)).await
     }
 
     async fn prune_audit(&self, pruning: AuditPruning) -> Result<AuditPruned, StoreFailure> {

@@ -21,6 +21,7 @@ use warp::reply::Response;
 use warp::{Filter, Rejection};
 
 use super::admission::Place;
+use super::bodies::BodyRoom;
 use super::edge::MAX_BODY_BYTES;
 use super::error::{ApiError, FieldError};
 use super::routes::Class;
@@ -257,12 +258,19 @@ impl RequestContext {
         *self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads the body to its end, outside the place of the request.
+    /// Reads the body to its end, outside the place of the request and inside the room that its class has for bodies.
     async fn read(&self, payload: Payload) -> Result<Vec<u8>, ApiError> {
         let place = || self.place.lock().unwrap_or_else(PoisonError::into_inner);
-        place().as_mut().into_iter().for_each(Place::step_aside);
-        let bytes = read(payload).await?;
-        place().as_mut().map_or(Ok(()), Place::step_back)?;
+        let room = place().as_mut().map(Place::step_aside);
+        // What is answered from memory reads no body.
+        let mut room = room.ok_or(ApiError::Internal)?;
+        let gives_way = room.gives_way();
+        let bytes = tokio::select! {
+            read = read(payload, &mut room) => read?,
+            error = gives_way => return Err(error),
+        };
+        room.arrived()?;
+        place().as_mut().map_or(Ok(()), |place| place.step_back(Some(room)))?;
         Ok(bytes)
     }
 }
@@ -341,13 +349,20 @@ fn is_of_type(headers: &HeaderMap, wanted: &str) -> bool {
 }
 
 /// Reads a body to its end and counts: a chunked one declares no length.
-async fn read(Payload(mut pieces): Payload) -> Result<Vec<u8>, ApiError> {
+async fn read(Payload(mut pieces): Payload, room: &mut BodyRoom) -> Result<Vec<u8>, ApiError> {
     let mut bytes = Vec::new();
     while let Some(piece) = pieces.next().await {
         // The peer broke off or sent broken chunks; it may not even see the answer.
         let piece = piece.map_err(|_| ApiError::Malformed("The request body is incomplete"))?;
         if bytes.len() + piece.len() > MAX_BODY_BYTES {
             return Err(ApiError::BodyTooLarge);
+        }
+        let needed = bytes.len() + piece.len();
+        if needed > bytes.capacity() {
+            // Twice as much as before, so that tiny pieces are not copied again and again; what is taken is counted before.
+            let wanted = needed.max(2 * bytes.capacity()).min(MAX_BODY_BYTES);
+            room.grow(wanted - bytes.capacity())?;
+            bytes.reserve_exact(wanted - bytes.len());
         }
         bytes.extend_from_slice(&piece);
     }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use doorward_actors::ports::{StoreError, StoreFailure};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
+use super::StoreOptions;
 use super::health::Health;
 use super::lock::DirLock;
 use super::reads;
@@ -79,13 +80,14 @@ impl Committer {
         lock: Arc<DirLock>,
         health: Arc<Health>,
         recent: Arc<RecentAccounts>,
-        deadline: Duration,
+        options: StoreOptions,
         heads: [Head; 2],
     ) -> std::io::Result<Self> {
         let file = File::open(engine_dir.join("db"))?;
         let (queue, changes) = mpsc::channel();
         let (running, ended) = mpsc::channel();
-        let writer = Writer { db, file, recent, heads, _lock: lock, health: Arc::clone(&health) };
+        let audit_max_bytes = options.audit_max_bytes;
+        let writer = Writer { db, file, recent, heads, audit_max_bytes, _lock: lock, health: Arc::clone(&health) };
         let handle = std::thread::Builder::new().name("store-committer".to_owned()).spawn(move || {
             writer.run(&changes);
             drop(running);
@@ -95,7 +97,7 @@ impl Committer {
             room: Arc::new(Semaphore::new(QUEUE_CHANGES)),
             thread: Mutex::new(Some(Thread { handle, ended })),
             health,
-            deadline,
+            deadline: options.write_deadline,
         })
     }
 
@@ -215,6 +217,8 @@ struct Writer {
     recent: Arc<RecentAccounts>,
     /// Told after each commit, for those who follow a log.
     heads: [Head; 2],
+    /// How much the audit log may take, in bytes.
+    audit_max_bytes: u64,
     /// Held here too, as a stuck writer still has the directory open. The last field, so that it goes after the engine.
     _lock: Arc<DirLock>,
 }
@@ -254,7 +258,7 @@ impl Writer {
     }
 
     fn commit(&self, first: Queued, changes: &mpsc::Receiver<Queued>, replies: &mut Vec<Reply>) -> Result<(), Broken> {
-        let mut staging = Staging::new(&self.db);
+        let mut staging = Staging::new(&self.db).with_audit_bound(self.audit_max_bytes);
         let mut next = Some(first);
         while let Some((change, place)) = next {
             drop(place);

@@ -8,12 +8,15 @@
 
 mod access_matrix;
 mod accounts_management;
+mod attempts;
 mod audit;
 mod audit_export;
+mod audit_fairness;
 mod audit_records;
 mod audit_stream;
 mod client_address;
 mod cors;
+mod docs;
 mod edge;
 mod forward_auth;
 mod guessing;

@@ -208,6 +208,7 @@ impl App {
             verify_cache: settings.tokens.verify_cache,
             docs: settings.http.docs,
             public_url: settings.mail.public_url.as_str().to_owned(),
+            refuse_unreachable: settings.mail.refuse_unreachable,
             longest_wait: settings.http.request_timeout.mul_f64(WAIT_SHARE),
         };
         let api = Api::new(core.system.handles().clone(), service_token, rules);

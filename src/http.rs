@@ -57,7 +57,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use doorward_actors::{Handles, SecretDigest};
+use doorward_actors::{Email, Handles, SecretDigest};
 use hyper::Request;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
@@ -69,6 +69,7 @@ use warp::reply::Response;
 use admission::Admission;
 use audit::Readers;
 use body::TrackedBody;
+use error::ApiError;
 pub use routes::{Access, Class, Documented, RouteInfo, route_table};
 pub(crate) use server::{ServerSettings, listen, serve};
 pub(crate) use tls::{Tls, TlsError};
@@ -93,6 +94,8 @@ pub(crate) struct ApiRules {
     pub(crate) docs: bool,
     /// Where people reach this service, without a slash at its end.
     pub(crate) public_url: String,
+    /// An address that no mail can be sent to is refused; otherwise the answer warns of it.
+    pub(crate) refuse_unreachable: bool,
     /// The longest that an answer may wait for something to happen.
     pub(crate) longest_wait: Duration,
 }
@@ -100,7 +103,13 @@ pub(crate) struct ApiRules {
 impl Default for ApiRules {
     fn default() -> Self {
         let public_url = "http://127.0.0.1:8000".to_owned();
-        Self { verify_cache: Duration::ZERO, docs: true, public_url, longest_wait: Duration::from_secs(24) }
+        Self {
+            verify_cache: Duration::ZERO,
+            docs: true,
+            public_url,
+            refuse_unreachable: false,
+            longest_wait: Duration::from_secs(24),
+        }
     }
 }
 
@@ -117,6 +126,18 @@ impl Api {
         handles.services.admit_built_in(service_token);
         let (rules, readers) = (ApiRules::default(), Readers::beating(heartbeat));
         Arc::new(Self { handles, rules, admission: Admission::default(), readers })
+    }
+
+    /// What the answer to who sets this address warns of: that no mail can be sent to it, as far as is known.
+    ///
+    /// # Errors
+    /// Such addresses are refused here.
+    fn warning_of(&self, email: &Email) -> Result<Option<&'static str>, ApiError> {
+        match self.handles.mailer.reaches(email) {
+            true => Ok(None),
+            false if self.rules.refuse_unreachable => Err(ApiError::UNREACHABLE),
+            false => Ok(Some(error::UNREACHABLE)),
+        }
     }
 
     /// Ends the answers that would go on for ever, so that the listener can stop.

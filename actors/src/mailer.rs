@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::ask::Unavailable;
 use crate::domain::audit::{AuditEvent, AuditRecord};
+use crate::domain::email::Email;
 use crate::domain::mail::{MailValues, OutgoingMail};
 use crate::domain::one_time::{OneTimeKey, TokenHash, TokenPurpose, TokenSeed};
 use crate::domain::outbox::{MailId, MailOutcome, QueuedMail, pause_after, tidy_error};
@@ -44,6 +45,7 @@ pub struct MailerSettings {
 pub struct MailerHandle {
     mailbox: Arc<Mailbox<Message>>,
     store: Arc<dyn Store>,
+    transport: Arc<dyn MailTransport>,
     clock: Arc<dyn Clock>,
 }
 
@@ -58,8 +60,20 @@ pub(crate) enum Message {
 }
 
 impl MailerHandle {
-    pub(crate) fn new(mailbox: Arc<Mailbox<Message>>, store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
-        Self { mailbox, store, clock }
+    pub(crate) fn new(
+        mailbox: Arc<Mailbox<Message>>,
+        store: Arc<dyn Store>,
+        transport: Arc<dyn MailTransport>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { mailbox, store, transport, clock }
+    }
+
+    /// Whether mails to this address can be sent, as far as is known. False for an address outside ASCII once the mail
+    /// server was seen to take none (`SMTPUTF8`, RFC 6531).
+    #[must_use]
+    pub fn reaches(&self, to: &Email) -> bool {
+        self.transport.reaches(to)
     }
 
     /// Says that a mail was queued. Should the actor be down just now, it looks by itself when it is back.
@@ -129,6 +143,9 @@ impl Process for MailerActor {
         self.attempts.close();
         self.attempts.wait().await;
         self.attempts.reopen();
+        // Nothing waits for it, neither a mail nor the end of the process.
+        let transport = Arc::clone(&self.transport);
+        drop(tokio::spawn(async move { transport.probe().await }));
         Ok(State {
             under_way: HashSet::new(),
             #[cfg(feature = "testing")]

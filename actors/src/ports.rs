@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::domain::account::{Account, AccountChange, AccountId, NewAccount, Role};
 use crate::domain::audit::{AuditPage, AuditPruned, AuditPruning, AuditQuery, AuditRecord, AuditStatus};
-use crate::domain::email::EmailKey;
+use crate::domain::email::{Email, EmailKey};
 use crate::domain::failures::{FailureKey, StoredFailures};
 use crate::domain::mail::OutgoingMail;
 use crate::domain::one_time::{NewToken, TokenHash, TokenPurpose};
@@ -95,6 +95,14 @@ pub trait MailTransport: Send + Sync + 'static {
     /// Writes a mail and hands it over. `Ok` means that the next in line has taken responsibility for it: an SMTP server
     /// answered 250 to the whole of it, or it is in a file that is on the disk.
     async fn send(&self, mail: &OutgoingMail) -> Result<(), SendError>;
+
+    /// Finds out what [`reaches`](Self::reaches) answers from. Ends within the time that a mail may take.
+    async fn probe(&self) {}
+
+    /// Whether mails to this address can be sent, as far as is known; it asks nobody.
+    fn reaches(&self, _to: &Email) -> bool {
+        true
+    }
 }
 
 /// Why a mail was not handed over. The texts are for operators; they hold no token and no more of the mail than its recipient.

@@ -157,7 +157,8 @@ impl ActorSystem {
         let (sessions, session_actors) = session_shards(&settings, keys.tokens, &store, &clock, &entropy);
         let ipv6_prefix = settings.limits.networks.ipv6_prefix;
         let limits = RateLimiterHandle::new(settings.limits.clone(), Arc::clone(&clock), audit.clone());
-        let mailer = MailerHandle::new(Arc::clone(&mailer_mailbox), Arc::clone(&store), Arc::clone(&clock));
+        let mailer =
+            MailerHandle::new(Arc::clone(&mailer_mailbox), Arc::clone(&store), Arc::clone(&mail), Arc::clone(&clock));
         let (services, service_actor, service_mailbox) = service_tokens(&settings, &store, &clock, &entropy, &audit);
         let background = TaskTracker::new();
         let flows = Flows {

@@ -77,6 +77,9 @@ struct AccountObject<'a> {
     /// RFC 3339, UTC.
     #[schema(format = DateTime)]
     created_at: String,
+    /// That no mail can be sent to the address; in the answer that makes an account only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<&'static str>,
 }
 
 impl<'a> AccountObject<'a> {
@@ -95,6 +98,7 @@ impl<'a> AccountObject<'a> {
             idle_duration: overview.idle.map(describe_idle),
             is_logged_in: overview.live_sessions > 0,
             created_at: account.created_at.to_rfc3339(),
+            warning: None,
         }
     }
 }
@@ -195,8 +199,11 @@ async fn create(api: &Api, context: &RequestContext, payload: Payload) -> Result
     let registration = context.json::<RegisterRequest>(payload).await?.parse(None)?;
     // Asked again: while the body arrived, the session may have ended and the role may have changed (S37, S38).
     let admin = api.admin(context).await?;
+    let warning = api.warning_of(&registration.email)?;
     match api.handles.users.create_by_admin(&admin, registration, context.origin()).await {
-        Ok(overview) => Ok(json_reply_with(StatusCode::CREATED, &AccountObject::of(&overview))),
+        Ok(overview) => {
+            Ok(json_reply_with(StatusCode::CREATED, &AccountObject { warning, ..AccountObject::of(&overview) }))
+        }
         Err(RegisterError::Revoked) => Err(api.revoked_admin(context).await),
         Err(error) => Err(error.into()),
     }
@@ -234,8 +241,12 @@ async fn change(api: &Api, context: &RequestContext, id: &str, payload: Payload)
     let change = context.json::<AccountChange>(payload).await?.parse()?;
     // Asked again: while the body arrived, the session may have ended and the role may have changed (S37, S38).
     let admin = api.admin(context).await?;
+    let warning = change.own.email.as_ref().map(|email| api.warning_of(email)).transpose()?.flatten();
     match api.handles.users.update_by_admin(&admin, id, change, context.origin()).await {
-        Ok(()) => Ok(json_reply(&Message::new(format!("User details successfully updated for user {id}")))),
+        Ok(()) => {
+            let message = Message::new(format!("User details successfully updated for user {id}"));
+            Ok(json_reply(&message.warning(warning)))
+        }
         Err(UpdateError::Unknown) => Err(ApiError::UnknownAccount(id.to_string())),
         Err(UpdateError::Revoked) => Err(api.revoked_admin(context).await),
         Err(error) => Err(error.into()),

@@ -12,6 +12,10 @@ use utoipa::ToSchema;
 use warp::Rejection;
 use warp::reply::{Reply, Response};
 
+/// Why an address outside ASCII is refused or warned of.
+pub(super) const UNREACHABLE: &str =
+    "No mail can be sent to this address: the mail server takes only ASCII before the @";
+
 /// One thing that is wrong with a request body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct FieldError {
@@ -130,6 +134,8 @@ impl ApiError {
     pub(super) const NO_MATCH: Self = Self::Refused(Cow::Borrowed("Entered details do not match"));
     /// 400: another account has the address.
     pub(super) const EMAIL_TAKEN: Self = Self::Refused(Cow::Borrowed("Email already registered"));
+    /// 400: the mail server takes no such address.
+    pub(super) const UNREACHABLE: Self = Self::Refused(Cow::Borrowed(UNREACHABLE));
     /// 400: another account has the nickname.
     pub(super) const NICKNAME_TAKEN: Self = Self::Refused(Cow::Borrowed("Nickname already taken"));
     /// 400: customer plans are the administrators' business here.

@@ -128,8 +128,9 @@ async fn change(api: &Api, context: &RequestContext, payload: Payload) -> Result
     };
     let current = typed.current_password.and_then(|password| fields.password("/current_password", password));
     fields.check()?;
+    let warning = change.email.as_ref().map(|email| api.warning_of(email)).transpose()?.flatten();
     match api.handles.users.update_own(&principal, change, current, context.origin()).await {
-        Ok(_) => Ok(json_reply(&Message::new("Account details updated successfully"))),
+        Ok(_) => Ok(json_reply(&Message::new("Account details updated successfully").warning(warning))),
         // The account went while it was being changed, and the token with it.
         Err(UpdateError::Unknown) => Err(ApiError::Unauthenticated { token_sent: true }),
         Err(error) => Err(error.into()),

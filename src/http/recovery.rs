@@ -37,11 +37,18 @@ pub(super) const PASSWORD_CHANGED: &str = "Password changed successfully";
 pub(super) struct Message {
     /// One sentence.
     pub(super) message: Cow<'static, str>,
+    /// What the caller should know besides, such as that no mail can be sent to the address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<&'static str>,
 }
 
 impl Message {
     pub(super) fn new(message: impl Into<Cow<'static, str>>) -> Self {
-        Self { message: message.into() }
+        Self { message: message.into(), warning: None }
+    }
+
+    pub(super) fn warning(self, warning: Option<&'static str>) -> Self {
+        Self { warning, ..self }
     }
 }
 

@@ -108,11 +108,14 @@ pub(super) struct AccountSummary<'a> {
     id: u64,
     nickname: &'a str,
     email: &'a str,
+    /// That no mail can be sent to the address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<&'static str>,
 }
 
 impl<'a> AccountSummary<'a> {
     pub(super) fn of(account: &'a Account) -> Self {
-        Self { id: account.id.get(), nickname: account.nickname.as_str(), email: account.email.as_str() }
+        Self { id: account.id.get(), nickname: account.nickname.as_str(), email: account.email.as_str(), warning: None }
     }
 }
 
@@ -141,9 +144,12 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 async fn register(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     api.anyone(context)?;
     let registration = context.json::<RegisterRequest>(payload).await?.parse(context.language())?;
+    let warning = api.warning_of(&registration.email)?;
     Ok(match api.handles.users.register(registration, context.origin()).await? {
-        Registered::Created(account) => json_reply_with(StatusCode::CREATED, &AccountSummary::of(&account)),
-        Registered::Concealed => json_reply_with(StatusCode::ACCEPTED, &Message::new(CONCEALED)),
+        Registered::Created(account) => {
+            json_reply_with(StatusCode::CREATED, &AccountSummary { warning, ..AccountSummary::of(&account) })
+        }
+        Registered::Concealed => json_reply_with(StatusCode::ACCEPTED, &Message::new(CONCEALED).warning(warning)),
     })
 }
 

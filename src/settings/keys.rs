@@ -300,6 +300,8 @@ keys! {
         "The sender of mails.";
     PUBLIC_URL = "mail.public_url", Kind::WebUrl, Some("http://127.0.0.1:8000"),
         "Where people reach this service; every link in a mail begins with it.";
+    UNREACHABLE_ADDRESSES = "mail.unreachable_addresses", Kind::Choice(&["warn", "refuse"]), Some("warn"),
+        "What becomes of an address that no mail can be sent to, as the mail server lacks SMTPUTF8: the answer warns, or it is refused.";
     MAIL_LOCALE = "mail.locale", Kind::Choice(&["en", "de", "fr", "es", "ro"]), Some("en"),
         "The language of mails to people whose own is not known.";
     MAIL_TEMPLATES_DIR = "mail.templates_dir", Kind::Path, None,

@@ -27,6 +27,8 @@ pub struct MailSettings {
     pub from: Mailbox,
     /// What every link begins with (S28).
     pub public_url: PublicUrl,
+    /// Addresses that the mail server is known not to take are refused; otherwise the answer warns of them.
+    pub refuse_unreachable: bool,
     /// The language of mails to people whose own is not known.
     pub locale: Locale,
     /// A directory whose templates replace the built-in ones.
@@ -176,6 +178,12 @@ impl MailSettings {
         let smtp_ca_file = reader.optional_path(&keys::SMTP_CA_FILE);
         let from = reader.parse(&keys::MAIL_FROM, mailbox);
         let public_url = reader.parse(&keys::PUBLIC_URL, PublicUrl::parse);
+        let refuse = |text: &str| match text {
+            "warn" => Some(false),
+            "refuse" => Some(true),
+            _ => None,
+        };
+        let refuse_unreachable = reader.parse(&keys::UNREACHABLE_ADDRESSES, refuse);
         let exactly = |text: &str| Locale::ALL.into_iter().find(|locale| locale.as_str() == text);
         let locale = reader.parse(&keys::MAIL_LOCALE, exactly);
         let templates_dir = reader.optional_path(&keys::MAIL_TEMPLATES_DIR);
@@ -187,6 +195,7 @@ impl MailSettings {
             smtp_ca_file: smtp_ca_file?,
             from: from?,
             public_url: public_url?,
+            refuse_unreachable: refuse_unreachable?,
             locale: locale?,
             templates_dir: templates_dir?,
             send_timeout: send_timeout?,

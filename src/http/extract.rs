@@ -261,12 +261,11 @@ impl RequestContext {
     /// Reads the body to its end, outside the place of the request and inside the room that its class has for bodies.
     async fn read(&self, payload: Payload) -> Result<Vec<u8>, ApiError> {
         let place = || self.place.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = place().as_mut().map(Place::step_aside);
-        // What is answered from memory reads no body.
-        let mut room = room.ok_or(ApiError::Internal)?;
+        // A request without a place, which no route that reads a body has, is bounded by its own size alone.
+        let Some(mut room) = place().as_mut().map(Place::step_aside) else { return read(payload, None).await };
         let gives_way = room.gives_way();
         let bytes = tokio::select! {
-            read = read(payload, &mut room) => read?,
+            read = read(payload, Some(&mut room)) => read?,
             error = gives_way => return Err(error),
         };
         room.arrived()?;
@@ -349,7 +348,7 @@ fn is_of_type(headers: &HeaderMap, wanted: &str) -> bool {
 }
 
 /// Reads a body to its end and counts: a chunked one declares no length.
-async fn read(Payload(mut pieces): Payload, room: &mut BodyRoom) -> Result<Vec<u8>, ApiError> {
+async fn read(Payload(mut pieces): Payload, mut room: Option<&mut BodyRoom>) -> Result<Vec<u8>, ApiError> {
     let mut bytes = Vec::new();
     while let Some(piece) = pieces.next().await {
         // The peer broke off or sent broken chunks; it may not even see the answer.
@@ -361,7 +360,9 @@ async fn read(Payload(mut pieces): Payload, room: &mut BodyRoom) -> Result<Vec<u
         if needed > bytes.capacity() {
             // Twice as much as before, so that tiny pieces are not copied again and again; what is taken is counted before.
             let wanted = needed.max(2 * bytes.capacity()).min(MAX_BODY_BYTES);
-            room.grow(wanted - bytes.capacity())?;
+            if let Some(room) = &mut room {
+                room.grow(wanted - bytes.capacity())?;
+            }
             bytes.reserve_exact(wanted - bytes.len());
         }
         bytes.extend_from_slice(&piece);

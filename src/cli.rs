@@ -7,6 +7,7 @@ mod health;
 mod keys;
 mod mail;
 
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -179,6 +180,12 @@ impl Cli {
     /// Does what was asked.
     #[must_use]
     pub fn execute(self) -> ExitCode {
+        telemetry::report_panics();
+        let _last_words = LastWords;
+        self.run()
+    }
+
+    fn run(self) -> ExitCode {
         let command = self.command.unwrap_or_default();
         let load = || Settings::load(&Sources::of_process(self.config));
         match command {
@@ -251,7 +258,27 @@ fn refuse(error: &SettingsError) -> ExitCode {
 }
 
 /// Tells the operator, who may have no log yet.
-#[expect(clippy::print_stderr, reason = "a command line talks to its user")]
 fn complain(error: &dyn std::error::Error) {
-    eprintln!("doorward: {error}");
+    telemetry::say(&format!("doorward: {error}"));
+}
+
+/// Prints what a command found out. The exit code does not depend on whether it can be written: it says what was found. A
+/// reader that has gone away, as `| head` does, has what it wanted; of any other failure the operator is told.
+fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            telemetry::say(&format!("doorward: standard output cannot be written: {error}"));
+        }
+        _ => {}
+    }
+}
+
+/// Waits for the last lines when the program ends, by a panic too.
+struct LastWords;
+
+impl Drop for LastWords {
+    fn drop(&mut self) {
+        telemetry::flush();
+    }
 }

@@ -39,6 +39,7 @@ mod rate_limits;
 mod recovery;
 mod recovery_by_mail;
 mod refresh;
+mod refusals;
 mod register;
 mod request_id;
 mod requests;

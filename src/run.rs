@@ -69,7 +69,7 @@ pub(crate) async fn create_admin(settings: Settings, admin: NewAdmin) -> Result<
     let refused = |what, why: &str| Err(RunError::Input { what, why: why.to_owned() });
     match created {
         Ok(account) => {
-            tracing::info!(account = %account.id, "the administrator was created");
+            tracing::info!(account = account.id.get(), "the administrator was created");
             Ok(())
         }
         Err(RegisterError::Weak(weak)) => refused("the password", &weak.to_string()),

@@ -229,16 +229,16 @@ impl MailerActor {
                 }
             };
             match &outcome {
-                MailOutcome::Sent => tracing::debug!(mail = %id, template = mail.kind.as_str(), "a mail was sent"),
+                MailOutcome::Sent => tracing::debug!(mail = id.get(), template = mail.kind.as_str(), "a mail was sent"),
                 MailOutcome::Retry { error, .. } => {
-                    tracing::warn!(mail = %id, template = mail.kind.as_str(), attempt, error, "a mail could not be sent yet");
+                    tracing::warn!(mail = id.get(), template = mail.kind.as_str(), attempt, %error, "a mail could not be sent yet");
                 }
                 MailOutcome::Dead { error, .. } => {
-                    tracing::error!(mail = %id, template = mail.kind.as_str(), attempt, error, "a mail was given up");
+                    tracing::error!(mail = id.get(), template = mail.kind.as_str(), attempt, %error, "a mail was given up");
                 }
             }
             if let Err(failure) = store.settle_mail(id, outcome).await {
-                tracing::error!(%failure, mail = %id, "what came of a mail could not be noted");
+                tracing::error!(%failure, mail = id.get(), "what came of a mail could not be noted");
             }
             let _ = mailbox.tell(Message::Done(id));
         });

@@ -209,7 +209,7 @@ impl ServiceHandle {
         let audit = record.clone();
         match self.mailbox.ask(COMMIT_DEADLINE, |reply| Message::Create { token, audit, reply }).await? {
             Ok(token) => {
-                tracing::info!(id = token.id.get(), name = token.name.as_str(), "a service token was made");
+                tracing::info!(service_token = token.id.get(), name = token.name.as_str(), "a service token was made");
                 Ok(IssuedToken { token, secret })
             }
             Err(StoreError::Refused(refusal)) => {
@@ -250,7 +250,7 @@ impl ServiceHandle {
         let audit = record.clone();
         match self.mailbox.ask(COMMIT_DEADLINE, |reply| Message::Rotate { id, rotation, audit, reply }).await? {
             Ok(token) => {
-                tracing::info!(id = id.get(), name = token.name.as_str(), "a service token was rotated");
+                tracing::info!(service_token = id.get(), name = token.name.as_str(), "a service token was rotated");
                 Ok(IssuedToken { token, secret })
             }
             Err(StoreError::Refused(ChangeServiceTokenRefusal::Unknown)) => {
@@ -271,7 +271,7 @@ impl ServiceHandle {
         let (acting, audit) = (admin.acting(Role::Admin), record.clone());
         match self.mailbox.ask(COMMIT_DEADLINE, |reply| Message::Revoke { id, acting, audit, reply }).await? {
             Ok(()) => {
-                tracing::info!(id = id.get(), "a service token was revoked");
+                tracing::info!(service_token = id.get(), "a service token was revoked");
                 Ok(())
             }
             Err(StoreError::Refused(ChangeServiceTokenRefusal::Unknown)) => {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use doorward_actors::ports::Page;
-use doorward_actors::{Locale, Role, describe_idle};
+use doorward_actors::{Locale, Role, Secret, describe_idle};
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -111,10 +111,10 @@ struct AccountChange {
     nickname: Option<String>,
     #[schema(max_length = 254)]
     email: Option<String>,
-    #[schema(format = Password)]
-    password: Option<String>,
-    #[schema(format = Password)]
-    passphrase: Option<String>,
+    #[schema(value_type = Option<String>, format = Password)]
+    password: Option<Secret>,
+    #[schema(value_type = Option<String>, format = Password)]
+    passphrase: Option<Secret>,
     #[schema(max_length = 64)]
     customer_account: Option<String>,
     /// The language of its mails.
@@ -130,7 +130,7 @@ impl AccountChange {
             email: self.email.and_then(|email| fields.email(&email)),
             nickname: self.nickname.and_then(|nickname| fields.nickname(&nickname)),
             password: self.password.and_then(|password| fields.password("/password", password)),
-            passphrase: self.passphrase.and_then(|passphrase| fields.passphrase(&passphrase)),
+            passphrase: self.passphrase.and_then(|passphrase| fields.passphrase(passphrase.expose())),
             customer_account: self.customer_account.and_then(|plan| fields.customer_account(&plan)),
             locale: self.locale.map(Locale::from),
         };

@@ -24,8 +24,8 @@ use super::{Api, Family};
 #[serde(deny_unknown_fields)]
 struct TokenRequest {
     /// The token of the link. It works once.
-    #[schema(format = Password)]
-    token: String,
+    #[schema(value_type = String, format = Password)]
+    token: Secret,
 }
 
 /// An address that may have an account.
@@ -81,13 +81,13 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 async fn ask(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     api.anyone(context)?;
     let token = context.link_token();
-    let about = api.handles.users.preview_token(&token).await?.ok_or(ApiError::BAD_TOKEN)?;
+    let about = api.handles.users.preview_token(token.expose()).await?.ok_or(ApiError::BAD_TOKEN)?;
     let topic = match about.purpose {
         TokenPurpose::VerifyAddress => Topic::Verify,
         TokenPurpose::ConfirmAddress => Topic::Change,
         TokenPurpose::ResetPassword | TokenPurpose::CancelAddressChange => return Err(ApiError::BAD_TOKEN),
     };
-    Ok(pages::question(topic, &about, &token))
+    Ok(pages::question(topic, &about, token.expose()))
 }
 
 /// Confirm an e-mail address
@@ -102,7 +102,7 @@ async fn ask(api: &Api, context: &RequestContext) -> Result<Response, ApiError> 
 async fn verify(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     api.anyone(context)?;
     let typed: TokenRequest = context.json_or_form(payload).await?;
-    let confirmed = api.handles.users.confirm_email(Secret::new(typed.token), context.origin()).await?;
+    let confirmed = api.handles.users.confirm_email(typed.token, context.origin()).await?;
     Ok(match confirmed {
         Confirmed::AddressVerified => told(context, Topic::Verify, "E-mail address verified"),
         Confirmed::AddressChanged => told(context, Topic::Change, "E-mail address changed"),
@@ -128,9 +128,9 @@ async fn resend(api: &Api, context: &RequestContext, payload: Payload) -> Result
 async fn ask_cancel(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     api.anyone(context)?;
     let token = context.link_token();
-    let about = api.handles.users.preview_token(&token).await?;
+    let about = api.handles.users.preview_token(token.expose()).await?;
     let about = about.filter(|about| about.purpose == TokenPurpose::CancelAddressChange).ok_or(ApiError::BAD_TOKEN)?;
-    Ok(pages::question(Topic::Cancel, &about, &token))
+    Ok(pages::question(Topic::Cancel, &about, token.expose()))
 }
 
 /// Cancel a change of e-mail address
@@ -144,7 +144,7 @@ async fn ask_cancel(api: &Api, context: &RequestContext) -> Result<Response, Api
 async fn cancel(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     api.anyone(context)?;
     let typed: TokenRequest = context.json_or_form(payload).await?;
-    api.handles.users.cancel_email_change(Secret::new(typed.token), context.origin()).await?;
+    api.handles.users.cancel_email_change(typed.token, context.origin()).await?;
     Ok(told(context, Topic::Cancel, "Change of e-mail address cancelled"))
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use doorward_actors::{Limited, RotateRefusal, WeakPassword};
 use hyper::StatusCode;
-use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::header::{ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde::Serialize;
 use utoipa::ToSchema;
 use warp::Rejection;
@@ -53,6 +53,8 @@ pub(crate) enum ApiError {
     CursorTooOld,
     /// 415: a body that is not declared as a form.
     NotForm,
+    /// 415: a compressed body, or one encoded in another way.
+    Encoded,
     /// 401 at login: unknown, wrong and locked are one answer (S10).
     IncorrectCredentials,
     /// 403: an administrator's route.
@@ -166,7 +168,7 @@ impl ApiError {
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::LastAdmin | Self::NotRotated(_) => StatusCode::CONFLICT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::NotJson | Self::NotForm => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::NotJson | Self::NotForm | Self::Encoded => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Limited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -199,6 +201,7 @@ impl ApiError {
             Self::LastAdmin => "The last administrator cannot be removed, demoted or locked",
             Self::NotRotated(refusal) => return Cow::Owned(refusal.to_string()),
             Self::BodyTooLarge => "The request body is larger than 64 KiB",
+            Self::Encoded => "The request body must not be compressed: no Content-Encoding is understood",
             Self::NotJson => "The request body must be application/json",
             Self::Invalid(_) => "The request is not of the right shape",
             Self::Limited(_) => "Too many requests, try again later",
@@ -266,6 +269,10 @@ impl ApiError {
                 if let Some(allow) = allow.and_then(|methods| HeaderValue::from_str(methods).ok()) {
                     headers.insert(ALLOW, allow);
                 }
+            }
+            // Which encodings a body may have (RFC 9110 §12.5.3).
+            Self::Encoded => {
+                headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             }
             // What is left of the body would be read as the next request.
             Self::BodyTooSlow | Self::BodyTooLarge => {

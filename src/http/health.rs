@@ -12,6 +12,7 @@ use warp::reply::Response;
 use super::error::ApiError;
 use super::extract::{RequestContext, context, json_reply, json_reply_with};
 use super::{Api, Family};
+use crate::telemetry::{self, LogCounts};
 use doorward_actors::{HasherHealth, HealthReport, LaneHealth, StoreHealth};
 
 /// One word.
@@ -30,6 +31,7 @@ struct SystemHealth<'a> {
     store: Store,
     hasher: Hasher,
     sessions: Sessions,
+    log: Log,
 }
 
 /// One actor.
@@ -112,6 +114,21 @@ impl From<HasherHealth> for Hasher {
 #[derive(Serialize, ToSchema)]
 struct Sessions {
     live: usize,
+}
+
+/// The log of the process, since its start.
+#[derive(Serialize, ToSchema)]
+struct Log {
+    /// How many lines were written.
+    written: u64,
+    /// How many lines were lost, because standard error could not be written or took them too slowly.
+    dropped: u64,
+}
+
+impl From<LogCounts> for Log {
+    fn from(LogCounts { written, dropped }: LogCounts) -> Self {
+        Self { written, dropped }
+    }
 }
 
 pub(super) fn routes(api: &Arc<Api>) -> Family {
@@ -208,6 +225,7 @@ impl<'a> SystemHealth<'a> {
             store: Store { ok, probe_ms: u64::try_from(probe.as_millis()).unwrap_or(u64::MAX) },
             hasher: report.hasher.into(),
             sessions: Sessions { live: report.live_sessions },
+            log: telemetry::counts().into(),
         }
     }
 }

@@ -14,7 +14,7 @@ use super::login::Detail;
 use super::recovery::Message;
 use super::register::WireLocale;
 use super::{Api, Family};
-use doorward_actors::{DeleteError, Email, Locale, OwnChange, UpdateError};
+use doorward_actors::{DeleteError, Email, Locale, OwnChange, Secret, UpdateError};
 
 /// An account as its owner sees it.
 #[derive(Serialize, ToSchema)]
@@ -41,17 +41,17 @@ struct MyAccountChange {
     nickname: Option<String>,
     #[schema(max_length = 254)]
     email: Option<String>,
-    #[schema(format = Password)]
-    password: Option<String>,
-    #[schema(format = Password)]
-    passphrase: Option<String>,
+    #[schema(value_type = Option<String>, format = Password)]
+    password: Option<Secret>,
+    #[schema(value_type = Option<String>, format = Password)]
+    passphrase: Option<Secret>,
     #[schema(max_length = 64)]
     customer_account: Option<String>,
     /// The language of its mails.
     locale: Option<WireLocale>,
     /// The password as it is now.
-    #[schema(format = Password)]
-    current_password: Option<String>,
+    #[schema(value_type = Option<String>, format = Password)]
+    current_password: Option<Secret>,
 }
 
 /// Who deletes an account shows the password, or has logged in within the last few minutes.
@@ -59,8 +59,8 @@ struct MyAccountChange {
 #[serde(deny_unknown_fields)]
 struct MyAccountDeletion {
     /// The password as it is now.
-    #[schema(format = Password)]
-    current_password: Option<String>,
+    #[schema(value_type = Option<String>, format = Password)]
+    current_password: Option<Secret>,
 }
 
 pub(super) fn routes(api: &Arc<Api>) -> Family {
@@ -122,7 +122,7 @@ async fn change(api: &Api, context: &RequestContext, payload: Payload) -> Result
         email: typed.email.and_then(|email| fields.email(&email)),
         nickname: typed.nickname.and_then(|nickname| fields.nickname(&nickname)),
         password: typed.password.and_then(|password| fields.password("/password", password)),
-        passphrase: typed.passphrase.and_then(|passphrase| fields.passphrase(&passphrase)),
+        passphrase: typed.passphrase.and_then(|passphrase| fields.passphrase(passphrase.expose())),
         customer_account: typed.customer_account.and_then(|plan| fields.customer_account(&plan)),
         locale: typed.locale.map(Locale::from),
     };

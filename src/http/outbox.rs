@@ -224,8 +224,8 @@ mod tests {
         };
         let shown = serde_json::to_value(Mail::of(&queued)).unwrap();
         let expected = serde_json::json!({"id": 3, "to": "ann@example.com", "template": "reset_password",
-            "state": "queued", "attempts": 2, "next_attempt_at": "1970-01-01T00:00:00Z",
-            "last_error": "no connection", "created_at": "1970-01-01T00:00:00Z"});
+            "state": "queued", "attempts": 2, "next_attempt_at": "1970-01-01T00:00:00.000Z",
+            "last_error": "no connection", "created_at": "1970-01-01T00:00:00.000Z"});
         assert_eq!(shown, expected);
         queued.state = MailState::Dead;
         let shown = serde_json::to_value(Mail::of(&queued)).unwrap();

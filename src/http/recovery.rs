@@ -12,7 +12,7 @@ use super::error::ApiError;
 use super::extract::{Payload, RequestContext, context, json_reply, payload};
 use super::fields::Fields;
 use super::{Api, Family};
-use doorward_actors::{RecoverError, RecoveryAttempt};
+use doorward_actors::{RecoverError, RecoveryAttempt, Secret};
 
 /// Somebody who lost the password.
 #[derive(Deserialize, ToSchema)]
@@ -22,11 +22,11 @@ struct RecoveryRequest {
     #[schema(example = "ann@example.com", max_length = 254)]
     email: String,
     /// The passphrase of the account. Case and spacing do not matter.
-    #[schema(format = Password, example = "my first car was blue")]
-    passphrase: String,
+    #[schema(value_type = String, format = Password, example = "my first car was blue")]
+    passphrase: Secret,
     /// The password from now on; the rules of registration apply.
-    #[schema(format = Password, example = "quiet-lamp-forest")]
-    new_password: String,
+    #[schema(value_type = String, format = Password, example = "quiet-lamp-forest")]
+    new_password: Secret,
 }
 
 /// Whatever way the new password was permitted.
@@ -77,7 +77,7 @@ async fn recover(api: &Api, context: &RequestContext, payload: Payload) -> Resul
     let typed: RecoveryRequest = context.json(payload).await?;
     let mut fields = Fields::default();
     let email = fields.email(&typed.email);
-    let passphrase = fields.passphrase(&typed.passphrase);
+    let passphrase = fields.passphrase(typed.passphrase.expose());
     let new_password = fields.password("/new_password", typed.new_password);
     let (Some(email), Some(passphrase), Some(new_password)) = (email, passphrase, new_password) else {
         return Err(fields.into());

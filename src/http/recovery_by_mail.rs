@@ -22,14 +22,14 @@ use super::{Api, Family};
 #[serde(deny_unknown_fields)]
 struct MailedRecoveryRequest {
     /// The token of the link. It works once.
-    #[schema(format = Password)]
-    token: String,
+    #[schema(value_type = String, format = Password)]
+    token: Secret,
     /// The password from now on; the rules of registration apply.
-    #[schema(format = Password, example = "quiet-lamp-forest")]
-    new_password: String,
+    #[schema(value_type = String, format = Password, example = "quiet-lamp-forest")]
+    new_password: Secret,
     /// The passphrase of the account, where the service asks for both.
-    #[schema(format = Password, example = "my first car was blue")]
-    passphrase: Option<String>,
+    #[schema(value_type = Option<String>, format = Password, example = "my first car was blue")]
+    passphrase: Option<Secret>,
 }
 
 pub(super) fn routes(api: &Arc<Api>) -> Family {
@@ -74,7 +74,7 @@ async fn request(api: &Api, context: &RequestContext, payload: Payload) -> Resul
 /// The page with the form for a new password. Opening it changes nothing (S29).
 async fn ask(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     api.anyone(context)?;
-    form(api, &context.link_token(), None).await
+    form(api, context.link_token().expose(), None).await
 }
 
 /// Set a new password by mail
@@ -89,7 +89,7 @@ async fn ask(api: &Api, context: &RequestContext) -> Result<Response, ApiError> 
 async fn confirm(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     api.anyone(context)?;
     let typed: MailedRecoveryRequest = context.json_or_form(payload).await?;
-    let token = Secret::new(typed.token.clone());
+    let token = typed.token.clone();
     match (recover(api, context, typed).await, context.is_form()) {
         (Ok(()), true) => Ok(pages::password_changed(context.page_language())),
         (Ok(()), false) => Ok(json_reply(&Message::new(PASSWORD_CHANGED))),
@@ -110,16 +110,16 @@ struct Failure {
 async fn recover(api: &Api, context: &RequestContext, typed: MailedRecoveryRequest) -> Result<(), Failure> {
     let mut fields = Fields::default();
     let new_password = fields.password("/new_password", typed.new_password);
-    let passphrase = typed.passphrase.as_deref().map(|typed| fields.passphrase(typed));
+    let passphrase = typed.passphrase.as_ref().map(|typed| fields.passphrase(typed.expose()));
     let Some(new_password) = new_password else {
         return Err(Failure { error: fields.into(), complaint: Some(Complaint::PasswordTooLong) });
     };
     if passphrase.as_ref().is_some_and(Option::is_none) {
-        let blank = typed.passphrase.is_some_and(|typed| typed.trim().is_empty());
+        let blank = typed.passphrase.is_some_and(|typed| typed.expose().trim().is_empty());
         let complaint = if blank { Complaint::PassphraseMissing } else { Complaint::PassphraseTooLong };
         return Err(Failure { error: fields.into(), complaint: Some(complaint) });
     }
-    let attempt = MailedRecovery { token: Secret::new(typed.token), new_password, passphrase: passphrase.flatten() };
+    let attempt = MailedRecovery { token: typed.token, new_password, passphrase: passphrase.flatten() };
     Ok(api.handles.users.recover_by_mail(attempt, context.origin()).await?)
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use doorward_actors::{Account, Locale};
+use doorward_actors::{Account, Locale, Secret};
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -31,11 +31,11 @@ pub(super) struct RegisterRequest {
     nickname: String,
     /// At least 15 characters, or 8 with upper case, lower case, digit and special; not easy to guess. At most 1,024
     /// bytes.
-    #[schema(format = Password, example = "quiet-lamp-tree")]
-    password: String,
+    #[schema(value_type = String, format = Password, example = "quiet-lamp-tree")]
+    password: Secret,
     /// Opens the way back when the password is lost. Case and spacing do not matter. At most 1,024 bytes.
-    #[schema(format = Password, example = "my first car was blue")]
-    passphrase: String,
+    #[schema(value_type = String, format = Password, example = "my first car was blue")]
+    passphrase: Secret,
     /// Only `none` unless the service lets users choose.
     #[schema(example = "none", max_length = 64)]
     customer_account: Option<String>,
@@ -86,7 +86,7 @@ impl RegisterRequest {
         let email = fields.email(&self.email);
         let nickname = fields.nickname(&self.nickname);
         let password = fields.password("/password", self.password);
-        let passphrase = fields.passphrase(&self.passphrase);
+        let passphrase = fields.passphrase(self.passphrase.expose());
         let customer_account = self.customer_account.and_then(|plan| fields.customer_account(&plan));
         match (email, nickname, password, passphrase, fields.check()) {
             (Some(email), Some(nickname), Some(password), Some(passphrase), Ok(())) => {

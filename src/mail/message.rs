@@ -174,8 +174,9 @@ fn clean(value: &str) -> String {
 
 /// A time for people: `2026-11-23 21:45:10 UTC`.
 fn spoken(at: Timestamp) -> String {
-    let text = Timestamp::from_millis(at.as_seconds().saturating_mul(1000)).to_rfc3339();
-    text.replacen('T', " ", 1).replacen('Z', " UTC", 1)
+    let text = at.to_rfc3339();
+    let seconds = text.split('.').next().unwrap_or_default();
+    format!("{} UTC", seconds.replacen('T', " ", 1))
 }
 
 /// A key that can stand in `Message-ID`, in a MIME boundary and in the name of a file.

@@ -15,6 +15,7 @@ mod audit_fairness;
 mod audit_records;
 mod audit_stream;
 mod client_address;
+mod clients;
 mod cors;
 mod docs;
 mod edge;

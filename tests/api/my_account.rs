@@ -30,7 +30,7 @@ async fn owners_see_their_account_and_no_secret_of_it() {
     let app = TestApp::spawn().await;
     let (ann, token) = app.register_and_login("ann").await;
     let expected = json!({"nickname": "ann", "email": ann.email, "customer_account": "none", "email_verified": false,
-        "pending_email": null, "locale": "en", "created_at": "2025-01-01T00:00:00Z"});
+        "pending_email": null, "locale": "en", "created_at": "2025-01-01T00:00:00.000Z"});
     for path in ["/my_account/", "/my_account"] {
         app.call(Method::GET, path, &token, &Value::Null).await.assert_body(200, &expected);
     }

@@ -7,4 +7,5 @@ mod log;
 mod mail;
 mod model;
 mod server;
+mod side;
 mod starts;

@@ -89,7 +89,10 @@ impl Flows {
             Ok(account) => {
                 self.mailer.wake();
                 if by == Creator::Owner && account.role == Role::Admin {
-                    tracing::warn!(account = %account.id, "the first account of this data directory became its administrator");
+                    tracing::warn!(
+                        account = account.id.get(),
+                        "the first account of this data directory became its administrator"
+                    );
                 }
                 Ok(if conceals { Registered::Concealed } else { Registered::Created(account) })
             }
@@ -233,7 +236,7 @@ impl Flows {
                 revokes_tokens: false,
             };
             if store.update_account(update, record.into()).await.is_err() {
-                tracing::debug!(account = %id, "an outdated password hash was not renewed");
+                tracing::debug!(account = id.get(), "an outdated password hash was not renewed");
             }
         });
     }

@@ -42,7 +42,10 @@ impl Flows {
                 // Dead in the store already, so that a shard which is down learns it when it starts again.
                 self.sessions.drop_ended(token.account, token.session).await;
                 self.mailer.wake();
-                tracing::warn!(account = %token.account, "a refresh token was used twice, and its session was ended");
+                tracing::warn!(
+                    account = token.account.get(),
+                    "a refresh token was used twice, and its session was ended"
+                );
                 return Err(RefreshError::Dead);
             }
             Err(StoreError::Refused(RefreshRefusal::Unknown | RefreshRefusal::Over)) => return dead(&story),

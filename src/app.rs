@@ -123,7 +123,9 @@ impl Default for Ambient {
 impl Core {
     /// Opens the data directory and starts the actors.
     async fn start(settings: &Settings, ambient: &Ambient) -> Result<Self, BuildError> {
-        let store = open_store(settings).await?;
+        // Only here: a command that opens the directory has the settings of its shell, and must not remove records by them.
+        let options = StoreOptions { audit_max_bytes: settings.audit.max_bytes, ..StoreOptions::default() };
+        let store = open_store(settings, options).await?;
         let secret_key = secret(settings, settings.tokens.secret_key.as_ref(), SECRET_KEY_FILE, ambient)?;
         let ports = Ports {
             store: Arc::clone(&store) as Arc<dyn Store>,
@@ -204,6 +206,7 @@ impl App {
         let service_token = SecretDigest::of(service_token.expose().as_bytes());
         let rules = ApiRules {
             verify_cache: settings.tokens.verify_cache,
+            docs: settings.http.docs,
             public_url: settings.mail.public_url.as_str().to_owned(),
             refuse_unreachable: settings.mail.refuse_unreachable,
             longest_wait: settings.http.request_timeout.mul_f64(WAIT_SHARE),
@@ -232,12 +235,12 @@ impl App {
 }
 
 /// Opens the store in the data directory, which no other process may have open.
-pub(crate) async fn open_store(settings: &Settings) -> Result<Arc<SledStore>, BuildError> {
+pub(crate) async fn open_store(settings: &Settings, options: StoreOptions) -> Result<Arc<SledStore>, BuildError> {
     let data_dir = settings.storage.data_dir.clone();
     // Recovery reads files; at this point there is nothing else to do, but the runtime has its rules.
     let opened = tokio::task::spawn_blocking(move || {
         permissions::protect(&data_dir)?;
-        SledStore::open(&data_dir, StoreOptions::default())
+        SledStore::open(&data_dir, options)
     });
     let opened = opened.await;
     match opened {

@@ -6,6 +6,7 @@ mod access;
 mod accounts_management;
 mod admission;
 mod audit;
+mod bodies;
 mod body;
 mod connections;
 mod cors;
@@ -90,6 +91,8 @@ pub(crate) struct Api {
 pub(crate) struct ApiRules {
     /// For how long a service may keep the answer of `/verify`.
     pub(crate) verify_cache: Duration,
+    /// Whether the documentation is served.
+    pub(crate) docs: bool,
     /// Where people reach this service, without a slash at its end.
     pub(crate) public_url: String,
     /// An address that no mail can be sent to is refused; otherwise the answer warns of it.
@@ -103,6 +106,7 @@ impl Default for ApiRules {
         let public_url = "http://127.0.0.1:8000".to_owned();
         Self {
             verify_cache: Duration::ZERO,
+            docs: true,
             public_url,
             refuse_unreachable: false,
             longest_wait: Duration::from_secs(24),
@@ -187,9 +191,9 @@ fn routes(api: &Arc<Api>) -> impl Filter<Extract = (Response,), Error = Infallib
         .unify()
         .or(keys::routes(api))
         .unify()
-        .or(root::routes())
+        .or(root::routes(api))
         .unify()
-        .or(docs::routes())
+        .or(docs::routes(api))
         .unify()
         .boxed();
     let quick: Family = forward_auth::routes(api).or(oauth2::routes(api)).unify().boxed();

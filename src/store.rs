@@ -188,11 +188,18 @@ pub struct StoreOptions {
     pub cache_bytes: u64,
     /// How often the number of commits is noted outside the engine, while there are any.
     pub witness_every: Duration,
+    /// How much the audit log may take, in bytes; what makes it larger removes its oldest records in the same commit.
+    pub audit_max_bytes: u64,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { write_deadline: WRITE_DEADLINE, cache_bytes: CACHE_BYTES, witness_every: WITNESS_EVERY }
+        Self {
+            write_deadline: WRITE_DEADLINE,
+            cache_bytes: CACHE_BYTES,
+            witness_every: WITNESS_EVERY,
+            audit_max_bytes: u64::MAX,
+        }
     }
 }
 
@@ -236,6 +243,7 @@ impl SledStore {
             recent: Arc::clone(&recent),
             heads: [(keys::LAST_AUDIT_SEQUENCE, audit_head.clone()), (keys::LAST_REVOCATION, revocation_head.clone())],
             progress: Progress::new(Witness::of(data_dir), commits, options.witness_every),
+            audit_max_bytes: options.audit_max_bytes,
             _lock: Arc::clone(&lock),
         };
         let committer =
@@ -505,6 +513,10 @@ impl Store for SledStore {
 
     async fn append_audit(&self, records: Vec<AuditRecord>) -> Result<(), StoreFailure> {
         self.note(move |staging| changes::append_audit(staging, &records)).await
+    }
+
+    async fn append_audit_within(&self, records: Vec<AuditRecord>, most_refused: u64) -> Result<u64, StoreFailure> {
+        self.note(move |staging| changes::append_audit_within(staging, &records, most_refused)).await
     }
 
     async fn prune_audit(&self, pruning: AuditPruning) -> Result<AuditPruned, StoreFailure> {

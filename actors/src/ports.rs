@@ -533,6 +533,9 @@ pub trait Store: ServiceStore {
     /// Appends audit records that go with no other change.
     async fn append_audit(&self, records: Vec<AuditRecord>) -> Result<(), StoreFailure>;
 
+    /// The same, but for refusals while those that are kept take more than this, in bytes; the answer is how many were left out.
+    async fn append_audit_within(&self, records: Vec<AuditRecord>, most_refused: u64) -> Result<u64, StoreFailure>;
+
     /// Removes the oldest audit records with their entries in the index, and notes where the rest begins.
     async fn prune_audit(&self, pruning: AuditPruning) -> Result<AuditPruned, StoreFailure>;
 

@@ -10,7 +10,8 @@ use warp::Filter as _;
 use warp::reply::{Reply as _, Response};
 
 use super::error::ApiError;
-use super::{Family, openapi};
+use super::extract::{RequestContext, context};
+use super::{Api, Family, openapi};
 
 /// Scripts come from here alone and none stand in the page. Swagger UI sets style attributes, and its style sheet and
 /// icons carry images as `data:` URLs. Nothing may frame the page: it takes tokens.
@@ -32,7 +33,15 @@ const FILES: [&str; 7] = [
     "favicon-16x16.png",
 ];
 
-pub(super) fn routes() -> Family {
+pub(super) fn routes(api: &Arc<Api>) -> Family {
+    if !api.rules.docs {
+        return warp::any().and_then(async || Err::<Response, _>(warp::reject::not_found())).boxed();
+    }
+    let counted = Arc::clone(api);
+    let counted = move |context: &RequestContext, answer: Response| match counted.docs_reader(context) {
+        Ok(()) => answer,
+        Err(limited) => limited.into_response(),
+    };
     // Written once; each answer shares the bytes. The document is made of texts and maps, which always serialise.
     let document = Bytes::from(serde_json::to_vec(&openapi::document()).unwrap_or_default());
     let config = Arc::new(Config::new(["/openapi.json"]).validator_url("none"));
@@ -44,7 +53,8 @@ pub(super) fn routes() -> Family {
     });
     let page = warp::path!("docs").and(warp::get()).map(move || page(&page_config));
     let file = warp::path!("docs" / String).and(warp::get()).map(move |name: String| file(&name, &config));
-    openapi.or(page).unify().or(file).unify().boxed()
+    let answer = openapi.or(page).unify().or(file).unify();
+    answer.and(context()).map(move |answer, context: Arc<RequestContext>| counted(&context, answer)).boxed()
 }
 
 /// The page. Its links are made absolute, because `/docs` and `/docs/` are one page and relative links would differ.

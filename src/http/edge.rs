@@ -128,7 +128,7 @@ where
 
     let work = async {
         // What is answered from memory and waits for no body needs no place, and a monitor must get through.
-        let placeless = matches!(resolved.class(), Class::Static | Class::Operator);
+        let placeless = matches!(resolved.class(), Class::Docs | Class::Static | Class::Operator);
         let place = match arrival.places.as_ref().filter(|_| !placeless) {
             None => Ok(None),
             Some(places) => places.enter(peer).map(Arc::new).map(Some).ok_or(Duration::from_secs(1)),

@@ -23,6 +23,7 @@ use warp::{Filter, Rejection};
 use zeroize::Zeroizing;
 
 use super::admission::Place;
+use super::bodies::BodyRoom;
 use super::edge::MAX_BODY_BYTES;
 use super::error::{ApiError, FieldError};
 use super::routes::Class;
@@ -266,15 +267,21 @@ impl RequestContext {
         *self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads the body to its end, outside the place of the request.
+    /// Reads the body to its end, outside the place of the request and inside the room that its class has for bodies.
     async fn read(&self, payload: Payload) -> Result<Zeroizing<Vec<u8>>, ApiError> {
         if !is_plain(&self.headers) {
             return Err(ApiError::Encoded);
         }
         let place = || self.place.lock().unwrap_or_else(PoisonError::into_inner);
-        place().as_mut().into_iter().for_each(Place::step_aside);
-        let bytes = read(payload).await?;
-        place().as_mut().map_or(Ok(()), Place::step_back)?;
+        // A request without a place, which no route that reads a body has, is bounded by its own size alone.
+        let Some(mut room) = place().as_mut().map(Place::step_aside) else { return read(payload, None).await };
+        let gives_way = room.gives_way();
+        let bytes = tokio::select! {
+            read = read(payload, Some(&mut room)) => read?,
+            error = gives_way => return Err(error),
+        };
+        room.arrived()?;
+        place().as_mut().map_or(Ok(()), |place| place.step_back(Some(room)))?;
         Ok(bytes)
     }
 }
@@ -362,7 +369,7 @@ fn is_plain(headers: &HeaderMap) -> bool {
 }
 
 /// Reads a body to its end and counts: a chunked one declares no length. It may hold secrets, so no copy of it is left behind.
-async fn read(Payload(mut pieces): Payload) -> Result<Zeroizing<Vec<u8>>, ApiError> {
+async fn read(Payload(mut pieces): Payload, mut room: Option<&mut BodyRoom>) -> Result<Zeroizing<Vec<u8>>, ApiError> {
     let mut bytes = Zeroizing::new(Vec::new());
     while let Some(piece) = pieces.next().await {
         // The peer broke off or sent broken chunks; it may not even see the answer.
@@ -370,9 +377,15 @@ async fn read(Payload(mut pieces): Payload) -> Result<Zeroizing<Vec<u8>>, ApiErr
         if bytes.len() + piece.len() > MAX_BODY_BYTES {
             return Err(ApiError::BodyTooLarge);
         }
-        if bytes.len() + piece.len() > bytes.capacity() {
+        let needed = bytes.len() + piece.len();
+        if needed > bytes.capacity() {
+            // Twice as much as before, so that tiny pieces are not copied again and again; what is taken is counted before.
+            let wanted = needed.max(2 * bytes.capacity()).min(MAX_BODY_BYTES);
+            if let Some(room) = &mut room {
+                room.grow(wanted - bytes.capacity())?;
+            }
             // By hand: a vector that grows by itself leaves what it held behind.
-            let mut larger = Zeroizing::new(Vec::with_capacity((2 * bytes.len()).max(bytes.len() + piece.len())));
+            let mut larger = Zeroizing::new(Vec::with_capacity(wanted));
             larger.extend_from_slice(&bytes);
             bytes = larger;
         }

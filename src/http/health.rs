@@ -187,14 +187,17 @@ async fn actors(api: &Api, context: &RequestContext) -> Result<Response, ApiErro
     if let Some(service) = api.service_of(context) {
         api.must_have(&service, ServiceScope::Metrics, context)?;
     } else {
+        // A wrong service token is counted whatever else comes along, so that no bearer makes guesses free (S22).
+        let wrong = context.claims_to_be_a_service().then(|| api.hidden(context));
+        let hidden = || wrong.unwrap_or_else(|| api.hidden(context));
         match api.authenticate(context).await {
             Ok(principal) if principal.account.role == Role::Admin => {}
             Ok(principal) => {
                 api.handles.audit.denied(Some(&principal), AuditRefusal::AdminOnly, context.origin());
-                return Err(api.hidden(context));
+                return Err(hidden());
             }
             Err(unavailable @ ApiError::Unavailable(_)) => return Err(unavailable),
-            _ => return Err(api.hidden(context)),
+            _ => return Err(hidden()),
         }
     }
     Ok(json_reply(&SystemHealth::of(&api.handles.health.report().await)))

@@ -1,12 +1,14 @@
 //! `GET /`: what this is.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use utoipa::ToSchema;
 use warp::Filter as _;
 use warp::reply::Response;
 
-use super::Family;
 use super::extract::json_reply;
+use super::{Api, Family};
 
 /// What answers here.
 #[derive(Serialize, ToSchema)]
@@ -15,17 +17,18 @@ pub(super) struct Welcome {
     message: &'static str,
     /// The version of the service.
     version: &'static str,
-    /// Where the documentation is.
-    docs: &'static str,
+    /// Where the documentation is; null where it is switched off.
+    docs: Option<&'static str>,
 }
 
-pub(super) fn routes() -> Family {
-    warp::path::end().and(warp::get()).then(async || welcome()).boxed()
+pub(super) fn routes(api: &Arc<Api>) -> Family {
+    let docs = api.rules.docs.then_some("/docs");
+    warp::path::end().and(warp::get()).map(move || welcome(docs)).boxed()
 }
 
 /// What answers here
 #[utoipa::path(get, path = "/", tag = "Service",
     responses((status = 200, description = "What answers here", body = Welcome)))]
-fn welcome() -> Response {
-    json_reply(&Welcome { message: "Welcome to Doorward", version: env!("CARGO_PKG_VERSION"), docs: "/docs" })
+fn welcome(docs: Option<&'static str>) -> Response {
+    json_reply(&Welcome { message: "Welcome to Doorward", version: env!("CARGO_PKG_VERSION"), docs })
 }

@@ -216,6 +216,8 @@ keys! {
         "A PEM file with the private key of TLS_CERT.";
     CORS_ORIGINS = "http.cors_origins", Kind::Origins, None,
         "The origins whose pages may read answers in browsers (CORS), on every route but those of services.";
+    DOCS = "http.docs", Kind::Choice(&["on", "off"]), Some("on"),
+        "Whether /docs and /openapi.json are served; off answers 404 there.";
 
     DATA_DIR = "storage.data_dir", Kind::Path, Some("./data"),
         "The directory of the database, the generated secrets and the mail spool.";

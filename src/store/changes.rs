@@ -27,7 +27,7 @@ mod service_tokens;
 mod sessions;
 mod tokens;
 
-pub(super) use audit::{append_audit, chain_unchained, prune_audit};
+pub(super) use audit::{append_audit, append_audit_within, chain_unchained, prune_audit};
 pub(super) use failures::save_failures;
 pub(super) use mails::{delete_mail, prune_mails, retry_mail, settle_mail};
 pub(super) use revocations::{note_token_lifetime, prune_revocations, record_keys};

@@ -237,6 +237,8 @@ pub(super) struct Writer {
     /// Told after each commit, for those who follow a log.
     pub(super) heads: [Head; 2],
     pub(super) progress: Progress,
+    /// How much the audit log may take, in bytes.
+    pub(super) audit_max_bytes: u64,
     /// Held here too, as a stuck writer still has the directory open. The last field, so that it goes after the engine.
     pub(super) _lock: Arc<DirLock>,
 }
@@ -299,7 +301,7 @@ impl Writer {
         changes: &mpsc::Receiver<Queued>,
         replies: &mut Vec<Reply>,
     ) -> Result<(), Broken> {
-        let mut staging = Staging::new(&self.db);
+        let mut staging = Staging::new(&self.db).with_audit_bound(self.audit_max_bytes);
         let mut next = Some(first);
         while let Some((change, place)) = next {
             drop(place);

@@ -44,7 +44,7 @@
 //! Counters: `00` layout version (four bytes big-endian, outside the codec, so that every version can read it), `01` the
 //! last account id given, `02` the last audit sequence number given, `03` active administrators, `04` accounts, `05`
 //! whether there ever was an administrator, `06` the probe, `07` the last mail id given. No counters: `08` where the audit
-//! log ends, `09` where its kept part begins. Counters again: `0A` the last service token id given, `0B` the last revocation
+//! log ends, `09` where its kept part begins, `12` how much of it refusals take. Counters again: `0A` the last service token id given, `0B` the last revocation
 //! number given, `0C` the last revocation number removed, `0D` the longest time that access tokens were ever good for, in
 //! milliseconds; `10` how many commits there were, which older versions do not count.
 
@@ -101,6 +101,8 @@ pub(super) const LAST_MAIL_ID: &[u8] = &[0x01, 0x07];
 pub(super) const AUDIT_END: &[u8] = &[0x01, 0x08];
 /// Where the kept part of the audit log begins.
 pub(super) const AUDIT_CHECKPOINT: &[u8] = &[0x01, 0x09];
+/// How much the refusals in the audit log take.
+pub(super) const AUDIT_REFUSALS: &[u8] = &[0x01, 0x12];
 /// The last service token id that was given; ids are never given twice.
 pub(super) const LAST_SERVICE_TOKEN_ID: &[u8] = &[0x01, 0x0A];
 /// The last revocation number that was given.

@@ -8,13 +8,16 @@
 
 mod access_matrix;
 mod accounts_management;
+mod attempts;
 mod audit;
 mod audit_export;
+mod audit_fairness;
 mod audit_records;
 mod audit_stream;
 mod client_address;
 mod clients;
 mod cors;
+mod docs;
 mod edge;
 mod fair_mail;
 mod forward_auth;

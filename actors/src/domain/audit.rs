@@ -43,9 +43,11 @@ pub enum AuditDetails {
     Changed(Vec<AuditField>),
     /// Where the log began once its oldest records were removed.
     Pruned(AuditStart),
+    /// How many refusals this one record stands for.
+    Counted(u64),
 }
 
-/// Written as `password role`, or as `FIRST:HASH`.
+/// Written as `password role`, as `FIRST:HASH`, or as a number.
 impl fmt::Display for AuditDetails {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -53,6 +55,7 @@ impl fmt::Display for AuditDetails {
                 f.write_str(&fields.iter().map(|field| field.as_str()).collect::<Vec<_>>().join(" "))
             }
             Self::Pruned(start) => start.fmt(f),
+            Self::Counted(count) => count.fmt(f),
         }
     }
 }
@@ -62,6 +65,19 @@ impl AuditRecord {
     #[must_use]
     pub fn outcome(&self) -> AuditOutcome {
         if self.refusal.is_none() { AuditOutcome::Success } else { AuditOutcome::Refused }
+    }
+
+    /// Whether it is on record by itself, however often its like happens: a refusal whose maker had to pay for it with the hash
+    /// of a password or passphrase. Of every other refusal, one record stands for its like of the same account and network (S75).
+    #[must_use]
+    pub fn cost_a_hash(&self) -> bool {
+        use AuditRefusal::{Conflict, Locked, UnknownAccount, Unverified, WrongPassphrase, WrongPassword};
+        matches!(
+            (self.event, self.refusal),
+            (_, Some(WrongPassword | WrongPassphrase))
+                | (AuditEvent::Login, Some(UnknownAccount | Locked | Unverified | Conflict))
+                | (AuditEvent::Recovered, Some(UnknownAccount | Locked))
+        )
     }
 
     /// The record of an account that gave way to the one whose making this records.
@@ -229,6 +245,8 @@ codes! {
         AuditFollowed = 33 "audit.followed",
         /// Somebody was kept out of what is for others; one record for each of them, reason and ten minutes.
         AccessDenied = 34 "access.denied",
+        /// So many refusals are not on record by themselves, for want of room; at most one record a minute.
+        RefusalsCounted = 37 "audit.refusals_counted",
         /// A new signing key was made, to sign from a time on.
         KeyRotated = 40 "key.rotated",
         /// A signing key was removed after the last of its tokens was over.

@@ -569,6 +569,10 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    async fn append_audit_within(&self, records: Vec<AuditRecord>, most_refused: u64) -> Result<u64, StoreFailure> {
+        Ok(self.working()?.audit.extend_within(records, most_refused))
+    }
+
     async fn probe(&self) -> Result<(), StoreFailure> {
         self.working().map(drop)
     }

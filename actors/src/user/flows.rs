@@ -91,7 +91,7 @@ impl Flows {
             _ => false,
         };
         let target = Target { email, account: account.map(|account| account.id), known };
-        let attempt = self.limits.attempt(kind, Some(target), client);
+        let attempt = self.limits.attempt(kind, Some(target), client).await;
         Ok(attempt.map_err(|limited| story.refuse(self, AuditRefusal::TooManyAttempts, limited)))
     }
 }
@@ -148,18 +148,7 @@ impl Story {
 
     /// Puts a refusal on record and hands back what to answer.
     fn refuse<E>(&self, flows: &Flows, refusal: AuditRefusal, answer: E) -> E {
-        let record = self.told(flows, Some(refusal));
-        // What costs its sender no hash must not fill the log: nobody may push older records out of it (S70).
-        let by_mail = matches!(self.event, AuditEvent::VerificationSent | AuditEvent::RecoveryRequested);
-        let by_token = matches!(refusal, AuditRefusal::BadRefreshToken | AuditRefusal::BadToken);
-        let by_count =
-            matches!(refusal, AuditRefusal::TooManyAttempts | AuditRefusal::TooManyMails | AuditRefusal::EmailTaken);
-        let cheap = by_count || by_mail || by_token;
-        if cheap && self.session.is_none() {
-            flows.audit.seldom(record);
-        } else {
-            flows.audit.record(record);
-        }
+        flows.audit.refused(self.told(flows, Some(refusal)));
         answer
     }
 }

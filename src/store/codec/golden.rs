@@ -13,7 +13,7 @@ use doorward_actors::{
     StoredFailures, Timestamp, TokenHash, TokenPurpose, TokenSeed,
 };
 
-use super::{Chained, LogEnd, MAX_VALUE_BYTES, Record, RecordError, chain, decode, encode};
+use super::{Chained, LogEnd, MAX_VALUE_BYTES, Record, RecordError, Refusals, chain, decode, encode};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
@@ -342,6 +342,8 @@ fn an_audit_record_with_details_keeps_its_bytes() {
         let record = AuditRecord { details: Some(details), ..audit_record() };
         check(&chained(record), &format!("03{previous}{}{golden}", full_audit_golden()));
     }
+    let counted = AuditRecord { details: Some(AuditDetails::Counted(300)), ..audit_record() };
+    check(&chained(counted), &format!("04{previous}{}0102fb2c01", full_audit_golden()));
 }
 
 #[test]
@@ -370,6 +372,7 @@ fn the_ends_of_the_audit_log_keep_their_bytes() {
     let hash = AuditHash::from_bytes([0xCD; 32]);
     let end = LogEnd { head: AuditHead { sequence: 300, hash }, bytes: 5 };
     check(&end, &format!("01fb2c01{}05", "cd".repeat(32)));
+    check(&Refusals { bytes: 300, from: 5, upto: 300 }, "01fb2c0105fb2c01");
     let checkpoint = AuditCheckpoint { first: 300, before: hash, at: Some(Timestamp::from_millis(1)) };
     check(&checkpoint, &format!("01fb2c01{}0102", "cd".repeat(32)));
     check(&AuditCheckpoint::GENESIS, &format!("0101{}00", "00".repeat(32)));

@@ -132,6 +132,8 @@ impl Flows {
             return Err(story.refuse(&self, AuditRefusal::Locked, LoginError::Incorrect));
         }
         if self.rules.require_email_verification && !account.email_verified {
+            // It was no failure: the password is right.
+            attempt.withdraw();
             // After the answer, which otherwise would tell by its time that the password was right.
             let flows = Arc::clone(&self);
             self.after_answer(async move {
@@ -303,7 +305,7 @@ impl Flows {
             match self.store.update_account(update, effects).await {
                 Ok(after) => {
                     self.sessions.forget(after.id, after.session_epoch, None).await;
-                    self.limits.start_anew(after.email.key());
+                    self.limits.start_anew(after.email.key(), story.origin.address);
                     self.mailer.wake();
                     return Ok(());
                 }

@@ -133,7 +133,7 @@ impl Flows {
         }
         let story = Story::new(AuditEvent::Recovered, AuditActorKind::Anonymous, origin);
         let mut hashed: Option<(CredentialHash, Option<CredentialHash>)> = None;
-        let mut attempt = Some(self.token_attempt(&story)?);
+        let mut attempt = Some(self.token_attempt(&story).await?);
         for _ in 0..MAX_ATTEMPTS {
             let found = self.presented(token.expose(), &[TokenPurpose::ResetPassword]).await?;
             let Some(Presented { account, redemption }) = found.filter(|found| !found.account.locked) else {
@@ -196,7 +196,7 @@ impl Flows {
             match self.store.update_account(update, effects).await {
                 Ok(after) => {
                     self.sessions.forget(after.id, after.session_epoch, None).await;
-                    self.limits.start_anew(after.email.key());
+                    self.limits.start_anew(after.email.key(), story.origin.address);
                     self.mailer.wake();
                     return Ok(());
                 }
@@ -212,7 +212,7 @@ impl Flows {
     pub(crate) async fn confirm_email(&self, token: Secret, origin: Origin) -> Result<Confirmed, ConfirmError> {
         let purposes = [TokenPurpose::VerifyAddress, TokenPurpose::ConfirmAddress];
         let stranger = Story::new(AuditEvent::EmailVerified, AuditActorKind::Anonymous, origin.clone());
-        let mut attempt = Some(self.token_attempt(&stranger)?);
+        let mut attempt = Some(self.token_attempt(&stranger).await?);
         for _ in 0..MAX_ATTEMPTS {
             let Some(presented) = self.presented(token.expose(), &purposes).await? else { break };
             let Presented { account, redemption } = presented;
@@ -257,7 +257,7 @@ impl Flows {
     /// Drops a pending change of address, on the word of whoever reads mail at the present one.
     pub(crate) async fn cancel_email_change(&self, token: Secret, origin: Origin) -> Result<(), ConfirmError> {
         let stranger = Story::new(AuditEvent::EmailChangeCancelled, AuditActorKind::Anonymous, origin.clone());
-        let mut attempt = Some(self.token_attempt(&stranger)?);
+        let mut attempt = Some(self.token_attempt(&stranger).await?);
         for _ in 0..MAX_ATTEMPTS {
             let found = self.presented(token.expose(), &[TokenPurpose::CancelAddressChange]).await?;
             let Some(Presented { account, redemption }) = found else { break };
@@ -302,8 +302,8 @@ impl Flows {
     }
 
     /// Lets a token in that has yet to show whether it is good.
-    fn token_attempt(&self, story: &Story) -> Result<Attempt, Limited> {
-        let attempt = self.limits.attempt(Guarded::OneTimeToken, None, story.origin.address);
+    async fn token_attempt(&self, story: &Story) -> Result<Attempt, Limited> {
+        let attempt = self.limits.attempt(Guarded::OneTimeToken, None, story.origin.address).await;
         attempt.map_err(|limited| story.refuse(self, AuditRefusal::TooManyAttempts, limited))
     }
 
@@ -342,7 +342,7 @@ impl Flows {
         // By the account alone: that the requests come from many places makes them no fewer.
         let target = Target { email: account.email.key(), account: Some(account.id), known: false };
         let kind = if purpose == TokenPurpose::ResetPassword { Guarded::RecoveryMail } else { Guarded::Mail };
-        Ok(self.limits.attempt(kind, Some(target), None).is_ok())
+        Ok(self.limits.count(kind, Some(target), None).is_ok())
     }
 
     /// Queues mails that come with no change; false if there were too many.

@@ -3,7 +3,7 @@
 use super::letters::Addressee;
 use super::{Flows, MAX_ATTEMPTS, Story};
 use crate::ask::Unavailable;
-use crate::domain::account::{Account, AccountChange, AccountId, Role};
+use crate::domain::account::{Account, AccountChange, AccountId, CredentialHash, Role};
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRefusal};
 use crate::domain::failures::Guarded;
 use crate::domain::mail::MailKind;
@@ -16,6 +16,10 @@ use crate::ports::{
 use crate::rate_limiter::Limited;
 use crate::session::{AuthenticateError, Principal};
 use crate::user::{AdminChange, DeleteError, OwnChange, UpdateError};
+
+/// How often an owner's change is decided anew because the account changed meanwhile: more than an owner has requests under way
+/// by mistake. A turn costs a commit, as what was hashed stays.
+const MAX_OWN_COMMITS: usize = 32;
 
 /// What came of one attempt to commit.
 enum Attempt<T> {
@@ -37,18 +41,22 @@ impl Flows {
         let sensitive = change.is_sensitive();
         let mut account = principal.account.clone();
         let mut hashed: Option<AccountChange> = None;
-        for _ in 0..MAX_ATTEMPTS {
+        // The hash that the current password was right for. While it stays, the password is not asked for again.
+        let mut shown: Option<CredentialHash> = None;
+        for _ in 0..MAX_OWN_COMMITS {
             let plan_changes = change.customer_account.as_ref().is_some_and(|plan| *plan != account.customer_account);
             if plan_changes && !self.rules.customer_account_self_service {
                 let answer = UpdateError::CustomerAccountNotAllowed;
                 return Err(story.refuse(self, AuditRefusal::CustomerAccountNotAllowed, answer));
             }
             if sensitive
+                && shown.as_ref() != Some(&account.password_hash)
                 && let Err(refusal) =
                     self.reauthenticate::<UpdateError>(principal, &account, current_password.as_ref(), &story).await?
             {
                 return Err(story.refuse(self, refusal, UpdateError::ReauthenticationNeeded));
             }
+            shown = current_password.as_ref().map(|_| account.password_hash.clone());
             let prepared = match hashed.take() {
                 Some(prepared) => prepared,
                 None => self.prepare(&change, &account, &story).await?,

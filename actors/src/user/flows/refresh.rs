@@ -83,9 +83,9 @@ impl Flows {
     /// Counts a token that nobody was given against the address it came from. Only then: nobody may keep those out who share
     /// an address and have good ones.
     fn never_issued(&self, story: &Story) -> RefreshError {
-        match self.limits.attempt(Guarded::Refresh, None, story.origin.address) {
+        match self.limits.count(Guarded::Refresh, None, story.origin.address) {
             Err(limited) => story.refuse(self, AuditRefusal::TooManyAttempts, limited.into()),
-            Ok(_counted) => story.refuse(self, AuditRefusal::BadRefreshToken, RefreshError::Dead),
+            Ok(()) => story.refuse(self, AuditRefusal::BadRefreshToken, RefreshError::Dead),
         }
     }
 

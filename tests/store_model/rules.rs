@@ -79,13 +79,13 @@ fn a_layout_of_a_newer_version_is_refused_and_left_alone() {
         let db = open_engine(dir.path());
         db.insert([1, 0], &layout.to_be_bytes()).unwrap().unwrap()
     };
-    assert_eq!(set(6), [0, 0, 0, 5], "the layout is where the test thinks it is");
+    assert_eq!(set(7), [0, 0, 0, 6], "the layout is where the test thinks it is");
     for _ in 0..2 {
         let error = SledStore::open(dir.path(), StoreOptions::default()).err().unwrap();
-        assert!(matches!(error, OpenError::Newer { found: 6, known: 5 }), "{error}");
+        assert!(matches!(error, OpenError::Newer { found: 7, known: 6 }), "{error}");
         assert!(error.to_string().contains("newer version"), "{error}");
     }
-    assert_eq!(set(5), [0, 0, 0, 6]);
+    assert_eq!(set(6), [0, 0, 0, 7]);
     open(dir.path());
 }
 

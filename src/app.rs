@@ -333,6 +333,7 @@ fn system_settings(settings: &Settings, secret_key: Secret) -> SystemSettings {
             verification_ttl: settings.accounts.verification_ttl,
             recovery_ttl: settings.accounts.recovery_ttl,
             address_change_ttl: settings.accounts.address_change_ttl,
+            undo_ttl: settings.accounts.undo_ttl,
             default_locale: settings.mail.locale,
         },
         hasher: hasher_settings(settings),

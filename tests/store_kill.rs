@@ -131,8 +131,12 @@ async fn live(store: &SledStore, name: &str) {
         replaces_unverified: false,
         role: NewRole::AdminIfFirst,
     };
-    let with =
-        Effects { audit: vec![audit()], mails: vec![mail(name, MailKind::VerifyAddress)], tokens: vec![token(name)] };
+    let with = Effects {
+        audit: vec![audit()],
+        mails: vec![mail(name, MailKind::VerifyAddress)],
+        tokens: vec![token(name)],
+        settles_from: None,
+    };
     let id = store.create_account(new, with).await.unwrap().id;
     report(Stage::Created, id);
     let session = Session {

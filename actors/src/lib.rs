@@ -28,7 +28,8 @@ pub use ask::Unavailable;
 pub use auditor::{AuditHandle, AuditReader, AuditSettings};
 
 pub use domain::account::{
-    Account, AccountChange, AccountId, CredentialHash, CustomerAccount, CustomerAccountError, NewAccount, NewRole, Role,
+    Account, AccountChange, AccountId, CredentialHash, CustomerAccount, CustomerAccountError, NewAccount, NewRole,
+    ReservedEmail, Role, Undoable,
 };
 pub use domain::audit::{
     AuditActorFilter, AuditActorKind, AuditCheckpoint, AuditDetails, AuditEvent, AuditField, AuditFilter, AuditHash,
@@ -78,5 +79,5 @@ pub use user::{
     AccountOverview, AccountRules, AdminChange, ConfirmError, Confirmed, DeleteError, LoggedIn, LoginAttempt,
     LoginError, MailedRecovery, MailedRecoveryError, Operator, OperatorPorts, OperatorSettings, OwnChange,
     RecoverError, RecoveryAttempt, RecoveryMode, RefreshError, Refreshed, RegisterError, Registered, Registration,
-    RequestRecoveryError, TokenPreview, UpdateError, UserHandle,
+    TokenPreview, UpdateError, UserHandle,
 };

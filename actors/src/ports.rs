@@ -259,7 +259,8 @@ pub struct AccountUpdate {
     pub ends: EndSessions,
     /// The one-time token that permits the change and is used up by it (S25).
     pub redeems: Option<Redemption>,
-    /// Whether the change makes every other one-time token of the account worthless, before new ones are issued.
+    /// Whether the change makes the other one-time tokens of the account worthless, before new ones are issued: all but the one
+    /// that verifies its address, which has nothing to do with any credential, and those that undo what was done.
     pub revokes_tokens: bool,
 }
 
@@ -285,8 +286,11 @@ pub struct Effects {
     /// to nobody. One that is beyond a bound ([`NewMail::bounds`]) is withheld, and put on record once a day for each full count.
     pub mails: Vec<NewMail>,
     /// Which one-time tokens the account of the change gets, but for those of mails that are withheld. Each withdraws the waiting
-    /// mail of the token that it replaces.
+    /// mail of the token that it replaces. Those that undo what was done are for what
+    /// this change does and all after it; an account has at most 16 of them, and for more the newest gives way.
     pub tokens: Vec<NewToken>,
+    /// Tokens that undo what was done at this revision of the account or later become worthless, before new ones are issued.
+    pub settles_from: Option<u64>,
 }
 
 impl Effects {
@@ -307,6 +311,8 @@ impl From<AuditRecord> for Effects {
 pub struct StoredToken {
     /// Whose it is.
     pub account: AccountId,
+    /// The revision of the account that it was issued with.
+    pub revision: u64,
     /// The rest of it.
     pub token: NewToken,
 }
@@ -424,7 +430,7 @@ pub trait Store: ServiceStore {
     /// The one-time token with this hash, if it was issued and neither used nor replaced. It may be over.
     async fn one_time_token(&self, hash: &TokenHash) -> Result<Option<StoredToken>, StoreFailure>;
 
-    /// The token of this purpose that an account has, if any. It may be over.
+    /// The token of this purpose that an account has, if any; of those that undo what was done none is found. It may be over.
     async fn token_of(&self, account: AccountId, purpose: TokenPurpose) -> Result<Option<StoredToken>, StoreFailure>;
 
     /// Accounts of ordinary users made before a time that nobody took up: never verified, never logged in to and not locked.

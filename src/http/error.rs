@@ -130,8 +130,6 @@ impl ApiError {
     /// 400: a one-time token that is good for nothing here, whatever the cause (S26, S27).
     pub(super) const BAD_TOKEN: Self =
         Self::Refused(Cow::Borrowed("This link is not good: it was used, replaced by a newer one, or is over"));
-    /// 400: the operator has chosen another way back into accounts.
-    pub(super) const NOT_OFFERED: Self = Self::Refused(Cow::Borrowed("Recovery by mail is not offered here"));
     /// 400: a wrong passphrase, or an account that cannot be recovered.
     pub(super) const NO_MATCH: Self = Self::Refused(Cow::Borrowed("Entered details do not match"));
     /// 400: another account has the address.

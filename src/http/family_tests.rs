@@ -88,6 +88,7 @@ impl App {
                 verification_ttl: Duration::from_hours(24),
                 recovery_ttl: Duration::from_mins(30),
                 address_change_ttl: Duration::from_hours(24),
+                undo_ttl: Duration::from_hours(72),
                 default_locale: Locale::En,
             },
             hasher: HasherSettings {

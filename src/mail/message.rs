@@ -3,7 +3,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use doorward_actors::ports::SendError;
-use doorward_actors::{Email, Locale, MailKind, MailValues, OutgoingMail, Timestamp};
+use doorward_actors::{Email, Locale, MailKind, MailValues, OutgoingMail, Timestamp, TokenPurpose};
 use lettre::Address;
 use lettre::address::Envelope;
 use lettre::message::header::{ContentTransferEncoding, HeaderName, HeaderValue};
@@ -74,6 +74,8 @@ impl Composer {
                 let token = utf8_percent_encode(token.expose(), ESCAPED);
                 Some(format!("{}{path}?token={token}", self.public_url.as_str()))
             }
+            // What was done to move an account to this address is not undone from there.
+            (Some(_), None) if TokenPurpose::of_mail(kind) == Some(TokenPurpose::Undo) => None,
             (Some(_), None) => return Err(SendError::Permanent("the mail has no token for its link".to_owned())),
         };
         Ok(Words {
@@ -132,10 +134,12 @@ fn path_of(kind: MailKind) -> Option<&'static str> {
     match kind {
         MailKind::VerifyAddress | MailKind::ConfirmNewAddress => Some("/email/verify"),
         MailKind::ResetPassword => Some("/recovery/confirm"),
-        MailKind::AddressChangePending => Some("/email/cancel"),
-        MailKind::AddressChanged
+        MailKind::AddressChangePending
+        | MailKind::AddressChanged
         | MailKind::PasswordChanged
-        | MailKind::RecoveryUsed
+        | MailKind::PassphraseChanged
+        | MailKind::RecoveryUsed => Some("/email/cancel"),
+        MailKind::PassphraseNeeded
         | MailKind::AccountLocked
         | MailKind::AccountUnlocked
         | MailKind::NewSignIn

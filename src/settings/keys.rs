@@ -307,7 +307,9 @@ keys! {
     RECOVERY_TTL_MINUTES = "accounts.recovery_ttl_minutes", Kind::Integer { min: 5, max: 1440 }, Some("30"),
         "How many minutes a link to choose a new password is good for.";
     ADDRESS_CHANGE_TTL_HOURS = "accounts.address_change_ttl_hours", Kind::Integer { min: 1, max: 720 }, Some("24"),
-        "How many hours a link to confirm or cancel a new address is good for.";
+        "How many hours a link to confirm a new address is good for.";
+    ADDRESS_CHANGE_UNDO_HOURS = "accounts.address_change_undo_hours", Kind::Integer { min: 1, max: 720 }, Some("72"),
+        "How many hours a link that undoes a change of address, password or passphrase is good for; meanwhile the old address stays reserved.";
 
     SMTP_URL = "mail.smtp_url", Kind::SmtpUrl, None,
         "The server that takes mails, its scheme saying how it is encrypted; without one, mails are files in DATA_DIR/mail.";

@@ -8,8 +8,8 @@ use doorward_actors::ports::{
     RecordRefusal, SignIn, Touch, UpdateAccountRefusal,
 };
 use doorward_actors::{
-    Account, AccountId, AuditRecord, NewAccount, NewMail, NewRole, RefreshFamily, Revocation, Revoked, Role, Session,
-    SessionId, Timestamp,
+    Account, AccountId, AuditRecord, EmailKey, NewAccount, NewMail, NewRole, RefreshFamily, Revocation, Revoked, Role,
+    Session, SessionId, Timestamp,
 };
 
 use super::codec::{self, RecordError};
@@ -57,6 +57,9 @@ pub(super) fn create_account(
             _ => return Err(Abort::Refused(CreateAccountRefusal::EmailTaken)),
         }
     }
+    if is_reserved(staging, new.email.key(), None, new.created_at)? {
+        return Err(Abort::Refused(CreateAccountRefusal::EmailTaken));
+    }
     if staging.has(&nickname)? {
         return Err(Abort::Refused(CreateAccountRefusal::NicknameTaken));
     }
@@ -71,13 +74,17 @@ pub(super) fn create_account(
         id,
         email: new.email,
         nickname: new.nickname,
-        password_hash: new.password_hash,
-        passphrase_hash: new.passphrase_hash,
+        password_hash: Some(new.password_hash),
+        password_revision: 0,
+        passphrase_hash: Some(new.passphrase_hash),
+        passphrase_revision: 0,
         customer_account: new.customer_account,
         role,
+        made_by_admin: new.acting.is_some(),
         locked: false,
         email_verified: false,
         pending_email: None,
+        reserved_email: None,
         locale: new.locale,
         password_compromised: false,
         created_at: new.created_at,
@@ -92,13 +99,24 @@ pub(super) fn create_account(
     for record in &mut effects.audit {
         record.subject = record.subject.or(Some(id));
     }
-    affect(staging, id, effects)?;
+    affect(staging, &account, effects)?;
     Ok(account)
+}
+
+/// Whether an address is another account's, which can still go back to it.
+fn is_reserved(staging: &Staging<'_>, email: &EmailKey, but: Option<AccountId>, now: Timestamp) -> Result<bool, Fault> {
+    let own = but.map(|account| keys::reserved(email, account));
+    for (key, until) in staging.scan(&keys::all_reserved(email))? {
+        if own.as_deref() != Some(&key[..]) && now < codec::decode(&until)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// An administrator who never saw a mail keeps the account: it is worth more than an address.
 fn may_be_replaced(staging: &Staging<'_>, account: &Account) -> Result<bool, Fault> {
-    if account.email_verified || account.locked || account.role == Role::Admin {
+    if account.email_verified || account.locked || account.role == Role::Admin || account.made_by_admin {
         return Ok(false);
     }
     // Somebody logged in to it, when that needed no verification: it has an owner.
@@ -129,6 +147,14 @@ pub(super) fn update_account(
         return refuse(UpdateAccountRefusal::Stale);
     }
     let after = update.change.apply(&before, update.ends != EndSessions::None);
+    let at = time_of(&effects.audit);
+    let pending = after.pending_email.as_ref().filter(|_| after.pending_email != before.pending_email);
+    let moved = Some(&after.email).filter(|email| email.key() != before.email.key());
+    for email in pending.into_iter().chain(moved) {
+        if is_reserved(staging, email.key(), Some(before.id), at)? {
+            return refuse(UpdateAccountRefusal::EmailTaken);
+        }
+    }
     if !rename(staging, before.id, &keys::email(before.email.key()), &keys::email(after.email.key()))? {
         return refuse(UpdateAccountRefusal::EmailTaken);
     }
@@ -139,8 +165,13 @@ pub(super) fn update_account(
         return refuse(UpdateAccountRefusal::LastAdmin);
     }
     staging.put(&keys::account(after.id), &after)?;
+    if before.reserved_email != after.reserved_email {
+        release(staging, &before);
+        if let Some(reserved) = &after.reserved_email {
+            staging.put(&keys::reserved(reserved.email.key(), after.id), &reserved.until)?;
+        }
+    }
     count_admin(staging, Some(&before), Some(&after))?;
-    let at = time_of(&effects.audit);
     match update.ends {
         EndSessions::None => {}
         EndSessions::All => end_all(staging, &before, None, at)?,
@@ -154,12 +185,19 @@ pub(super) fn update_account(
     }
     note_revocations(staging, &before, &after, at)?;
     if update.revokes_tokens {
-        tokens::revoke_all(staging, after.id)?;
+        tokens::revoke(staging, after.id)?;
     }
-    if affect(staging, after.id, effects)?.iter().any(|mail| mail.kind.is_required()) {
+    if affect(staging, &after, effects)?.iter().any(|mail| mail.kind.is_required()) {
         return refuse(UpdateAccountRefusal::TooManyMails);
     }
     Ok(after)
+}
+
+/// Lets others have the address that an account could go back to.
+fn release(staging: &mut Staging<'_>, account: &Account) {
+    if let Some(reserved) = &account.reserved_email {
+        staging.remove(&keys::reserved(reserved.email.key(), account.id));
+    }
 }
 
 pub(super) fn delete_account(
@@ -213,8 +251,9 @@ fn remove_account(staging: &mut Staging<'_>, account: &Account, at: Timestamp) -
     revocations::note(staging, &Revocation { at, account: Some(account.id), what: Revoked::AccountDeleted })?;
     staging.remove(&keys::activity(account.id));
     known::forget_all(staging, account.id)?;
-    tokens::revoke_all(staging, account.id)?;
+    tokens::remove_all(staging, account.id)?;
     mails::remove_all(staging, account.id)?;
+    release(staging, account);
     staging.remove(&keys::email(account.email.key()));
     staging.remove(&keys::nickname(account.nickname.key()));
     staging.remove(&keys::account(account.id));
@@ -227,10 +266,10 @@ pub(super) fn record(
     account: AccountId,
     effects: Effects,
 ) -> Result<(), Abort<RecordRefusal>> {
-    if !staging.has(&keys::account(account))? {
+    let Some(account) = staging.get::<Account>(&keys::account(account))? else {
         return Err(Abort::Refused(RecordRefusal::UnknownAccount));
-    }
-    if !affect(staging, account, effects)?.is_empty() {
+    };
+    if !affect(staging, &account, effects)?.is_empty() {
         return Err(Abort::Refused(RecordRefusal::TooManyMails));
     }
     Ok(())
@@ -238,19 +277,16 @@ pub(super) fn record(
 
 /// Writes what goes with a change of an account that exists after it. The answer is the mails that are withheld, and their
 /// tokens with them.
-fn affect(staging: &mut Staging<'_>, account: AccountId, effects: Effects) -> Result<Vec<NewMail>, Fault> {
-    let verified = is_verified(staging, account)?;
-    let withheld = mails::queue_all(staging, Some(account), verified, effects.mails)?;
+fn affect(staging: &mut Staging<'_>, account: &Account, effects: Effects) -> Result<Vec<NewMail>, Fault> {
+    let withheld = mails::queue_all(staging, Some(account.id), account.email_verified, effects.mails)?;
+    if let Some(from) = effects.settles_from {
+        tokens::settle(staging, account.id, from)?;
+    }
     let mut tokens = effects.tokens;
     tokens.retain(|token| !withheld.iter().any(|mail| mail.token == Some(token.hash)));
-    tokens::issue_all(staging, account, tokens)?;
+    tokens::issue_all(staging, account.id, account.revision, tokens)?;
     append_all(staging, &effects.audit)?;
     Ok(withheld)
-}
-
-fn is_verified(staging: &Staging<'_>, account: AccountId) -> Result<bool, Fault> {
-    let account = staging.get::<Account>(&keys::account(account))?;
-    Ok(account.is_some_and(|account| account.email_verified))
 }
 
 pub(super) fn open_session(

@@ -18,6 +18,8 @@
 //! | `31` | account id, 8 bytes; audit number, 8     | nothing: an audit record about the account    |
 //! | `40` | hash of a one-time token, 32 bytes       | the token                                     |
 //! | `41` | account id, 8 bytes; purpose, 1          | hash of the token that the account has for it |
+//! | `42` | account id, 8 bytes; revision, 8         | hash of the token that undoes what was since  |
+//! | `43` | e-mail key, UTF-8; 0; account id, 8      | until when the account can go back to it      |
 //! | `50` | mail id, 8 bytes                         | the mail                                      |
 //! | `51` | next attempt, 8 bytes; mail id, 8        | id of the queued mail that is due then        |
 //! | `52` | account id, 8 bytes; mail id, 8          | id of a mail that goes away with the account  |
@@ -69,6 +71,8 @@ const AUDIT: u8 = 0x30;
 const AUDIT_OF: u8 = 0x31;
 const TOKEN: u8 = 0x40;
 const TOKEN_OF: u8 = 0x41;
+const UNDO_OF: u8 = 0x42;
+const RESERVED: u8 = 0x43;
 const MAIL: u8 = 0x50;
 const DUE: u8 = 0x51;
 const MAIL_OF: u8 = 0x52;
@@ -241,6 +245,29 @@ pub(super) fn token_of(account: AccountId, purpose: TokenPurpose) -> [u8; 10] {
 /// The keys of the hashes of all tokens of an account begin with this.
 pub(super) fn tokens_of(account: AccountId) -> [u8; 9] {
     numbered(TOKEN_OF, account.get())
+}
+
+/// Where the hash of the token is that undoes what was done to an account since this revision.
+pub(super) fn undo_of(account: AccountId, revision: u64) -> [u8; 17] {
+    let mut key = [UNDO_OF; 17];
+    key[1..9].copy_from_slice(&account.get().to_be_bytes());
+    key[9..].copy_from_slice(&revision.to_be_bytes());
+    key
+}
+
+/// The keys of the hashes of all tokens that undo what was done to an account begin with this.
+pub(super) fn undos_of(account: AccountId) -> [u8; 9] {
+    numbered(UNDO_OF, account.get())
+}
+
+/// Where it is noted until when an account can go back to an address.
+pub(super) fn reserved(key: &EmailKey, account: AccountId) -> Vec<u8> {
+    [&all_reserved(key)[..], &account.get().to_be_bytes()].concat()
+}
+
+/// The keys of all accounts that can go back to an address begin with this. No address has a zero byte.
+pub(super) fn all_reserved(key: &EmailKey) -> Vec<u8> {
+    [named(RESERVED, key.as_str()).as_slice(), &[0]].concat()
 }
 
 /// Where a mail is.
@@ -478,6 +505,11 @@ mod tests {
         for (purpose, number) in TokenPurpose::ALL.into_iter().zip(1..) {
             assert_eq!(token_of(id, purpose), *numbered(0x41, &[number]));
         }
+        assert_eq!(undo_of(id, 3), *numbered(0x42, &[0, 0, 0, 0, 0, 0, 0, 3]));
+        assert_eq!(undos_of(id), *numbered(0x42, &[]));
+        let email = Email::parse("a@b.de").unwrap();
+        assert_eq!(reserved(email.key(), id), *[&b"\x43a@b.de\0"[..], &id.get().to_be_bytes()].concat());
+        assert_eq!(all_reserved(email.key()), b"\x43a@b.de\0");
         assert_eq!(mail(mail_id), [0x50, 0, 0, 0, 0, 0, 0, 1, 2]);
         let at = Timestamp::from_millis(0x0304);
         assert_eq!(due(at, mail_id), [0x51, 0x80, 0, 0, 0, 0, 0, 3, 4, 0, 0, 0, 0, 0, 0, 1, 2]);

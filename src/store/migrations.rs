@@ -16,7 +16,7 @@ pub(super) const STEPS: &[Migration] = &[
     (2, accounts_of_three_versions),
     (3, a_chained_audit_log),
     (4, sessions_of_two_versions),
-    (5, mails_of_two_versions),
+    (5, records_of_newer_versions),
 ];
 
 /// Layout 2 has tokens, mails and known addresses, of which there are none yet, and accounts of a second version. Those of
@@ -46,11 +46,12 @@ fn sessions_of_two_versions(_: &mut Staging<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Layout 6 has mails of a second version, whose links live from when they are handed over, and counts of mails. Mails of the
-/// first are not counted, and their links live from the request on; only a program that knows no other must no longer open the
+/// Layout 6 has accounts of a fourth version, which may be without password or passphrase; one-time tokens of a second, of
+/// which an account may have several; mails of a second, whose links live from when they are handed over; and counts of mails.
+/// Records of older versions stay as they are until they change; only a program that knows no other must no longer open the
 /// directory.
 #[expect(clippy::unnecessary_wraps, reason = "a step may fail")]
-fn mails_of_two_versions(_: &mut Staging<'_>) -> Result<(), Fault> {
+fn records_of_newer_versions(_: &mut Staging<'_>) -> Result<(), Fault> {
     Ok(())
 }
 

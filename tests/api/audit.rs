@@ -153,8 +153,8 @@ async fn s70_a_record_of_a_changed_account_says_what_changed_and_never_to_what()
             Some("nickname locale"),
             Some("pending_email"),
             Some("pending_email password passphrase"),
-            Some("email nickname password customer_account role lock"),
-            Some("password"),
+            Some("email nickname password passphrase customer_account role lock"),
+            Some("password passphrase"),
         ]
     );
     assert!(events.iter().filter(|event| event["event"] != "account.updated").all(|event| event["details"].is_null()));

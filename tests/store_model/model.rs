@@ -10,7 +10,7 @@ use doorward_actors::testing::{MemoryStore, RefreshChain};
 use doorward_actors::{
     AccountChange, AccountId, AuditActorFilter, AuditEvent, AuditFilter, AuditOrder, AuditOutcome, AuditPruning,
     AuditQuery, AuditRecord, CredentialHash, CustomerAccount, Email, Locale, MailKind, MailOutcome, NewAccount,
-    NewMail, NewRole, NewToken, Nickname, Role, Session, SessionId, SessionLabel, TokenHash, TokenPurpose,
+    NewMail, NewRole, NewToken, Nickname, Role, Session, SessionId, SessionLabel, TokenHash, TokenPurpose, Undoable,
 };
 use proptest::prelude::*;
 
@@ -97,13 +97,17 @@ pub(crate) struct With {
     /// When each of the mails is due.
     mails: Vec<i64>,
     tokens: Vec<(u8, TokenPurpose, usize, i64)>,
+    settles_from: Option<u64>,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct Change {
     email: Option<usize>,
     nickname: Option<usize>,
+    /// The highest makes the passphrase, the one before the password unusable.
     password: Option<u8>,
+    /// When a new address is taken, and until when that can be undone.
+    undoable: Option<(i64, i64)>,
     plan: Option<u8>,
     role: Option<Role>,
     locked: Option<bool>,
@@ -116,8 +120,9 @@ pub(crate) struct Change {
 
 fn with() -> impl Strategy<Value = With> {
     let token = (1_u8..6, proptest::sample::select(&TokenPurpose::ALL[..]), 0..NAMES.len(), 0_i64..100);
-    (proptest::collection::vec(-50_i64..100, 0..4), proptest::collection::vec(token, 0..3))
-        .prop_map(|(mails, tokens)| With { mails, tokens })
+    let settles_from = proptest::option::weighted(0.2, 0_u64..6);
+    (proptest::collection::vec(-50_i64..100, 0..4), proptest::collection::vec(token, 0..3), settles_from)
+        .prop_map(|(mails, tokens, settles_from)| With { mails, tokens, settles_from })
 }
 
 fn redeems() -> impl Strategy<Value = Redeems> {
@@ -146,7 +151,8 @@ fn step() -> impl Strategy<Value = Step> {
     let change = (
         proptest::option::weighted(0.3, 0..NAMES.len()),
         proptest::option::weighted(0.3, 0..NAMES.len()),
-        proptest::option::weighted(0.3, 0_u8..3),
+        proptest::option::weighted(0.3, 0_u8..5),
+        proptest::option::weighted(0.8, (0_i64..100, 0_i64..200)),
         proptest::option::weighted(0.2, 0_u8..3),
         proptest::option::weighted(0.4, role),
         proptest::option::weighted(0.4, any::<bool>()),
@@ -155,18 +161,23 @@ fn step() -> impl Strategy<Value = Step> {
         proptest::option::weighted(0.3, proptest::sample::select(&Locale::ALL[..])),
         proptest::option::weighted(0.2, any::<bool>()),
     )
-        .prop_map(|(email, nickname, password, plan, role, locked, verified, pending, locale, compromised)| Change {
-            email,
-            nickname,
-            password,
-            plan,
-            role,
-            locked,
-            verified,
-            pending,
-            locale,
-            compromised,
-        });
+        .prop_map(
+            |(email, nickname, password, undoable, plan, role, locked, verified, pending, locale, compromised)| {
+                Change {
+                    email,
+                    nickname,
+                    password,
+                    undoable,
+                    plan,
+                    role,
+                    locked,
+                    verified,
+                    pending,
+                    locale,
+                    compromised,
+                }
+            },
+        );
     let outcome = prop_oneof![Just(Outcome::Sent), Just(Outcome::Retry), Just(Outcome::Dead)];
     let mail = || 1_u64..8;
     prop_oneof![
@@ -210,8 +221,10 @@ impl Change {
         AccountChange {
             email: self.email.map(email),
             nickname: self.nickname.map(nickname),
-            password_hash: self.password.map(|n| CredentialHash::from_phc(format!("$password${n}"))),
-            passphrase_hash: self.password.map(|n| CredentialHash::from_phc(format!("$passphrase${n}"))),
+            password_hash: self.password.map(|n| (n != 3).then(|| phc(format!("$password${n}")))),
+            renewed_hash: self.plan.map(|n| phc(format!("$renewed${n}"))),
+            passphrase_hash: self.password.map(|n| (n != 4).then(|| phc(format!("$passphrase${n}")))),
+            undoable: self.undoable.map(|(now, until)| Undoable { at: at(now), until: at(until) }),
             customer_account: self.plan.map(|n| CustomerAccount::parse(&format!("plan {n}")).unwrap()),
             role: self.role,
             locked: self.locked,
@@ -246,6 +259,7 @@ impl With {
             audit: vec![audit(mark)],
             mails: (0_u8..).zip(&self.mails).map(|(n, due)| self.mail(n, *due)).collect(),
             tokens: tokens.collect(),
+            settles_from: self.settles_from,
         }
     }
 }
@@ -264,6 +278,10 @@ impl Redeems {
             }
         }
     }
+}
+
+fn phc(hash: String) -> CredentialHash {
+    CredentialHash::from_phc(hash)
 }
 
 fn email(name: usize) -> Email {
@@ -582,6 +600,10 @@ fn random_steps_reach_every_refusal() {
         "Session(SessionId",
         "KeysReplaced",
         "MailWithheld",
+        "password_hash: None",
+        "passphrase_hash: None",
+        "reserved_email: Some",
+        "purpose: Undo",
     ] {
         assert!(answers.contains(outcome), "{outcome}");
     }

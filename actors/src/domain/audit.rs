@@ -221,7 +221,7 @@ codes! {
         VerificationSent = 11 "email.verification_sent",
         /// A new address was shown to be the owner's and took the place of the old one.
         EmailChanged = 12 "email.changed",
-        /// A pending change of address was dropped.
+        /// A change of address was undone, or dropped while it was pending.
         EmailChangeCancelled = 13 "email.change_cancelled",
         /// A mail to choose a new password was asked for.
         RecoveryRequested = 14 "account.recovery_requested",
@@ -343,6 +343,8 @@ codes! {
         TooSoon = 23 "too_soon",
         /// The address is verified already.
         AlreadyVerified = 24 "already_verified",
+        /// What was asked for is not offered here.
+        NotOffered = 25 "not_offered",
         /// The refresh token is of no living session.
         BadRefreshToken = 35 "bad_refresh_token",
         /// The session in whose name it was to be done was ended meanwhile, or lost its role.

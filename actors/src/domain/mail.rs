@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::email::Email;
+use super::one_time::TokenPurpose;
 use super::secret::Secret;
 use super::time::Timestamp;
 
@@ -106,13 +107,13 @@ pub enum MailKind {
     ResetPassword,
     /// Show that mail to the new address arrives; carries a link.
     ConfirmNewAddress,
-    /// To the old address: a change to a new one was asked for; carries a link that cancels it.
+    /// To the old address: a change to a new one was asked for; carries a link that undoes it.
     AddressChangePending,
-    /// To the old address: the account has another one now.
+    /// To the old address: the account has another one now; carries a link that undoes it.
     AddressChanged,
-    /// The password was changed.
+    /// The password was changed; carries a link that undoes it.
     PasswordChanged,
-    /// The password was replaced by way of recovery.
+    /// The password was replaced by way of recovery; carries a link that undoes it.
     RecoveryUsed,
     /// The account was locked.
     AccountLocked,
@@ -126,11 +127,15 @@ pub enum MailKind {
     AddressInUse,
     /// A refresh token was used again after it was replaced, and its session was ended.
     RefreshReused,
+    /// The passphrase was set; carries a link that undoes it.
+    PassphraseChanged,
+    /// The passphrase was made unusable, and the owner may choose a new one.
+    PassphraseNeeded,
 }
 
 impl MailKind {
     /// Every kind of mail.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::VerifyAddress,
         Self::ResetPassword,
         Self::ConfirmNewAddress,
@@ -144,6 +149,8 @@ impl MailKind {
         Self::AccountDeleted,
         Self::AddressInUse,
         Self::RefreshReused,
+        Self::PassphraseChanged,
+        Self::PassphraseNeeded,
     ];
 
     /// The name of its template.
@@ -163,13 +170,16 @@ impl MailKind {
             Self::AccountDeleted => "account_deleted",
             Self::AddressInUse => "address_in_use",
             Self::RefreshReused => "refresh_reused",
+            Self::PassphraseChanged => "passphrase_changed",
+            Self::PassphraseNeeded => "passphrase_needed",
         }
     }
 
-    /// Whether it carries a link with a one-time token.
+    /// Whether it carries a link with a one-time token. One that undoes a change is left out where the address is itself the
+    /// outcome of a change that can still be undone.
     #[must_use]
     pub const fn has_link(self) -> bool {
-        matches!(self, Self::VerifyAddress | Self::ResetPassword | Self::ConfirmNewAddress | Self::AddressChangePending)
+        TokenPurpose::of_mail(self).is_some()
     }
 
     /// Whether it is sent because somebody asked for it or named its address, and not because something happened to an account.

@@ -9,6 +9,7 @@ mod audit;
 mod outbox;
 mod services;
 mod sessions;
+mod tokens;
 
 use async_trait::async_trait;
 use services::time_of;
@@ -16,7 +17,7 @@ use tokio::sync::watch;
 
 use crate::domain::account::{Account, AccountId, NewAccount, NewRole, Role};
 use crate::domain::audit::{AuditPage, AuditPruned, AuditPruning, AuditQuery, AuditRecord, AuditStatus};
-use crate::domain::email::EmailKey;
+use crate::domain::email::{Email, EmailKey};
 use crate::domain::failures::{FailureKey, StoredFailures};
 use crate::domain::one_time::{TokenHash, TokenPurpose};
 use crate::domain::outbox::{MailId, MailOutcome, MailState, NewMail, QueuedMail};
@@ -110,6 +111,11 @@ impl State {
         self.accounts.values().any(|other| Some(other.id) != but && other.email.key() == key)
     }
 
+    fn is_reserved(&self, key: &EmailKey, but: Option<AccountId>, now: Timestamp) -> bool {
+        let mut others = self.accounts.values().filter(|other| Some(other.id) != but);
+        others.any(|other| other.reserved_at(now).is_some_and(|reserved| reserved.email.key() == key))
+    }
+
     fn has_nickname(&self, key: &crate::NicknameKey, but: Option<AccountId>) -> bool {
         self.accounts.values().any(|other| Some(other.id) != but && other.nickname.key() == key)
     }
@@ -152,18 +158,10 @@ impl State {
     fn affect(&mut self, account: AccountId, effects: Effects) -> Vec<NewMail> {
         let verified = self.accounts.get(&account).is_some_and(|account| account.email_verified);
         let withheld = self.queue_all(Some(account), verified, effects.mails);
-        for token in effects.tokens {
-            if withheld.iter().any(|mail| mail.token == Some(token.hash)) {
-                continue;
-            }
-            let is_older = |old: &StoredToken| (old.account, old.token.purpose) == (account, token.purpose);
-            let older = self.tokens.iter().find(|old| is_older(old)).map(|old| old.token.hash);
-            self.tokens.retain(|old| old.token.hash != token.hash && !is_older(old));
-            if let Some(older) = older {
-                self.withdraw(account, &older, true);
-            }
-            self.tokens.push(StoredToken { account, token });
-        }
+        self.settle_undos(account, effects.settles_from);
+        let mut tokens = effects.tokens;
+        tokens.retain(|token| !withheld.iter().any(|mail| mail.token == Some(token.hash)));
+        self.issue(account, tokens);
         self.audit.extend(effects.audit);
         withheld
     }
@@ -260,7 +258,7 @@ impl Store for MemoryStore {
     async fn token_of(&self, account: AccountId, purpose: TokenPurpose) -> Result<Option<StoredToken>, StoreFailure> {
         let state = self.working()?;
         let of = |stored: &&StoredToken| stored.account == account && stored.token.purpose == purpose;
-        Ok(state.tokens.iter().find(of).cloned())
+        Ok(state.tokens.iter().filter(|_| purpose != TokenPurpose::Undo).find(of).cloned())
     }
 
     async fn unverified_before(&self, time: Timestamp, limit: usize) -> Result<Vec<AccountId>, StoreFailure> {
@@ -301,10 +299,12 @@ impl Store for MemoryStore {
         if !state.may_act(new.acting) {
             return Err(StoreError::Refused(CreateAccountRefusal::Revoked));
         }
-        let gives_way = |account: &Account| new.replaces_unverified && state.was_never_taken_up(account);
+        let gives_way =
+            |account: &Account| new.replaces_unverified && !account.made_by_admin && state.was_never_taken_up(account);
         let holder = state.accounts.values().find(|account| account.email.key() == new.email.key());
         let replaced = holder.filter(|account| gives_way(account)).map(|account| account.id);
-        if state.has_email(new.email.key(), replaced) {
+        let reserved = state.is_reserved(new.email.key(), None, new.created_at);
+        if state.has_email(new.email.key(), replaced) || reserved {
             return Err(StoreError::Refused(CreateAccountRefusal::EmailTaken));
         }
         if state.has_nickname(new.nickname.key(), replaced) {
@@ -325,13 +325,17 @@ impl Store for MemoryStore {
             id,
             email: new.email,
             nickname: new.nickname,
-            password_hash: new.password_hash,
-            passphrase_hash: new.passphrase_hash,
+            password_hash: Some(new.password_hash),
+            password_revision: 0,
+            passphrase_hash: Some(new.passphrase_hash),
+            passphrase_revision: 0,
             customer_account: new.customer_account,
             role,
+            made_by_admin: new.acting.is_some(),
             locked: false,
             email_verified: false,
             pending_email: None,
+            reserved_email: None,
             locale: new.locale,
             password_compromised: false,
             created_at: new.created_at,
@@ -376,7 +380,11 @@ impl Store for MemoryStore {
             return refused(UpdateAccountRefusal::Stale);
         }
         let after = update.change.apply(&before, update.ends != EndSessions::None);
-        if state.has_email(after.email.key(), Some(after.id)) {
+        let now = time_of(&effects.audit);
+        let pending = after.pending_email.as_ref().filter(|_| after.pending_email != before.pending_email);
+        let moved = Some(&after.email).filter(|email| email.key() != before.email.key());
+        let reserved = |email: &Email| state.is_reserved(email.key(), Some(after.id), now);
+        if state.has_email(after.email.key(), Some(after.id)) || pending.into_iter().chain(moved).any(reserved) {
             return refused(UpdateAccountRefusal::EmailTaken);
         }
         if state.has_nickname(after.nickname.key(), Some(after.id)) {
@@ -387,17 +395,17 @@ impl Store for MemoryStore {
         }
         let before_tokens = (state.tokens.clone(), state.mails.clone());
         if let Some(redeemed) = &update.redeems {
-            state.revoke(after.id, |hash| *hash == redeemed.hash);
+            state.revoke(after.id, |stored| stored.token.hash == redeemed.hash);
         }
         if update.revokes_tokens {
-            state.revoke(after.id, |_| true);
+            let stays = [TokenPurpose::VerifyAddress, TokenPurpose::Undo];
+            state.revoke(after.id, |stored| !stays.contains(&stored.token.purpose));
         }
         let (_, withheld) = state.split(Some(after.id), after.email_verified, effects.mails.clone());
         if withheld.iter().any(|(mail, _)| mail.kind.is_required()) {
             (state.tokens, state.mails) = before_tokens;
             return refused(UpdateAccountRefusal::TooManyMails);
         }
-        let now = time_of(&effects.audit);
         match update.ends {
             EndSessions::None => {}
             EndSessions::All => state.end_all_but(after.id, None, now),

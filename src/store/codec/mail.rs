@@ -41,6 +41,8 @@ pub(in crate::store) const fn kind_number(kind: MailKind) -> u8 {
         MailKind::AccountDeleted => 11,
         MailKind::AddressInUse => 12,
         MailKind::RefreshReused => 13,
+        MailKind::PassphraseChanged => 14,
+        MailKind::PassphraseNeeded => 15,
     }
 }
 

@@ -11,6 +11,7 @@ use crate::domain::outbox::{
 };
 use crate::domain::session::Origin;
 use crate::domain::time::Timestamp;
+use crate::ports::StoredToken;
 
 /// What was queued and withheld on which day.
 #[derive(Debug, Default)]
@@ -107,8 +108,8 @@ impl State {
     }
 
     /// Makes the tokens of an account worthless that `which` names.
-    pub(super) fn revoke(&mut self, account: AccountId, which: impl Fn(&TokenHash) -> bool) {
-        let of = |stored: &crate::ports::StoredToken| stored.account == account && which(&stored.token.hash);
+    pub(super) fn revoke(&mut self, account: AccountId, which: impl Fn(&StoredToken) -> bool) {
+        let of = |stored: &StoredToken| stored.account == account && which(stored);
         let gone: Vec<TokenHash> =
             self.tokens.iter().filter(|stored| of(stored)).map(|stored| stored.token.hash).collect();
         self.tokens.retain(|stored| !of(stored));

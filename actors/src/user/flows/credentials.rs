@@ -120,7 +120,7 @@ impl Flows {
         let story = found.iter().fold(story, |story, account| story.about(account.id));
         let mut attempt = self.attempt(Guarded::Login, email.key(), found.as_ref(), &story).await??;
         let Some(account) = found else {
-            attempt.spare(self.hasher.verify_nobody(password.secret().clone())).await?;
+            attempt.spare(self.hasher.verify(password.secret().clone(), None)).await?;
             return Err(story.refuse(&self, AuditRefusal::UnknownAccount, LoginError::Incorrect));
         };
         let verify = self.hasher.verify(password.secret().clone(), account.password_hash.clone());
@@ -216,7 +216,7 @@ impl Flows {
     /// Replaces the hash of a password that was just shown by one of today's cost (S06), after the login was answered.
     /// Should it fail, the next login tries.
     fn renew_hash(&self, account: &Account, password: Secret, origin: Origin) {
-        let (id, revision, compromised) = (account.id, account.revision, account.password_compromised);
+        let (id, revision) = (account.id, account.revision);
         let renewal = Story::new(AuditEvent::AccountUpdated, AuditActorKind::System, origin).about(id);
         let details = Some(AuditDetails::Changed(vec![AuditField::Password]));
         let record = AuditRecord { details, ..renewal.done(self) };
@@ -227,12 +227,7 @@ impl Flows {
                 id,
                 acting: None,
                 expected_revision: Some(revision),
-                change: AccountChange {
-                    password_hash: Some(hash),
-                    // It is the same password.
-                    password_compromised: Some(compromised),
-                    ..AccountChange::default()
-                },
+                change: AccountChange { renewed_hash: Some(hash), ..AccountChange::default() },
                 ends: EndSessions::None,
                 redeems: None,
                 revokes_tokens: false,
@@ -258,7 +253,7 @@ impl Flows {
             let mut attempt = self.attempt(Guarded::Passphrase, email.key(), found.as_ref(), &story).await??;
             // Judged by what the client itself sent alone: an answer that knew the nickname would tell that the account exists.
             let candidate = Candidate { password: new_password.clone(), names: OwnNames::new(&email, None) };
-            let against = found.as_ref().map(|account| account.passphrase_hash.clone());
+            let against = found.as_ref().and_then(|account| account.passphrase_hash.clone());
             let verify = self.hasher.verify_passphrase(candidate, passphrase.secret().clone(), against);
             let verdict = match attempt.spare(verify).await? {
                 Ok(verdict) => verdict,
@@ -291,17 +286,17 @@ impl Flows {
                 acting: None,
                 expected_revision: Some(account.revision),
                 change: AccountChange {
-                    password_hash: Some(hash),
+                    password_hash: Some(Some(hash)),
                     pending_email: Some(None),
                     ..AccountChange::default()
                 },
                 ends: EndSessions::All,
                 redeems: None,
-                // Of an unverified account there is the token that verifies it, which has nothing to do with the password.
-                revokes_tokens: account.email_verified,
+                revokes_tokens: true,
             };
             let mut effects = Effects::from(story.done(self));
-            effects.mails.push(self.notice(MailKind::RecoveryUsed, &account, &story.origin));
+            let notice = self.notice(MailKind::RecoveryUsed, &account, &story.origin);
+            self.tell_with_undo(&mut effects, &account, vec![notice]);
             match self.store.update_account(update, effects).await {
                 Ok(after) => {
                     self.sessions.forget(after.id, after.session_epoch, None).await;

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use super::Flows;
-use crate::domain::account::Account;
+use crate::domain::account::{Account, Undoable};
 use crate::domain::email::{Email, EmailKey};
 use crate::domain::mail::{Locale, MailKind};
 use crate::domain::one_time::{NewToken, OneTimeKey, TokenHash, TokenPurpose, TokenSeed};
 use crate::domain::outbox::{HANDOVER_WITHIN, NewMail};
 use crate::domain::session::Origin;
 use crate::ports::{Clock, Effects, Entropy};
+use crate::user::RecoveryMode;
 
 /// To whom a letter goes and how they are addressed.
 #[derive(Clone, Copy)]
@@ -123,18 +124,44 @@ impl Flows {
         effects.tokens.push(token);
     }
 
-    /// Adds the mails of an address change: one to the new address that confirms it, one to the old that cancels it.
+    /// Adds the mail that confirms a new address there.
     pub(super) fn ask_to_confirm(&self, effects: &mut Effects, account: &Account, new: &Email, origin: &Origin) {
+        let addressee = Addressee { to: new, ..Addressee::owner(account) };
+        let mut mail = self.letter(MailKind::ConfirmNewAddress, addressee, origin);
+        mail.new_address = Some(new.clone());
         let ttl = self.rules.address_change_ttl;
-        let mut confirm =
-            self.letter(MailKind::ConfirmNewAddress, Addressee { to: new, ..Addressee::owner(account) }, origin);
-        confirm.new_address = Some(new.clone());
-        let mut cancel = self.notice(MailKind::AddressChangePending, account, origin);
-        cancel.new_address = Some(new.clone());
-        for (mail, purpose) in [(confirm, TokenPurpose::ConfirmAddress), (cancel, TokenPurpose::CancelAddressChange)] {
-            let (mail, token) = self.linked(mail, purpose, new.key(), ttl);
-            effects.mails.push(mail);
-            effects.tokens.push(token);
+        let (mail, token) = self.linked(mail, TokenPurpose::ConfirmAddress, new.key(), ttl);
+        effects.mails.push(mail);
+        effects.tokens.push(token);
+    }
+
+    /// Adds mails to the owner that tell of one change, each with the link that undoes it (S74). They have none where the
+    /// account's address is itself the outcome of a change that can still be undone: whoever did that reads them.
+    pub(super) fn tell_with_undo(&self, effects: &mut Effects, account: &Account, mails: Vec<NewMail>) {
+        let mut mails = mails.into_iter();
+        let Some(first) = mails.next() else { return };
+        if account.reserved_at(self.clock.now()).is_some() {
+            effects.mails.push(first);
+            effects.mails.extend(mails);
+            return;
         }
+        let (first, token) = self.linked(first, TokenPurpose::Undo, account.email.key(), self.rules.undo_ttl);
+        let (seed, valid_for) = (first.seed, first.valid_for);
+        effects.mails.push(first);
+        effects.mails.extend(mails.map(|mail| NewMail { seed, valid_for, ..mail }));
+        effects.tokens.push(token);
+    }
+
+    /// Asks the owner for a passphrase where they have none that opens anything, unless none is of use here.
+    pub(super) fn ask_for_passphrase(&self, effects: &mut Effects, addressee: Addressee<'_>, origin: &Origin) {
+        if self.rules.recovery_mode != RecoveryMode::Email {
+            effects.mails.push(self.letter(MailKind::PassphraseNeeded, addressee, origin));
+        }
+    }
+
+    /// For how long a change of address that is made now can be undone.
+    pub(super) fn undoable(&self) -> Undoable {
+        let at = self.clock.now();
+        Undoable { at, until: at.plus(self.rules.undo_ttl) }
     }
 }

@@ -130,7 +130,7 @@ async fn live(store: &SledStore, name: &str) {
         role: NewRole::AdminIfFirst,
     };
     let with =
-        Effects { audit: vec![audit()], mails: vec![mail(name, MailKind::VerifyAddress)], tokens: vec![token(name)] };
+        Effects { mails: vec![mail(name, MailKind::VerifyAddress)], tokens: vec![token(name)], ..audit().into() };
     let id = store.create_account(new, with).await.unwrap().id;
     report(Stage::Created, id);
     let session = Session {
@@ -138,10 +138,12 @@ async fn live(store: &SledStore, name: &str) {
         account: id,
         epoch: 0,
         created_at: at(1),
+        authenticated_at: Some(at(1)),
         expires_at: at(1000),
         last_active_at: at(1),
         address: None,
         user_agent: None,
+        notified_at: None,
         label: None,
         remembered: false,
     };

@@ -4,8 +4,8 @@
 //! check and write in whatever order reads best.
 
 use doorward_actors::ports::{
-    AccountUpdate, Acting, CreateAccountRefusal, DeleteAccountRefusal, Effects, EndSessions, OpenSessionRefusal,
-    SignIn, Touch, UnknownAccount, UpdateAccountRefusal,
+    AccountUpdate, Acting, CreateAccountRefusal, DeleteAccountRefusal, Effects, EndSessions, OnlyNetwork,
+    OpenSessionRefusal, SignIn, Touch, UnknownAccount, UpdateAccountRefusal,
 };
 use doorward_actors::{
     Account, AccountId, AuditRecord, NewAccount, NewRole, RefreshFamily, Revocation, Revoked, Role, Session, SessionId,
@@ -145,9 +145,14 @@ pub(super) fn update_account(
         EndSessions::All => end_all(staging, &before, None, at)?,
         EndSessions::AllBut(kept) => {
             end_all(staging, &before, Some(kept), at)?;
-            let key = keys::session(after.id, kept);
+            let (key, family) = (keys::session(after.id, kept), keys::refresh(after.id, kept));
             if let Some(session) = staging.get::<Session>(&key)? {
-                staging.put(&key, &Session { epoch: after.session_epoch, ..session })?;
+                let epoch = after.session_epoch;
+                staging.put(&key, &Session { epoch, authenticated_at: None, ..session })?;
+                staging.remove(&family);
+                if let Some(renewed) = &effects.refresh {
+                    staging.put(&family, renewed)?;
+                }
             }
         }
     }
@@ -232,6 +237,12 @@ pub(super) fn record(
 
 /// Writes what goes with a change of an account that exists after it.
 fn affect(staging: &mut Staging<'_>, account: AccountId, effects: Effects) -> Result<(), Fault> {
+    if let Some(OnlyNetwork(from)) = effects.networks {
+        known::forget_all(staging, account)?;
+        if let Some(from) = from {
+            known::note(staging, account, from, time_of(&effects.audit))?;
+        }
+    }
     tokens::issue_all(staging, account, effects.tokens)?;
     mails::queue_all(staging, Some(account), effects.mails)?;
     append_all(staging, &effects.audit)

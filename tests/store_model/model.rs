@@ -231,6 +231,8 @@ impl With {
             audit: vec![audit(mark)],
             mails: self.mails.iter().map(|due| mail(MailKind::VerifyAddress, *due)).collect(),
             tokens: tokens.collect(),
+            refresh: None,
+            networks: None,
         }
     }
 }
@@ -311,7 +313,13 @@ async fn run(store: &dyn Store, step: &Step, mark: i64) -> String {
                 revokes_tokens: *revokes,
             };
             let redeems = update.redeems.is_some();
-            let answer = answer(store.update_account(update, with.build(mark)).await);
+            let mut effects = with.build(mark);
+            if let Ends::AllBut(name) = ends {
+                // Every other change gives the session no new tokens.
+                let renewed = RefreshChain::begin(id(*account), sid(*name), 1).family();
+                effects.refresh = (mark % 2 == 0).then_some(renewed);
+            }
+            let answer = answer(store.update_account(update, effects).await);
             if redeems && answer.starts_with("done") { format!("redeemed: {answer}") } else { answer }
         }
         Step::Delete { account, revision, with } => {
@@ -395,6 +403,7 @@ async fn observe(store: &dyn Store) -> Vec<String> {
         seen.push(format!("{:?}", store.listed_account(id(account)).await.unwrap()));
         for name in 1..6 {
             seen.push(format!("{:?}", store.session(id(account), sid(name)).await.unwrap()));
+            seen.push(format!("{:?}", store.refresh_family(id(account), sid(name)).await.unwrap()));
         }
     }
     for name in 0..NAMES.len() {

@@ -90,9 +90,9 @@ async fn s26_s27_a_token_that_does_not_permit_a_change_changes_nothing() {
         for expected_revision in [None, Some(7)] {
             let bad = AccountUpdate { expected_revision, revokes_tokens: true, ends: EndSessions::All, ..bad.clone() };
             let effects = Effects {
-                audit: vec![audit(1)],
                 mails: vec![mail(MailKind::PasswordChanged, 5)],
                 tokens: vec![token(4, VERIFY)],
+                ..audit(1).into()
             };
             assert!(is_bad(&store.update_account(bad, effects).await), "{what}");
         }

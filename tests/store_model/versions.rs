@@ -66,7 +66,7 @@ async fn an_audit_log_of_the_second_version_is_chained_and_indexed() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), &unchained(1500));
     let error = SledStore::verify_audit(dir.path(), StoreOptions::default(), None).unwrap_err();
-    assert!(matches!(error, OpenError::Older { found: 2, known: 5 }), "{error}");
+    assert!(matches!(error, OpenError::Older { found: 2, known: 6 }), "{error}");
     let store = open(dir.path());
     let status = store.audit_status().await.unwrap();
     assert_eq!((status.head.sequence, status.newest_at), (1500, Some(at(1))));
@@ -198,7 +198,7 @@ async fn opens_and_goes_on(version: u8) {
     drop(store);
     {
         let engine = open_engine(dir.path());
-        assert_eq!(engine.get([1, 0]).unwrap().unwrap(), [0, 0, 0, 5], "an older program would refuse it now");
+        assert_eq!(engine.get([1, 0]).unwrap().unwrap(), [0, 0, 0, 6], "an older program would refuse it now");
         for (key, value) in &rows[1..] {
             assert_eq!(engine.get(key).unwrap().unwrap(), value.as_slice(), "the step to it changes no record");
         }
@@ -250,7 +250,7 @@ async fn sessions_of_the_first_version_stay_as_they_are_until_they_change() {
         assert_eq!(before.len(), after.len());
         let changed: Vec<_> = before.iter().zip(&after).filter(|(before, after)| before != after).collect();
         assert_eq!(changed.len(), 1, "{changed:?}");
-        assert_eq!(*changed[0].1, (sled::IVec::from(&[1, 0]), sled::IVec::from(&[0, 0, 0, 5])));
+        assert_eq!(*changed[0].1, (sled::IVec::from(&[1, 0]), sled::IVec::from(&[0, 0, 0, 6])));
     }
     // Naming one writes it anew; the others stay.
     let store = open(dir.path());

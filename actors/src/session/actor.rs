@@ -55,7 +55,8 @@ pub(crate) struct State {
 
 struct Live {
     session: Session,
-    login: LoginTime,
+    /// `authenticated_at` of the session, by both clocks.
+    login: Option<LoginTime>,
     deadlines: Deadlines,
     /// Whether it stands in [`State::dirty`].
     dirty: bool,
@@ -141,6 +142,12 @@ impl Process for SessionActor {
                     }
                     let _ = reply.send(outcome.map(|()| ended.len()).map_err(Into::into));
                 });
+            }
+            Message::Moved { account, session, address, user_agent } => {
+                let mut sessions = state.accounts.get_mut(&account).into_iter().flatten();
+                if let Some(live) = sessions.find(|live| live.session.id == session) {
+                    (live.session.address, live.session.user_agent) = (address, user_agent);
+                }
             }
             Message::Drop { account, session, reply } => {
                 self.remove(state, account, |live| live.session.id == session);
@@ -293,7 +300,7 @@ impl SessionActor {
                 sessions.reserve_exact(1);
             }
             let deadlines = Deadlines::of(&session, &self.policy, now);
-            let login = LoginTime::of(session.created_at, now);
+            let login = session.authenticated_at.map(|at| LoginTime::of(at, now));
             sessions.push(Live { session, login, deadlines, dirty: false });
             self.live.fetch_add(1, Ordering::Relaxed);
         }
@@ -333,11 +340,12 @@ impl SessionActor {
 
     /// Takes the sessions of an account out that a change ended which raised its epoch to this.
     fn forget(&self, state: &mut State, account: AccountId, epoch: u64, spared: Option<SessionId>) {
-        // Its commit found the spared one alive, as the change was made in its name. What an earlier change says of it may come
-        // later than this.
+        // Its commit found the spared one alive, as a new password was set in its name. What an earlier change says of it may
+        // come later than this.
         let mut sessions = state.accounts.get_mut(&account).into_iter().flatten();
         if let Some(live) = sessions.find(|live| Some(live.session.id) == spared) {
             live.session.epoch = live.session.epoch.max(epoch);
+            (live.session.authenticated_at, live.login) = (None, None);
         }
         // One opened after the change is at its epoch already.
         self.remove(state, account, |live| live.session.epoch < epoch);

@@ -24,8 +24,8 @@ use crate::domain::session::{Session, SessionId, SessionLabel};
 use crate::domain::time::Timestamp;
 use crate::ports::{
     AccountUpdate, Acting, CreateAccountRefusal, DeleteAccountRefusal, Effects, EndSessions, ListedAccount,
-    OpenSessionRefusal, Page, RefreshOutcome, RefreshRefusal, RefreshUse, ShardOf, SignIn, Store, StoreError,
-    StoreFailure, StoredToken, Touch, UnknownAccount, UnknownSession, UpdateAccountRefusal,
+    OnlyNetwork, OpenSessionRefusal, Page, RefreshOutcome, RefreshRefusal, RefreshUse, ShardOf, SignIn, Store,
+    StoreError, StoreFailure, StoredToken, Touch, UnknownAccount, UnknownSession, UpdateAccountRefusal,
 };
 
 /// How many addresses of sign-ins an account keeps.
@@ -148,6 +148,10 @@ impl State {
     }
 
     fn affect(&mut self, account: AccountId, effects: Effects) {
+        if let Some(OnlyNetwork(from)) = effects.networks {
+            self.known.retain(|(owner, _), _| *owner != account);
+            self.known.extend(from.map(|from| ((account, from), time_of(&effects.audit))));
+        }
         for token in effects.tokens {
             self.tokens.retain(|old| {
                 old.token.hash != token.hash && (old.account, old.token.purpose) != (account, token.purpose)
@@ -173,7 +177,8 @@ impl State {
         }));
     }
 
-    fn note_sign_in(&mut self, account: AccountId, at: Timestamp, sign_in: SignIn) {
+    /// Whether the owner is told of it.
+    fn note_sign_in(&mut self, account: AccountId, at: Timestamp, sign_in: SignIn) -> bool {
         let is_known = self.known.contains_key(&(account, sign_in.from));
         let others = self.known.keys().filter(|(owner, from)| *owner == account && *from != sign_in.from).count();
         if !is_known && others == KNOWN_ADDRESSES {
@@ -189,9 +194,11 @@ impl State {
         }
         let used = self.known.entry((account, sign_in.from)).or_insert(at);
         *used = at.max(*used);
-        if !is_known && others > 0 {
+        let is_news = !is_known && others > 0;
+        if is_news {
             self.queue(Some(account), sign_in.notice);
         }
+        is_news
     }
 
     fn mail(&mut self, id: MailId) -> Option<&mut QueuedMail> {
@@ -397,6 +404,9 @@ impl Store for MemoryStore {
                 state.end_all_but(after.id, Some(kept), now);
                 if let Some(session) = state.sessions.get_mut(&(after.id, kept)) {
                     session.epoch = after.session_epoch;
+                    session.authenticated_at = None;
+                    state.families.remove(&(after.id, kept));
+                    state.families.extend(effects.refresh.clone().map(|renewed| ((after.id, kept), renewed)));
                 }
             }
         }

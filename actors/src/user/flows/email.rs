@@ -178,6 +178,7 @@ impl Flows {
             };
             let mut effects = Effects::from(story.done(self));
             effects.mails.push(self.notice(MailKind::RecoveryUsed, &account, &story.origin));
+            effects.networks = Some(self.only_network(&story.origin));
             let update = AccountUpdate {
                 id: account.id,
                 acting: None,

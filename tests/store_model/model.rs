@@ -260,6 +260,8 @@ impl With {
             mails: (0_u8..).zip(&self.mails).map(|(n, due)| self.mail(n, *due)).collect(),
             tokens: tokens.collect(),
             settles_from: self.settles_from,
+            refresh: None,
+            networks: None,
         }
     }
 }
@@ -344,7 +346,13 @@ async fn run(store: &dyn Store, step: &Step, mark: i64) -> String {
                 revokes_tokens: *revokes,
             };
             let redeems = update.redeems.is_some();
-            let answer = answer(store.update_account(update, with.build(mark)).await);
+            let mut effects = with.build(mark);
+            if let Ends::AllBut(name) = ends {
+                // Every other change gives the session no new tokens.
+                let renewed = RefreshChain::begin(id(*account), sid(*name), 1).family();
+                effects.refresh = (mark % 2 == 0).then_some(renewed);
+            }
+            let answer = answer(store.update_account(update, effects).await);
             if redeems && answer.starts_with("done") { format!("redeemed: {answer}") } else { answer }
         }
         Step::Delete { account, revision, with } => {
@@ -360,16 +368,8 @@ async fn run(store: &dyn Store, step: &Step, mark: i64) -> String {
             };
             let session = Session { created_at: at(*used), ..session(*account, *name, epoch, *used) };
             let sign_in = from.map(|n| if n < 3 { sign_in([192, 0, 2, n]) } else { sign_in([n; 16]) });
-            answer(
-                store
-                    .open_session(
-                        session,
-                        Some(RefreshChain::begin(id(*account), sid(*name), 1).family()),
-                        sign_in,
-                        audit,
-                    )
-                    .await,
-            )
+            let family = RefreshChain::begin(id(*account), sid(*name), 1).family();
+            answer(store.open_session(session, Some(family), sign_in, audit).await)
         }
         Step::Settle { mail, at: millis, outcome } => {
             let (at, error) = (at(*millis), "an error".to_owned());
@@ -429,6 +429,7 @@ async fn observe(store: &dyn Store) -> Vec<String> {
         seen.push(format!("{:?}", store.listed_account(id(account)).await.unwrap()));
         for name in 1..6 {
             seen.push(format!("{:?}", store.session(id(account), sid(name)).await.unwrap()));
+            seen.push(format!("{:?}", store.refresh_family(id(account), sid(name)).await.unwrap()));
         }
     }
     for name in 0..NAMES.len() {

@@ -7,6 +7,8 @@ mod audit_log;
 mod model;
 #[path = "store_model/outbox.rs"]
 mod outbox;
+#[path = "store_model/questions.rs"]
+mod questions;
 #[path = "store_model/races.rs"]
 mod races;
 #[path = "store_model/refresh.rs"]

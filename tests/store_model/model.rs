@@ -8,12 +8,13 @@ use doorward_actors::ports::{
 };
 use doorward_actors::testing::{MemoryStore, RefreshChain};
 use doorward_actors::{
-    AccountChange, AccountId, AuditActorFilter, AuditEvent, AuditFilter, AuditOrder, AuditOutcome, AuditPruning,
-    AuditQuery, AuditRecord, CredentialHash, CustomerAccount, Email, Locale, MailKind, MailOutcome, NewAccount,
-    NewMail, NewRole, NewToken, Nickname, Role, Session, SessionId, SessionLabel, TokenHash, TokenPurpose, Undoable,
+    AccountChange, AccountId, AuditOrder, AuditPruning, AuditRecord, CredentialHash, CustomerAccount, Email, Locale,
+    MailKind, MailOutcome, NewAccount, NewMail, NewRole, NewToken, Nickname, Role, Session, SessionId, SessionLabel,
+    TokenHash, TokenPurpose, Undoable,
 };
 use proptest::prelude::*;
 
+use crate::questions::{DAYS_3, filters, walk, without_hashes};
 use crate::{at, audit, id, mail, mail_id, new_account, open, runtime, session, sign_in, token};
 
 /// Few names, so that they collide; the first two are one name in two spellings.
@@ -476,48 +477,6 @@ async fn observe(store: &dyn Store) -> Vec<String> {
     seen.push(format!("{:?}", store.had_admin().await.unwrap()));
     seen.extend(crate::services::observe(store).await);
     seen
-}
-
-fn filters() -> Vec<AuditFilter> {
-    let none = AuditFilter::default;
-    vec![
-        none(),
-        AuditFilter { subject: Some(id(1)), ..none() },
-        AuditFilter { subject: Some(id(2)), from: Some(at(10)), to: Some(at(40)), ..none() },
-        AuditFilter { subject: Some(id(99)), ..none() },
-        AuditFilter { actor: AuditActorFilter::parse("system"), event: Some(AuditEvent::AccountUpdated), ..none() },
-        AuditFilter { event: Some(AuditEvent::Login), ..none() },
-        AuditFilter { from: Some(at(DAYS_3)), outcome: Some(AuditOutcome::Success), ..none() },
-        AuditFilter { to: Some(at(-DAYS_3)), ..none() },
-    ]
-}
-
-/// So far from all records that a search does not look at them all.
-const DAYS_3: i64 = 3 * 24 * 60 * 60 * 1000;
-
-/// All pages of a question.
-async fn walk(store: &dyn Store, filter: &AuditFilter, order: AuditOrder, limit: usize, scan: usize) -> String {
-    let (mut pages, mut after) = (Vec::new(), None);
-    loop {
-        let query = AuditQuery { filter: filter.clone(), order, after, limit, scan };
-        let page = store.audit_page(query).await.unwrap();
-        pages.push(without_hashes(&format!("{page:?}")));
-        if !page.more {
-            return pages.concat();
-        }
-        assert_ne!(page.last, after, "a page that leads nowhere");
-        after = page.last;
-    }
-}
-
-/// What is shown of records, but for the hashes in it: they are the business of the store on disk alone.
-fn without_hashes(shown: &str) -> String {
-    let mut pieces = shown.split("AuditHash([");
-    let mut plain = pieces.next().unwrap_or_default().to_owned();
-    for piece in pieces {
-        plain.push_str(piece.split_once("])").map_or(piece, |(_, rest)| rest));
-    }
-    plain
 }
 
 fn compare(dir: &Path, steps: &[Step]) {

@@ -59,6 +59,7 @@ struct AccountObject<'a> {
     #[schema(minimum = 1)]
     id: u64,
     nickname: &'a str,
+    #[schema(format = Email)]
     email: &'a str,
     customer_account: &'a str,
     role: WireRole,
@@ -105,7 +106,7 @@ impl<'a> AccountObject<'a> {
 struct AccountChange {
     #[schema(max_length = 64)]
     nickname: Option<String>,
-    #[schema(max_length = 254)]
+    #[schema(format = Email, max_length = 254)]
     email: Option<String>,
     #[schema(format = Password)]
     password: Option<String>,
@@ -171,7 +172,7 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 #[utoipa::path(get, path = "/accounts_management/", operation_id = "list_accounts", tag = "Administration",
     params(
     ("skip" = Option<u64>, Query, description = "How many to pass over (0)"),
-    ("limit" = Option<u64>, Query, description = "How many to return (100), 1 to 1,000"),
+    ("limit" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "How many to return (100), 1 to 1,000"),
 ), responses(
     (status = 200, description = "The accounts", body = [AccountObject<'_>]),
     (status = 422, description = "`skip` or `limit` is not possible"),

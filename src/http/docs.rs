@@ -10,7 +10,7 @@ use warp::Filter as _;
 use warp::reply::{Reply as _, Response};
 
 use super::error::ApiError;
-use super::{Family, openapi};
+use super::{ApiRules, Family, openapi};
 
 /// Scripts come from here alone and none stand in the page. Swagger UI sets style attributes, and its style sheet and
 /// icons carry images as `data:` URLs. Nothing may frame the page: it takes tokens.
@@ -32,29 +32,31 @@ const FILES: [&str; 7] = [
     "favicon-16x16.png",
 ];
 
-pub(super) fn routes() -> Family {
+/// `base` is the path that `PUBLIC_URL` has, which a proxy in front takes away.
+pub(super) fn routes(rules: &ApiRules) -> Family {
+    let base = rules.base_path().to_owned();
     // Written once; each answer shares the bytes. The document is made of texts and maps, which always serialise.
-    let document = Bytes::from(serde_json::to_vec(&openapi::document()).unwrap_or_default());
-    let config = Arc::new(Config::new(["/openapi.json"]).validator_url("none"));
+    let document = Bytes::from(serde_json::to_vec(&openapi::document(rules.known_url())).unwrap_or_default());
+    let config = Arc::new(Config::new([format!("{base}/openapi.json")]).validator_url("none"));
     let page_config = Arc::clone(&config);
     let openapi = warp::path!("openapi.json").and(warp::get()).map(move || {
         let mut response = Response::new(document.clone().into());
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response
     });
-    let page = warp::path!("docs").and(warp::get()).map(move || page(&page_config));
+    let page = warp::path!("docs").and(warp::get()).map(move || page(&page_config, &base));
     let file = warp::path!("docs" / String).and(warp::get()).map(move |name: String| file(&name, &config));
     openapi.or(page).unify().or(file).unify().boxed()
 }
 
 /// The page. Its links are made absolute, because `/docs` and `/docs/` are one page and relative links would differ.
-fn page(config: &Arc<Config<'static>>) -> Response {
+fn page(config: &Arc<Config<'static>>, base: &str) -> Response {
     let Ok(Some(file)) = utoipa_swagger_ui::serve("index.html", Arc::clone(config)) else {
         return ApiError::Internal.into_response();
     };
     let page = String::from_utf8_lossy(&file.bytes)
-        .replace("\"./", "\"/docs/")
-        .replace("href=\"index.css\"", "href=\"/docs/index.css\"")
+        .replace("\"./", &format!("\"{base}/docs/"))
+        .replace("href=\"index.css\"", &format!("href=\"{base}/docs/index.css\""))
         .replace("<title>Swagger UI</title>", "<title>Doorward</title>");
     asset(page.into(), "text/html; charset=utf-8")
 }

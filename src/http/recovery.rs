@@ -19,7 +19,7 @@ use doorward_actors::{RecoverError, RecoveryAttempt};
 #[serde(deny_unknown_fields)]
 struct RecoveryRequest {
     /// The address of the account.
-    #[schema(example = "ann@example.com", max_length = 254)]
+    #[schema(format = Email, example = "ann@example.com", max_length = 254)]
     email: String,
     /// The passphrase of the account. Case and spacing do not matter.
     #[schema(format = Password, example = "my first car was blue")]

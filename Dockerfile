@@ -4,6 +4,8 @@ FROM rust:1.95.0-slim-bookworm AS build
 # aws-lc is C; the compiler that the image brings for linking builds it.
 # The toolchain of this image as it is, without the components that rust-toolchain.toml asks for.
 ENV RUSTUP_TOOLCHAIN=1.95.0
+# The binary names sources by their crate, not by where they lay here.
+ENV RUSTFLAGS="--remap-path-prefix=/usr/local/cargo/registry/src=crates --remap-path-prefix=/build=doorward"
 WORKDIR /build
 
 # The dependencies in a layer of their own, built around empty sources: it lasts until a manifest changes.

@@ -20,7 +20,7 @@ use crate::http::{self, Api, ApiRules, ServerSettings, Tls, TlsError};
 use crate::mail::{self, MailSetupError};
 use crate::settings::{Rate, Settings};
 use crate::store::key_files::KeyFiles;
-use crate::store::{OpenError, SledStore, StoreOptions, secrets};
+use crate::store::{OpenError, SledStore, StoreOptions, permissions, secrets};
 
 /// The file in the data directory that keeps a generated signing secret.
 pub(crate) const SECRET_KEY_FILE: &str = "secret_key";
@@ -123,7 +123,9 @@ impl Default for Ambient {
 impl Core {
     /// Opens the data directory and starts the actors.
     async fn start(settings: &Settings, ambient: &Ambient) -> Result<Self, BuildError> {
-        let store = open_store(settings).await?;
+        // Only here: a command that opens the directory has the settings of its shell, and must not remove records by them.
+        let options = StoreOptions { audit_max_bytes: settings.audit.max_bytes, ..StoreOptions::default() };
+        let store = open_store(settings, options).await?;
         let secret_key = secret(settings, settings.tokens.secret_key.as_ref(), SECRET_KEY_FILE, ambient)?;
         let ports = Ports {
             store: Arc::clone(&store) as Arc<dyn Store>,
@@ -204,7 +206,9 @@ impl App {
         let service_token = SecretDigest::of(service_token.expose().as_bytes());
         let rules = ApiRules {
             verify_cache: settings.tokens.verify_cache,
+            docs: settings.http.docs,
             public_url: settings.mail.public_url.as_str().to_owned(),
+            refuse_unreachable: settings.mail.refuse_unreachable,
             longest_wait: settings.http.request_timeout.mul_f64(WAIT_SHARE),
         };
         let api = Api::new(core.system.handles().clone(), service_token, rules);
@@ -231,10 +235,14 @@ impl App {
 }
 
 /// Opens the store in the data directory, which no other process may have open.
-pub(crate) async fn open_store(settings: &Settings) -> Result<Arc<SledStore>, BuildError> {
+pub(crate) async fn open_store(settings: &Settings, options: StoreOptions) -> Result<Arc<SledStore>, BuildError> {
     let data_dir = settings.storage.data_dir.clone();
     // Recovery reads files; at this point there is nothing else to do, but the runtime has its rules.
-    let opened = tokio::task::spawn_blocking(move || SledStore::open(&data_dir, StoreOptions::default())).await;
+    let opened = tokio::task::spawn_blocking(move || {
+        permissions::protect(&data_dir)?;
+        SledStore::open(&data_dir, options)
+    });
+    let opened = opened.await;
     match opened {
         Ok(opened) => Ok(Arc::new(opened?)),
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
@@ -325,6 +333,7 @@ fn system_settings(settings: &Settings, secret_key: Secret) -> SystemSettings {
             verification_ttl: settings.accounts.verification_ttl,
             recovery_ttl: settings.accounts.recovery_ttl,
             address_change_ttl: settings.accounts.address_change_ttl,
+            undo_ttl: settings.accounts.undo_ttl,
             default_locale: settings.mail.locale,
         },
         hasher: hasher_settings(settings),

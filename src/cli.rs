@@ -1,5 +1,6 @@
 //! The command line.
 
+mod accept;
 mod audit;
 mod calibrate;
 mod check_config;
@@ -7,6 +8,7 @@ mod health;
 mod keys;
 mod mail;
 
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -14,8 +16,8 @@ use clap::{Args, Parser, Subcommand};
 use doorward_actors::{AuditHash, AuditHead};
 
 use crate::ambient::SystemEntropy;
-use crate::settings::{Settings, SettingsError, Sources};
-use crate::{run, telemetry};
+use crate::settings::{Loaded, Settings, SettingsError, Sources};
+use crate::{memory, run, telemetry};
 
 /// The exit code of a wrong command line or of wrong settings.
 const EXIT_USAGE: u8 = 2;
@@ -59,6 +61,9 @@ pub enum Command {
     /// Look after the keys that sign access tokens, with or without a running server.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Take the database in the data directory as it is, though it is missing or older than it was. For an operator who restored
+    /// an older copy or removed the database on purpose, when a start was refused for it.
+    AcceptOlderData,
 }
 
 /// What can be done with the signing keys.
@@ -149,8 +154,9 @@ pub struct HealthArgs {
 /// What can be done to accounts without a running server.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum AdminCommand {
-    /// Create an administrator. The password and the passphrase are read from two lines of standard input, or from
-    /// `DOORWARD_ADMIN_PASSWORD` and `DOORWARD_ADMIN_PASSPHRASE`; arguments are for every user of the machine to see.
+    /// Create an administrator. At a terminal it asks for the password and the passphrase and does not show them; otherwise they
+    /// are read from two lines of standard input. `DOORWARD_ADMIN_PASSWORD` and `DOORWARD_ADMIN_PASSPHRASE` come before both;
+    /// arguments are for every user of the machine to see.
     Create(NewAdmin),
 }
 
@@ -179,6 +185,15 @@ impl Cli {
     /// Does what was asked.
     #[must_use]
     pub fn execute(self) -> ExitCode {
+        telemetry::report_panics();
+        let _last_words = LastWords;
+        if let Err(error) = memory::keep_private() {
+            say(&format!("warning: the memory of this process may be dumped: {error}"));
+        }
+        self.run()
+    }
+
+    fn run(self) -> ExitCode {
         let command = self.command.unwrap_or_default();
         let load = || Settings::load(&Sources::of_process(self.config));
         match command {
@@ -196,19 +211,23 @@ impl Cli {
             },
             Command::Calibrate(args) => calibrate::run(args),
             Command::Serve => match load() {
-                Ok(loaded) => start(loaded.settings, run::serve),
+                Ok(loaded) => start(loaded, run::serve),
                 Err(error) => refuse(&error),
             },
             Command::Admin(AdminCommand::Create(admin)) => match load() {
-                Ok(loaded) => start(loaded.settings, |settings| run::create_admin(settings, admin)),
+                Ok(loaded) => start(loaded, |settings| run::create_admin(settings, admin)),
                 Err(error) => refuse(&error),
             },
             Command::Mail(MailCommand::Test(test)) => match load() {
-                Ok(loaded) => start(loaded.settings, |settings| mail::send_test(settings, test)),
+                Ok(loaded) => start(loaded, |settings| mail::send_test(settings, test)),
                 Err(error) => refuse(&error),
             },
             Command::Keys(command) => match load() {
                 Ok(loaded) => keys::run(&loaded.settings, &command),
+                Err(error) => refuse(&error),
+            },
+            Command::AcceptOlderData => match load() {
+                Ok(loaded) => accept::older_data(&loaded.settings),
                 Err(error) => refuse(&error),
             },
             Command::Audit(AuditCommand::Verify(arguments)) => match load() {
@@ -220,14 +239,18 @@ impl Cli {
 }
 
 /// Starts the log and the async runtime, and runs `work` on it.
-fn start<W, F>(settings: Settings, work: W) -> ExitCode
+fn start<W, F>(loaded: Loaded, work: W) -> ExitCode
 where
     W: FnOnce(Settings) -> F,
     F: Future<Output = Result<(), run::RunError>>,
 {
+    let Loaded { settings, warnings, .. } = loaded;
     if let Err(error) = telemetry::init(&settings.log, &SystemEntropy) {
         complain(&error);
         return ExitCode::FAILURE;
+    }
+    for warning in warnings {
+        tracing::warn!("{warning}");
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -236,7 +259,10 @@ where
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(work(settings)) {
+    let outcome = runtime.block_on(work(settings));
+    // What still blocks a thread, such as a look-up of the name of a mail server, is left behind: the work had its deadline.
+    runtime.shutdown_background();
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error);
@@ -251,7 +277,31 @@ fn refuse(error: &SettingsError) -> ExitCode {
 }
 
 /// Tells the operator, who may have no log yet.
-#[expect(clippy::print_stderr, reason = "a command line talks to its user")]
 fn complain(error: &dyn std::error::Error) {
-    eprintln!("doorward: {error}");
+    say(error);
+}
+
+fn say(what: &dyn std::fmt::Display) {
+    telemetry::say(&format!("doorward: {what}"));
+}
+
+/// Prints what a command found out. The exit code does not depend on whether it can be written: it says what was found. A
+/// reader that has gone away, as `| head` does, has what it wanted; of any other failure the operator is told.
+fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            telemetry::say(&format!("doorward: standard output cannot be written: {error}"));
+        }
+        _ => {}
+    }
+}
+
+/// Waits for the last lines when the program ends, by a panic too.
+struct LastWords;
+
+impl Drop for LastWords {
+    fn drop(&mut self) {
+        telemetry::flush();
+    }
 }

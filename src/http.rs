@@ -6,6 +6,7 @@ mod access;
 mod accounts_management;
 mod admission;
 mod audit;
+mod bodies;
 mod body;
 mod closed_sets;
 mod connections;
@@ -39,6 +40,7 @@ mod rate_limits;
 mod recovery;
 mod recovery_by_mail;
 mod refresh;
+mod refusals;
 mod register;
 mod request_id;
 mod requests;
@@ -57,7 +59,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use doorward_actors::{Handles, SecretDigest};
+use doorward_actors::{Email, Handles, SecretDigest};
 use hyper::Request;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
@@ -69,6 +71,7 @@ use warp::reply::Response;
 use admission::Admission;
 use audit::Readers;
 use body::TrackedBody;
+use error::ApiError;
 pub use routes::{Access, Class, Documented, RouteInfo, route_table};
 pub(crate) use server::{ServerSettings, listen, serve};
 pub(crate) use tls::{Tls, TlsError};
@@ -89,8 +92,12 @@ pub(crate) struct Api {
 pub(crate) struct ApiRules {
     /// For how long a service may keep the answer of `/verify`.
     pub(crate) verify_cache: Duration,
+    /// Whether the documentation is served.
+    pub(crate) docs: bool,
     /// Where people reach this service, without a slash at its end.
     pub(crate) public_url: String,
+    /// An address that no mail can be sent to is refused; otherwise the answer warns of it.
+    pub(crate) refuse_unreachable: bool,
     /// The longest that an answer may wait for something to happen.
     pub(crate) longest_wait: Duration,
 }
@@ -115,7 +122,13 @@ impl ApiRules {
 impl Default for ApiRules {
     fn default() -> Self {
         let public_url = UNKNOWN_URL.to_owned();
-        Self { verify_cache: Duration::ZERO, public_url, longest_wait: Duration::from_secs(24) }
+        Self {
+            verify_cache: Duration::ZERO,
+            docs: true,
+            public_url,
+            refuse_unreachable: false,
+            longest_wait: Duration::from_secs(24),
+        }
     }
 }
 
@@ -132,6 +145,18 @@ impl Api {
         handles.services.admit_built_in(service_token);
         let (rules, readers) = (ApiRules::default(), Readers::beating(heartbeat));
         Arc::new(Self { handles, rules, admission: Admission::default(), readers })
+    }
+
+    /// What the answer to who sets this address warns of: that no mail can be sent to it, as far as is known.
+    ///
+    /// # Errors
+    /// Such addresses are refused here.
+    fn warning_of(&self, email: &Email) -> Result<Option<&'static str>, ApiError> {
+        match self.handles.mailer.reaches(email) {
+            true => Ok(None),
+            false if self.rules.refuse_unreachable => Err(ApiError::UNREACHABLE),
+            false => Ok(Some(error::UNREACHABLE)),
+        }
     }
 
     /// Ends the answers that would go on for ever, so that the listener can stop.
@@ -184,9 +209,9 @@ fn routes(api: &Arc<Api>) -> impl Filter<Extract = (Response,), Error = Infallib
         .unify()
         .or(keys::routes(api))
         .unify()
-        .or(root::routes(&api.rules))
+        .or(root::routes(api))
         .unify()
-        .or(docs::routes(&api.rules))
+        .or(docs::routes(api))
         .unify()
         .boxed();
     let quick: Family = forward_auth::routes(api).or(oauth2::routes(api)).unify().boxed();

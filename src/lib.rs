@@ -8,9 +8,12 @@ mod app;
 #[doc(hidden)]
 pub mod breached;
 pub mod cli;
+mod files;
 mod http;
+mod line_end;
 #[doc(hidden)]
 pub mod mail;
+mod memory;
 mod offline;
 mod run;
 pub mod settings;
@@ -18,6 +21,7 @@ mod shutdown;
 #[doc(hidden)]
 pub mod store;
 mod telemetry;
+mod terminal;
 
 pub use app::{Ambient, App, BuildError, Ended};
 #[doc(hidden)]

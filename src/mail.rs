@@ -97,6 +97,19 @@ impl MailTransport for Carrier {
     async fn send(&self, mail: &OutgoingMail) -> Result<(), SendError> {
         self.carry(self.composer.compose(mail)?).await.map(drop)
     }
+
+    async fn probe(&self) {
+        if let Way::Smtp(smtp) = &self.way {
+            smtp.probe().await;
+        }
+    }
+
+    fn reaches(&self, to: &Email) -> bool {
+        match &self.way {
+            Way::Smtp(smtp) => smtp.reaches(to),
+            Way::Spool(_) => true,
+        }
+    }
 }
 
 #[cfg(test)]

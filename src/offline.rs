@@ -11,7 +11,7 @@ use doorward_actors::{KeyId, Operator, OperatorPorts, OperatorSettings, Secret, 
 use crate::app::{self, Ambient, BuildError, Ended, SECRET_KEY_FILE};
 use crate::settings::Settings;
 use crate::store::key_files::KeyFiles;
-use crate::store::{SledStore, secrets};
+use crate::store::{SledStore, StoreOptions, secrets};
 
 /// A data directory that is open for its operator.
 pub(crate) struct Offline {
@@ -22,7 +22,7 @@ pub(crate) struct Offline {
 impl Offline {
     /// Opens the data directory. Works only while no server has it open.
     pub(crate) async fn open(settings: &Settings, ambient: &Ambient) -> Result<Self, BuildError> {
-        let store = app::open_store(settings).await?;
+        let store = app::open_store(settings, StoreOptions::default()).await?;
         let secret = secret_of_the_server(settings, ambient.clock.now())?;
         if secret.is_none() {
             tracing::warn!(

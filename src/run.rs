@@ -8,10 +8,12 @@ use doorward_actors::{Email, Nickname, Passphrase, Password, RegisterError, Regi
 
 use crate::app::{Ambient, App, BuildError, Ended};
 use crate::cli::NewAdmin;
+use crate::line_end::without_line_end;
 use crate::mail::MailSetupError;
 use crate::offline::Offline;
 use crate::settings::Settings;
 use crate::shutdown;
+use crate::terminal::Hidden;
 
 /// Where the password of a new administrator may stand instead of on standard input.
 const PASSWORD_VARIABLE: &str = "DOORWARD_ADMIN_PASSWORD";
@@ -69,7 +71,7 @@ pub(crate) async fn create_admin(settings: Settings, admin: NewAdmin) -> Result<
     let refused = |what, why: &str| Err(RunError::Input { what, why: why.to_owned() });
     match created {
         Ok(account) => {
-            tracing::info!(account = %account.id, "the administrator was created");
+            tracing::info!(account = account.id.get(), "the administrator was created");
             Ok(())
         }
         Err(RegisterError::Weak(weak)) => refused("the password", &weak.to_string()),
@@ -84,32 +86,42 @@ pub(crate) async fn create_admin(settings: Settings, admin: NewAdmin) -> Result<
     }
 }
 
+/// The administrator that was asked for. Needs a runtime, which looks out for signals while it asks at a terminal.
 fn registration(admin: &NewAdmin) -> Result<Registration, RunError> {
     let wrong = |what, why: &dyn std::fmt::Display| RunError::Input { what, why: why.to_string() };
     Ok(Registration {
         email: Email::parse(&admin.email).map_err(|error| wrong("--email", &error))?,
         nickname: Nickname::parse(&admin.nickname).map_err(|error| wrong("--nickname", &error))?,
-        password: Password::new(secret_line("the password", PASSWORD_VARIABLE)?)
+        password: Password::new(secret("the password", "Password", PASSWORD_VARIABLE)?)
             .map_err(|error| wrong("the password", &error))?,
-        passphrase: Passphrase::parse(&secret_line("the passphrase", PASSPHRASE_VARIABLE)?)
+        passphrase: Passphrase::parse(&secret("the passphrase", "Passphrase", PASSPHRASE_VARIABLE)?)
             .map_err(|error| wrong("the passphrase", &error))?,
         customer_account: None,
         locale: None,
     })
 }
 
-/// A secret from its environment variable, else from the next line of standard input.
-fn secret_line(what: &'static str, variable: &str) -> Result<String, RunError> {
+/// A secret from its environment variable, else as somebody types it twice at the terminal, else from the next line of standard
+/// input.
+fn secret(what: &'static str, prompt: &str, variable: &str) -> Result<String, RunError> {
     if let Ok(value) = std::env::var(variable)
         && !value.is_empty()
     {
-        return Ok(value);
+        return Ok(without_line_end(&value).to_owned());
+    }
+    let unreadable = |error: std::io::Error| RunError::Input { what, why: error.to_string() };
+    let missing = || RunError::Input { what, why: format!("give it as a line of standard input or in {variable}") };
+    if let Some(terminal) = Hidden::begin().map_err(unreadable)? {
+        let once = terminal.ask(&format!("{prompt}: ")).map_err(unreadable)?.ok_or_else(missing)?;
+        let again = terminal.ask(&format!("{prompt} again: ")).map_err(unreadable)?.ok_or_else(missing)?;
+        if once == again {
+            return Ok(once);
+        }
+        return Err(RunError::Input { what, why: "it was typed differently the second time".to_owned() });
     }
     let mut line = String::new();
-    let read = std::io::stdin().lock().read_line(&mut line);
-    match read {
-        Ok(0) => Err(RunError::Input { what, why: format!("give it as a line of standard input or in {variable}") }),
-        Ok(_) => Ok(line.trim_end_matches(['\r', '\n']).to_owned()),
-        Err(error) => Err(RunError::Input { what, why: error.to_string() }),
+    match std::io::stdin().lock().read_line(&mut line).map_err(unreadable)? {
+        0 => Err(missing()),
+        _ => Ok(without_line_end(&line).to_owned()),
     }
 }

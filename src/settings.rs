@@ -6,12 +6,14 @@
 
 mod accounts;
 mod audit;
+mod dotenv;
 mod http;
 pub mod keys;
 mod layers;
 mod limits;
 mod logging;
 mod mail;
+mod near;
 mod origins;
 mod passwords;
 mod reader;
@@ -36,6 +38,7 @@ pub use storage::StorageSettings;
 pub use tokens::{Algorithm, TokenSettings};
 
 use keys::Key;
+use layers::Findings;
 use reader::{Reader, documented};
 
 /// Where settings are looked for. Nothing ambient is read but the files named here, so that a test can state all of it.
@@ -68,8 +71,8 @@ impl Sources {
         self
     }
 
-    /// Environment variables. Names that are no settings are ignored, as the environment holds many others; an empty
-    /// value counts as not given.
+    /// Environment variables. Names that are no settings have no effect, as the environment holds many others; one that
+    /// nearly is a setting is warned of. An empty value counts as not given.
     #[must_use]
     pub fn environment<N, V>(mut self, variables: impl IntoIterator<Item = (N, V)>) -> Self
     where
@@ -116,6 +119,8 @@ pub struct Loaded {
     pub settings: Settings,
     /// One entry for each key of [`keys::ALL`], in that order.
     pub entries: Vec<Entry>,
+    /// What may be meant otherwise, and does not stop the program. No secret stands in it.
+    pub warnings: Vec<String>,
 }
 
 /// One setting as it took effect.
@@ -159,13 +164,17 @@ impl Settings {
     /// Fails with every mistake found: an unreadable file, an unknown name in one of the two files, a value outside its
     /// limits, a setting given twice in contradiction.
     pub fn load(sources: &Sources) -> Result<Loaded, SettingsError> {
-        let mut mistakes = Vec::new();
-        let layers = layers::collect(sources, &mut mistakes);
+        let mut findings = Findings::default();
+        let layers = layers::collect(sources, &mut findings);
+        let Findings { mistakes, mut warnings, .. } = findings;
         let mut reader = Reader::new(layers, mistakes);
         let settings = Self::read(&mut reader);
         let entries = reader.entries();
         match (settings, reader.into_mistakes()) {
-            (Some(settings), mistakes) if mistakes.is_empty() => Ok(Loaded { settings, entries }),
+            (Some(settings), mistakes) if mistakes.is_empty() => {
+                warnings.extend(settings.mail.warnings());
+                Ok(Loaded { settings, entries, warnings })
+            }
             (_, mistakes) => Err(SettingsError { mistakes }),
         }
     }

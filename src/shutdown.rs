@@ -21,6 +21,7 @@ pub(crate) fn requested() -> std::io::Result<impl Future<Output = ()> + Send> {
         tokio::spawn(async move {
             either(&mut terminate, &mut interrupt).await;
             tracing::warn!("told to stop again: stopping at once");
+            crate::telemetry::flush();
             std::process::exit(TOLD_TWICE);
         });
     })

@@ -16,8 +16,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use doorward_actors::ports::{
     AccountUpdate, Acting, CreateAccountRefusal, DeleteAccountRefusal, Effects, ListedAccount, OpenSessionRefusal,
-    Page, RefreshOutcome, RefreshRefusal, RefreshUse, ShardOf, SignIn, Store, StoreError, StoreFailure, StoredToken,
-    Touch, UnknownAccount, UnknownSession, UpdateAccountRefusal,
+    Page, RecordRefusal, RefreshOutcome, RefreshRefusal, RefreshUse, ShardOf, SignIn, Store, StoreError, StoreFailure,
+    StoredToken, Touch, UnknownSession, UpdateAccountRefusal,
 };
 use doorward_actors::{
     Account, AccountId, AuditHead, AuditPage, AuditPruned, AuditPruning, AuditQuery, AuditRecord, AuditStatus,
@@ -32,34 +32,39 @@ mod codec;
 mod committer;
 #[cfg(test)]
 mod committer_tests;
+mod engine;
+mod heads;
 mod health;
 pub mod key_files;
 mod keys;
 mod lock;
 mod migrations;
+pub(crate) mod permissions;
 mod reads;
 mod recent;
 pub mod secrets;
 mod services;
 mod staging;
+mod sync;
+mod witness;
 
 pub use audit::verify::{AuditBreak, AuditFinding, AuditReport};
-use committer::Committer;
+use committer::{Committer, Progress, Writer};
 use health::Health;
 use lock::DirLock;
 use recent::{Recent, RecentAccounts};
 use staging::{Abort, Fault, Staging};
+use witness::Witness;
+
+use crate::files;
 
 /// How long a caller waits for a change to be durable. A healthy disk needs milliseconds, a busy one a second; one that
 /// takes this long is not coming back, and clients have given up.
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 /// What the engine keeps in memory. Its own default is 1 GiB.
 const CACHE_BYTES: u64 = 48 * 1024 * 1024;
-/// How often the engine cleans up and flushes in the background; its garbage collection depends on it.
-const FLUSH_EVERY_MS: u64 = 500;
-/// How often and how long to wait for an engine of this same process to let go of its files: 5 s in all.
-const REOPEN_TRIES: u32 = 500;
-const REOPEN_PAUSE: Duration = Duration::from_millis(10);
+/// How often the number of commits is noted outside the engine while there are commits.
+const WITNESS_EVERY: Duration = Duration::from_mins(1);
 
 /// Why a data directory could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +94,39 @@ pub enum OpenError {
         /// The layout of this program.
         known: u32,
     },
+    /// The engine is missing or empty, and there was one.
+    #[error(
+        "{} held a database, and {0}/db is missing or empty now; nothing was changed. Restore the whole data directory from \
+         a backup. If the database was removed on purpose, run `doorward accept-older-data`: the next start then makes an \
+         empty one, in which the first account that registers becomes an administrator", .data_dir.display()
+    )]
+    Lost {
+        /// The data directory.
+        data_dir: PathBuf,
+    },
+    /// The engine holds less than it did.
+    #[error(
+        "the database in {} is older than it was: it holds {found} commits, and {noted} were noted in witness.json; no record \
+         was changed. Restore a newer backup of the whole data directory. If an older copy was put there on purpose, or \
+         nothing newer is left, run `doorward accept-older-data`, and what came after it stays lost", .data_dir.display()
+    )]
+    OlderData {
+        /// The data directory.
+        data_dir: PathBuf,
+        /// How many commits the engine holds.
+        found: u64,
+        /// How many it held at least.
+        noted: u64,
+    },
+    /// What notes how many commits the engine held cannot be read.
+    #[error("{} cannot be read; restore it from a backup, or run `doorward accept-older-data`", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The engine's writes do not reach the disk before they count as durable.
+    #[error("the storage engine does not sync what it writes, as this program was linked wrongly; use another build")]
+    Unsynced,
     /// What is stored is damaged.
     #[error("the data is damaged: {0}; restore a backup")]
     Corrupt(String),
@@ -148,11 +186,20 @@ pub struct StoreOptions {
     pub write_deadline: Duration,
     /// How much the engine keeps in memory, in bytes.
     pub cache_bytes: u64,
+    /// How often the number of commits is noted outside the engine, while there are any.
+    pub witness_every: Duration,
+    /// How much the audit log may take, in bytes; what makes it larger removes its oldest records in the same commit.
+    pub audit_max_bytes: u64,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { write_deadline: WRITE_DEADLINE, cache_bytes: CACHE_BYTES }
+        Self {
+            write_deadline: WRITE_DEADLINE,
+            cache_bytes: CACHE_BYTES,
+            witness_every: WITNESS_EVERY,
+            audit_max_bytes: u64::MAX,
+        }
     }
 }
 
@@ -182,30 +229,25 @@ struct Engine {
 impl SledStore {
     /// Opens a data directory; makes it, for its owner alone, if it does not exist. Blocks, for as long as recovery takes.
     pub fn open(data_dir: &Path, options: StoreOptions) -> Result<Self, OpenError> {
-        let engine_dir = data_dir.join("db");
-        lock::create_private_dir(data_dir).map_err(|error| OpenError::at(data_dir, error))?;
+        files::create_private_dir(data_dir).map_err(|error| OpenError::at(data_dir, error))?;
         let lock = Arc::new(DirLock::take(data_dir)?);
-        lock::create_private_dir(&engine_dir).map_err(|error| OpenError::at(&engine_dir, error))?;
-        lock::remove_leftovers(&engine_dir).map_err(|error| OpenError::at(&engine_dir, error))?;
-        let db = open_engine(&engine_dir, options)?;
-        migrations::run(&db, migrations::CURRENT, migrations::STEPS)?;
-        db.flush()?;
-        lock::sync_all(data_dir, &engine_dir).map_err(|error| OpenError::at(data_dir, error))?;
+        let (db, commits) = engine::open_or_make(data_dir, options)?;
 
         let health = Arc::new(Health::new());
         let recent = Arc::new(RecentAccounts::new());
         let audit_head = watch::Sender::new(reads::counter(&db, keys::LAST_AUDIT_SEQUENCE)?);
         let revocation_head = watch::Sender::new(reads::counter(&db, keys::LAST_REVOCATION)?);
-        let committer = Committer::start(
-            db.clone(),
-            &engine_dir,
-            Arc::clone(&lock),
-            Arc::clone(&health),
-            Arc::clone(&recent),
-            options.write_deadline,
-            [(keys::LAST_AUDIT_SEQUENCE, audit_head.clone()), (keys::LAST_REVOCATION, revocation_head.clone())],
-        )
-        .map_err(|error| OpenError::at(&engine_dir, error))?;
+        let writer = Writer {
+            db: db.clone(),
+            health: Arc::clone(&health),
+            recent: Arc::clone(&recent),
+            heads: [(keys::LAST_AUDIT_SEQUENCE, audit_head.clone()), (keys::LAST_REVOCATION, revocation_head.clone())],
+            progress: Progress::new(Witness::of(data_dir), commits, options.witness_every),
+            audit_max_bytes: options.audit_max_bytes,
+            _lock: Arc::clone(&lock),
+        };
+        let committer =
+            Committer::start(writer, options.write_deadline).map_err(|error| OpenError::at(data_dir, error))?;
         let engine = Arc::new(RwLock::new(Some(Engine { db, _lock: lock })));
         Ok(Self { committer, engine, health, recent, audit_head, revocation_head })
     }
@@ -217,15 +259,23 @@ impl SledStore {
         options: StoreOptions,
         expected: Option<AuditHead>,
     ) -> Result<AuditReport, OpenError> {
-        let engine_dir = data_dir.join("db");
-        if !engine_dir.join("db").is_file() {
-            return Err(OpenError::at(&engine_dir, io::Error::new(io::ErrorKind::NotFound, "there is no database")));
+        let missing = || io::Error::new(io::ErrorKind::NotFound, "there is no database");
+        if !engine::dir(data_dir).join("db").is_file() && Witness::of(data_dir).commits()?.is_none() {
+            return Err(OpenError::at(&engine::dir(data_dir), missing()));
         }
         let _lock = DirLock::take(data_dir)?;
-        lock::remove_leftovers(&engine_dir).map_err(|error| OpenError::at(&engine_dir, error))?;
-        let db = open_engine(&engine_dir, options)?;
+        let db = engine::open(data_dir, options)?;
         migrations::must_be_current(&db)?;
         Ok(audit::verify::walk(&db, expected)?)
+    }
+
+    /// Forgets how much the engine of a data directory held, so that the next start takes what it finds there. For an operator who
+    /// put an older copy there, or removed the engine, on purpose. What is left of an engine without its data is put aside as
+    /// `db.lost`. Says whether anything was known.
+    pub fn accept_older_data(data_dir: &Path) -> Result<bool, OpenError> {
+        let _lock = DirLock::take(data_dir)?;
+        engine::put_aside_if_empty(data_dir)?;
+        Witness::of(data_dir).forget(data_dir)
     }
 
     /// Makes the queued changes durable, refuses all further calls and gives the directory back, so that it can be opened
@@ -287,23 +337,6 @@ fn read_from<T>(
             StoreFailure(fault.to_string())
         }
     })
-}
-
-/// Opens the engine. The directory is ours by our own lock, so if its files are still locked, that is an engine of this
-/// process whose background threads have not ended yet.
-fn open_engine(engine_dir: &Path, options: StoreOptions) -> Result<sled::Db, OpenError> {
-    let config =
-        sled::Config::new().path(engine_dir).cache_capacity(options.cache_bytes).flush_every_ms(Some(FLUSH_EVERY_MS));
-    for _ in 0..REOPEN_TRIES {
-        match config.open() {
-            Err(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock") => {
-                std::thread::sleep(REOPEN_PAUSE);
-            }
-            Err(sled::Error::Io(error)) => return Err(OpenError::at(engine_dir, error)),
-            other => return Ok(other?),
-        }
-    }
-    Err(OpenError::InUse { data_dir: engine_dir.to_owned() })
 }
 
 #[async_trait]
@@ -415,7 +448,7 @@ impl Store for SledStore {
             .await
     }
 
-    async fn record(&self, account: AccountId, effects: Effects) -> Result<(), StoreError<UnknownAccount>> {
+    async fn record(&self, account: AccountId, effects: Effects) -> Result<(), StoreError<RecordRefusal>> {
         self.committer.change(move |staging| changes::record(staging, account, effects)).await
     }
 
@@ -457,6 +490,10 @@ impl Store for SledStore {
         self.note(move |staging| changes::delete_mail(staging, id, &audit)).await
     }
 
+    async fn prune_mails(&self, now: Timestamp, limit: usize) -> Result<usize, StoreFailure> {
+        self.note(move |staging| changes::prune_mails(staging, now, limit)).await
+    }
+
     async fn end_sessions(
         &self,
         ended: Vec<Touch>,
@@ -476,6 +513,10 @@ impl Store for SledStore {
 
     async fn append_audit(&self, records: Vec<AuditRecord>) -> Result<(), StoreFailure> {
         self.note(move |staging| changes::append_audit(staging, &records)).await
+    }
+
+    async fn append_audit_within(&self, records: Vec<AuditRecord>, most_refused: u64) -> Result<u64, StoreFailure> {
+        self.note(move |staging| changes::append_audit_within(staging, &records, most_refused)).await
     }
 
     async fn prune_audit(&self, pruning: AuditPruning) -> Result<AuditPruned, StoreFailure> {

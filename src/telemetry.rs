@@ -1,9 +1,12 @@
 //! The log, on standard error.
 
+mod places;
 mod pseudonyms;
+mod stderr;
 
 use std::fmt;
 use std::io::{self, IsTerminal as _};
+use std::panic::PanicHookInfo;
 
 use doorward_actors::ports::Entropy;
 
@@ -20,6 +23,8 @@ use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
 use crate::settings::{LogFormat, LogSettings};
 use pseudonyms::{Pseudonymous, Pseudonyms};
+use stderr::Stderr;
+pub(crate) use stderr::{LogCounts, counts, flush, say};
 
 /// The log could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -46,13 +51,29 @@ pub(crate) fn init(settings: &LogSettings, entropy: &dyn Entropy) -> Result<(), 
         entropy.fill(&mut key);
         Pseudonyms::new(&key)
     });
-    let writer = Pseudonymous::new(io::stderr, pseudonyms);
+    let writer = Pseudonymous::new(Stderr, pseudonyms);
     if pretty {
         for_people(filter, writer, terminal).with(filter_fn(is_safe)).try_init()?;
     } else {
         for_machines(filter, writer).with(filter_fn(is_safe)).try_init()?;
     }
     Ok(())
+}
+
+/// Lets a panic be told like anything else: by the log, once there is one. The usual report goes to standard error itself, names
+/// paths of the machine that built the program, and is no JSON.
+pub(crate) fn report_panics() {
+    std::panic::set_hook(Box::new(report));
+}
+
+fn report(panic: &PanicHookInfo<'_>) {
+    let text = panic.payload_as_str().unwrap_or("not a text");
+    let at = panic.location().map_or_else(String::new, |at| format!("{}:{}", places::of(at.file()), at.line()));
+    if tracing::dispatcher::has_been_set() {
+        tracing::error!(panic = text, at, "a thread panicked");
+    } else {
+        say(&format!("doorward: a thread panicked at {at}: {text}"));
+    }
 }
 
 /// Whether it may be logged at all. The storage engine frees memory while a thread ends, when the buffer of the log is gone
@@ -70,6 +91,7 @@ where
         .with_env_filter(filter)
         .with_writer(writer)
         .with_ansi(colours)
+        .log_internal_errors(false)
         .fmt_fields(debug_fn(write_field).delimited(" "))
         .finish()
 }
@@ -82,6 +104,7 @@ where
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(writer)
+        .log_internal_errors(false)
         .json()
         .flatten_event(true)
         .with_span_list(false)

@@ -1,11 +1,17 @@
 //! The built program: exit codes, what it prints, and what it must not print.
-#![expect(clippy::unwrap_used, reason = "a helper of a test may panic like the test itself")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper of a test may panic like the test itself")]
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
-use std::process::{Command, Output};
+use std::os::fd::AsFd as _;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
+use std::time::Duration;
+
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::termios::{LocalModes, tcgetattr};
 
 use tempfile::TempDir;
 
@@ -104,6 +110,7 @@ fn r13_every_command_that_reads_settings_stops_on_a_mistake() {
         &["serve"],
         &[],
         &["admin", "create", "--email", "a@example.org", "--nickname", "a"],
+        &["accept-older-data"],
     ] {
         let run = Doorward::new(arguments).env("PORT", "65536").env("SECRET_KEY", "kanarienvogel").run();
         assert_eq!(run.code, Some(2), "{arguments:?}");
@@ -273,4 +280,139 @@ fn r13_a_list_of_breached_passwords_that_cannot_be_used_stops_the_program() {
         run.line("BREACHED_PASSWORDS_FILE"),
         "BREACHED_PASSWORDS_FILE list.txt environment variable BREACHED_PASSWORDS_FILE"
     );
+}
+
+#[test]
+fn a02_a03_e17_check_config_warns_and_goes_on() {
+    let run = Doorward::new(&["check-config"])
+        .file(".env", "DATABASE_URL=postgresql://auth:kanarienvogel@db/auth\nLOG_LEVEL=INFO\n")
+        .env("LOG_DATABASE_URL", "kanarienvogel")
+        .env("SMTP_URL", "smtp://ann:kanarienvogel@mail.example.com")
+        .env("SERVICE_TOKENS", "kanarienvogel")
+        .run();
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    let warnings: Vec<_> = run.err.lines().collect();
+    assert!(warnings.iter().all(|line| line.starts_with("doorward: warning: ")), "{}", run.err);
+    for (warning, part) in warnings.iter().zip([
+        "the nearest setting is SERVICE_TOKEN",
+        "DATABASE_URL (.env), ",
+        "PUBLIC_URL",
+        "MAIL_FROM",
+    ]) {
+        assert!(warning.contains(part), "{part} in {warning}");
+    }
+    assert_eq!(warnings.len(), 4, "{}", run.err);
+    assert_eq!(run.line("LOG_LEVEL"), "LOG_LEVEL INFO .env: LOG_LEVEL");
+    assert_eq!(Doorward::new(&["check-config"]).run().err, "");
+}
+
+/// Longer than anybody waits in these tests; nothing is measured by it.
+const PATIENCE: Duration = Duration::from_mins(1);
+const PASSWORD: &str = "kanarienvogel-Lamp-7-tree";
+const PASSPHRASE: &str = "a kanarienvogel over water";
+
+/// `doorward admin create` at a terminal.
+struct AtTerminal {
+    child: Child,
+    keyboard: File,
+    screen: Receiver<u8>,
+    shown: String,
+    /// The side of the program, which stays open so that its modes can be looked at.
+    terminal: File,
+    _directory: TempDir,
+}
+
+impl AtTerminal {
+    fn start() -> Self {
+        let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&controller).unwrap();
+        unlockpt(&controller).unwrap();
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
+        let terminal = File::from(ioctl_tiocgptpeer(&controller, flags).unwrap());
+        let keyboard = File::from(controller);
+        let side = || Stdio::from(terminal.try_clone().unwrap());
+        let Doorward { directory, mut command } =
+            Doorward::new(&["admin", "create", "--email", "ann@example.org", "--nickname", "ann"]);
+        let child = command.stdin(side()).stdout(side()).stderr(side()).spawn().unwrap();
+        let (sender, screen) = mpsc::channel();
+        let mut reader = keyboard.try_clone().unwrap();
+        thread::spawn(move || {
+            let mut byte = [0];
+            while reader.read(&mut byte).is_ok_and(|read| read == 1) && sender.send(byte[0]).is_ok() {}
+        });
+        Self { child, keyboard, screen, shown: String::new(), terminal, _directory: directory }
+    }
+
+    fn echoes(&self) -> bool {
+        tcgetattr(self.terminal.as_fd()).unwrap().local_modes.contains(LocalModes::ECHO)
+    }
+
+    fn until_shown(&mut self, text: &str) {
+        while !self.shown.ends_with(text) {
+            let byte = self.screen.recv_timeout(PATIENCE);
+            self.shown.push(char::from(byte.unwrap_or_else(|_| panic!("{text:?} is not shown: {}", self.shown))));
+        }
+    }
+
+    /// Answers a prompt, which must not show the answer.
+    fn answer(&mut self, prompt: &str, answer: &str) {
+        self.until_shown(prompt);
+        assert!(!self.echoes(), "{prompt}");
+        self.keyboard.write_all(format!("{answer}\n").as_bytes()).unwrap();
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.child.id())]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// How it ended, and all that was to be seen.
+    fn end(mut self) -> (Option<i32>, String) {
+        let code = self.child.wait().unwrap().code();
+        assert!(self.echoes(), "the terminal shows again what is typed: {}", self.shown);
+        while let Ok(byte) = self.screen.recv_timeout(Duration::from_millis(50)) {
+            self.shown.push(char::from(byte));
+        }
+        assert!(!self.shown.contains("kanarienvogel"), "{}", self.shown);
+        (code, self.shown)
+    }
+}
+
+#[test]
+fn g25_admin_create_asks_at_a_terminal_and_shows_nothing() {
+    let mut terminal = AtTerminal::start();
+    assert!(terminal.echoes());
+    terminal.answer("Password: ", PASSWORD);
+    terminal.answer("Password again: ", PASSWORD);
+    terminal.answer("Passphrase: ", PASSPHRASE);
+    terminal.answer("Passphrase again: ", PASSPHRASE);
+    let (code, shown) = terminal.end();
+    assert_eq!(code, Some(0), "{shown}");
+}
+
+#[test]
+fn g25_what_is_typed_differently_the_second_time_is_refused() {
+    let mut terminal = AtTerminal::start();
+    terminal.answer("Password: ", PASSWORD);
+    terminal.answer("Password again: ", "kanarienvogel");
+    let (code, shown) = terminal.end();
+    assert_eq!(code, Some(1), "{shown}");
+    assert!(shown.contains("the password: it was typed differently the second time"), "{shown}");
+    let mut terminal = AtTerminal::start();
+    terminal.answer("Password: ", PASSWORD);
+    terminal.until_shown("Password again: ");
+    terminal.keyboard.write_all(b"\x04").unwrap();
+    assert_eq!(terminal.end().0, Some(1), "the end of the input");
+}
+
+#[test]
+fn g25_a_signal_at_the_prompt_leaves_the_terminal_as_it_was() {
+    for (name, code) in [("INT", 130), ("TERM", 143), ("HUP", 129), ("QUIT", 131)] {
+        let mut terminal = AtTerminal::start();
+        terminal.until_shown("Password: ");
+        assert!(!terminal.echoes());
+        terminal.signal(name);
+        let (ended, shown) = terminal.end();
+        assert_eq!(ended, Some(code), "{name}: {shown}");
+    }
 }

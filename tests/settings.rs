@@ -195,6 +195,78 @@ fn a_secret_is_read_from_its_file_without_the_newline_at_its_end() {
 }
 
 #[test]
+fn g24_a_secret_in_env_is_what_docker_compose_and_node_read() {
+    let secret = |text: &str| {
+        let loaded = load_dotenv(&format!("{text}\nPORT=9000\n")).unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert_eq!(loaded.settings.http.port, 9000, "{text}");
+        loaded.settings.tokens.secret_key.unwrap().expose().to_owned()
+    };
+    for odd in [r#"a"b'c`d"#, r"a\b\\c\n", "a'b", "a\"b", "it's", "a=b==", "a b"] {
+        let expected = format!("{odd}{KEY_A}{odd}");
+        let expected = expected.trim_start_matches(['\'', '"', '`']);
+        assert_eq!(secret(&format!("SECRET_KEY={expected}")), expected);
+        assert_eq!(secret(&format!("SECRET_KEY = {expected} # comment\r")), expected);
+    }
+    assert_eq!(secret(&format!("SECRET_KEY='{KEY_A}#$\"\\x'")), format!("{KEY_A}#$\"\\x"));
+    assert_eq!(secret(&format!("SECRET_KEY=\"{KEY_A}#'\\n'\"")), format!("{KEY_A}#'\n'"));
+}
+
+#[test]
+fn g24_an_apostrophe_in_each_of_two_values_swallows_nothing() {
+    let between = format!("TOKEN_ISSUER=ann's\nSECRET_KEY={KEY_A}\nPORT=9000\nTOKEN_AUDIENCE=bob's\n");
+    let settings = load_dotenv(&between).unwrap().settings;
+    assert_eq!((settings.tokens.issuer.as_str(), settings.tokens.audience.as_str()), ("ann's", "bob's"));
+    assert_eq!((settings.http.port, settings.tokens.secret_key.unwrap().expose()), (9000, KEY_A));
+    let opened = format!("TOKEN_ISSUER='ann\nSECRET_KEY={KEY_A}\nTOKEN_AUDIENCE=bob'\n");
+    let message = refusal(load_dotenv(&opened));
+    assert!(message.contains("line 1 is not NAME=value: its quote is not closed"), "{message}");
+}
+
+#[test]
+fn g24_every_line_that_cannot_be_read_is_named() {
+    let message = refusal(load_dotenv(&format!("SECRET_KEY=`{CANARY}`\n\nPORT=\"1\" x\nHOST: x\n")));
+    for line in [
+        "line 1 has a value that begins with a backtick",
+        "line 3 has text or a tab behind the quote",
+        "line 4 is not NAME",
+    ] {
+        assert!(message.contains(line), "{message}");
+    }
+}
+
+#[test]
+fn g24_one_line_break_at_the_end_of_a_secret_is_cut_whichever_way_it_comes_in() {
+    let files = Files::new();
+    let all_ways = |end: &str| {
+        let text = format!("{KEY_A}{end}");
+        let file = files.write("secret", &text);
+        let toml = text.replace('\r', "\\r").replace('\n', "\\n");
+        let mut loaded = vec![
+            load(&[("SECRET_KEY", &text)]),
+            load(&[("SECRET_KEY_FILE", file.to_str().unwrap())]),
+            load_toml(&toml_of("tokens.secret_key", &format!("\"{toml}\""))),
+            load_toml(&toml_of("tokens.secret_key_file", &format!("{file:?}"))),
+        ];
+        if !end.contains('\r') {
+            loaded.push(load_dotenv(&format!("SECRET_KEY=\"{toml}\"\n")));
+        }
+        loaded
+    };
+    for end in ["", "\n", "\r\n"] {
+        for loaded in all_ways(end) {
+            assert_eq!(loaded.unwrap().settings.tokens.secret_key.unwrap().expose(), KEY_A, "{end:?}");
+        }
+    }
+    for end in ["\n\n", "\r\n\r\n", "\r"] {
+        for loaded in all_ways(end) {
+            assert!(refusal(loaded).contains("SECRET_KEY: ends with more than one line break"), "{end:?}");
+        }
+    }
+    let url = load(&[("SMTP_URL", "smtp://mail.example.com\n")]).unwrap();
+    assert_eq!(url.settings.mail.smtp.unwrap().host, "mail.example.com");
+}
+
+#[test]
 fn idle_minutes_is_another_name_for_iddle_minutes() {
     assert_eq!(load_ok(&[("IDLE_MINUTES", "7")]).sessions.idle_timeout, Duration::from_mins(7));
     assert_eq!(load_ok(&[("IDDLE_MINUTES", "7")]).sessions.idle_timeout, Duration::from_mins(7));
@@ -281,8 +353,8 @@ fn r13_values_just_outside_the_limits_are_refused() {
         ("MAIL_FROM", "Doorward"),
         ("PUBLIC_URL", "https://auth.example.com?x=1"),
         ("MAIL_LOCALE", "de-AT"),
-        ("RATE_LIMITS_PUBLIC_ROUTES_TIME_UNIT", "10minutes"),
-        ("RATE_LIMITS_PRIVATE_ROUTES_TIME_UNIT", "0hour"),
+        ("RATE_LIMITS_PUBLIC_TIME_UNIT", "10minutes"),
+        ("RATE_LIMITS_PRIVATE_TIME_UNIT", "0hour"),
     ] {
         assert!(refused(&[(name, value)]).contains(&format!("{name}: must be")), "{name} = {value:?}");
     }
@@ -436,6 +508,8 @@ fn r13_a_dotenv_line_that_would_be_misread_is_refused() {
         (format!("PORT=1\nSECRET_KEY=abc${CANARY}\n"), "line 2 has a $"),
         (format!("SECRET_KEY=\"abc${{{CANARY}}}\"\n"), "line 1 has a $"),
         (format!("PORT=1\nSECRET_KEY=#{CANARY}\n"), "line 2 has a value that begins with #"),
+        (format!("PORT=1\nSECRET_KEY= # {CANARY}\n"), "line 2 has a value that begins with #"),
+        (format!("SECRET_KEY={CANARY}#{CANARY}\n"), "line 1 has a # in its value"),
         (format!("# $ in a comment\n\nSECRET_KEY=\"{CANARY}\n"), "line 3 is not NAME=value"),
         (format!("PORT=1\n{CANARY} is no setting\n"), "line 2 is not NAME=value"),
         (format!("PORT=1\nPORT=2\nSECRET_KEY='{KEY_A}'\n"), "PORT: is given twice"),
@@ -451,8 +525,7 @@ fn r13_a_dotenv_line_that_would_be_misread_is_refused() {
         assert!(!message.contains("Kanarien") && !message.contains(KEY_A), "{message}");
     }
     let quoted =
-        load_dotenv(&format!("\u{feff}# costs $5\nHOST= # none\nSECRET_KEY='$dollar$-{KEY_A}' # $\nexport PORT=1\n"))
-            .unwrap();
+        load_dotenv(&format!("\u{feff}# costs $5\nHOST=\nSECRET_KEY='$dollar$-{KEY_A}' # $\nexport PORT=1\n")).unwrap();
     assert_eq!(quoted.settings.tokens.secret_key.unwrap().expose(), format!("$dollar$-{KEY_A}"));
 }
 

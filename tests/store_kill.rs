@@ -74,9 +74,11 @@ fn mail(name: &str, kind: MailKind) -> NewMail {
         locale: Locale::En,
         nickname: name.to_owned(),
         seed: Some(TokenSeed::from_bytes([1; 32])),
+        token: None,
         valid_for: None,
         new_address: None,
         client_address: None,
+        network: None,
         user_agent: None,
         written_at: at(1),
         message_key: [1; 16],
@@ -129,8 +131,12 @@ async fn live(store: &SledStore, name: &str) {
         replaces_unverified: false,
         role: NewRole::AdminIfFirst,
     };
-    let with =
-        Effects { audit: vec![audit()], mails: vec![mail(name, MailKind::VerifyAddress)], tokens: vec![token(name)] };
+    let with = Effects {
+        audit: vec![audit()],
+        mails: vec![mail(name, MailKind::VerifyAddress)],
+        tokens: vec![token(name)],
+        settles_from: None,
+    };
     let id = store.create_account(new, with).await.unwrap().id;
     report(Stage::Created, id);
     let session = Session {

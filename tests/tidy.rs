@@ -1,7 +1,7 @@
 //! What the compiler cannot check: which part may know which, and that documents say what the program does.
 #![expect(clippy::unwrap_used, reason = "a helper of a test may panic like the test itself")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -163,6 +163,32 @@ fn the_actors_know_no_adapter() {
 fn the_http_front_knows_nothing_of_the_store() {
     let front = files("src", &[".rs"]).into_iter().filter(|(path, _)| path.starts_with("src/http"));
     assert_none(front.map(|(path, text)| (path, uses_of(&text, &["crate::store", "super::store", "sled", "store"]))));
+}
+
+/// The names of the fields of the log that a source writes, and whether each is formatted (`%`, `?`) or written as it is.
+fn log_fields(source: &str) -> Vec<(String, bool)> {
+    let calls = ["trace", "debug", "info", "warn", "error"].map(|level| format!("tracing::{level}!("));
+    let starts = calls.iter().flat_map(|call| source.match_indices(call).map(|(at, call)| at + call.len()));
+    // Up to the message, which is the first text.
+    let fields = starts.filter_map(|start| source[start..].split(['"', ';']).next());
+    let fields = fields.flat_map(|fields| fields.split(", ").map(str::trim).filter(|field| !field.is_empty()));
+    let named = fields.map(|field| {
+        let (name, value) = field.split_once(" = ").unwrap_or((field, field));
+        (name.trim_start_matches(['%', '?']).to_owned(), value.starts_with(['%', '?']))
+    });
+    named.filter(|(name, _)| name.chars().all(|c| c.is_ascii_lowercase() || c == '_')).collect()
+}
+
+#[test]
+fn f22_a_field_of_the_log_is_a_text_everywhere_or_nowhere() {
+    let sources = ["src", "actors/src"].into_iter().flat_map(|folder| files(folder, &[".rs"]));
+    let fields: BTreeSet<_> = sources.flat_map(|(_, text)| log_fields(&text)).collect();
+    assert!(
+        fields.contains(&("account".to_owned(), false)) && fields.contains(&("error".to_owned(), true)),
+        "{fields:?}"
+    );
+    let both = fields.iter().filter(|(name, formatted)| *formatted && fields.contains(&(name.clone(), false)));
+    assert_eq!(both.collect::<Vec<_>>(), Vec::<&(String, bool)>::new());
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! The audit log's own actor: it records what goes with no change of the store, such as a failed login, removes what is too
 //! old or too much, and says in the log of the process how far the audit log goes.
 //!
+//! Nobody can fill the log with refusals: of those that cost their maker no hash, one of a kind is taken in a while, all of them
+//! together fill at most half of what the log may take, and what is left out is counted (S75).
+//!
 //! Records of changes travel in the commit of the change itself and never pass here.
 
 mod seldom;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,8 +18,8 @@ use tokio_util::task::TaskTracker;
 use crate::ask::Unavailable;
 use crate::domain::account::AccountId;
 use crate::domain::audit::{
-    AuditActorKind, AuditEvent, AuditPage, AuditPruning, AuditQuery, AuditRecord, AuditRefusal, AuditStatus,
-    ServiceName,
+    AuditActorKind, AuditDetails, AuditEvent, AuditPage, AuditPruning, AuditQuery, AuditRecord, AuditRefusal,
+    AuditStatus, ServiceName,
 };
 use crate::domain::session::{Origin, SessionId};
 use crate::domain::time::Timestamp;
@@ -24,13 +27,13 @@ use crate::ports::{Clock, Store, StoreFailure};
 use crate::process::{Mailbox, Process, Reply, Timer, every};
 use crate::session::Principal;
 use crate::trust::Trust;
-use seldom::Seldom;
+use seldom::{Seldom, Verdict};
 
 /// How long the drain of the last records may take: a commit, which the store itself bounds at 10 s.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(12);
 /// The most records that wait for a commit: about 300 bytes each, so at most some 5 MB. What is refused without a hash comes in
-/// as fast as requests do, so this is reached when the store hangs and when such refusals outrun the disk; then records are
-/// lost to the audit log and go to the log instead.
+/// seldom and the others as fast as hashes are computed, so this is reached when the store hangs; then records are counted
+/// instead.
 const MAX_PENDING: usize = 16_384;
 /// How many records go into one change: some 10 ms of the committer, behind which everybody's writes wait.
 const COMMIT_GROUP: usize = 512;
@@ -42,12 +45,12 @@ const DENIED_IN_WINDOW: usize = 256;
 const ATTEMPTS_IN_WINDOW: usize = 1024;
 /// How often what is too old or too much is looked for.
 const TEND_PERIOD: Duration = Duration::from_mins(10);
+/// How often refusals that are not on record are counted in a record.
+const COUNT_PERIOD: Duration = Duration::from_mins(1);
 /// How often the head is logged.
 const HEAD_PERIOD: Duration = Duration::from_hours(1);
 /// How many records one commit removes. Each costs the committer a few microseconds, so that nobody else's write waits long.
 const PRUNE_GROUP: usize = 512;
-/// A log that is too large is pruned by this part more than it must, so that it is not pruned record by record.
-const PRUNE_MARGIN: u64 = 64;
 
 /// How long audit records are kept.
 #[derive(Debug, Clone, Copy)]
@@ -98,6 +101,8 @@ pub(crate) enum Message {
     Tend(Option<Reply<()>>),
     /// The removal under way is done; sent by its own task.
     Tended,
+    /// Put on record how many refusals were left out. Sent by a timer.
+    Count,
     /// Log the head. Sent by a timer.
     LogHead,
 }
@@ -186,6 +191,11 @@ impl AuditHandle {
         self.mailbox.ask(Duration::from_mins(1), |reply| Message::Tend(Some(reply))).await
     }
 
+    /// Puts a refusal on its way to the log: by itself if it cost a hash, else unless one of its kind was taken a moment ago.
+    pub(crate) fn refused(&self, record: AuditRecord) {
+        if record.cost_a_hash() { self.record(record) } else { self.seldom(record) }
+    }
+
     /// Puts a record on its way to the log unless one of its kind was taken a moment ago.
     pub(crate) fn seldom(&self, record: AuditRecord) {
         let event = record.event.as_str();
@@ -214,6 +224,8 @@ pub(crate) struct AuditActor {
     commits: TaskTracker,
     /// Whether the wall clock may be believed. It outlives a crash of the actor.
     trust: Mutex<Trust>,
+    /// How many refusals are not on record since the last time they were counted there. It outlives a crash of the actor.
+    left_out: Arc<AtomicU64>,
     /// Set when the actor stops: a removal under way then ends after its present commit.
     stopping: Arc<AtomicBool>,
 }
@@ -225,10 +237,12 @@ pub(crate) struct State {
     by_known: Seldom,
     denied: Seldom,
     attempts: Seldom,
+    /// When refusals that were left out were last counted in a record, by the monotonic clock.
+    counted_at: Duration,
     /// Those who wait for the removal under way; `None` when there is none.
     tending: Option<Vec<Reply<()>>>,
     mailbox: Arc<Mailbox<Message>>,
-    _timers: [Timer; 2],
+    _timers: [Timer; 3],
 }
 
 impl Process for AuditActor {
@@ -246,10 +260,12 @@ impl Process for AuditActor {
             by_known: Seldom::new(KNOWN_IN_WINDOW, self.ipv6_prefix),
             denied: Seldom::new(DENIED_IN_WINDOW, self.ipv6_prefix),
             attempts: Seldom::new(ATTEMPTS_IN_WINDOW, self.ipv6_prefix),
+            counted_at: self.clock.monotonic(),
             tending: None,
             mailbox: Arc::clone(mailbox),
             _timers: [
                 every(TEND_PERIOD, mailbox, || Message::Tend(None)),
+                every(COUNT_PERIOD, mailbox, || Message::Count),
                 every(HEAD_PERIOD, mailbox, || Message::LogHead),
             ],
         })
@@ -257,7 +273,7 @@ impl Process for AuditActor {
 
     async fn handle(&self, state: &mut State, message: Message) -> Result<(), String> {
         match message {
-            Message::Append(record) => take(state, record),
+            Message::Append(record) => self.take(state, record),
             Message::AppendSeldom(record) => {
                 // Strangers must not use up what is there for those who are known, nor those who guess what is there for
                 // those who are kept out.
@@ -266,8 +282,10 @@ impl Process for AuditActor {
                     (None, AuditEvent::AccessDenied) => &mut state.denied,
                     (None, _) => &mut state.attempts,
                 };
-                if seldom.takes(&record, self.clock.monotonic()) {
-                    take(state, record);
+                match seldom.judge(&record, self.clock.monotonic()) {
+                    Verdict::Taken => self.take(state, record),
+                    Verdict::Known => {}
+                    Verdict::LeftOut => self.leave_out(1),
                 }
             }
             Message::Committed => state.committing = false,
@@ -278,14 +296,16 @@ impl Process for AuditActor {
                     let _ = reply.send(());
                 }
             }
+            Message::Count => {}
             Message::LogHead => log_head(&*self.store).await,
         }
+        self.count(state);
         if !state.committing && !state.pending.is_empty() {
             state.committing = true;
-            let (store, mailbox) = (Arc::clone(&self.store), Arc::clone(&state.mailbox));
+            let (committer, mailbox) = (self.committer(), Arc::clone(&state.mailbox));
             let records = std::mem::take(&mut state.pending);
             self.commits.spawn(async move {
-                commit(&*store, records).await;
+                committer.commit(records).await;
                 let _ = mailbox.tell(Message::Committed);
             });
         }
@@ -301,7 +321,9 @@ impl Process for AuditActor {
         self.stopping.store(true, Ordering::Release);
         self.commits.close();
         self.commits.wait().await;
-        commit(&*self.store, std::mem::take(&mut state.pending)).await;
+        let committer = self.committer();
+        committer.commit(std::mem::take(&mut state.pending)).await;
+        committer.commit(self.counted().into_iter().collect()).await;
         log_head(&*self.store).await;
     }
 }
@@ -309,7 +331,50 @@ impl Process for AuditActor {
 impl AuditActor {
     pub(crate) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, settings: AuditSettings, ipv6_prefix: u8) -> Self {
         let (commits, trust) = (TaskTracker::new(), Mutex::default());
-        Self { store, clock, settings, ipv6_prefix, commits, trust, stopping: Arc::default() }
+        let (left_out, stopping) = (Arc::default(), Arc::default());
+        Self { store, clock, settings, ipv6_prefix, commits, trust, left_out, stopping }
+    }
+
+    fn take(&self, state: &mut State, record: AuditRecord) {
+        if state.pending.len() < MAX_PENDING {
+            state.pending.push(record);
+        } else {
+            self.leave_out(1);
+        }
+    }
+
+    fn leave_out(&self, count: u64) {
+        self.left_out.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Puts on record how many refusals were left out, once a minute.
+    fn count(&self, state: &mut State) {
+        let now = self.clock.monotonic();
+        if now.saturating_sub(state.counted_at) >= COUNT_PERIOD
+            && let Some(record) = self.counted()
+        {
+            state.counted_at = now;
+            state.pending.push(record);
+        }
+    }
+
+    /// The record of how many refusals were left out since the last one; `None` if none were.
+    fn counted(&self) -> Option<AuditRecord> {
+        let left_out = self.left_out.swap(0, Ordering::Relaxed);
+        if left_out == 0 {
+            return None;
+        }
+        tracing::warn!(
+            left_out,
+            "too many refusals for the audit log; they are counted there, and not on record one by one"
+        );
+        let details = Some(AuditDetails::Counted(left_out));
+        Some(AuditRecord { details, ..of_system(AuditEvent::RefusalsCounted, self.clock.now()) })
+    }
+
+    fn committer(&self) -> Committer {
+        let most_refused = self.settings.max_bytes / 2;
+        Committer { store: Arc::clone(&self.store), left_out: Arc::clone(&self.left_out), most_refused }
     }
 
     /// Begins to remove what is too old or too much, unless that is under way.
@@ -353,11 +418,17 @@ fn tell_head(status: &AuditStatus) {
     tracing::info!(head = %status.head, first = status.checkpoint.first, bytes = status.bytes, "audit head");
 }
 
-fn take(state: &mut State, record: AuditRecord) {
-    if state.pending.len() < MAX_PENDING {
-        state.pending.push(record);
-    } else {
-        tracing::error!(event = record.event.as_str(), subject = ?record.subject, "an audit record was lost");
+/// A record of what Doorward itself did.
+fn of_system(event: AuditEvent, at: Timestamp) -> AuditRecord {
+    AuditRecord {
+        at,
+        event,
+        actor: AuditActorKind::System,
+        subject: None,
+        session: None,
+        origin: Origin::default(),
+        refusal: None,
+        details: None,
     }
 }
 
@@ -370,17 +441,8 @@ async fn prune(
     stopping: &AtomicBool,
 ) -> Result<usize, StoreFailure> {
     let is_too_large = store.audit_status().await?.bytes > max_bytes;
-    let max_bytes = if is_too_large { max_bytes - max_bytes / PRUNE_MARGIN } else { max_bytes };
-    let record = AuditRecord {
-        at: now,
-        event: AuditEvent::AuditPruned,
-        actor: AuditActorKind::System,
-        subject: None,
-        session: None,
-        origin: Origin::default(),
-        refusal: None,
-        details: None,
-    };
+    let max_bytes = if is_too_large { AuditPruning::with_margin(max_bytes) } else { max_bytes };
+    let record = of_system(AuditEvent::AuditPruned, now);
     let mut removed = 0;
     loop {
         let pruning = AuditPruning { before, now, max_bytes, limit: PRUNE_GROUP, record: Some(record.clone()) };
@@ -392,11 +454,22 @@ async fn prune(
     }
 }
 
-async fn commit(store: &dyn Store, records: Vec<AuditRecord>) {
-    for group in groups(records) {
-        let count = group.len();
-        if let Err(failure) = store.append_audit(group).await {
-            tracing::error!(%failure, count, "audit records were lost");
+/// Writes what waited.
+struct Committer {
+    store: Arc<dyn Store>,
+    left_out: Arc<AtomicU64>,
+    /// How much refusals may take of the log, in bytes.
+    most_refused: u64,
+}
+
+impl Committer {
+    async fn commit(&self, records: Vec<AuditRecord>) {
+        for group in groups(records) {
+            let count = group.len();
+            match self.store.append_audit_within(group, self.most_refused).await {
+                Ok(left_out) => drop(self.left_out.fetch_add(left_out, Ordering::Relaxed)),
+                Err(failure) => tracing::error!(%failure, count, "audit records were lost"),
+            }
         }
     }
 }

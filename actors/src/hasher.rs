@@ -153,17 +153,8 @@ impl HasherHandle {
     }
 
     /// Compares a password with a hash, and looks whether it is a breached one. Takes the time of a hash of today's cost, also
-    /// where the stored one was cheaper.
-    pub(crate) async fn verify(&self, secret: Secret, against: CredentialHash) -> Result<Verdict, Unavailable> {
-        self.verify_in_use(secret, Some(against)).await
-    }
-
-    /// Compares a password with the hash of nobody's: costs what [`Self::verify`] costs and never matches.
-    pub(crate) async fn verify_nobody(&self, secret: Secret) -> Result<(), Unavailable> {
-        self.verify_in_use(secret, None).await.map(drop)
-    }
-
-    async fn verify_in_use(&self, secret: Secret, against: Option<CredentialHash>) -> Result<Verdict, Unavailable> {
+    /// where the stored one was cheaper. With the hash of nobody's (`None`) it costs the same and never matches.
+    pub(crate) async fn verify(&self, secret: Secret, against: Option<CredentialHash>) -> Result<Verdict, Unavailable> {
         let verdict = self.ask(Lane::Verification, |reply| Task::VerifyInUse { secret, against, reply }).await?;
         // Nothing was judged.
         verdict.map_err(|_| Unavailable::default())

@@ -28,7 +28,8 @@ pub use ask::Unavailable;
 pub use auditor::{AuditHandle, AuditReader, AuditSettings};
 
 pub use domain::account::{
-    Account, AccountChange, AccountId, CredentialHash, CustomerAccount, CustomerAccountError, NewAccount, NewRole, Role,
+    Account, AccountChange, AccountId, CredentialHash, CustomerAccount, CustomerAccountError, NewAccount, NewRole,
+    ReservedEmail, Role, Undoable,
 };
 pub use domain::audit::{
     AuditActorFilter, AuditActorKind, AuditCheckpoint, AuditDetails, AuditEvent, AuditField, AuditFilter, AuditHash,
@@ -42,7 +43,10 @@ pub use domain::network::ClientNetworks;
 pub use domain::networks::Networks;
 pub use domain::nickname::{Nickname, NicknameError, NicknameKey};
 pub use domain::one_time::{NewToken, TokenHash, TokenPurpose, TokenSeed};
-pub use domain::outbox::{MailId, MailOutcome, MailState, NewMail, QueuedMail};
+pub use domain::outbox::{
+    GivenUp, HANDOVER_WITHIN, MAX_GIVEN_UP, MailBound, MailCount, MailId, MailOutcome, MailScope, MailState, NewMail,
+    QueuedMail, day_of, no_longer_kept,
+};
 pub use domain::passphrase::{Passphrase, PassphraseError};
 pub use domain::password::{OwnNames, Password, PasswordPolicy, PasswordTooLong, WeakPassword};
 pub use domain::refresh::{RefreshFamily, RefreshHash, RefreshProof, RefreshVerdict};
@@ -75,5 +79,5 @@ pub use user::{
     AccountOverview, AccountRules, AdminChange, ConfirmError, Confirmed, DeleteError, LoggedIn, LoginAttempt,
     LoginError, MailedRecovery, MailedRecoveryError, Operator, OperatorPorts, OperatorSettings, OwnChange,
     RecoverError, RecoveryAttempt, RecoveryMode, RefreshError, Refreshed, RegisterError, Registered, Registration,
-    RequestRecoveryError, TokenPreview, UpdateError, UserHandle,
+    TokenPreview, UpdateError, UserHandle,
 };

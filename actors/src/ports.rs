@@ -10,10 +10,12 @@ use tokio::sync::watch;
 
 use crate::domain::account::{Account, AccountChange, AccountId, NewAccount, Role};
 use crate::domain::audit::{AuditPage, AuditPruned, AuditPruning, AuditQuery, AuditRecord, AuditStatus};
-use crate::domain::email::EmailKey;
+use crate::domain::email::{Email, EmailKey};
 use crate::domain::failures::{FailureKey, StoredFailures};
 use crate::domain::mail::OutgoingMail;
 use crate::domain::one_time::{NewToken, TokenHash, TokenPurpose};
+#[cfg(doc)]
+use crate::domain::outbox::{MAX_GIVEN_UP, no_longer_kept};
 use crate::domain::outbox::{MailId, MailOutcome, NewMail, QueuedMail};
 use crate::domain::refresh::{RefreshFamily, RefreshHash, RefreshProof};
 use crate::domain::secret::Secret;
@@ -95,6 +97,14 @@ pub trait MailTransport: Send + Sync + 'static {
     /// Writes a mail and hands it over. `Ok` means that the next in line has taken responsibility for it: an SMTP server
     /// answered 250 to the whole of it, or it is in a file that is on the disk.
     async fn send(&self, mail: &OutgoingMail) -> Result<(), SendError>;
+
+    /// Finds out what [`reaches`](Self::reaches) answers from. Ends within the time that a mail may take.
+    async fn probe(&self) {}
+
+    /// Whether mails to this address can be sent, as far as is known; it asks nobody.
+    fn reaches(&self, _to: &Email) -> bool {
+        true
+    }
 }
 
 /// Why a mail was not handed over. The texts are for operators; they hold no token and no more of the mail than its recipient.
@@ -154,6 +164,8 @@ pub enum UpdateAccountRefusal {
     LastAdmin,
     /// The one-time token is unknown, used, replaced, over, of another account, purpose or address.
     BadToken,
+    /// A mail without which the change is not made is one too many ([`NewMail::bounds`]).
+    TooManyMails,
 }
 
 /// Why an account was not deleted.
@@ -169,9 +181,14 @@ pub enum DeleteAccountRefusal {
     LastAdmin,
 }
 
-/// There is no such account.
+/// Why nothing was recorded for an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UnknownAccount;
+pub enum RecordRefusal {
+    /// There is no such account.
+    UnknownAccount,
+    /// One of the mails is one too many ([`NewMail::bounds`]).
+    TooManyMails,
+}
 
 /// The account cannot have a session opened: it is gone, locked, or its sessions were ended since its credentials were checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -242,7 +259,8 @@ pub struct AccountUpdate {
     pub ends: EndSessions,
     /// The one-time token that permits the change and is used up by it (S25).
     pub redeems: Option<Redemption>,
-    /// Whether the change makes every other one-time token of the account worthless, before new ones are issued.
+    /// Whether the change makes the other one-time tokens of the account worthless, before new ones are issued: all but the one
+    /// that verifies its address, which has nothing to do with any credential, and those that undo what was done.
     pub revokes_tokens: bool,
 }
 
@@ -265,10 +283,21 @@ pub struct Effects {
     /// What is put on record.
     pub audit: Vec<AuditRecord>,
     /// Who is told. The mails belong to the account of the change and go away with it, but for those of a deletion, which belong
-    /// to nobody.
+    /// to nobody. One that is beyond a bound ([`NewMail::bounds`]) is withheld, and put on record once a day for each full count.
     pub mails: Vec<NewMail>,
-    /// Which one-time tokens the account of the change gets.
+    /// Which one-time tokens the account of the change gets, but for those of mails that are withheld. Each withdraws the waiting
+    /// mail of the token that it replaces. Those that undo what was done are for what
+    /// this change does and all after it; an account has at most 16 of them, and for more the newest gives way.
     pub tokens: Vec<NewToken>,
+    /// Tokens that undo what was done at this revision of the account or later become worthless, before new ones are issued.
+    pub settles_from: Option<u64>,
+}
+
+impl Effects {
+    /// Counts the mails against no client: an administrator may make as many accounts as there are people.
+    pub(crate) fn count_no_client(&mut self) {
+        self.mails.iter_mut().for_each(|mail| mail.network = None);
+    }
 }
 
 impl From<AuditRecord> for Effects {
@@ -282,6 +311,8 @@ impl From<AuditRecord> for Effects {
 pub struct StoredToken {
     /// Whose it is.
     pub account: AccountId,
+    /// The revision of the account that it was issued with.
+    pub revision: u64,
     /// The rest of it.
     pub token: NewToken,
 }
@@ -399,7 +430,7 @@ pub trait Store: ServiceStore {
     /// The one-time token with this hash, if it was issued and neither used nor replaced. It may be over.
     async fn one_time_token(&self, hash: &TokenHash) -> Result<Option<StoredToken>, StoreFailure>;
 
-    /// The token of this purpose that an account has, if any. It may be over.
+    /// The token of this purpose that an account has, if any; of those that undo what was done none is found. It may be over.
     async fn token_of(&self, account: AccountId, purpose: TokenPurpose) -> Result<Option<StoredToken>, StoreFailure>;
 
     /// Accounts of ordinary users made before a time that nobody took up: never verified, never logged in to and not locked.
@@ -430,7 +461,8 @@ pub trait Store: ServiceStore {
 
     /// Changes an account and ends sessions with it; the answer is the account after the change. Sessions that end
     /// leave their last stored use behind as the account's last activity. Refusals are looked for in the order in which
-    /// [`UpdateAccountRefusal`] names them, but for a bad token, which comes right after an unknown account.
+    /// [`UpdateAccountRefusal`] names them, but for a bad token, which comes right after an unknown account. A token that is used
+    /// up or revoked withdraws its waiting mail, if that is worth nothing without it.
     async fn update_account(
         &self,
         update: AccountUpdate,
@@ -448,8 +480,9 @@ pub trait Store: ServiceStore {
         effects: Effects,
     ) -> Result<(), StoreError<DeleteAccountRefusal>>;
 
-    /// Issues tokens, queues mails and appends audit records for an account that stays as it is; refused if there is none.
-    async fn record(&self, account: AccountId, effects: Effects) -> Result<(), StoreError<UnknownAccount>>;
+    /// Issues tokens, queues mails and appends audit records for an account that stays as it is; refused if there is none, or if a
+    /// mail would have to be withheld.
+    async fn record(&self, account: AccountId, effects: Effects) -> Result<(), StoreError<RecordRefusal>>;
 
     /// Opens a session. Refused unless the account exists, is unlocked and is at the session's epoch. Notes from where the
     /// login came; if that is new to an account with other known addresses, the notice is queued. An account keeps the 32
@@ -476,7 +509,9 @@ pub trait Store: ServiceStore {
         audit: AuditRecord,
     ) -> Result<(), StoreError<UnknownSession>>;
 
-    /// Notes what came of an attempt to send a mail; a mail that is gone is passed over. Counts the attempt.
+    /// Notes what came of an attempt to send a mail; a mail that is gone is passed over. Counts the attempt. The token of a mail
+    /// that was sent ends [`NewMail::valid_for`] later, if that is earlier than its end so far. More given-up mails than
+    /// [`MAX_GIVEN_UP`] make [some of them](no_longer_kept) go.
     async fn settle_mail(&self, id: MailId, outcome: MailOutcome) -> Result<(), StoreFailure>;
 
     /// Queues a mail anew, due at this time, with no attempts counted; false if there is no such mail. Its account becomes the
@@ -485,6 +520,10 @@ pub trait Store: ServiceStore {
 
     /// Deletes a mail; false if there is no such mail. Its account becomes the subject of the audit record.
     async fn delete_mail(&self, id: MailId, audit: AuditRecord) -> Result<bool, StoreFailure>;
+
+    /// Removes given-up mails that are [no longer kept](no_longer_kept), and at most `limit` counts of mails of days before
+    /// yesterday; the answer is how many counts went.
+    async fn prune_mails(&self, now: Timestamp, limit: usize) -> Result<usize, StoreFailure>;
 
     /// Ends sessions with their refresh tokens at this time, each with its last use, which becomes the account's last activity if it is newer
     /// than the one stored. Unknown sessions are passed over; an account that is gone gets no activity.
@@ -499,6 +538,9 @@ pub trait Store: ServiceStore {
 
     /// Appends audit records that go with no other change.
     async fn append_audit(&self, records: Vec<AuditRecord>) -> Result<(), StoreFailure>;
+
+    /// The same, but for refusals while those that are kept take more than this, in bytes; the answer is how many were left out.
+    async fn append_audit_within(&self, records: Vec<AuditRecord>, most_refused: u64) -> Result<u64, StoreFailure>;
 
     /// Removes the oldest audit records with their entries in the index, and notes where the rest begins.
     async fn prune_audit(&self, pruning: AuditPruning) -> Result<AuditPruned, StoreFailure>;

@@ -11,13 +11,18 @@ mod listing;
 mod quota;
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
+
+use dashmap::DashMap;
+use tokio::sync::Semaphore;
 
 #[cfg(feature = "testing")]
 pub(crate) use actor::Message;
 pub(crate) use actor::RateLimiterActor;
 pub(crate) use attempt::Attempt;
+use attempt::{Counters, MAX_WAITING};
 pub use listing::{LimitFilter, LimitKey, LimitView, LimitViews};
 pub use quota::RateQuota;
 
@@ -26,6 +31,8 @@ use crate::domain::account::AccountId;
 use crate::domain::email::EmailKey;
 use crate::domain::failures::{FailureKey, FailureRule, FailureScope, Guarded, SubjectKey};
 use crate::domain::network::ClientNetworks;
+use crate::domain::outbox::{OTHERS_A_DAY, until_tomorrow};
+use crate::domain::time::Timestamp;
 use crate::ports::Clock;
 use failures::FailureCounters;
 use quota::{Keyed, Monotonic};
@@ -37,6 +44,12 @@ const REFUSED_FOR: Duration = Duration::from_hours(1);
 const ACCOUNT_FORGETS: Duration = Duration::from_hours(2);
 /// How long it takes until one failure of an address is forgotten: many people may share it, and waits must grow in spite of it.
 const ADDRESS_FORGETS: Duration = Duration::from_mins(10);
+
+/// How often a client address may read the documentation and its files in [`DOCS_PER`]: a view of the page takes nine requests.
+const DOCS_PERMITS: NonZeroU32 = NonZeroU32::MIN.saturating_add(299);
+const DOCS_PER: Duration = Duration::from_mins(10);
+/// For how long the owner of an account is let in where they recovered it, whatever others failed at from there.
+const RECOVERED_FOR: Duration = Duration::from_mins(10);
 
 /// The limits.
 #[derive(Debug, Clone)]
@@ -79,6 +92,11 @@ pub struct Limited {
 }
 
 impl Limited {
+    /// There were too many mails about changes of address; the counts begin anew at midnight, UTC.
+    pub(crate) fn of_mails(now: Timestamp) -> Self {
+        Self::new(Guarded::Mail.as_str(), OTHERS_A_DAY, Duration::from_hours(24), until_tomorrow(now))
+    }
+
     fn new(policy: &'static str, quota: u32, window: Duration, wait: Duration) -> Self {
         let retry_after = wait.max(Duration::from_secs(1));
         Self { retry_after, standing: Standing { policy, quota, window, remaining: 0, reset: retry_after } }
@@ -96,12 +114,36 @@ struct Limiters {
     clock: Arc<dyn Clock>,
     networks: ClientNetworks,
     public: Keyed<IpAddr>,
+    docs: Keyed<IpAddr>,
     private: Keyed<AccountId>,
     failures: FailureCounters,
+    /// Room for attempts that wait for the outcome of others.
+    waiting: Semaphore,
+    /// Which accounts were recovered lately, from which network, and when. Each entry cost its maker two hashes.
+    recovered: DashMap<(SubjectKey, IpAddr), Duration>,
+}
+
+impl Limiters {
+    /// Whether the account was recovered from this network a moment ago.
+    fn was_recovered(&self, subject: SubjectKey, network: IpAddr) -> bool {
+        let at = self.recovered.get(&(subject, network)).map(|at| *at);
+        at.is_some_and(|at| self.clock.monotonic().saturating_sub(at) < RECOVERED_FOR)
+    }
+
+    /// Forgets what has no effect any more.
+    fn prune(&self) {
+        self.public.prune();
+        self.docs.prune();
+        self.private.prune();
+        self.failures.prune();
+        let now = self.clock.monotonic();
+        self.recovered.retain(|_, at| now.saturating_sub(*at) < RECOVERED_FOR);
+    }
 }
 
 /// Which allowance of requests was used up, or none.
 const PUBLIC: &str = "public";
+const DOCS: &str = "docs";
 const PRIVATE: &str = "private";
 const DENIED: &str = "denied";
 
@@ -116,19 +158,31 @@ impl RateLimiterHandle {
                 clock: Arc::clone(&clock),
                 networks: limits.networks,
                 public: Keyed::new(PUBLIC, limits.public, monotonic.clone()),
+                docs: Keyed::new(DOCS, RateQuota { permits: DOCS_PERMITS, per: DOCS_PER }, monotonic.clone()),
                 private: Keyed::new(PRIVATE, limits.private, monotonic),
                 failures: FailureCounters::new(account, address, clock),
+                waiting: Semaphore::new(MAX_WAITING),
+                recovered: DashMap::new(),
             }),
         }
     }
 
     /// Counts a request to a public route from this address; says how the allowance stands, if the address is counted.
     pub fn check_public(&self, client: IpAddr) -> Result<Option<Standing>, Limited> {
-        let limiters = &*self.limiters;
-        if limiters.networks.allows(client) {
+        self.check_client(&self.limiters.public, client)
+    }
+
+    /// The same of a request to the documentation, which uses up nothing but its own allowance.
+    pub fn check_docs(&self, client: IpAddr) -> Result<Option<Standing>, Limited> {
+        self.check_client(&self.limiters.docs, client)
+    }
+
+    fn check_client(&self, keyed: &Keyed<IpAddr>, client: IpAddr) -> Result<Option<Standing>, Limited> {
+        let networks = &self.limiters.networks;
+        if networks.allows(client) {
             return Ok(None);
         }
-        limiters.public.check(limiters.networks.of(client)).map(Some)
+        keyed.check(networks.of(client)).map(Some)
     }
 
     /// Counts a request of this account to a bearer route.
@@ -147,42 +201,75 @@ impl RateLimiterHandle {
     /// Counts a wrong guess at something that is no account's, by the address alone. What is guessed is too long to be found; the
     /// count keeps guesses from costing us.
     pub fn count_failure(&self, kind: Guarded, client: IpAddr) -> Result<(), Limited> {
-        match self.attempt(kind, None, Some(client)) {
-            // Not taken back: it failed.
-            Ok(_) => Ok(()),
-            Err(limited) => Err(limited),
-        }
+        self.count(kind, None, Some(client))
     }
 
-    /// Lets an attempt in that has yet to show whether it succeeds, and counts it as failed until then.
-    pub(crate) fn attempt(
+    /// Counts something that is a failure, or is not let in.
+    pub(crate) fn count(
+        &self,
+        kind: Guarded,
+        target: Option<Target<'_>>,
+        client: Option<IpAddr>,
+    ) -> Result<(), Limited> {
+        let counters = self.counters(kind, target, client);
+        // Dropped at once, which leaves it counted.
+        Attempt::at_once(Arc::clone(&self.limiters), counters).map(drop).map_err(|busy| busy.limited)
+    }
+
+    /// Lets an attempt in that has yet to show whether it succeeds, and counts it as failed until then. Waits, within bounds,
+    /// while attempts before it use up the allowance whose outcome is not known yet.
+    pub(crate) async fn attempt(
         &self,
         kind: Guarded,
         target: Option<Target<'_>>,
         client: Option<IpAddr>,
     ) -> Result<Attempt, Limited> {
+        let counters = self.counters(kind, target, client);
+        Attempt::begin(Arc::clone(&self.limiters), counters).await
+    }
+
+    fn counters(&self, kind: Guarded, target: Option<Target<'_>>, client: Option<IpAddr>) -> Counters {
         let limiters = &*self.limiters;
         let network = client.map(|client| limiters.networks.of(client));
-        let counted = network.filter(|_| client.is_some_and(|client| !limiters.networks.allows(client)));
-        let by_address = counted.map(|network| FailureKey { kind, scope: FailureScope::Address(network) });
+        let counted = client.and_then(|client| self.counted(client));
         let account = target.as_ref().and_then(|target| target.account);
-        let by_account = target.map(|target| {
-            let subject = SubjectKey::of(target.email);
+        let subject = target.as_ref().map(|target| SubjectKey::of(target.email));
+        let let_in = matches!(kind, Guarded::Login | Guarded::Reauthentication)
+            && subject.zip(network).is_some_and(|(subject, network)| limiters.was_recovered(subject, network));
+        let by_address = counted.filter(|_| !let_in);
+        let by_address = by_address.map(|network| FailureKey { kind, scope: FailureScope::Address(network) });
+        let by_account = subject.map(|subject| {
             let scope = match network {
-                Some(network) if target.known => FailureScope::Known(subject, network),
+                Some(network) if target.is_some_and(|target| target.known) => FailureScope::Known(subject, network),
                 _ => FailureScope::Account(subject),
             };
             FailureKey { kind, scope }
         });
-        Attempt::begin(Arc::clone(&self.limiters), by_account, by_address, account)
+        Counters { by_account, by_address, account }
     }
 
-    /// Forgets what strangers failed at an account: its owner has shown who they are, and chosen a new password.
-    pub(crate) fn start_anew(&self, email: &EmailKey) {
+    /// The owner has shown who they are and chosen a new password: forgets what strangers failed at the account, and what was
+    /// failed at it from where they are. For a while, no failure at other accounts keeps them out there (S76).
+    pub(crate) fn start_anew(&self, email: &EmailKey, client: Option<IpAddr>) {
+        let limiters = &*self.limiters;
         let subject = SubjectKey::of(email);
-        for kind in [Guarded::Login, Guarded::Passphrase] {
-            self.limiters.failures.forget(FailureKey { kind, scope: FailureScope::Account(subject) });
+        let network = client.map(|client| limiters.networks.of(client));
+        let scopes = [Some(FailureScope::Account(subject)), network.map(|from| FailureScope::Known(subject, from))];
+        for kind in [Guarded::Login, Guarded::Passphrase, Guarded::Reauthentication] {
+            for scope in scopes.into_iter().flatten() {
+                limiters.failures.forget(FailureKey { kind, scope });
+            }
         }
+        if let Some(network) = network {
+            limiters.recovered.insert((subject, network), limiters.clock.monotonic());
+        }
+    }
+
+    /// What a client is counted by; `None` for one that is not counted.
+    #[must_use]
+    pub(crate) fn counted(&self, client: IpAddr) -> Option<IpAddr> {
+        let networks = &self.limiters.networks;
+        (!networks.allows(client)).then(|| networks.of(client))
     }
 
     /// What stands for a client.

@@ -16,6 +16,7 @@ pub(crate) use actor::{Message, ServiceActor};
 use table::Directory;
 
 use crate::ask::{AskError, Unavailable};
+use crate::auditor::AuditHandle;
 use crate::domain::account::Role;
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord, AuditRefusal, ServiceName};
 use crate::domain::secret::{Secret, SecretDigest};
@@ -24,7 +25,7 @@ use crate::domain::service_token::{
 };
 use crate::domain::session::Origin;
 use crate::domain::time::Timestamp;
-use crate::ports::{ChangeServiceTokenRefusal, Clock, CreateServiceTokenRefusal, Entropy, Store, StoreError};
+use crate::ports::{ChangeServiceTokenRefusal, Clock, CreateServiceTokenRefusal, Entropy, StoreError};
 use crate::process::Mailbox;
 use crate::session::Principal;
 
@@ -90,9 +91,9 @@ impl Service {
 pub struct ServiceHandle {
     mailbox: Arc<Mailbox<Message>>,
     directory: Arc<Directory>,
-    store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+    audit: AuditHandle,
 }
 
 /// A service token with its secret, which is shown this once.
@@ -146,11 +147,11 @@ pub enum RevokeTokenError {
 impl ServiceHandle {
     pub(crate) fn new(
         mailbox: Arc<Mailbox<Message>>,
-        store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
+        audit: AuditHandle,
     ) -> Self {
-        Self { mailbox, directory: Arc::new(Directory::new()), store, clock, entropy }
+        Self { mailbox, directory: Arc::new(Directory::new()), clock, entropy, audit }
     }
 
     pub(crate) fn directory(&self) -> &Arc<Directory> {
@@ -195,11 +196,11 @@ impl ServiceHandle {
         let now = self.clock.now();
         let record = self.record(AuditEvent::ServiceTokenCreated, admin, origin);
         if expires_at.is_some_and(|end| end <= now) {
-            self.refused(record, AuditRefusal::TokenOver).await?;
+            self.refused(record, AuditRefusal::TokenOver).await;
             return Err(CreateTokenError::Over);
         }
         if ServiceToken::is_reserved(&name) {
-            self.refused(record, AuditRefusal::NameTaken).await?;
+            self.refused(record, AuditRefusal::NameTaken).await;
             return Err(CreateTokenError::NameTaken);
         }
         let (secret, digest) = self.secret();
@@ -208,7 +209,7 @@ impl ServiceHandle {
         let audit = record.clone();
         match self.mailbox.ask(COMMIT_DEADLINE, |reply| Message::Create { token, audit, reply }).await? {
             Ok(token) => {
-                tracing::info!(id = token.id.get(), name = token.name.as_str(), "a service token was made");
+                tracing::info!(service_token = token.id.get(), name = token.name.as_str(), "a service token was made");
                 Ok(IssuedToken { token, secret })
             }
             Err(StoreError::Refused(refusal)) => {
@@ -217,7 +218,7 @@ impl ServiceHandle {
                     CreateServiceTokenRefusal::TooMany => (CreateTokenError::TooMany, AuditRefusal::TooManyTokens),
                     CreateServiceTokenRefusal::Revoked => (CreateTokenError::Revoked, AuditRefusal::Revoked),
                 };
-                self.refused(record, reason).await?;
+                self.refused(record, reason).await;
                 Err(error)
             }
             Err(StoreError::Failed(failure)) => Err(CreateTokenError::Unavailable(failure.into())),
@@ -235,11 +236,11 @@ impl ServiceHandle {
         let now = self.clock.now();
         let record = self.record(AuditEvent::ServiceTokenRotated, admin, origin);
         let Some(present) = self.list().into_iter().find(|token| token.id == id) else {
-            self.refused(record, AuditRefusal::UnknownServiceToken).await?;
+            self.refused(record, AuditRefusal::UnknownServiceToken).await;
             return Err(RotateTokenError::Unknown);
         };
         if !present.is_current(now) {
-            self.refused(record, AuditRefusal::TokenOver).await?;
+            self.refused(record, AuditRefusal::TokenOver).await;
             return Err(RotateTokenError::Over);
         }
         let (secret, digest) = self.secret();
@@ -249,15 +250,15 @@ impl ServiceHandle {
         let audit = record.clone();
         match self.mailbox.ask(COMMIT_DEADLINE, |reply| Message::Rotate { id, rotation, audit, reply }).await? {
             Ok(token) => {
-                tracing::info!(id = id.get(), name = token.name.as_str(), "a service token was rotated");
+                tracing::info!(service_token = id.get(), name = token.name.as_str(), "a service token was rotated");
                 Ok(IssuedToken { token, secret })
             }
             Err(StoreError::Refused(ChangeServiceTokenRefusal::Unknown)) => {
-                self.refused(record, AuditRefusal::UnknownServiceToken).await?;
+                self.refused(record, AuditRefusal::UnknownServiceToken).await;
                 Err(RotateTokenError::Unknown)
             }
             Err(StoreError::Refused(ChangeServiceTokenRefusal::Revoked)) => {
-                self.refused(record, AuditRefusal::Revoked).await?;
+                self.refused(record, AuditRefusal::Revoked).await;
                 Err(RotateTokenError::Revoked)
             }
             Err(StoreError::Failed(failure)) => Err(RotateTokenError::Unavailable(failure.into())),
@@ -270,15 +271,15 @@ impl ServiceHandle {
         let (acting, audit) = (admin.acting(Role::Admin), record.clone());
         match self.mailbox.ask(COMMIT_DEADLINE, |reply| Message::Revoke { id, acting, audit, reply }).await? {
             Ok(()) => {
-                tracing::info!(id = id.get(), "a service token was revoked");
+                tracing::info!(service_token = id.get(), "a service token was revoked");
                 Ok(())
             }
             Err(StoreError::Refused(ChangeServiceTokenRefusal::Unknown)) => {
-                self.refused(record, AuditRefusal::UnknownServiceToken).await?;
+                self.refused(record, AuditRefusal::UnknownServiceToken).await;
                 Err(RevokeTokenError::Unknown)
             }
             Err(StoreError::Refused(ChangeServiceTokenRefusal::Revoked)) => {
-                self.refused(record, AuditRefusal::Revoked).await?;
+                self.refused(record, AuditRefusal::Revoked).await;
                 Err(RevokeTokenError::Revoked)
             }
             Err(StoreError::Failed(failure)) => Err(RevokeTokenError::Unavailable(failure.into())),
@@ -300,8 +301,9 @@ impl ServiceHandle {
         (secret, digest)
     }
 
-    async fn refused(&self, record: AuditRecord, reason: AuditRefusal) -> Result<(), Unavailable> {
-        Ok(self.store.append_audit(vec![AuditRecord { refusal: Some(reason), ..record }]).await?)
+    async fn refused(&self, record: AuditRecord, reason: AuditRefusal) {
+        self.audit.refused(AuditRecord { refusal: Some(reason), ..record });
+        self.audit.settle().await;
     }
 
     fn record(&self, event: AuditEvent, admin: &Principal, origin: Origin) -> AuditRecord {

@@ -411,7 +411,11 @@ impl SessionHandle {
                 let ended = by_itself(&session, AuditEvent::SessionEnded, inner.clock.now());
                 let account = session.account;
                 if let Err(error) = self.end_one(account, session.id, ended).await {
-                    tracing::error!(?error, %account, "a session whose token could not be issued goes on without it");
+                    tracing::error!(
+                        ?error,
+                        account = account.get(),
+                        "a session whose token could not be issued goes on without it"
+                    );
                 }
                 Err(error)
             }
@@ -435,7 +439,7 @@ impl SessionHandle {
         let told =
             self.shard(account).ask(USE_DEADLINE, |reply| Message::Forget { account, epoch, spared, reply }).await;
         if let Err(error) = told {
-            tracing::debug!(%error, %account, "a shard was not told that sessions ended");
+            tracing::debug!(%error, account = account.get(), "a shard was not told that sessions ended");
         }
     }
 

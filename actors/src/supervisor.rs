@@ -101,7 +101,7 @@ impl Supervisor {
         if child.failures.len() > RESTART_BUDGET {
             vitals.set_state(ActorState::Stopped);
             let reason = format!("actor {} failed {} times in a row: {cause}", vitals.name(), child.failures.len());
-            tracing::error!(actor = vitals.name(), cause, "an actor cannot be kept alive");
+            tracing::error!(actor = vitals.name(), %cause, "an actor cannot be kept alive");
             self.gave_up.send_if_modified(|reported| {
                 let first = reported.is_none();
                 reported.get_or_insert(reason);
@@ -111,7 +111,7 @@ impl Supervisor {
         }
         vitals.set_state(ActorState::Restarting);
         let pause = back_off(child.failures.len());
-        tracing::warn!(actor = vitals.name(), cause, pause_ms = pause.as_millis(), "an actor failed and is restarted");
+        tracing::warn!(actor = vitals.name(), %cause, pause_ms = pause.as_secs_f64() * 1000.0, "an actor failed and is restarted");
         myself.send_after(pause, move || SupervisorMessage::Restart(index));
     }
 

@@ -143,23 +143,25 @@ impl ActorSystem {
             Arc::clone(&clock),
             Arc::clone(&entropy),
         )?;
-        let keys = key_part(&settings.tokens, vault, &store, &clock, &entropy).await?;
+        let audit_mailbox = Mailbox::new(Vitals::new("audit"));
+        let audit = AuditHandle::new(Arc::clone(&audit_mailbox), Arc::clone(&store), Arc::clone(&clock));
+        let keys = key_part(&settings.tokens, vault, &store, &clock, &entropy, &audit).await?;
         let key = Arc::new(OneTimeKey::derive(&settings.tokens.secret));
         let refresh_keys = RefreshKeys::derive(&settings.tokens.secret, settings.tokens.previous_secret.as_ref());
         let mut cast = Cast::new(&clock);
 
         // Drained in this order: who asks stops before who answers.
         let user_mailbox = Mailbox::new(Vitals::new("user"));
-        let audit_mailbox = Mailbox::new(Vitals::new("audit"));
         let mailer_mailbox = Mailbox::new(Vitals::new("mailer"));
         let limiter_mailbox = Mailbox::new(Vitals::new("rate_limiter"));
         let (sessions, session_actors) = session_shards(&settings, keys.tokens, &store, &clock, &entropy);
-        let audit = AuditHandle::new(Arc::clone(&audit_mailbox), Arc::clone(&store), Arc::clone(&clock));
         let ipv6_prefix = settings.limits.networks.ipv6_prefix;
         let limits = RateLimiterHandle::new(settings.limits.clone(), Arc::clone(&clock), audit.clone());
-        let mailer = MailerHandle::new(Arc::clone(&mailer_mailbox), Arc::clone(&store), Arc::clone(&clock));
-        let (services, service_actor, service_mailbox) = service_tokens(&settings, &store, &clock, &entropy);
+        let mailer =
+            MailerHandle::new(Arc::clone(&mailer_mailbox), Arc::clone(&store), Arc::clone(&mail), Arc::clone(&clock));
+        let (services, service_actor, service_mailbox) = service_tokens(&settings, &store, &clock, &entropy, &audit);
         let background = TaskTracker::new();
+        let links = Arc::new(IssuedLinks::default());
         let flows = Flows {
             rules: settings.accounts,
             mailer: mailer.clone(),
@@ -173,7 +175,7 @@ impl ActorSystem {
             audit: audit.clone(),
             limits: limits.clone(),
             clock: Arc::clone(&clock),
-            links: IssuedLinks::default(),
+            links: Arc::clone(&links),
         };
 
         let users = UserHandle::new(
@@ -195,14 +197,17 @@ impl ActorSystem {
             previous_key: settings.tokens.previous_secret.as_ref().map(OneTimeKey::derive),
             clock: Arc::clone(&clock),
             entropy,
+            links,
             attempts: TaskTracker::new(),
         };
-        cast.add(mailer_actor, &mailer_mailbox);
         cast.add(RateLimiterActor { handle: limits.clone(), store: Arc::clone(&store) }, &limiter_mailbox);
         cast.add(keys.actor, &keys.mailbox);
         cast.add(service_actor, &service_mailbox);
         let auditor = AuditActor::new(Arc::clone(&store), Arc::clone(&clock), settings.audit, ipv6_prefix);
         cast.add(auditor, &audit_mailbox);
+        // Nobody but the flows asks it, and it may wait for a mail server that does not answer, which must keep no other from
+        // draining.
+        cast.add(mailer_actor, &mailer_mailbox);
 
         let (gave_up_sender, gave_up) = watch::channel(None);
         let supervisor = Supervisor::new(Arc::clone(&clock), gave_up_sender.clone());
@@ -300,9 +305,10 @@ async fn key_part(
     store: &Arc<dyn Store>,
     clock: &Arc<dyn Clock>,
     entropy: &Arc<dyn Entropy>,
+    audit: &AuditHandle,
 ) -> Result<KeyPart, KeysError> {
     let (store, time, random) = (Arc::clone(store), Arc::clone(clock), Arc::clone(entropy));
-    let keeper = KeyKeeper::open(settings.clone(), vault, store, time, random).await?;
+    let keeper = KeyKeeper::open(settings.clone(), vault, store, time, random, audit.clone()).await?;
     let (tokens, mailbox) = (Arc::clone(keeper.tokens()), Mailbox::new(Vitals::new("keys")));
     let handle = KeyHandle::new(Arc::clone(&mailbox), Arc::clone(&tokens), Arc::clone(clock), settings.rotation);
     Ok(KeyPart { tokens, actor: KeyActor::new(Arc::new(keeper)), mailbox, handle })
@@ -347,9 +353,10 @@ fn service_tokens(
     store: &Arc<dyn Store>,
     clock: &Arc<dyn Clock>,
     entropy: &Arc<dyn Entropy>,
+    audit: &AuditHandle,
 ) -> (ServiceHandle, ServiceActor, Arc<Mailbox<services::Message>>) {
     let mailbox = Mailbox::new(Vitals::new("services"));
-    let handle = ServiceHandle::new(Arc::clone(&mailbox), Arc::clone(store), Arc::clone(clock), Arc::clone(entropy));
+    let handle = ServiceHandle::new(Arc::clone(&mailbox), Arc::clone(clock), Arc::clone(entropy), audit.clone());
     let actor = ServiceActor {
         directory: Arc::clone(handle.directory()),
         store: Arc::clone(store),

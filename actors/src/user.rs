@@ -66,8 +66,11 @@ pub struct AccountRules {
     pub verification_ttl: Duration,
     /// How long a link to choose a new password is good.
     pub recovery_ttl: Duration,
-    /// How long a link to confirm or cancel a new address is good.
+    /// How long a link to confirm a new address is good.
     pub address_change_ttl: Duration,
+    /// How long a link that undoes a change of address, password or passphrase is good, and an old address stays reserved
+    /// (`ADDRESS_CHANGE_UNDO_HOURS`).
+    pub undo_ttl: Duration,
     /// The language of an account that chose none (`MAIL_LOCALE`).
     pub default_locale: Locale,
 }
@@ -75,7 +78,7 @@ pub struct AccountRules {
 /// How a forgotten password is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecoveryMode {
-    /// By the passphrase alone, the established way.
+    /// By the passphrase alone, the established way. An account whose address was never verified is claimed by mail.
     Passphrase,
     /// By mail alone.
     Email,
@@ -119,7 +122,7 @@ pub struct MailedRecovery {
     pub token: Secret,
     /// The password from now on.
     pub new_password: Password,
-    /// The recovery passphrase, where it is asked for as well.
+    /// The recovery passphrase of the account, where it is asked for as well; elsewhere a new one.
     pub passphrase: Option<Passphrase>,
 }
 
@@ -134,6 +137,8 @@ pub struct TokenPreview {
     pub address: String,
     /// The language of the account.
     pub locale: Locale,
+    /// Whether a recovery by it has to show the passphrase as well.
+    pub asks_for_passphrase: bool,
 }
 
 /// What a confirmed token did.
@@ -270,15 +275,6 @@ pub enum ConfirmError {
     Unavailable(Unavailable),
 }
 
-/// Why no recovery mail was sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RequestRecoveryError {
-    /// Recovery by mail is not offered here.
-    NotOffered,
-    /// It could not be done just now.
-    Unavailable(Unavailable),
-}
-
 /// Why a recovery by mail failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MailedRecoveryError {
@@ -290,8 +286,6 @@ pub enum MailedRecoveryError {
     PassphraseNeeded,
     /// The new password is not good enough. The token stays good.
     Weak(WeakPassword),
-    /// Recovery by mail is not offered here.
-    NotOffered,
     /// There were too many failed attempts before it; whether this one would have succeeded was not looked at.
     Limited(Limited),
     /// It could not be done just now.
@@ -387,7 +381,6 @@ unavailable!(
     UpdateError,
     DeleteError,
     ConfirmError,
-    RequestRecoveryError,
     MailedRecoveryError
 );
 
@@ -452,8 +445,8 @@ impl UserHandle {
     }
 
     /// Sends a mail by which a new password is chosen, if there is an account. Says nothing about whether there is (S12).
-    pub async fn request_recovery(&self, email: Email, origin: Origin) -> Result<(), RequestRecoveryError> {
-        self.ask(origin, |reply| Request::MailReset { email, reply }).await?
+    pub async fn request_recovery(&self, email: Email, origin: Origin) -> Result<(), Unavailable> {
+        Ok(self.ask(origin, |reply| Request::MailReset { email, reply }).await?)
     }
 
     /// Replaces the password for whoever has a good link, and ends every session of the account (S31).
@@ -466,27 +459,25 @@ impl UserHandle {
         self.ask(origin, |reply| Request::ConfirmEmail { token, reply }).await?
     }
 
-    /// Drops the pending change of address that a link was mailed about.
-    pub async fn cancel_email_change(&self, token: Secret, origin: Origin) -> Result<(), ConfirmError> {
-        self.ask(origin, |reply| Request::CancelEmailChange { token, reply }).await?
+    /// Takes back what was done to an account since the mail with this link: the address, the secrets that were set, the
+    /// sessions. A mail by which a new password is chosen follows.
+    pub async fn undo(&self, token: Secret, origin: Origin) -> Result<(), ConfirmError> {
+        self.ask(origin, |reply| Request::Undo { token, reply }).await?
     }
 
     /// What a one-time token would do; `None` for one that is not good.
     pub async fn preview_token(&self, token: &str) -> Result<Option<TokenPreview>, Unavailable> {
         let Some(hash) = TokenHash::of(token) else { return Ok(None) };
-        let Some(StoredToken { account, token }) = self.store.one_time_token(&hash).await? else { return Ok(None) };
+        let Some(StoredToken { account, token, .. }) = self.store.one_time_token(&hash).await? else { return Ok(None) };
         let Some(account) = self.store.account(account).await? else { return Ok(None) };
-        let good =
-            self.clock.now() < token.expires_at && flows::address_of(&account, token.purpose) == Some(&token.address);
-        let address = match token.purpose {
-            TokenPurpose::VerifyAddress | TokenPurpose::ResetPassword => Some(&account.email),
-            TokenPurpose::ConfirmAddress | TokenPurpose::CancelAddressChange => account.pending_email.as_ref(),
-        };
-        Ok(address.filter(|_| good).map(|address| TokenPreview {
+        let now = self.clock.now();
+        let address = flows::address_of(&account, &token, now).filter(|_| now < token.expires_at);
+        Ok(address.map(|address| TokenPreview {
             nickname: account.nickname.as_str().to_owned(),
             purpose: token.purpose,
             address: address.as_str().to_owned(),
             locale: account.locale,
+            asks_for_passphrase: flows::asks_for_passphrase(&account, self.recovery_mode),
         }))
     }
 

@@ -1,6 +1,6 @@
 //! `doorward audit verify`.
 
-use std::io::{self, Write as _};
+use std::fmt::{self, Write as _};
 use std::process::ExitCode;
 
 use doorward_actors::{AuditHead, AuditStart};
@@ -26,8 +26,11 @@ pub(super) fn verify(settings: &Settings, arguments: &VerifyAudit) -> ExitCode {
     }
     let options = StoreOptions { cache_bytes: CACHE_BYTES, ..StoreOptions::default() };
     match SledStore::verify_audit(&settings.storage.data_dir, options, arguments.head) {
-        // Whoever reads may have gone away, as `| head` does; the exit code says it too.
-        Ok(report) => print(&report, arguments).unwrap_or(code(&report, arguments)),
+        Ok(report) => {
+            // Writing to a string cannot fail.
+            super::print(&text(&report, arguments).unwrap_or_default());
+            code(&report, arguments)
+        }
         Err(error) => unknown(&error),
     }
 }
@@ -46,8 +49,8 @@ fn code(report: &AuditReport, arguments: &VerifyAudit) -> ExitCode {
     }
 }
 
-fn print(report: &AuditReport, arguments: &VerifyAudit) -> io::Result<ExitCode> {
-    let mut out = io::stdout().lock();
+fn text(report: &AuditReport, arguments: &VerifyAudit) -> Result<String, fmt::Error> {
+    let mut out = String::new();
     let AuditReport { checkpoint, records, put_aside, start_is_on_record, finding } = report;
     match checkpoint.at {
         None => writeln!(out, "The log begins with record {}; none was ever removed.", checkpoint.first)?,
@@ -91,8 +94,7 @@ fn print(report: &AuditReport, arguments: &VerifyAudit) -> io::Result<ExitCode> 
             writeln!(out, "Head: {head}")?;
         }
     }
-    out.flush()?;
-    Ok(code(report, arguments))
+    Ok(out)
 }
 
 /// Reads `SEQUENCE:HASH`, as the log of the server has it.

@@ -1,7 +1,6 @@
 //! `doorward calibrate`: what a password hash may cost on this machine.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -53,12 +52,8 @@ pub(super) fn run(args: CalibrateArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let mut out = io::stdout().lock();
-    // Whoever reads may have gone away.
-    match out.write_all(report(threads, target, &rows).as_bytes()).and_then(|()| out.flush()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
-    }
+    super::print(&report(threads, target, &rows));
+    ExitCode::SUCCESS
 }
 
 /// Measures the floor; then more memory, as far as time and memory go, because memory is what costs a guesser most (RFC 9106 §4);

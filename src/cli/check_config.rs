@@ -1,20 +1,20 @@
 //! `doorward check-config`.
 
-use std::io::{self, Write as _};
+use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use crate::settings::Loaded;
 
-/// Prints one line for each setting: name, value, source.
+/// Prints one line for each setting: name, value, source; and on standard error what may be meant otherwise.
 pub(super) fn print(loaded: &Loaded) -> ExitCode {
-    match write(loaded) {
-        Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads has gone away, as `| head` does, or the disk behind standard output is full.
-        Err(_) => ExitCode::FAILURE,
+    for warning in &loaded.warnings {
+        super::say(&format!("warning: {warning}"));
     }
+    super::print(&lines(loaded));
+    ExitCode::SUCCESS
 }
 
-fn write(loaded: &Loaded) -> io::Result<()> {
+fn lines(loaded: &Loaded) -> String {
     // Escaped, so that a control character in a value can neither forge a line nor drive the terminal.
     let rows: Vec<_> = loaded
         .entries
@@ -23,9 +23,10 @@ fn write(loaded: &Loaded) -> io::Result<()> {
         .collect();
     let name_width = rows.iter().map(|(name, ..)| name.len()).max().unwrap_or(0);
     let value_width = rows.iter().map(|(_, value, _)| value.chars().count()).max().unwrap_or(0);
-    let mut out = io::stdout().lock();
+    let mut lines = String::new();
     for (name, value, source) in rows {
-        writeln!(out, "{name:name_width$}  {value:value_width$}  {source}")?;
+        // Writing to a string cannot fail.
+        let _ = writeln!(lines, "{name:name_width$}  {value:value_width$}  {source}");
     }
-    out.flush()
+    lines
 }

@@ -1,6 +1,5 @@
 //! `doorward keys list` and `doorward keys rotate`. Both work beside a running server.
 
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use doorward_actors::ports::{Clock as _, KeyVault as _, KeyVaultFailure, ReplaceKeysError};
@@ -38,8 +37,7 @@ pub(super) fn run(settings: &Settings, command: &KeysCommand) -> ExitCode {
     };
     match done {
         Ok(text) => {
-            // Whoever reads may have gone away; what was asked is done all the same.
-            let _ = io::stdout().lock().write_all(text.as_bytes());
+            super::print(&text);
             ExitCode::SUCCESS
         }
         Err(error) => {

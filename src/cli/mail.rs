@@ -1,7 +1,5 @@
 //! `doorward mail test`.
 
-use std::io::{self, Write as _};
-
 use doorward_actors::ports::Clock as _;
 use doorward_actors::{Email, Locale};
 
@@ -24,7 +22,6 @@ pub(super) async fn send_test(settings: Settings, test: TestMail) -> Result<(), 
     };
     let carrier = Carrier::new(&settings)?;
     let place = carrier.send_test(&to, locale, SystemClock::new().now()).await?;
-    // Whoever reads may have gone away; the mail is sent all the same.
-    let _ = writeln!(io::stdout().lock(), "The mail to {to} was handed to {place}.");
+    super::print(&format!("The mail to {to} was handed to {place}.\n"));
     Ok(())
 }

@@ -61,6 +61,16 @@ impl Api {
         Ok(())
     }
 
+    /// Somebody who reads the documentation, counted by address in an allowance of its own.
+    pub(super) fn docs_reader(&self, context: &RequestContext) -> Result<(), ApiError> {
+        let limits = &self.handles.limits;
+        let counted = limits.check_denied(context.address()).and_then(|()| limits.check_docs(context.address()));
+        counted.map(|standing| standing.into_iter().for_each(|standing| context.note(standing))).map_err(|limited| {
+            context.note(limited.standing);
+            limited.into()
+        })
+    }
+
     /// A user with a live session, not counted.
     pub(super) async fn authenticate(&self, context: &RequestContext) -> Result<Principal, ApiError> {
         let principal = self.handles.sessions.authenticate(context.bearer()?).await?;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use doorward_actors::ports::Page;
-use doorward_actors::{Locale, Role, describe_idle};
+use doorward_actors::{Locale, Role, Secret, describe_idle};
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -78,6 +78,9 @@ struct AccountObject<'a> {
     /// RFC 3339, UTC.
     #[schema(format = DateTime)]
     created_at: String,
+    /// That no mail can be sent to the address; in the answer that makes an account only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<&'static str>,
 }
 
 impl<'a> AccountObject<'a> {
@@ -96,6 +99,7 @@ impl<'a> AccountObject<'a> {
             idle_duration: overview.idle.map(describe_idle),
             is_logged_in: overview.live_sessions > 0,
             created_at: account.created_at.to_rfc3339(),
+            warning: None,
         }
     }
 }
@@ -108,10 +112,10 @@ struct AccountChange {
     nickname: Option<String>,
     #[schema(format = Email, max_length = 254)]
     email: Option<String>,
-    #[schema(format = Password)]
-    password: Option<String>,
-    #[schema(format = Password)]
-    passphrase: Option<String>,
+    #[schema(value_type = Option<String>, format = Password)]
+    password: Option<Secret>,
+    #[schema(value_type = Option<String>, format = Password)]
+    passphrase: Option<Secret>,
     #[schema(max_length = 64)]
     customer_account: Option<String>,
     /// The language of its mails.
@@ -127,7 +131,7 @@ impl AccountChange {
             email: self.email.and_then(|email| fields.email(&email)),
             nickname: self.nickname.and_then(|nickname| fields.nickname(&nickname)),
             password: self.password.and_then(|password| fields.password("/password", password)),
-            passphrase: self.passphrase.and_then(|passphrase| fields.passphrase(&passphrase)),
+            passphrase: self.passphrase.and_then(|passphrase| fields.passphrase(passphrase.expose())),
             customer_account: self.customer_account.and_then(|plan| fields.customer_account(&plan)),
             locale: self.locale.map(Locale::from),
         };
@@ -196,8 +200,11 @@ async fn create(api: &Api, context: &RequestContext, payload: Payload) -> Result
     let registration = context.json::<RegisterRequest>(payload).await?.parse(None)?;
     // Asked again: while the body arrived, the session may have ended and the role may have changed (S37, S38).
     let admin = api.admin(context).await?;
+    let warning = api.warning_of(&registration.email)?;
     match api.handles.users.create_by_admin(&admin, registration, context.origin()).await {
-        Ok(overview) => Ok(json_reply_with(StatusCode::CREATED, &AccountObject::of(&overview))),
+        Ok(overview) => {
+            Ok(json_reply_with(StatusCode::CREATED, &AccountObject { warning, ..AccountObject::of(&overview) }))
+        }
         Err(RegisterError::Revoked) => Err(api.revoked_admin(context).await),
         Err(error) => Err(error.into()),
     }
@@ -235,8 +242,12 @@ async fn change(api: &Api, context: &RequestContext, id: &str, payload: Payload)
     let change = context.json::<AccountChange>(payload).await?.parse()?;
     // Asked again: while the body arrived, the session may have ended and the role may have changed (S37, S38).
     let admin = api.admin(context).await?;
+    let warning = change.own.email.as_ref().map(|email| api.warning_of(email)).transpose()?.flatten();
     match api.handles.users.update_by_admin(&admin, id, change, context.origin()).await {
-        Ok(()) => Ok(json_reply(&Message::new(format!("User details successfully updated for user {id}")))),
+        Ok(()) => {
+            let message = Message::new(format!("User details successfully updated for user {id}"));
+            Ok(json_reply(&message.warning(warning)))
+        }
         Err(UpdateError::Unknown) => Err(ApiError::UnknownAccount(id.to_string())),
         Err(UpdateError::Revoked) => Err(api.revoked_admin(context).await),
         Err(error) => Err(error.into()),

@@ -1,30 +1,33 @@
-//! How many requests of each kind may be inside at once: the bound before the actors' unbounded mailboxes (R08, R10).
+//! How many requests of each kind may be inside at once, and how much their bodies may take: the bound before the actors'
+//! unbounded mailboxes (R08, R10).
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::bodies::{Bodies, BodyRoom};
+use super::edge::MAX_BODY_BYTES;
 use super::error::ApiError;
 use super::routes::Class;
 
 /// Waiting for a hash takes about 23 ms a request and thread; 256 waiting on two threads is about three seconds of
-/// work, and the hasher's own queue refuses what would wait longer. With 64 KiB of body each they hold 16 MiB at
-/// worst.
+/// work, and the hasher's own queue refuses what would wait longer. Their bodies and those that still arrive hold 64 KiB for each
+/// place, so 16 MiB at worst.
 const LOGIN: usize = 256;
 /// As many registrations and recoveries, at a door of their own, so that no flood of them keeps logins out.
 const CREDENTIAL: usize = 256;
-/// Owners looking after their own accounts: each holds at most 64 KiB of body, so 32 MiB at worst.
+/// Owners looking after their own accounts: bodies hold 32 MiB at worst.
 const ACCOUNT: usize = 512;
 /// Owners looking at what happened to their accounts: a full page is about 1,000 × 600 bytes, held twice while it is written,
-/// so 40 MiB at worst.
+/// so 40 MiB at worst. They send no bodies.
 const EVENTS: usize = 32;
 /// Administrators: a full page of a list is about 1,000 × 300 bytes, held twice while it is written, so 40 MiB at
-/// worst.
+/// worst, and their bodies hold 4 MiB.
 const ADMIN: usize = 64;
 /// Token checks hold no body and about 4 KiB each; this many in one mailbox at 100,000/s are answered within 0.05 s.
 const VERIFY: usize = 4096;
-/// Services about tokens hold at most 64 KiB of body each, so 32 MiB at worst.
+/// Services about tokens: bodies hold 32 MiB at worst.
 const SERVICE: usize = 512;
 /// Probes: a handful of monitors; more than this at once is no monitor.
 const OPERATOR: usize = 64;
@@ -32,27 +35,41 @@ const OPERATOR: usize = 64;
 /// The doors of the classes.
 #[derive(Debug)]
 pub(crate) struct Admission {
-    login: Arc<Semaphore>,
-    credential: Arc<Semaphore>,
-    account: Arc<Semaphore>,
-    events: Arc<Semaphore>,
-    admin: Arc<Semaphore>,
-    verify: Arc<Semaphore>,
-    service: Arc<Semaphore>,
-    operator: Arc<Semaphore>,
+    login: Arc<Door>,
+    credential: Arc<Door>,
+    account: Arc<Door>,
+    events: Arc<Door>,
+    admin: Arc<Door>,
+    verify: Arc<Door>,
+    service: Arc<Door>,
+    operator: Arc<Door>,
+}
+
+/// What a class may hold.
+#[derive(Debug)]
+struct Door {
+    places: Arc<Semaphore>,
+    bodies: Arc<Bodies>,
+}
+
+impl Door {
+    fn new(places: usize) -> Arc<Self> {
+        let bodies = Arc::new(Bodies::new(places * MAX_BODY_BYTES));
+        Arc::new(Self { places: Arc::new(Semaphore::new(places)), bodies })
+    }
 }
 
 impl Default for Admission {
     fn default() -> Self {
         Self {
-            login: Arc::new(Semaphore::new(LOGIN)),
-            credential: Arc::new(Semaphore::new(CREDENTIAL)),
-            account: Arc::new(Semaphore::new(ACCOUNT)),
-            events: Arc::new(Semaphore::new(EVENTS)),
-            admin: Arc::new(Semaphore::new(ADMIN)),
-            verify: Arc::new(Semaphore::new(VERIFY)),
-            service: Arc::new(Semaphore::new(SERVICE)),
-            operator: Arc::new(Semaphore::new(OPERATOR)),
+            login: Door::new(LOGIN),
+            credential: Door::new(CREDENTIAL),
+            account: Door::new(ACCOUNT),
+            events: Door::new(EVENTS),
+            admin: Door::new(ADMIN),
+            verify: Door::new(VERIFY),
+            service: Door::new(SERVICE),
+            operator: Door::new(OPERATOR),
         }
     }
 }
@@ -70,10 +87,10 @@ impl Admission {
             Class::Verify => &self.verify,
             Class::Service => &self.service,
             Class::Operator => &self.operator,
-            Class::Static => return Ok(None),
+            Class::Docs | Class::Static => return Ok(None),
         };
-        let mut place = Place { door: Arc::clone(door), permit: None };
-        place.step_back()?;
+        let mut place = Place { door: Arc::clone(door), permit: None, body: None };
+        place.step_back(None)?;
         Ok(Some(place))
     }
 }
@@ -81,21 +98,26 @@ impl Admission {
 /// A place inside a class, given up when this is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
-    door: Arc<Semaphore>,
+    door: Arc<Door>,
     /// `None` while its request waits for its own body.
     permit: Option<OwnedSemaphorePermit>,
+    /// What its body takes, once it has arrived.
+    body: Option<BodyRoom>,
 }
 
 impl Place {
-    /// Gives the place up for a while: a peer that sends its body slowly must not keep others out (R06).
-    pub(super) fn step_aside(&mut self) {
+    /// Gives the place up for a while: a peer that sends its body slowly must not keep others out (R06). The body arrives in the
+    /// room that the class has for bodies.
+    pub(super) fn step_aside(&mut self) -> BodyRoom {
         self.permit = None;
+        self.door.bodies.begin()
     }
 
-    /// Takes a place again, if there is one.
-    pub(super) fn step_back(&mut self) -> Result<(), ApiError> {
-        let permit = Arc::clone(&self.door).try_acquire_owned();
+    /// Takes a place again, if there is one, with the body that has arrived.
+    pub(super) fn step_back(&mut self, body: Option<BodyRoom>) -> Result<(), ApiError> {
+        let permit = Arc::clone(&self.door.places).try_acquire_owned();
         self.permit = Some(permit.map_err(|_| ApiError::Unavailable(Duration::from_secs(1)))?);
+        self.body = body;
         Ok(())
     }
 }

@@ -222,8 +222,14 @@ async fn reader(api: &Api, context: &RequestContext) -> Result<Reader, ApiError>
     {
         return Ok(Reader::Service { name: service.name().clone(), digest: SecretDigest::of(secret) });
     }
+    // Counted whatever else comes along, so that no bearer makes guesses free (S22).
+    let is_wrong = service.is_none() && context.claims_to_be_a_service();
+    let wrong = is_wrong.then(|| api.unknown_service(context, false, true));
     if context.has_bearer() || !context.claims_to_be_a_service() {
-        let principal = Box::new(api.admin(context).await?);
+        let principal = Box::new(api.admin(context).await.map_err(|refused| match &wrong {
+            Some(ApiError::Limited(limited)) => ApiError::Limited(*limited),
+            _ => refused,
+        })?);
         return Ok(Reader::Admin { bearer: context.bearer()?.to_owned(), principal });
     }
     match service {
@@ -231,7 +237,7 @@ async fn reader(api: &Api, context: &RequestContext) -> Result<Reader, ApiError>
             api.must_have(&service, ServiceScope::Audit, context)?;
             Err(ApiError::ScopeMissing { bearer: false })
         }
-        None => Err(api.unknown_service(context, false, true)),
+        None => Err(wrong.unwrap_or(ApiError::NotFound)),
     }
 }
 

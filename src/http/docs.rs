@@ -10,7 +10,8 @@ use warp::Filter as _;
 use warp::reply::{Reply as _, Response};
 
 use super::error::ApiError;
-use super::{ApiRules, Family, openapi};
+use super::extract::{RequestContext, context};
+use super::{Api, Family, openapi};
 
 /// Scripts come from here alone and none stand in the page. Swagger UI sets style attributes, and its style sheet and
 /// icons carry images as `data:` URLs. Nothing may frame the page: it takes tokens.
@@ -32,11 +33,19 @@ const FILES: [&str; 7] = [
     "favicon-16x16.png",
 ];
 
-/// `base` is the path that `PUBLIC_URL` has, which a proxy in front takes away.
-pub(super) fn routes(rules: &ApiRules) -> Family {
-    let base = rules.base_path().to_owned();
+/// `PUBLIC_URL` may have a path, which a proxy in front takes away: it stands before every path in the page.
+pub(super) fn routes(api: &Arc<Api>) -> Family {
+    if !api.rules.docs {
+        return warp::any().and_then(async || Err::<Response, _>(warp::reject::not_found())).boxed();
+    }
+    let counted = Arc::clone(api);
+    let counted = move |context: &RequestContext, answer: Response| match counted.docs_reader(context) {
+        Ok(()) => answer,
+        Err(limited) => limited.into_response(),
+    };
+    let base = api.rules.base_path().to_owned();
     // Written once; each answer shares the bytes. The document is made of texts and maps, which always serialise.
-    let document = Bytes::from(serde_json::to_vec(&openapi::document(rules.known_url())).unwrap_or_default());
+    let document = Bytes::from(serde_json::to_vec(&openapi::document(api.rules.known_url())).unwrap_or_default());
     let config = Arc::new(Config::new([format!("{base}/openapi.json")]).validator_url("none"));
     let page_config = Arc::clone(&config);
     let openapi = warp::path!("openapi.json").and(warp::get()).map(move || {
@@ -46,7 +55,8 @@ pub(super) fn routes(rules: &ApiRules) -> Family {
     });
     let page = warp::path!("docs").and(warp::get()).map(move || page(&page_config, &base));
     let file = warp::path!("docs" / String).and(warp::get()).map(move |name: String| file(&name, &config));
-    openapi.or(page).unify().or(file).unify().boxed()
+    let answer = openapi.or(page).unify().or(file).unify();
+    answer.and(context()).map(move |answer, context: Arc<RequestContext>| counted(&context, answer)).boxed()
 }
 
 /// The page. Its links are made absolute, because `/docs` and `/docs/` are one page and relative links would differ.

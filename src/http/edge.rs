@@ -17,7 +17,7 @@ use hyper::header::{
 use hyper::http::request::Parts;
 use hyper::http::uri::PathAndQuery;
 use hyper::service::Service;
-use hyper::{Method, Request, Uri, Version};
+use hyper::{Method, Request, StatusCode, Uri, Version};
 use tracing::Instrument as _;
 use warp::reply::{Reply as _, Response};
 
@@ -25,6 +25,7 @@ use super::body::{BodyProgress, TrackedBody};
 use super::cors::{Cors, CorsAnswer};
 use super::error::ApiError;
 use super::extract::RequestContext;
+use super::refusals::Refusals;
 use super::requests::RequestPlaces;
 use super::routes::{self, Class, Resolved};
 use super::{forwarded, host, rate_limit, request_id};
@@ -46,6 +47,8 @@ pub(crate) struct EdgeSettings {
     pub(crate) cors: Cors,
     /// Which successes of the busiest routes are logged.
     pub(crate) sampling: Sampling,
+    /// Which refusals are logged.
+    pub(super) refusals: Refusals,
 }
 
 /// Picks one in so many, in turn.
@@ -115,7 +118,7 @@ where
     let chunked = parts.headers.contains_key(TRANSFER_ENCODING);
     let cors = arrival.settings.cors.judge(&parts.headers, resolved);
     let (tls, version, peer) = (arrival.tls, parts.version, arrival.peer);
-    let sampling = arrival.settings.sampling.clone();
+    let (sampling, refusals) = (arrival.settings.sampling.clone(), arrival.settings.refusals.clone());
     let quiet = resolved.is_quiet();
     let span = if quiet {
         tracing::debug_span!("request", request_id = id_text)
@@ -125,7 +128,7 @@ where
 
     let work = async {
         // What is answered from memory and waits for no body needs no place, and a monitor must get through.
-        let placeless = matches!(resolved.class(), Class::Static | Class::Operator);
+        let placeless = matches!(resolved.class(), Class::Docs | Class::Static | Class::Operator);
         let place = match arrival.places.as_ref().filter(|_| !placeless) {
             None => Ok(None),
             Some(places) => places.enter(peer).map(Arc::new).map(Some).ok_or(Duration::from_secs(1)),
@@ -151,7 +154,7 @@ where
             // Nobody watches the framing of what follows a chunked body, so nothing may follow it; see `framing`.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        let status = response.status().as_u16();
+        let (class, status) = (resolved.class(), response.status());
         let duration_ms = started.elapsed().as_secs_f64() * 1000.0;
         let route = resolved.template();
         let (account, address) = (noted.account.map(AccountId::get), noted.address);
@@ -160,7 +163,7 @@ where
                 tracing::$level!(
                     method = method_name,
                     route,
-                    status,
+                    status = status.as_u16(),
                     duration_ms,
                     request_id = id_text,
                     account,
@@ -171,9 +174,9 @@ where
             };
         }
         // A failing check is news; of succeeding ones a sample is enough.
-        if !quiet || status >= 500 {
-            answered!(info);
-        } else if resolved.class() == Class::Verify && status == 200 && sampling.picks() {
+        if !quiet || status.is_server_error() {
+            if refusals.takes(class, status, address, noted.account) { answered!(info) } else { answered!(debug) }
+        } else if class == Class::Verify && status == StatusCode::OK && sampling.picks() {
             answered!(info, one_in = sampling.one_in);
         } else {
             answered!(debug);

@@ -1,4 +1,4 @@
-//! `/email`: showing that mail to an address arrives, and stopping a change of address. Whoever has the token may do it;
+//! `/email`: showing that mail to an address arrives, and undoing what was done to an account. Whoever has the token may do it;
 //! there is nobody to be logged in.
 //!
 //! `GET` is a page that asks, `POST` does it, from JSON or from the form of that page.
@@ -24,8 +24,8 @@ use super::{Api, Family};
 #[serde(deny_unknown_fields)]
 struct TokenRequest {
     /// The token of the link. It works once.
-    #[schema(format = Password)]
-    token: String,
+    #[schema(value_type = String, format = Password)]
+    token: Secret,
 }
 
 /// An address that may have an account.
@@ -81,13 +81,15 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 async fn ask(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     api.anyone(context)?;
     let token = context.link_token();
-    let about = api.handles.users.preview_token(&token).await?.ok_or(ApiError::BAD_TOKEN)?;
+    let about = api.handles.users.preview_token(token.expose()).await?.ok_or(ApiError::BAD_TOKEN)?;
     let topic = match about.purpose {
         TokenPurpose::VerifyAddress => Topic::Verify,
         TokenPurpose::ConfirmAddress => Topic::Change,
-        TokenPurpose::ResetPassword | TokenPurpose::CancelAddressChange => return Err(ApiError::BAD_TOKEN),
+        TokenPurpose::ResetPassword | TokenPurpose::CancelAddressChange | TokenPurpose::Undo => {
+            return Err(ApiError::BAD_TOKEN);
+        }
     };
-    Ok(pages::question(topic, &about, &token))
+    Ok(pages::question(topic, &about, token.expose()))
 }
 
 /// Confirm an e-mail address
@@ -102,7 +104,7 @@ async fn ask(api: &Api, context: &RequestContext) -> Result<Response, ApiError> 
 async fn verify(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     api.anyone(context)?;
     let typed: TokenRequest = context.json_or_form(payload).await?;
-    let confirmed = api.handles.users.confirm_email(Secret::new(typed.token), context.origin()).await?;
+    let confirmed = api.handles.users.confirm_email(typed.token, context.origin()).await?;
     Ok(match confirmed {
         Confirmed::AddressVerified => told(context, Topic::Verify, "E-mail address verified"),
         Confirmed::AddressChanged => told(context, Topic::Change, "E-mail address changed"),
@@ -124,28 +126,31 @@ async fn resend(api: &Api, context: &RequestContext, payload: Payload) -> Result
     Ok(json_reply_with(StatusCode::ACCEPTED, &Message::new(message)))
 }
 
-/// The page that asks whether a change of address is to be cancelled.
+/// The page that asks whether what was done since the mail is to be undone.
 async fn ask_cancel(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     api.anyone(context)?;
     let token = context.link_token();
-    let about = api.handles.users.preview_token(&token).await?;
-    let about = about.filter(|about| about.purpose == TokenPurpose::CancelAddressChange).ok_or(ApiError::BAD_TOKEN)?;
-    Ok(pages::question(Topic::Cancel, &about, &token))
+    let about = api.handles.users.preview_token(token.expose()).await?;
+    let undoes = |purpose| matches!(purpose, TokenPurpose::Undo | TokenPurpose::CancelAddressChange);
+    let about = about.filter(|about| undoes(about.purpose)).ok_or(ApiError::BAD_TOKEN)?;
+    Ok(pages::question(Topic::Undo, &about, token.expose()))
 }
 
-/// Cancel a change of e-mail address
+/// Undo a change of e-mail address, password or passphrase
 ///
-/// By the token that was mailed to the old address. A page with a form for it is at the same path.
+/// By the token of the mail that told of it. The account has the address again that the mail went to, passwords and passphrases
+/// set since are unusable, every session ends, and a mail by which a new password is chosen is on its way to that address. A
+/// page with a form for it is at the same path.
 #[utoipa::path(post, path = "/email/cancel", operation_id = "cancel_email_change", tag = "Account",
     request_body = TokenRequest, responses(
-    (status = 200, description = "The account keeps its address", body = Message),
+    (status = 200, description = "What was done since the mail is undone", body = Message),
     (status = 400, description = "The token is not good, whatever the cause"),
 ))]
 async fn cancel(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     api.anyone(context)?;
     let typed: TokenRequest = context.json_or_form(payload).await?;
-    api.handles.users.cancel_email_change(Secret::new(typed.token), context.origin()).await?;
-    Ok(told(context, Topic::Cancel, "Change of e-mail address cancelled"))
+    api.handles.users.undo(typed.token, context.origin()).await?;
+    Ok(told(context, Topic::Undo, "Undone. A mail to set a new password is on its way."))
 }
 
 /// That it is done, in the form in which it was asked for.

@@ -6,13 +6,17 @@ use std::time::Duration;
 
 use doorward_actors::{Limited, RotateRefusal, WeakPassword};
 use hyper::StatusCode;
-use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::header::{ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde::Serialize;
 use utoipa::ToSchema;
 use warp::Rejection;
 use warp::reply::{Reply, Response};
 
 use super::closed_sets;
+
+/// Why an address outside ASCII is refused or warned of.
+pub(super) const UNREACHABLE: &str =
+    "No mail can be sent to this address: the mail server takes only ASCII before the @";
 
 /// One thing that is wrong with a request body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
@@ -51,6 +55,8 @@ pub(crate) enum ApiError {
     CursorTooOld,
     /// 415: a body that is not declared as a form.
     NotForm,
+    /// 415: a compressed body, or one encoded in another way.
+    Encoded,
     /// 401 at login: unknown, wrong and locked are one answer (S10).
     IncorrectCredentials,
     /// 403: an administrator's route.
@@ -127,12 +133,12 @@ impl ApiError {
     /// 400: a one-time token that is good for nothing here, whatever the cause (S26, S27).
     pub(super) const BAD_TOKEN: Self =
         Self::Refused(Cow::Borrowed("This link is not good: it was used, replaced by a newer one, or is over"));
-    /// 400: the operator has chosen another way back into accounts.
-    pub(super) const NOT_OFFERED: Self = Self::Refused(Cow::Borrowed("Recovery by mail is not offered here"));
     /// 400: a wrong passphrase, or an account that cannot be recovered.
     pub(super) const NO_MATCH: Self = Self::Refused(Cow::Borrowed("Entered details do not match"));
     /// 400: another account has the address.
     pub(super) const EMAIL_TAKEN: Self = Self::Refused(Cow::Borrowed("Email already registered"));
+    /// 400: the mail server takes no such address.
+    pub(super) const UNREACHABLE: Self = Self::Refused(Cow::Borrowed(UNREACHABLE));
     /// 400: another account has the nickname.
     pub(super) const NICKNAME_TAKEN: Self = Self::Refused(Cow::Borrowed("Nickname already taken"));
     /// 400: customer plans are the administrators' business here.
@@ -163,7 +169,7 @@ impl ApiError {
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::LastAdmin | Self::NotRotated(_) => StatusCode::CONFLICT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::NotJson | Self::NotForm => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::NotJson | Self::NotForm | Self::Encoded => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Limited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -196,6 +202,7 @@ impl ApiError {
             Self::LastAdmin => "The last administrator cannot be removed, demoted or locked",
             Self::NotRotated(refusal) => return Cow::Owned(refusal.to_string()),
             Self::BodyTooLarge => "The request body is larger than 64 KiB",
+            Self::Encoded => "The request body must not be compressed: no Content-Encoding is understood",
             Self::NotJson => "The request body must be application/json",
             Self::Invalid(_) => "The request is not of the right shape",
             Self::Limited(_) => "Too many requests, try again later",
@@ -263,6 +270,10 @@ impl ApiError {
                 if let Some(allow) = allow.and_then(|methods| HeaderValue::from_str(methods).ok()) {
                     headers.insert(ALLOW, allow);
                 }
+            }
+            // Which encodings a body may have (RFC 9110 §12.5.3).
+            Self::Encoded => {
+                headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             }
             // What is left of the body would be read as the next request.
             Self::BodyTooSlow | Self::BodyTooLarge => {

@@ -8,19 +8,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::{Buf, Bytes};
-use doorward_actors::{AccountId, Locale, MailId, Origin, ServiceTokenId, Standing};
+use doorward_actors::{AccountId, Locale, MailId, Origin, Secret, ServiceTokenId, Standing};
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt as _};
 use hyper::header::{
-    ACCEPT, ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, IF_NONE_MATCH, USER_AGENT,
+    ACCEPT, ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, IF_NONE_MATCH,
+    USER_AGENT,
 };
 use hyper::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use warp::reply::Response;
 use warp::{Filter, Rejection};
+use zeroize::Zeroizing;
 
 use super::admission::Place;
+use super::bodies::BodyRoom;
 use super::edge::MAX_BODY_BYTES;
 use super::error::{ApiError, FieldError};
 use super::routes::Class;
@@ -76,14 +79,15 @@ impl RequestContext {
     }
 
     /// The token in the query, as the link of a mail carries it; empty if there is none that can be read.
-    pub(super) fn link_token(&self) -> String {
-        let fields = form::parse(self.query().unwrap_or_default().as_bytes()).unwrap_or_default();
-        fields.into_iter().find(|(name, _)| name == "token").map_or_else(String::new, |(_, token)| token)
+    pub(super) fn link_token(&self) -> Secret {
+        let mut fields = form::read(self.query().unwrap_or_default().as_bytes()).unwrap_or_default();
+        fields.remove("token").unwrap_or_else(|| Secret::new(String::new()))
     }
 
     /// The language that the caller prefers among those we have.
     pub(super) fn language(&self) -> Option<Locale> {
-        Locale::from_accept_language(self.headers.get(ACCEPT_LANGUAGE)?.to_str().ok()?)
+        let lines = self.headers.get_all(ACCEPT_LANGUAGE).iter().filter_map(|line| line.to_str().ok());
+        Locale::from_accept_language(&lines.collect::<Vec<_>>().join(","))
     }
 
     /// The language of a page that answers: the one of the page before it, which it names in the query, else what the
@@ -107,9 +111,10 @@ impl RequestContext {
 
     /// Where the request comes from, for the record.
     pub(super) fn origin(&self) -> Origin {
-        let agent = self.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok());
+        // Usually ASCII (RFC 9110 §10.1.5); what is not text at all is still worth a look.
+        let agent = self.headers.get(USER_AGENT).map(|agent| String::from_utf8_lossy(agent.as_bytes()));
         let id = self.request_id.to_str().ok().map(str::to_owned);
-        Origin::new(Some(self.address), agent, id)
+        Origin::new(Some(self.address), agent.as_deref(), id)
     }
 
     /// The bearer token (RFC 6750 §2.1), from the one `Authorization` header alone. Any other scheme counts as no
@@ -147,7 +152,7 @@ impl RequestContext {
         let header = self.headers.contains_key(X_SERVICE_TOKEN);
         let Some(authorization) = self.headers.get(AUTHORIZATION).map(HeaderValue::as_bytes) else {
             return Ok(match self.service_token() {
-                Some(token) => ServiceCredential::Token(token.to_vec()),
+                Some(token) => ServiceCredential::Token(Zeroizing::new(token.to_vec())),
                 None if header => ServiceCredential::Unreadable { basic: false },
                 None => ServiceCredential::None,
             });
@@ -161,7 +166,7 @@ impl RequestContext {
             return Ok(basic(rest).unwrap_or(ServiceCredential::Unreadable { basic: true }));
         }
         Ok(match self.bearer() {
-            Ok(token) => ServiceCredential::Token(token.as_bytes().to_vec()),
+            Ok(token) => ServiceCredential::Token(Zeroizing::new(token.as_bytes().to_vec())),
             Err(ApiError::Unauthenticated { token_sent: false }) => ServiceCredential::None,
             Err(_) => ServiceCredential::Unreadable { basic: false },
         })
@@ -182,7 +187,7 @@ impl RequestContext {
     }
 
     /// Reads the body as a form.
-    pub(super) async fn form(&self, payload: Payload) -> Result<BTreeMap<String, String>, ApiError> {
+    pub(super) async fn form(&self, payload: Payload) -> Result<BTreeMap<String, Secret>, ApiError> {
         if !is_of_type(&self.headers, "application/x-www-form-urlencoded") {
             return Err(ApiError::NotForm);
         }
@@ -215,9 +220,14 @@ impl RequestContext {
         if !self.is_form() {
             return self.json(payload).await;
         }
-        let fields = form::filled(&self.read(payload).await?)?;
+        let body = self.read(payload).await?;
+        let fields = form::filled(&body)?;
+        let fields: BTreeMap<_, _> = fields.iter().map(|(name, value)| (name, value.expose())).collect();
+        // Room for all of it with every byte escaped, so that it never grows.
+        let mut text = Zeroizing::new(Vec::with_capacity(8 * body.len() + 2));
         // Texts always serialise.
-        json::parse(&serde_json::to_vec(&fields).unwrap_or_default())
+        let _ = serde_json::to_writer(&mut *text, &fields);
+        json::parse(&text)
     }
 
     /// Reads the body as JSON if there is one: an empty body and `null` are none.
@@ -257,12 +267,21 @@ impl RequestContext {
         *self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads the body to its end, outside the place of the request.
-    async fn read(&self, payload: Payload) -> Result<Vec<u8>, ApiError> {
+    /// Reads the body to its end, outside the place of the request and inside the room that its class has for bodies.
+    async fn read(&self, payload: Payload) -> Result<Zeroizing<Vec<u8>>, ApiError> {
+        if !is_plain(&self.headers) {
+            return Err(ApiError::Encoded);
+        }
         let place = || self.place.lock().unwrap_or_else(PoisonError::into_inner);
-        place().as_mut().into_iter().for_each(Place::step_aside);
-        let bytes = read(payload).await?;
-        place().as_mut().map_or(Ok(()), Place::step_back)?;
+        // A request without a place, which no route that reads a body has, is bounded by its own size alone.
+        let Some(mut room) = place().as_mut().map(Place::step_aside) else { return read(payload, None).await };
+        let gives_way = room.gives_way();
+        let bytes = tokio::select! {
+            read = read(payload, Some(&mut room)) => read?,
+            error = gives_way => return Err(error),
+        };
+        room.arrived()?;
+        place().as_mut().map_or(Ok(()), |place| place.step_back(Some(room)))?;
         Ok(bytes)
     }
 }
@@ -275,17 +294,18 @@ pub(super) enum ServiceCredential {
     /// With something that cannot be a token.
     Unreadable { basic: bool },
     /// With its token.
-    Token(Vec<u8>),
+    Token(Zeroizing<Vec<u8>>),
     /// With its name and its token.
-    Named { name: String, token: Vec<u8> },
+    Named { name: String, token: Zeroizing<Vec<u8>> },
 }
 
 /// The name and the token of HTTP Basic (RFC 7617 §2), each encoded like a form (RFC 6749 §2.3.1).
 fn basic(encoded: &[u8]) -> Option<ServiceCredential> {
-    let pair = BASE64.decode(encoded).ok()?;
+    let pair = Zeroizing::new(BASE64.decode(encoded).ok()?);
     let colon = pair.iter().position(|b| *b == b':')?;
-    let name = form::decode(&pair[..colon]).ok()?;
-    Some(ServiceCredential::Named { name, token: form::decode(&pair[colon + 1..]).ok()?.into_bytes() })
+    let name = form::decode(&pair[..colon]).ok()?.expose().to_owned();
+    let token = form::decode(&pair[colon + 1..]).ok()?.expose().as_bytes().to_vec();
+    Some(ServiceCredential::Named { name, token: Zeroizing::new(token) })
 }
 
 /// The context of the request, put there by the edge. Never rejects behind the edge.
@@ -340,14 +360,34 @@ fn is_of_type(headers: &HeaderMap, wanted: &str) -> bool {
         })
 }
 
-/// Reads a body to its end and counts: a chunked one declares no length.
-async fn read(Payload(mut pieces): Payload) -> Result<Vec<u8>, ApiError> {
-    let mut bytes = Vec::new();
+/// Whether a body is as it was before any encoding, such as `gzip` (RFC 9110 §8.4.1).
+fn is_plain(headers: &HeaderMap) -> bool {
+    headers.get_all(CONTENT_ENCODING).iter().all(|line| {
+        let mut codings = line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        codings.all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity"))
+    })
+}
+
+/// Reads a body to its end and counts: a chunked one declares no length. It may hold secrets, so no copy of it is left behind.
+async fn read(Payload(mut pieces): Payload, mut room: Option<&mut BodyRoom>) -> Result<Zeroizing<Vec<u8>>, ApiError> {
+    let mut bytes = Zeroizing::new(Vec::new());
     while let Some(piece) = pieces.next().await {
         // The peer broke off or sent broken chunks; it may not even see the answer.
         let piece = piece.map_err(|_| ApiError::Malformed("The request body is incomplete"))?;
         if bytes.len() + piece.len() > MAX_BODY_BYTES {
             return Err(ApiError::BodyTooLarge);
+        }
+        let needed = bytes.len() + piece.len();
+        if needed > bytes.capacity() {
+            // Twice as much as before, so that tiny pieces are not copied again and again; what is taken is counted before.
+            let wanted = needed.max(2 * bytes.capacity()).min(MAX_BODY_BYTES);
+            if let Some(room) = &mut room {
+                room.grow(wanted - bytes.capacity())?;
+            }
+            // By hand: a vector that grows by itself leaves what it held behind.
+            let mut larger = Zeroizing::new(Vec::with_capacity(wanted));
+            larger.extend_from_slice(&bytes);
+            bytes = larger;
         }
         bytes.extend_from_slice(&piece);
     }
@@ -440,12 +480,12 @@ mod tests {
     #[test]
     fn s50_a_service_says_who_it_is_in_one_way() {
         let shown = |headers: &[(HeaderName, &str)]| with(headers).service_credential();
-        let token = |text: &str| Ok(ServiceCredential::Token(text.as_bytes().to_vec()));
+        let token = |text: &str| Ok(ServiceCredential::Token(text.as_bytes().to_vec().into()));
         assert!(shown(&[]) == Ok(ServiceCredential::None));
         assert!(shown(&[(X_SERVICE_TOKEN, "a")]) == token("a"));
         assert!(shown(&[(AUTHORIZATION, "Bearer a")]) == token("a"));
         // my app:dws_1, with the space written as a form does.
-        let named = ServiceCredential::Named { name: "my app".to_owned(), token: b"dws_1".to_vec() };
+        let named = ServiceCredential::Named { name: "my app".to_owned(), token: b"dws_1".to_vec().into() };
         assert!(shown(&[(AUTHORIZATION, "Basic bXkrYXBwOmR3c18x")]) == Ok(named));
         for bad in ["Basic", "Basic !", "basic bm8tY29sb24=", "Basic /////w=="] {
             assert!(shown(&[(AUTHORIZATION, bad)]) == Ok(ServiceCredential::Unreadable { basic: true }), "{bad}");

@@ -88,6 +88,7 @@ impl App {
                 verification_ttl: Duration::from_hours(24),
                 recovery_ttl: Duration::from_mins(30),
                 address_change_ttl: Duration::from_hours(24),
+                undo_ttl: Duration::from_hours(72),
                 default_locale: Locale::En,
             },
             hasher: HasherSettings {
@@ -206,7 +207,7 @@ async fn the_life_of_an_account_in_the_established_words() {
     let verified = app.verify(token).await;
     let expected = json!({"id": 1, "email": "ann@example.com", "nickname": "ann", "role": "admin", "valid": true, "lock": false, "customer_account": "none",
         "password_compromised": false, "session_id": verified.body["session_id"],
-        "expires_at": "2025-01-01T00:30:00Z", "idle_expires_at": "2025-01-01T00:30:00Z"});
+        "expires_at": "2025-01-01T00:30:00.000Z", "idle_expires_at": "2025-01-01T00:30:00.000Z"});
     assert_eq!((verified.status.as_u16(), &verified.body), (200, &expected));
 
     let mine = app.with_token(Method::GET, "/my_account/", token, None).await.body;
@@ -417,7 +418,7 @@ async fn s52_s72_a_failing_store_is_never_valid_and_strangers_learn_no_more() {
     assert_eq!((ready.status.as_u16(), &ready.body), (503, &json!({"status": "not_ready"})));
     assert_eq!(app.send(Method::GET, "/health/live", &[], None).await.body, json!({"status": "ok"}));
     let health = app.send(Method::GET, "/health/actors", &[("x-service-token", SERVICE_TOKEN)], None).await.body;
-    assert_eq!(keys(&health), ["actors", "hasher", "sessions", "status", "store", "uptime_seconds"]);
+    assert_eq!(keys(&health), ["actors", "hasher", "log", "sessions", "status", "store", "uptime_seconds"]);
     assert_eq!(
         (&health["status"], &health["store"]["ok"], &health["sessions"]["live"]),
         (&json!("degraded"), &json!(false), &json!(1))

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use doorward_actors::{CustomerAccount, Email, Nickname, Passphrase, Password};
+use doorward_actors::{CustomerAccount, Email, Nickname, Passphrase, Password, Secret};
 
 use super::error::{ApiError, FieldError};
 
@@ -24,7 +24,7 @@ impl Fields {
     }
 
     /// A password under the name that the route has for it.
-    pub(super) fn password(&mut self, pointer: &str, typed: String) -> Option<Password> {
+    pub(super) fn password(&mut self, pointer: &str, typed: impl Into<Secret>) -> Option<Password> {
         self.take(pointer, Password::new(typed))
     }
 

@@ -5,16 +5,24 @@
 
 use std::collections::BTreeMap;
 
+use doorward_actors::Secret;
+use zeroize::Zeroizing;
+
 use super::error::ApiError;
 
 /// The fields by name, empty ones too. For queries: an empty field stands there for something that was meant, such as a
 /// variable that was not set, and what it was to restrict must not be left open.
 pub(super) fn parse(form: &[u8]) -> Result<BTreeMap<String, String>, ApiError> {
+    Ok(read(form)?.into_iter().map(|(name, value)| (name, value.expose().to_owned())).collect())
+}
+
+/// As [`parse`], for forms whose values may be secrets.
+pub(super) fn read(form: &[u8]) -> Result<BTreeMap<String, Secret>, ApiError> {
     let mut fields = BTreeMap::new();
     for pair in form.split(|b| *b == b'&').filter(|pair| !pair.is_empty()) {
         let end = pair.iter().position(|b| *b == b'=').unwrap_or(pair.len());
-        let (name, value) = (decode(&pair[..end])?, decode(pair.get(end + 1..).unwrap_or_default())?);
-        if fields.insert(name, value).is_some() {
+        let value = decode(pair.get(end + 1..).unwrap_or_default())?;
+        if fields.insert(decode(&pair[..end])?.expose().to_owned(), value).is_some() {
             return Err(ApiError::Malformed("The form has the same name twice"));
         }
     }
@@ -23,15 +31,15 @@ pub(super) fn parse(form: &[u8]) -> Result<BTreeMap<String, String>, ApiError> {
 
 /// The fields by name that have a value. For bodies: a page sends the fields that nobody filled in too, and OAuth takes
 /// a parameter without a value for one that was not sent (RFC 6749 §3.1).
-pub(super) fn filled(form: &[u8]) -> Result<BTreeMap<String, String>, ApiError> {
-    let mut fields = parse(form)?;
-    fields.retain(|_, value| !value.is_empty());
+pub(super) fn filled(form: &[u8]) -> Result<BTreeMap<String, Secret>, ApiError> {
+    let mut fields = read(form)?;
+    fields.retain(|_, value| !value.expose().is_empty());
     Ok(fields)
 }
 
 /// A name or a value as it was typed. A percent sign that no two hexadecimal digits follow stands for itself.
-pub(super) fn decode(encoded: &[u8]) -> Result<String, ApiError> {
-    let mut bytes = Vec::with_capacity(encoded.len());
+pub(super) fn decode(encoded: &[u8]) -> Result<Secret, ApiError> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(encoded.len()));
     let mut rest = encoded;
     while let Some((&first, after)) = rest.split_first() {
         rest = after;
@@ -47,7 +55,8 @@ pub(super) fn decode(encoded: &[u8]) -> Result<String, ApiError> {
             (other, _) => other,
         });
     }
-    String::from_utf8(bytes).map_err(|_| ApiError::Malformed("The form is not valid UTF-8"))
+    let text = std::str::from_utf8(&bytes).map_err(|_| ApiError::Malformed("The form is not valid UTF-8"))?;
+    Ok(Secret::new(text.to_owned()))
 }
 
 fn hex(digit: u8) -> Option<u8> {
@@ -84,7 +93,7 @@ mod tests {
     #[test]
     fn an_empty_field_is_none_in_a_body_and_one_in_a_query() {
         for (form, in_query) in [("", None), ("a", Some("")), ("a=", Some("")), ("b=c", None), ("&", None)] {
-            assert_eq!(filled(form.as_bytes()).unwrap().get("a"), None, "{form}");
+            assert!(!filled(form.as_bytes()).unwrap().contains_key("a"), "{form}");
             assert_eq!(value(form).as_deref(), in_query, "{form}");
         }
     }

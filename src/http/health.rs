@@ -12,6 +12,7 @@ use warp::reply::Response;
 use super::error::ApiError;
 use super::extract::{RequestContext, context, json_reply, json_reply_with};
 use super::{Api, Family, closed_sets};
+use crate::telemetry::{self, LogCounts};
 use doorward_actors::{HasherHealth, HealthReport, LaneHealth, StoreHealth};
 
 /// One word.
@@ -31,6 +32,7 @@ struct SystemHealth<'a> {
     store: Store,
     hasher: Hasher,
     sessions: Sessions,
+    log: Log,
 }
 
 /// One actor.
@@ -120,6 +122,21 @@ struct Sessions {
     live: usize,
 }
 
+/// The log of the process, since its start.
+#[derive(Serialize, ToSchema)]
+struct Log {
+    /// How many lines were written.
+    written: u64,
+    /// How many lines were lost, because standard error could not be written or took them too slowly.
+    dropped: u64,
+}
+
+impl From<LogCounts> for Log {
+    fn from(LogCounts { written, dropped }: LogCounts) -> Self {
+        Self { written, dropped }
+    }
+}
+
 pub(super) fn routes(api: &Arc<Api>) -> Family {
     let (ready_api, actors_api) = (Arc::clone(api), Arc::clone(api));
     // No admission for this one: it says only that the process answers, and a busy process does.
@@ -176,14 +193,17 @@ async fn actors(api: &Api, context: &RequestContext) -> Result<Response, ApiErro
     if let Some(service) = api.service_of(context) {
         api.must_have(&service, ServiceScope::Metrics, context)?;
     } else {
+        // A wrong service token is counted whatever else comes along, so that no bearer makes guesses free (S22).
+        let wrong = context.claims_to_be_a_service().then(|| api.hidden(context));
+        let hidden = || wrong.unwrap_or_else(|| api.hidden(context));
         match api.authenticate(context).await {
             Ok(principal) if principal.account.role == Role::Admin => {}
             Ok(principal) => {
                 api.handles.audit.denied(Some(&principal), AuditRefusal::AdminOnly, context.origin());
-                return Err(api.hidden(context));
+                return Err(hidden());
             }
             Err(unavailable @ ApiError::Unavailable(_)) => return Err(unavailable),
-            _ => return Err(api.hidden(context)),
+            _ => return Err(hidden()),
         }
     }
     Ok(json_reply(&SystemHealth::of(&api.handles.health.report().await)))
@@ -211,6 +231,7 @@ impl<'a> SystemHealth<'a> {
             store: Store { ok, probe_ms: u64::try_from(probe.as_millis()).unwrap_or(u64::MAX) },
             hasher: report.hasher.into(),
             sessions: Sessions { live: report.live_sessions },
+            log: telemetry::counts().into(),
         }
     }
 }

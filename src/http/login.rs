@@ -22,8 +22,8 @@ struct LoginRequest {
     #[schema(format = Email, example = "ann@example.com", max_length = 254)]
     email: String,
     /// The password, at most 1,024 bytes.
-    #[schema(format = Password, example = "quiet-lamp-tree")]
-    password: String,
+    #[schema(value_type = String, format = Password, example = "quiet-lamp-tree")]
+    password: Secret,
     /// Whether the session may be idle for `REMEMBER_DAYS` instead of `IDDLE_MINUTES`.
     remember: Option<bool>,
 }
@@ -47,8 +47,8 @@ struct LoginReply<'a> {
 #[serde(deny_unknown_fields)]
 struct LogoutRequest {
     /// A refresh token of the session.
-    #[schema(format = Password)]
-    refresh_token: Option<String>,
+    #[schema(value_type = Option<String>, format = Password)]
+    refresh_token: Option<Secret>,
 }
 
 /// It is done.
@@ -117,7 +117,7 @@ async fn logout(api: &Api, context: &RequestContext, payload: Payload) -> Result
     // What cannot be read names no session. The established interface takes no body, and what a client of it sends all the
     // same means nothing.
     let body = context.optional_json::<LogoutRequest>(payload).await.unwrap_or_default();
-    let token = body.and_then(|body| body.refresh_token).map(Secret::new);
+    let token = body.and_then(|body| body.refresh_token);
     let principal = match (by_access, token) {
         (by_access, None) => by_access?,
         // Nothing that is wrong with the refresh token keeps a session alive that is to be ended.

@@ -14,7 +14,7 @@ use super::login::Detail;
 use super::recovery::Message;
 use super::register::WireLocale;
 use super::{Api, Family};
-use doorward_actors::{DeleteError, Email, Locale, OwnChange, UpdateError};
+use doorward_actors::{DeleteError, Email, Locale, OwnChange, Secret, UpdateError};
 
 /// An account as its owner sees it.
 #[derive(Serialize, ToSchema)]
@@ -43,17 +43,17 @@ struct MyAccountChange {
     nickname: Option<String>,
     #[schema(format = Email, max_length = 254)]
     email: Option<String>,
-    #[schema(format = Password)]
-    password: Option<String>,
-    #[schema(format = Password)]
-    passphrase: Option<String>,
+    #[schema(value_type = Option<String>, format = Password)]
+    password: Option<Secret>,
+    #[schema(value_type = Option<String>, format = Password)]
+    passphrase: Option<Secret>,
     #[schema(max_length = 64)]
     customer_account: Option<String>,
     /// The language of its mails.
     locale: Option<WireLocale>,
     /// The password as it is now.
-    #[schema(format = Password)]
-    current_password: Option<String>,
+    #[schema(value_type = Option<String>, format = Password)]
+    current_password: Option<Secret>,
 }
 
 /// Who deletes an account shows the password, or has logged in within the last few minutes.
@@ -61,8 +61,8 @@ struct MyAccountChange {
 #[serde(deny_unknown_fields)]
 struct MyAccountDeletion {
     /// The password as it is now.
-    #[schema(format = Password)]
-    current_password: Option<String>,
+    #[schema(value_type = Option<String>, format = Password)]
+    current_password: Option<Secret>,
 }
 
 pub(super) fn routes(api: &Arc<Api>) -> Family {
@@ -124,14 +124,15 @@ async fn change(api: &Api, context: &RequestContext, payload: Payload) -> Result
         email: typed.email.and_then(|email| fields.email(&email)),
         nickname: typed.nickname.and_then(|nickname| fields.nickname(&nickname)),
         password: typed.password.and_then(|password| fields.password("/password", password)),
-        passphrase: typed.passphrase.and_then(|passphrase| fields.passphrase(&passphrase)),
+        passphrase: typed.passphrase.and_then(|passphrase| fields.passphrase(passphrase.expose())),
         customer_account: typed.customer_account.and_then(|plan| fields.customer_account(&plan)),
         locale: typed.locale.map(Locale::from),
     };
     let current = typed.current_password.and_then(|password| fields.password("/current_password", password));
     fields.check()?;
+    let warning = change.email.as_ref().map(|email| api.warning_of(email)).transpose()?.flatten();
     match api.handles.users.update_own(&principal, change, current, context.origin()).await {
-        Ok(_) => Ok(json_reply(&Message::new("Account details updated successfully"))),
+        Ok(_) => Ok(json_reply(&Message::new("Account details updated successfully").warning(warning))),
         // The account went while it was being changed, and the token with it.
         Err(UpdateError::Unknown) => Err(ApiError::Unauthenticated { token_sent: true }),
         Err(error) => Err(error.into()),

@@ -208,6 +208,6 @@ async fn token(context: &RequestContext, payload: Payload) -> Result<Secret, Api
         ApiError::Malformed(detail) => ApiError::InvalidRequest(detail),
         other => other,
     })?;
-    let token = fields.into_iter().find(|(name, _)| name == "token").map(|(_, token)| Secret::new(token));
+    let token = fields.into_iter().find(|(name, _)| name == "token").map(|(_, token)| token);
     token.ok_or(ApiError::InvalidRequest("The form has no token"))
 }

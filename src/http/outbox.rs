@@ -206,9 +206,11 @@ mod tests {
             locale: Locale::De,
             nickname: "ann".to_owned(),
             seed: Some(TokenSeed::from_bytes([b'S'; 32])),
+            token: None,
             valid_for: None,
             new_address: None,
             client_address: None,
+            network: None,
             user_agent: None,
             written_at: at,
             message_key: [b'K'; 16],
@@ -224,8 +226,8 @@ mod tests {
         };
         let shown = serde_json::to_value(Mail::of(&queued)).unwrap();
         let expected = serde_json::json!({"id": 3, "to": "ann@example.com", "template": "reset_password",
-            "state": "queued", "attempts": 2, "next_attempt_at": "1970-01-01T00:00:00Z",
-            "last_error": "no connection", "created_at": "1970-01-01T00:00:00Z"});
+            "state": "queued", "attempts": 2, "next_attempt_at": "1970-01-01T00:00:00.000Z",
+            "last_error": "no connection", "created_at": "1970-01-01T00:00:00.000Z"});
         assert_eq!(shown, expected);
         queued.state = MailState::Dead;
         let shown = serde_json::to_value(Mail::of(&queued)).unwrap();

@@ -39,8 +39,8 @@ pub(super) enum Topic {
     Verify,
     /// The new address of an account.
     Change,
-    /// That a new address was asked for.
-    Cancel,
+    /// What was done to the account since a mail.
+    Undo,
 }
 
 /// What is wrong with what somebody typed on the page for a new password.
@@ -78,7 +78,7 @@ pub(super) fn question(topic: Topic, about: &TokenPreview, token: &str) -> Respo
     let (title, text, button, otherwise) = match topic {
         Topic::Verify => (texts.verify_title, texts.verify_text, texts.verify_button, texts.verify_otherwise),
         Topic::Change => (texts.change_title, texts.change_text, texts.change_button, texts.change_otherwise),
-        Topic::Cancel => (texts.cancel_title, texts.cancel_text, texts.cancel_button, texts.cancel_otherwise),
+        Topic::Undo => (texts.undo_title, texts.undo_text, texts.undo_button, texts.undo_otherwise),
     };
     let form = form(about.locale, token, "", button);
     let main = format!("<p>{}</p>{form}<p class=\"quiet\">{}</p>", filled(text, about), escaped(otherwise));
@@ -91,7 +91,7 @@ pub(super) fn done(locale: Locale, topic: Topic) -> Response {
     let (title, text) = match topic {
         Topic::Verify => (texts.verified_title, texts.verified_text),
         Topic::Change => (texts.changed_title, texts.changed_text),
-        Topic::Cancel => (texts.cancelled_title, texts.cancelled_text),
+        Topic::Undo => (texts.undone_title, texts.undone_text),
     };
     notice(locale, StatusCode::OK, title, text)
 }
@@ -102,12 +102,11 @@ pub(super) fn password_changed(locale: Locale) -> Response {
     notice(locale, StatusCode::OK, texts.reset_done_title, texts.reset_done_text)
 }
 
-/// Asks for a new password, and for the passphrase where that is needed too. With a complaint, it says what was wrong.
+/// Asks for a new password, and for the passphrase of the account where that is needed too. With a complaint, it says what was wrong.
 pub(super) fn new_password(
     status: StatusCode,
     about: &TokenPreview,
     token: &str,
-    with_passphrase: bool,
     complaint: Option<Complaint>,
 ) -> Response {
     let texts = Texts::of(about.locale);
@@ -129,7 +128,7 @@ pub(super) fn new_password(
         complaint: complaint_of(false),
         focused: !complaint.is_some_and(Complaint::is_about_passphrase),
     }));
-    if with_passphrase {
+    if about.asks_for_passphrase {
         inputs.push_str(&secret_input(&Input {
             name: "passphrase",
             label: texts.passphrase_label,
@@ -166,7 +165,6 @@ fn refusal(locale: Locale, error: &ApiError) -> Response {
     let (title, text) = match error {
         error if *error == ApiError::BAD_TOKEN => (texts.bad_title, texts.bad_text),
         error if *error == ApiError::EMAIL_TAKEN => (texts.taken_title, texts.taken_text),
-        error if *error == ApiError::NOT_OFFERED => (texts.not_offered_title, texts.not_offered_text),
         ApiError::Limited(_) | ApiError::Unavailable(_) | ApiError::Internal => (texts.busy_title, texts.busy_text),
         _ => (texts.failed_title, texts.failed_text),
     };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use doorward_actors::{OwnNames, PasswordReport};
+use doorward_actors::{OwnNames, PasswordReport, Secret};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use warp::Filter as _;
@@ -18,8 +18,8 @@ use super::{Api, Family};
 #[serde(deny_unknown_fields)]
 struct PasswordCheckRequest {
     /// At most 1,024 bytes.
-    #[schema(format = Password, example = "quiet-lamp-tree")]
-    password: String,
+    #[schema(value_type = String, format = Password, example = "quiet-lamp-tree")]
+    password: Secret,
     /// The address of the account, if it is known.
     #[schema(format = Email, example = "ann@example.com", max_length = 254)]
     email: Option<String>,

@@ -12,7 +12,7 @@ use super::error::ApiError;
 use super::extract::{Payload, RequestContext, context, json_reply, payload};
 use super::fields::Fields;
 use super::{Api, Family};
-use doorward_actors::{RecoverError, RecoveryAttempt};
+use doorward_actors::{RecoverError, RecoveryAttempt, Secret};
 
 /// Somebody who lost the password.
 #[derive(Deserialize, ToSchema)]
@@ -22,11 +22,11 @@ struct RecoveryRequest {
     #[schema(format = Email, example = "ann@example.com", max_length = 254)]
     email: String,
     /// The passphrase of the account. Case and spacing do not matter.
-    #[schema(format = Password, example = "my first car was blue")]
-    passphrase: String,
+    #[schema(value_type = String, format = Password, example = "my first car was blue")]
+    passphrase: Secret,
     /// The password from now on; the rules of registration apply.
-    #[schema(format = Password, example = "quiet-lamp-forest")]
-    new_password: String,
+    #[schema(value_type = String, format = Password, example = "quiet-lamp-forest")]
+    new_password: Secret,
 }
 
 /// Whatever way the new password was permitted.
@@ -37,11 +37,18 @@ pub(super) const PASSWORD_CHANGED: &str = "Password changed successfully";
 pub(super) struct Message {
     /// One sentence.
     pub(super) message: Cow<'static, str>,
+    /// What the caller should know besides, such as that no mail can be sent to the address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<&'static str>,
 }
 
 impl Message {
     pub(super) fn new(message: impl Into<Cow<'static, str>>) -> Self {
-        Self { message: message.into() }
+        Self { message: message.into(), warning: None }
+    }
+
+    pub(super) fn warning(self, warning: Option<&'static str>) -> Self {
+        Self { warning, ..self }
     }
 }
 
@@ -70,7 +77,7 @@ async fn recover(api: &Api, context: &RequestContext, payload: Payload) -> Resul
     let typed: RecoveryRequest = context.json(payload).await?;
     let mut fields = Fields::default();
     let email = fields.email(&typed.email);
-    let passphrase = fields.passphrase(&typed.passphrase);
+    let passphrase = fields.passphrase(typed.passphrase.expose());
     let new_password = fields.password("/new_password", typed.new_password);
     let (Some(email), Some(passphrase), Some(new_password)) = (email, passphrase, new_password) else {
         return Err(fields.into());

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use doorward_actors::{MailedRecovery, MailedRecoveryError, RecoveryMode, RequestRecoveryError, Secret, TokenPurpose};
+use doorward_actors::{MailedRecovery, MailedRecoveryError, Secret, TokenPurpose};
 use hyper::StatusCode;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -22,14 +22,14 @@ use super::{Api, Family};
 #[serde(deny_unknown_fields)]
 struct MailedRecoveryRequest {
     /// The token of the link. It works once.
-    #[schema(format = Password)]
-    token: String,
+    #[schema(value_type = String, format = Password)]
+    token: Secret,
     /// The password from now on; the rules of registration apply.
-    #[schema(format = Password, example = "quiet-lamp-forest")]
-    new_password: String,
-    /// The passphrase of the account, where the service asks for both.
-    #[schema(format = Password, example = "my first car was blue")]
-    passphrase: Option<String>,
+    #[schema(value_type = String, format = Password, example = "quiet-lamp-forest")]
+    new_password: Secret,
+    /// The passphrase of the account, where the service asks for both; elsewhere a new one.
+    #[schema(value_type = Option<String>, format = Password, example = "my first car was blue")]
+    passphrase: Option<Secret>,
 }
 
 pub(super) fn routes(api: &Arc<Api>) -> Family {
@@ -57,11 +57,11 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 
 /// Ask for a mail that leads to a new password
 ///
-/// The answer is the same whether the address has an account or not (S12).
+/// The answer is the same whether the address has an account or not (S12). Where recovery by mail is not offered, it is on its
+/// way only to an account whose address was never verified.
 #[utoipa::path(post, path = "/recovery/request", operation_id = "request_recovery", tag = "Account",
     request_body = AddressRequest, responses(
     (status = 202, description = "If the address has an account, a mail is on its way", body = Message),
-    (status = 400, description = "Recovery by mail is not offered here"),
 ))]
 async fn request(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     api.anyone(context)?;
@@ -74,13 +74,14 @@ async fn request(api: &Api, context: &RequestContext, payload: Payload) -> Resul
 /// The page with the form for a new password. Opening it changes nothing (S29).
 async fn ask(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     api.anyone(context)?;
-    form(api, &context.link_token(), None).await
+    form(api, context.link_token().expose(), None).await
 }
 
 /// Set a new password by mail
 ///
 /// By the token that was mailed; where the service asks for both, by the passphrase too. Every session of the account
-/// ends. Nobody is logged in by this. A page with a form for it is at the same path.
+/// ends, and so does its passphrase, unless it was just shown: a new one can be set along with the password. Nobody is logged
+/// in by this. A page with a form for it is at the same path.
 #[utoipa::path(post, path = "/recovery/confirm", operation_id = "confirm_recovery", tag = "Account",
     request_body = MailedRecoveryRequest, responses(
     (status = 200, description = "The password is changed", body = Message),
@@ -89,7 +90,7 @@ async fn ask(api: &Api, context: &RequestContext) -> Result<Response, ApiError> 
 async fn confirm(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     api.anyone(context)?;
     let typed: MailedRecoveryRequest = context.json_or_form(payload).await?;
-    let token = Secret::new(typed.token.clone());
+    let token = typed.token.clone();
     match (recover(api, context, typed).await, context.is_form()) {
         (Ok(()), true) => Ok(pages::password_changed(context.page_language())),
         (Ok(()), false) => Ok(json_reply(&Message::new(PASSWORD_CHANGED))),
@@ -110,16 +111,16 @@ struct Failure {
 async fn recover(api: &Api, context: &RequestContext, typed: MailedRecoveryRequest) -> Result<(), Failure> {
     let mut fields = Fields::default();
     let new_password = fields.password("/new_password", typed.new_password);
-    let passphrase = typed.passphrase.as_deref().map(|typed| fields.passphrase(typed));
+    let passphrase = typed.passphrase.as_ref().map(|typed| fields.passphrase(typed.expose()));
     let Some(new_password) = new_password else {
         return Err(Failure { error: fields.into(), complaint: Some(Complaint::PasswordTooLong) });
     };
     if passphrase.as_ref().is_some_and(Option::is_none) {
-        let blank = typed.passphrase.is_some_and(|typed| typed.trim().is_empty());
+        let blank = typed.passphrase.is_some_and(|typed| typed.expose().trim().is_empty());
         let complaint = if blank { Complaint::PassphraseMissing } else { Complaint::PassphraseTooLong };
         return Err(Failure { error: fields.into(), complaint: Some(complaint) });
     }
-    let attempt = MailedRecovery { token: Secret::new(typed.token), new_password, passphrase: passphrase.flatten() };
+    let attempt = MailedRecovery { token: typed.token, new_password, passphrase: passphrase.flatten() };
     Ok(api.handles.users.recover_by_mail(attempt, context.origin()).await?)
 }
 
@@ -127,13 +128,8 @@ async fn recover(api: &Api, context: &RequestContext, typed: MailedRecoveryReque
 async fn form(api: &Api, token: &str, again: Option<(Complaint, StatusCode)>) -> Result<Response, ApiError> {
     let about = api.handles.users.preview_token(token).await?;
     let about = about.filter(|about| about.purpose == TokenPurpose::ResetPassword).ok_or(ApiError::BAD_TOKEN)?;
-    let with_passphrase = match api.handles.users.recovery_mode() {
-        RecoveryMode::EmailAndPassphrase => true,
-        RecoveryMode::Email | RecoveryMode::Either => false,
-        RecoveryMode::Passphrase => return Err(ApiError::NOT_OFFERED),
-    };
     let (complaint, status) = again.map_or((None, StatusCode::OK), |(complaint, status)| (Some(complaint), status));
-    Ok(pages::new_password(status, &about, token, with_passphrase, complaint))
+    Ok(pages::new_password(status, &about, token, complaint))
 }
 
 impl From<MailedRecoveryError> for Failure {
@@ -146,19 +142,9 @@ impl From<MailedRecoveryError> for Failure {
                 (ApiError::Invalid(vec![missing]), Some(Complaint::PassphraseMissing))
             }
             MailedRecoveryError::Weak(weak) => (ApiError::weak(weak), Some(Complaint::Weak(weak))),
-            MailedRecoveryError::NotOffered => (ApiError::NOT_OFFERED, None),
             MailedRecoveryError::Limited(limited) => (limited.into(), None),
             MailedRecoveryError::Unavailable(unavailable) => (unavailable.into(), None),
         };
         Self { error, complaint }
-    }
-}
-
-impl From<RequestRecoveryError> for ApiError {
-    fn from(error: RequestRecoveryError) -> Self {
-        match error {
-            RequestRecoveryError::NotOffered => Self::NOT_OFFERED,
-            RequestRecoveryError::Unavailable(unavailable) => unavailable.into(),
-        }
     }
 }

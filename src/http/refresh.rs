@@ -17,8 +17,8 @@ use super::{Api, Family};
 #[serde(deny_unknown_fields)]
 struct RefreshRequest {
     /// The one that came with the last access token.
-    #[schema(format = Password)]
-    refresh_token: String,
+    #[schema(value_type = String, format = Password)]
+    refresh_token: Secret,
 }
 
 /// A session that goes on.
@@ -57,7 +57,7 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 ))]
 async fn refresh(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     let typed: RefreshRequest = context.json(payload).await?;
-    let token = Secret::new(typed.refresh_token);
+    let token = typed.refresh_token;
     // Whoever has one that was issued is nobody's neighbour, and needs no allowance of an address.
     match api.handles.users.owner_of_refresh(token.clone(), context.origin()).await? {
         Some(owner) => context.note(api.handles.limits.check_private(owner)?),

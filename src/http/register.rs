@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use doorward_actors::{Account, Locale};
+use doorward_actors::{Account, Locale, Secret};
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -31,11 +31,11 @@ pub(super) struct RegisterRequest {
     nickname: String,
     /// At least 15 characters, or 8 with upper case, lower case, digit and special; not easy to guess. At most 1,024
     /// bytes.
-    #[schema(format = Password, example = "quiet-lamp-tree")]
-    password: String,
+    #[schema(value_type = String, format = Password, example = "quiet-lamp-tree")]
+    password: Secret,
     /// Opens the way back when the password is lost. Case and spacing do not matter. At most 1,024 bytes.
-    #[schema(format = Password, example = "my first car was blue")]
-    passphrase: String,
+    #[schema(value_type = String, format = Password, example = "my first car was blue")]
+    passphrase: Secret,
     /// Only `none` unless the service lets users choose.
     #[schema(example = "none", max_length = 64)]
     customer_account: Option<String>,
@@ -86,7 +86,7 @@ impl RegisterRequest {
         let email = fields.email(&self.email);
         let nickname = fields.nickname(&self.nickname);
         let password = fields.password("/password", self.password);
-        let passphrase = fields.passphrase(&self.passphrase);
+        let passphrase = fields.passphrase(self.passphrase.expose());
         let customer_account = self.customer_account.and_then(|plan| fields.customer_account(&plan));
         match (email, nickname, password, passphrase, fields.check()) {
             (Some(email), Some(nickname), Some(password), Some(passphrase), Ok(())) => {
@@ -109,11 +109,14 @@ pub(super) struct AccountSummary<'a> {
     nickname: &'a str,
     #[schema(format = Email)]
     email: &'a str,
+    /// That no mail can be sent to the address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<&'static str>,
 }
 
 impl<'a> AccountSummary<'a> {
     pub(super) fn of(account: &'a Account) -> Self {
-        Self { id: account.id.get(), nickname: account.nickname.as_str(), email: account.email.as_str() }
+        Self { id: account.id.get(), nickname: account.nickname.as_str(), email: account.email.as_str(), warning: None }
     }
 }
 
@@ -142,9 +145,12 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 async fn register(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     api.anyone(context)?;
     let registration = context.json::<RegisterRequest>(payload).await?.parse(context.language())?;
+    let warning = api.warning_of(&registration.email)?;
     Ok(match api.handles.users.register(registration, context.origin()).await? {
-        Registered::Created(account) => json_reply_with(StatusCode::CREATED, &AccountSummary::of(&account)),
-        Registered::Concealed => json_reply_with(StatusCode::ACCEPTED, &Message::new(CONCEALED)),
+        Registered::Created(account) => {
+            json_reply_with(StatusCode::CREATED, &AccountSummary { warning, ..AccountSummary::of(&account) })
+        }
+        Registered::Concealed => json_reply_with(StatusCode::ACCEPTED, &Message::new(CONCEALED).warning(warning)),
     })
 }
 

@@ -1,12 +1,14 @@
 //! `GET /`: what this is.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use utoipa::ToSchema;
 use warp::Filter as _;
 use warp::reply::Response;
 
 use super::extract::json_reply;
-use super::{ApiRules, Family};
+use super::{Api, Family};
 
 /// What answers here.
 #[derive(Serialize, ToSchema)]
@@ -15,18 +17,18 @@ pub(super) struct Welcome {
     message: &'static str,
     /// The version of the service.
     version: &'static str,
-    /// Where the documentation is.
-    docs: String,
+    /// Where the documentation is; null where it is switched off.
+    docs: Option<String>,
 }
 
-pub(super) fn routes(rules: &ApiRules) -> Family {
-    let docs = format!("{}/docs", rules.base_path());
-    warp::path::end().and(warp::get()).then(move || std::future::ready(welcome(&docs))).boxed()
+pub(super) fn routes(api: &Arc<Api>) -> Family {
+    let docs = api.rules.docs.then(|| format!("{}/docs", api.rules.base_path()));
+    warp::path::end().and(warp::get()).map(move || welcome(docs.clone())).boxed()
 }
 
 /// What answers here
 #[utoipa::path(get, path = "/", tag = "Service",
     responses((status = 200, description = "What answers here", body = Welcome)))]
-fn welcome(docs: &str) -> Response {
-    json_reply(&Welcome { message: "Welcome to Doorward", version: env!("CARGO_PKG_VERSION"), docs: docs.to_owned() })
+fn welcome(docs: Option<String>) -> Response {
+    json_reply(&Welcome { message: "Welcome to Doorward", version: env!("CARGO_PKG_VERSION"), docs })
 }

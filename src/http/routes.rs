@@ -41,6 +41,8 @@ pub enum Class {
     Service,
     /// Probes and health.
     Operator,
+    /// The documentation, answered from memory and counted by itself.
+    Docs,
     /// Answered from memory at once: never refused.
     Static,
 }
@@ -78,7 +80,7 @@ const fn route(method: Method, path: &'static str, access: Access, class: Class)
 }
 
 const fn undocumented(path: &'static str) -> RouteInfo {
-    RouteInfo { method: Method::GET, path, access: Access::Public, class: Class::Static, documented: ASSETS }
+    RouteInfo { method: Method::GET, path, access: Access::Public, class: Class::Docs, documented: ASSETS }
 }
 
 /// A page that a link in a mail leads to.

@@ -27,6 +27,7 @@ use super::connections::ConnectionCounts;
 use super::cors::Cors;
 use super::edge::{self, Arrival, EdgeSettings, Sampling};
 use super::linger::LingeringStream;
+use super::refusals::Refusals;
 use super::requests::{RequestPlace, RequestPlaces};
 use super::streams::{Busy, Offered, StreamTasks};
 use super::tls::{self, Tls};
@@ -120,6 +121,7 @@ impl ServerSettings {
                 trusted_proxies: http.trusted_proxies.clone(),
                 cors: Cors::new(&http.cors_origins),
                 sampling: Sampling::new(verify_sample),
+                refusals: Refusals::new(http.ipv6_prefix),
             },
         }
     }
@@ -158,6 +160,8 @@ where
     let server = Server::new(routes, &settings, stopping);
     // Ends with this function.
     let mut upkeep = JoinSet::new();
+    let refusals = settings.edge.refusals.clone();
+    upkeep.spawn(refusals.clone().keep_count());
     if let Some(tls) = &settings.tls {
         upkeep.spawn(tls.clone().keep_fresh());
     }
@@ -199,6 +203,7 @@ where
     let drained = timeout(settings.shutdown_timeout, all_ended).await.is_ok();
     // What is left is past its deadline; nothing may reach the actors after this.
     connections.shutdown().await;
+    refusals.count();
     drained
 }
 
@@ -372,7 +377,7 @@ async fn accept(
             }
             Err(error) if is_about_the_peer(&error) => {}
             Err(error) => {
-                tracing::warn!(%error, pause_ms = pause.as_millis(), "cannot accept connections");
+                tracing::warn!(%error, pause_ms = pause.as_secs_f64() * 1000.0, "cannot accept connections");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_ACCEPT_PAUSE);
             }

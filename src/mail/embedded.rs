@@ -13,6 +13,8 @@ macro_rules! mails {
             "address_in_use",
             "confirm_new_address",
             "new_sign_in",
+            "passphrase_changed",
+            "passphrase_needed",
             "password_changed",
             "recovery_used",
             "refresh_reused",

@@ -3,7 +3,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use doorward_actors::ports::SendError;
-use doorward_actors::{Email, Locale, MailKind, MailValues, OutgoingMail, Timestamp};
+use doorward_actors::{Email, Locale, MailKind, MailValues, OutgoingMail, Timestamp, TokenPurpose};
 use lettre::Address;
 use lettre::address::Envelope;
 use lettre::message::header::{ContentTransferEncoding, HeaderName, HeaderValue};
@@ -74,6 +74,8 @@ impl Composer {
                 let token = utf8_percent_encode(token.expose(), ESCAPED);
                 Some(format!("{}{path}?token={token}", self.public_url.as_str()))
             }
+            // What was done to move an account to this address is not undone from there.
+            (Some(_), None) if TokenPurpose::of_mail(kind) == Some(TokenPurpose::Undo) => None,
             (Some(_), None) => return Err(SendError::Permanent("the mail has no token for its link".to_owned())),
         };
         Ok(Words {
@@ -132,10 +134,12 @@ fn path_of(kind: MailKind) -> Option<&'static str> {
     match kind {
         MailKind::VerifyAddress | MailKind::ConfirmNewAddress => Some("/email/verify"),
         MailKind::ResetPassword => Some("/recovery/confirm"),
-        MailKind::AddressChangePending => Some("/email/cancel"),
-        MailKind::AddressChanged
+        MailKind::AddressChangePending
+        | MailKind::AddressChanged
         | MailKind::PasswordChanged
-        | MailKind::RecoveryUsed
+        | MailKind::PassphraseChanged
+        | MailKind::RecoveryUsed => Some("/email/cancel"),
+        MailKind::PassphraseNeeded
         | MailKind::AccountLocked
         | MailKind::AccountUnlocked
         | MailKind::NewSignIn
@@ -174,8 +178,9 @@ fn clean(value: &str) -> String {
 
 /// A time for people: `2026-11-23 21:45:10 UTC`.
 fn spoken(at: Timestamp) -> String {
-    let text = Timestamp::from_millis(at.as_seconds().saturating_mul(1000)).to_rfc3339();
-    text.replacen('T', " ", 1).replacen('Z', " UTC", 1)
+    let text = at.to_rfc3339();
+    let seconds = text.split('.').next().unwrap_or_default();
+    format!("{} UTC", seconds.replacen('T', " ", 1))
 }
 
 /// A key that can stand in `Message-ID`, in a MIME boundary and in the name of a file.

@@ -1,28 +1,35 @@
 //! Mails to an SMTP server.
 //!
 //! Each mail has a connection of its own: an authentication service sends few, and a connection that is kept must be
-//! tested before each use and can still end between the test and the mail. It also says at which step a server refused,
-//! which decides whether a mail is tried again: what is wrong with the server or the settings is repaired one day, what is
-//! wrong with the mail is not.
+//! tested before each use and can still end between the test and the mail. The conversation is our own, because the three
+//! digits of a reply must decide whatever surrounds them, and because it has to be known at which step a server refused:
+//! what is wrong with the server or the settings is repaired one day, what is wrong with the mail is not
+//! (docs/adr/050-our-own-smtp-conversation.md).
 
-use std::error::Error as _;
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+mod capabilities;
+mod conversation;
+mod reply;
+mod tls;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use doorward_actors::Secret;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use doorward_actors::ports::SendError;
-use futures_util::FutureExt as _;
-use lettre::transport::smtp::Error;
-use lettre::transport::smtp::authentication::{Credentials, Mechanism};
-use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, TlsParameters};
-use lettre::transport::smtp::extension::ClientId;
-use lettre::transport::smtp::response::Severity;
+use doorward_actors::{Email, Secret};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::message::Composed;
 use crate::settings::{SmtpLogin, SmtpSecurity, SmtpSettings};
+use capabilities::Capabilities;
+use conversation::{Broken, Conversation, Stream};
+use reply::{Kind, Reply};
+use tls::Tls;
+
+pub use tls::TlsSetupError;
 
 /// How long the farewell may take, which changes nothing any more.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -30,32 +37,17 @@ const QUIT_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_ANSWER: usize = 160;
 /// The longest word of a server's answer that is repeated, in characters: shorter than any token.
 const MAX_WORD: usize = 20;
-
-/// The certificates for the mail server cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsSetupError {
-    /// The file cannot be read.
-    #[error("SMTP_CA_FILE {}: {source}", path.display())]
-    Unreadable {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The file holds no certificate, or one that is none.
-    #[error("SMTP_CA_FILE {}: it holds no usable certificate in PEM", .0.display())]
-    NoCertificate(PathBuf),
-    /// TLS cannot be set up at all.
-    #[error("TLS cannot be set up: {0}")]
-    Other(Error),
-}
+/// How this host calls itself where it has no name that means something elsewhere (RFC 5321, section 4.1.4).
+const ADDRESS_LITERAL: &str = "[127.0.0.1]";
 
 /// An SMTP server.
 pub(super) struct Smtp {
     server: SmtpSettings,
-    tls: Option<TlsParameters>,
-    hello: ClientId,
+    tls: Option<Tls>,
+    hello: String,
     send_timeout: Duration,
+    /// Whether the server was seen to lack `SMTPUTF8` the last time. It may have changed since.
+    ascii_only: AtomicBool,
 }
 
 impl Smtp {
@@ -66,13 +58,13 @@ impl Smtp {
         send_timeout: Duration,
     ) -> Result<Self, TlsSetupError> {
         let encrypted = server.security != SmtpSecurity::None;
-        let tls = if encrypted { Some(tls_of(&server.host, ca_file)?) } else { None };
+        let tls = if encrypted { Some(Tls::new(&server.host, ca_file)?) } else { None };
         if !encrypted && server.login.is_some() {
             tracing::warn!("SMTP_URL begins with smtp://: the password for the mail server travels unencrypted");
         }
-        // A name without a dot is no name to the world (RFC 5321, section 4.1.4); then it is an address literal.
-        let hello = if domain.contains('.') { ClientId::Domain(domain.to_owned()) } else { ClientId::default() };
-        Ok(Self { server, tls, hello, send_timeout })
+        // A name without a dot is no name to the world.
+        let hello = if domain.contains('.') { domain } else { ADDRESS_LITERAL };
+        Ok(Self { server, tls, hello: hello.to_owned(), send_timeout, ascii_only: AtomicBool::new(false) })
     }
 
     /// Where mails go, for people.
@@ -81,117 +73,190 @@ impl Smtp {
         format!("{host}, port {port}")
     }
 
+    /// Connects as for a mail, to see what the server can do.
+    pub(super) async fn probe(&self) {
+        if let Ok(Ok((mut conversation, _))) = timeout(self.send_timeout, self.connect()).await {
+            let _ = timeout(QUIT_TIMEOUT.min(self.send_timeout), conversation.quit()).await;
+        }
+    }
+
+    /// Whether the server takes mails to this address, as far as was seen.
+    pub(super) fn reaches(&self, to: &Email) -> bool {
+        to.has_ascii_local_part() || !self.ascii_only.load(Ordering::Relaxed)
+    }
+
     /// Hands a mail over. Ends within the time for it, whatever the server does.
     pub(super) async fn deliver(&self, composed: &Composed) -> Result<(), SendError> {
         let Ok(outcome) = timeout(self.send_timeout, self.exchange(composed)).await else {
             let seconds = self.send_timeout.as_secs_f32();
             return Err(SendError::Transient(format!("the mail server did not finish within {seconds} seconds")));
         };
-        let mut connection = outcome?;
-        let _ = timeout(QUIT_TIMEOUT.min(self.send_timeout), connection.quit()).await;
+        let mut conversation = outcome?;
+        let _ = timeout(QUIT_TIMEOUT.min(self.send_timeout), conversation.quit()).await;
         Ok(())
     }
 
-    async fn exchange(&self, composed: &Composed) -> Result<AsyncSmtpConnection, SendError> {
-        let mut connection = self.connect().await?;
-        let taken = connection.send(&composed.envelope, &composed.bytes).await.map_err(|error| {
-            let token = composed.token.as_ref();
-            match error.status() {
-                // About the login, not about the mail (RFC 4954, section 6): it goes as soon as that is repaired.
-                Some(code) if matches!(u16::from(code), 530 | 534 | 535 | 538) => {
-                    SendError::Transient(format!("the mail server wants another login: {}", code_of(&error)))
-                }
-                Some(_) if error.is_permanent() => {
-                    SendError::Permanent(format!("the mail server refused the mail: {}", answer(&error, token)))
-                }
-                Some(_) => SendError::Transient(format!("the mail server put the mail off: {}", answer(&error, token))),
-                // The only one that lettre finds before it says anything: an address that this server cannot take.
-                None if error.is_client() => {
-                    SendError::Permanent("the mail server takes no addresses outside ASCII (SMTPUTF8)".to_owned())
-                }
-                None => SendError::Transient(format!("the connection to the mail server failed: {}", cause(&error))),
-            }
-        })?;
-        // Only a completed one; lettre also takes the invitation to send the mail for an answer to the mail.
-        if taken.code().severity != Severity::PositiveCompletion {
-            return Err(out_of_step());
+    async fn exchange(&self, composed: &Composed) -> Result<Conversation, SendError> {
+        let (mut conversation, capabilities) = self.connect().await?;
+        let envelope = &composed.envelope;
+        let from = envelope.from().map(ToString::to_string).unwrap_or_default();
+        let recipients: Vec<String> = envelope.to().iter().map(ToString::to_string).collect();
+        let international = !(from.is_ascii() && recipients.iter().all(|to| to.is_ascii()));
+        if international && !capabilities.smtputf8 {
+            return Err(SendError::Permanent("the mail server takes no addresses outside ASCII (SMTPUTF8)".to_owned()));
         }
-        Ok(connection)
+        let token = composed.token.as_ref();
+        let failed = |broken: Broken| lost("the connection to the mail server failed", &broken);
+        let mut begin = format!("MAIL FROM:<{from}>");
+        if international {
+            begin.push_str(" SMTPUTF8");
+        }
+        if capabilities.eight_bit && !composed.bytes.is_ascii() {
+            begin.push_str(" BODY=8BITMIME");
+        }
+        let mut commands = vec![begin];
+        commands.extend(recipients.iter().map(|to| format!("RCPT TO:<{to}>")));
+        for command in commands {
+            let reply = conversation.command(&command).await.map_err(failed)?;
+            verdict(&reply, Kind::Completed, token)?;
+        }
+        let reply = conversation.command("DATA").await.map_err(failed)?;
+        verdict(&reply, Kind::Intermediate, token)?;
+        let reply = conversation.mail(&composed.bytes).await.map_err(failed)?;
+        verdict(&reply, Kind::Completed, token)?;
+        Ok(conversation)
     }
 
-    /// A connection that is encrypted and logged in as the settings say. Whatever fails here is no fault of the mail.
-    async fn connect(&self) -> Result<AsyncSmtpConnection, SendError> {
+    /// A conversation that is encrypted and logged in as the settings say. What fails here is no fault of the mail.
+    async fn connect(&self) -> Result<(Conversation, Capabilities), SendError> {
         let SmtpSettings { security, host, port, login } = &self.server;
-        let failed = |what: &str, error: &Error| {
-            let why = if error.status().is_some() { answer(error, None) } else { cause(error) };
-            SendError::Transient(format!("{what}: {why}"))
-        };
-        let from_first_byte = if *security == SmtpSecurity::Tls { self.tls.clone() } else { None };
-        let server = (host.as_str(), *port);
-        let connecting =
-            AsyncSmtpConnection::connect_tokio1(server, Some(self.send_timeout), &self.hello, from_first_byte, None);
-        let mut connection = connecting.await.map_err(|error| failed("no connection to the mail server", &error))?;
+        let unreachable = |error: Broken| lost("no connection to the mail server", &error);
+        let connecting = TcpStream::connect((host.as_str(), *port));
+        let mut stream: Box<dyn Stream> = Box::new(connecting.await.map_err(|error| unreachable(error.into()))?);
+        let first_byte = self.tls.as_ref().filter(|_| *security == SmtpSecurity::Tls);
+        if let Some(tls) = first_byte {
+            stream = tls.connect(stream).await.map_err(|error| unreachable(error.into()))?;
+        }
+        let mut encrypted = first_byte.is_some();
+        let mut conversation = Conversation::new(stream);
+        welcomed(&conversation.reply().await.map_err(unreachable)?)?;
+        let mut capabilities = self.introduce(&mut conversation).await?;
         if *security == SmtpSecurity::StartTls {
-            if !connection.can_starttls() {
+            if !capabilities.starttls {
                 return Err(SendError::Transient("the mail server does not offer STARTTLS".to_owned()));
             }
-            if let Some(tls) = self.tls.clone() {
-                let upgraded = connection.starttls(tls, &self.hello).await;
-                upgraded.map_err(|error| failed("the connection to the mail server cannot be encrypted", &error))?;
-                // What the server says before TLS counts for nothing (RFC 3207, section 4.2), but lettre keeps what it has
-                // read ahead, so a stranger could slip answers in. All but the first of them wait here; the first alone
-                // shifts every answer by one, so that the last one is no completion.
-                if connection.read_response().now_or_never().is_some() {
-                    return Err(out_of_step());
+            if let Some(tls) = &self.tls {
+                let failed = |error: Broken| lost("the connection to the mail server cannot be encrypted", &error);
+                let reply = conversation.command("STARTTLS").await.map_err(failed)?;
+                if reply.kind() != Kind::Completed {
+                    let why = answer(&reply, None);
+                    let text = format!("the connection to the mail server cannot be encrypted: {why}");
+                    return Err(SendError::Transient(text));
                 }
+                let plain = conversation.into_stream().map_err(failed)?;
+                let stream = tls.connect(plain).await.map_err(|error| failed(error.into()))?;
+                encrypted = true;
+                conversation = Conversation::new(stream);
+                // What the server said before TLS counts for nothing (RFC 3207, section 4.2).
+                capabilities = self.introduce(&mut conversation).await?;
             }
         }
         // What the branches above must have done; a mistake in them must not cost a password.
-        if *security != SmtpSecurity::None && !connection.is_encrypted() {
+        if *security != SmtpSecurity::None && !encrypted {
             return Err(SendError::Transient("the connection to the mail server is not encrypted".to_owned()));
         }
-        if let Some(SmtpLogin { user, password }) = login {
-            let credentials = Credentials::new(user.clone(), password.expose().to_owned());
-            let logged_in = connection.auth(&[Mechanism::Plain, Mechanism::Login], &credentials).await;
-            // A server may repeat anything in its answer, so only its code is told.
-            logged_in.map_err(|error| {
-                let why = if error.status().is_some() { code_of(&error) } else { cause(&error) };
-                SendError::Transient(format!("the mail server did not accept the login: {why}"))
-            })?;
+        if let Some(login) = login {
+            log_in(&mut conversation, capabilities, login).await?;
         }
-        Ok(connection)
+        self.ascii_only.store(!capabilities.smtputf8, Ordering::Relaxed);
+        Ok((conversation, capabilities))
+    }
+
+    async fn introduce(&self, conversation: &mut Conversation) -> Result<Capabilities, SendError> {
+        let failed = |broken: Broken| lost("no connection to the mail server", &broken);
+        let (reply, capabilities) = conversation.hello(&self.hello).await.map_err(failed)?;
+        welcomed(&reply)?;
+        Ok(capabilities)
     }
 }
 
-/// The answers of the server do not belong to what it was asked.
-fn out_of_step() -> SendError {
-    SendError::Transient("the mail server answers more than it was asked".to_owned())
-}
-
-fn tls_of(host: &str, ca_file: Option<&Path>) -> Result<TlsParameters, TlsSetupError> {
-    let mut builder = TlsParameters::builder(host.to_owned());
-    if let Some(path) = ca_file {
-        let pem = fs::read(path).map_err(|source| TlsSetupError::Unreadable { path: path.to_owned(), source })?;
-        let no_certificate = || TlsSetupError::NoCertificate(path.to_owned());
-        if !pem.windows(27).any(|window| window == b"-----BEGIN CERTIFICATE-----") {
-            return Err(no_certificate());
+/// Logs in by the first mechanism that the server knows. Of a server's answer only the code is told: it may repeat the
+/// password.
+async fn log_in(
+    conversation: &mut Conversation,
+    capabilities: Capabilities,
+    login: &SmtpLogin,
+) -> Result<(), SendError> {
+    let SmtpLogin { user, password } = login;
+    let encoded = |text: &str| Secret::new(BASE64.encode(text));
+    let both = Secret::new(format!("\0{user}\0{}", password.expose()));
+    let both = encoded(both.expose());
+    // PLAIN sends its only word with the command, and again to a server that asks for it.
+    let plain = (Secret::new(format!("AUTH PLAIN {}", both.expose())), vec![both]);
+    let login = (Secret::new("AUTH LOGIN".to_owned()), vec![encoded(user), encoded(password.expose())]);
+    let offered = [(capabilities.plain, plain), (capabilities.login, login)];
+    let mut refused = None;
+    for (_, (command, words)) in offered.into_iter().filter(|(offered, _)| *offered) {
+        let failed = |broken: Broken| lost("the mail server did not accept the login", &broken);
+        // The words go out in order as the server asks, whatever it calls them (RFC 4954, section 4).
+        let mut reply = conversation.command(command.expose()).await.map_err(failed)?;
+        for word in words {
+            if reply.kind() == Kind::Intermediate {
+                reply = conversation.command(word.expose()).await.map_err(failed)?;
+            }
         }
-        builder = builder.add_root_certificate(Certificate::from_pem(&pem).map_err(|_| no_certificate())?);
-        return builder.build_rustls().map_err(|_| no_certificate());
+        match (reply.kind(), reply.code) {
+            (Kind::Completed, _) => return Ok(()),
+            // It does not know the mechanism after all.
+            (Kind::Permanent, 500..=504) => refused = Some(reply.code),
+            (_, code) => return Err(SendError::Transient(format!("the mail server did not accept the login: {code}"))),
+        }
     }
-    builder.build_rustls().map_err(TlsSetupError::Other)
+    Err(SendError::Transient(match refused {
+        Some(code) => format!("the mail server did not accept the login: {code}"),
+        None => "the mail server offers no login by PLAIN or LOGIN".to_owned(),
+    }))
 }
 
-/// The code of an answer.
-fn code_of(error: &Error) -> String {
-    error.status().map(|code| code.to_string()).unwrap_or_default()
+/// What an answer to a step of the mail means for the mail.
+fn verdict(reply: &Reply, wanted: Kind, token: Option<&Secret>) -> Result<(), SendError> {
+    match (reply.kind(), reply.code) {
+        (kind, _) if kind == wanted => Ok(()),
+        // About the login, not about the mail (RFC 4954, section 6): it goes as soon as that is repaired.
+        (_, code @ (530 | 534 | 535 | 538)) => {
+            Err(SendError::Transient(format!("the mail server wants another login: {code}")))
+        }
+        (Kind::Permanent, _) => {
+            Err(SendError::Permanent(format!("the mail server refused the mail: {}", answer(reply, token))))
+        }
+        (Kind::Transient, _) => {
+            Err(SendError::Transient(format!("the mail server put the mail off: {}", answer(reply, token))))
+        }
+        (Kind::Completed | Kind::Intermediate, _) => {
+            Err(lost("the connection to the mail server failed", &Broken::OutOfStep))
+        }
+    }
+}
+
+/// Before a mail is begun, every refusal is one of the server or the settings.
+fn welcomed(reply: &Reply) -> Result<(), SendError> {
+    if reply.kind() == Kind::Completed {
+        return Ok(());
+    }
+    Err(SendError::Transient(format!("no connection to the mail server: {}", answer(reply, None))))
+}
+
+/// The conversation broke off.
+fn lost(what: &str, broken: &Broken) -> SendError {
+    let why = broken.to_string();
+    let why: String = why.chars().filter(|c| !c.is_control()).take(MAX_ANSWER).collect();
+    SendError::Transient(format!("{what}: {why}"))
 }
 
 /// The answer of a server, with its code and without whatever could be a link or a token: filters like to repeat what
 /// they found.
-fn answer(error: &Error, token: Option<&Secret>) -> String {
-    let code = code_of(error);
-    let text = error.source().map(ToString::to_string).unwrap_or_default();
+fn answer(reply: &Reply, token: Option<&Secret>) -> String {
+    let (code, text) = (reply.code.to_string(), reply.text());
     if token.is_some_and(|token| text.contains(token.expose())) {
         return code;
     }
@@ -203,15 +268,4 @@ fn answer(error: &Error, token: Option<&Secret>) -> String {
     let shown: Vec<&str> = words.map(|word| if harmless(&word) { word } else { "…" }).collect();
     let shown: String = shown.join(" ").chars().take(MAX_ANSWER).collect();
     if shown.is_empty() { code } else { format!("{code} {shown}") }
-}
-
-/// What went wrong below SMTP.
-fn cause(error: &Error) -> String {
-    // lettre repeats in each layer what the one below says.
-    let mut deepest: &dyn std::error::Error = error;
-    while let Some(source) = deepest.source() {
-        deepest = source;
-    }
-    let text = deepest.to_string();
-    text.chars().filter(|c| !c.is_control()).take(MAX_ANSWER).collect()
 }

@@ -1,15 +1,16 @@
 //! Mails as files, for a machine without a mail server: an operator or a test reads them there.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use doorward_actors::ports::SendError;
 
 use super::message::Composed;
+use crate::files::{create_private_dir, write_whole};
 
 /// A directory of `.eml` files.
 pub(super) struct Spool {
@@ -21,10 +22,8 @@ pub(super) struct Spool {
 impl Spool {
     /// Makes the directory if it is missing, for its owner alone: the mails in it hold links that open accounts.
     pub(super) fn open(directory: PathBuf) -> io::Result<Self> {
-        match DirBuilder::new().recursive(true).mode(0o700).create(&directory) {
-            Ok(()) => fs::set_permissions(&directory, fs::Permissions::from_mode(0o700))?,
-            Err(error) => return Err(error),
-        }
+        create_private_dir(&directory)?;
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o700))?;
         Ok(Self { directory, begun: Arc::default() })
     }
 
@@ -41,30 +40,11 @@ impl Spool {
         ));
         let failed = |error: io::Error| SendError::Transient(format!("the mail cannot be written to a file: {error}"));
         let (bytes, written) = (composed.bytes, path.clone());
-        tokio::task::spawn_blocking(move || write(&bytes, &unfinished, &written))
+        tokio::task::spawn_blocking(move || write_whole(&written, &unfinished, &bytes))
             .await
             .map_err(|error| failed(io::Error::other(error)))?
             .map_err(failed)?;
         tracing::info!(path = %path.display(), subject = %composed.subject, "a mail was written to a file");
         Ok(path.display().to_string())
-    }
-}
-
-/// Under another name first, so that nobody ever reads half a mail.
-fn write(bytes: &[u8], unfinished: &Path, path: &Path) -> io::Result<()> {
-    let written = (|| {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(unfinished)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(unfinished, path)
-    })();
-    if let Err(error) = written {
-        // It may never have been made; what counts is the first error.
-        let _ = fs::remove_file(unfinished);
-        return Err(error);
-    }
-    match path.parent() {
-        Some(directory) => File::open(directory)?.sync_all(),
-        None => Ok(()),
     }
 }

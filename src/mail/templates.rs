@@ -20,10 +20,11 @@ use super::embedded::{self, HTML_FRAME, TEXT_FRAME};
 /// The width of the lines of text parts, in characters. RFC 5322 recommends at most 78.
 const TEXT_WIDTH: usize = 72;
 /// What a mail's template and the common one may name.
-const MAIL_VARIABLES: [&str; 10] = [
+const MAIL_VARIABLES: [&str; 11] = [
     "nickname",
     "to",
     "new_address",
+    "has_link",
     "valid_for",
     "public_url",
     "locale",
@@ -158,6 +159,7 @@ impl Templates {
             ("user_agent", Value::from(&*words.user_agent)),
             ("locale", Value::from(language)),
             ("kind", Value::from(name)),
+            ("has_link", Value::from(words.link.is_some())),
             ("amount", Value::from(amount)),
             ("unit", Value::from(unit)),
         ]);
@@ -210,8 +212,11 @@ impl Templates {
         let names = MailKind::ALL.into_iter().map(|kind| (kind.as_str(), kind.has_link())).chain([(TEST, false)]);
         for (name, has_link) in names {
             for locale in Locale::ALL {
-                for mut words in [Words::full(), Words::default()] {
-                    words.link = has_link.then(|| "https://auth.example.com/x?token=sample".to_owned());
+                // Not every mail of a kind with a link has one.
+                for (mut words, linked) in
+                    [(Words::full(), has_link), (Words::default(), has_link), (Words::full(), false)]
+                {
+                    words.link = linked.then(|| "https://auth.example.com/x?token=sample".to_owned());
                     let written = self.write(name, locale, &words);
                     let written =
                         written.map_err(|failure| self.wrong_at(&failure.template, failure.line, failure.problem))?;

@@ -27,8 +27,10 @@ pub struct AccountSettings {
     pub verification_ttl: Duration,
     /// How long a link to choose a new password is good for, 5 minutes to a day.
     pub recovery_ttl: Duration,
-    /// How long a link to confirm or cancel a new address is good for, 1 to 720 hours.
+    /// How long a link to confirm a new address is good for, 1 to 720 hours.
     pub address_change_ttl: Duration,
+    /// How long a link that undoes a change of address, password or passphrase is good for, 1 to 720 hours.
+    pub undo_ttl: Duration,
 }
 
 impl AccountSettings {
@@ -43,6 +45,7 @@ impl AccountSettings {
         let verification_ttl = reader.integer(&keys::VERIFICATION_TTL_HOURS).map(Duration::from_hours);
         let recovery_ttl = reader.minutes(&keys::RECOVERY_TTL_MINUTES);
         let address_change_ttl = reader.integer(&keys::ADDRESS_CHANGE_TTL_HOURS).map(Duration::from_hours);
+        let undo_ttl = reader.integer(&keys::ADDRESS_CHANGE_UNDO_HOURS).map(Duration::from_hours);
         Some(Self {
             first_user_is_admin: first_user_is_admin?,
             customer_account_self_service: customer_account_self_service?,
@@ -53,6 +56,7 @@ impl AccountSettings {
             verification_ttl: verification_ttl?,
             recovery_ttl: recovery_ttl?,
             address_change_ttl: address_change_ttl?,
+            undo_ttl: undo_ttl?,
         })
     }
 }

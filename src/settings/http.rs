@@ -34,6 +34,8 @@ pub struct HttpSettings {
     pub tls: Option<TlsFiles>,
     /// The origins whose pages may read answers in browsers.
     pub cors_origins: Origins,
+    /// Whether the documentation is served.
+    pub docs: bool,
 }
 
 /// Where the certificate and its key are.
@@ -58,6 +60,7 @@ impl HttpSettings {
         let ipv6_prefix = reader.integer(&keys::IPV6_PREFIX);
         let tls = TlsFiles::read(reader);
         let cors_origins = reader.origins(&keys::CORS_ORIGINS);
+        let docs = reader.parse(&keys::DOCS, on_or_off);
         Some(Self {
             host: host?,
             port: port?,
@@ -70,7 +73,16 @@ impl HttpSettings {
             ipv6_prefix: ipv6_prefix?,
             tls: tls?,
             cors_origins: cors_origins?,
+            docs: docs?,
         })
+    }
+}
+
+fn on_or_off(text: &str) -> Option<bool> {
+    match text {
+        "on" => Some(true),
+        "off" => Some(false),
+        _ => None,
     }
 }
 

@@ -14,6 +14,8 @@ pub struct Key {
     pub aliases: &'static [&'static str],
     /// Its place in the TOML file, `section.key`.
     pub path: &'static str,
+    /// Other places that the TOML file may use for it.
+    pub path_aliases: &'static [&'static str],
     /// What its values look like.
     pub kind: Kind,
     /// The value of a setting that nobody gives; `None` for one that then has no value, as [`Key::when_unset`] says.
@@ -75,11 +77,16 @@ impl Key {
         default: Option<&'static str>,
         meaning: &'static str,
     ) -> Self {
-        Self { name, aliases: &[], path, kind, default, meaning }
+        Self { name, aliases: &[], path, path_aliases: &[], kind, default, meaning }
     }
 
     const fn or(mut self, aliases: &'static [&'static str]) -> Self {
         self.aliases = aliases;
+        self
+    }
+
+    const fn also_at(mut self, path_aliases: &'static [&'static str]) -> Self {
+        self.path_aliases = path_aliases;
         self
     }
 
@@ -115,6 +122,11 @@ impl Key {
     /// The name and every alias.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         std::iter::once(self.name).chain(self.aliases.iter().copied())
+    }
+
+    /// The place in the TOML file and every alias of it.
+    pub fn places(&self) -> impl Iterator<Item = &'static str> {
+        std::iter::once(self.path).chain(self.path_aliases.iter().copied())
     }
 }
 
@@ -162,13 +174,16 @@ const MAX_PERMITS: u64 = 1_000_000;
 /// A year, in minutes.
 const YEAR_MINUTES: u64 = 365 * 24 * 60;
 
+/// Settings of the service that Doorward replaces which have no counterpart here: where it kept accounts, and where its log.
+pub static RETIRED: &[&str] = &["DATABASE_URL", "LOG_DATABASE_URL"];
+
 macro_rules! keys {
     ($($name:ident = $path:literal, $kind:expr, $default:expr, $meaning:expr
-        $(, or $aliases:expr)?;)*) => {
+        $(, or $aliases:expr)? $(, also_at $places:expr)?;)*) => {
         $(
             #[doc = concat!("`", $path, "`")]
             pub static $name: Key =
-                Key::new(stringify!($name), $path, $kind, $default, $meaning)$(.or($aliases))?;
+                Key::new(stringify!($name), $path, $kind, $default, $meaning)$(.or($aliases))?$(.also_at($places))?;
         )*
 
         /// Every setting, in the order in which the documents list them.
@@ -189,8 +204,8 @@ keys! {
         "How long a client may take to send the head of a request, in seconds.";
     REQUEST_TIMEOUT_SECONDS = "http.request_timeout_seconds", integer(1, 3600), Some("30"),
         "How long a request may take from its head to its answer, in seconds.";
-    SHUTDOWN_TIMEOUT_SECONDS = "http.shutdown_timeout_seconds", integer(1, 600), Some("15"),
-        "How long a stop may take before it is forced, in seconds.";
+    SHUTDOWN_TIMEOUT_SECONDS = "http.shutdown_timeout_seconds", integer(1, 600), Some("7"),
+        "How long a stop may take before it is forced, in seconds; Docker waits for 10 by default.";
     TRUSTED_PROXIES = "http.trusted_proxies", Kind::Networks, None,
         "The proxies in front whose Forwarded or X-Forwarded-For says where a request comes from.";
     IPV6_PREFIX = "http.ipv6_prefix", integer(32, 128), Some("64"),
@@ -201,6 +216,8 @@ keys! {
         "A PEM file with the private key of TLS_CERT.";
     CORS_ORIGINS = "http.cors_origins", Kind::Origins, None,
         "The origins whose pages may read answers in browsers (CORS), on every route but those of services.";
+    DOCS = "http.docs", Kind::Choice(&["on", "off"]), Some("on"),
+        "Whether /docs and /openapi.json are served; off answers 404 there.";
 
     DATA_DIR = "storage.data_dir", Kind::Path, Some("./data"),
         "The directory of the database, the generated secrets and the mail spool.";
@@ -255,13 +272,15 @@ keys! {
         "A file of the SHA-1 hashes of breached passwords, sorted, as Have I Been Pwned publishes them.";
 
     RATE_LIMITS_PUBLIC_ROUTES = "limits.public_routes", integer(1, MAX_PERMITS), Some("100"),
-        "How many requests a client address may make on public routes in RATE_LIMITS_PUBLIC_ROUTES_TIME_UNIT.";
-    RATE_LIMITS_PUBLIC_ROUTES_TIME_UNIT = "limits.public_routes_time_unit", Kind::TimeUnit, Some("10minute"),
-        "The span of time of RATE_LIMITS_PUBLIC_ROUTES.";
+        "How many requests a client address may make on public routes in RATE_LIMITS_PUBLIC_TIME_UNIT.";
+    RATE_LIMITS_PUBLIC_TIME_UNIT = "limits.public_time_unit", Kind::TimeUnit, Some("10minute"),
+        "The span of time of RATE_LIMITS_PUBLIC_ROUTES.",
+        or &["RATE_LIMITS_PUBLIC_ROUTES_TIME_UNIT"], also_at &["limits.public_routes_time_unit"];
     RATE_LIMITS_PRIVATE_ROUTES = "limits.private_routes", integer(1, MAX_PERMITS), Some("300"),
-        "How many requests an account may make on bearer routes in RATE_LIMITS_PRIVATE_ROUTES_TIME_UNIT.";
-    RATE_LIMITS_PRIVATE_ROUTES_TIME_UNIT = "limits.private_routes_time_unit", Kind::TimeUnit, Some("60minute"),
-        "The span of time of RATE_LIMITS_PRIVATE_ROUTES.";
+        "How many requests an account may make on bearer routes in RATE_LIMITS_PRIVATE_TIME_UNIT.";
+    RATE_LIMITS_PRIVATE_TIME_UNIT = "limits.private_time_unit", Kind::TimeUnit, Some("60minute"),
+        "The span of time of RATE_LIMITS_PRIVATE_ROUTES.",
+        or &["RATE_LIMITS_PRIVATE_ROUTES_TIME_UNIT"], also_at &["limits.private_routes_time_unit"];
     RATE_LIMITS_ALLOW = "limits.allow", Kind::Networks, None,
         "The client addresses whose requests are not counted by address.";
     RATE_LIMITS_DENY = "limits.deny", Kind::Networks, None,
@@ -288,7 +307,9 @@ keys! {
     RECOVERY_TTL_MINUTES = "accounts.recovery_ttl_minutes", Kind::Integer { min: 5, max: 1440 }, Some("30"),
         "How many minutes a link to choose a new password is good for.";
     ADDRESS_CHANGE_TTL_HOURS = "accounts.address_change_ttl_hours", Kind::Integer { min: 1, max: 720 }, Some("24"),
-        "How many hours a link to confirm or cancel a new address is good for.";
+        "How many hours a link to confirm a new address is good for.";
+    ADDRESS_CHANGE_UNDO_HOURS = "accounts.address_change_undo_hours", Kind::Integer { min: 1, max: 720 }, Some("72"),
+        "How many hours a link that undoes a change of address, password or passphrase is good for; meanwhile the old address stays reserved.";
 
     SMTP_URL = "mail.smtp_url", Kind::SmtpUrl, None,
         "The server that takes mails, its scheme saying how it is encrypted; without one, mails are files in DATA_DIR/mail.";
@@ -298,6 +319,8 @@ keys! {
         "The sender of mails.";
     PUBLIC_URL = "mail.public_url", Kind::WebUrl, Some("http://127.0.0.1:8000"),
         "Where people reach this service; every link in a mail begins with it.";
+    UNREACHABLE_ADDRESSES = "mail.unreachable_addresses", Kind::Choice(&["warn", "refuse"]), Some("warn"),
+        "What becomes of an address that no mail can be sent to, as the mail server lacks SMTPUTF8: the answer warns, or it is refused.";
     MAIL_LOCALE = "mail.locale", Kind::Choice(&["en", "de", "fr", "es", "ro"]), Some("en"),
         "The language of mails to people whose own is not known.";
     MAIL_TEMPLATES_DIR = "mail.templates_dir", Kind::Path, None,

@@ -14,7 +14,7 @@ use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
 use super::keys::{self, Key, Kind};
-use super::{Mistake, Sources};
+use super::{Mistake, Sources, dotenv, near};
 
 /// What some editors put before a text.
 const BYTE_ORDER_MARK: char = '\u{feff}';
@@ -53,17 +53,36 @@ impl Provider for Layer {
     }
 }
 
+/// What is to be said of the sources.
+#[derive(Default)]
+pub(super) struct Findings {
+    /// What stops the program.
+    pub(super) mistakes: Vec<Mistake>,
+    /// What does not.
+    pub(super) warnings: Vec<String>,
+    /// Where settings of [`keys::RETIRED`] are given.
+    retired: Vec<String>,
+}
+
 /// Reads every source and lays them over each other.
-pub(super) fn collect(sources: &Sources, mistakes: &mut Vec<Mistake>) -> Figment {
+pub(super) fn collect(sources: &Sources, findings: &mut Findings) -> Figment {
     let mut layers = vec![defaults()];
     if let Some(path) = &sources.config_file {
-        layers.push(config_file(path, mistakes));
+        layers.push(config_file(path, &mut findings.mistakes));
     }
     if let Some(path) = &sources.dotenv_file {
-        layers.push(dotenv_file(path, mistakes));
+        layers.push(dotenv_file(path, findings));
     }
-    layers.push(environment(&sources.environment, mistakes));
-    refuse_secrets_given_both_ways(&layers, mistakes);
+    layers.push(environment(&sources.environment, findings));
+    refuse_secrets_given_both_ways(&layers, &mut findings.mistakes);
+    if !findings.retired.is_empty() {
+        findings.warnings.push(format!(
+            "{}: no effect. The service that Doorward replaces kept its accounts and its log in these databases; Doorward keeps \
+             them in DATA_DIR. No command brings accounts along yet: an administrator makes them anew at \
+             POST /accounts_management/, or people register again",
+            findings.retired.join(", ")
+        ));
+    }
     layers.into_iter().fold(Figment::new(), Figment::merge)
 }
 
@@ -104,10 +123,14 @@ fn config_file(path: &Path, mistakes: &mut Vec<Mistake>) -> Layer {
         for (key, value) in entries {
             let place = format!("{section}.{key}");
             let source = format!("{file}: {}", shown(&place));
-            if let Some(key) = keys::ALL.iter().find(|key| key.path == place) {
-                match toml_text(key, &value) {
-                    Some(text) => layer.give(key, text, source),
-                    None => mistakes.push(mistake(key.name, &source, must_be(key))),
+            if let Some(key) = keys::ALL.iter().find(|key| key.places().any(|known| known == place)) {
+                match (toml_text(key, &value), layer.0.get(key.path)) {
+                    (Some(text), Some(given)) if given.text != text => {
+                        let problem = format!("contradicts {}, which is another name for it", given.source);
+                        mistakes.push(mistake(key.name, &source, problem));
+                    }
+                    (Some(text), _) => layer.give(key, text, source),
+                    (None, _) => mistakes.push(mistake(key.name, &source, must_be(key))),
                 }
             } else if let Some(key) = keys::ALL.iter().find(|key| key.file_path().is_some_and(|path| path == place)) {
                 match value.as_str() {
@@ -137,8 +160,9 @@ fn toml_text(key: &Key, value: &Value) -> Option<String> {
     }
 }
 
-fn dotenv_file(path: &Path, mistakes: &mut Vec<Mistake>) -> Layer {
+fn dotenv_file(path: &Path, findings: &mut Findings) -> Layer {
     let file = path.display().to_string();
+    let mistakes = &mut findings.mistakes;
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Layer::default(),
@@ -147,23 +171,26 @@ fn dotenv_file(path: &Path, mistakes: &mut Vec<Mistake>) -> Layer {
             return Layer::default();
         }
     };
-    let text = text.trim_start_matches(BYTE_ORDER_MARK);
-    if let Some((line, problem)) = first_surprise(text) {
-        mistakes.push(mistake(".env", &file, format!("line {line} {problem}")));
-        return Layer::default();
-    }
     let mut names = BTreeMap::new();
-    for item in dotenvy::from_read_iter(text.as_bytes()) {
-        match item {
-            Ok((name, value)) => {
-                if key_of(&name).is_none() {
-                    mistakes.push(unknown(&name, &file));
-                } else if names.insert(name.clone(), value).is_some() {
-                    mistakes.push(mistake(&name, &file, "is given twice".to_owned()));
+    for (line, statement) in dotenv::statements(text.trim_start_matches(BYTE_ORDER_MARK)) {
+        // A line may hold a secret, so it is not repeated.
+        let mut refuse = |problem| mistakes.push(mistake(".env", &file, format!("line {line} {problem}")));
+        match statement {
+            Err(problem) => refuse(problem),
+            Ok((name, value)) if keys::RETIRED.contains(&name) => {
+                if !value.trim().is_empty() {
+                    findings.retired.push(format!("{name} ({file})"));
                 }
             }
-            // The parser's own message quotes the line, and the line may hold a secret.
-            Err(error) => mistakes.push(mistake(".env", &file, unparsable_line(text, &error))),
+            Ok((name, _)) if key_of(name).is_none() => mistakes.push(unknown(name, &file)),
+            Ok((name, value)) => match dotenv::value(value) {
+                Err(problem) => refuse(problem),
+                Ok(value) => {
+                    if names.insert(name.to_owned(), value).is_some() {
+                        mistakes.push(mistake(name, &file, "is given twice".to_owned()));
+                    }
+                }
+            },
         }
     }
     Layer::from_names(&names, |name| format!("{file}: {name}"), mistakes)
@@ -176,62 +203,32 @@ fn key_of(name: &str) -> Option<&'static Key> {
     keys::ALL.iter().copied().find(|key| means(key))
 }
 
-fn unparsable_line(text: &str, error: &dotenvy::Error) -> String {
-    let line = match error {
-        dotenvy::Error::LineParse(quoted, _) => text.find(quoted.trim_end()).map(|offset| line_of(text, offset)),
-        _ => None,
-    };
-    match line {
-        Some(line) => format!("line {line} is not NAME=value"),
-        None => "has a line that is not NAME=value".to_owned(),
-    }
-}
-
-/// The line that dotenvy would silently read otherwise than it looks, and why, if there is one: a secret would lose the
-/// part behind a `$`, which is taken for a variable of the process, or all of it behind a `#`, taken for a comment.
-fn first_surprise(text: &str) -> Option<(usize, &'static str)> {
-    let mut quote = None;
-    let mut comment = false;
-    let mut escaped = false;
-    let mut previous = '\n';
-    for (offset, c) in text.char_indices() {
-        if comment {
-            comment = c != '\n';
-        } else if escaped {
-            escaped = false;
-        } else {
-            match (quote, c) {
-                (None | Some('"'), '$') => {
-                    return Some((line_of(text, offset), "has a $ outside single quotes: nothing is substituted here"));
-                }
-                (None, '#') if previous == '=' => {
-                    return Some((line_of(text, offset), "has a value that begins with #, which needs quotes"));
-                }
-                (None | Some('"'), '\\') => escaped = true,
-                (None, '\'' | '"') => quote = Some(c),
-                (Some(open), _) if open == c => quote = None,
-                (None, '#') if previous.is_whitespace() => comment = true,
-                _ => {}
-            }
-        }
-        previous = c;
-    }
-    None
-}
-
-fn environment(variables: &[(OsString, OsString)], mistakes: &mut Vec<Mistake>) -> Layer {
+fn environment(variables: &[(OsString, OsString)], findings: &mut Findings) -> Layer {
     let source = |name: &str| format!("environment variable {name}");
     let mut names = BTreeMap::new();
     for (name, value) in variables {
         // A name that is not UTF-8 is none of ours.
         let Some(name) = name.to_str() else { continue };
-        let Some(key) = key_of(name) else { continue };
+        let Some(key) = key_of(name) else {
+            let value = value.to_string_lossy();
+            if value.is_empty() {
+                continue;
+            }
+            if keys::RETIRED.contains(&name) {
+                findings.retired.push(source(name));
+            } else if let Some(meant) = near::meant(name, &value) {
+                let source = source(name);
+                let what = format!("{source} is not a setting and has no effect; the nearest setting is {meant}");
+                findings.warnings.push(what);
+            }
+            continue;
+        };
         match value.to_str() {
             Some(value) => _ = names.insert(name.to_owned(), value.to_owned()),
-            None => mistakes.push(mistake(key.name, &source(name), "must be UTF-8".to_owned())),
+            None => findings.mistakes.push(mistake(key.name, &source(name), "must be UTF-8".to_owned())),
         }
     }
-    Layer::from_names(&names, source, mistakes)
+    Layer::from_names(&names, source, &mut findings.mistakes)
 }
 
 impl Layer {
@@ -265,7 +262,7 @@ impl Layer {
         self.0.insert(key.path, Given { text, source, from_file: false });
     }
 
-    /// Reads a secret from its file; the newline that most editors leave at the end is not part of it.
+    /// Reads a secret from its file.
     fn give_from_file(&mut self, key: &Key, file: &Path, named_by: &str, mistakes: &mut Vec<Mistake>) {
         let source = format!("file {}, named by {named_by}", file.display());
         if let Some(given) = self.0.get(key.path) {
@@ -274,7 +271,6 @@ impl Layer {
         }
         match fs::read_to_string(file) {
             Ok(text) => {
-                let text = text.trim_end_matches(['\r', '\n']).to_owned();
                 self.0.insert(key.path, Given { text, source, from_file: true });
             }
             Err(error) => mistakes.push(unreadable(key.name, &source, &error)),
@@ -325,34 +321,4 @@ fn shown(name: &str) -> &str {
 
 fn line_of(text: &str, offset: usize) -> usize {
     1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// Nothing where a line cannot be read, which stops the program anyway.
-    fn parsed(text: &str) -> Option<Vec<(String, String)>> {
-        dotenvy::from_read_iter(text.as_bytes()).collect::<Result<_, _>>().ok()
-    }
-
-    proptest! {
-        /// Where `first_surprise` sees nothing, dotenvy must read a dollar like any other character.
-        #[test]
-        fn a_dollar_is_never_substituted_unseen(text in r#"([A='"\\$#{} ]|\n|A=|='){0,24}"#) {
-            // An escaped dollar is one on purpose, and has no counterpart without it.
-            if text.contains("\\$") || first_surprise(&text).is_some() {
-                return Ok(());
-            }
-            if let Some(found) = parsed(&text) {
-                let mut plain = parsed(&text.replace('$', "%")).unwrap_or_default();
-                for (_, value) in &mut plain {
-                    *value = value.replace('%', "$");
-                }
-                prop_assert_eq!(found, plain);
-            }
-        }
-    }
 }

@@ -38,9 +38,8 @@ pub struct Rate {
 
 impl LimitSettings {
     pub(super) fn read(reader: &mut Reader) -> Option<Self> {
-        let public = Rate::read(reader, &keys::RATE_LIMITS_PUBLIC_ROUTES, &keys::RATE_LIMITS_PUBLIC_ROUTES_TIME_UNIT);
-        let private =
-            Rate::read(reader, &keys::RATE_LIMITS_PRIVATE_ROUTES, &keys::RATE_LIMITS_PRIVATE_ROUTES_TIME_UNIT);
+        let public = Rate::read(reader, &keys::RATE_LIMITS_PUBLIC_ROUTES, &keys::RATE_LIMITS_PUBLIC_TIME_UNIT);
+        let private = Rate::read(reader, &keys::RATE_LIMITS_PRIVATE_ROUTES, &keys::RATE_LIMITS_PRIVATE_TIME_UNIT);
         let allow = reader.networks(&keys::RATE_LIMITS_ALLOW);
         let deny = reader.networks(&keys::RATE_LIMITS_DENY);
         let login_failures = reader.integer(&keys::LOGIN_FAILURES);

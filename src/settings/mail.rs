@@ -27,6 +27,8 @@ pub struct MailSettings {
     pub from: Mailbox,
     /// What every link begins with (S28).
     pub public_url: PublicUrl,
+    /// Addresses that the mail server is known not to take are refused; otherwise the answer warns of them.
+    pub refuse_unreachable: bool,
     /// The language of mails to people whose own is not known.
     pub locale: Locale,
     /// A directory whose templates replace the built-in ones.
@@ -104,6 +106,18 @@ impl PublicUrl {
         &self.base
     }
 
+    /// Whether it leads everybody to the machine they use themselves.
+    fn is_of_this_machine(&self) -> bool {
+        match &self.host {
+            Host::Domain(name) => is_local_name(name),
+            Host::Ipv4(address) => address.is_loopback() || address.is_unspecified(),
+            Host::Ipv6(address) => {
+                let address = address.to_canonical();
+                address.is_loopback() || address.is_unspecified()
+            }
+        }
+    }
+
     /// Its host, if that is a name that means the same everywhere: no IP address, not `localhost`.
     #[must_use]
     pub fn domain(&self) -> Option<&str> {
@@ -176,6 +190,12 @@ impl MailSettings {
         let smtp_ca_file = reader.optional_path(&keys::SMTP_CA_FILE);
         let from = reader.parse(&keys::MAIL_FROM, mailbox);
         let public_url = reader.parse(&keys::PUBLIC_URL, PublicUrl::parse);
+        let refuse = |text: &str| match text {
+            "warn" => Some(false),
+            "refuse" => Some(true),
+            _ => None,
+        };
+        let refuse_unreachable = reader.parse(&keys::UNREACHABLE_ADDRESSES, refuse);
         let exactly = |text: &str| Locale::ALL.into_iter().find(|locale| locale.as_str() == text);
         let locale = reader.parse(&keys::MAIL_LOCALE, exactly);
         let templates_dir = reader.optional_path(&keys::MAIL_TEMPLATES_DIR);
@@ -187,6 +207,7 @@ impl MailSettings {
             smtp_ca_file: smtp_ca_file?,
             from: from?,
             public_url: public_url?,
+            refuse_unreachable: refuse_unreachable?,
             locale: locale?,
             templates_dir: templates_dir?,
             send_timeout: send_timeout?,
@@ -194,6 +215,35 @@ impl MailSettings {
             concurrency: concurrency?,
         })
     }
+
+    /// What makes mails that a server carries of no use to those who get them.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.smtp.is_none() {
+            return warnings;
+        }
+        if self.public_url.is_of_this_machine() {
+            let host = &self.public_url.host;
+            warnings.push(format!(
+                "SMTP_URL is set and PUBLIC_URL leads to {host}: the links in mails lead people to their own machine; set \
+                 PUBLIC_URL to the address under which they reach this service"
+            ));
+        }
+        let sender = self.from.email.domain();
+        if is_local_name(sender) {
+            warnings.push(format!(
+                "SMTP_URL is set and MAIL_FROM ends in {sender}: other mail servers refuse such a sender; set MAIL_FROM to an \
+                 address of a domain of yours"
+            ));
+        }
+        warnings
+    }
+}
+
+/// Whether a name means the machine on which it is used (RFC 6761, section 6.3).
+fn is_local_name(name: &str) -> bool {
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost") || name.ends_with(".localdomain")
 }
 
 impl Default for MailSettings {

@@ -12,6 +12,7 @@ use super::keys::{self, Key, Kind};
 use super::layers::{self, must_be};
 use super::origins::Origins;
 use super::{Entry, Mistake};
+use crate::line_end::without_line_end;
 use doorward_actors::Networks;
 
 /// The fewest bytes of a secret. RFC 7518, section 3.2 asks an HMAC key to be as long as SHA-256's output.
@@ -46,13 +47,15 @@ impl Reader {
         keys::ALL.iter().copied().map(entry).collect()
     }
 
-    /// A value and where it was given.
+    /// A value and where it was given; a secret without the line break at its end.
     fn find(&self, key: &Key) -> Option<(String, String)> {
         let value = self.layers.find_value(key.path).ok()?;
         let metadata = self.layers.get_metadata(value.tag())?;
         let path: Vec<&str> = key.path.split('.').collect();
         let source = metadata.interpolate(&Profile::Default, &path);
-        Some((value.into_string()?, source))
+        let text = value.into_string()?;
+        let text = if key.is_secret() { without_line_end(&text).to_owned() } else { text };
+        Some((text, source))
     }
 
     /// Reads a setting that has a default.
@@ -151,6 +154,10 @@ impl Reader {
         let secret = Secret::new(text);
         if secret.expose() == PLACEHOLDER {
             self.refuse(key, "is still the placeholder of the examples".to_owned());
+            None
+        } else if secret.expose().ends_with(['\r', '\n']) {
+            // To drop or to keep them would change a secret in silence that was read otherwise before.
+            self.refuse(key, "ends with more than one line break; leave one or none".to_owned());
             None
         } else if secret.expose().len() < MIN_SECRET_BYTES {
             self.refuse(key, must_be(key));

@@ -5,11 +5,11 @@
 
 use doorward_actors::ports::{
     AccountUpdate, Acting, CreateAccountRefusal, DeleteAccountRefusal, Effects, EndSessions, OpenSessionRefusal,
-    SignIn, Touch, UnknownAccount, UpdateAccountRefusal,
+    RecordRefusal, SignIn, Touch, UpdateAccountRefusal,
 };
 use doorward_actors::{
-    Account, AccountId, AuditRecord, NewAccount, NewRole, RefreshFamily, Revocation, Revoked, Role, Session, SessionId,
-    Timestamp,
+    Account, AccountId, AuditRecord, EmailKey, NewAccount, NewMail, NewRole, RefreshFamily, Revocation, Revoked, Role,
+    Session, SessionId, Timestamp,
 };
 
 use super::codec::{self, RecordError};
@@ -20,15 +20,16 @@ use audit::{append, append_all};
 mod audit;
 mod failures;
 mod known;
+mod mail_counts;
 mod mails;
 mod revocations;
 mod service_tokens;
 mod sessions;
 mod tokens;
 
-pub(super) use audit::{append_audit, chain_unchained, prune_audit};
+pub(super) use audit::{append_audit, append_audit_within, chain_unchained, prune_audit};
 pub(super) use failures::save_failures;
-pub(super) use mails::{delete_mail, retry_mail, settle_mail};
+pub(super) use mails::{delete_mail, prune_mails, retry_mail, settle_mail};
 pub(super) use revocations::{note_token_lifetime, prune_revocations, record_keys};
 pub(super) use service_tokens::{
     create_service_token, delete_service_token, rotate_service_token, touch_service_tokens,
@@ -56,6 +57,9 @@ pub(super) fn create_account(
             _ => return Err(Abort::Refused(CreateAccountRefusal::EmailTaken)),
         }
     }
+    if is_reserved(staging, new.email.key(), None, new.created_at)? {
+        return Err(Abort::Refused(CreateAccountRefusal::EmailTaken));
+    }
     if staging.has(&nickname)? {
         return Err(Abort::Refused(CreateAccountRefusal::NicknameTaken));
     }
@@ -70,13 +74,17 @@ pub(super) fn create_account(
         id,
         email: new.email,
         nickname: new.nickname,
-        password_hash: new.password_hash,
-        passphrase_hash: new.passphrase_hash,
+        password_hash: Some(new.password_hash),
+        password_revision: 0,
+        passphrase_hash: Some(new.passphrase_hash),
+        passphrase_revision: 0,
         customer_account: new.customer_account,
         role,
+        made_by_admin: new.acting.is_some(),
         locked: false,
         email_verified: false,
         pending_email: None,
+        reserved_email: None,
         locale: new.locale,
         password_compromised: false,
         created_at: new.created_at,
@@ -91,13 +99,24 @@ pub(super) fn create_account(
     for record in &mut effects.audit {
         record.subject = record.subject.or(Some(id));
     }
-    affect(staging, id, effects)?;
+    affect(staging, &account, effects)?;
     Ok(account)
+}
+
+/// Whether an address is another account's, which can still go back to it.
+fn is_reserved(staging: &Staging<'_>, email: &EmailKey, but: Option<AccountId>, now: Timestamp) -> Result<bool, Fault> {
+    let own = but.map(|account| keys::reserved(email, account));
+    for (key, until) in staging.scan(&keys::all_reserved(email))? {
+        if own.as_deref() != Some(&key[..]) && now < codec::decode(&until)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// An administrator who never saw a mail keeps the account: it is worth more than an address.
 fn may_be_replaced(staging: &Staging<'_>, account: &Account) -> Result<bool, Fault> {
-    if account.email_verified || account.locked || account.role == Role::Admin {
+    if account.email_verified || account.locked || account.role == Role::Admin || account.made_by_admin {
         return Ok(false);
     }
     // Somebody logged in to it, when that needed no verification: it has an owner.
@@ -128,6 +147,14 @@ pub(super) fn update_account(
         return refuse(UpdateAccountRefusal::Stale);
     }
     let after = update.change.apply(&before, update.ends != EndSessions::None);
+    let at = time_of(&effects.audit);
+    let pending = after.pending_email.as_ref().filter(|_| after.pending_email != before.pending_email);
+    let moved = Some(&after.email).filter(|email| email.key() != before.email.key());
+    for email in pending.into_iter().chain(moved) {
+        if is_reserved(staging, email.key(), Some(before.id), at)? {
+            return refuse(UpdateAccountRefusal::EmailTaken);
+        }
+    }
     if !rename(staging, before.id, &keys::email(before.email.key()), &keys::email(after.email.key()))? {
         return refuse(UpdateAccountRefusal::EmailTaken);
     }
@@ -138,8 +165,13 @@ pub(super) fn update_account(
         return refuse(UpdateAccountRefusal::LastAdmin);
     }
     staging.put(&keys::account(after.id), &after)?;
+    if before.reserved_email != after.reserved_email {
+        release(staging, &before);
+        if let Some(reserved) = &after.reserved_email {
+            staging.put(&keys::reserved(reserved.email.key(), after.id), &reserved.until)?;
+        }
+    }
     count_admin(staging, Some(&before), Some(&after))?;
-    let at = time_of(&effects.audit);
     match update.ends {
         EndSessions::None => {}
         EndSessions::All => end_all(staging, &before, None, at)?,
@@ -153,10 +185,19 @@ pub(super) fn update_account(
     }
     note_revocations(staging, &before, &after, at)?;
     if update.revokes_tokens {
-        tokens::revoke_all(staging, after.id)?;
+        tokens::revoke(staging, after.id)?;
     }
-    affect(staging, after.id, effects)?;
+    if affect(staging, &after, effects)?.iter().any(|mail| mail.kind.is_required()) {
+        return refuse(UpdateAccountRefusal::TooManyMails);
+    }
     Ok(after)
+}
+
+/// Lets others have the address that an account could go back to.
+fn release(staging: &mut Staging<'_>, account: &Account) {
+    if let Some(reserved) = &account.reserved_email {
+        staging.remove(&keys::reserved(reserved.email.key(), account.id));
+    }
 }
 
 pub(super) fn delete_account(
@@ -181,7 +222,7 @@ pub(super) fn delete_account(
     }
     remove_account(staging, &account, time_of(&effects.audit))?;
     // Tokens of nobody are good for nothing: there is no account left that they could change.
-    mails::queue_all(staging, None, effects.mails)?;
+    mails::queue_all(staging, None, account.email_verified, effects.mails)?;
     append_all(staging, &effects.audit)?;
     Ok(())
 }
@@ -210,8 +251,9 @@ fn remove_account(staging: &mut Staging<'_>, account: &Account, at: Timestamp) -
     revocations::note(staging, &Revocation { at, account: Some(account.id), what: Revoked::AccountDeleted })?;
     staging.remove(&keys::activity(account.id));
     known::forget_all(staging, account.id)?;
-    tokens::revoke_all(staging, account.id)?;
+    tokens::remove_all(staging, account.id)?;
     mails::remove_all(staging, account.id)?;
+    release(staging, account);
     staging.remove(&keys::email(account.email.key()));
     staging.remove(&keys::nickname(account.nickname.key()));
     staging.remove(&keys::account(account.id));
@@ -223,18 +265,28 @@ pub(super) fn record(
     staging: &mut Staging<'_>,
     account: AccountId,
     effects: Effects,
-) -> Result<(), Abort<UnknownAccount>> {
-    if !staging.has(&keys::account(account))? {
-        return Err(Abort::Refused(UnknownAccount));
+) -> Result<(), Abort<RecordRefusal>> {
+    let Some(account) = staging.get::<Account>(&keys::account(account))? else {
+        return Err(Abort::Refused(RecordRefusal::UnknownAccount));
+    };
+    if !affect(staging, &account, effects)?.is_empty() {
+        return Err(Abort::Refused(RecordRefusal::TooManyMails));
     }
-    Ok(affect(staging, account, effects)?)
+    Ok(())
 }
 
-/// Writes what goes with a change of an account that exists after it.
-fn affect(staging: &mut Staging<'_>, account: AccountId, effects: Effects) -> Result<(), Fault> {
-    tokens::issue_all(staging, account, effects.tokens)?;
-    mails::queue_all(staging, Some(account), effects.mails)?;
-    append_all(staging, &effects.audit)
+/// Writes what goes with a change of an account that exists after it. The answer is the mails that are withheld, and their
+/// tokens with them.
+fn affect(staging: &mut Staging<'_>, account: &Account, effects: Effects) -> Result<Vec<NewMail>, Fault> {
+    let withheld = mails::queue_all(staging, Some(account.id), account.email_verified, effects.mails)?;
+    if let Some(from) = effects.settles_from {
+        tokens::settle(staging, account.id, from)?;
+    }
+    let mut tokens = effects.tokens;
+    tokens.retain(|token| !withheld.iter().any(|mail| mail.token == Some(token.hash)));
+    tokens::issue_all(staging, account.id, account.revision, tokens)?;
+    append_all(staging, &effects.audit)?;
+    Ok(withheld)
 }
 
 pub(super) fn open_session(
@@ -245,9 +297,9 @@ pub(super) fn open_session(
     audit: &AuditRecord,
 ) -> Result<(), Abort<OpenSessionRefusal>> {
     let account = staging.get::<Account>(&keys::account(session.account))?;
-    if !account.is_some_and(|account| !account.locked && account.session_epoch == session.epoch) {
+    let Some(account) = account.filter(|account| !account.locked && account.session_epoch == session.epoch) else {
         return Err(Abort::Refused(OpenSessionRefusal));
-    }
+    };
     // An id is random and never comes twice; if it did, the use of the earlier one is not this one's.
     staging.remove(&keys::touch(session.account, session.id));
     staging.remove(&keys::refresh(session.account, session.id));
@@ -258,7 +310,7 @@ pub(super) fn open_session(
     if let Some(sign_in) = sign_in
         && known::note(staging, session.account, sign_in.from, session.created_at)?
     {
-        mails::queue(staging, Some(session.account), sign_in.notice)?;
+        mails::queue_all(staging, Some(session.account), account.email_verified, vec![sign_in.notice])?;
     }
     append(staging, audit)?;
     Ok(())

@@ -21,7 +21,8 @@ mod one_time;
 mod services;
 mod session;
 
-pub(super) use audit::{Chained, LogEnd, chain, put_aside, put_aside_after};
+pub(super) use audit::{Chained, LogEnd, Refusals, chain, put_aside, put_aside_after};
+pub(super) use mail::kind_number as mail_kind_number;
 
 /// The largest value, in bytes, its version byte included. The engine stores larger ones in files of their own, which
 /// is slower and less tried.

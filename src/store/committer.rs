@@ -1,26 +1,25 @@
 //! The one writer: an OS thread that makes changes durable, many with one flush.
 //!
 //! The thread takes what waits in its channel, works out each change against one [`Staging`] view, applies all of them as
-//! one batch, flushes, syncs, and only then answers. Having one writer makes every change atomic without transactions
+//! one batch, flushes, and only then answers. Having one writer makes every change atomic without transactions
 //! (whose lock would be process-wide), and one flush for a group is what makes durable writes fast: an asynchronous
 //! flush per change deadlocks the engine.
 
-use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use doorward_actors::ports::{StoreError, StoreFailure};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::health::Health;
 use super::lock::DirLock;
-use super::reads;
 use super::recent::RecentAccounts;
 use super::staging::{Abort, Fault, Staging};
+use super::witness::Witness;
+use super::{keys, reads};
 
 /// How many changes wait at most. A caller that finds the queue full waits for room within its own deadline.
 const QUEUE_CHANGES: usize = 1024;
@@ -59,8 +58,8 @@ pub(super) struct Committer {
 enum Broken {
     #[error("the engine failed: {0}")]
     Engine(#[from] sled::Error),
-    #[error("its data file cannot be synced: {0}")]
-    Sync(#[from] std::io::Error),
+    #[error(transparent)]
+    Fault(#[from] Fault),
     #[error("its writer panicked")]
     Panic,
 }
@@ -72,20 +71,11 @@ struct Thread {
 }
 
 impl Committer {
-    /// Starts the writer of the engine in `engine_dir`.
-    pub(super) fn start(
-        db: sled::Db,
-        engine_dir: &Path,
-        lock: Arc<DirLock>,
-        health: Arc<Health>,
-        recent: Arc<RecentAccounts>,
-        deadline: Duration,
-        heads: [Head; 2],
-    ) -> std::io::Result<Self> {
-        let file = File::open(engine_dir.join("db"))?;
+    /// Starts a writer.
+    pub(super) fn start(writer: Writer, deadline: Duration) -> std::io::Result<Self> {
+        let health = Arc::clone(&writer.health);
         let (queue, changes) = mpsc::channel();
         let (running, ended) = mpsc::channel();
-        let writer = Writer { db, file, recent, heads, _lock: lock, health: Arc::clone(&health) };
         let handle = std::thread::Builder::new().name("store-committer".to_owned()).spawn(move || {
             writer.run(&changes);
             drop(running);
@@ -205,23 +195,57 @@ fn work_out<T: Send + 'static, R: Send + 'static>(
     (reply, broken)
 }
 
+/// How many commits are durable, and how many of them are noted outside the engine.
+pub(super) struct Progress {
+    witness: Witness,
+    commits: u64,
+    noted: u64,
+    /// When they were last noted. No clock of a port: it only says when to write a file again.
+    noted_at: Instant,
+    every: Duration,
+}
+
+impl Progress {
+    /// The progress of an engine that holds this many commits, all of which are noted.
+    pub(super) fn new(witness: Witness, commits: u64, every: Duration) -> Self {
+        Self { witness, commits, noted: commits, noted_at: Instant::now(), every }
+    }
+
+    /// For how long there is nothing to note; `None` for as long as there is no commit.
+    fn quiet(&self) -> Option<Duration> {
+        (self.noted != self.commits).then(|| self.every.saturating_sub(self.noted_at.elapsed()))
+    }
+
+    /// Notes how many commits are durable. Commits do not depend on it: if it fails, the next one is noted.
+    fn note(&mut self) {
+        if self.noted == self.commits {
+            return;
+        }
+        if let Err(error) = self.witness.note(self.commits) {
+            tracing::warn!(%error, "the number of commits could not be noted");
+        }
+        (self.noted, self.noted_at) = (self.commits, Instant::now());
+    }
+}
+
 /// The thread's side: owns the only way to write.
-struct Writer {
-    db: sled::Db,
-    /// The engine's data file, opened once more: its own flush survives a kill but not a power cut.
-    file: File,
-    health: Arc<Health>,
+pub(super) struct Writer {
+    pub(super) db: sled::Db,
+    pub(super) health: Arc<Health>,
     /// What it changed is taken out of there.
-    recent: Arc<RecentAccounts>,
+    pub(super) recent: Arc<RecentAccounts>,
     /// Told after each commit, for those who follow a log.
-    heads: [Head; 2],
+    pub(super) heads: [Head; 2],
+    pub(super) progress: Progress,
+    /// How much the audit log may take, in bytes.
+    pub(super) audit_max_bytes: u64,
     /// Held here too, as a stuck writer still has the directory open. The last field, so that it goes after the engine.
-    _lock: Arc<DirLock>,
+    pub(super) _lock: Arc<DirLock>,
 }
 
 impl Writer {
-    fn run(self, changes: &mpsc::Receiver<Queued>) {
-        while let Ok(first) = changes.recv() {
+    fn run(mut self, changes: &mpsc::Receiver<Queued>) {
+        while let Some(first) = self.next(changes) {
             if self.health.has_failed() {
                 // Dropping a change tells its caller; see `Committer::change`.
                 continue;
@@ -242,6 +266,24 @@ impl Writer {
                 reply(committed.clone());
             }
         }
+        self.progress.note();
+    }
+
+    /// The next change, once there is one; `None` when there will be none. Meanwhile notes how many commits there were.
+    fn next(&mut self, changes: &mpsc::Receiver<Queued>) -> Option<Queued> {
+        while let Some(quiet) = self.progress.quiet() {
+            match changes.recv_timeout(quiet) {
+                // Even if there is always another change.
+                Ok(queued) if !quiet.is_zero() => return Some(queued),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Ok(queued) => {
+                    self.progress.note();
+                    return Some(queued);
+                }
+                Err(RecvTimeoutError::Timeout) => self.progress.note(),
+            }
+        }
+        changes.recv().ok()
     }
 
     /// Tells how far each log goes now. A counter that cannot be read is found by whoever reads the log.
@@ -253,8 +295,13 @@ impl Writer {
         }
     }
 
-    fn commit(&self, first: Queued, changes: &mpsc::Receiver<Queued>, replies: &mut Vec<Reply>) -> Result<(), Broken> {
-        let mut staging = Staging::new(&self.db);
+    fn commit(
+        &mut self,
+        first: Queued,
+        changes: &mpsc::Receiver<Queued>,
+        replies: &mut Vec<Reply>,
+    ) -> Result<(), Broken> {
+        let mut staging = Staging::new(&self.db).with_audit_bound(self.audit_max_bytes);
         let mut next = Some(first);
         while let Some((change, place)) = next {
             drop(place);
@@ -264,16 +311,21 @@ impl Writer {
             let room = replies.len() < GROUP_CHANGES && staging.bytes() < GROUP_BYTES;
             next = if room { changes.try_recv().ok() } else { None };
         }
-        let accounts = staging.accounts();
-        let Some(batch) = staging.into_batch() else {
+        if staging.bytes() == 0 {
             // Whatever a refusal of this group rests on was made durable by a group before.
             return Ok(());
-        };
+        }
+        let commits = self.progress.commits + 1;
+        staging.put(keys::COMMITS, &commits)?;
+        staging.keep();
+        let accounts = staging.accounts();
+        let Some(batch) = staging.into_batch() else { return Ok(()) };
         self.recent.change(&accounts);
         self.db.apply_batch(batch)?;
         self.recent.changed(&accounts);
+        // Durable when this returns; see `sync`.
         self.db.flush()?;
-        self.file.sync_data()?;
+        self.progress.commits = commits;
         Ok(())
     }
 }

@@ -204,3 +204,24 @@ async fn changes_that_wait_are_made_before_the_store_closes() {
     drop(store);
     assert_eq!(stored(&self::store(&dir, Duration::from_secs(10))).unwrap(), b"queued");
 }
+
+#[tokio::test]
+async fn r14_0b_commits_are_noted_outside_the_engine_as_time_passes_and_at_a_stop() {
+    let noted = |dir: &tempfile::TempDir| std::fs::read_to_string(dir.path().join("witness.json")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let store =
+        SledStore::open(dir.path(), StoreOptions { witness_every: Duration::ZERO, ..StoreOptions::default() }).unwrap();
+    assert_eq!(noted(&dir), r#"{"version":1,"commits":1}"#);
+    store.probe().await.unwrap();
+    store.probe().await.unwrap();
+    // The second was taken up after the first was noted.
+    assert_ne!(noted(&dir), r#"{"version":1,"commits":1}"#);
+    store.close().unwrap();
+    assert_eq!(noted(&dir), r#"{"version":1,"commits":3}"#);
+
+    let store = SledStore::open(dir.path(), StoreOptions::default()).unwrap();
+    store.probe().await.unwrap();
+    assert_eq!(noted(&dir), r#"{"version":1,"commits":4}"#, "the start");
+    drop(store);
+    assert_eq!(noted(&dir), r#"{"version":1,"commits":5}"#);
+}

@@ -6,7 +6,7 @@
 //! apart; it is held for no longer than one change.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 
-use super::lock::{create_private_dir, sync_dir};
+use crate::files::{create_private_dir, sync_dir, write_whole};
 
 /// The directory in the data directory.
 const DIRECTORY: &str = "keys";
@@ -175,18 +175,7 @@ impl KeyFiles {
     /// Writes a file whole or not at all.
     fn write(&self, name: &str, text: &Secret) -> Result<(), KeyVaultFailure> {
         let (path, unfinished) = (self.path(name), self.path(&format!("{name}{UNFINISHED}")));
-        let write = || -> io::Result<()> {
-            match fs::remove_file(&unfinished) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
-            file.write_all(text.expose().as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&unfinished, &path)?;
-            sync_dir(&self.directory)
-        };
-        write().map_err(|error| failure(&path, &error))
+        write_whole(&path, &unfinished, text.expose().as_bytes()).map_err(|error| failure(&path, &error))
     }
 
     /// Removes the key pairs that a ring does not name, and what a kill left unfinished.

@@ -18,9 +18,15 @@
 //! | `31` | account id, 8 bytes; audit number, 8     | nothing: an audit record about the account    |
 //! | `40` | hash of a one-time token, 32 bytes       | the token                                     |
 //! | `41` | account id, 8 bytes; purpose, 1          | hash of the token that the account has for it |
+//! | `42` | account id, 8 bytes; revision, 8         | hash of the token that undoes what was since  |
+//! | `43` | e-mail key, UTF-8; 0; account id, 8      | until when the account can go back to it      |
 //! | `50` | mail id, 8 bytes                         | the mail                                      |
 //! | `51` | next attempt, 8 bytes; mail id, 8        | id of the queued mail that is due then        |
 //! | `52` | account id, 8 bytes; mail id, 8          | id of a mail that goes away with the account  |
+//! | `53` | kind of mail and scope; see below         | how many of these mails wait                  |
+//! | `54` | day, 8 bytes; kind of mail and scope     | how many of these mails were queued that day  |
+//! | `55` | day, 8 bytes; kind of mail and scope     | 1 once one of them was withheld that day      |
+//! | `56` | nothing                                  | how many mails were given up                  |
 //! | `60` | kind and scope, 1 byte each; see below   | a counter of failed attempts                  |
 //! | `70` | service token id, 8 bytes                | the service token                             |
 //! | `71` | service token id, 8 bytes                | when that token was last used                 |
@@ -29,6 +35,10 @@
 //! The scope of a counter is `01` an account (16 bytes of the hash of its address follow), `02` an IP address (4 or 16 bytes
 //! follow) or `03` both, in this order.
 //!
+//! A count of mails is by the number of their kind, `01` for notices to an unverified address and `00` for other mails, and
+//! a scope: `01` an account (8 bytes follow), `02` the address they go to (16 bytes of the hash), `03` a client (4 or 16 bytes).
+//! A day is counted from 1970 in UTC, with its sign bit flipped.
+//!
 //! An audit number in `31` has its bits flipped, so that the newest record comes first.
 //!
 //! A next attempt is in milliseconds with its sign bit flipped, so that times before 1970 come first.
@@ -36,16 +46,18 @@
 //! Counters: `00` layout version (four bytes big-endian, outside the codec, so that every version can read it), `01` the
 //! last account id given, `02` the last audit sequence number given, `03` active administrators, `04` accounts, `05`
 //! whether there ever was an administrator, `06` the probe, `07` the last mail id given. No counters: `08` where the audit
-//! log ends, `09` where its kept part begins. Counters again: `0A` the last service token id given, `0B` the last revocation
+//! log ends, `09` where its kept part begins, `12` how much of it refusals take. Counters again: `0A` the last service token id given, `0B` the last revocation
 //! number given, `0C` the last revocation number removed, `0D` the longest time that access tokens were ever good for, in
-//! milliseconds.
+//! milliseconds; `10` how many commits there were, which older versions do not count.
 
 use std::net::IpAddr;
 
 use doorward_actors::{
-    AccountId, EmailKey, FailureKey, FailureScope, Guarded, MailId, NicknameKey, ServiceTokenId, SessionId, SubjectKey,
-    Timestamp, TokenHash, TokenPurpose,
+    AccountId, EmailKey, FailureKey, FailureScope, Guarded, MailCount, MailId, MailScope, NicknameKey, ServiceTokenId,
+    SessionId, SubjectKey, Timestamp, TokenHash, TokenPurpose,
 };
+
+use super::codec::mail_kind_number;
 
 const ACCOUNT: u8 = 0x10;
 const EMAIL: u8 = 0x11;
@@ -59,9 +71,14 @@ const AUDIT: u8 = 0x30;
 const AUDIT_OF: u8 = 0x31;
 const TOKEN: u8 = 0x40;
 const TOKEN_OF: u8 = 0x41;
+const UNDO_OF: u8 = 0x42;
+const RESERVED: u8 = 0x43;
 const MAIL: u8 = 0x50;
 const DUE: u8 = 0x51;
 const MAIL_OF: u8 = 0x52;
+const WAITING_MAILS: u8 = 0x53;
+const MAILS_OF_DAY: u8 = 0x54;
+const WITHHELD_OF_DAY: u8 = 0x55;
 const FAILURES: u8 = 0x60;
 const SERVICE_TOKEN: u8 = 0x70;
 const SERVICE_TOKEN_USE: u8 = 0x71;
@@ -88,6 +105,8 @@ pub(super) const LAST_MAIL_ID: &[u8] = &[0x01, 0x07];
 pub(super) const AUDIT_END: &[u8] = &[0x01, 0x08];
 /// Where the kept part of the audit log begins.
 pub(super) const AUDIT_CHECKPOINT: &[u8] = &[0x01, 0x09];
+/// How much the refusals in the audit log take.
+pub(super) const AUDIT_REFUSALS: &[u8] = &[0x01, 0x12];
 /// The last service token id that was given; ids are never given twice.
 pub(super) const LAST_SERVICE_TOKEN_ID: &[u8] = &[0x01, 0x0A];
 /// The last revocation number that was given.
@@ -96,6 +115,9 @@ pub(super) const LAST_REVOCATION: &[u8] = &[0x01, 0x0B];
 pub(super) const REVOCATIONS_GONE: &[u8] = &[0x01, 0x0C];
 /// The longest time that access tokens were ever good for, in milliseconds.
 pub(super) const LONGEST_TOKEN_LIFETIME: &[u8] = &[0x01, 0x0D];
+
+/// How many commits there were, each start included; see [`Witness`](super::witness::Witness).
+pub(super) const COMMITS: &[u8] = &[0x01, 0x10];
 
 /// The keys of all service tokens begin with this.
 pub(super) const ALL_SERVICE_TOKENS: &[u8] = &[SERVICE_TOKEN];
@@ -225,6 +247,29 @@ pub(super) fn tokens_of(account: AccountId) -> [u8; 9] {
     numbered(TOKEN_OF, account.get())
 }
 
+/// Where the hash of the token is that undoes what was done to an account since this revision.
+pub(super) fn undo_of(account: AccountId, revision: u64) -> [u8; 17] {
+    let mut key = [UNDO_OF; 17];
+    key[1..9].copy_from_slice(&account.get().to_be_bytes());
+    key[9..].copy_from_slice(&revision.to_be_bytes());
+    key
+}
+
+/// The keys of the hashes of all tokens that undo what was done to an account begin with this.
+pub(super) fn undos_of(account: AccountId) -> [u8; 9] {
+    numbered(UNDO_OF, account.get())
+}
+
+/// Where it is noted until when an account can go back to an address.
+pub(super) fn reserved(key: &EmailKey, account: AccountId) -> Vec<u8> {
+    [&all_reserved(key)[..], &account.get().to_be_bytes()].concat()
+}
+
+/// The keys of all accounts that can go back to an address begin with this. No address has a zero byte.
+pub(super) fn all_reserved(key: &EmailKey) -> Vec<u8> {
+    [named(RESERVED, key.as_str()).as_slice(), &[0]].concat()
+}
+
 /// Where a mail is.
 pub(super) fn mail(id: MailId) -> [u8; 9] {
     numbered(MAIL, id.get())
@@ -264,6 +309,62 @@ pub(super) fn mail_of(account: AccountId, id: MailId) -> [u8; 17] {
 /// The keys of the entries of all mails of an account begin with this.
 pub(super) fn mails_of(account: AccountId) -> [u8; 9] {
     numbered(MAIL_OF, account.get())
+}
+
+/// The keys of all mails begin with this.
+pub(super) const ALL_MAILS: &[u8] = &[MAIL];
+
+/// How many mails were given up.
+pub(super) const GIVEN_UP: &[u8] = &[0x56];
+
+/// Where it is said how many mails wait.
+pub(super) fn waiting_mails(count: &MailCount) -> Vec<u8> {
+    [&[WAITING_MAILS][..], &counted(count)].concat()
+}
+
+/// Where it is said how many mails were queued on a day.
+pub(super) fn mails_of_day(day: i64, count: &MailCount) -> Vec<u8> {
+    [&day_number(MAILS_OF_DAY, day)[..], &counted(count)].concat()
+}
+
+/// What is there once a mail was withheld on a day.
+pub(super) fn withheld_of_day(day: i64, count: &MailCount) -> Vec<u8> {
+    [&day_number(WITHHELD_OF_DAY, day)[..], &counted(count)].concat()
+}
+
+/// The keys of the counts of mails of earlier days lie from the first of each pair to before the second.
+pub(super) fn mail_days_before(day: i64) -> [([u8; 9], [u8; 9]); 2] {
+    [MAILS_OF_DAY, WITHHELD_OF_DAY].map(|kind| (day_number(kind, i64::MIN), day_number(kind, day)))
+}
+
+fn day_number(kind: u8, day: i64) -> [u8; 9] {
+    let mut key = [kind; 9];
+    // The sign bit flipped: the order of the bytes is that of the days.
+    key[1..].copy_from_slice(&(day ^ i64::MIN).to_be_bytes());
+    key
+}
+
+fn counted(count: &MailCount) -> Vec<u8> {
+    let mut key = vec![mail_kind_number(count.kind), u8::from(count.unverified)];
+    match count.scope {
+        MailScope::Account(account) => {
+            key.push(1);
+            key.extend(account.get().to_be_bytes());
+        }
+        MailScope::Target(address) => {
+            key.push(2);
+            key.extend(address.as_bytes());
+        }
+        MailScope::Client(IpAddr::V4(v4)) => {
+            key.push(3);
+            key.extend(v4.octets());
+        }
+        MailScope::Client(IpAddr::V6(v6)) => {
+            key.push(3);
+            key.extend(v6.octets());
+        }
+    }
+    key
 }
 
 /// The keys of all counters of failed attempts begin with this.
@@ -368,7 +469,7 @@ fn of_session(kind: u8, account: AccountId, session: SessionId) -> [u8; 25] {
 
 #[cfg(test)]
 mod tests {
-    use doorward_actors::{Email, Nickname};
+    use doorward_actors::{Email, MailKind, Nickname};
 
     use super::*;
 
@@ -404,11 +505,32 @@ mod tests {
         for (purpose, number) in TokenPurpose::ALL.into_iter().zip(1..) {
             assert_eq!(token_of(id, purpose), *numbered(0x41, &[number]));
         }
+        assert_eq!(undo_of(id, 3), *numbered(0x42, &[0, 0, 0, 0, 0, 0, 0, 3]));
+        assert_eq!(undos_of(id), *numbered(0x42, &[]));
+        let email = Email::parse("a@b.de").unwrap();
+        assert_eq!(reserved(email.key(), id), *[&b"\x43a@b.de\0"[..], &id.get().to_be_bytes()].concat());
+        assert_eq!(all_reserved(email.key()), b"\x43a@b.de\0");
         assert_eq!(mail(mail_id), [0x50, 0, 0, 0, 0, 0, 0, 1, 2]);
         let at = Timestamp::from_millis(0x0304);
         assert_eq!(due(at, mail_id), [0x51, 0x80, 0, 0, 0, 0, 0, 3, 4, 0, 0, 0, 0, 0, 0, 1, 2]);
         assert_eq!(mails_of(id), *numbered(0x52, &[]));
         assert_eq!(mail_of(id, mail_id), *numbered(0x52, &[0, 0, 0, 0, 0, 0, 1, 2]));
+    }
+
+    #[test]
+    fn keys_of_counts_of_mails_keep_their_bytes() {
+        let count = |scope| MailCount { kind: MailKind::ResetPassword, unverified: false, scope };
+        let account = MailScope::Account(AccountId::new(0x0102_0304_0506_0708).unwrap());
+        let address = MailScope::Target(SubjectKey::from_bytes([0xCD; 16]));
+        let client = MailScope::Client([192, 0, 2, 1].into());
+        assert_eq!(waiting_mails(&count(account)), [0x53, 2, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(waiting_mails(&count(address)), *[&[0x53, 2, 0, 2][..], &[0xCD; 16]].concat());
+        let client = MailCount { unverified: true, ..count(client) };
+        assert_eq!(mails_of_day(2, &client), [0x54, 0x80, 0, 0, 0, 0, 0, 0, 2, 2, 1, 3, 192, 0, 2, 1]);
+        assert_eq!(withheld_of_day(-1, &client)[..9], [0x55, 0x7F, 255, 255, 255, 255, 255, 255, 255]);
+        let [(first, end), _] = mail_days_before(2);
+        let is_before = |day| (&first[..]..&end[..]).contains(&&mails_of_day(day, &client)[..]);
+        assert_eq!([-9, 1, 2, 3].map(is_before), [true, true, false, false]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::staging::{Fault, Staging};
 use super::{OpenError, changes, keys};
 
 /// The layout this version writes.
-pub(super) const CURRENT: u32 = 5;
+pub(super) const CURRENT: u32 = 6;
 
 /// One step: from the layout with this number to the one with the next. What it leaves unwritten is one batch with the new
 /// number. A step over many records may write in groups before, if it can go on with what a kill left.
@@ -16,6 +16,7 @@ pub(super) const STEPS: &[Migration] = &[
     (2, accounts_of_three_versions),
     (3, a_chained_audit_log),
     (4, sessions_of_two_versions),
+    (5, records_of_newer_versions),
 ];
 
 /// Layout 2 has tokens, mails and known addresses, of which there are none yet, and accounts of a second version. Those of
@@ -42,6 +43,15 @@ fn a_chained_audit_log(staging: &mut Staging<'_>) -> Result<(), Fault> {
 /// open the directory.
 #[expect(clippy::unnecessary_wraps, reason = "a step may fail")]
 fn sessions_of_two_versions(_: &mut Staging<'_>) -> Result<(), Fault> {
+    Ok(())
+}
+
+/// Layout 6 has accounts of a fourth version, which may be without password or passphrase; one-time tokens of a second, of
+/// which an account may have several; mails of a second, whose links live from when they are handed over; and counts of mails.
+/// Records of older versions stay as they are until they change; only a program that knows no other must no longer open the
+/// directory.
+#[expect(clippy::unnecessary_wraps, reason = "a step may fail")]
+fn records_of_newer_versions(_: &mut Staging<'_>) -> Result<(), Fault> {
     Ok(())
 }
 

@@ -1,15 +1,16 @@
 //! Secrets that Doorward makes for itself when the operator gives none (S07), kept in the data directory.
 
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use doorward_actors::Secret;
 use doorward_actors::ports::Entropy;
 
-use super::lock::sync_dir;
+use crate::files;
+use crate::line_end::without_line_end;
 
 /// The random bytes of a new secret: 256 bits, the strength of the strongest key made from one.
 const RANDOM_BYTES: usize = 32;
@@ -58,15 +59,18 @@ fn read(file: File, path: &Path) -> io::Result<Secret> {
     let mut text = String::new();
     file.take(MAX_BYTES + 1).read_to_string(&mut text)?;
     let secret = Secret::new(text);
-    let trimmed = secret.expose().trim_end();
-    if trimmed.len() < MIN_BYTES {
-        let why = format!("it has {} bytes and needs {MIN_BYTES}; was it cut off?", trimmed.len());
+    let text = without_line_end(secret.expose());
+    if text.ends_with(char::is_whitespace) {
+        return Err(explain(path, io::ErrorKind::InvalidData, "blanks or line breaks follow it; remove them"));
+    }
+    if text.len() < MIN_BYTES {
+        let why = format!("it has {} bytes and needs {MIN_BYTES}; was it cut off?", text.len());
         return Err(explain(path, io::ErrorKind::InvalidData, &why));
     }
     if secret.expose().len() as u64 > MAX_BYTES {
         return Err(explain(path, io::ErrorKind::InvalidData, "it is too long for a secret"));
     }
-    Ok(Secret::new(trimmed.to_owned()))
+    Ok(Secret::new(text.to_owned()))
 }
 
 fn create(data_dir: &Path, name: &str, path: &Path, entropy: &dyn Entropy) -> io::Result<Secret> {
@@ -79,17 +83,8 @@ fn create(data_dir: &Path, name: &str, path: &Path, entropy: &dyn Entropy) -> io
     }
     let secret = Secret::new(text);
 
-    // Under another name first, so that a kill leaves no half secret under this one.
-    let unfinished = data_dir.join(format!("{name}.new"));
-    match std::fs::remove_file(&unfinished) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
-    file.write_all(secret.expose().as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&unfinished, path)?;
-    sync_dir(data_dir)?;
+    // A kill leaves no half secret.
+    files::write_whole(path, &data_dir.join(format!("{name}.new")), secret.expose().as_bytes())?;
     Ok(secret)
 }
 
@@ -151,6 +146,21 @@ mod tests {
             "x".repeat(32),
             "the line end of an editor is no part of it"
         );
+    }
+
+    #[test]
+    fn g24_one_line_break_at_its_end_is_no_part_of_it_and_more_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("signing.key");
+        for good in ["", "\n", "\r\n"] {
+            write(&path, &format!("{}{good}", "x".repeat(64)), 0o600);
+            assert_eq!(load(dir.path(), "signing.key").unwrap().unwrap().expose(), "x".repeat(64), "{good:?}");
+        }
+        for bad in ["\n\n", "\r\n\r\n", "\r", " ", "\t\n"] {
+            write(&path, &format!("{}{bad}", "x".repeat(64)), 0o600);
+            let error = load(dir.path(), "signing.key").unwrap_err();
+            assert!(error.to_string().contains("blanks or line breaks follow it"), "{bad:?}: {error}");
+        }
     }
 
     #[test]

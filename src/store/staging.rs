@@ -48,12 +48,24 @@ pub(super) struct Staging<'a> {
     change: Overlay,
     /// The size of `group`, keys and values, in bytes; a row written twice counts twice.
     bytes: usize,
+    /// How much the audit log may take, in bytes: each change that makes it larger removes its oldest records.
+    audit_max_bytes: u64,
 }
 
 impl<'a> Staging<'a> {
-    /// An empty view over a tree.
+    /// An empty view over a tree, with no bound on the audit log.
     pub(super) fn new(tree: &'a sled::Tree) -> Self {
-        Self { tree, group: Overlay::new(), change: Overlay::new(), bytes: 0 }
+        Self { tree, group: Overlay::new(), change: Overlay::new(), bytes: 0, audit_max_bytes: u64::MAX }
+    }
+
+    /// The same with a bound on the audit log.
+    pub(super) fn with_audit_bound(self, audit_max_bytes: u64) -> Self {
+        Self { audit_max_bytes, ..self }
+    }
+
+    /// How much the audit log may take, in bytes.
+    pub(super) fn audit_max_bytes(&self) -> u64 {
+        self.audit_max_bytes
     }
 
     /// Makes what the current change wrote a part of the group.
@@ -73,7 +85,7 @@ impl<'a> Staging<'a> {
     /// come between the two.
     pub(super) fn write_out(&mut self) -> Result<(), Fault> {
         self.keep();
-        let written = std::mem::replace(self, Self::new(self.tree));
+        let written = std::mem::replace(self, Self::new(self.tree).with_audit_bound(self.audit_max_bytes));
         if let Some(batch) = written.into_batch() {
             self.tree.apply_batch(batch)?;
         }
@@ -150,6 +162,12 @@ impl<'a> Staging<'a> {
             }
         }
         Ok(rows.into_iter().collect())
+    }
+
+    /// At most `limit` keys on the disk from `first` to before `end`, whatever was put or removed since.
+    pub(super) fn stored_keys(&self, first: &[u8], end: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, Fault> {
+        let keys = self.tree.range(first..end).keys().take(limit);
+        keys.map(|key| Ok(key?.to_vec())).collect()
     }
 
     /// Puts bytes under a key.

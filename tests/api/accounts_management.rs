@@ -40,7 +40,7 @@ async fn administrators_see_every_member_of_an_account_and_no_secret() {
     app.register("ann").await;
     let expected = json!({"id": 2, "nickname": "ann", "email": "ann@example.com", "customer_account": "none",
         "role": "user", "lock": false, "email_verified": false, "password_compromised": false, "iddle_time": null, "idle_duration": null,
-        "is_logged_in": false, "created_at": "2025-01-01T00:00:00Z"});
+        "is_logged_in": false, "created_at": "2025-01-01T00:00:00.000Z"});
     for path in ["/accounts_management/2", "/accounts_management/2/"] {
         app.call(Method::GET, path, &admin, &Value::Null).await.assert_body(200, &expected);
     }
@@ -109,19 +109,19 @@ async fn idle_times_follow_the_last_use() {
         let account = app.account(&admin, ann.id).await;
         (account["iddle_time"].clone(), account["idle_duration"].clone(), account["is_logged_in"].clone())
     };
-    assert_eq!(idle(&app).await, (json!("2025-01-01T00:00:00Z"), json!("0 sec"), json!(true)));
+    assert_eq!(idle(&app).await, (json!("2025-01-01T00:00:00.000Z"), json!("0 sec"), json!(true)));
     app.pass(Duration::from_secs(45));
-    assert_eq!(idle(&app).await, (json!("2025-01-01T00:00:00Z"), json!("45 sec"), json!(true)));
+    assert_eq!(idle(&app).await, (json!("2025-01-01T00:00:00.000Z"), json!("45 sec"), json!(true)));
     assert!(app.is_live(&token).await);
     app.pass(Duration::from_secs(330));
-    assert_eq!(idle(&app).await, (json!("2025-01-01T00:00:45Z"), json!("5 min 30 sec"), json!(true)));
+    assert_eq!(idle(&app).await, (json!("2025-01-01T00:00:45.000Z"), json!("5 min 30 sec"), json!(true)));
     assert_eq!(app.logout(&token).await.status, 200);
     // The logout itself was a use.
-    assert_eq!(idle(&app).await, (json!("2025-01-01T00:06:15Z"), json!("0 sec"), json!(false)));
+    assert_eq!(idle(&app).await, (json!("2025-01-01T00:06:15.000Z"), json!("0 sec"), json!(false)));
     app.pass(Duration::from_secs(61));
-    assert_eq!(idle(&app).await, (json!("2025-01-01T00:06:15Z"), json!("1 min 1 sec"), json!(false)));
+    assert_eq!(idle(&app).await, (json!("2025-01-01T00:06:15.000Z"), json!("1 min 1 sec"), json!(false)));
     let app = app.restart().await;
-    assert_eq!(idle(&app).await, (json!("2025-01-01T00:06:15Z"), json!("1 min 1 sec"), json!(false)));
+    assert_eq!(idle(&app).await, (json!("2025-01-01T00:06:15.000Z"), json!("1 min 1 sec"), json!(false)));
 }
 
 #[tokio::test]
@@ -155,7 +155,7 @@ async fn administrators_make_accounts_which_are_users() {
     let answer = app.call(Method::POST, "/accounts_management/", &admin, &body).await;
     let expected = json!({"id": 2, "nickname": "ann", "email": "ann@example.com", "customer_account": "gold",
         "role": "user", "lock": false, "email_verified": false, "password_compromised": false, "iddle_time": null, "idle_duration": null,
-        "is_logged_in": false, "created_at": "2025-01-01T00:00:00Z"});
+        "is_logged_in": false, "created_at": "2025-01-01T00:00:00.000Z"});
     answer.assert_body(201, &expected);
     assert_eq!(app.account(&admin, 2).await, expected);
     assert!(app.opens(&ann, &ann.password).await);

@@ -52,10 +52,12 @@ async fn the_inside_is_shown_with_all_its_parts() {
     app.pass(Duration::from_secs(90));
     let answer = app.call(Method::GET, "/health/actors/", &admin, &Value::Null).await;
     assert_eq!(answer.status, 200, "{answer:?}");
-    assert_eq!(answer.members(), ["actors", "hasher", "sessions", "status", "store", "uptime_seconds"]);
+    assert_eq!(answer.members(), ["actors", "hasher", "log", "sessions", "status", "store", "uptime_seconds"]);
     let body = &answer.body;
     assert_eq!((&body["status"], &body["uptime_seconds"]), (&json!("ok"), &json!(90)));
     assert_eq!(body["sessions"], json!({"live": 2}));
+    // The tests of this process have no log on standard error.
+    assert_eq!(body["log"], json!({"written": 0, "dropped": 0}));
     assert_eq!(body["store"]["ok"], true);
     let mut names: Vec<&str> = Vec::new();
     for actor in body["actors"].as_array().unwrap() {

@@ -111,3 +111,24 @@ async fn r06_bodies_that_do_not_come_keep_nobody_out() {
     let (stream, last) = waiting.pop().unwrap();
     assert_eq!(status(stream, last).await, "200", "who comes late is served all the same");
 }
+
+#[tokio::test]
+async fn d15_r06_bodies_that_do_not_come_hold_no_more_than_the_places_of_their_class() {
+    let app = TestApp::spawn().await;
+    let (ann, token) = app.register_and_login("ann").await;
+    let body = json!({"email": ann.email, "password": "x".repeat(60 * 1024)});
+    let mut waiting = Vec::new();
+    // 24 MB; the 256 places of logins hold 16 MiB.
+    for _ in 0..400 {
+        waiting.push(all_but_one_byte(&app, "POST", "/login", &token, &body).await);
+    }
+    // Those that have been arriving for longest gave way.
+    for (mut stream, _) in waiting.drain(..100) {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    }
+    app.login(&ann).await;
+    let (stream, last) = waiting.pop().unwrap();
+    assert_eq!(status(stream, last).await, "422", "the newest is served");
+}

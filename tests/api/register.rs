@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Person, TestApp, within};
+use crate::support::{Answer, Person, TestApp, within};
 
 async fn is_admin(app: &TestApp, person: &Person) -> bool {
     let token = app.login(person).await;
@@ -246,4 +246,48 @@ async fn s56_privileges_cannot_be_smuggled_into_a_registration() {
     }
     let ann = app.register("ann").await;
     assert!(!is_admin(&app, &ann).await);
+}
+
+/// Every route that sets an address tells of one that the mail server takes no mail for.
+#[tokio::test]
+async fn e17_an_address_that_no_mail_reaches_is_warned_of() {
+    let app = TestApp::spawn().await;
+    let (_, admin) = app.register_and_login("ann").await;
+    let done = |answer: Answer, status: u16| {
+        assert_eq!(answer.status, status, "{answer:?}");
+        answer.body
+    };
+    let body = |name: &str, email: &str| json!({"email": email, "nickname": name, "password": "quiet-lamp-under-stairs", "passphrase": "a long green story"});
+    done(app.post("/register", &body("one", "jürgen@example.com")).await, 201);
+    app.mail.reach_ascii_only();
+    let made = done(app.post("/register", &body("two", "अजय@example.com")).await, 201);
+    let warning = made["warning"].as_str().unwrap().to_owned();
+    assert!(warning.contains("No mail can be sent"), "{warning}");
+    let made = done(app.post("/register", &body("three", "ann.lee@müller.de")).await, 201);
+    assert_eq!(made.get("warning"), None, "its domain has an ASCII form: {made}");
+    let path = "/accounts_management/";
+    let made = done(app.call(Method::POST, path, &admin, &body("four", "zoë@example.com")).await, 201);
+    assert_eq!(made["warning"], warning);
+    let path = format!("/accounts_management/{}", made["id"]);
+    let changed = done(app.call(Method::PUT, &path, &admin, &json!({"email": "zoé@example.com"})).await, 200);
+    assert_eq!(changed["warning"], warning);
+    let changed = done(app.call(Method::PUT, "/my_account/", &admin, &json!({"email": "änn@example.com"})).await, 200);
+    assert_eq!(changed, json!({"message": "Account details updated successfully", "warning": warning}));
+    let changed = done(app.call(Method::PUT, "/my_account/", &admin, &json!({"nickname": "änn"})).await, 200);
+    assert_eq!(changed, json!({"message": "Account details updated successfully"}));
+}
+
+#[tokio::test]
+async fn e17_an_address_that_no_mail_reaches_is_refused_where_the_operator_says_so() {
+    let app = TestApp::builder().with(|settings| settings.mail.refuse_unreachable = true).spawn().await;
+    let (_, admin) = app.register_and_login("ann").await;
+    app.mail.reach_ascii_only();
+    let body = json!({"email": "jürgen@example.com", "nickname": "j", "password": "quiet-lamp-under-stairs", "passphrase": "a green story"});
+    app.post("/register", &body).await.assert_status_problem(400);
+    app.call(Method::POST, "/accounts_management/", &admin, &body).await.assert_status_problem(400);
+    for path in ["/my_account/", "/accounts_management/1"] {
+        app.call(Method::PUT, path, &admin, &json!({"email": "jürgen@example.com"}))
+            .await
+            .assert_problem(400, "No mail can be sent to this address: the mail server takes only ASCII before the @");
+    }
 }

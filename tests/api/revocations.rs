@@ -79,7 +79,7 @@ async fn every_end_of_a_session_and_every_change_that_matters_is_told_in_order()
     assert_eq!(
         told[0],
         json!({"kind": "session_ended", "session_id": sid, "account_id": ann.id,
-        "at": "2025-01-01T00:00:00Z"})
+        "at": "2025-01-01T00:00:00.000Z"})
     );
 
     let first = session_of(&app, &app.login(&ann).await).await;
@@ -140,7 +140,7 @@ async fn s43_a_reader_is_told_that_every_key_was_replaced() {
         rotate(json!({"compromised": true})).await
     });
     let expected =
-        json!([{"kind": "keys_replaced", "session_id": null, "account_id": null, "at": "2025-01-01T00:00:00Z"}]);
+        json!([{"kind": "keys_replaced", "session_id": null, "account_id": null, "at": "2025-01-01T00:00:00.000Z"}]);
     assert_eq!(Value::from(events), expected);
     let kids = |keys: &Value| keys.as_array().unwrap().iter().map(|key| key["kid"].clone()).collect::<Vec<_>>();
     assert_eq!(kids(&keys.body["keys"]), [rotated.body["kid"].clone()], "{rotated:?}");

@@ -49,7 +49,7 @@ async fn s50_a_token_is_shown_once_and_works_until_it_is_revoked() {
         json!({"id": 0, "name": "default", "scopes": ["verify", "introspect", "metrics"],
         "created_at": null, "expires_at": null, "replaced_until": null, "last_used_at": null})
     );
-    assert_eq!(listed[1]["last_used_at"], "2025-01-01T00:00:00Z");
+    assert_eq!(listed[1]["last_used_at"], "2025-01-01T00:00:00.000Z");
     assert_eq!(
         members(&listed[1]),
         ["created_at", "expires_at", "id", "last_used_at", "name", "replaced_until", "scopes"]
@@ -81,7 +81,7 @@ async fn s50_a_rotated_token_overlaps_with_its_successor_for_as_long_as_it_was_t
     let works = async |secret: &str| verify_with(&app, secret, &admin).await.status == 200;
     let (id, first) = app.service_token(&admin, "billing", &["verify"]).await;
     let rotated = rotate(&app, &admin, id, &Value::Null).await;
-    assert_eq!((rotated.status, &rotated.body["replaced_until"]), (200, &json!("2025-01-02T00:00:00Z")));
+    assert_eq!((rotated.status, &rotated.body["replaced_until"]), (200, &json!("2025-01-02T00:00:00.000Z")));
     let second = rotated.body["token"].as_str().unwrap().to_owned();
     assert!(works(&first).await && works(&second).await);
     app.pass(Duration::from_hours(24) - Duration::from_millis(1));
@@ -109,10 +109,10 @@ async fn s50_a_token_ends_at_its_time() {
     let admin = app.admin().await;
     let body = json!({"name": "short", "scopes": ["verify"], "expires_at": "2025-01-01T01:10:00+01:00"});
     let made = app.call(Method::POST, "/service_tokens/", &admin, &body).await;
-    assert_eq!(made.body["expires_at"], "2025-01-01T00:10:00Z");
+    assert_eq!(made.body["expires_at"], "2025-01-01T00:10:00.000Z");
     let secret = made.body["token"].as_str().unwrap();
     let rotated = rotate(&app, &admin, 1, &Value::Null).await;
-    assert_eq!(rotated.body["replaced_until"], "2025-01-01T00:10:00Z", "no longer than the token itself");
+    assert_eq!(rotated.body["replaced_until"], "2025-01-01T00:10:00.000Z", "no longer than the token itself");
     app.pass(Duration::from_mins(10) - Duration::from_millis(1));
     assert_eq!(verify_with(&app, secret, &admin).await.status, 200);
     app.pass(Duration::from_millis(1));
@@ -278,7 +278,7 @@ async fn the_last_use_is_kept_to_the_minute_over_restarts() {
     assert_eq!(verify_with(&app, &secret, &admin).await.status, 200);
     let app = app.restart().await;
     for listed in list(&app, &admin).await {
-        assert_eq!(listed["last_used_at"], "2025-01-01T00:02:00Z", "{listed}");
+        assert_eq!(listed["last_used_at"], "2025-01-01T00:02:00.000Z", "{listed}");
     }
 }
 

@@ -39,9 +39,9 @@ async fn s41_an_owner_lists_names_and_ends_sessions() {
         ["address", "created_at", "current", "id", "label", "last_active_at", "user_agent"]
     );
     assert_eq!(sessions.iter().map(|session| session["current"].as_bool().unwrap()).collect::<Vec<_>>(), [false, true]);
-    assert_eq!(sessions[0]["created_at"], "2025-01-01T00:01:00Z");
-    assert_eq!(sessions[0]["last_active_at"], "2025-01-01T00:02:00Z", "the use that is in memory alone");
-    assert_eq!(sessions[1]["last_active_at"], "2025-01-01T00:03:00Z");
+    assert_eq!(sessions[0]["created_at"], "2025-01-01T00:01:00.000Z");
+    assert_eq!(sessions[0]["last_active_at"], "2025-01-01T00:02:00.000Z", "the use that is in memory alone");
+    assert_eq!(sessions[1]["last_active_at"], "2025-01-01T00:03:00.000Z");
     assert_eq!(sessions[0]["address"], "127.0.0.1");
 
     let path = format!("{MINE}/{}", id(&sessions[0]));

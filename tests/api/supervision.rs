@@ -87,7 +87,7 @@ async fn r09_fails_and_recovers(name: &str, fault: Fault, cause: &str) {
 
     let back = restarted(&app, name, 1).await;
     assert_eq!((&back["restarts"], &back["failed"]), (&json!(1), &json!(1)), "{back}");
-    assert_eq!(back["last_restart"], "2025-01-01T00:00:00Z");
+    assert_eq!(back["last_restart"], "2025-01-01T00:00:00.000Z");
     assert!(back["last_failure"].as_str().unwrap().contains(cause), "{back}");
     for other in inside(&app).await["actors"].as_array().unwrap() {
         if other["name"] != name {

@@ -19,7 +19,7 @@ async fn a_service_learns_whom_a_live_token_speaks_for() {
     let session = app.handles.sessions.look(&token).await.unwrap().session.to_string();
     let expected = json!({"id": ann.id, "email": "ann@example.com", "nickname": "ann", "role": "admin", "valid": true,
         "lock": false, "customer_account": "none", "password_compromised": false, "session_id": session,
-        "expires_at": "2025-01-01T00:30:00Z", "idle_expires_at": "2025-01-01T00:30:00Z"});
+        "expires_at": "2025-01-01T00:30:00.000Z", "idle_expires_at": "2025-01-01T00:30:00.000Z"});
     for path in ["/verify", "/verify/"] {
         let request = app.request(Method::POST, path).header("X-Service-Token", SERVICE_TOKEN);
         app.send(request.bearer_auth(&token)).await.assert_body(200, &expected);
@@ -153,8 +153,8 @@ async fn s52_an_answer_is_good_for_no_longer_than_its_token_and_its_session() {
     };
     app.pass(Duration::from_mins(8));
     let body = told("private, max-age=300").await;
-    assert_eq!(body["idle_expires_at"], "2025-01-01T00:18:00Z", "being verified is a use");
-    assert_eq!(body["expires_at"], "2025-01-01T00:20:00Z");
+    assert_eq!(body["idle_expires_at"], "2025-01-01T00:18:00.000Z", "being verified is a use");
+    assert_eq!(body["expires_at"], "2025-01-01T00:20:00.000Z");
     app.pass(Duration::from_mins(8));
     told("private, max-age=240").await;
     app.pass(Duration::from_millis(239_500));

@@ -1,5 +1,7 @@
 //! What the built program writes to its log.
 
+use std::collections::BTreeMap;
+
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -65,5 +67,82 @@ async fn addresses_of_people_are_not_in_the_log_unless_the_operator_wants_them()
         for never in ["ann@example.com", "bob@example.org"] {
             assert!(!log.contains(never), "{never}: {log}");
         }
+    }
+}
+
+#[tokio::test]
+async fn b05_refusals_are_sampled_and_counted() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = doorward(directory.path());
+    command.env("RATE_LIMITS_PUBLIC_ROUTES", "100");
+    let server = Server::start_with(command);
+    let times = 300;
+    let mut taken = 0;
+    for _ in 0..times {
+        for (method, path, token, expected) in [
+            (Method::GET, "/no/such/path", None, 404),
+            (Method::DELETE, "/login", None, 405),
+            (Method::GET, "/my_account/", Some("x"), 401),
+            (Method::GET, "/", None, 200),
+        ] {
+            assert_eq!(server.call(method, path, token, None).await.unwrap().0, expected, "{path}");
+        }
+        let (status, _) = server.call(Method::POST, "/login", None, Some(json!({}))).await.unwrap();
+        assert!(matches!(status.as_u16(), 422 | 429), "{status}");
+        // The allowance grows again meanwhile.
+        taken += u64::from(status == 422);
+    }
+    server.terminate();
+    let (_, log) = server.wait();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for (status, sent) in [(404, times), (405, times), (401, times), (200, times), (422, taken), (429, times - taken)] {
+        let of = |line: &&Value| line["status"] == status && line["address"] == "127.0.0.1";
+        let single = lines.iter().filter(of).filter(|line| line["message"] == "answered").count();
+        let left_out: u64 = lines.iter().filter(of).filter_map(|line| line["left_out"].as_u64()).sum();
+        assert_eq!(single as u64 + left_out, sent, "{status}: every one is in the log or counted");
+        // A minute may have begun anew in between.
+        assert!((10..=30).contains(&single), "{status}: {single}");
+    }
+}
+
+/// What kind of JSON value this is.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+#[tokio::test]
+async fn f22_a_field_has_one_type_and_no_line_names_where_the_source_lay() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = doorward(directory.path());
+    command.env("LOG_LEVEL", "trace");
+    let server = Server::start_with(command);
+    let ann = json!({"email": "ann@example.com", "nickname": "ann", "password": "Quiet-lamp-7-tree",
+        "passphrase": "blue heron over water"});
+    server.call(Method::POST, "/register", None, Some(ann)).await.unwrap();
+    let (_, session) = server.login("ann@example.com", "Quiet-lamp-7-tree").await.unwrap();
+    let token = session["access_token"].as_str();
+    server.call(Method::GET, "/my_account/", token, None).await.unwrap();
+    let made = json!({"name": "billing", "scopes": ["verify"]});
+    server.call(Method::POST, "/service_tokens/", token, Some(made)).await.unwrap();
+    server.terminate();
+    let (_, log) = server.wait();
+    let mut kinds = BTreeMap::new();
+    for line in log.lines() {
+        let event: Value = serde_json::from_str(line).unwrap();
+        for (name, value) in event.as_object().unwrap() {
+            let first = *kinds.entry(name.clone()).or_insert(kind(value));
+            assert_eq!(first, kind(value), "{name}: {line}");
+        }
+    }
+    assert_eq!(kinds["account"], "number", "it was logged");
+    for place in ["/.cargo/", "/registry/", "/rustc/", env!("CARGO_MANIFEST_DIR")] {
+        assert!(!log.contains(place), "{place}");
     }
 }

@@ -6,5 +6,8 @@ mod kills;
 mod log;
 mod mail;
 mod model;
+mod operators;
+mod power;
 mod server;
+mod side;
 mod starts;

@@ -1,8 +1,8 @@
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -46,6 +46,7 @@ pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
     pub(crate) client: reqwest::Client,
+    /// Empty where nobody reads it.
     log: Arc<Mutex<String>>,
     reader: Option<JoinHandle<()>>,
 }
@@ -70,8 +71,22 @@ impl Server {
                 break event["address"].as_str().unwrap().parse().unwrap();
             }
         };
-        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
-        Self { child, address, client, log, reader: Some(reader) }
+        Self { child, address, client: client(), log, reader: Some(reader) }
+    }
+
+    /// Starts the program with a log that the test does not read, and waits until it answers.
+    pub(crate) async fn start_unheard(mut command: Command, log: impl Into<Stdio>) -> Self {
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        command.env("PORT", free.port().to_string()).stderr(log);
+        let child = command.spawn().unwrap();
+        let server = Self { child, address: free, client: client(), log: Arc::default(), reader: None };
+        let up = async {
+            while server.call(Method::GET, "/health/ready", None, None).await.is_none_or(|(status, _)| status != 200) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, up).await.unwrap();
+        server
     }
 
     /// SIGKILL. Nothing the process had not finished is finished.
@@ -110,10 +125,33 @@ impl Server {
         assert!(sent.success());
     }
 
+    /// SIGTERM, and SIGKILL when it has not ended by then, as Docker does it. How it ended, and all it said.
+    pub(crate) fn stop_within(self, patience: Duration) -> (ExitStatus, String) {
+        let id = self.child.id();
+        let (done, ended) = mpsc::channel::<()>();
+        self.terminate();
+        let killer = std::thread::spawn(move || {
+            if ended.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+                let _ = Command::new("sh").args(["-c", &format!("kill -KILL {id}")]).status();
+            }
+        });
+        let outcome = self.wait();
+        drop(done);
+        killer.join().unwrap();
+        outcome
+    }
+
+    /// The number of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// How it ended, and all it said.
     pub(crate) fn wait(mut self) -> (ExitStatus, String) {
         let status = self.child.wait().unwrap();
-        self.reader.take().unwrap().join().unwrap();
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
         let log = self.log.lock().unwrap().clone();
         (status, log)
     }
@@ -156,6 +194,10 @@ impl Server {
         assert!(matches!(status.as_u16(), 200 | 401), "{status} {body}");
         status == StatusCode::OK
     }
+}
+
+fn client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap()
 }
 
 async fn answer_to(request: RequestBuilder) -> Option<(StatusCode, Value)> {

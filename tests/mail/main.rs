@@ -231,6 +231,154 @@ async fn encryption_that_is_missing_or_stripped_is_never_done_without() {
     }
 }
 
+#[tokio::test]
+async fn e16_r04_any_positive_reply_to_the_mail_counts_whatever_its_text() {
+    let sink = Sink::start(Script::default()).await;
+    let transport = transport(&sink.url("smtp"), None);
+    let long = [b"250 ".as_slice(), &[b'x'; 3000], b"\r\n"].concat();
+    let many = [b"250-2.0.0 ok\r\n".repeat(300), b"250 2.0.0 ok\r\n".to_vec()].concat();
+    let replies: [&[u8]; 14] = [
+        b"250\r\n",
+        b"250 \r\n",
+        b"250\n",
+        b"250 taken\n",
+        b"250-taken\n250 as 1234\n",
+        b"250 angenommen, sch\xf6nen Tag\r\n",
+        b"250-\xff\xfe\r\n250 \x80\r\n",
+        b"251 will be forwarded\r\n",
+        b"299 taken\r\n",
+        b"200 taken\r\n",
+        b"250taken\r\n",
+        b"250-taken\r\nas 1234\r\n250 goodbye\r\n",
+        &long,
+        &many,
+    ];
+    for (i, reply) in replies.into_iter().enumerate() {
+        sink.follow(Script::but(Step::Body, Act::Bytes(reply.to_vec())));
+        assert_eq!(send(&transport).await, Ok(()), "{}", String::from_utf8_lossy(reply));
+        assert_eq!(sink.taken().len(), i + 1);
+    }
+    // The server closes the connection in the middle of its text, or says that it will.
+    for reply in [b"250 take".as_slice(), b"250-taken\r\n", b"250", b"250 ok\r\n421 closing\r\n"] {
+        sink.follow(Script::but(Step::Body, Act::Last(reply.to_vec())));
+        assert_eq!(send(&transport).await, Ok(()), "{}", String::from_utf8_lossy(reply));
+    }
+}
+
+#[tokio::test]
+async fn e16_r04_a_refusal_counts_whatever_its_text_and_code() {
+    let sink = Sink::start(Script::default()).await;
+    let transport = transport(&sink.url("smtp"), None);
+    for step in [Step::Mail, Step::Rcpt, Step::Data, Step::Body] {
+        for reply in [
+            b"550 Empf\xe4nger unbekannt\r\n".as_slice(),
+            b"571 5.7.1 never\r\n",
+            b"550\r\n",
+            b"599 \r\n",
+            b"554-no\n554\n",
+            b"250-well\r\n550 no\r\n",
+        ] {
+            sink.follow(Script::but(step, Act::Bytes(reply.to_vec())));
+            permanent(send(&transport).await);
+        }
+        for reply in [b"451\r\n".as_slice(), b"421 sp\xe4ter\r\n", b"499 later\n", b"350 what?\r\n"] {
+            if reply.starts_with(b"3") && step == Step::Data {
+                continue;
+            }
+            sink.follow(Script::but(step, Act::Bytes(reply.to_vec())));
+            transient(send(&transport).await);
+        }
+        // No code at all decides nothing.
+        for reply in [b"\r\n".as_slice(), b"ok\r\n", b"25\r\n", b"2500 ok\r\n", b"650 what\r\n"] {
+            sink.follow(Script::but(step, Act::Bytes(reply.to_vec())));
+            transient(send(&transport).await);
+        }
+    }
+}
+
+#[tokio::test]
+async fn e16_every_step_takes_any_positive_code_and_any_line_end() {
+    let sink = Sink::start(Script::default()).await;
+    let transport = transport(&sink.url("smtp"), None);
+    for (step, reply) in [
+        (Step::Greeting, b"220\n".as_slice()),
+        (Step::Greeting, b"220-sch\xf6n\n220 hallo\n"),
+        (Step::Greeting, b"250 hello\r\n"),
+        (Step::Ehlo, b"250\r\n"),
+        (Step::Ehlo, b"250-sink\n250 8bitmime\n"),
+        (Step::Mail, b"250\n"),
+        (Step::Rcpt, b"252 we will see\r\n"),
+        (Step::Rcpt, b"251\n"),
+    ] {
+        sink.follow(Script::but(step, Act::Bytes(reply.to_vec())));
+        assert_eq!(send(&transport).await, Ok(()), "{step:?}: {}", String::from_utf8_lossy(reply));
+    }
+}
+
+#[tokio::test]
+async fn e16_a_server_that_refuses_ehlo_is_greeted_with_helo() {
+    for refusal in ["500 what?", "502 not here", "550 \u{fffd}"] {
+        let sink = Sink::start(Script::but(Step::Ehlo, says(refusal))).await;
+        send(&transport(&sink.url("smtp"), None)).await.unwrap();
+        assert_eq!(sink.lines()[1], "HELO auth.example.com");
+        assert_eq!(sink.taken().len(), 1);
+        // It can neither encrypt nor log in, so nothing is sent that needs it.
+        for url in [sink.url("smtp+starttls"), format!("smtp://ann:{PASSWORD}@{}", sink.address)] {
+            transient(send(&transport(&url, None)).await);
+        }
+        assert_eq!(sink.taken().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn e16_what_a_login_is_asked_is_answered_in_order() {
+    for questions in [
+        vec!["334 VXNlcm5hbWU6", "334 UGFzc3dvcmQ6"],
+        vec!["334 Username:", "334 Password:"],
+        vec!["334", "334"],
+        vec!["334 VXNlciBOYW1lAA==", "334 UGFzc3dvcmQA"],
+        vec!["334 \u{fffd}", "334-what\r\n334 else"],
+        vec!["350 go on", "350 go on"],
+    ] {
+        let login = Some(("LOGIN", "ann@example.com", PASSWORD));
+        let script = Script { login, questions: questions.clone(), ..Script::default() };
+        let sink = Sink::start(script).await;
+        let url = format!("smtp://ann%40example.com:{PASSWORD}@{}", sink.address);
+        assert_eq!(send(&transport(&url, None)).await, Ok(()), "{questions:?}");
+    }
+    // One that asks in spite of the word that came with the command.
+    let login = Some(("PLAIN", "ann@example.com", PASSWORD));
+    let sink = Sink::start(Script { login, questions: vec!["334 go on"], ..Script::default() }).await;
+    let url = format!("smtp://ann%40example.com:{PASSWORD}@{}", sink.address);
+    send(&transport(&url, None)).await.unwrap();
+    // One that asks for more than there is.
+    sink.follow(Script { login, questions: vec!["334 more", "334 more", "334 more"], ..Script::default() });
+    let text = transient(tokio::time::timeout(4 * SEND_TIMEOUT, send(&transport(&url, None))).await.unwrap());
+    assert!(text.contains("login"), "{text}");
+}
+
+#[tokio::test]
+async fn e16_capabilities_count_in_any_case_and_in_the_old_form() {
+    let certificates = Certificates::for_name("127.0.0.1");
+    let login = Some(("LOGIN", "ann", PASSWORD));
+    for (capabilities, encryption, scheme) in [
+        ("250-sink\r\n250 AUTH=LOGIN", Encryption::None, "smtp"),
+        ("250-sink\r\n250-auth=plain login\r\n250 size", Encryption::None, "smtp"),
+        ("250-sink\r\n250 auth login", Encryption::None, "smtp"),
+        ("250-sink\r\n250-StartTls\r\n250 Auth Login", Encryption::StartTls, "smtp+starttls"),
+        ("250-sink\n250-starttls\n250 AUTH LOGIN", Encryption::StartTls, "smtp+starttls"),
+    ] {
+        let script = Script { encryption, login, capabilities: Some(capabilities), ..Script::default() };
+        let sink = Sink::start_with(script, Some(&certificates)).await;
+        let url = format!("{scheme}://ann:{PASSWORD}@{}", sink.address);
+        assert_eq!(send(&transport(&url, Some(&certificates))).await, Ok(()), "{capabilities:?}");
+        assert_eq!(sink.taken()[0].encrypted, encryption == Encryption::StartTls);
+    }
+    let sink = Sink::start(Script { capabilities: Some("250-sink\r\n250 smtputf8"), ..Script::default() }).await;
+    transport(&sink.url("smtp"), None).send(&outgoing("jürgen@example.org")).await.unwrap();
+    assert!(sink.taken()[0].from.contains(" SMTPUTF8"));
+}
+
 /// What a stranger puts between the answer to `STARTTLS` and TLS must not pass for an answer of the server: with one answer
 /// too many, the next mail would count as taken before the server has seen it.
 #[tokio::test]
@@ -256,6 +404,23 @@ async fn an_address_outside_ascii_needs_a_server_that_takes_it() {
     transport.send(&mail).await.unwrap();
     assert_eq!(sink.taken()[0].to, ["TO:<jürgen@example.org>"]);
     assert!(sink.taken()[0].from.contains(" SMTPUTF8"), "{}", sink.taken()[0].from);
+}
+
+#[tokio::test]
+async fn e17_what_the_server_was_seen_to_lack_is_known_before_a_mail_fails() {
+    let sink = Sink::start(Script::default()).await;
+    let transport = transport(&sink.url("smtp"), None);
+    let reaches = |address: &str| transport.reaches(&Email::parse(address).unwrap());
+    assert!(reaches("jürgen@example.org"), "nothing is known yet");
+    transport.probe().await;
+    assert!(!reaches("jürgen@example.org") && reaches("ann@müller.de"));
+    assert_eq!(sink.lines(), ["EHLO auth.example.com", "QUIT"]);
+    sink.follow(Script { smtputf8: true, ..Script::default() });
+    send(&transport).await.unwrap();
+    assert!(reaches("jürgen@example.org"), "the server was seen to have it now");
+    sink.follow(Script::but(Step::Greeting, Act::Stall));
+    transport.probe().await;
+    assert!(reaches("jürgen@example.org"), "a server that says nothing changes nothing");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use doorward::store::{AuditFinding, SledStore, StoreOptions};
 use doorward_actors::ports::Store as _;
-use doorward_actors::{AuditEvent, AuditHead, AuditPruning, AuditRecord};
+use doorward_actors::{AuditEvent, AuditHead, AuditPruning, AuditRecord, AuditRefusal};
 
 use crate::rules::open_engine;
 use crate::{at, audit, id, open};
@@ -93,4 +93,49 @@ async fn the_head_that_is_told_is_durable_and_grows() {
     assert!(!head.has_changed().unwrap(), "nothing was appended");
     drop((store, head));
     assert_eq!(*open(dir.path()).audit_head().borrow(), 3);
+}
+
+#[tokio::test]
+async fn d13_a_bounded_log_never_exceeds_its_size_and_stays_verifiable() {
+    let dir = tempfile::tempdir().unwrap();
+    let max_bytes = 32 * 1024;
+    let options = StoreOptions { audit_max_bytes: max_bytes, ..StoreOptions::default() };
+    let store = SledStore::open(dir.path(), options).unwrap();
+    for group in 0..40 {
+        append(&store, group * 20 + 1..group * 20 + 21).await;
+        assert!(store.audit_status().await.unwrap().bytes <= max_bytes);
+    }
+    let left = store.audit_status().await.unwrap();
+    assert!(left.checkpoint.first > 400, "{left:?}");
+    drop(store);
+    assert_eq!(counted(dir.path()), left.bytes);
+    let report = SledStore::verify_audit(dir.path(), StoreOptions::default(), None).unwrap();
+    assert_eq!(report.finding, AuditFinding::Whole(left.head));
+}
+
+#[tokio::test]
+async fn d13_refusals_have_a_bound_of_their_own_that_pruning_gives_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    append(&store, 1..30).await;
+    let before = store.audit_status().await.unwrap();
+    let refused = |mark: i64| AuditRecord { refusal: Some(AuditRefusal::WrongPassword), ..audit(mark) };
+    let most = 4096;
+    let left_out = store.append_audit_within((1..200).map(refused).collect(), most).await.unwrap();
+    let full = store.audit_status().await.unwrap();
+    let kept = full.head.sequence - before.head.sequence;
+    assert!(kept > 10 && full.bytes - before.bytes <= most, "{full:?}");
+    assert_eq!(left_out, 199 - kept);
+    // What is no refusal has no bound of this kind, and a refusal that another change tells of is counted.
+    assert_eq!(store.append_audit_within((1..50).map(audit).collect(), most).await.unwrap(), 0);
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!(store.append_audit_within(vec![refused(1)], most).await.unwrap(), 1, "it outlives a restart");
+    // Half of the refusals go, and leave room.
+    let gone = before.head.sequence + kept / 2;
+    let old = AuditPruning { limit: usize::try_from(gone).unwrap(), ..pruning(0) };
+    store.prune_audit(old).await.unwrap();
+    let left_out = store.append_audit_within((1..200).map(refused).collect(), most).await.unwrap();
+    let room = 199 - left_out;
+    assert!((kept / 2).abs_diff(room) <= 1, "{room} of {kept}");
 }

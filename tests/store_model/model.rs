@@ -1,6 +1,7 @@
 //! Random sequences of all operations give the same answers and leave the same state on both stores.
 
 use std::path::Path;
+use std::time::Duration;
 
 use doorward_actors::ports::{
     AccountUpdate, Effects, EndSessions, Page, Redemption, ShardOf, Store, StoreError, StoreFailure, Touch,
@@ -9,7 +10,7 @@ use doorward_actors::testing::{MemoryStore, RefreshChain};
 use doorward_actors::{
     AccountChange, AccountId, AuditActorFilter, AuditEvent, AuditFilter, AuditOrder, AuditOutcome, AuditPruning,
     AuditQuery, AuditRecord, CredentialHash, CustomerAccount, Email, Locale, MailKind, MailOutcome, NewAccount,
-    NewRole, NewToken, Nickname, Role, Session, SessionId, SessionLabel, TokenHash, TokenPurpose,
+    NewMail, NewRole, NewToken, Nickname, Role, Session, SessionId, SessionLabel, TokenHash, TokenPurpose, Undoable,
 };
 use proptest::prelude::*;
 
@@ -32,6 +33,7 @@ pub(crate) enum Step {
     Settle { mail: u64, at: i64, outcome: Outcome },
     RetryMail { mail: u64, at: i64 },
     DeleteMail(u64),
+    PruneMails { now: i64 },
     End(Vec<(u64, u8, i64)>),
     Touch(Vec<(u64, u8, i64)>),
     Refresh(crate::refresh::Use),
@@ -95,13 +97,17 @@ pub(crate) struct With {
     /// When each of the mails is due.
     mails: Vec<i64>,
     tokens: Vec<(u8, TokenPurpose, usize, i64)>,
+    settles_from: Option<u64>,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct Change {
     email: Option<usize>,
     nickname: Option<usize>,
+    /// The highest makes the passphrase, the one before the password unusable.
     password: Option<u8>,
+    /// When a new address is taken, and until when that can be undone.
+    undoable: Option<(i64, i64)>,
     plan: Option<u8>,
     role: Option<Role>,
     locked: Option<bool>,
@@ -114,8 +120,9 @@ pub(crate) struct Change {
 
 fn with() -> impl Strategy<Value = With> {
     let token = (1_u8..6, proptest::sample::select(&TokenPurpose::ALL[..]), 0..NAMES.len(), 0_i64..100);
-    (proptest::collection::vec(-50_i64..100, 0..3), proptest::collection::vec(token, 0..3))
-        .prop_map(|(mails, tokens)| With { mails, tokens })
+    let settles_from = proptest::option::weighted(0.2, 0_u64..6);
+    (proptest::collection::vec(-50_i64..100, 0..4), proptest::collection::vec(token, 0..3), settles_from)
+        .prop_map(|(mails, tokens, settles_from)| With { mails, tokens, settles_from })
 }
 
 fn redeems() -> impl Strategy<Value = Redeems> {
@@ -144,7 +151,8 @@ fn step() -> impl Strategy<Value = Step> {
     let change = (
         proptest::option::weighted(0.3, 0..NAMES.len()),
         proptest::option::weighted(0.3, 0..NAMES.len()),
-        proptest::option::weighted(0.3, 0_u8..3),
+        proptest::option::weighted(0.3, 0_u8..5),
+        proptest::option::weighted(0.8, (0_i64..100, 0_i64..200)),
         proptest::option::weighted(0.2, 0_u8..3),
         proptest::option::weighted(0.4, role),
         proptest::option::weighted(0.4, any::<bool>()),
@@ -153,18 +161,23 @@ fn step() -> impl Strategy<Value = Step> {
         proptest::option::weighted(0.3, proptest::sample::select(&Locale::ALL[..])),
         proptest::option::weighted(0.2, any::<bool>()),
     )
-        .prop_map(|(email, nickname, password, plan, role, locked, verified, pending, locale, compromised)| Change {
-            email,
-            nickname,
-            password,
-            plan,
-            role,
-            locked,
-            verified,
-            pending,
-            locale,
-            compromised,
-        });
+        .prop_map(
+            |(email, nickname, password, undoable, plan, role, locked, verified, pending, locale, compromised)| {
+                Change {
+                    email,
+                    nickname,
+                    password,
+                    undoable,
+                    plan,
+                    role,
+                    locked,
+                    verified,
+                    pending,
+                    locale,
+                    compromised,
+                }
+            },
+        );
     let outcome = prop_oneof![Just(Outcome::Sent), Just(Outcome::Retry), Just(Outcome::Dead)];
     let mail = || 1_u64..8;
     prop_oneof![
@@ -182,6 +195,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (mail(), -50_i64..100, outcome).prop_map(|(mail, at, outcome)| Step::Settle { mail, at, outcome }),
         1 => (mail(), -50_i64..100).prop_map(|(mail, at)| Step::RetryMail { mail, at }),
         1 => mail().prop_map(Step::DeleteMail),
+        1 => (0_i64..5 * DAYS_3).prop_map(|now| Step::PruneMails { now }),
         3 => proptest::collection::vec(used(), 0..4).prop_map(Step::End),
         4 => proptest::collection::vec(used(), 0..4).prop_map(Step::Touch),
         16 => crate::refresh::step().prop_map(Step::Refresh),
@@ -207,8 +221,10 @@ impl Change {
         AccountChange {
             email: self.email.map(email),
             nickname: self.nickname.map(nickname),
-            password_hash: self.password.map(|n| CredentialHash::from_phc(format!("$password${n}"))),
-            passphrase_hash: self.password.map(|n| CredentialHash::from_phc(format!("$passphrase${n}"))),
+            password_hash: self.password.map(|n| (n != 3).then(|| phc(format!("$password${n}")))),
+            renewed_hash: self.plan.map(|n| phc(format!("$renewed${n}"))),
+            passphrase_hash: self.password.map(|n| (n != 4).then(|| phc(format!("$passphrase${n}")))),
+            undoable: self.undoable.map(|(now, until)| Undoable { at: at(now), until: at(until) }),
             customer_account: self.plan.map(|n| CustomerAccount::parse(&format!("plan {n}")).unwrap()),
             role: self.role,
             locked: self.locked,
@@ -221,6 +237,18 @@ impl Change {
 }
 
 impl With {
+    /// A mail that may be one too many, with the token of the same place, if there is one.
+    fn mail(&self, n: u8, due: i64) -> NewMail {
+        let kinds = [MailKind::VerifyAddress, MailKind::ConfirmNewAddress, MailKind::PasswordChanged];
+        let at = usize::from(n);
+        NewMail {
+            token: self.tokens.get(at).map(|(hash, ..)| TokenHash::from_bytes([*hash; 32])),
+            valid_for: Some(Duration::from_millis(20)),
+            network: (due % 2 == 0).then(|| [192, 0, 2, n].into()),
+            ..mail(kinds[at % 3], due)
+        }
+    }
+
     fn build(&self, mark: i64) -> Effects {
         let tokens = self.tokens.iter().map(|&(hash, purpose, name, over)| NewToken {
             address: email(name).key().clone(),
@@ -229,8 +257,9 @@ impl With {
         });
         Effects {
             audit: vec![audit(mark)],
-            mails: self.mails.iter().map(|due| mail(MailKind::VerifyAddress, *due)).collect(),
+            mails: (0_u8..).zip(&self.mails).map(|(n, due)| self.mail(n, *due)).collect(),
             tokens: tokens.collect(),
+            settles_from: self.settles_from,
         }
     }
 }
@@ -249,6 +278,10 @@ impl Redeems {
             }
         }
     }
+}
+
+fn phc(hash: String) -> CredentialHash {
+    CredentialHash::from_phc(hash)
 }
 
 fn email(name: usize) -> Email {
@@ -341,7 +374,7 @@ async fn run(store: &dyn Store, step: &Step, mark: i64) -> String {
         Step::Settle { mail, at: millis, outcome } => {
             let (at, error) = (at(*millis), "an error".to_owned());
             let outcome = match outcome {
-                Outcome::Sent => MailOutcome::Sent,
+                Outcome::Sent => MailOutcome::Sent { at },
                 Outcome::Retry => MailOutcome::Retry { at, error },
                 Outcome::Dead => MailOutcome::Dead { at, error },
             };
@@ -351,6 +384,7 @@ async fn run(store: &dyn Store, step: &Step, mark: i64) -> String {
             format!("retried: {}", store.retry_mail(mail_id(*mail), at(*millis), audit).await.unwrap())
         }
         Step::DeleteMail(mail) => format!("deleted: {}", store.delete_mail(mail_id(*mail), audit).await.unwrap()),
+        Step::PruneMails { now } => format!("forgotten: {}", store.prune_mails(at(*now), 1000).await.unwrap()),
         Step::End(ended) => done(store.end_sessions(touches(ended), audit.at, vec![audit]).await),
         Step::Touch(touched) => done(store.touch_sessions(touches(touched)).await),
         Step::Refresh(used) => crate::refresh::run(store, used, audit).await,
@@ -538,6 +572,7 @@ fn random_steps_reach_every_refusal() {
         "LastAdmin",
         "BadToken",
         "UnknownAccount",
+        "TooManyMails",
         "OpenSessionRefusal",
     ] {
         assert!(answers.contains(&format!("refused: {refusal}")), "{refusal}");
@@ -564,6 +599,11 @@ fn random_steps_reach_every_refusal() {
         "Role(Admin)",
         "Session(SessionId",
         "KeysReplaced",
+        "MailWithheld",
+        "password_hash: None",
+        "passphrase_hash: None",
+        "reserved_email: Some",
+        "purpose: Undo",
     ] {
         assert!(answers.contains(outcome), "{outcome}");
     }

@@ -3,12 +3,15 @@
 use std::net::IpAddr;
 
 use doorward::store::SledStore;
-use doorward_actors::ports::{Store, StoreError, UnknownAccount};
+use doorward_actors::ports::{Effects, RecordRefusal, SignIn, Store, StoreError};
 use doorward_actors::testing::MemoryStore;
-use doorward_actors::{AccountId, MailId, MailKind, MailOutcome, MailState, Session};
+use doorward_actors::{
+    AccountId, AuditEvent, MAX_GIVEN_UP, MailId, MailKind, MailOutcome, MailState, NewMail, Session, TokenHash,
+    TokenPurpose,
+};
 
 use crate::rules::{USER, create, open_engine};
-use crate::{at, audit, id, mail, mail_id, mails, new_account, open, session, sign_in};
+use crate::{at, audit, email, id, mail, mail_id, mails, new_account, open, session, sign_in, token};
 
 const CHANGED: MailKind = MailKind::PasswordChanged;
 
@@ -55,7 +58,7 @@ async fn a_mail_that_failed_is_due_again_and_a_dead_one_only_when_told() {
     let store = with_mails(dir.path(), &[10, 11, 12]).await;
     store.settle_mail(mail_id(1), retry(50)).await.unwrap();
     store.settle_mail(mail_id(2), dead(40)).await.unwrap();
-    store.settle_mail(mail_id(3), MailOutcome::Sent).await.unwrap();
+    store.settle_mail(mail_id(3), MailOutcome::Sent { at: at(9) }).await.unwrap();
     store.settle_mail(mail_id(3), retry(1)).await.unwrap();
     drop(store);
     let store = open(dir.path());
@@ -78,10 +81,11 @@ async fn a_mail_that_failed_is_due_again_and_a_dead_one_only_when_told() {
         assert!(!store.delete_mail(mail_id(gone), audit(1)).await.unwrap());
     }
     assert_eq!(store.recent_audit(99).await.unwrap().len(), noted + 2, "what was not done is not on record");
-    store.settle_mail(mail_id(2), MailOutcome::Sent).await.unwrap();
+    store.settle_mail(mail_id(2), MailOutcome::Sent { at: at(9) }).await.unwrap();
     drop(store);
-    let left =
-        open_engine(dir.path()).iter().keys().map(|key| key.unwrap()[0]).filter(|kind| (0x50..0x60).contains(kind));
+    // The counts of the day, 54, stay.
+    let kinds = open_engine(dir.path()).iter().keys().map(|key| key.unwrap()[0]);
+    let left = kinds.filter(|kind| (0x50..0x60).contains(kind) && *kind != 0x54);
     assert_eq!(left.count(), 0, "no entry of an index is left behind");
 }
 
@@ -96,7 +100,7 @@ async fn s60_a_deletion_takes_the_mails_but_for_its_own() {
     assert_eq!(due(&store, 99).await, [3, 4]);
     assert_eq!(store.mails(Some(mail_id(3)), 9).await.unwrap()[0].account, None);
     let refused = store.record(id(1), mails(vec![mail(CHANGED, 14)])).await;
-    assert!(matches!(refused, Err(StoreError::Refused(UnknownAccount))));
+    assert!(matches!(refused, Err(StoreError::Refused(RecordRefusal::UnknownAccount))));
     store.delete_account(id(2), None, None, mails(vec![])).await.unwrap();
     assert_eq!(all(&store).await, [4]);
 }
@@ -105,7 +109,7 @@ async fn s60_a_deletion_takes_the_mails_but_for_its_own() {
 async fn the_number_of_a_mail_is_never_given_again() {
     let dir = tempfile::tempdir().unwrap();
     let store = with_mails(dir.path(), &[10, 11]).await;
-    store.settle_mail(mail_id(2), MailOutcome::Sent).await.unwrap();
+    store.settle_mail(mail_id(2), MailOutcome::Sent { at: at(9) }).await.unwrap();
     store.delete_mail(mail_id(1), audit(1)).await.unwrap();
     drop(store);
     let store = open(dir.path());
@@ -113,9 +117,11 @@ async fn the_number_of_a_mail_is_never_given_again() {
     assert_eq!(all(&store).await, [3]);
 }
 
+/// The notice is of a day of its own, so that none is one too many.
 async fn log_in(store: &dyn Store, account: AccountId, from: IpAddr, when: i64) {
     let session = Session { created_at: at(when), ..session(account.get(), 1, 0, when) };
-    store.open_session(session, None, Some(sign_in(from)), audit(1)).await.unwrap();
+    let notice = mail(MailKind::NewSignIn, when * 24 * 60 * 60 * 1000);
+    store.open_session(session, None, Some(SignIn { from, notice }), audit(1)).await.unwrap();
 }
 
 #[tokio::test]
@@ -174,4 +180,151 @@ async fn the_thirty_third_address_makes_the_oldest_forgotten() {
     drop(disk);
     let known = open_engine(dir.path()).scan_prefix([0x23]).count();
     assert_eq!(known, 32);
+}
+
+const DAY: i64 = 24 * 60 * 60 * 1000;
+
+/// Whether a mail of this account is queued.
+async fn goes(store: &dyn Store, account: u64, mail: NewMail) -> bool {
+    match store.record(id(account), mails(vec![mail])).await {
+        Ok(()) => true,
+        Err(StoreError::Refused(RecordRefusal::TooManyMails)) => false,
+        Err(other) => panic!("{other}"),
+    }
+}
+
+async fn both_with_people(dir: &std::path::Path) -> (SledStore, MemoryStore) {
+    let (disk, memory) = (open(dir), MemoryStore::new());
+    for store in [&disk as &dyn Store, &memory] {
+        for name in ["ann", "bob", "cyd"] {
+            store.create_account(new_account(name, USER), audit(0).into()).await.unwrap();
+        }
+    }
+    (disk, memory)
+}
+
+#[tokio::test]
+async fn d12_mails_are_counted_by_account_by_address_and_by_client() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, memory) = both_with_people(dir.path()).await;
+    let to = |name: &str, kind, day: i64| NewMail { to: email(name), ..mail(kind, day * DAY) };
+    let recovery = MailKind::ResetPassword;
+    for store in [&disk as &dyn Store, &memory] {
+        // Five wait for one account and address, and two accounts share an address.
+        for account in [1, 2, 1, 2, 1] {
+            assert!(goes(store, account, to("one", recovery, 1)).await);
+        }
+        assert!(!goes(store, 2, to("one", recovery, 1)).await, "the address has five");
+        assert!(!goes(store, 2, to("one", recovery, 2)).await, "on any day");
+        assert!(goes(store, 2, to("one", MailKind::VerifyAddress, 1)).await, "another kind is counted apart");
+        // What was sent or given up does not wait.
+        let sent = store.mails(None, 1).await.unwrap()[0].id;
+        store.settle_mail(sent, MailOutcome::Sent { at: at(9) }).await.unwrap();
+        assert!(goes(store, 2, to("one", recovery, 1)).await);
+        for (name, fits) in [("two", true), ("three", true), ("four", true), ("five", false)] {
+            assert_eq!(goes(store, 1, to(name, recovery, 1)).await, fits, "the account has five at {name}");
+        }
+        // An account has ten notices of a kind in a day, however many of them were sent.
+        for number in 0..12 {
+            assert_eq!(goes(store, 3, to("cyd", CHANGED, 1)).await, number < 10, "{number}");
+            let newest = store.mails(None, 99).await.unwrap().pop().unwrap();
+            if newest.mail.kind == CHANGED {
+                store.settle_mail(newest.id, MailOutcome::Sent { at: at(9) }).await.unwrap();
+            }
+        }
+        assert!(goes(store, 3, to("cyd", MailKind::RecoveryUsed, 1)).await);
+        assert!(goes(store, 3, to("cyd", CHANGED, 2)).await);
+    }
+    assert_eq!(disk.mails(None, 999).await.unwrap(), memory.mails(None, 999).await.unwrap());
+}
+
+#[tokio::test]
+async fn d12_one_client_has_no_more_than_200_mails_of_a_kind_waiting() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let asked = |number: u64, client: u8| NewMail {
+        to: email(&format!("person{number}")),
+        network: Some([192, 0, 2, client].into()),
+        ..mail(MailKind::VerifyAddress, 1)
+    };
+    for number in 1..=202 {
+        let name = format!("person{number}");
+        let mails = mails(vec![asked(number, if number == 202 { 2 } else { 1 })]);
+        store.create_account(new_account(&name, USER), mails).await.unwrap();
+    }
+    let to: Vec<String> = all_mails(&store).await.iter().map(|mail| mail.mail.to.as_str().to_owned()).collect();
+    assert_eq!(to.len(), 201);
+    assert!(!to.contains(&"person201@example.com".to_owned()), "the account is made, and its mail withheld");
+    assert!(to.contains(&"person202@example.com".to_owned()), "another client has its own");
+    let withheld = store.recent_audit(999).await.unwrap();
+    let withheld: Vec<_> = withheld.iter().filter(|(_, record)| record.event == AuditEvent::MailWithheld).collect();
+    assert_eq!((withheld.len(), withheld[0].1.subject), (1, Some(id(201))));
+}
+
+async fn numbers(store: &dyn Store) -> Vec<u64> {
+    all_mails(store).await.iter().map(|mail| mail.id.get()).collect()
+}
+
+async fn all_mails(store: &dyn Store) -> Vec<doorward_actors::QueuedMail> {
+    store.mails(None, 9999).await.unwrap()
+}
+
+#[tokio::test]
+async fn d12_a_replaced_token_withdraws_its_mail_and_a_withheld_mail_replaces_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, memory) = both_with_people(dir.path()).await;
+    let hash = |n: u8| TokenHash::from_bytes([n; 32]);
+    let purpose = TokenPurpose::ResetPassword;
+    let linked = |n: u8, day: i64| Effects {
+        mails: vec![NewMail { token: Some(hash(n)), ..mail(MailKind::ResetPassword, day * DAY) }],
+        tokens: vec![token(n, purpose)],
+        ..Effects::default()
+    };
+    for store in [&disk as &dyn Store, &memory] {
+        for n in 1..=48 {
+            store.record(id(1), linked(n, 1)).await.unwrap();
+            let waiting = all_mails(store).await;
+            assert_eq!((waiting.len(), waiting[0].mail.token), (1, Some(hash(n))));
+        }
+        store.record(id(1), linked(49, 1)).await.unwrap_err();
+        assert_eq!(store.token_of(id(1), purpose).await.unwrap().unwrap().token.hash, hash(48));
+        assert_eq!(all_mails(store).await.len(), 1);
+        // The life of a link begins when its mail is handed over.
+        let waiting = all_mails(store).await.pop().unwrap();
+        let ttl = waiting.mail.valid_for.unwrap();
+        store.settle_mail(waiting.id, MailOutcome::Sent { at: at(-9_999_999) }).await.unwrap();
+        let stored = store.one_time_token(&hash(48)).await.unwrap().unwrap();
+        assert_eq!(stored.token.expires_at, at(-9_999_999).plus(ttl));
+    }
+}
+
+#[tokio::test]
+async fn d12_given_up_mails_are_bounded_in_number_and_age() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, memory) = both_with_people(dir.path()).await;
+    let most = i64::try_from(MAX_GIVEN_UP).unwrap();
+    for store in [&disk as &dyn Store, &memory] {
+        for n in 0..=most {
+            let name = format!("name{n}");
+            let given_up = NewMail {
+                to: email(&name),
+                network: (n > 0).then(|| [192, 0, 2, 1].into()),
+                ..mail(CHANGED, n / 10 * DAY)
+            };
+            assert!(goes(store, 1, given_up).await, "{n}");
+            let newest = store.mails(MailId::new(u64::try_from(n).unwrap()), 1).await.unwrap();
+            store.settle_mail(newest[0].id, dead(n)).await.unwrap();
+        }
+        let left = numbers(store).await;
+        assert_eq!(left.len(), 900);
+        assert_eq!(left[..2], [1, 103], "the oldest ones of the client with the most of them went");
+        // Of each day there are a count of the account and one of each of ten addresses; those of 29 days are old.
+        let removed = store.prune_mails(at(30 * DAY + 103), 9999).await.unwrap();
+        assert_eq!(removed, 29 * 11);
+        assert_eq!(numbers(store).await[..2], [105, 106], "those of a month ago went");
+        assert_eq!(store.prune_mails(at(40 * DAY), 4).await.unwrap(), 4);
+        assert_eq!(store.prune_mails(at(40 * DAY), 9999).await.unwrap(), 10 * 11 - 4);
+    }
+    drop(disk);
+    assert_eq!(open(dir.path()).mails(None, 9999).await.unwrap(), memory.mails(None, 9999).await.unwrap());
 }

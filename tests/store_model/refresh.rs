@@ -70,7 +70,8 @@ pub(crate) async fn run(store: &dyn Store, used: &Use, audit: AuditRecord) -> St
         Shown::Behind(behind) => present.saturating_sub(behind).min(CHAIN - 1),
     };
     let (proof, successor) = RefreshChain::begin(account, session, CHAIN).presented(generation);
-    let on_reuse = Effects { audit: vec![audit], mails: vec![mail(MailKind::RefreshReused, now)], tokens: vec![] };
+    let mails = vec![mail(MailKind::RefreshReused, now)];
+    let on_reuse = Effects { audit: vec![audit], mails, ..Effects::default() };
     let used = RefreshUse { proof, successor, now: at(now), grace: GRACE, on_reuse };
     let answer = answer(store.rotate_refresh(used).await);
     let family = store.refresh_family(account, session).await.unwrap();

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use doorward::store::SledStore;
 use doorward_actors::ports::Touch;
 use doorward_actors::ports::{
-    AccountUpdate, CreateAccountRefusal, Effects, EndSessions, Page, Redemption, Store, StoreError,
+    AccountUpdate, Acting, CreateAccountRefusal, Effects, EndSessions, Page, Redemption, Store, StoreError,
     UpdateAccountRefusal,
 };
-use doorward_actors::{Account, AccountChange, EmailKey, MailKind, NewAccount, NewRole, Role, TokenHash, TokenPurpose};
+use doorward_actors::{
+    Account, AccountChange, EmailKey, Locale, MailKind, NewAccount, NewRole, NewToken, Role, TokenHash, TokenPurpose,
+    Undoable,
+};
 
 use crate::rules::{ADMIN, USER, create, open_engine, update};
 use crate::{at, audit, email, id, issue, mail, mails, new_account, open, session, token};
@@ -93,6 +96,7 @@ async fn s26_s27_a_token_that_does_not_permit_a_change_changes_nothing() {
                 audit: vec![audit(1)],
                 mails: vec![mail(MailKind::PasswordChanged, 5)],
                 tokens: vec![token(4, VERIFY)],
+                settles_from: Some(0),
             };
             assert!(is_bad(&store.update_account(bad, effects).await), "{what}");
         }
@@ -119,18 +123,21 @@ async fn a_change_revokes_what_there_was_and_then_issues() {
     create(&store, "ann", USER).await;
     create(&store, "bob", USER).await;
     let all = TokenPurpose::ALL.into_iter().zip(1..).map(|(purpose, hash)| token(hash, purpose)).collect();
+    assert_eq!(TokenPurpose::ALL[0], VERIFY);
     store.record(id(1), issue(all)).await.unwrap();
     store.record(id(2), issue(vec![token(8, RESET)])).await.unwrap();
     let revokes = AccountUpdate { revokes_tokens: true, ..redeem(1, 2, RESET, ann(), 5) };
     store.update_account(revokes, issue(vec![token(9, RESET)])).await.unwrap();
     drop(store);
     let store = open(dir.path());
-    assert_eq!(tokens_of(&store, 1).await, [hash(9)]);
+    // The one that verifies the address has nothing to do with a credential, and one that undoes is not replaced.
+    assert_eq!(tokens_of(&store, 1).await, [hash(1), hash(9)]);
+    assert!(store.one_time_token(&hash(5)).await.unwrap().is_some());
     assert_eq!(tokens_of(&store, 2).await, [hash(8)], "another account keeps its own");
     drop(store);
     let engine = open_engine(dir.path());
-    for kind in [0x40, 0x41] {
-        assert_eq!(engine.scan_prefix([kind]).count(), 2, "of kind {kind:x}");
+    for (kind, count) in [(0x40, 4), (0x41, 3), (0x42, 1)] {
+        assert_eq!(engine.scan_prefix([kind]).count(), count, "of kind {kind:x}");
     }
 }
 
@@ -142,7 +149,7 @@ async fn s24_the_store_holds_no_token_that_opens_anything() {
     let store = open(dir.path());
     create(&store, "ann", USER).await;
     let effects = Effects {
-        tokens: vec![doorward_actors::NewToken { hash, ..token(1, RESET) }],
+        tokens: vec![NewToken { hash, ..token(1, RESET) }],
         mails: vec![mail(MailKind::ResetPassword, 5)],
         ..Effects::default()
     };
@@ -253,4 +260,88 @@ async fn the_unverified_are_found_by_their_age() {
     assert_eq!(store.unverified_before(at(31), 2).await.unwrap(), [id(1), id(3)]);
     assert!(store.unverified_before(at(10), 9).await.unwrap().is_empty());
     assert!(store.unverified_before(at(99), 0).await.unwrap().is_empty());
+}
+
+/// A change of address from `ann` that can be undone until 500.
+fn moves(account: u64, to: &str) -> AccountUpdate {
+    let undoable = Some(Undoable { at: at(1), until: at(500) });
+    update(account, AccountChange { email: Some(email(to)), undoable, ..AccountChange::default() }, EndSessions::None)
+}
+
+#[tokio::test]
+async fn c08_an_old_address_stays_the_accounts_own_while_the_change_can_be_undone() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    create(&store, "ann", USER).await;
+    create(&store, "bob", USER).await;
+    let waits = AccountChange { pending_email: Some(Some(email("ann"))), ..AccountChange::default() };
+    store.update_account(update(2, waits, EndSessions::None), audit(1).into()).await.unwrap();
+    store.update_account(moves(1, "new"), audit(1).into()).await.unwrap();
+    store.update_account(moves(1, "newer"), audit(2).into()).await.unwrap();
+    // Who asked for the address before is kept from nothing else.
+    let drops = AccountChange { pending_email: Some(None), ..AccountChange::default() };
+    for change in [AccountChange { locale: Some(Locale::Fr), ..AccountChange::default() }, drops] {
+        store.update_account(update(2, change, EndSessions::None), audit(3).into()).await.unwrap();
+    }
+    let reserved = store.account(id(1)).await.unwrap().unwrap().reserved_email.unwrap();
+    assert_eq!((reserved.email, reserved.until), (email("ann"), at(500)), "the earliest wins");
+
+    let registers = |now| NewAccount { created_at: at(now), ..new_account("ann", USER) };
+    assert_eq!(refused(store.create_account(registers(499), audit(1).into()).await), CreateAccountRefusal::EmailTaken);
+    for change in [
+        AccountChange { email: Some(email("ann")), ..AccountChange::default() },
+        AccountChange { pending_email: Some(Some(email("ann"))), ..AccountChange::default() },
+    ] {
+        let taken = store.update_account(update(2, change, EndSessions::None), audit(499).into()).await;
+        assert!(matches!(taken, Err(StoreError::Refused(UpdateAccountRefusal::EmailTaken))), "{taken:?}");
+    }
+    // Only the old one: the one in between is free.
+    store.create_account(new_account("new", USER), audit(1).into()).await.unwrap();
+    let after = store.update_account(moves(1, "ann"), audit(3).into()).await.unwrap();
+    assert_eq!(after.reserved_email, None, "the account has it again");
+    store.update_account(moves(1, "far"), audit(4).into()).await.unwrap();
+    store.update_account(moves(2, "ann"), audit(500).into()).await.unwrap();
+    store.delete_account(id(1), None, None, audit(5).into()).await.unwrap();
+    store.delete_account(id(2), None, None, audit(5).into()).await.unwrap();
+    drop(store);
+    assert_eq!(open_engine(dir.path()).scan_prefix([0x43]).count(), 0, "nothing is left behind");
+}
+
+#[tokio::test]
+async fn c08_tokens_that_undo_are_not_replaced_and_bounded_in_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    create(&store, "ann", USER).await;
+    let undo = |number| token(number, TokenPurpose::Undo);
+    let nothing = || update(1, AccountChange::default(), EndSessions::None);
+    for number in 1..=20 {
+        store.update_account(nothing(), issue(vec![undo(number)])).await.unwrap();
+    }
+    let mut living = Vec::new();
+    for number in 1..=20 {
+        living.extend(store.one_time_token(&hash(number)).await.unwrap().map(|stored| (number, stored.revision)));
+    }
+    let earliest = (1..=15).map(|number| (number, u64::from(number)));
+    assert_eq!(living, earliest.chain([(20, 20)]).collect::<Vec<_>>(), "the newest gives way");
+    let settled = Effects { settles_from: Some(3), ..Effects::default() };
+    store.update_account(nothing(), settled).await.unwrap();
+    assert!(store.one_time_token(&hash(2)).await.unwrap().is_some());
+    assert!(store.one_time_token(&hash(3)).await.unwrap().is_none());
+    let late = NewToken { issued_at: at(1000), expires_at: at(2000), ..undo(30) };
+    store.update_account(nothing(), issue(vec![late])).await.unwrap();
+    drop(store);
+    assert_eq!(open_engine(dir.path()).scan_prefix([0x42]).count(), 1, "those that are over go");
+}
+
+#[tokio::test]
+async fn c09_an_account_that_an_administrator_made_does_not_give_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    create(&store, "root", ADMIN).await;
+    store.open_session(session(1, 1, 0, 5), None, None, audit(1)).await.unwrap();
+    let acting = Acting { account: id(1), session: session(1, 1, 0, 5).id, role: Role::Admin };
+    let made = NewAccount { acting: Some(acting), ..new_account("ann", USER) };
+    store.create_account(made, audit(1).into()).await.unwrap();
+    let answer = store.create_account(replacing("ann", "new"), audit(1).into()).await;
+    assert_eq!(refused(answer), CreateAccountRefusal::EmailTaken);
 }

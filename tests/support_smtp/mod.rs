@@ -42,6 +42,10 @@ pub(crate) enum Step {
 pub(crate) enum Act {
     /// Answers this, without the line end.
     Answer(String),
+    /// Answers these bytes as they are.
+    Bytes(Vec<u8>),
+    /// Answers these bytes as they are and closes the connection. At [`Step::Body`] the mail is kept if they begin with `2`.
+    Last(Vec<u8>),
     /// Answers as usual and adds this in the same breath; at [`Step::StartTls`] before TLS begins.
     Inject(String),
     /// Says nothing any more and keeps the connection.
@@ -69,6 +73,10 @@ pub(crate) struct Script {
     pub(crate) encryption: Encryption,
     /// The login that is wanted, by `AUTH PLAIN` or `AUTH LOGIN`, and which of the two is offered.
     pub(crate) login: Option<(&'static str, &'static str, &'static str)>,
+    /// What `AUTH LOGIN` and `AUTH PLAIN` ask, one question for each answer. Empty: the usual ones.
+    pub(crate) questions: Vec<&'static str>,
+    /// The answer to `EHLO` in place of the usual one, without the line end.
+    pub(crate) capabilities: Option<&'static str>,
     /// Whether `SMTPUTF8` is offered.
     pub(crate) smtputf8: bool,
     /// Departures from the normal course.
@@ -240,16 +248,18 @@ async fn connection(stream: TcpStream, shared: &Shared) -> io::Result<()> {
 
 /// Answers as the script says, or else as usual. `false` when the connection is to be closed.
 async fn answer<S: AsyncWrite + Unpin>(stream: &mut S, shared: &Shared, step: Step, usual: &str) -> io::Result<bool> {
-    let text = match shared.script().acts.get(&step) {
-        None => usual.to_owned(),
-        Some(Act::Answer(text)) => text.clone(),
-        Some(Act::Inject(text)) => format!("{usual}\r\n{text}"),
+    let (bytes, goes_on) = match shared.script().acts.get(&step) {
+        None => (format!("{usual}\r\n").into_bytes(), true),
+        Some(Act::Answer(text)) => (format!("{text}\r\n").into_bytes(), true),
+        Some(Act::Bytes(bytes)) => (bytes.clone(), true),
+        Some(Act::Last(bytes)) => (bytes.clone(), false),
+        Some(Act::Inject(text)) => (format!("{usual}\r\n{text}\r\n").into_bytes(), true),
         Some(Act::Stall) => std::future::pending().await,
         Some(Act::Drop) => return Ok(false),
     };
-    stream.write_all(format!("{text}\r\n").as_bytes()).await?;
+    stream.write_all(&bytes).await?;
     stream.flush().await?;
-    Ok(true)
+    Ok(goes_on)
 }
 
 async fn converse<S>(stream: &mut BufReader<S>, shared: &Shared, encrypted: bool, greet: bool) -> io::Result<End>
@@ -267,6 +277,10 @@ where
         let (verb, argument) = line.split_once(' ').unwrap_or((&line, ""));
         let goes_on = match verb.to_ascii_uppercase().as_str() {
             "EHLO" => answer(stream, shared, Step::Ehlo, &capabilities(&script, encrypted)).await?,
+            "HELO" => {
+                stream.write_all(b"250 sink.example\r\n").await?;
+                true
+            }
             "STARTTLS" if script.encryption == Encryption::StartTls && !encrypted => {
                 let usual = "220 go ahead";
                 let goes_on = answer(stream, shared, Step::StartTls, usual).await?;
@@ -276,7 +290,7 @@ where
                 goes_on
             }
             "AUTH" => {
-                logged_in = credentials(stream, argument).await?
+                logged_in = credentials(stream, argument, &script.questions).await?
                     == script.login.map(|(_, user, password)| (user.into(), password.into()));
                 let usual = if logged_in { "235 welcome" } else { "535 5.7.8 wrong" };
                 answer(stream, shared, Step::Auth, usual).await?
@@ -297,7 +311,10 @@ where
                     let data = body(stream).await?;
                     let act = shared.script().acts.get(&Step::Body).cloned();
                     let mail = Taken { from: from.clone(), to: to.clone(), data, encrypted };
-                    if matches!(act, None | Some(Act::Drop)) {
+                    let positive = |bytes: &Vec<u8>| bytes.starts_with(b"2");
+                    if matches!(&act, None | Some(Act::Drop))
+                        || matches!(&act, Some(Act::Bytes(bytes) | Act::Last(bytes)) if positive(bytes))
+                    {
                         lock(&shared.taken).push(mail.clone());
                     }
                     let place = {
@@ -330,6 +347,9 @@ where
 }
 
 fn capabilities(script: &Script, encrypted: bool) -> String {
+    if let Some(capabilities) = script.capabilities {
+        return capabilities.to_owned();
+    }
     let mut lines = vec!["sink.example".to_owned(), "8BITMIME".to_owned()];
     if script.encryption == Encryption::StartTls && !encrypted {
         lines.push("STARTTLS".to_owned());
@@ -367,21 +387,33 @@ async fn body<S: AsyncRead + Unpin>(stream: &mut BufReader<S>) -> io::Result<Str
 }
 
 /// User and password of `AUTH PLAIN` (RFC 4616) or `AUTH LOGIN`.
-async fn credentials<S>(stream: &mut BufReader<S>, argument: &str) -> io::Result<Option<(String, String)>>
+async fn credentials<S>(
+    stream: &mut BufReader<S>,
+    argument: &str,
+    questions: &[&str],
+) -> io::Result<Option<(String, String)>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    if let Some(initial) = argument.strip_prefix("PLAIN ") {
-        let text = base64(initial);
-        let mut parts = text.split('\0').skip(1).map(str::to_owned);
-        return Ok(parts.next().zip(parts.next()));
-    }
-    let mut answers = Vec::new();
-    for question in ["334 VXNlcm5hbWU6\r\n", "334 UGFzc3dvcmQ6\r\n"] {
-        stream.write_all(question.as_bytes()).await?;
+    let (mechanism, initial) = argument.split_once(' ').unwrap_or((argument, ""));
+    let plain = mechanism == "PLAIN";
+    let usual: &[&str] = match (plain, initial) {
+        (true, "") => &["334"],
+        (true, _) => &[],
+        (false, _) => &["334 VXNlcm5hbWU6", "334 UGFzc3dvcmQ6"],
+    };
+    let mut answers = vec![base64(initial)];
+    for question in if questions.is_empty() { usual } else { questions } {
+        stream.write_all(format!("{question}\r\n").as_bytes()).await?;
         stream.flush().await?;
         answers.push(base64(&line(stream).await?.unwrap_or_default()));
     }
+    let answers = if plain {
+        let text = answers.pop().unwrap_or_default();
+        text.split('\0').skip(1).map(str::to_owned).collect()
+    } else {
+        answers.split_off(1)
+    };
     let mut answers = answers.into_iter();
     Ok(answers.next().zip(answers.next()))
 }

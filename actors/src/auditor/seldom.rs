@@ -1,6 +1,6 @@
 //! Records that somebody could cause as often as they like: one of each in a while.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -11,7 +11,10 @@ use crate::domain::session::SessionId;
 
 /// For how long one record stands for all of its kind.
 const WINDOW: Duration = Duration::from_mins(10);
-/// What makes two records one kind.
+/// Which part of all kinds one account, service or network may cause: nobody keeps others off the record (S75).
+const SHARE: usize = 16;
+
+/// What makes two records one kind. A refusal is of the same kind in every session of an account: logging in again is free.
 #[derive(PartialEq, Eq, Hash)]
 struct Kind {
     event: AuditEvent,
@@ -22,6 +25,24 @@ struct Kind {
     network: Option<IpAddr>,
 }
 
+/// Who caused a record: who is known, else where they were.
+#[derive(PartialEq, Eq, Hash)]
+enum Source {
+    Known(AuditActorKind),
+    Network(Option<IpAddr>),
+}
+
+/// What becomes of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is to be taken.
+    Taken,
+    /// One of its kind was taken a moment ago.
+    Known,
+    /// There is no room for another kind.
+    LeftOut,
+}
+
 /// What was taken lately.
 pub(super) struct Seldom {
     /// How many different ones are taken in that time: whoever has many addresses cannot make the log grow by more.
@@ -30,39 +51,43 @@ pub(super) struct Seldom {
     ipv6_prefix: u8,
     began: Duration,
     taken: HashSet<Kind>,
-    left_out: u64,
+    sources: HashMap<Source, usize>,
 }
 
 impl Seldom {
     pub(super) fn new(most: usize, ipv6_prefix: u8) -> Self {
-        Self { most, ipv6_prefix, began: Duration::ZERO, taken: HashSet::new(), left_out: 0 }
+        Self { most, ipv6_prefix, began: Duration::ZERO, taken: HashSet::new(), sources: HashMap::new() }
     }
 
-    /// Whether a record is to be taken. `now` is of the monotonic clock.
-    pub(super) fn takes(&mut self, record: &AuditRecord, now: Duration) -> bool {
+    /// What becomes of a record. `now` is of the monotonic clock.
+    pub(super) fn judge(&mut self, record: &AuditRecord, now: Duration) -> Verdict {
         if now.saturating_sub(self.began) >= WINDOW {
-            if self.left_out > 0 {
-                tracing::warn!(left_out = self.left_out, "too many refusals for the audit log; some are not on record");
-            }
             *self = Self { began: now, ..Self::new(self.most, self.ipv6_prefix) };
         }
         let networks = ClientNetworks { ipv6_prefix: self.ipv6_prefix, ..ClientNetworks::default() };
+        let network = record.origin.address.map(|client| networks.of(client));
         let kind = Kind {
             event: record.event,
             refusal: record.refusal,
             actor: record.actor.clone(),
             subject: record.subject,
-            session: record.session,
-            network: record.origin.address.map(|client| networks.of(client)),
+            session: record.session.filter(|_| record.refusal.is_none()),
+            network,
         };
         if self.taken.contains(&kind) {
-            return false;
+            return Verdict::Known;
         }
-        if self.taken.len() == self.most {
-            self.left_out += 1;
-            return false;
+        let source = match &record.actor {
+            AuditActorKind::Anonymous | AuditActorKind::System => Source::Network(network),
+            known => Source::Known(known.clone()),
+        };
+        let of_source = self.sources.get(&source).copied().unwrap_or(0);
+        if self.taken.len() >= self.most || of_source >= self.most / SHARE {
+            return Verdict::LeftOut;
         }
-        self.taken.insert(kind)
+        self.sources.insert(source, of_source + 1);
+        self.taken.insert(kind);
+        Verdict::Taken
     }
 }
 
@@ -89,29 +114,61 @@ mod tests {
     fn one_of_a_kind_is_taken_in_a_while() {
         let mut seldom = Seldom::new(256, 64);
         let record = denied([192, 0, 2, 1].into());
-        assert!(seldom.takes(&record, Duration::ZERO));
-        assert!(!seldom.takes(&record, WINDOW.checked_sub(Duration::from_nanos(1)).unwrap()));
-        assert!(seldom.takes(&denied([192, 0, 2, 2].into()), Duration::ZERO));
+        assert_eq!(seldom.judge(&record, Duration::ZERO), Verdict::Taken);
+        assert_eq!(seldom.judge(&record, WINDOW.checked_sub(Duration::from_nanos(1)).unwrap()), Verdict::Known);
+        assert_eq!(seldom.judge(&denied([192, 0, 2, 2].into()), Duration::ZERO), Verdict::Taken);
         let other = AuditRecord { refusal: Some(AuditRefusal::AdminOnly), ..record.clone() };
-        assert!(seldom.takes(&other, Duration::ZERO));
-        assert!(seldom.takes(&record, WINDOW));
+        assert_eq!(seldom.judge(&other, Duration::ZERO), Verdict::Taken);
+        assert_eq!(seldom.judge(&record, WINDOW), Verdict::Taken);
     }
 
     #[test]
     fn s17_an_ipv6_network_of_the_operators_size_is_one_client() {
         let mut seldom = Seldom::new(256, 56);
-        assert!(seldom.takes(&denied("2001:db8:0:ff00::1".parse().unwrap()), Duration::ZERO));
-        assert!(!seldom.takes(&denied("2001:db8:0:ffff::2".parse().unwrap()), Duration::ZERO));
-        assert!(seldom.takes(&denied("2001:db8:1:ff00::1".parse().unwrap()), Duration::ZERO));
+        assert_eq!(seldom.judge(&denied("2001:db8:0:ff00::1".parse().unwrap()), Duration::ZERO), Verdict::Taken);
+        assert_eq!(seldom.judge(&denied("2001:db8:0:ffff::2".parse().unwrap()), Duration::ZERO), Verdict::Known);
+        assert_eq!(seldom.judge(&denied("2001:db8:1:ff00::1".parse().unwrap()), Duration::ZERO), Verdict::Taken);
     }
 
     #[test]
     fn many_addresses_cannot_make_the_log_grow_without_bound() {
         let mut seldom = Seldom::new(256, 64);
         let from = |n: u32| denied(std::net::Ipv4Addr::from_bits(n).into());
-        let taken = (0..10_000).filter(|n| seldom.takes(&from(*n), Duration::ZERO)).count();
+        let taken = (0..10_000).filter(|n| seldom.judge(&from(*n), Duration::ZERO) == Verdict::Taken).count();
         assert_eq!(taken, 256);
-        assert_eq!(seldom.taken.len(), 256);
-        assert!(seldom.takes(&from(1), WINDOW));
+        assert_eq!((seldom.taken.len(), seldom.sources.len()), (256, 256));
+        assert_eq!(seldom.judge(&from(1), WINDOW), Verdict::Taken);
+    }
+
+    #[test]
+    fn d13_s75_nobody_keeps_others_off_the_record() {
+        let mut seldom = Seldom::new(256, 64);
+        let of = |actor: u64, subject: u64| AuditRecord {
+            actor: AuditActorKind::Admin(AccountId::new(actor).unwrap()),
+            subject: AccountId::new(subject),
+            ..denied([192, 0, 2, 1].into())
+        };
+        let mut judged = |actor, subject| seldom.judge(&of(actor, subject), Duration::ZERO);
+        let taken = (1..=10_000).filter(|subject| judged(1, *subject) == Verdict::Taken).count();
+        assert_eq!(taken, 16);
+        assert_eq!(judged(1, 10_001), Verdict::LeftOut);
+        assert_eq!(judged(2, 1), Verdict::Taken);
+        assert_eq!(seldom.sources.len(), 2);
+    }
+
+    #[test]
+    fn d13_a_refusal_is_of_one_kind_in_every_session_of_an_account() {
+        let mut seldom = Seldom::new(256, 64);
+        let within = |session: u8, refusal| AuditRecord {
+            actor: AuditActorKind::Account(AccountId::new(1).unwrap()),
+            session: Some(SessionId::from_bytes([session; 16])),
+            refusal,
+            ..denied([192, 0, 2, 1].into())
+        };
+        let refused = Some(AuditRefusal::NicknameTaken);
+        assert_eq!(seldom.judge(&within(1, refused), Duration::ZERO), Verdict::Taken);
+        assert_eq!(seldom.judge(&within(2, refused), Duration::ZERO), Verdict::Known);
+        assert_eq!(seldom.judge(&within(1, None), Duration::ZERO), Verdict::Taken);
+        assert_eq!(seldom.judge(&within(2, None), Duration::ZERO), Verdict::Taken);
     }
 }

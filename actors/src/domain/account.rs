@@ -118,6 +118,7 @@ impl fmt::Debug for CredentialHash {
 
 /// An account as the store keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each says something of its own, and none excludes another")]
 pub struct Account {
     /// Its number.
     pub id: AccountId,
@@ -125,20 +126,28 @@ pub struct Account {
     pub email: Email,
     /// Its public name, unique by key.
     pub nickname: Nickname,
-    /// The hash of its password.
-    pub password_hash: CredentialHash,
-    /// The hash of its recovery passphrase.
-    pub passphrase_hash: CredentialHash,
+    /// The hash of its password; `None` if it has none that opens anything, because it was made unusable.
+    pub password_hash: Option<CredentialHash>,
+    /// At which revision the password was set.
+    pub password_revision: u64,
+    /// The hash of its recovery passphrase; `None` as with the password.
+    pub passphrase_hash: Option<CredentialHash>,
+    /// At which revision the passphrase was set.
+    pub passphrase_revision: u64,
     /// Its customer plan.
     pub customer_account: CustomerAccount,
     /// What it may do.
     pub role: Role,
+    /// Whether an administrator made it for somebody else. Such an account never gives way to a second registration.
+    pub made_by_admin: bool,
     /// A locked account cannot log in and has no live session.
     pub locked: bool,
     /// Whether its owner showed that mail to `email` arrives.
     pub email_verified: bool,
     /// The address it will have once its owner shows that mail there arrives (S33). Not unique until then.
     pub pending_email: Option<Email>,
+    /// The address that it had before the changes of address that can still be undone. It stays the account's own.
+    pub reserved_email: Option<ReservedEmail>,
     /// The language of its mails.
     pub locale: Locale,
     /// Whether its password was found on the list of breached ones when it was last shown; until there is another one.
@@ -153,7 +162,25 @@ pub struct Account {
     pub revision: u64,
 }
 
+/// An address that an account can go back to: the one before the earliest change that can still be undone, whatever came
+/// after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReservedEmail {
+    /// The address.
+    pub email: Email,
+    /// Whether it was verified.
+    pub verified: bool,
+    /// When the change can no longer be undone, and others may have the address.
+    pub until: Timestamp,
+}
+
 impl Account {
+    /// The address before the changes of address that can still be undone at this time.
+    #[must_use]
+    pub fn reserved_at(&self, now: Timestamp) -> Option<&ReservedEmail> {
+        self.reserved_email.as_ref().filter(|reserved| now < reserved.until)
+    }
+
     /// Whether this account can act as an administrator: the last such one cannot vanish (S58).
     #[must_use]
     pub fn is_active_admin(&self) -> bool {
@@ -198,17 +225,31 @@ pub enum NewRole {
     AdminIfFirst,
 }
 
+/// For how long a change of address can be undone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Undoable {
+    /// When the change is made.
+    pub at: Timestamp,
+    /// When it can no longer be undone.
+    pub until: Timestamp,
+}
+
 /// What to change about an account; `None` leaves a field alone.
 #[derive(Debug, Clone, Default)]
 pub struct AccountChange {
     /// A new address.
     pub email: Option<Email>,
+    /// With a new address: until when that can be undone. `None` ends what could be undone before as well.
+    pub undoable: Option<Undoable>,
     /// A new public name.
     pub nickname: Option<Nickname>,
-    /// A new password, hashed. It was judged, so it is not compromised unless `password_compromised` says so.
-    pub password_hash: Option<CredentialHash>,
-    /// A new passphrase, hashed.
-    pub passphrase_hash: Option<CredentialHash>,
+    /// A new password, hashed, or none that opens anything. It was judged, so it is not compromised unless
+    /// `password_compromised` says so.
+    pub password_hash: Option<Option<CredentialHash>>,
+    /// The same password, hashed at another cost.
+    pub renewed_hash: Option<CredentialHash>,
+    /// A new passphrase, hashed, or none that opens anything.
+    pub passphrase_hash: Option<Option<CredentialHash>>,
     /// A new customer plan.
     pub customer_account: Option<CustomerAccount>,
     /// A new role.
@@ -237,7 +278,7 @@ impl AccountChange {
                 AuditField::PendingEmail,
             ),
             is_new(self.nickname.as_ref().is_some_and(|new| *new != account.nickname), AuditField::Nickname),
-            is_new(self.password_hash.is_some(), AuditField::Password),
+            is_new(self.password_hash.is_some() || self.renewed_hash.is_some(), AuditField::Password),
             is_new(self.passphrase_hash.is_some(), AuditField::Passphrase),
             is_new(
                 self.customer_account.as_ref().is_some_and(|new| *new != account.customer_account),
@@ -253,23 +294,33 @@ impl AccountChange {
     }
 
     /// The account after this change. The store calls it, so that every engine applies a change alike: a new address
-    /// counts as unverified, the revision rises, and the session epoch rises with `ends_sessions`.
+    /// counts as unverified, a locked account has no address that waits to be confirmed, the revision rises, and the session
+    /// epoch rises with `ends_sessions`.
     #[must_use]
     pub fn apply(&self, account: &Account, ends_sessions: bool) -> Account {
         let mut after = account.clone();
+        after.revision += 1;
         if let Some(email) = &self.email {
-            after.email_verified = after.email_verified && email.key() == after.email.key();
+            if email.key() != account.email.key() {
+                after.email_verified = false;
+                after.reserved_email = self.reserves(account, email);
+            }
             after.email = email.clone();
         }
         if let Some(nickname) = &self.nickname {
             after.nickname = nickname.clone();
         }
         if let Some(hash) = &self.password_hash {
-            after.password_hash = hash.clone();
+            after.password_hash.clone_from(hash);
+            after.password_revision = after.revision;
             after.password_compromised = false;
         }
+        if let Some(hash) = &self.renewed_hash {
+            after.password_hash = Some(hash.clone());
+        }
         if let Some(hash) = &self.passphrase_hash {
-            after.passphrase_hash = hash.clone();
+            after.passphrase_hash.clone_from(hash);
+            after.passphrase_revision = after.revision;
         }
         if let Some(plan) = &self.customer_account {
             after.customer_account = plan.clone();
@@ -282,8 +333,23 @@ impl AccountChange {
         after.password_compromised = self.password_compromised.unwrap_or(after.password_compromised);
         after.role = self.role.unwrap_or(after.role);
         after.locked = self.locked.unwrap_or(after.locked);
-        after.revision += 1;
+        if after.locked {
+            after.pending_email = None;
+        }
         after.session_epoch += u64::from(ends_sessions);
         after
+    }
+
+    /// The address that stays the account's own once it has another one: the one before the earliest change that can still
+    /// be undone, unless the account goes back to it.
+    fn reserves(&self, account: &Account, new: &Email) -> Option<ReservedEmail> {
+        let undoable = self.undoable?;
+        let first = match &account.reserved_email {
+            Some(reserved) if undoable.at < reserved.until => reserved.clone(),
+            _ => {
+                ReservedEmail { email: account.email.clone(), verified: account.email_verified, until: undoable.until }
+            }
+        };
+        (first.email.key() != new.key()).then_some(first)
     }
 }

@@ -43,9 +43,11 @@ pub enum AuditDetails {
     Changed(Vec<AuditField>),
     /// Where the log began once its oldest records were removed.
     Pruned(AuditStart),
+    /// How many refusals this one record stands for.
+    Counted(u64),
 }
 
-/// Written as `password role`, or as `FIRST:HASH`.
+/// Written as `password role`, as `FIRST:HASH`, or as a number.
 impl fmt::Display for AuditDetails {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -53,6 +55,7 @@ impl fmt::Display for AuditDetails {
                 f.write_str(&fields.iter().map(|field| field.as_str()).collect::<Vec<_>>().join(" "))
             }
             Self::Pruned(start) => start.fmt(f),
+            Self::Counted(count) => count.fmt(f),
         }
     }
 }
@@ -62,6 +65,19 @@ impl AuditRecord {
     #[must_use]
     pub fn outcome(&self) -> AuditOutcome {
         if self.refusal.is_none() { AuditOutcome::Success } else { AuditOutcome::Refused }
+    }
+
+    /// Whether it is on record by itself, however often its like happens: a refusal whose maker had to pay for it with the hash
+    /// of a password or passphrase. Of every other refusal, one record stands for its like of the same account and network (S75).
+    #[must_use]
+    pub fn cost_a_hash(&self) -> bool {
+        use AuditRefusal::{Conflict, Locked, UnknownAccount, Unverified, WrongPassphrase, WrongPassword};
+        matches!(
+            (self.event, self.refusal),
+            (_, Some(WrongPassword | WrongPassphrase))
+                | (AuditEvent::Login, Some(UnknownAccount | Locked | Unverified | Conflict))
+                | (AuditEvent::Recovered, Some(UnknownAccount | Locked))
+        )
     }
 
     /// The record of an account that gave way to the one whose making this records.
@@ -205,7 +221,7 @@ codes! {
         VerificationSent = 11 "email.verification_sent",
         /// A new address was shown to be the owner's and took the place of the old one.
         EmailChanged = 12 "email.changed",
-        /// A pending change of address was dropped.
+        /// A change of address was undone, or dropped while it was pending.
         EmailChangeCancelled = 13 "email.change_cancelled",
         /// A mail to choose a new password was asked for.
         RecoveryRequested = 14 "account.recovery_requested",
@@ -229,6 +245,8 @@ codes! {
         AuditFollowed = 33 "audit.followed",
         /// Somebody was kept out of what is for others; one record for each of them, reason and ten minutes.
         AccessDenied = 34 "access.denied",
+        /// So many refusals are not on record by themselves, for want of room; at most one record a minute.
+        RefusalsCounted = 37 "audit.refusals_counted",
         /// A new signing key was made, to sign from a time on.
         KeyRotated = 40 "key.rotated",
         /// A signing key was removed after the last of its tokens was over.
@@ -253,6 +271,8 @@ codes! {
         ServiceTokenRevoked = 57 "service_token.revoked",
         /// A session was ended by a service that has its token.
         SessionRevokedByService = 58 "session.revoked_by_service",
+        /// A mail was not queued, as there were too many of its kind; one record a day for each count that was full.
+        MailWithheld = 75 "mail.withheld",
     }
 }
 
@@ -323,6 +343,8 @@ codes! {
         TooSoon = 23 "too_soon",
         /// The address is verified already.
         AlreadyVerified = 24 "already_verified",
+        /// What was asked for is not offered here.
+        NotOffered = 25 "not_offered",
         /// The refresh token is of no living session.
         BadRefreshToken = 35 "bad_refresh_token",
         /// The session in whose name it was to be done was ended meanwhile, or lost its role.
@@ -341,6 +363,8 @@ codes! {
         SecretSigns = 45 "secret_signs",
         /// There are as many signing keys as there may be.
         TooManyKeys = 46 "too_many_keys",
+        /// There were too many mails of this kind for the account, the address or the client.
+        TooManyMails = 75 "too_many_mails",
     }
 }
 

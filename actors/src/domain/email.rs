@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use idna::uts46::{AsciiDenyList, Hyphens, Uts46};
 use unicode_normalization::UnicodeNormalization as _;
+use unicode_normalization::char::is_combining_mark;
 
 /// The longest address in its ASCII form, in bytes (RFC 5321 §4.5.3.1.3, less the angle brackets).
 const MAX_ADDRESS_BYTES: usize = 254;
@@ -44,9 +46,9 @@ pub enum EmailError {
 }
 
 impl Email {
-    /// Parses an address as a person typed it; surrounding white space is not part of it.
+    /// Parses an address as a person typed or pasted it; white space and invisible marks around it are not part of it.
     pub fn parse(typed: &str) -> Result<Self, EmailError> {
-        let typed = typed.trim();
+        let typed = typed.trim_matches(|c: char| c.is_whitespace() || is_invisible(c));
         // Checked before any normalisation, so that a huge input costs nothing.
         if typed.len() > 4 * MAX_ADDRESS_BYTES {
             return Err(EmailError::TooLong);
@@ -70,6 +72,13 @@ impl Email {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.address
+    }
+
+    /// Whether the part before the `@` is ASCII, so that every mail server takes the address. The domain always has an
+    /// ASCII form; other local parts need `SMTPUTF8` (RFC 6531).
+    #[must_use]
+    pub fn has_ascii_local_part(&self) -> bool {
+        self.address.rsplit_once('@').is_some_and(|(local, _)| local.is_ascii())
     }
 
     /// The key under which the account is known.
@@ -101,16 +110,42 @@ impl EmailKey {
     }
 }
 
-/// RFC 5322 `dot-atom`, with letters and digits of any script (RFC 6532).
+/// RFC 5322 `dot-atom`, with letters and digits of any script (RFC 6532), and the marks and joiners that words of many
+/// scripts are written with, where UTS 46 has them in a label.
 fn check_local(local: &str) -> Result<(), EmailError> {
     let allowed = |c: char| {
-        if c.is_ascii() { c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~.".contains(c) } else { c.is_alphanumeric() }
+        if c.is_ascii() {
+            c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~.".contains(c)
+        } else {
+            c.is_alphanumeric() || joins(c)
+        }
     };
     let dots = local.starts_with('.') || local.ends_with('.') || local.contains("..");
     if local.len() > MAX_LOCAL_BYTES || dots || !local.chars().all(allowed) {
         return Err(EmailError::Local);
     }
+    if local.chars().any(joins) && !joined_well(local) {
+        return Err(EmailError::Local);
+    }
     Ok(())
+}
+
+/// Whether a character is part of a word only beside letters: a combining mark, or a joiner.
+fn joins(c: char) -> bool {
+    (is_combining_mark(c) && !c.is_alphanumeric()) || matches!(c, '\u{200c}' | '\u{200d}')
+}
+
+/// Whether marks and joiners stand where UTS 46 (sections 4.1 and 7, `ContextJ`) has them, and none of them is one that it
+/// drops as invisible: two spellings that look the same would be two accounts.
+fn joined_well(local: &str) -> bool {
+    let (processed, valid) = Uts46::new().to_unicode(local.as_bytes(), AsciiDenyList::EMPTY, Hyphens::Allow);
+    let count = |text: &str| text.chars().filter(|c| joins(*c)).count();
+    valid.is_ok() && count(&processed) >= count(local)
+}
+
+/// What programs put around pasted text and nobody sees: byte order marks, zero-width spaces, marks of direction.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{feff}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}' | '\u{2066}'..='\u{2069}')
 }
 
 /// NFKC, which leaves ASCII as it is: most addresses are, and the store parses one at every look at an account.
@@ -129,7 +164,7 @@ fn ascii_domain(domain: &str) -> Result<String, EmailError> {
         // What IDNA would leave as it is.
         Cow::Borrowed(domain)
     } else {
-        idna::domain_to_ascii_cow(domain.as_bytes(), idna::AsciiDenyList::STD3).map_err(|_| EmailError::Domain)?
+        idna::domain_to_ascii_cow(domain.as_bytes(), AsciiDenyList::STD3).map_err(|_| EmailError::Domain)?
     };
     let labels_fit = ascii
         .split('.')
@@ -165,6 +200,58 @@ mod tests {
     fn the_address_keeps_what_the_owner_typed() {
         assert_eq!(Email::parse(" Ann.Lee+home@Example.com ").unwrap().as_str(), "Ann.Lee+home@example.com");
         assert_eq!(Email::parse("ann@MÜLLER.de").unwrap().as_str(), "ann@müller.de");
+    }
+
+    #[test]
+    fn f23_words_of_every_script_are_local_parts() {
+        for local in [
+            "अजय",
+            "हिन्दी",
+            "विक्रम",
+            "தமிழ்",
+            "తెలుగు",
+            "বাংলা",
+            "ไทยแลนด์",
+            "ខ្មែរ",
+            "မြန်မာ",
+            "සිංහල",
+            "ශ්\u{200d}රී",
+            "نام\u{200c}ه\u{200c}ها",
+            "עִבְרִית",
+            "العَرَبِيَّة",
+            "Việt",
+            "ắn",
+            "한국어",
+            "日本語",
+            "e\u{301}",
+            "हिन्दी.नाम+x",
+        ] {
+            let email =
+                Email::parse(&format!("{local}@example.com")).unwrap_or_else(|error| panic!("{local}: {error}"));
+            assert_eq!(Email::parse(email.as_str()).unwrap().key(), email.key(), "{local}");
+            assert_eq!(Email::parse(email.key().as_str()).unwrap().key(), email.key(), "{local}");
+        }
+        for bad in [
+            "\u{301}ann",
+            "a.\u{301}nn",
+            "a\u{200d}nn",
+            "\u{200c}ann",
+            "ann\u{fe0f}",
+            "a\u{34f}nn",
+            "a\u{e0100}",
+            "a\u{200b}b",
+        ] {
+            assert!(Email::parse(&format!("{bad}@example.com")).is_err(), "{bad:?} was taken for a local part");
+        }
+    }
+
+    #[test]
+    fn f23_what_is_pasted_around_an_address_is_no_part_of_it() {
+        for around in
+            ["\u{feff}", " ", "\u{a0}", "\u{3000}", "\t\r\n", "\u{200b}", "\u{202a}", "\u{2060}", "\u{feff} \u{200e}"]
+        {
+            assert_eq!(key(&format!("{around}ann@example.com{around}")), "ann@example.com", "{around:?}");
+        }
     }
 
     #[test]
@@ -206,7 +293,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_short_way_for_plain_domains_gives_what_idna_gives(domain in "[a-z0-9.-]{1,30}") {
-            let idna = idna::domain_to_ascii_cow(domain.as_bytes(), idna::AsciiDenyList::STD3);
+            let idna = idna::domain_to_ascii_cow(domain.as_bytes(), AsciiDenyList::STD3);
             let parsed = Email::parse(&format!("a@{domain}"));
             if let Ok(email) = &parsed {
                 let (expected, _) = idna::domain_to_unicode(&domain);
@@ -224,7 +311,7 @@ mod tests {
         }
 
         #[test]
-        fn an_address_parsed_again_has_the_same_key(typed in "[a-zA-Zäöß.]{1,12}@[a-z]{1,8}\\.[a-z]{2,3}") {
+        fn an_address_parsed_again_has_the_same_key(typed in "[a-zA-Zäößिन्द\\u{301}.]{1,12}@[a-z]{1,8}\\.[a-z]{2,3}") {
             if let Ok(email) = Email::parse(&typed) {
                 let again = Email::parse(email.as_str()).unwrap();
                 prop_assert_eq!(again.key(), email.key());

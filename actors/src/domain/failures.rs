@@ -1,7 +1,8 @@
 //! How failed attempts are held against an account and an address: each further one is waited for longer, none for ever.
 //!
 //! An attempt counts as failed from the moment it is let in, and is taken back when it succeeds or was never made: so however
-//! many come at once, no more than the allowance are under way (S15).
+//! many come at once, no more than the allowance are under way (S15). One that finds the allowance used up by attempts under way
+//! waits for their outcome before it is refused.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -32,15 +33,18 @@ pub enum Guarded {
     OneTimeToken,
     /// A service token.
     ServiceToken,
-    /// Nothing: each request for a mail to an address counts, so that nobody's mailbox is flooded.
+    /// Nothing: each request for a verification mail to an address counts, so that nobody's mailbox is flooded.
     Mail,
     /// A refresh token.
     Refresh,
+    /// Nothing: each request for a recovery mail to an address counts, apart from those for verification mails, so that nobody
+    /// keeps an owner from the one by asking for the other.
+    RecoveryMail,
 }
 
 impl Guarded {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Login,
         Self::Passphrase,
         Self::Reauthentication,
@@ -48,6 +52,7 @@ impl Guarded {
         Self::ServiceToken,
         Self::Mail,
         Self::Refresh,
+        Self::RecoveryMail,
     ];
 
     /// The kind as it is written in keys and answers.
@@ -61,6 +66,7 @@ impl Guarded {
             Self::ServiceToken => "service_token",
             Self::Mail => "mail",
             Self::Refresh => "refresh",
+            Self::RecoveryMail => "recovery_mail",
         }
     }
 
@@ -75,6 +81,7 @@ impl Guarded {
             Self::ServiceToken => 5,
             Self::Mail => 6,
             Self::Refresh => 7,
+            Self::RecoveryMail => 8,
         }
     }
 
@@ -168,6 +175,11 @@ pub(crate) struct Failures {
 impl Failures {
     /// No failures.
     pub(crate) const NONE: Self = Self { count: 0, last: 0, forgotten_at: 0 };
+
+    /// A counter of nothing but attempts that are under way now.
+    pub(crate) fn under_way(attempts: u32, now: Moment) -> Self {
+        Self { count: attempts, last: Moment::MIN, forgotten_at: now }
+    }
 
     /// The counter as it was stored, now that the wall clock says `now`. A clock that was set back makes nobody wait for longer
     /// than the counter says (R05).

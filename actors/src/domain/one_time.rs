@@ -29,14 +29,17 @@ pub enum TokenPurpose {
     ResetPassword,
     /// Shows that mail to the pending address arrives, and makes it the account's.
     ConfirmAddress,
-    /// Drops the pending address.
+    /// Drops the pending address. Only earlier versions issued it.
     CancelAddressChange,
+    /// Takes back what was done since: the account has this address again, secrets set since are unusable, and sessions end.
+    /// An account may have several.
+    Undo,
 }
 
 impl TokenPurpose {
     /// Every purpose.
-    pub const ALL: [Self; 4] =
-        [Self::VerifyAddress, Self::ResetPassword, Self::ConfirmAddress, Self::CancelAddressChange];
+    pub const ALL: [Self; 5] =
+        [Self::VerifyAddress, Self::ResetPassword, Self::ConfirmAddress, Self::CancelAddressChange, Self::Undo];
 
     /// The number under which it is stored; never given to another purpose.
     #[must_use]
@@ -46,6 +49,15 @@ impl TokenPurpose {
             Self::ResetPassword => 2,
             Self::ConfirmAddress => 3,
             Self::CancelAddressChange => 4,
+            Self::Undo => 5,
+        }
+    }
+
+    /// The number that goes into the token. Mails that earlier versions queued may still carry a link that cancels.
+    const fn derivation(self) -> u8 {
+        match self {
+            Self::Undo => Self::CancelAddressChange.number(),
+            other => other.number(),
         }
     }
 
@@ -62,7 +74,11 @@ impl TokenPurpose {
             MailKind::VerifyAddress => Some(Self::VerifyAddress),
             MailKind::ResetPassword => Some(Self::ResetPassword),
             MailKind::ConfirmNewAddress => Some(Self::ConfirmAddress),
-            MailKind::AddressChangePending => Some(Self::CancelAddressChange),
+            MailKind::AddressChangePending
+            | MailKind::AddressChanged
+            | MailKind::PasswordChanged
+            | MailKind::PassphraseChanged
+            | MailKind::RecoveryUsed => Some(Self::Undo),
             _ => None,
         }
     }
@@ -127,7 +143,8 @@ impl TokenHash {
     }
 }
 
-/// A token about to be issued to the account that it is issued with; it replaces an older one of the same purpose (S26).
+/// A token about to be issued to the account that it is issued with; it replaces an older one of the same purpose (S26), but
+/// for one that undoes what was done since.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewToken {
     /// Under what it is found.
@@ -138,7 +155,7 @@ pub struct NewToken {
     pub address: EmailKey,
     /// When it was issued.
     pub issued_at: Timestamp,
-    /// When it is over.
+    /// When it is over. Until its mail is handed over this is the latest possible end; then its life begins.
     pub expires_at: Timestamp,
 }
 
@@ -156,7 +173,7 @@ impl OneTimeKey {
     /// The token of a seed for a purpose: 43 URL-safe characters.
     pub(crate) fn token(&self, purpose: TokenPurpose, seed: &TokenSeed) -> Secret {
         let mut context = hmac::Context::with_key(&self.0);
-        context.update(&[purpose.number()]);
+        context.update(&[purpose.derivation()]);
         context.update(&seed.0);
         Secret::new(URL_SAFE_NO_PAD.encode(context.sign().as_ref()))
     }

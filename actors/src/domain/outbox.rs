@@ -1,13 +1,18 @@
 //! Mails that wait to be sent: records, written in the same commit as what they tell of.
 
+mod bounds;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+pub use bounds::{GivenUp, HANDOVER_WITHIN, MAX_GIVEN_UP, MailBound, MailCount, MailScope, day_of, no_longer_kept};
+pub(crate) use bounds::{OTHERS_A_DAY, until_tomorrow};
+
 use super::account::AccountId;
 use super::email::Email;
 use super::mail::{Locale, MailKind};
-use super::one_time::TokenSeed;
+use super::one_time::{TokenHash, TokenSeed};
 use super::time::Timestamp;
 
 /// The pause after the first failed attempt.
@@ -54,12 +59,18 @@ pub struct NewMail {
     pub nickname: String,
     /// From what the token of its link is derived, for the kinds that have one.
     pub seed: Option<TokenSeed>,
+    /// Under what that token is found: its life begins when the mail is handed over. `None` for mails of older versions, whose
+    /// tokens live from the request on.
+    pub token: Option<TokenHash>,
     /// How long its link is good for.
     pub valid_for: Option<Duration>,
     /// The new address of the account.
     pub new_address: Option<Email>,
     /// From where it was done.
     pub client_address: Option<IpAddr>,
+    /// The client that it is counted against and takes turns as: its address, or its IPv6 network. `None` where nobody is
+    /// counted: the operator, administrators, and clients on the list of those that are not counted.
+    pub network: Option<IpAddr>,
     /// With what it was done.
     pub user_agent: Option<String>,
     /// When it was written, which is when what it tells of happened.
@@ -96,11 +107,21 @@ pub struct QueuedMail {
     pub last_error: Option<String>,
 }
 
+impl QueuedMail {
+    /// Whether it is to be sent now.
+    pub(crate) fn is_due(&self, now: Timestamp) -> bool {
+        self.state == MailState::Queued && self.next_attempt_at <= now
+    }
+}
+
 /// What came of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MailOutcome {
-    /// The next in line has it: the record goes.
-    Sent,
+    /// The next in line has it: the record goes, and the life of its link begins.
+    Sent {
+        /// When.
+        at: Timestamp,
+    },
     /// It failed and is tried again then.
     Retry {
         /// When.

@@ -2,6 +2,8 @@
 
 use unicode_normalization::UnicodeNormalization as _;
 
+use zeroize::Zeroizing;
+
 use super::secret::Secret;
 
 /// The longest passphrase as typed, in bytes; checked before it is normalised or hashed.
@@ -28,7 +30,10 @@ impl Passphrase {
         if typed.len() > MAX_BYTES {
             return Err(PassphraseError::TooLong);
         }
-        let folded: String = typed.nfkc().flat_map(char::to_lowercase).nfkc().collect();
+        let fold = || typed.nfkc().flat_map(char::to_lowercase).nfkc();
+        // Made as long as it gets at once: a text that grows leaves pieces of itself behind.
+        let mut folded = Zeroizing::new(String::with_capacity(fold().map(char::len_utf8).sum()));
+        folded.extend(fold());
         let words: Vec<&str> = folded.split_whitespace().collect();
         let visible = |c: char| !c.is_control() && !c.is_whitespace() && !('\u{200B}'..='\u{200F}').contains(&c);
         if !words.iter().any(|word| word.chars().any(visible)) {

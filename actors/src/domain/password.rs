@@ -47,8 +47,9 @@ pub enum WeakPassword {
 
 impl Password {
     /// Takes a password.
-    pub fn new(typed: String) -> Result<Self, PasswordTooLong> {
-        if typed.len() > MAX_BYTES { Err(PasswordTooLong) } else { Ok(Self(Secret::new(typed))) }
+    pub fn new(typed: impl Into<Secret>) -> Result<Self, PasswordTooLong> {
+        let typed = typed.into();
+        if typed.expose().len() > MAX_BYTES { Err(PasswordTooLong) } else { Ok(Self(typed)) }
     }
 
     /// The password, for the hasher alone.

@@ -3,7 +3,13 @@
 use std::time::Duration;
 
 use time::OffsetDateTime;
+use time::format_description::BorrowedFormatItem;
 use time::format_description::well_known::Rfc3339;
+use time::macros::format_description;
+
+/// RFC 3339 in UTC with three digits of a second, always: a parser of one fixed form reads it too.
+const MILLISECONDS: &[BorrowedFormatItem<'_>] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
 
 /// A UTC wall-clock time with millisecond precision, counted from the Unix epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,14 +61,15 @@ impl Timestamp {
         Self(self.0.saturating_sub(millis))
     }
 
-    /// The time as RFC 3339 in UTC with millisecond precision, the form every response body uses.
+    /// The time as RFC 3339 in UTC with three digits of a second, the form every response body uses.
     #[must_use]
     pub fn to_rfc3339(self) -> String {
         OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000)
             .ok()
-            .and_then(|at| at.format(&Rfc3339).ok())
+            .filter(|at| (0..=9999).contains(&at.year()))
+            .and_then(|at| at.format(MILLISECONDS).ok())
             // Only times outside the years 0 to 9999 have no RFC 3339 form; no clock we read gives one.
-            .unwrap_or_else(|| "9999-12-31T23:59:59Z".to_owned())
+            .unwrap_or_else(|| "9999-12-31T23:59:59.999Z".to_owned())
     }
 }
 
@@ -89,9 +96,15 @@ mod tests {
     }
 
     #[test]
-    fn times_are_rfc3339_in_utc() {
-        assert_eq!(Timestamp::from_millis(1_000).to_rfc3339(), "1970-01-01T00:00:01Z");
-        assert_eq!(Timestamp::from_millis(1_500).to_rfc3339(), "1970-01-01T00:00:01.5Z");
+    fn f22_times_are_rfc3339_in_utc_with_three_digits_of_a_second() {
+        let text = |millis| Timestamp::from_millis(millis).to_rfc3339();
+        assert_eq!(text(1_000), "1970-01-01T00:00:01.000Z");
+        assert_eq!(text(1_500), "1970-01-01T00:00:01.500Z");
+        assert_eq!(text(-1), "1969-12-31T23:59:59.999Z");
+        for beyond in [i64::MIN, -62_167_219_200_001, 253_402_300_800_000, i64::MAX] {
+            assert_eq!(text(beyond), "9999-12-31T23:59:59.999Z");
+        }
+        assert_eq!(text(-62_167_219_200_000), "0000-01-01T00:00:00.000Z");
     }
 
     #[test]

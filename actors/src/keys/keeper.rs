@@ -6,6 +6,7 @@ use tokio::task::spawn_blocking;
 
 use super::{KeyView, RotateError};
 use crate::ask::Unavailable;
+use crate::auditor::AuditHandle;
 use crate::domain::account::{Account, AccountId, Role};
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord, AuditRefusal};
 use crate::domain::session::{Origin, SessionId};
@@ -54,6 +55,7 @@ pub(crate) struct KeyKeeper {
     vault: Arc<dyn KeyVault>,
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
+    audit: AuditHandle,
     tokens: Arc<AccessTokens>,
     turn: Mutex<Turn>,
 }
@@ -73,6 +75,7 @@ impl KeyKeeper {
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
+        audit: AuditHandle,
     ) -> Result<Self, KeysError> {
         let mut attempts = 0;
         let stored = loop {
@@ -94,7 +97,7 @@ impl KeyKeeper {
             );
         }
         let tokens = Arc::new(AccessTokens::new(&settings, keys, entropy));
-        Ok(Self { settings, vault, store, clock, tokens, turn: Mutex::default() })
+        Ok(Self { settings, vault, store, clock, audit, tokens, turn: Mutex::default() })
     }
 
     pub(crate) fn tokens(&self) -> &Arc<AccessTokens> {
@@ -139,7 +142,7 @@ impl KeyKeeper {
             let algorithm = match allowed {
                 Ok(algorithm) => algorithm,
                 Err(refusal) => {
-                    self.refused(record, reason_of(refusal)).await?;
+                    self.refused(record, reason_of(refusal)).await;
                     return Err(RotateError::Refused(refusal));
                 }
             };
@@ -152,7 +155,7 @@ impl KeyKeeper {
             }
             let made = ring.keys.last().map(|made| KeyView::of(made, now, true));
             if !self.may_act(by, session).await? {
-                self.refused(record, AuditRefusal::Revoked).await?;
+                self.refused(record, AuditRefusal::Revoked).await;
                 return Err(RotateError::Revoked);
             }
             match self.write(ring, Some(key)).await {
@@ -171,8 +174,9 @@ impl KeyKeeper {
     }
 
     /// Puts a rotation on record that was refused (S70).
-    async fn refused(&self, record: AuditRecord, reason: AuditRefusal) -> Result<(), StoreFailure> {
-        self.store.append_audit(vec![AuditRecord { refusal: Some(reason), ..record }]).await
+    async fn refused(&self, record: AuditRecord, reason: AuditRefusal) {
+        self.audit.refused(AuditRecord { refusal: Some(reason), ..record });
+        self.audit.settle().await;
     }
 
     /// Whether this is still the session of an administrator. The ring is written in no commit of the store, so this is asked

@@ -47,12 +47,7 @@ impl Process for RateLimiterActor {
 
     async fn handle(&self, _: &mut [Timer; 2], message: Message) -> Result<(), String> {
         match message {
-            Message::Prune => {
-                let limiters = &self.handle.limiters;
-                limiters.public.prune();
-                limiters.private.prune();
-                limiters.failures.prune();
-            }
+            Message::Prune => self.handle.limiters.prune(),
             Message::Flush => self.flush(WRITE_AT_ONCE).await,
             #[cfg(feature = "testing")]
             Message::Settle(reply) => drop(reply.send(())),

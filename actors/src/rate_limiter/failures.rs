@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use tokio::sync::watch;
 
 use super::Limited;
 use super::quota::Key as _;
@@ -64,6 +65,21 @@ pub(super) struct Counted {
     shared: bool,
 }
 
+/// The attempts that are counted in one counter and whose outcome is not known yet.
+struct UnderWay {
+    count: u32,
+    /// Sends when one of them turns out to be no failure; closed when the last one has its outcome.
+    outcomes: watch::Sender<()>,
+}
+
+/// An attempt is not let in.
+#[derive(Debug)]
+pub(super) struct Busy {
+    pub(super) limited: Limited,
+    /// When to ask again: set while an attempt under way may still turn out to be no failure.
+    pub(super) outcomes: Option<watch::Receiver<()>>,
+}
+
 /// A counter as it is shown.
 pub(super) struct CounterView {
     pub(super) key: FailureKey,
@@ -78,6 +94,8 @@ pub(super) struct FailureCounters {
     address: FailureRule,
     clock: Arc<dyn Clock>,
     counters: DashMap<FailureKey, Counter>,
+    /// Locked after the entry of `counters` where both are needed.
+    under_way: DashMap<FailureKey, UnderWay>,
     len: AtomicUsize,
     /// The counters that differ from what is stored, in the order in which they began to; each stands here once.
     changed: Mutex<VecDeque<FailureKey>>,
@@ -94,6 +112,7 @@ impl FailureCounters {
             address,
             clock,
             counters: DashMap::new(),
+            under_way: DashMap::new(),
             len: AtomicUsize::new(0),
             changed: Mutex::default(),
             most: MAX_COUNTERS,
@@ -101,8 +120,9 @@ impl FailureCounters {
         }
     }
 
-    /// Lets an attempt in and counts it as failed until it is taken back; the answer is the counter that it counts in.
-    pub(super) fn attempt(&self, key: FailureKey, account: Option<AccountId>) -> Result<Counted, Limited> {
+    /// Lets an attempt in and counts it as failed until it is taken back; the answer is the counter that it counts in. Its
+    /// outcome is to be told by [`failed`](Self::failed), [`take_back`](Self::take_back) or [`start_anew`](Self::start_anew).
+    pub(super) fn attempt(&self, key: FailureKey, account: Option<AccountId>) -> Result<Counted, Busy> {
         let rule = self.rule(key);
         let now = self.now();
         let shared = self.len() >= self.most && !self.counters.contains_key(&key);
@@ -116,10 +136,14 @@ impl FailureCounters {
         };
         let counter = entry.value_mut();
         counter.account = account.or(counter.account);
-        counter.change(|failures| failures.attempt(rule, now)).map_err(|wait| {
+        if let Err(wait) = counter.change(|failures| failures.attempt(rule, now)) {
             let window = rule.forget.saturating_mul(rule.allowance);
-            Limited::new(key.kind.as_str(), rule.allowance, window, wait)
-        })?;
+            let limited = Limited::new(key.kind.as_str(), rule.allowance, window, wait);
+            let outcomes = self.under_way.get(&key).map(|under_way| under_way.outcomes.subscribe());
+            return Err(Busy { limited, outcomes });
+        }
+        let begun = || UnderWay { count: 0, outcomes: watch::Sender::new(()) };
+        self.under_way.entry(key).or_insert_with(begun).count += 1;
         self.note_change(key, counter);
         Ok(Counted { key, shared })
     }
@@ -132,12 +156,18 @@ impl FailureCounters {
         }
     }
 
+    /// An attempt failed, as it was counted.
+    pub(super) fn failed(&self, Counted { key, .. }: Counted) {
+        self.leave(key, false);
+    }
+
     /// Takes an attempt back: it succeeded, or was never made.
     pub(super) fn take_back(&self, Counted { key, .. }: Counted) {
         if let Some(mut counter) = self.counters.get_mut(&key) {
             counter.change(Failures::take_back);
             self.note_change(key, &mut counter);
         }
+        self.leave(key, true);
     }
 
     /// Forgets what was failed before an attempt that succeeded. What others failed is not forgotten with it.
@@ -145,18 +175,49 @@ impl FailureCounters {
         if counted.shared {
             self.take_back(counted);
         } else {
-            self.forget(counted.key);
+            self.forget_all_but(counted.key, |under_way| under_way.saturating_sub(1));
+            self.leave(counted.key, true);
         }
     }
 
-    /// Forgets all failures of a counter; false if there was none.
+    /// Forgets all failures of a counter; false if there was none. Attempts under way stay counted until their outcome is known.
     pub(super) fn forget(&self, key: FailureKey) -> bool {
-        let Some((_, counter)) = self.counters.remove(&key) else { return false };
+        let forgotten = self.forget_all_but(key, |under_way| under_way);
+        if let Some(under_way) = self.under_way.get(&key) {
+            under_way.outcomes.send_replace(());
+        }
+        forgotten
+    }
+
+    /// Leaves so many of the attempts counted, by how many are under way.
+    fn forget_all_but(&self, key: FailureKey, left: impl FnOnce(u32) -> u32) -> bool {
+        let Entry::Occupied(mut entry) = self.counters.entry(key) else { return false };
+        let left = left(self.under_way.get(&key).map_or(0, |under_way| under_way.count));
+        if left > 0 {
+            let now = self.now();
+            let counter = entry.get_mut();
+            (counter.count, counter.last, counter.forgotten_at) = Failures::under_way(left, now).parts();
+            self.note_change(key, counter);
+            return true;
+        }
+        let counter = entry.remove();
         self.len.fetch_sub(1, Ordering::Relaxed);
         if counter.stored && !counter.changed {
             self.mark(key);
         }
         true
+    }
+
+    /// An attempt has its outcome. `tell` if it makes room for another.
+    fn leave(&self, key: FailureKey, tell: bool) {
+        let Entry::Occupied(mut entry) = self.under_way.entry(key) else { return };
+        let under_way = entry.get_mut();
+        under_way.count = under_way.count.saturating_sub(1);
+        if under_way.count == 0 {
+            entry.remove();
+        } else if tell {
+            under_way.outcomes.send_replace(());
+        }
     }
 
     /// The account that a counter is about, if it exists.
@@ -235,7 +296,7 @@ impl FailureCounters {
     fn drop_where(&self, drops: impl Fn(&Failures, FailureRule) -> bool) {
         let mut dropped: Vec<FailureKey> = Vec::new();
         self.counters.retain(|key, counter| {
-            let drops = drops(&counter.failures(), self.rule(*key));
+            let drops = drops(&counter.failures(), self.rule(*key)) && !self.under_way.contains_key(key);
             if drops {
                 self.len.fetch_sub(1, Ordering::Relaxed);
                 if counter.stored && !counter.changed {

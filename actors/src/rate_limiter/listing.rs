@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{PRIVATE, PUBLIC, RateLimiterHandle};
+use super::{DOCS, PRIVATE, PUBLIC, RateLimiterHandle};
 use crate::ask::Unavailable;
 use crate::domain::account::AccountId;
 use crate::domain::audit::{AuditEvent, AuditRecord};
@@ -22,6 +22,8 @@ pub enum LimitKey {
     Public(IpAddr),
     /// Requests of an account to bearer routes.
     Private(AccountId),
+    /// Requests of an address to the documentation.
+    Docs(IpAddr),
     /// Failed attempts.
     Failures(FailureKey),
 }
@@ -67,12 +69,13 @@ pub struct LimitViews {
 
 impl LimitKey {
     /// Every policy there is.
-    pub const POLICIES: [&'static str; 2 + Guarded::ALL.len()] = {
-        let mut policies = [PUBLIC; 2 + Guarded::ALL.len()];
+    pub const POLICIES: [&'static str; 3 + Guarded::ALL.len()] = {
+        let mut policies = [PUBLIC; 3 + Guarded::ALL.len()];
         policies[1] = PRIVATE;
+        policies[2] = DOCS;
         let mut n = 0;
         while n < Guarded::ALL.len() {
-            policies[2 + n] = Guarded::ALL[n].as_str();
+            policies[3 + n] = Guarded::ALL[n].as_str();
             n += 1;
         }
         policies
@@ -84,6 +87,7 @@ impl LimitKey {
         match self {
             Self::Public(_) => PUBLIC,
             Self::Private(_) => PRIVATE,
+            Self::Docs(_) => DOCS,
             Self::Failures(key) => key.kind.as_str(),
         }
     }
@@ -93,6 +97,7 @@ impl LimitKey {
     pub const fn address(self) -> Option<IpAddr> {
         match self {
             Self::Public(address)
+            | Self::Docs(address)
             | Self::Failures(FailureKey {
                 scope: FailureScope::Address(address) | FailureScope::Known(_, address),
                 ..
@@ -117,6 +122,7 @@ impl LimitKey {
         let key = match policy {
             PUBLIC => Self::Public(rest.parse().ok()?),
             PRIVATE => Self::Private(AccountId::new(rest.parse().ok()?)?),
+            DOCS => Self::Docs(rest.parse().ok()?),
             _ => {
                 let kind = Guarded::ALL.into_iter().find(|kind| kind.as_str() == policy)?;
                 let (scope, rest) = rest.split_once('-')?;
@@ -150,6 +156,7 @@ impl fmt::Display for LimitKey {
         match self {
             Self::Public(address) => write!(f, "{PUBLIC}-{address}"),
             Self::Private(account) => write!(f, "{PRIVATE}-{account}"),
+            Self::Docs(address) => write!(f, "{DOCS}-{address}"),
             Self::Failures(FailureKey { kind, scope }) => match scope {
                 FailureScope::Account(of) => write!(f, "{}-account-{:032x}", kind.as_str(), hex(*of)),
                 FailureScope::Address(address) => write!(f, "{}-address-{address}", kind.as_str()),
@@ -190,6 +197,7 @@ impl RateLimiterHandle {
             wait: if standing.remaining == 0 { standing.window / standing.quota.max(1) } else { Duration::ZERO },
         };
         limiters.public.visit(|address, standing| page.offer(&wanted, view(LimitKey::Public(address), None, standing)));
+        limiters.docs.visit(|address, standing| page.offer(&wanted, view(LimitKey::Docs(address), None, standing)));
         limiters
             .private
             .visit(|account, standing| page.offer(&wanted, view(LimitKey::Private(account), Some(account), standing)));
@@ -218,6 +226,7 @@ impl RateLimiterHandle {
         let (cleared, subject) = match key {
             LimitKey::Public(address) => (limiters.public.forget(address), None),
             LimitKey::Private(account) => (limiters.private.forget(account), Some(account)),
+            LimitKey::Docs(address) => (limiters.docs.forget(address), None),
             LimitKey::Failures(key) => {
                 let subject = limiters.failures.account_of(key);
                 (limiters.failures.forget(key), subject)
@@ -234,7 +243,7 @@ impl RateLimiterHandle {
     #[must_use]
     pub fn len(&self) -> usize {
         let limiters = &*self.limiters;
-        limiters.public.len() + limiters.private.len() + limiters.failures.len()
+        limiters.public.len() + limiters.docs.len() + limiters.private.len() + limiters.failures.len()
     }
 
     /// Whether nobody is counted.
@@ -294,6 +303,7 @@ mod tests {
             LimitKey::Public(address),
             LimitKey::Public("192.0.2.7".parse().unwrap()),
             LimitKey::Private(AccountId::new(42).unwrap()),
+            LimitKey::Docs(address),
             failures(FailureScope::Account(subject)),
             failures(FailureScope::Address(address)),
             failures(FailureScope::Known(subject, address)),

@@ -118,7 +118,7 @@ impl SessionHandle {
             }
         };
         if !matches!(tokio::time::timeout(COMMIT_DEADLINE, told).await, Ok(Ok(()))) {
-            tracing::error!(%account, "a shard was not told that a session ended");
+            tracing::error!(account = account.get(), "a shard was not told that a session ended");
         }
     }
 

@@ -2,6 +2,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
+use crate::domain::email::Email;
 use crate::domain::mail::OutgoingMail;
 use crate::ports::{MailTransport, SendError};
 
@@ -17,6 +18,7 @@ struct State {
     attempts: usize,
     refusal: Option<SendError>,
     stalls: bool,
+    ascii_only: bool,
 }
 
 impl MemoryMail {
@@ -48,6 +50,11 @@ impl MemoryMail {
         self.state().stalls = stalls;
     }
 
+    /// From now on only addresses in ASCII are reached.
+    pub fn reach_ascii_only(&self) {
+        self.state().ascii_only = true;
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -70,5 +77,9 @@ impl MailTransport for MemoryMail {
         }
         state.sent.push(mail.clone());
         Ok(())
+    }
+
+    fn reaches(&self, to: &Email) -> bool {
+        to.has_ascii_local_part() || !self.state().ascii_only
     }
 }

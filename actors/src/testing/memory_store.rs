@@ -6,8 +6,10 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 mod audit;
+mod outbox;
 mod services;
 mod sessions;
+mod tokens;
 
 use async_trait::async_trait;
 use services::time_of;
@@ -15,7 +17,7 @@ use tokio::sync::watch;
 
 use crate::domain::account::{Account, AccountId, NewAccount, NewRole, Role};
 use crate::domain::audit::{AuditPage, AuditPruned, AuditPruning, AuditQuery, AuditRecord, AuditStatus};
-use crate::domain::email::EmailKey;
+use crate::domain::email::{Email, EmailKey};
 use crate::domain::failures::{FailureKey, StoredFailures};
 use crate::domain::one_time::{TokenHash, TokenPurpose};
 use crate::domain::outbox::{MailId, MailOutcome, MailState, NewMail, QueuedMail};
@@ -24,8 +26,8 @@ use crate::domain::session::{Session, SessionId, SessionLabel};
 use crate::domain::time::Timestamp;
 use crate::ports::{
     AccountUpdate, Acting, CreateAccountRefusal, DeleteAccountRefusal, Effects, EndSessions, ListedAccount,
-    OpenSessionRefusal, Page, RefreshOutcome, RefreshRefusal, RefreshUse, ShardOf, SignIn, Store, StoreError,
-    StoreFailure, StoredToken, Touch, UnknownAccount, UnknownSession, UpdateAccountRefusal,
+    OpenSessionRefusal, Page, RecordRefusal, RefreshOutcome, RefreshRefusal, RefreshUse, ShardOf, SignIn, Store,
+    StoreError, StoreFailure, StoredToken, Touch, UnknownSession, UpdateAccountRefusal,
 };
 
 /// How many addresses of sign-ins an account keeps.
@@ -48,6 +50,7 @@ struct State {
     failures: BTreeMap<FailureKey, StoredFailures>,
     tokens: Vec<StoredToken>,
     mails: Vec<QueuedMail>,
+    days: outbox::Days,
     audit: audit::Log,
     services: services::Services,
     accounts_ever: u64,
@@ -108,6 +111,11 @@ impl State {
         self.accounts.values().any(|other| Some(other.id) != but && other.email.key() == key)
     }
 
+    fn is_reserved(&self, key: &EmailKey, but: Option<AccountId>, now: Timestamp) -> bool {
+        let mut others = self.accounts.values().filter(|other| Some(other.id) != but);
+        others.any(|other| other.reserved_at(now).is_some_and(|reserved| reserved.email.key() == key))
+    }
+
     fn has_nickname(&self, key: &crate::NicknameKey, but: Option<AccountId>) -> bool {
         self.accounts.values().any(|other| Some(other.id) != but && other.nickname.key() == key)
     }
@@ -147,30 +155,15 @@ impl State {
         self.mails.retain(|mail| mail.account != Some(id));
     }
 
-    fn affect(&mut self, account: AccountId, effects: Effects) {
-        for token in effects.tokens {
-            self.tokens.retain(|old| {
-                old.token.hash != token.hash && (old.account, old.token.purpose) != (account, token.purpose)
-            });
-            self.tokens.push(StoredToken { account, token });
-        }
-        for mail in effects.mails {
-            self.queue(Some(account), mail);
-        }
+    fn affect(&mut self, account: AccountId, effects: Effects) -> Vec<NewMail> {
+        let verified = self.accounts.get(&account).is_some_and(|account| account.email_verified);
+        let withheld = self.queue_all(Some(account), verified, effects.mails);
+        self.settle_undos(account, effects.settles_from);
+        let mut tokens = effects.tokens;
+        tokens.retain(|token| !withheld.iter().any(|mail| mail.token == Some(token.hash)));
+        self.issue(account, tokens);
         self.audit.extend(effects.audit);
-    }
-
-    fn queue(&mut self, account: Option<AccountId>, mail: NewMail) {
-        self.mails_ever += 1;
-        self.mails.extend(MailId::new(self.mails_ever).map(|id| QueuedMail {
-            id,
-            account,
-            state: MailState::Queued,
-            attempts: 0,
-            next_attempt_at: mail.written_at,
-            last_error: None,
-            mail,
-        }));
+        withheld
     }
 
     fn note_sign_in(&mut self, account: AccountId, at: Timestamp, sign_in: SignIn) {
@@ -190,7 +183,8 @@ impl State {
         let used = self.known.entry((account, sign_in.from)).or_insert(at);
         *used = at.max(*used);
         if !is_known && others > 0 {
-            self.queue(Some(account), sign_in.notice);
+            let verified = self.accounts.get(&account).is_some_and(|account| account.email_verified);
+            self.queue_all(Some(account), verified, vec![sign_in.notice]);
         }
     }
 
@@ -264,7 +258,7 @@ impl Store for MemoryStore {
     async fn token_of(&self, account: AccountId, purpose: TokenPurpose) -> Result<Option<StoredToken>, StoreFailure> {
         let state = self.working()?;
         let of = |stored: &&StoredToken| stored.account == account && stored.token.purpose == purpose;
-        Ok(state.tokens.iter().find(of).cloned())
+        Ok(state.tokens.iter().filter(|_| purpose != TokenPurpose::Undo).find(of).cloned())
     }
 
     async fn unverified_before(&self, time: Timestamp, limit: usize) -> Result<Vec<AccountId>, StoreFailure> {
@@ -305,10 +299,12 @@ impl Store for MemoryStore {
         if !state.may_act(new.acting) {
             return Err(StoreError::Refused(CreateAccountRefusal::Revoked));
         }
-        let gives_way = |account: &Account| new.replaces_unverified && state.was_never_taken_up(account);
+        let gives_way =
+            |account: &Account| new.replaces_unverified && !account.made_by_admin && state.was_never_taken_up(account);
         let holder = state.accounts.values().find(|account| account.email.key() == new.email.key());
         let replaced = holder.filter(|account| gives_way(account)).map(|account| account.id);
-        if state.has_email(new.email.key(), replaced) {
+        let reserved = state.is_reserved(new.email.key(), None, new.created_at);
+        if state.has_email(new.email.key(), replaced) || reserved {
             return Err(StoreError::Refused(CreateAccountRefusal::EmailTaken));
         }
         if state.has_nickname(new.nickname.key(), replaced) {
@@ -329,13 +325,17 @@ impl Store for MemoryStore {
             id,
             email: new.email,
             nickname: new.nickname,
-            password_hash: new.password_hash,
-            passphrase_hash: new.passphrase_hash,
+            password_hash: Some(new.password_hash),
+            password_revision: 0,
+            passphrase_hash: Some(new.passphrase_hash),
+            passphrase_revision: 0,
             customer_account: new.customer_account,
             role,
+            made_by_admin: new.acting.is_some(),
             locked: false,
             email_verified: false,
             pending_email: None,
+            reserved_email: None,
             locale: new.locale,
             password_compromised: false,
             created_at: new.created_at,
@@ -380,7 +380,11 @@ impl Store for MemoryStore {
             return refused(UpdateAccountRefusal::Stale);
         }
         let after = update.change.apply(&before, update.ends != EndSessions::None);
-        if state.has_email(after.email.key(), Some(after.id)) {
+        let now = time_of(&effects.audit);
+        let pending = after.pending_email.as_ref().filter(|_| after.pending_email != before.pending_email);
+        let moved = Some(&after.email).filter(|email| email.key() != before.email.key());
+        let reserved = |email: &Email| state.is_reserved(email.key(), Some(after.id), now);
+        if state.has_email(after.email.key(), Some(after.id)) || pending.into_iter().chain(moved).any(reserved) {
             return refused(UpdateAccountRefusal::EmailTaken);
         }
         if state.has_nickname(after.nickname.key(), Some(after.id)) {
@@ -389,7 +393,19 @@ impl Store for MemoryStore {
         if state.is_only_active_admin(&before) && !after.is_active_admin() {
             return refused(UpdateAccountRefusal::LastAdmin);
         }
-        let now = time_of(&effects.audit);
+        let before_tokens = (state.tokens.clone(), state.mails.clone());
+        if let Some(redeemed) = &update.redeems {
+            state.revoke(after.id, |stored| stored.token.hash == redeemed.hash);
+        }
+        if update.revokes_tokens {
+            let stays = [TokenPurpose::VerifyAddress, TokenPurpose::Undo];
+            state.revoke(after.id, |stored| !stays.contains(&stored.token.purpose));
+        }
+        let (_, withheld) = state.split(Some(after.id), after.email_verified, effects.mails.clone());
+        if withheld.iter().any(|(mail, _)| mail.kind.is_required()) {
+            (state.tokens, state.mails) = before_tokens;
+            return refused(UpdateAccountRefusal::TooManyMails);
+        }
         match update.ends {
             EndSessions::None => {}
             EndSessions::All => state.end_all_but(after.id, None, now),
@@ -403,12 +419,6 @@ impl Store for MemoryStore {
         state.services.changed(&before, &after, now);
         state.had_admin |= after.role == Role::Admin;
         state.accounts.insert(after.id, after.clone());
-        if let Some(redeemed) = update.redeems {
-            state.tokens.retain(|stored| stored.token.hash != redeemed.hash);
-        }
-        if update.revokes_tokens {
-            state.tokens.retain(|stored| stored.account != after.id);
-        }
         state.affect(after.id, effects);
         Ok(after)
     }
@@ -434,18 +444,20 @@ impl Store for MemoryStore {
         if state.is_only_active_admin(account) && state.accounts.len() > 1 {
             return refused(DeleteAccountRefusal::LastAdmin);
         }
+        let verified = account.email_verified;
         state.remove(id, time_of(&effects.audit));
-        for mail in effects.mails {
-            state.queue(None, mail);
-        }
+        state.queue_all(None, verified, effects.mails);
         state.audit.extend(effects.audit);
         Ok(())
     }
 
-    async fn record(&self, account: AccountId, effects: Effects) -> Result<(), StoreError<UnknownAccount>> {
+    async fn record(&self, account: AccountId, effects: Effects) -> Result<(), StoreError<RecordRefusal>> {
         let mut state = self.working()?;
-        if !state.accounts.contains_key(&account) {
-            return Err(StoreError::Refused(UnknownAccount));
+        let Some(stored) = state.accounts.get(&account) else {
+            return Err(StoreError::Refused(RecordRefusal::UnknownAccount));
+        };
+        if !state.split(Some(account), stored.email_verified, effects.mails.clone()).1.is_empty() {
+            return Err(StoreError::Refused(RecordRefusal::TooManyMails));
         }
         state.affect(account, effects);
         Ok(())
@@ -493,22 +505,12 @@ impl Store for MemoryStore {
     }
 
     async fn settle_mail(&self, id: MailId, outcome: MailOutcome) -> Result<(), StoreFailure> {
-        let mut state = self.working()?;
-        let (settled, at, error) = match outcome {
-            MailOutcome::Sent => {
-                state.mails.retain(|mail| mail.id != id);
-                return Ok(());
-            }
-            MailOutcome::Retry { at, error } => (MailState::Queued, at, error),
-            MailOutcome::Dead { at, error } => (MailState::Dead, at, error),
-        };
-        if let Some(mail) = state.mail(id) {
-            mail.state = settled;
-            mail.attempts = mail.attempts.saturating_add(1);
-            mail.next_attempt_at = at;
-            mail.last_error = Some(error);
-        }
+        self.working()?.settle(id, outcome);
         Ok(())
+    }
+
+    async fn prune_mails(&self, now: Timestamp, limit: usize) -> Result<usize, StoreFailure> {
+        Ok(self.working()?.prune_mails(now, limit))
     }
 
     async fn retry_mail(&self, id: MailId, at: Timestamp, mut audit: AuditRecord) -> Result<bool, StoreFailure> {
@@ -573,6 +575,10 @@ impl Store for MemoryStore {
     async fn append_audit(&self, records: Vec<AuditRecord>) -> Result<(), StoreFailure> {
         self.working()?.audit.extend(records);
         Ok(())
+    }
+
+    async fn append_audit_within(&self, records: Vec<AuditRecord>, most_refused: u64) -> Result<u64, StoreFailure> {
+        Ok(self.working()?.audit.extend_within(records, most_refused))
     }
 
     async fn probe(&self) -> Result<(), StoreFailure> {

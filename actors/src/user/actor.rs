@@ -119,8 +119,8 @@ impl Process for UserActor {
             Request::ConfirmEmail { token, reply } => {
                 self.run(vitals, span, reply, async move { flows.confirm_email(token, origin).await }).await;
             }
-            Request::CancelEmailChange { token, reply } => {
-                self.run(vitals, span, reply, async move { flows.cancel_email_change(token, origin).await }).await;
+            Request::Undo { token, reply } => {
+                self.run(vitals, span, reply, async move { flows.undo(token, origin).await }).await;
             }
             Request::RemoveUnverified => {
                 self.flows.background.spawn(async move { flows.remove_unverified().await });

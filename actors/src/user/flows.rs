@@ -31,7 +31,7 @@ use crate::rate_limiter::{Attempt, Limited, RateLimiterHandle, Target};
 use crate::session::SessionHandle;
 
 pub(crate) use credentials::not_created;
-pub(crate) use email::address_of;
+pub(crate) use email::{address_of, asks_for_passphrase};
 pub(crate) use letters::{Addressee, Writer};
 pub(crate) use links::IssuedLinks;
 
@@ -55,7 +55,7 @@ pub(crate) struct Flows {
     pub(crate) key: Arc<OneTimeKey>,
     pub(crate) refresh_keys: RefreshKeys,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) links: IssuedLinks,
+    pub(crate) links: Arc<IssuedLinks>,
     pub(crate) entropy: Arc<dyn Entropy>,
     /// Work that goes on after its answer.
     pub(crate) background: TaskTracker,
@@ -91,7 +91,7 @@ impl Flows {
             _ => false,
         };
         let target = Target { email, account: account.map(|account| account.id), known };
-        let attempt = self.limits.attempt(kind, Some(target), client);
+        let attempt = self.limits.attempt(kind, Some(target), client).await;
         Ok(attempt.map_err(|limited| story.refuse(self, AuditRefusal::TooManyAttempts, limited)))
     }
 }
@@ -148,16 +148,7 @@ impl Story {
 
     /// Puts a refusal on record and hands back what to answer.
     fn refuse<E>(&self, flows: &Flows, refusal: AuditRefusal, answer: E) -> E {
-        let record = self.told(flows, Some(refusal));
-        // What costs its sender no hash must not fill the log: nobody may push older records out of it (S70).
-        let by_mail = matches!(self.event, AuditEvent::VerificationSent | AuditEvent::RecoveryRequested);
-        let by_token = matches!(refusal, AuditRefusal::BadRefreshToken | AuditRefusal::BadToken);
-        let cheap = matches!(refusal, AuditRefusal::TooManyAttempts | AuditRefusal::EmailTaken) || by_mail || by_token;
-        if cheap && self.session.is_none() {
-            flows.audit.seldom(record);
-        } else {
-            flows.audit.record(record);
-        }
+        flows.audit.refused(self.told(flows, Some(refusal)));
         answer
     }
 }

@@ -1,7 +1,7 @@
 use super::{
     AdminChange, ConfirmError, Confirmed, DeleteError, LoggedIn, LoginAttempt, LoginError, MailedRecovery,
     MailedRecoveryError, OwnChange, RecoverError, RecoveryAttempt, RefreshError, Refreshed, RegisterError, Registered,
-    Registration, RequestRecoveryError, UpdateError,
+    Registration, UpdateError,
 };
 use crate::ask::Unavailable;
 use crate::domain::account::{Account, AccountId};
@@ -66,7 +66,7 @@ pub(crate) enum Request {
     },
     MailReset {
         email: Email,
-        reply: Reply<Result<(), RequestRecoveryError>>,
+        reply: Reply<()>,
     },
     RecoverByMail {
         recovery: MailedRecovery,
@@ -76,7 +76,7 @@ pub(crate) enum Request {
         token: Secret,
         reply: Reply<Result<Confirmed, ConfirmError>>,
     },
-    CancelEmailChange {
+    Undo {
         token: Secret,
         reply: Reply<Result<(), ConfirmError>>,
     },

@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn an_event_has_the_members_of_the_contract() {
         let shown = serde_json::to_value(Event::of(5, &record(AuditActorKind::Account(id(7))))).unwrap();
-        let expected = json!({"sequence": 5, "at": "1970-01-01T00:00:00Z", "event": "account.updated",
+        let expected = json!({"sequence": 5, "at": "1970-01-01T00:00:00.000Z", "event": "account.updated",
             "actor": "account:7", "subject": 7, "address": "192.0.2.1", "user_agent": "agent",
             "session_id": "9fX19fX19fX19fX19fX19Q", "request_id": "request", "outcome": "refused", "reason": "conflict",
             "details": null});

@@ -16,12 +16,13 @@ fn limited(seconds: u64) -> ApiError {
     ApiError::Limited(Limited { retry_after, standing })
 }
 
-const TOPICS: [Topic; 3] = [Topic::Verify, Topic::Change, Topic::Cancel];
+const TOPICS: [Topic; 3] = [Topic::Verify, Topic::Change, Topic::Undo];
 const TOKEN: &str = "abcdefghijklmnopqrstuvwxyz-ABCDEFGHIJKLMNOP";
 
 fn about(nickname: &str, locale: Locale) -> TokenPreview {
     let address = "ann@example.com".to_owned();
-    TokenPreview { nickname: nickname.to_owned(), purpose: TokenPurpose::VerifyAddress, address, locale }
+    let (nickname, purpose) = (nickname.to_owned(), TokenPurpose::VerifyAddress);
+    TokenPreview { nickname, purpose, address, locale, asks_for_passphrase: true }
 }
 
 fn text(response: Response) -> String {
@@ -32,12 +33,14 @@ fn text(response: Response) -> String {
 fn every_page(locale: Locale) -> Vec<String> {
     let about = &about("ann", locale);
     let complaints = [None, Some(Complaint::Weak(WeakPassword::Guessable)), Some(Complaint::NoMatch)];
-    let refusals = [ApiError::BAD_TOKEN, ApiError::EMAIL_TAKEN, ApiError::NOT_OFFERED, limited(1), ApiError::NotJson];
+    let refusals = [ApiError::BAD_TOKEN, ApiError::EMAIL_TAKEN, limited(1), ApiError::NotJson];
     let mut pages: Vec<Response> = TOPICS.iter().map(|topic| question(*topic, about, TOKEN)).collect();
     pages.extend(TOPICS.iter().map(|topic| done(locale, *topic)));
     pages.push(password_changed(locale));
     for complaint in complaints {
-        pages.extend([true, false].map(|both| new_password(StatusCode::OK, about, TOKEN, both, complaint)));
+        pages.extend([true, false].map(|asks_for_passphrase| {
+            new_password(StatusCode::OK, &TokenPreview { asks_for_passphrase, ..about.clone() }, TOKEN, complaint)
+        }));
     }
     pages.extend(refusals.iter().map(|error| refusal(locale, error)));
     pages.into_iter().map(text).collect()
@@ -48,7 +51,7 @@ fn s36_what_comes_from_outside_is_escaped_and_never_read_twice() {
     let page = text(question(Topic::Verify, &about("{address}<b x='1'>\"&amp;", Locale::En), "\"><script>"));
     assert!(page.contains("<bdi>{address}&lt;b x=&#39;1&#39;&gt;&quot;&amp;amp;</bdi>"), "{page}");
     assert!(page.contains("value=\"&quot;&gt;&lt;script&gt;\""), "{page}");
-    let page = text(new_password(StatusCode::OK, &about("</p><script>", Locale::En), TOKEN, true, None));
+    let page = text(new_password(StatusCode::OK, &about("</p><script>", Locale::En), TOKEN, None));
     assert!(!page.contains("<script"), "{page}");
 }
 
@@ -102,9 +105,8 @@ fn s66_the_policy_admits_the_style_sheet_and_nothing_else() {
 
 #[test]
 fn a_complaint_stands_at_its_field_and_the_token_stays() {
-    let page = |complaint| {
-        text(new_password(StatusCode::BAD_REQUEST, &about("ann", Locale::En), TOKEN, true, Some(complaint)))
-    };
+    let page =
+        |complaint| text(new_password(StatusCode::BAD_REQUEST, &about("ann", Locale::En), TOKEN, Some(complaint)));
     let weak = page(Complaint::Weak(WeakPassword::TooShort));
     assert!(weak.contains("id=\"new_password-bad\"") && !weak.contains("id=\"passphrase-bad\""));
     let wrong = page(Complaint::NoMatch);

@@ -1,13 +1,18 @@
 //! The audit log, written: each record chained to the one before, and the oldest removed.
 
-use doorward_actors::{AccountId, AuditCheckpoint, AuditDetails, AuditHead, AuditPruned, AuditPruning, AuditRecord};
+use doorward_actors::{
+    AccountId, AuditActorKind, AuditCheckpoint, AuditDetails, AuditEvent, AuditHead, AuditPruned, AuditPruning,
+    AuditRecord, Origin,
+};
 
-use super::super::codec::{self, Chained, LogEnd, RecordError};
+use super::super::codec::{self, Chained, LogEnd, RecordError, Refusals};
 use super::super::staging::{Abort, Fault, Staging};
 use super::super::{audit, keys};
 
 /// How many records the step to layout 4 writes at once: some 150 KB.
 const MIGRATION_GROUP: u64 = 512;
+/// How many of the oldest records a change removes at most that makes the log too large: some 5 ms of the committer.
+const REMOVED_AT_ONCE: usize = 512;
 
 pub(in crate::store) fn append_audit<R>(staging: &mut Staging<'_>, records: &[AuditRecord]) -> Result<(), Abort<R>> {
     Ok(append_all(staging, records)?)
@@ -17,10 +22,63 @@ pub(super) fn append_all(staging: &mut Staging<'_>, records: &[AuditRecord]) -> 
     records.iter().try_for_each(|record| append(staging, record))
 }
 
+/// Appends records, but for refusals while the kept ones take more than `most_refused`; the answer is how many were left out.
+pub(in crate::store) fn append_audit_within<R>(
+    staging: &mut Staging<'_>,
+    records: &[AuditRecord],
+    most_refused: u64,
+) -> Result<u64, Abort<R>> {
+    let mut left_out = 0;
+    for record in records {
+        left_out += u64::from(!append_within(staging, record, most_refused)?);
+    }
+    Ok(left_out)
+}
+
 pub(super) fn append(staging: &mut Staging<'_>, record: &AuditRecord) -> Result<(), Fault> {
-    let end = end(staging)?;
-    let end = write(staging, end, &Chained { previous: end.head.hash, record: record.clone() })?;
-    staging.put(keys::LAST_AUDIT_SEQUENCE, &end.head.sequence)
+    append_within(staging, record, u64::MAX).map(drop)
+}
+
+/// Appends a record and keeps the log within its bound; false for a refusal that there is no room for.
+fn append_within(staging: &mut Staging<'_>, record: &AuditRecord, most_refused: u64) -> Result<bool, Fault> {
+    let before = end(staging)?;
+    let mut refusals = refusals(staging, &before)?;
+    let value = codec::encode(&Chained { previous: before.head.hash, record: record.clone() })?;
+    if record.refusal.is_some() {
+        refusals.bytes = refusals.bytes.saturating_add(audit::size(&value, record.subject));
+        if refusals.bytes > most_refused {
+            return Ok(false);
+        }
+    }
+    let end = write_value(staging, before, value, record.subject)?;
+    refusals.upto = end.head.sequence;
+    staging.put(keys::AUDIT_REFUSALS, &refusals)?;
+    staging.put(keys::LAST_AUDIT_SEQUENCE, &end.head.sequence)?;
+    let max_bytes = staging.audit_max_bytes();
+    // The record of a removal is small, and what is removed with it more than that.
+    if end.bytes > max_bytes && record.event != AuditEvent::AuditPruned {
+        let removal = AuditRecord {
+            at: record.at,
+            event: AuditEvent::AuditPruned,
+            actor: AuditActorKind::System,
+            subject: None,
+            session: None,
+            origin: Origin::default(),
+            refusal: None,
+            details: None,
+        };
+        let max_bytes = AuditPruning::with_margin(max_bytes);
+        let (before, now) = (None, record.at);
+        prune(staging, &AuditPruning { before, now, max_bytes, limit: REMOVED_AT_ONCE, record: Some(removal) })?;
+    }
+    Ok(true)
+}
+
+/// How much the kept refusals take, as far as it was counted.
+fn refusals(staging: &Staging<'_>, end: &LogEnd) -> Result<Refusals, Fault> {
+    let upto = end.head.sequence;
+    let counted: Option<Refusals> = staging.get(keys::AUDIT_REFUSALS)?;
+    Ok(counted.filter(|counted| counted.upto == upto).unwrap_or(Refusals { bytes: 0, from: upto + 1, upto }))
 }
 
 fn end(staging: &Staging<'_>) -> Result<LogEnd, Fault> {
@@ -28,10 +86,6 @@ fn end(staging: &Staging<'_>) -> Result<LogEnd, Fault> {
 }
 
 /// Puts a record behind the end of the log; the answer is its new end.
-fn write(staging: &mut Staging<'_>, end: LogEnd, chained: &Chained) -> Result<LogEnd, Fault> {
-    write_value(staging, end, codec::encode(chained)?, chained.record.subject)
-}
-
 fn write_value(
     staging: &mut Staging<'_>,
     end: LogEnd,
@@ -55,7 +109,12 @@ pub(in crate::store) fn prune_audit<R>(
     staging: &mut Staging<'_>,
     pruning: &AuditPruning,
 ) -> Result<AuditPruned, Abort<R>> {
+    Ok(prune(staging, pruning)?)
+}
+
+fn prune(staging: &mut Staging<'_>, pruning: &AuditPruning) -> Result<AuditPruned, Fault> {
     let mut end = end(staging)?;
+    let mut refusals = refusals(staging, &end)?;
     let checkpoint = staging.get(keys::AUDIT_CHECKPOINT)?.unwrap_or(AuditCheckpoint::GENESIS);
     let mut oldest = Vec::new();
     for sequence in (checkpoint.first..end.head.sequence).take(pruning.limit) {
@@ -63,22 +122,25 @@ pub(in crate::store) fn prune_audit<R>(
         // One that was damaged from outside must go in its turn all the same.
         let record = codec::decode::<Chained>(&value).ok().map(|chained| chained.record);
         let subject = record.as_ref().and_then(|record| record.subject);
-        oldest.push((sequence, subject, record.map(|record| record.at), audit::size(&value, subject)));
+        let counts = sequence >= refusals.from && record.as_ref().is_some_and(|record| record.refusal.is_some());
+        oldest.push((sequence, subject, record.map(|record| record.at), audit::size(&value, subject), counts));
     }
-    let removed = pruning.count(end.bytes, oldest.iter().map(|(_, _, at, size)| (*at, *size)));
+    let removed = pruning.count(end.bytes, oldest.iter().map(|(_, _, at, size, _)| (*at, *size)));
     oldest.truncate(removed);
     let Some((last, ..)) = oldest.last().copied() else {
         return Ok(AuditPruned { removed: 0, more: false });
     };
     // Of what is stored, not of what the next record says: so that a record changed before it went still shows.
     let before = audit::hash(last, &staging.get_raw(&keys::audit(last))?.unwrap_or_default());
-    for (sequence, subject, _, size) in oldest {
+    for (sequence, subject, _, size, counts) in oldest {
         staging.remove(&keys::audit(sequence));
         if let Some(subject) = subject {
             staging.remove(&keys::audit_of(subject, sequence));
         }
         end.bytes = end.bytes.saturating_sub(size);
+        refusals.bytes = refusals.bytes.saturating_sub(if counts { size } else { 0 });
     }
+    staging.put(keys::AUDIT_REFUSALS, &refusals)?;
     staging.put(keys::AUDIT_END, &end)?;
     let checkpoint = AuditCheckpoint { first: last + 1, before, at: Some(pruning.now) };
     staging.put(keys::AUDIT_CHECKPOINT, &checkpoint)?;
@@ -99,7 +161,7 @@ pub(in crate::store) fn chain_unchained(staging: &mut Staging<'_>) -> Result<(),
         let sequence = end.head.sequence + 1;
         let value = staging.get_raw(&keys::audit(sequence))?.unwrap_or_default();
         end = match codec::chain(&value, end.head.hash) {
-            Ok(chained) => write(staging, end, &chained)?,
+            Ok(chained) => write_value(staging, end, codec::encode(&chained)?, chained.record.subject)?,
             Err(error) => {
                 tracing::error!(sequence, %error, "an old audit record is put aside as it is, in its place");
                 write_value(staging, end, codec::put_aside(&value, end.head.hash), None)?

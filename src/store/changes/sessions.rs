@@ -42,14 +42,14 @@ pub(in super::super) fn rotate_refresh(
     if verdict == RefreshVerdict::Unknown {
         return Err(Abort::Refused(RefreshRefusal::Unknown));
     }
-    if standing(staging, proof.account, proof.session)?.is_none() {
+    let Some(account) = standing(staging, proof.account, proof.session)? else {
         return Err(Abort::Refused(RefreshRefusal::Over));
-    }
+    };
     match verdict {
         RefreshVerdict::Reused => {
             let last_use = end(staging, proof.account, proof.session, now)?;
             note_activity(staging, proof.account, last_use)?;
-            affect(staging, proof.account, on_reuse)?;
+            affect(staging, &account, on_reuse)?;
             Ok(RefreshOutcome::Reused)
         }
         RefreshVerdict::Current => {

@@ -1,26 +1,60 @@
 //! One-time tokens: issued, used up, made worthless.
 
 use doorward_actors::ports::{Redemption, StoredToken};
-use doorward_actors::{AccountId, NewToken, TokenHash};
+use doorward_actors::{AccountId, NewToken, Timestamp, TokenHash, TokenPurpose};
 
 use super::super::codec;
 use super::super::keys;
 use super::super::staging::{Fault, Staging};
+use super::mails;
 
-/// Issues tokens; each replaces the one that the account had for its purpose.
-pub(super) fn issue_all(staging: &mut Staging<'_>, account: AccountId, tokens: Vec<NewToken>) -> Result<(), Fault> {
+/// How many tokens that undo what was done an account has at most.
+const MAX_UNDOS: usize = 16;
+
+/// Issues tokens to an account at this revision. Each replaces the one that the account had for its purpose, but for those that
+/// undo what was done.
+pub(super) fn issue_all(
+    staging: &mut Staging<'_>,
+    account: AccountId,
+    revision: u64,
+    tokens: Vec<NewToken>,
+) -> Result<(), Fault> {
     for token in tokens {
-        let index = keys::token_of(account, token.purpose);
+        if token.purpose == TokenPurpose::Undo {
+            make_room(staging, account, token.issued_at)?;
+        }
+        let stored = StoredToken { account, revision, token };
+        let index = index_of(&stored);
         if let Some(older) = staging.get::<TokenHash>(&index)? {
             staging.remove(&keys::token(&older));
+            mails::withdraw(staging, account, &older, true)?;
         }
         // Tokens are random and never come twice; if one did, it would be worth nothing to the earlier owner.
-        let key = keys::token(&token.hash);
+        let key = keys::token(&stored.token.hash);
         if let Some(same) = staging.get::<StoredToken>(&key)? {
             remove(staging, &same);
         }
-        staging.put(&index, &token.hash)?;
-        staging.put(&key, &StoredToken { account, token })?;
+        staging.put(&index, &stored.token.hash)?;
+        staging.put(&key, &stored)?;
+    }
+    Ok(())
+}
+
+/// Makes room for another token that undoes what was done: those that are over go, and where there are too many, the newest
+/// gives way, as an earlier one undoes what that one does.
+fn make_room(staging: &mut Staging<'_>, account: AccountId, now: Timestamp) -> Result<(), Fault> {
+    let mut living = Vec::new();
+    for stored in undos(staging, account)? {
+        if now < stored.token.expires_at {
+            living.push(stored);
+        } else {
+            remove(staging, &stored);
+        }
+    }
+    if living.len() >= MAX_UNDOS
+        && let Some(newest) = living.pop()
+    {
+        remove(staging, &newest);
     }
     Ok(())
 }
@@ -36,20 +70,77 @@ pub(super) fn redeem(staging: &mut Staging<'_>, account: AccountId, wanted: &Red
         && wanted.now < stored.token.expires_at;
     if permits {
         remove(staging, &stored);
+        mails::withdraw(staging, account, &wanted.hash, false)?;
     }
     Ok(permits)
 }
 
-/// Makes all tokens of an account worthless.
-pub(super) fn revoke_all(staging: &mut Staging<'_>, account: AccountId) -> Result<(), Fault> {
+/// Makes the tokens of an account worthless that depend on how it was: all but those that verify its address or undo what was
+/// done.
+pub(super) fn revoke(staging: &mut Staging<'_>, account: AccountId) -> Result<(), Fault> {
+    let kept = keys::token_of(account, TokenPurpose::VerifyAddress);
     for (index, hash) in staging.scan(&keys::tokens_of(account))? {
-        staging.remove(&keys::token(&codec::decode(&hash)?));
-        staging.remove(&index);
+        if index[..] != kept[..] {
+            let hash = codec::decode(&hash)?;
+            staging.remove(&keys::token(&hash));
+            staging.remove(&index);
+            mails::withdraw(staging, account, &hash, false)?;
+        }
     }
     Ok(())
 }
 
+/// Ends a token at this time, if that is earlier than its end so far.
+pub(super) fn end_by(staging: &mut Staging<'_>, hash: &TokenHash, end: Timestamp) -> Result<(), Fault> {
+    let key = keys::token(hash);
+    if let Some(mut stored) = staging.get::<StoredToken>(&key)?
+        && end < stored.token.expires_at
+    {
+        stored.token.expires_at = end;
+        staging.put(&key, &stored)?;
+    }
+    Ok(())
+}
+
+/// Makes the tokens worthless that undo what was done at this revision or later.
+pub(super) fn settle(staging: &mut Staging<'_>, account: AccountId, from: u64) -> Result<(), Fault> {
+    for stored in undos(staging, account)? {
+        if stored.revision >= from {
+            remove(staging, &stored);
+        }
+    }
+    Ok(())
+}
+
+/// Removes all tokens of an account that goes.
+pub(super) fn remove_all(staging: &mut Staging<'_>, account: AccountId) -> Result<(), Fault> {
+    for prefix in [keys::tokens_of(account), keys::undos_of(account)] {
+        for (index, hash) in staging.scan(&prefix)? {
+            staging.remove(&keys::token(&codec::decode(&hash)?));
+            staging.remove(&index);
+        }
+    }
+    Ok(())
+}
+
+/// The tokens of an account that undo what was done, the earliest first.
+fn undos(staging: &mut Staging<'_>, account: AccountId) -> Result<Vec<StoredToken>, Fault> {
+    let mut found = Vec::new();
+    for (_, hash) in staging.scan(&keys::undos_of(account))? {
+        found.extend(staging.get::<StoredToken>(&keys::token(&codec::decode(&hash)?))?);
+    }
+    Ok(found)
+}
+
 fn remove(staging: &mut Staging<'_>, stored: &StoredToken) {
     staging.remove(&keys::token(&stored.token.hash));
-    staging.remove(&keys::token_of(stored.account, stored.token.purpose));
+    staging.remove(&index_of(stored));
+}
+
+/// Where the account's entry of a token is.
+fn index_of(stored: &StoredToken) -> Vec<u8> {
+    match stored.token.purpose {
+        TokenPurpose::Undo => keys::undo_of(stored.account, stored.revision).to_vec(),
+        purpose => keys::token_of(stored.account, purpose).to_vec(),
+    }
 }

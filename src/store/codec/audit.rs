@@ -11,6 +11,7 @@ use super::{AddressV1, Record, RecordError, account_id, open, write};
 /// The version bytes of records that are chained.
 const V2: u8 = 2;
 const V3: u8 = 3;
+const V4: u8 = 4;
 
 /// An audit record with the hash of the one before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,16 +88,41 @@ enum DetailsV1 {
     },
 }
 
-impl From<&AuditDetails> for DetailsV1 {
-    fn from(details: &AuditDetails) -> Self {
+impl DetailsV1 {
+    fn of(details: &AuditDetails) -> Option<Self> {
         match details {
-            AuditDetails::Changed(fields) => Self::Changed(fields.iter().map(|field| field.number()).collect()),
-            AuditDetails::Pruned(start) => Self::Pruned { first: start.first, before: *start.before.as_bytes() },
+            AuditDetails::Changed(fields) => Some(Self::Changed(fields.iter().map(|field| field.number()).collect())),
+            AuditDetails::Pruned(start) => Some(Self::Pruned { first: start.first, before: *start.before.as_bytes() }),
+            AuditDetails::Counted(_) => None,
         }
     }
 }
 
-impl DetailsV1 {
+/// As before, of refusals that are counted and not on record by themselves.
+#[derive(Serialize, Deserialize)]
+pub(in crate::store) struct AuditV4 {
+    record: AuditV2,
+    details: Option<DetailsV2>,
+}
+
+/// With variants numbered in this order. The first two are written as of the third version.
+#[derive(Serialize, Deserialize)]
+enum DetailsV2 {
+    Changed(Vec<u8>),
+    Pruned { first: u64, before: [u8; 32] },
+    Counted(u64),
+}
+
+impl From<DetailsV1> for DetailsV2 {
+    fn from(details: DetailsV1) -> Self {
+        match details {
+            DetailsV1::Changed(fields) => Self::Changed(fields),
+            DetailsV1::Pruned { first, before } => Self::Pruned { first, before },
+        }
+    }
+}
+
+impl DetailsV2 {
     fn thaw(self) -> Result<AuditDetails, &'static str> {
         let field = |number| AuditField::from_number(number).ok_or("unknown field");
         Ok(match self {
@@ -105,6 +131,7 @@ impl DetailsV1 {
             Self::Pruned { first, before } => {
                 AuditDetails::Pruned(AuditStart { first, before: AuditHash::from_bytes(before) })
             }
+            Self::Counted(count) => AuditDetails::Counted(count),
         })
     }
 }
@@ -148,33 +175,43 @@ pub(in crate::store) fn chain(value: &[u8], previous: AuditHash) -> Result<Chain
         request_id: old.request_id,
         refusal: old.refusal,
     };
-    Chained::thaw(AuditV3 { record: chained, details: None }).map_err(unreadable)
+    Chained::thaw(AuditV4 { record: chained, details: None }).map_err(unreadable)
 }
 
 impl Record for Chained {
     const KIND: &'static str = "audit";
-    const VERSION: u8 = V3;
-    type Frozen = AuditV3;
+    const VERSION: u8 = V4;
+    type Frozen = AuditV4;
 
-    fn freeze(&self) -> AuditV3 {
-        AuditV3 { record: self.freeze_record(), details: self.record.details.as_ref().map(Into::into) }
+    fn freeze(&self) -> AuditV4 {
+        let details = match &self.record.details {
+            Some(AuditDetails::Counted(count)) => Some(DetailsV2::Counted(*count)),
+            other => other.as_ref().and_then(DetailsV1::of).map(Into::into),
+        };
+        AuditV4 { record: self.freeze_record(), details }
     }
 
     fn put(&self, value: &mut Vec<u8>) -> Result<(), &'static str> {
-        match self.record.details {
-            None => write(V2, &self.freeze_record(), value),
-            Some(_) => write(V3, &self.freeze(), value),
+        let record = self.freeze_record();
+        match &self.record.details {
+            None => write(V2, &record, value),
+            Some(AuditDetails::Counted(_)) => write(V4, &self.freeze(), value),
+            Some(details) => write(V3, &AuditV3 { record, details: DetailsV1::of(details) }, value),
         }
     }
 
-    fn upgrade(version: u8, body: &[u8]) -> Result<AuditV3, &'static str> {
+    fn upgrade(version: u8, body: &[u8]) -> Result<AuditV4, &'static str> {
         match version {
-            V2 => Ok(AuditV3 { record: open(body)?, details: None }),
+            V2 => Ok(AuditV4 { record: open(body)?, details: None }),
+            V3 => {
+                let AuditV3 { record, details } = open(body)?;
+                Ok(AuditV4 { record, details: details.map(Into::into) })
+            }
             _ => Err("unknown version byte"),
         }
     }
 
-    fn thaw(AuditV3 { record: frozen, details }: AuditV3) -> Result<Self, &'static str> {
+    fn thaw(AuditV4 { record: frozen, details }: AuditV4) -> Result<Self, &'static str> {
         let record = AuditRecord {
             at: Timestamp::from_millis(frozen.at),
             event: AuditEvent::from_number(frozen.event).ok_or("unknown event")?,
@@ -198,7 +235,7 @@ impl Record for Chained {
                 .refusal
                 .map(|number| AuditRefusal::from_number(number).ok_or("unknown refusal"))
                 .transpose()?,
-            details: details.map(DetailsV1::thaw).transpose()?,
+            details: details.map(DetailsV2::thaw).transpose()?,
         };
         Ok(Self { previous: AuditHash::from_bytes(frozen.previous), record })
     }
@@ -258,6 +295,36 @@ impl Record for LogEnd {
     fn thaw(frozen: LogEndV1) -> Result<Self, &'static str> {
         let head = AuditHead { sequence: frozen.sequence, hash: AuditHash::from_bytes(frozen.hash) };
         Ok(Self { head, bytes: frozen.bytes })
+    }
+}
+
+/// How much the kept refusals take with their index, keys and values, in bytes. Those of before it was counted do not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) struct Refusals {
+    pub(in crate::store) bytes: u64,
+    /// The first record that is counted.
+    pub(in crate::store) from: u64,
+    /// The newest record when it was counted. A program that does not count leaves it behind, and then it is counted anew.
+    pub(in crate::store) upto: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(in crate::store) struct RefusalsV1 {
+    bytes: u64,
+    from: u64,
+    upto: u64,
+}
+
+impl Record for Refusals {
+    const KIND: &'static str = "refusals";
+    type Frozen = RefusalsV1;
+
+    fn freeze(&self) -> RefusalsV1 {
+        RefusalsV1 { bytes: self.bytes, from: self.from, upto: self.upto }
+    }
+
+    fn thaw(RefusalsV1 { bytes, from, upto }: RefusalsV1) -> Result<Self, &'static str> {
+        Ok(Self { bytes, from, upto })
     }
 }
 

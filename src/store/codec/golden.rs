@@ -8,12 +8,12 @@ use doorward_actors::ports::StoredToken;
 use doorward_actors::{
     Account, AccountId, AuditActorKind, AuditCheckpoint, AuditDetails, AuditEvent, AuditField, AuditHash, AuditHead,
     AuditRecord, AuditRefusal, AuditStart, CredentialHash, CustomerAccount, Email, Locale, MailId, MailKind, MailState,
-    NewMail, NewToken, Nickname, Origin, QueuedMail, RefreshFamily, RefreshHash, ReplacedSecret, Revocation, Revoked,
-    Role, SecretDigest, ServiceName, ServiceScopes, ServiceToken, ServiceTokenId, Session, SessionId, SessionLabel,
-    StoredFailures, Timestamp, TokenHash, TokenPurpose, TokenSeed,
+    NewMail, NewToken, Nickname, Origin, QueuedMail, RefreshFamily, RefreshHash, ReplacedSecret, ReservedEmail,
+    Revocation, Revoked, Role, SecretDigest, ServiceName, ServiceScopes, ServiceToken, ServiceTokenId, Session,
+    SessionId, SessionLabel, StoredFailures, Timestamp, TokenHash, TokenPurpose, TokenSeed,
 };
 
-use super::{Chained, LogEnd, MAX_VALUE_BYTES, Record, RecordError, chain, decode, encode};
+use super::{Chained, LogEnd, MAX_VALUE_BYTES, Record, RecordError, Refusals, chain, decode, encode};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
@@ -49,13 +49,21 @@ fn account() -> Account {
         id: id(7),
         email: Email::parse("Ann@example.com").unwrap(),
         nickname: Nickname::parse("Änn").unwrap(),
-        password_hash: CredentialHash::from_phc("$a".to_owned()),
-        passphrase_hash: CredentialHash::from_phc("$b".to_owned()),
+        password_hash: Some(CredentialHash::from_phc("$a".to_owned())),
+        password_revision: 3,
+        passphrase_hash: Some(CredentialHash::from_phc("$b".to_owned())),
+        passphrase_revision: 4,
         customer_account: CustomerAccount::none(),
         role: Role::Admin,
+        made_by_admin: true,
         locked: false,
         email_verified: true,
         pending_email: Some(Email::parse("b@example.com").unwrap()),
+        reserved_email: Some(ReservedEmail {
+            email: Email::parse("c@example.com").unwrap(),
+            verified: true,
+            until: Timestamp::from_millis(2),
+        }),
         locale: Locale::Ro,
         password_compromised: true,
         created_at: Timestamp::from_millis(1_735_689_600_000),
@@ -73,21 +81,57 @@ fn small_records_keep_their_bytes() {
     check(&Timestamp::from_millis(-1), "0101");
 }
 
-/// The first fields of every version of accounts.
+/// The first fields of every version of accounts before the fourth.
 const ACCOUNT: &str =
     "070f416e6e406578616d706c652e636f6d04c3846e6e022461022462046e6f6e65010001fd00f8523e2803000002fb2c01";
 
 #[test]
 fn an_account_keeps_its_bytes() {
-    check(&account(), &format!("03{ACCOUNT}010d62406578616d706c652e636f6d0501"));
-    let bare = Account { pending_email: None, locale: Locale::En, password_compromised: false, ..account() };
-    check(&bare, &format!("03{ACCOUNT}000100"));
+    let names = "070f416e6e406578616d706c652e636f6d04c3846e6e";
+    let golden = [
+        "04",
+        names,
+        "01022461",
+        "03",
+        "01022462",
+        "04",
+        "046e6f6e65",
+        "01010001",
+        "fd00f8523e28030000",
+        "02",
+        "fb2c01",
+        "010d62406578616d706c652e636f6d",
+        "010d63406578616d706c652e636f6d0104",
+        "0501",
+    ];
+    check(&account(), &golden.concat());
+    let bare = Account {
+        password_hash: None,
+        passphrase_hash: None,
+        made_by_admin: false,
+        pending_email: None,
+        reserved_email: None,
+        locale: Locale::En,
+        password_compromised: false,
+        ..account()
+    };
+    let golden =
+        ["04", names, "0003", "0004", "046e6f6e65", "01000001", "fd00f8523e28030000", "02", "fb2c01", "000001", "00"];
+    check(&bare, &golden.concat());
 }
 
 #[test]
 fn accounts_of_older_versions_are_still_read() {
-    let unmarked = Account { password_compromised: false, ..account() };
+    let third = Account {
+        password_revision: 0,
+        passphrase_revision: 0,
+        made_by_admin: false,
+        reserved_email: None,
+        ..account()
+    };
+    let unmarked = Account { password_compromised: false, ..third.clone() };
     for (golden, expected) in [
+        (format!("03{ACCOUNT}010d62406578616d706c652e636f6d0501"), third),
         (format!("01{ACCOUNT}"), Account { pending_email: None, locale: Locale::En, ..unmarked.clone() }),
         (format!("02{ACCOUNT}010d62406578616d706c652e636f6d05"), unmarked.clone()),
         (format!("02{ACCOUNT}0001"), Account { pending_email: None, locale: Locale::En, ..unmarked }),
@@ -112,9 +156,11 @@ fn mail() -> QueuedMail {
             locale: Locale::De,
             nickname: "Änn".to_owned(),
             seed: Some(TokenSeed::from_bytes([0xAB; 32])),
+            token: None,
             valid_for: Some(Duration::from_secs(2)),
             new_address: Some(Email::parse("b@example.com").unwrap()),
             client_address: Some([192, 0, 2, 1].into()),
+            network: None,
             user_agent: Some("ua".to_owned()),
             written_at: Timestamp::from_millis(1),
             message_key: [0xCD; 16],
@@ -166,6 +212,12 @@ fn a_mail_keeps_its_bytes() {
     let golden = format!("01fb2c01000d61406578616d706c652e636f6d030204c3846e6e000000000002{}01030400", "cd".repeat(16));
     check(&bare, &golden);
     check(&bare.id, "01fb2c01");
+    let token = Some(TokenHash::from_bytes([0xEF; 32]));
+    let counted = NewMail { token, network: Some([192, 0, 2, 9].into()), ..bare.mail.clone() };
+    let second = format!("02{}01{}0100c0000209", &golden[2..], "ef".repeat(32));
+    check(&QueuedMail { mail: counted, ..bare.clone() }, &second);
+    let only = NewMail { token, ..bare.mail.clone() };
+    check(&QueuedMail { mail: only, ..bare }, &format!("02{}01{}00", &golden[2..], "ef".repeat(32)));
     assert!(decode::<MailId>(&[1, 0]).is_err(), "mail number zero");
 }
 
@@ -217,6 +269,7 @@ fn a_token_keeps_its_bytes() {
     let email = |typed| Email::parse(typed).unwrap().key().clone();
     let stored = StoredToken {
         account: id(7),
+        revision: 300,
         token: NewToken {
             hash: TokenHash::from_bytes([0xAB; 32]),
             purpose: TokenPurpose::ResetPassword,
@@ -226,7 +279,9 @@ fn a_token_keeps_its_bytes() {
         },
     };
     let hash = "ab".repeat(32);
-    check(&stored, &format!("0107{hash}020d61406578616d706c652e636f6d0204"));
+    check(&stored, &format!("0207fb2c01{hash}020d61406578616d706c652e636f6d0204"));
+    let of_first = unhex(&format!("0107{hash}020d61406578616d706c652e636f6d0204"));
+    assert_eq!(decode::<StoredToken>(&of_first).unwrap(), StoredToken { revision: 1, ..stored.clone() });
     check(&stored.token.hash, &format!("01{hash}"));
     // Its key in lower case is longer than a local part may be, and so is no address of its own.
     let longer = NewToken { address: email(&format!("{}@example.com", "İ".repeat(30))), ..stored.token.clone() };
@@ -334,6 +389,8 @@ fn an_audit_record_with_details_keeps_its_bytes() {
         let record = AuditRecord { details: Some(details), ..audit_record() };
         check(&chained(record), &format!("03{previous}{}{golden}", full_audit_golden()));
     }
+    let counted = AuditRecord { details: Some(AuditDetails::Counted(300)), ..audit_record() };
+    check(&chained(counted), &format!("04{previous}{}0102fb2c01", full_audit_golden()));
 }
 
 #[test]
@@ -362,6 +419,7 @@ fn the_ends_of_the_audit_log_keep_their_bytes() {
     let hash = AuditHash::from_bytes([0xCD; 32]);
     let end = LogEnd { head: AuditHead { sequence: 300, hash }, bytes: 5 };
     check(&end, &format!("01fb2c01{}05", "cd".repeat(32)));
+    check(&Refusals { bytes: 300, from: 5, upto: 300 }, "01fb2c0105fb2c01");
     let checkpoint = AuditCheckpoint { first: 300, before: hash, at: Some(Timestamp::from_millis(1)) };
     check(&checkpoint, &format!("01fb2c01{}0102", "cd".repeat(32)));
     check(&AuditCheckpoint::GENESIS, &format!("0101{}00", "00".repeat(32)));
@@ -379,7 +437,7 @@ fn a_record_that_breaks_a_rule_of_the_domain_is_not_read() {
     };
     assert!(with("Ann@example", "Ann_example").is_err(), "no address");
     assert!(with("Ann@example", "Ann@Example").is_err(), "not the normal form");
-    assert!(with("nn\u{2}$a", "\n\n\u{2}$a").is_err(), "no nickname");
+    assert!(with("nn\u{1}\u{2}$a", "\n\n\u{1}\u{2}$a").is_err(), "no nickname");
     assert!(with("none", "n\0ne").is_err(), "no customer account");
     assert!(with("Ann@example", "Bob@example").is_ok());
     assert!(decode::<AccountId>(&[1, 0]).is_err(), "account number zero");
@@ -390,7 +448,7 @@ fn a_record_that_breaks_a_rule_of_the_domain_is_not_read() {
 
 #[test]
 fn a_record_too_large_to_read_is_not_written() {
-    let with_hash = |bytes| Account { password_hash: CredentialHash::from_phc("x".repeat(bytes)), ..account() };
+    let with_hash = |bytes| Account { password_hash: Some(CredentialHash::from_phc("x".repeat(bytes))), ..account() };
     assert!(encode(&with_hash(3900)).unwrap().len() <= MAX_VALUE_BYTES);
     let error = encode(&with_hash(4096)).unwrap_err();
     assert!(matches!(error, RecordError::Unstorable { .. }), "{error}");

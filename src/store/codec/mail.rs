@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use doorward_actors::{Email, Locale, MailId, MailKind, MailState, NewMail, QueuedMail, Timestamp, TokenSeed};
+use doorward_actors::{
+    Email, Locale, MailId, MailKind, MailState, NewMail, QueuedMail, Timestamp, TokenHash, TokenSeed,
+};
 use serde::{Deserialize, Serialize};
 
-use super::{AddressV1, Record, account_id, email};
+use super::{AddressV1, Record, V1, account_id, email, open, write};
 
 /// The number under which a language is stored; never given to another one.
 pub(super) const fn locale_number(locale: Locale) -> u8 {
@@ -24,7 +26,7 @@ pub(super) fn locale(number: u8) -> Result<Locale, &'static str> {
 }
 
 /// The number under which a kind of mail is stored; never given to another one.
-const fn kind_number(kind: MailKind) -> u8 {
+pub(in crate::store) const fn kind_number(kind: MailKind) -> u8 {
     match kind {
         MailKind::VerifyAddress => 1,
         MailKind::ResetPassword => 2,
@@ -39,6 +41,8 @@ const fn kind_number(kind: MailKind) -> u8 {
         MailKind::AccountDeleted => 11,
         MailKind::AddressInUse => 12,
         MailKind::RefreshReused => 13,
+        MailKind::PassphraseChanged => 14,
+        MailKind::PassphraseNeeded => 15,
     }
 }
 
@@ -83,13 +87,22 @@ pub(in crate::store) struct MailV1 {
     last_error: Option<String>,
 }
 
+/// The second version: under what the token of the link is found, and the client that is counted.
+#[derive(Serialize, Deserialize)]
+pub(in crate::store) struct MailV2 {
+    first: MailV1,
+    token: Option<[u8; 32]>,
+    network: Option<AddressV1>,
+}
+
 impl Record for QueuedMail {
     const KIND: &'static str = "mail";
-    type Frozen = MailV1;
+    const VERSION: u8 = 2;
+    type Frozen = MailV2;
 
-    fn freeze(&self) -> MailV1 {
+    fn freeze(&self) -> MailV2 {
         let mail = &self.mail;
-        MailV1 {
+        let first = MailV1 {
             id: self.id.get(),
             account: self.account.map(doorward_actors::AccountId::get),
             to: mail.to.as_str().to_owned(),
@@ -107,10 +120,27 @@ impl Record for QueuedMail {
             attempts: self.attempts,
             next_attempt_at: self.next_attempt_at.as_millis(),
             last_error: self.last_error.clone(),
+        };
+        let token = mail.token.map(|token| *token.as_bytes());
+        MailV2 { first, token, network: mail.network.map(AddressV1::from) }
+    }
+
+    fn put(&self, value: &mut Vec<u8>) -> Result<(), &'static str> {
+        let frozen = self.freeze();
+        if frozen.token.is_none() && frozen.network.is_none() {
+            return write(V1, &frozen.first, value);
+        }
+        write(Self::VERSION, &frozen, value)
+    }
+
+    fn upgrade(version: u8, body: &[u8]) -> Result<MailV2, &'static str> {
+        match version {
+            V1 => Ok(MailV2 { first: open(body)?, token: None, network: None }),
+            _ => Err("unknown version byte"),
         }
     }
 
-    fn thaw(frozen: MailV1) -> Result<Self, &'static str> {
+    fn thaw(MailV2 { first: frozen, token, network }: MailV2) -> Result<Self, &'static str> {
         Ok(Self {
             id: mail_id(frozen.id)?,
             account: frozen.account.map(account_id).transpose()?,
@@ -120,9 +150,11 @@ impl Record for QueuedMail {
                 locale: locale(frozen.locale)?,
                 nickname: frozen.nickname,
                 seed: frozen.seed.map(TokenSeed::from_bytes),
+                token: token.map(TokenHash::from_bytes),
                 valid_for: frozen.valid_for.map(Duration::from_millis),
                 new_address: frozen.new_address.as_deref().map(email).transpose()?,
                 client_address: frozen.client_address.map(Into::into),
+                network: network.map(Into::into),
                 user_agent: frozen.user_agent,
                 written_at: Timestamp::from_millis(frozen.written_at),
                 message_key: frozen.message_key,

@@ -4,11 +4,13 @@ use doorward_actors::ports::StoredToken;
 use doorward_actors::{EmailKey, NewToken, Timestamp, TokenHash, TokenPurpose};
 use serde::{Deserialize, Serialize};
 
-use super::{Record, account_id};
+use super::{Record, V1, account_id, open};
+
+const V2: u8 = 2;
 
 /// Purposes are stored under the numbers that the domain gives them once and for all.
 #[derive(Serialize, Deserialize)]
-pub(in crate::store) struct TokenV1 {
+struct TokenV1 {
     account: u64,
     hash: [u8; 32],
     purpose: u8,
@@ -17,13 +19,42 @@ pub(in crate::store) struct TokenV1 {
     expires_at: i64,
 }
 
+/// Adds the revision of the account that it was issued with.
+#[derive(Serialize, Deserialize)]
+pub(in crate::store) struct TokenV2 {
+    account: u64,
+    revision: u64,
+    hash: [u8; 32],
+    purpose: u8,
+    address: String,
+    issued_at: i64,
+    expires_at: i64,
+}
+
+impl From<TokenV1> for TokenV2 {
+    /// All that was set since this version counts as set after the token was issued.
+    fn from(v1: TokenV1) -> Self {
+        Self {
+            account: v1.account,
+            revision: 1,
+            hash: v1.hash,
+            purpose: v1.purpose,
+            address: v1.address,
+            issued_at: v1.issued_at,
+            expires_at: v1.expires_at,
+        }
+    }
+}
+
 impl Record for StoredToken {
     const KIND: &'static str = "one-time token";
-    type Frozen = TokenV1;
+    const VERSION: u8 = V2;
+    type Frozen = TokenV2;
 
-    fn freeze(&self) -> TokenV1 {
-        TokenV1 {
+    fn freeze(&self) -> TokenV2 {
+        TokenV2 {
             account: self.account.get(),
+            revision: self.revision,
             hash: *self.token.hash.as_bytes(),
             purpose: self.token.purpose.number(),
             address: self.token.address.as_str().to_owned(),
@@ -32,9 +63,10 @@ impl Record for StoredToken {
         }
     }
 
-    fn thaw(frozen: TokenV1) -> Result<Self, &'static str> {
+    fn thaw(frozen: TokenV2) -> Result<Self, &'static str> {
         Ok(Self {
             account: account_id(frozen.account)?,
+            revision: frozen.revision,
             token: NewToken {
                 hash: TokenHash::from_bytes(frozen.hash),
                 purpose: TokenPurpose::from_number(frozen.purpose).ok_or("unknown purpose")?,
@@ -43,6 +75,13 @@ impl Record for StoredToken {
                 expires_at: Timestamp::from_millis(frozen.expires_at),
             },
         })
+    }
+
+    fn upgrade(version: u8, body: &[u8]) -> Result<TokenV2, &'static str> {
+        match version {
+            V1 => Ok(open::<TokenV1>(body)?.into()),
+            _ => Err("unknown version byte"),
+        }
     }
 }
 

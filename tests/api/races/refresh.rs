@@ -141,7 +141,9 @@ async fn s37_a_family_that_thieves_and_tabs_use_at_once_ends_once() {
         assert!(exchange(&app, &held.refresh, &mut luck).await.is_none());
     }
     for person in &people {
-        assert_eq!(reuses(&app, person).await, (ROUNDS, ROUNDS), "told once for each family, and on record once");
+        // Ten notices of a kind go to an account in a day (D12); the record has every family.
+        let told = ROUNDS.min(10);
+        assert_eq!(reuses(&app, person).await, (told, ROUNDS), "told once for each family, and on record once");
     }
     let app = restarted(app).await;
     for held in ended.iter().rev().take(100) {

@@ -149,6 +149,9 @@ pub struct AuditPruning {
     pub record: Option<AuditRecord>,
 }
 
+/// A log that is too large is pruned by this part more than it must, so that it is not pruned record by record.
+const MARGIN: u64 = 64;
+
 /// What a pruning did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AuditPruned {
@@ -159,6 +162,12 @@ pub struct AuditPruned {
 }
 
 impl AuditPruning {
+    /// To which size a log is pruned that takes more than `max_bytes`.
+    #[must_use]
+    pub const fn with_margin(max_bytes: u64) -> u64 {
+        max_bytes - max_bytes / MARGIN
+    }
+
     /// How many records to remove, counted from the oldest. Each is given by when it was made (`None` if that cannot be read)
     /// and how many bytes it takes; there are at most [`limit`](Self::limit) of them. `bytes` is what all kept records take.
     #[must_use]

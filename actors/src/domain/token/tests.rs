@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::domain::account::{CredentialHash, CustomerAccount, Role};
+use crate::domain::account::{CustomerAccount, Role};
 use crate::domain::email::Email;
 use crate::domain::nickname::Nickname;
 
@@ -129,13 +129,17 @@ fn account() -> Account {
         id: AccountId::new(7).unwrap(),
         email: Email::parse("ann@example.com").unwrap(),
         nickname: Nickname::parse("ann").unwrap(),
-        password_hash: CredentialHash::from_phc(String::new()),
-        passphrase_hash: CredentialHash::from_phc(String::new()),
+        password_hash: None,
+        password_revision: 0,
+        passphrase_hash: None,
+        passphrase_revision: 0,
         customer_account: CustomerAccount::none(),
         role: Role::User,
+        made_by_admin: false,
         locked: false,
         email_verified: false,
         pending_email: None,
+        reserved_email: None,
         password_compromised: false,
         locale: crate::domain::mail::Locale::En,
         created_at: NOW,

@@ -31,6 +31,20 @@ impl Log {
         self.head.send_if_modified(|head| std::mem::replace(head, last) != last);
     }
 
+    pub(super) fn extend_within(&mut self, records: Vec<AuditRecord>, most_refused: u64) -> u64 {
+        let mut left_out = 0;
+        for record in records {
+            let kept = self.records.iter().filter(|kept| kept.refusal.is_some()).count();
+            let refused = RECORD_BYTES * u64::try_from(kept).unwrap_or(u64::MAX);
+            if record.refusal.is_some() && refused + RECORD_BYTES > most_refused {
+                left_out += 1;
+            } else {
+                self.push(record);
+            }
+        }
+        left_out
+    }
+
     pub(super) fn head(&self) -> watch::Receiver<u64> {
         self.head.subscribe()
     }

@@ -73,6 +73,9 @@ impl Flows {
         let mut effects = Effects::from(story.done(self));
         let addressee = Addressee { to: &email, nickname: nickname.as_str(), locale };
         self.ask_to_verify(&mut effects, addressee, &story.origin);
+        if by != Creator::Owner {
+            effects.count_no_client();
+        }
         let account = NewAccount {
             email: email.clone(),
             nickname,
@@ -89,7 +92,10 @@ impl Flows {
             Ok(account) => {
                 self.mailer.wake();
                 if by == Creator::Owner && account.role == Role::Admin {
-                    tracing::warn!(account = %account.id, "the first account of this data directory became its administrator");
+                    tracing::warn!(
+                        account = account.id.get(),
+                        "the first account of this data directory became its administrator"
+                    );
                 }
                 Ok(if conceals { Registered::Concealed } else { Registered::Created(account) })
             }
@@ -114,7 +120,7 @@ impl Flows {
         let story = found.iter().fold(story, |story, account| story.about(account.id));
         let mut attempt = self.attempt(Guarded::Login, email.key(), found.as_ref(), &story).await??;
         let Some(account) = found else {
-            attempt.spare(self.hasher.verify_nobody(password.secret().clone())).await?;
+            attempt.spare(self.hasher.verify(password.secret().clone(), None)).await?;
             return Err(story.refuse(&self, AuditRefusal::UnknownAccount, LoginError::Incorrect));
         };
         let verify = self.hasher.verify(password.secret().clone(), account.password_hash.clone());
@@ -126,6 +132,8 @@ impl Flows {
             return Err(story.refuse(&self, AuditRefusal::Locked, LoginError::Incorrect));
         }
         if self.rules.require_email_verification && !account.email_verified {
+            // It was no failure: the password is right.
+            attempt.withdraw();
             // After the answer, which otherwise would tell by its time that the password was right.
             let flows = Arc::clone(&self);
             self.after_answer(async move {
@@ -198,9 +206,8 @@ impl Flows {
     async fn tell_owner(&self, email: &Email, story: &Story) -> Result<(), RegisterError> {
         if let Some(owner) = self.store.account_by_email(email.key()).await? {
             let mails = vec![self.notice(MailKind::AddressInUse, &owner, &story.origin)];
-            match self.store.record(owner.id, Effects { mails, ..Effects::default() }).await {
-                Ok(()) | Err(StoreError::Refused(_)) => self.mailer.wake(),
-                Err(StoreError::Failed(failure)) => return Err(failure.into()),
+            if !self.queue(&owner, Effects { mails, ..Effects::default() }).await? {
+                story.refuse(self, AuditRefusal::TooManyMails, ());
             }
         }
         Ok(())
@@ -209,7 +216,7 @@ impl Flows {
     /// Replaces the hash of a password that was just shown by one of today's cost (S06), after the login was answered.
     /// Should it fail, the next login tries.
     fn renew_hash(&self, account: &Account, password: Secret, origin: Origin) {
-        let (id, revision, compromised) = (account.id, account.revision, account.password_compromised);
+        let (id, revision) = (account.id, account.revision);
         let renewal = Story::new(AuditEvent::AccountUpdated, AuditActorKind::System, origin).about(id);
         let details = Some(AuditDetails::Changed(vec![AuditField::Password]));
         let record = AuditRecord { details, ..renewal.done(self) };
@@ -220,18 +227,13 @@ impl Flows {
                 id,
                 acting: None,
                 expected_revision: Some(revision),
-                change: AccountChange {
-                    password_hash: Some(hash),
-                    // It is the same password.
-                    password_compromised: Some(compromised),
-                    ..AccountChange::default()
-                },
+                change: AccountChange { renewed_hash: Some(hash), ..AccountChange::default() },
                 ends: EndSessions::None,
                 redeems: None,
                 revokes_tokens: false,
             };
             if store.update_account(update, record.into()).await.is_err() {
-                tracing::debug!(account = %id, "an outdated password hash was not renewed");
+                tracing::debug!(account = id.get(), "an outdated password hash was not renewed");
             }
         });
     }
@@ -251,7 +253,7 @@ impl Flows {
             let mut attempt = self.attempt(Guarded::Passphrase, email.key(), found.as_ref(), &story).await??;
             // Judged by what the client itself sent alone: an answer that knew the nickname would tell that the account exists.
             let candidate = Candidate { password: new_password.clone(), names: OwnNames::new(&email, None) };
-            let against = found.as_ref().map(|account| account.passphrase_hash.clone());
+            let against = found.as_ref().and_then(|account| account.passphrase_hash.clone());
             let verify = self.hasher.verify_passphrase(candidate, passphrase.secret().clone(), against);
             let verdict = match attempt.spare(verify).await? {
                 Ok(verdict) => verdict,
@@ -284,21 +286,21 @@ impl Flows {
                 acting: None,
                 expected_revision: Some(account.revision),
                 change: AccountChange {
-                    password_hash: Some(hash),
+                    password_hash: Some(Some(hash)),
                     pending_email: Some(None),
                     ..AccountChange::default()
                 },
                 ends: EndSessions::All,
                 redeems: None,
-                // Of an unverified account there is the token that verifies it, which has nothing to do with the password.
-                revokes_tokens: account.email_verified,
+                revokes_tokens: true,
             };
             let mut effects = Effects::from(story.done(self));
-            effects.mails.push(self.notice(MailKind::RecoveryUsed, &account, &story.origin));
+            let notice = self.notice(MailKind::RecoveryUsed, &account, &story.origin);
+            self.tell_with_undo(&mut effects, &account, vec![notice]);
             match self.store.update_account(update, effects).await {
                 Ok(after) => {
                     self.sessions.forget(after.id, after.session_epoch, None).await;
-                    self.limits.start_anew(after.email.key());
+                    self.limits.start_anew(after.email.key(), story.origin.address);
                     self.mailer.wake();
                     return Ok(());
                 }

@@ -8,22 +8,21 @@ use super::{Flows, MAX_ATTEMPTS, Story};
 use crate::ask::Unavailable;
 use crate::domain::account::{Account, AccountChange, CredentialHash};
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRefusal};
-use crate::domain::email::{Email, EmailKey};
+use crate::domain::email::Email;
 use crate::domain::failures::Guarded;
 use crate::domain::mail::MailKind;
-use crate::domain::one_time::{TokenHash, TokenPurpose, TokenSeed};
+use crate::domain::one_time::{NewToken, TokenHash, TokenPurpose};
 use crate::domain::password::OwnNames;
 use crate::domain::secret::Secret;
 use crate::domain::session::Origin;
 use crate::domain::time::Timestamp;
 use crate::hasher::Candidate;
 use crate::ports::{
-    AccountUpdate, Effects, EndSessions, Redemption, StoreError, StoreFailure, StoredToken, UpdateAccountRefusal,
+    AccountUpdate, Effects, EndSessions, RecordRefusal, Redemption, StoreError, StoreFailure, StoredToken,
+    UpdateAccountRefusal,
 };
 use crate::rate_limiter::{Attempt, Limited, Target};
-use crate::user::{
-    ConfirmError, Confirmed, MailedRecovery, MailedRecoveryError, RESEND_PAUSE, RecoveryMode, RequestRecoveryError,
-};
+use crate::user::{ConfirmError, Confirmed, MailedRecovery, MailedRecoveryError, RESEND_PAUSE, RecoveryMode};
 
 /// How many unverified accounts are removed at one look; there is another look soon.
 const REMOVE_AT_ONCE: usize = 100;
@@ -31,6 +30,10 @@ const REMOVE_AT_ONCE: usize = 100;
 /// A token that is good, and the account it is for.
 struct Presented {
     account: Account,
+    /// The address that the account has once it is used.
+    address: Email,
+    /// The revision of the account that it was issued with.
+    revision: u64,
     redemption: Redemption,
 }
 
@@ -76,23 +79,21 @@ impl Flows {
         let story = Story::new(AuditEvent::VerificationSent, AuditActorKind::Anonymous, origin).about(account.id);
         let mut effects = Effects::from(story.done(self));
         self.ask_to_verify(&mut effects, Addressee::owner(account), &story.origin);
-        self.queue(account, effects).await?;
+        if !self.queue(account, effects).await? {
+            story.refuse(self, AuditRefusal::TooManyMails, ());
+        }
         Ok(true)
     }
 
     /// Sends a mail by which a new password is chosen, if there is an account for it. As with [`Self::resend_verification`] the
     /// answer comes first.
-    pub(crate) fn request_recovery(self: Arc<Self>, email: Email, origin: Origin) -> Result<(), RequestRecoveryError> {
-        if self.rules.recovery_mode == RecoveryMode::Passphrase {
-            return Err(RequestRecoveryError::NotOffered);
-        }
+    pub(crate) fn request_recovery(self: Arc<Self>, email: Email, origin: Origin) {
         let flows = Arc::clone(&self);
         self.after_answer(async move {
             if let Err(failure) = flows.send_reset(&email, origin).await {
                 tracing::error!(%failure, "a recovery mail could not be queued");
             }
         });
-        Ok(())
     }
 
     async fn send_reset(&self, email: &Email, origin: Origin) -> Result<(), StoreFailure> {
@@ -106,13 +107,22 @@ impl Flows {
             story.refuse(self, AuditRefusal::Locked, ());
             return Ok(());
         }
+        // The owner of a mailbox can claim an account that was never verified there, and one whose password was undone there.
+        let claims = !account.email_verified || account.password_hash.is_none();
+        if self.rules.recovery_mode == RecoveryMode::Passphrase && !claims {
+            story.refuse(self, AuditRefusal::NotOffered, ());
+            return Ok(());
+        }
         if !self.may_mail_again(&account, TokenPurpose::ResetPassword, RESEND_PAUSE).await? {
             story.refuse(self, AuditRefusal::TooSoon, ());
             return Ok(());
         }
         let mut effects = Effects::from(story.done(self));
         self.offer_reset(&mut effects, &account, &story.origin);
-        self.queue(&account, effects).await
+        if !self.queue(&account, effects).await? {
+            story.refuse(self, AuditRefusal::TooManyMails, ());
+        }
+        Ok(())
     }
 
     /// Replaces the password for whoever can read the owner's mail (and knows the passphrase, where both are asked for).
@@ -122,15 +132,12 @@ impl Flows {
         origin: Origin,
     ) -> Result<(), MailedRecoveryError> {
         let MailedRecovery { token, new_password, passphrase } = recovery;
-        if self.rules.recovery_mode == RecoveryMode::Passphrase {
-            return Err(MailedRecoveryError::NotOffered);
-        }
         let story = Story::new(AuditEvent::Recovered, AuditActorKind::Anonymous, origin);
         let mut hashed: Option<(CredentialHash, Option<CredentialHash>)> = None;
-        let mut attempt = Some(self.token_attempt(&story)?);
+        let mut attempt = Some(self.token_attempt(&story).await?);
         for _ in 0..MAX_ATTEMPTS {
             let found = self.presented(token.expose(), &[TokenPurpose::ResetPassword]).await?;
-            let Some(Presented { account, redemption }) = found.filter(|found| !found.account.locked) else {
+            let Some(Presented { account, redemption, .. }) = found else {
                 return Err(story.refuse(self, AuditRefusal::BadToken, MailedRecoveryError::BadToken));
             };
             attempt.take().into_iter().for_each(Attempt::succeeded);
@@ -138,11 +145,12 @@ impl Flows {
             let names = OwnNames::new(&account.email, Some(&account.nickname));
             let candidate = Candidate { password: new_password.clone(), names };
             let weak = |weak| story.refuse(self, AuditRefusal::WeakPassword, MailedRecoveryError::Weak(weak));
-            if self.rules.recovery_mode == RecoveryMode::EmailAndPassphrase {
+            let needs_passphrase = asks_for_passphrase(&account, self.rules.recovery_mode);
+            if needs_passphrase {
                 let passphrase = passphrase.as_ref().ok_or(MailedRecoveryError::PassphraseNeeded)?;
                 let email = account.email.key();
                 let mut attempt = self.attempt(Guarded::Passphrase, email, Some(&account), &story).await??;
-                let (shown, against) = (passphrase.secret().clone(), Some(account.passphrase_hash.clone()));
+                let (shown, against) = (passphrase.secret().clone(), account.passphrase_hash.clone());
                 let verify = self.hasher.verify_passphrase(candidate.clone(), shown, against);
                 let verdict = match attempt.spare(verify).await? {
                     Ok(verdict) => verdict,
@@ -156,28 +164,39 @@ impl Flows {
                 }
                 attempt.succeeded();
             }
-            // Whoever registered an address that was never verified may not be its owner: nothing they chose stays (S32).
-            let stranger = !account.email_verified;
-            let (password_hash, passphrase_hash) = if let Some(hashed) = &hashed {
-                hashed.clone()
-            } else {
-                let both = if stranger {
-                    let both = self.hasher.hash_both(candidate, self.nobodys_secret()).await?;
-                    both.map(|(password, passphrase)| (password, Some(passphrase)))
-                } else {
-                    self.hasher.hash_new(candidate).await?.map(|password| (password, None))
-                };
-                hashed.insert(both.map_err(weak)?).clone()
+            // Whoever set the passphrase may not be the owner: it stays only where it was just shown (S32, S74).
+            let new_passphrase = passphrase.as_ref().filter(|_| !needs_passphrase);
+            let (password_hash, passphrase_hash) = match &hashed {
+                Some(hashed) if hashed.1.is_some() == new_passphrase.is_some() => hashed.clone(),
+                _ => {
+                    let both = match new_passphrase {
+                        Some(new) => {
+                            let both = self.hasher.hash_both(candidate, new.secret().clone()).await?;
+                            both.map(|(password, passphrase)| (password, Some(passphrase)))
+                        }
+                        None => self.hasher.hash_new(candidate).await?.map(|password| (password, None)),
+                    };
+                    hashed.insert(both.map_err(weak)?).clone()
+                }
             };
+            let mut told = vec![self.notice(MailKind::RecoveryUsed, &account, &story.origin)];
+            if passphrase_hash.is_some() {
+                told.push(self.notice(MailKind::PassphraseChanged, &account, &story.origin));
+            }
             let change = AccountChange {
-                password_hash: Some(password_hash),
-                passphrase_hash,
+                password_hash: Some(Some(password_hash)),
+                passphrase_hash: (!needs_passphrase).then_some(passphrase_hash),
                 email_verified: Some(true),
                 pending_email: Some(None),
                 ..AccountChange::default()
             };
             let mut effects = Effects::from(story.done(self));
-            effects.mails.push(self.notice(MailKind::RecoveryUsed, &account, &story.origin));
+            self.tell_with_undo(&mut effects, &account, told);
+            if matches!(change.passphrase_hash, Some(None)) {
+                self.ask_for_passphrase(&mut effects, Addressee::owner(&account), &story.origin);
+            }
+            // All that was set at this address before is gone. What was done to move the account here can still be undone.
+            effects.settles_from = account.reserved_at(redemption.now).is_none().then_some(0);
             let update = AccountUpdate {
                 id: account.id,
                 acting: None,
@@ -190,7 +209,7 @@ impl Flows {
             match self.store.update_account(update, effects).await {
                 Ok(after) => {
                     self.sessions.forget(after.id, after.session_epoch, None).await;
-                    self.limits.start_anew(after.email.key());
+                    self.limits.start_anew(after.email.key(), story.origin.address);
                     self.mailer.wake();
                     return Ok(());
                 }
@@ -206,10 +225,10 @@ impl Flows {
     pub(crate) async fn confirm_email(&self, token: Secret, origin: Origin) -> Result<Confirmed, ConfirmError> {
         let purposes = [TokenPurpose::VerifyAddress, TokenPurpose::ConfirmAddress];
         let stranger = Story::new(AuditEvent::EmailVerified, AuditActorKind::Anonymous, origin.clone());
-        let mut attempt = Some(self.token_attempt(&stranger)?);
+        let mut attempt = Some(self.token_attempt(&stranger).await?);
         for _ in 0..MAX_ATTEMPTS {
             let Some(presented) = self.presented(token.expose(), &purposes).await? else { break };
-            let Presented { account, redemption } = presented;
+            let Presented { account, redemption, .. } = presented;
             attempt.take().into_iter().for_each(Attempt::succeeded);
             let verifies = redemption.purpose == TokenPurpose::VerifyAddress;
             let event = if verifies { AuditEvent::EmailVerified } else { AuditEvent::EmailChanged };
@@ -218,10 +237,11 @@ impl Flows {
             let mut change = AccountChange { email_verified: Some(true), ..AccountChange::default() };
             if !verifies {
                 change.email.clone_from(&account.pending_email);
+                change.undoable = Some(self.undoable());
                 change.pending_email = Some(None);
                 let mut notice = self.notice(MailKind::AddressChanged, &account, &origin);
                 notice.new_address.clone_from(&account.pending_email);
-                effects.mails.push(notice);
+                self.tell_with_undo(&mut effects, &account, vec![notice]);
             }
             let update = AccountUpdate {
                 id: account.id,
@@ -248,27 +268,57 @@ impl Flows {
         Err(stranger.refuse(self, AuditRefusal::BadToken, ConfirmError::BadToken))
     }
 
-    /// Drops a pending change of address, on the word of whoever reads mail at the present one.
-    pub(crate) async fn cancel_email_change(&self, token: Secret, origin: Origin) -> Result<(), ConfirmError> {
+    /// Takes back what was done to an account since a mail was written, on the word of whoever reads mail there (S74). No
+    /// earlier secret comes back: whoever undoes chooses a new password by the mail that this queues.
+    pub(crate) async fn undo(&self, token: Secret, origin: Origin) -> Result<(), ConfirmError> {
+        let purposes = [TokenPurpose::Undo, TokenPurpose::CancelAddressChange];
         let stranger = Story::new(AuditEvent::EmailChangeCancelled, AuditActorKind::Anonymous, origin.clone());
-        let mut attempt = Some(self.token_attempt(&stranger)?);
+        let mut attempt = Some(self.token_attempt(&stranger).await?);
         for _ in 0..MAX_ATTEMPTS {
-            let found = self.presented(token.expose(), &[TokenPurpose::CancelAddressChange]).await?;
-            let Some(Presented { account, redemption }) = found else { break };
+            let Some(presented) = self.presented(token.expose(), &purposes).await? else { break };
             attempt.take().into_iter().for_each(Attempt::succeeded);
-            let owner = AuditActorKind::Account(account.id);
-            let story = Story::new(AuditEvent::EmailChangeCancelled, owner, origin.clone()).about(account.id);
+            let Presented { account, address: email, revision, redemption } = presented;
+            let moved = email.key() != account.email.key();
+            let reserved = account.reserved_at(redemption.now).filter(|_| moved);
+            let verified = reserved.map_or(account.email_verified, |reserved| reserved.verified);
+            let change = AccountChange {
+                email: moved.then_some(email),
+                email_verified: Some(verified),
+                pending_email: Some(None),
+                password_hash: (account.password_revision >= revision).then_some(None),
+                passphrase_hash: (account.passphrase_revision >= revision).then_some(None),
+                ..AccountChange::default()
+            };
+            let restored = change.apply(&account, true);
+            let event = if moved || account.pending_email.is_some() {
+                AuditEvent::EmailChangeCancelled
+            } else {
+                AuditEvent::AccountUpdated
+            };
+            let story = Story::new(event, AuditActorKind::Account(account.id), origin.clone()).about(account.id);
+            let mut effects = Effects::from(story.changed(self, &change, &account));
+            if moved {
+                let mut notice = self.notice(MailKind::AddressChanged, &account, &origin);
+                notice.new_address = Some(restored.email.clone());
+                effects.mails.push(notice);
+            }
+            self.offer_reset(&mut effects, &restored, &origin);
+            effects.settles_from = Some(revision);
             let update = AccountUpdate {
                 id: account.id,
                 acting: None,
                 expected_revision: Some(account.revision),
-                change: AccountChange { pending_email: Some(None), ..AccountChange::default() },
-                ends: EndSessions::None,
+                change,
+                ends: EndSessions::All,
                 redeems: Some(redemption),
-                revokes_tokens: false,
+                revokes_tokens: true,
             };
-            match self.store.update_account(update, story.done(self).into()).await {
-                Ok(_) => return Ok(()),
+            match self.store.update_account(update, effects).await {
+                Ok(after) => {
+                    self.sessions.forget(after.id, after.session_epoch, None).await;
+                    self.mailer.wake();
+                    return Ok(());
+                }
                 Err(StoreError::Failed(failure)) => return Err(failure.into()),
                 Err(StoreError::Refused(_)) => {}
             }
@@ -296,29 +346,29 @@ impl Flows {
     }
 
     /// Lets a token in that has yet to show whether it is good.
-    fn token_attempt(&self, story: &Story) -> Result<Attempt, Limited> {
-        let attempt = self.limits.attempt(Guarded::OneTimeToken, None, story.origin.address);
+    async fn token_attempt(&self, story: &Story) -> Result<Attempt, Limited> {
+        let attempt = self.limits.attempt(Guarded::OneTimeToken, None, story.origin.address).await;
         attempt.map_err(|limited| story.refuse(self, AuditRefusal::TooManyAttempts, limited))
     }
 
     /// What a presented token is good for, if it is good for one of these purposes. The store checks it again when it is used up.
     async fn presented(&self, token: &str, purposes: &[TokenPurpose]) -> Result<Option<Presented>, StoreFailure> {
         let Some(hash) = TokenHash::of(token) else { return Ok(None) };
-        let Some(StoredToken { account, token }) = self.store.one_time_token(&hash).await? else { return Ok(None) };
+        let Some(StoredToken { account, revision, token }) = self.store.one_time_token(&hash).await? else {
+            return Ok(None);
+        };
         let now = self.clock.now();
         let is_over = now >= token.expires_at || self.links.is_over(&hash, self.clock.monotonic());
         if !purposes.contains(&token.purpose) || is_over {
             return Ok(None);
         }
         let Some(account) = self.store.account(account).await? else { return Ok(None) };
-        if address_of(&account, token.purpose) != Some(&token.address) {
-            return Ok(None);
-        }
+        let Some(address) = address_of(&account, &token, now).cloned() else { return Ok(None) };
         let redemption = Redemption { hash, purpose: token.purpose, address: token.address, now };
-        Ok(Some(Presented { account, redemption }))
+        Ok(Some(Presented { account, address, revision, redemption }))
     }
 
-    /// Whether the last mail of this purpose is long enough ago, and there were not too many of all purposes: whoever knows an
+    /// Whether the last mail of this purpose is long enough ago, and there were not too many of them: whoever knows an
     /// address must not be able to flood it. A mail that may be sent counts.
     async fn may_mail_again(
         &self,
@@ -335,35 +385,45 @@ impl Flows {
         }
         // By the account alone: that the requests come from many places makes them no fewer.
         let target = Target { email: account.email.key(), account: Some(account.id), known: false };
-        Ok(self.limits.attempt(Guarded::Mail, Some(target), None).is_ok())
+        let kind = if purpose == TokenPurpose::ResetPassword { Guarded::RecoveryMail } else { Guarded::Mail };
+        Ok(self.limits.count(kind, Some(target), None).is_ok())
     }
 
-    async fn queue(&self, account: &Account, effects: Effects) -> Result<(), StoreFailure> {
+    /// Queues mails that come with no change; false if there were too many.
+    pub(super) async fn queue(&self, account: &Account, effects: Effects) -> Result<bool, StoreFailure> {
         match self.store.record(account.id, effects).await {
+            Err(StoreError::Refused(RecordRefusal::TooManyMails)) => Ok(false),
             // Deleted meanwhile: there is nobody to write to.
-            Ok(()) | Err(StoreError::Refused(_)) => {
+            Ok(()) | Err(StoreError::Refused(RecordRefusal::UnknownAccount)) => {
                 self.mailer.wake();
-                Ok(())
+                Ok(true)
             }
             Err(StoreError::Failed(failure)) => Err(failure),
         }
     }
+}
 
-    /// A secret that nobody knows.
-    fn nobodys_secret(&self) -> Secret {
-        let mut bytes = [0; 32];
-        self.entropy.fill(&mut bytes);
-        self.key.token(TokenPurpose::ResetPassword, &TokenSeed::from_bytes(bytes))
+/// The address that the account has once a token is used, if it is good for the account as it is now. A locked account confirms
+/// nothing.
+pub(crate) fn address_of<'a>(account: &'a Account, token: &NewToken, now: Timestamp) -> Option<&'a Email> {
+    let is_meant = |email: &&Email| *email.key() == token.address;
+    let (present, pending) = (Some(&account.email), account.pending_email.as_ref());
+    match token.purpose {
+        _ if account.locked => None,
+        TokenPurpose::VerifyAddress if account.email_verified => None,
+        TokenPurpose::VerifyAddress | TokenPurpose::ResetPassword => present.filter(is_meant),
+        TokenPurpose::ConfirmAddress => pending.filter(is_meant),
+        // Links of earlier versions are about the address that the account is not to have.
+        TokenPurpose::CancelAddressChange => pending.filter(is_meant).and(present),
+        TokenPurpose::Undo => {
+            let reserved = account.reserved_at(now).map(|reserved| &reserved.email);
+            present.filter(is_meant).or(reserved.filter(is_meant))
+        }
     }
 }
 
-/// The address that a token of this purpose has to be about for the account as it is now.
-pub(crate) fn address_of(account: &Account, purpose: TokenPurpose) -> Option<&EmailKey> {
-    match purpose {
-        TokenPurpose::VerifyAddress if account.email_verified => None,
-        TokenPurpose::VerifyAddress | TokenPurpose::ResetPassword => Some(account.email.key()),
-        TokenPurpose::ConfirmAddress | TokenPurpose::CancelAddressChange => {
-            account.pending_email.as_ref().map(Email::key)
-        }
-    }
+/// Whether a recovery by mail of this account has to show its passphrase. Of an account that was never verified the owner of the
+/// mailbox does not know it, and one that was made unusable nobody does.
+pub(crate) fn asks_for_passphrase(account: &Account, mode: RecoveryMode) -> bool {
+    mode == RecoveryMode::EmailAndPassphrase && account.email_verified && account.passphrase_hash.is_some()
 }

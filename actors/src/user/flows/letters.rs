@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use super::Flows;
-use crate::domain::account::Account;
+use crate::domain::account::{Account, Undoable};
 use crate::domain::email::{Email, EmailKey};
 use crate::domain::mail::{Locale, MailKind};
 use crate::domain::one_time::{NewToken, OneTimeKey, TokenHash, TokenPurpose, TokenSeed};
-use crate::domain::outbox::NewMail;
+use crate::domain::outbox::{HANDOVER_WITHIN, NewMail};
 use crate::domain::session::Origin;
 use crate::ports::{Clock, Effects, Entropy};
+use crate::user::RecoveryMode;
 
 /// To whom a letter goes and how they are addressed.
 #[derive(Clone, Copy)]
@@ -43,17 +44,19 @@ impl Writer<'_> {
             locale: addressee.locale,
             nickname: addressee.nickname.to_owned(),
             seed: None,
+            token: None,
             valid_for: None,
             new_address: None,
             client_address: origin.address,
+            network: None,
             user_agent: origin.user_agent.clone(),
             written_at: self.clock.now(),
             message_key,
         }
     }
 
-    /// A mail with a link, and the token that makes the link good. The token is about an address, which need not be the one it
-    /// is mailed to.
+    /// A mail with a link, and the token that makes the link good for this long once the mail is handed over. The token is about
+    /// an address, which need not be the one it is mailed to.
     pub(crate) fn linked(
         &self,
         mut mail: NewMail,
@@ -65,15 +68,16 @@ impl Writer<'_> {
         let mut seed = [0; 32];
         self.entropy.fill(&mut seed);
         let seed = TokenSeed::from_bytes(seed);
-        let token = key.token(purpose, &seed);
+        let hash = TokenHash::of_issued(&key.token(purpose, &seed));
         mail.seed = Some(seed);
+        mail.token = Some(hash);
         mail.valid_for = Some(ttl);
         let token = NewToken {
-            hash: TokenHash::of_issued(&token),
+            hash,
             purpose,
             address: about.clone(),
             issued_at: mail.written_at,
-            expires_at: mail.written_at.plus(ttl),
+            expires_at: mail.written_at.plus(HANDOVER_WITHIN).plus(ttl),
         };
         (mail, token)
     }
@@ -86,7 +90,8 @@ impl Flows {
 
     /// A mail that tells of what was done from this origin.
     pub(super) fn letter(&self, kind: MailKind, addressee: Addressee<'_>, origin: &Origin) -> NewMail {
-        self.writer().letter(kind, addressee, origin)
+        let network = origin.address.and_then(|client| self.limits.counted(client));
+        NewMail { network, ..self.writer().letter(kind, addressee, origin) }
     }
 
     /// A mail to the owner of an account.
@@ -97,7 +102,7 @@ impl Flows {
     /// As [`Writer::linked`], and this process remembers when the link ends.
     fn linked(&self, mail: NewMail, purpose: TokenPurpose, about: &EmailKey, ttl: Duration) -> (NewMail, NewToken) {
         let (mail, token) = self.writer().linked(mail, &self.key, purpose, about, ttl);
-        self.links.note(token.hash, self.clock.monotonic().saturating_add(ttl));
+        self.links.note(token.hash, self.clock.monotonic().saturating_add(HANDOVER_WITHIN).saturating_add(ttl));
         (mail, token)
     }
 
@@ -119,18 +124,44 @@ impl Flows {
         effects.tokens.push(token);
     }
 
-    /// Adds the mails of an address change: one to the new address that confirms it, one to the old that cancels it.
+    /// Adds the mail that confirms a new address there.
     pub(super) fn ask_to_confirm(&self, effects: &mut Effects, account: &Account, new: &Email, origin: &Origin) {
+        let addressee = Addressee { to: new, ..Addressee::owner(account) };
+        let mut mail = self.letter(MailKind::ConfirmNewAddress, addressee, origin);
+        mail.new_address = Some(new.clone());
         let ttl = self.rules.address_change_ttl;
-        let mut confirm =
-            self.letter(MailKind::ConfirmNewAddress, Addressee { to: new, ..Addressee::owner(account) }, origin);
-        confirm.new_address = Some(new.clone());
-        let mut cancel = self.notice(MailKind::AddressChangePending, account, origin);
-        cancel.new_address = Some(new.clone());
-        for (mail, purpose) in [(confirm, TokenPurpose::ConfirmAddress), (cancel, TokenPurpose::CancelAddressChange)] {
-            let (mail, token) = self.linked(mail, purpose, new.key(), ttl);
-            effects.mails.push(mail);
-            effects.tokens.push(token);
+        let (mail, token) = self.linked(mail, TokenPurpose::ConfirmAddress, new.key(), ttl);
+        effects.mails.push(mail);
+        effects.tokens.push(token);
+    }
+
+    /// Adds mails to the owner that tell of one change, each with the link that undoes it (S74). They have none where the
+    /// account's address is itself the outcome of a change that can still be undone: whoever did that reads them.
+    pub(super) fn tell_with_undo(&self, effects: &mut Effects, account: &Account, mails: Vec<NewMail>) {
+        let mut mails = mails.into_iter();
+        let Some(first) = mails.next() else { return };
+        if account.reserved_at(self.clock.now()).is_some() {
+            effects.mails.push(first);
+            effects.mails.extend(mails);
+            return;
         }
+        let (first, token) = self.linked(first, TokenPurpose::Undo, account.email.key(), self.rules.undo_ttl);
+        let (seed, valid_for) = (first.seed, first.valid_for);
+        effects.mails.push(first);
+        effects.mails.extend(mails.map(|mail| NewMail { seed, valid_for, ..mail }));
+        effects.tokens.push(token);
+    }
+
+    /// Asks the owner for a passphrase where they have none that opens anything, unless none is of use here.
+    pub(super) fn ask_for_passphrase(&self, effects: &mut Effects, addressee: Addressee<'_>, origin: &Origin) {
+        if self.rules.recovery_mode != RecoveryMode::Email {
+            effects.mails.push(self.letter(MailKind::PassphraseNeeded, addressee, origin));
+        }
+    }
+
+    /// For how long a change of address that is made now can be undone.
+    pub(super) fn undoable(&self) -> Undoable {
+        let at = self.clock.now();
+        Undoable { at, until: at.plus(self.rules.undo_ttl) }
     }
 }

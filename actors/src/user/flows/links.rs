@@ -24,9 +24,13 @@ struct Ends {
 }
 
 impl IssuedLinks {
-    /// Remembers when a link ends.
-    pub(super) fn note(&self, link: TokenHash, end: Duration) {
+    /// Remembers when a link ends. It does not end later than was known before: its end is found when its mail is handed over.
+    pub(crate) fn note(&self, link: TokenHash, end: Duration) {
         let mut ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = ends.of.get_mut(&link) {
+            *known = end.min(*known);
+            return;
+        }
         if ends.issued.len() == MOST
             && let Some(oldest) = ends.issued.pop_front()
         {

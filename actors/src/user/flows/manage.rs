@@ -3,7 +3,7 @@
 use super::letters::Addressee;
 use super::{Flows, MAX_ATTEMPTS, Story};
 use crate::ask::Unavailable;
-use crate::domain::account::{Account, AccountChange, AccountId, Role};
+use crate::domain::account::{Account, AccountChange, AccountId, CredentialHash, Role};
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRefusal};
 use crate::domain::failures::Guarded;
 use crate::domain::mail::MailKind;
@@ -16,6 +16,10 @@ use crate::ports::{
 use crate::rate_limiter::Limited;
 use crate::session::{AuthenticateError, Principal};
 use crate::user::{AdminChange, DeleteError, OwnChange, UpdateError};
+
+/// How often an owner's change is decided anew because the account changed meanwhile: more than an owner has requests under way
+/// by mistake. A turn costs a commit, as what was hashed stays.
+const MAX_OWN_COMMITS: usize = 32;
 
 /// What came of one attempt to commit.
 enum Attempt<T> {
@@ -37,18 +41,22 @@ impl Flows {
         let sensitive = change.is_sensitive();
         let mut account = principal.account.clone();
         let mut hashed: Option<AccountChange> = None;
-        for _ in 0..MAX_ATTEMPTS {
+        // The hash that the current password was right for. While it stays, the password is not asked for again.
+        let mut shown: Option<Option<CredentialHash>> = None;
+        for _ in 0..MAX_OWN_COMMITS {
             let plan_changes = change.customer_account.as_ref().is_some_and(|plan| *plan != account.customer_account);
             if plan_changes && !self.rules.customer_account_self_service {
                 let answer = UpdateError::CustomerAccountNotAllowed;
                 return Err(story.refuse(self, AuditRefusal::CustomerAccountNotAllowed, answer));
             }
             if sensitive
+                && shown.as_ref() != Some(&account.password_hash)
                 && let Err(refusal) =
                     self.reauthenticate::<UpdateError>(principal, &account, current_password.as_ref(), &story).await?
             {
                 return Err(story.refuse(self, refusal, UpdateError::ReauthenticationNeeded));
             }
+            shown = current_password.as_ref().map(|_| account.password_hash.clone());
             let prepared = match hashed.take() {
                 Some(prepared) => prepared,
                 None => self.prepare(&change, &account, &story).await?,
@@ -240,12 +248,12 @@ impl Flows {
             if let Some(passphrase) = &change.passphrase {
                 let hashed = self.hasher.hash_both(candidate, passphrase.secret().clone()).await?;
                 let (password, passphrase) = hashed.map_err(weak)?;
-                (prepared.password_hash, prepared.passphrase_hash) = (Some(password), Some(passphrase));
+                (prepared.password_hash, prepared.passphrase_hash) = (Some(Some(password)), Some(Some(passphrase)));
             } else {
-                prepared.password_hash = Some(self.hasher.hash_new(candidate).await?.map_err(weak)?);
+                prepared.password_hash = Some(Some(self.hasher.hash_new(candidate).await?.map_err(weak)?));
             }
         } else if let Some(passphrase) = &change.passphrase {
-            prepared.passphrase_hash = Some(self.hasher.hash(passphrase.secret().clone()).await?);
+            prepared.passphrase_hash = Some(Some(self.hasher.hash(passphrase.secret().clone()).await?));
         }
         Ok(prepared)
     }
@@ -259,22 +267,29 @@ impl Flows {
         story: &Story,
     ) -> Result<(AccountChange, Effects, bool), UpdateError> {
         let mut effects = Effects::default();
-        // Of an unverified account there is the token that verifies it, which has nothing to do with the password.
-        let revokes_tokens = change.password_hash.is_some() && account.email_verified;
+        let mut told = Vec::new();
+        let revokes_tokens = change.password_hash.is_some();
         if change.password_hash.is_some() {
             change.pending_email = Some(None);
-            effects.mails.push(self.notice(MailKind::PasswordChanged, account, &story.origin));
+            told.push(self.notice(MailKind::PasswordChanged, account, &story.origin));
+        }
+        if change.passphrase_hash.is_some() {
+            told.push(self.notice(MailKind::PassphraseChanged, account, &story.origin));
         }
         // Another spelling of the same address is the same mailbox.
-        if change.email.as_ref().is_some_and(|new| new.key() != account.email.key())
-            && let Some(new) = change.email.take()
-        {
+        if change.email.as_ref().is_some_and(|new| new.key() == account.email.key()) {
+            change.pending_email = Some(None);
+        } else if let Some(new) = change.email.take() {
             if self.store.account_by_email(new.key()).await?.is_some() {
                 return Err(story.refuse(self, AuditRefusal::EmailTaken, UpdateError::EmailTaken));
             }
             self.ask_to_confirm(&mut effects, account, &new, &story.origin);
+            let mut notice = self.notice(MailKind::AddressChangePending, account, &story.origin);
+            notice.new_address = Some(new.clone());
+            told.push(notice);
             change.pending_email = Some(Some(new));
         }
+        self.tell_with_undo(&mut effects, account, told);
         effects.audit.push(story.changed(self, &change, account));
         Ok((change, effects, revokes_tokens))
     }
@@ -282,28 +297,47 @@ impl Flows {
     /// What an administrator's change comes to: it takes effect at once, and the owner is told at the old address.
     fn as_admin(&self, change: &mut AccountChange, account: &Account, story: &Story) -> (Effects, bool) {
         let mut effects = Effects::default();
-        let mut tell = |kind| effects.mails.push(self.notice(kind, account, &story.origin));
-        if change.password_hash.is_some() {
-            tell(MailKind::PasswordChanged);
+        let notice = |kind| self.notice(kind, account, &story.origin);
+        let mut told = Vec::new();
+        let moved = change.email.clone().filter(|new| new.key() != account.email.key());
+        let addressee = Addressee { to: moved.as_ref().unwrap_or(&account.email), ..Addressee::owner(account) };
+        let resets = change.password_hash.is_some();
+        if resets {
+            told.push(notice(MailKind::PasswordChanged));
         }
+        if change.passphrase_hash.is_some() {
+            told.push(notice(MailKind::PassphraseChanged));
+        } else if resets {
+            // Whoever chose it may be whom the account is taken from (S74).
+            change.passphrase_hash = Some(None);
+            self.ask_for_passphrase(&mut effects, addressee, &story.origin);
+        }
+        let locks = change.locked == Some(true);
         match change.locked {
-            Some(true) if !account.locked => tell(MailKind::AccountLocked),
-            Some(false) if account.locked => tell(MailKind::AccountUnlocked),
+            Some(true) if !account.locked => effects.mails.push(notice(MailKind::AccountLocked)),
+            Some(false) if account.locked => effects.mails.push(notice(MailKind::AccountUnlocked)),
             _ => {}
         }
-        let moved = change.email.clone().filter(|new| new.key() != account.email.key());
-        if change.password_hash.is_some() || moved.is_some() {
+        if resets || locks || change.email.is_some() {
             change.pending_email = Some(None);
         }
         if let Some(new) = &moved {
-            let mut notice = self.notice(MailKind::AddressChanged, account, &story.origin);
+            let mut notice = notice(MailKind::AddressChanged);
             notice.new_address = Some(new.clone());
-            effects.mails.push(notice);
-            let addressee = Addressee { to: new, ..Addressee::owner(account) };
+            told.push(notice);
             self.ask_to_verify(&mut effects, addressee, &story.origin);
         }
+        if moved.is_some() && resets {
+            // Both together take the account away from whoever reads mail at the old address.
+            effects.mails.extend(told);
+            effects.settles_from = Some(0);
+        } else {
+            change.undoable = moved.is_some().then(|| self.undoable());
+            self.tell_with_undo(&mut effects, account, told);
+        }
+        effects.count_no_client();
         effects.audit.push(story.changed(self, change, account));
-        (effects, moved.is_some() || (change.password_hash.is_some() && account.email_verified))
+        (effects, moved.is_some() || resets || locks)
     }
 
     async fn commit(
@@ -330,6 +364,11 @@ impl Flows {
                 story.refuse(self, AuditRefusal::NicknameTaken, UpdateError::NicknameTaken)
             }
             UpdateAccountRefusal::LastAdmin => story.refuse(self, AuditRefusal::LastAdmin, UpdateError::LastAdmin),
+            UpdateAccountRefusal::TooManyMails => {
+                // It costs its sender nothing, so it must not fill the log.
+                self.audit.seldom(story.told(self, Some(AuditRefusal::TooManyMails)));
+                UpdateError::Limited(Limited::of_mails(self.clock.now()))
+            }
         })
     }
 

@@ -42,7 +42,10 @@ impl Flows {
                 // Dead in the store already, so that a shard which is down learns it when it starts again.
                 self.sessions.drop_ended(token.account, token.session).await;
                 self.mailer.wake();
-                tracing::warn!(account = %token.account, "a refresh token was used twice, and its session was ended");
+                tracing::warn!(
+                    account = token.account.get(),
+                    "a refresh token was used twice, and its session was ended"
+                );
                 return Err(RefreshError::Dead);
             }
             Err(StoreError::Refused(RefreshRefusal::Unknown | RefreshRefusal::Over)) => return dead(&story),
@@ -80,9 +83,9 @@ impl Flows {
     /// Counts a token that nobody was given against the address it came from. Only then: nobody may keep those out who share
     /// an address and have good ones.
     fn never_issued(&self, story: &Story) -> RefreshError {
-        match self.limits.attempt(Guarded::Refresh, None, story.origin.address) {
+        match self.limits.count(Guarded::Refresh, None, story.origin.address) {
             Err(limited) => story.refuse(self, AuditRefusal::TooManyAttempts, limited.into()),
-            Ok(_counted) => story.refuse(self, AuditRefusal::BadRefreshToken, RefreshError::Dead),
+            Ok(()) => story.refuse(self, AuditRefusal::BadRefreshToken, RefreshError::Dead),
         }
     }
 

@@ -1,0 +1,65 @@
+//! Files and directories that must survive a power cut: a new name is durable only once its directory is synced.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+/// Makes a directory that only its owner may enter, with its parents, unless it exists. One that exists keeps the
+/// permissions its owner gave it. Every name that this makes is durable when it returns.
+pub(crate) fn create_private_dir(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        // A start that was killed may have made it and not synced its name. The parent of a directory that the operator
+        // made may be closed to this process, and then its name is the operator's business.
+        let _ = sync_dir(parent(path));
+        return Ok(());
+    }
+    if !parent(path).is_dir() {
+        create_private_dir(parent(path))?;
+    }
+    match DirBuilder::new().mode(0o700).create(path) {
+        // Another process may have been faster.
+        Err(error) if !(error.kind() == io::ErrorKind::AlreadyExists && path.is_dir()) => return Err(error),
+        _ => {}
+    }
+    sync_dir(parent(path))
+}
+
+/// Writes a file for its owner alone, whole or not at all; it is durable when this returns. Until it is whole, it has the
+/// name `unfinished`, in the same directory; what a kill left under that name is replaced.
+pub(crate) fn write_whole(path: &Path, unfinished: &Path, bytes: &[u8]) -> io::Result<()> {
+    remove_if_there(unfinished)?;
+    let written = (|| {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(unfinished)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(unfinished, path)
+    })();
+    if let Err(error) = written {
+        // It may never have been made; what counts is the first error.
+        let _ = fs::remove_file(unfinished);
+        return Err(error);
+    }
+    sync_dir(parent(path))
+}
+
+/// Removes a file and says whether there was one. The caller syncs the directory.
+pub(crate) fn remove_if_there(path: &Path) -> io::Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes the names in a directory durable.
+pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}

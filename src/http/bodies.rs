@@ -1,0 +1,175 @@
+//! The room that the request bodies of one class share: those that still arrive, and those whose requests are inside.
+//!
+//! A request that waits for its own body has no place in its class, so that peers which send slowly keep nobody out (R06). So what
+//! arrives has a bound of its own. Where it is reached, the body that has been arriving for longest gives way: a body that comes
+//! at once always finds room, and many slow ones hold no more than this.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::error::ApiError;
+
+/// The room for the bodies of one class.
+#[derive(Debug)]
+pub(super) struct Bodies {
+    /// How much they take at most, in bytes.
+    most: usize,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    /// How much all of them take, in bytes.
+    bytes: usize,
+    /// The number of the next one.
+    next: u64,
+    /// Those that still arrive, the oldest first.
+    arriving: BTreeMap<u64, Arriving>,
+}
+
+#[derive(Debug)]
+struct Arriving {
+    bytes: usize,
+    /// Told when it has to give way.
+    gives_way: Arc<Notify>,
+}
+
+impl Bodies {
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, held: Mutex::default() }
+    }
+
+    /// A body begins to arrive.
+    pub(super) fn begin(self: &Arc<Self>) -> BodyRoom {
+        let gives_way = Arc::new(Notify::new());
+        let mut held = self.lock();
+        let number = held.next;
+        held.next += 1;
+        held.arriving.insert(number, Arriving { bytes: 0, gives_way: Arc::clone(&gives_way) });
+        drop(held);
+        BodyRoom { bodies: Arc::clone(self), number, gives_way, arrived: None }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    /// Takes a body out that still arrives, and what it takes.
+    fn leave(&mut self, number: u64) -> Option<Arriving> {
+        let arriving = self.arriving.remove(&number)?;
+        self.bytes -= arriving.bytes;
+        Some(arriving)
+    }
+}
+
+/// What one body takes, given back when this is dropped.
+#[derive(Debug)]
+pub(super) struct BodyRoom {
+    bodies: Arc<Bodies>,
+    number: u64,
+    gives_way: Arc<Notify>,
+    /// How much it takes now that it has arrived, in bytes.
+    arrived: Option<usize>,
+}
+
+impl BodyRoom {
+    /// Takes room for so many bytes more. Fails if the body has given way, or has to because it has been arriving for longest.
+    pub(super) fn grow(&mut self, bytes: usize) -> Result<(), ApiError> {
+        let mut held = self.bodies.lock();
+        while held.bytes + bytes > self.bodies.most {
+            let Some(oldest) = held.arriving.first_key_value().map(|(number, _)| *number) else { break };
+            // Its reader drops the body when it is told.
+            if let Some(arriving) = held.leave(oldest) {
+                arriving.gives_way.notify_one();
+            }
+        }
+        match held.arriving.get_mut(&self.number) {
+            Some(arriving) => arriving.bytes += bytes,
+            None => return Err(Self::no_room()),
+        }
+        held.bytes += bytes;
+        Ok(())
+    }
+
+    /// Resolves when the body has to give way.
+    pub(super) fn gives_way(&self) -> impl Future<Output = ApiError> + use<> {
+        let gives_way = Arc::clone(&self.gives_way);
+        async move {
+            gives_way.notified().await;
+            Self::no_room()
+        }
+    }
+
+    /// The body is complete, and gives way to no other.
+    pub(super) fn arrived(&mut self) -> Result<(), ApiError> {
+        let arriving = self.bodies.lock().arriving.remove(&self.number);
+        self.arrived = Some(arriving.ok_or_else(Self::no_room)?.bytes);
+        Ok(())
+    }
+
+    fn no_room() -> ApiError {
+        ApiError::Unavailable(Duration::from_secs(1))
+    }
+}
+
+impl Drop for BodyRoom {
+    fn drop(&mut self) {
+        let mut held = self.bodies.lock();
+        match self.arrived {
+            Some(bytes) => held.bytes -= bytes,
+            None => drop(held.leave(self.number)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn d15_r06_the_body_that_arrives_for_longest_gives_way_to_new_ones() {
+        let bodies = Arc::new(Bodies::new(100));
+        let mut slow: Vec<_> = (0..10).map(|_| bodies.begin()).collect();
+        for body in &mut slow {
+            body.grow(10).unwrap();
+        }
+        let mut quick = bodies.begin();
+        quick.grow(15).unwrap();
+        assert_eq!(bodies.lock().bytes, 95);
+        let told: Vec<_> = slow.iter().map(|body| body.gives_way().now_or_never().is_some()).collect();
+        assert_eq!(told, [true, true, false, false, false, false, false, false, false, false]);
+        assert!(slow[0].grow(1).is_err() && slow[1].arrived().is_err());
+        // The oldest that is left gives way to no newer one.
+        assert!(slow[2].grow(6).is_err());
+        assert_eq!(bodies.lock().bytes, 85);
+        quick.arrived().unwrap();
+        drop(slow);
+        assert_eq!(bodies.lock().bytes, 15);
+        drop(quick);
+        assert_eq!(bodies.lock().bytes, 0);
+    }
+
+    #[test]
+    fn d15_r08_what_is_inside_gives_way_to_nobody() {
+        let bodies = Arc::new(Bodies::new(100));
+        let inside: Vec<_> = (0..10)
+            .map(|_| {
+                let mut body = bodies.begin();
+                body.grow(10).unwrap();
+                body.arrived().unwrap();
+                body
+            })
+            .collect();
+        assert!(bodies.begin().grow(1).is_err());
+        drop(inside);
+        assert!(bodies.begin().grow(1).is_ok());
+        assert_eq!(bodies.lock().bytes, 0);
+    }
+}

@@ -1,0 +1,154 @@
+//! One conversation with a mail server, command by command.
+
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+use super::capabilities::Capabilities;
+use super::reply::{Kind, NoReply, Reader, Reply};
+
+/// How much is read at once, in bytes.
+const PIECE: usize = 2048;
+
+/// What carries a conversation: a TCP connection, or TLS over one.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+/// Why a conversation cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Broken {
+    /// The connection failed.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The server closed the connection instead of an answer.
+    #[error("the server closed the connection")]
+    Closed,
+    /// What came is no answer.
+    #[error("its answer begins with no code")]
+    NoReply,
+    /// The server said something before it was asked. Answers no longer belong to commands.
+    #[error("it answers more than it was asked")]
+    OutOfStep,
+}
+
+impl From<NoReply> for Broken {
+    fn from(NoReply: NoReply) -> Self {
+        Self::NoReply
+    }
+}
+
+/// A connection on which commands and replies take turns.
+pub(super) struct Conversation {
+    stream: Box<dyn Stream>,
+    /// What was read and belongs to no reply yet.
+    ahead: Vec<u8>,
+}
+
+impl Conversation {
+    pub(super) fn new(stream: Box<dyn Stream>) -> Self {
+        Self { stream, ahead: Vec::new() }
+    }
+
+    /// The next reply of the server.
+    pub(super) async fn reply(&mut self) -> Result<Reply, Broken> {
+        let mut reader = Reader::default();
+        loop {
+            let (taken, reply) = reader.take(&self.ahead)?;
+            self.ahead.drain(..taken);
+            if let Some(reply) = reply {
+                return Ok(reply);
+            }
+            let mut piece = [0; PIECE];
+            match self.stream.read(&mut piece).await {
+                // A server may close right after its last word, with or without ceremony.
+                Ok(0) => return reader.close()?.ok_or(Broken::Closed),
+                Err(error) => return reader.close().ok().flatten().ok_or(Broken::Io(error)),
+                Ok(read) => self.ahead.extend_from_slice(piece.get(..read).unwrap_or_default()),
+            }
+        }
+    }
+
+    /// Sends a command line and waits for the reply.
+    pub(super) async fn command(&mut self, line: &str) -> Result<Reply, Broken> {
+        if !self.ahead.is_empty() {
+            return Err(Broken::OutOfStep);
+        }
+        self.stream.write_all(format!("{line}\r\n").as_bytes()).await?;
+        self.stream.flush().await?;
+        self.reply().await
+    }
+
+    /// Introduces this host, by `HELO` where the server refuses `EHLO` itself (RFC 5321, sections 3.2 and 4.2.4) and not
+    /// the client.
+    pub(super) async fn hello(&mut self, name: &str) -> Result<(Reply, Capabilities), Broken> {
+        let reply = self.command(&format!("EHLO {name}")).await?;
+        if matches!(reply.code, 500..=504 | 550) {
+            return Ok((self.command(&format!("HELO {name}")).await?, Capabilities::default()));
+        }
+        let capabilities = Capabilities::of(&reply);
+        Ok((reply, capabilities))
+    }
+
+    /// Sends a mail after the server's 3yz to `DATA`, and waits for the reply to it.
+    pub(super) async fn mail(&mut self, bytes: &[u8]) -> Result<Reply, Broken> {
+        if !self.ahead.is_empty() {
+            return Err(Broken::OutOfStep);
+        }
+        let sent = async {
+            self.stream.write_all(&stuffed(bytes)).await?;
+            self.stream.flush().await
+        };
+        let Err(error) = sent.await else { return self.reply().await };
+        // A server that does not want the rest may say so and close. Only its refusal counts: it has not seen all.
+        match self.reply().await {
+            Ok(reply) if matches!(reply.kind(), Kind::Transient | Kind::Permanent) => Ok(reply),
+            _ => Err(Broken::Io(error)),
+        }
+    }
+
+    /// The stream, to be encrypted. What the server said after its last reply came from before TLS and counts for nothing
+    /// (RFC 3207, section 4.2), so it ends the conversation.
+    pub(super) fn into_stream(self) -> Result<Box<dyn Stream>, Broken> {
+        if self.ahead.is_empty() { Ok(self.stream) } else { Err(Broken::OutOfStep) }
+    }
+
+    /// Says goodbye. The answer changes nothing.
+    pub(super) async fn quit(&mut self) {
+        let _ = self.command("QUIT").await;
+    }
+}
+
+/// A mail as it travels: dots at the beginning of lines doubled, one dot at the end (RFC 5321, section 4.5.2).
+fn stuffed(bytes: &[u8]) -> Vec<u8> {
+    let mut sent = Vec::with_capacity(bytes.len() + 64);
+    let mut at_line_start = true;
+    for &byte in bytes {
+        if at_line_start && byte == b'.' {
+            sent.push(b'.');
+        }
+        sent.push(byte);
+        at_line_start = byte == b'\n';
+    }
+    if !at_line_start {
+        sent.extend_from_slice(b"\r\n");
+    }
+    sent.extend_from_slice(b".\r\n");
+    sent
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dot_ends_a_mail_only_at_its_end() {
+        for (mail, sent) in [
+            ("", ".\r\n"),
+            ("a\r\n", "a\r\n.\r\n"),
+            ("a", "a\r\n.\r\n"),
+            (".\r\n.a\r\na.\r\n..\r\n", "..\r\n..a\r\na.\r\n...\r\n.\r\n"),
+        ] {
+            assert_eq!(stuffed(mail.as_bytes()), sent.as_bytes());
+        }
+    }
+}

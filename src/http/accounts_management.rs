@@ -80,6 +80,7 @@ struct AccountObject<'a> {
     created_at: String,
     /// That no mail can be sent to the address; in the answer that makes an account only.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     warning: Option<&'static str>,
 }
 

@@ -120,9 +120,10 @@ struct CommonHeader {
 const REQUEST_ID: &str = "X-Request-Id";
 const RETRY_AFTER: &str = "Retry-After";
 const WWW_AUTHENTICATE: &str = "WWW-Authenticate";
+const ACCEPT_ENCODING: &str = "Accept-Encoding";
 const RATE_LIMIT: [&str; 2] = ["RateLimit", "RateLimit-Policy"];
 
-const COMMON_HEADERS: [CommonHeader; 5] = [
+const COMMON_HEADERS: [CommonHeader; 6] = [
     CommonHeader {
         name: REQUEST_ID,
         required: true,
@@ -140,6 +141,12 @@ const COMMON_HEADERS: [CommonHeader; 5] = [
         required: true,
         kind: Type::String,
         description: "How to authenticate (RFC 6750 §3)",
+    },
+    CommonHeader {
+        name: ACCEPT_ENCODING,
+        required: false,
+        kind: Type::String,
+        description: "`identity`, if the body is refused for its `Content-Encoding` (RFC 9110 §12.5.3)",
     },
     CommonHeader {
         name: RATE_LIMIT[0],
@@ -272,6 +279,7 @@ fn describe(operation: &mut Operation, route: &RouteInfo) {
         carry(REQUEST_ID);
         match status.as_str() {
             "401" => carry(WWW_AUTHENTICATE),
+            "415" => carry(ACCEPT_ENCODING),
             "429" | "503" => carry(RETRY_AFTER),
             _ => {}
         }

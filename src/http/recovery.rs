@@ -39,6 +39,7 @@ pub(super) struct Message {
     pub(super) message: Cow<'static, str>,
     /// What the caller should know besides, such as that no mail can be sent to the address.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     warning: Option<&'static str>,
 }
 

@@ -111,6 +111,7 @@ pub(super) struct AccountSummary<'a> {
     email: &'a str,
     /// That no mail can be sent to the address.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     warning: Option<&'static str>,
 }
 

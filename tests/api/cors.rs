@@ -12,8 +12,8 @@ use crate::support::{Answer, SERVICE_TOKEN, TestApp};
 const APP: &str = "https://app.example.com";
 const OTHER: &str = "http://localhost:3000";
 const ALLOWED: &str = "Authorization, Content-Type, If-None-Match, Last-Event-ID, X-Request-Id";
-const EXPOSED: &str = "Content-Disposition, ETag, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate, \
-    X-Accel-Buffering, X-Auth-Email, X-Auth-Nickname, X-Auth-Role, X-Auth-Session, X-Auth-User-Id, X-Request-Id";
+const EXPOSED: &str = "Accept-Encoding, Content-Disposition, ETag, RateLimit, RateLimit-Policy, Retry-After, \
+    WWW-Authenticate, X-Accel-Buffering, X-Auth-Email, X-Auth-Nickname, X-Auth-Role, X-Auth-Session, X-Auth-User-Id, X-Request-Id";
 
 async fn open_to_apps() -> TestApp {
     let origins = Origins::parse(&format!("{APP},{OTHER}")).unwrap();
@@ -131,10 +131,11 @@ async fn s67_any_other_origin_is_answered_without_a_word_about_it() {
 
 /// The headers that handlers look at, by the name that their source has for each, and why a page need not be allowed to
 /// send it.
-const TAKEN: [(&str, &str, &str); 9] = [
+const TAKEN: [(&str, &str, &str); 10] = [
     ("ACCEPT", "Accept", "every page may"),
     ("ACCEPT_LANGUAGE", "Accept-Language", "every page may"),
     ("AUTHORIZATION", "Authorization", ""),
+    ("CONTENT_ENCODING", "Content-Encoding", "a body must have none"),
     ("CONTENT_TYPE", "Content-Type", ""),
     ("IF_NONE_MATCH", "If-None-Match", ""),
     ("SEC_FETCH_SITE", "Sec-Fetch-Site", "browsers alone may"),

@@ -12,7 +12,7 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(doorward::openapi_document);
 
 /// What every answer may have, whatever its route: what the connection needs, what the description of the document names,
 /// and what speaks to browsers about the answer itself.
-const FIXED: [&str; 13] = [
+const FIXED: [&str; 14] = [
     "access-control-allow-headers",
     "access-control-allow-methods",
     "access-control-allow-origin",
@@ -25,6 +25,7 @@ const FIXED: [&str; 13] = [
     "date",
     "referrer-policy",
     "strict-transport-security",
+    "transfer-encoding",
     "x-content-type-options",
 ];
 

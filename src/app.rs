@@ -326,6 +326,7 @@ fn system_settings(settings: &Settings, secret_key: Secret) -> SystemSettings {
             first_user_is_admin: settings.accounts.first_user_is_admin,
             customer_account_self_service: settings.accounts.customer_account_self_service,
             reauth_window: settings.sessions.reauth_window,
+            admin_reauth_window: settings.sessions.admin_reauth_window,
             require_email_verification: settings.accounts.require_email_verification,
             unverified_ttl: settings.accounts.unverified_ttl,
             recovery_mode: settings.accounts.recovery_mode,

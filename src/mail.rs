@@ -4,6 +4,7 @@
 
 mod embedded;
 mod message;
+mod plain;
 mod smtp;
 mod spool;
 mod templates;

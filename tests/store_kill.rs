@@ -131,12 +131,8 @@ async fn live(store: &SledStore, name: &str) {
         replaces_unverified: false,
         role: NewRole::AdminIfFirst,
     };
-    let with = Effects {
-        audit: vec![audit()],
-        mails: vec![mail(name, MailKind::VerifyAddress)],
-        tokens: vec![token(name)],
-        settles_from: None,
-    };
+    let with =
+        Effects { mails: vec![mail(name, MailKind::VerifyAddress)], tokens: vec![token(name)], ..audit().into() };
     let id = store.create_account(new, with).await.unwrap().id;
     report(Stage::Created, id);
     let session = Session {
@@ -144,10 +140,12 @@ async fn live(store: &SledStore, name: &str) {
         account: id,
         epoch: 0,
         created_at: at(1),
+        authenticated_at: Some(at(1)),
         expires_at: at(1000),
         last_active_at: at(1),
         address: None,
         user_agent: None,
+        notified_at: None,
         label: None,
         remembered: false,
     };

@@ -7,6 +7,8 @@ mod audit_log;
 mod model;
 #[path = "store_model/outbox.rs"]
 mod outbox;
+#[path = "store_model/questions.rs"]
+mod questions;
 #[path = "store_model/races.rs"]
 mod races;
 #[path = "store_model/refresh.rs"]
@@ -67,10 +69,12 @@ fn session(account: u64, name: u8, epoch: u64, last_active_at: i64) -> Session {
         account: id(account),
         epoch,
         created_at: at(1),
+        authenticated_at: Some(at(1)),
         expires_at: at(1_000_000),
         last_active_at: at(last_active_at),
         address: Some([192, 0, 2, name].into()),
         user_agent: Some("agent".to_owned()),
+        notified_at: None,
         label: None,
         remembered: false,
     }

@@ -14,6 +14,7 @@ pub(crate) use keeper::KeyKeeper;
 pub use keeper::KeysError;
 
 use crate::ask::Unavailable;
+use crate::domain::account::Role;
 use crate::domain::session::Origin;
 use crate::domain::time::Timestamp;
 use crate::domain::token::{AccessTokens, KeyId, KeyState, PublishedKeys, RotateRefusal, SigningAlgorithm};
@@ -103,10 +104,10 @@ impl KeyHandle {
 
     /// Makes a new key, which signs once verifiers had the time to learn of it; the answer is that key. One that is on its way
     /// already is the answer too. With `compromised` the new key signs at once, and every other one goes with all tokens that it
-    /// signed, before this returns.
+    /// signed, before this returns. The administrator proved who they are ([`prove`](crate::UserHandle::prove)).
     pub async fn rotate(&self, admin: &Principal, compromised: bool, origin: Origin) -> Result<KeyView, RotateError> {
-        let (by, session) = (admin.account.id, admin.session);
-        let question = |reply| Message::Rotate { compromised, by, session, origin, reply };
+        let by = admin.acting_proven(Role::Admin);
+        let question = |reply| Message::Rotate { compromised, by, origin, reply };
         self.mailbox.ask(ROTATE_DEADLINE, question).await?
     }
 

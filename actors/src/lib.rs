@@ -77,7 +77,7 @@ pub use session::{AuthenticateError, EndError, Inspected, Principal, SessionHand
 pub use system::{ActorSystem, Handles, HealthHandle, Ports, StartError, SystemSettings};
 pub use user::{
     AccountOverview, AccountRules, AdminChange, ConfirmError, Confirmed, DeleteError, LoggedIn, LoginAttempt,
-    LoginError, MailedRecovery, MailedRecoveryError, Operator, OperatorPorts, OperatorSettings, OwnChange,
-    RecoverError, RecoveryAttempt, RecoveryMode, RefreshError, Refreshed, RegisterError, Registered, Registration,
-    TokenPreview, UpdateError, UserHandle,
+    LoginError, MailedRecovery, MailedRecoveryError, Operator, OperatorPorts, OperatorSettings, OwnChange, OwnChanged,
+    ProofError, RecoverError, RecoveryAttempt, RecoveryMode, RefreshError, Refreshed, RegisterError, Registered,
+    Registration, TokenPreview, UpdateError, UserHandle,
 };

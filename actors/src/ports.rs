@@ -19,7 +19,7 @@ use crate::domain::outbox::{MAX_GIVEN_UP, no_longer_kept};
 use crate::domain::outbox::{MailId, MailOutcome, NewMail, QueuedMail};
 use crate::domain::refresh::{RefreshFamily, RefreshHash, RefreshProof};
 use crate::domain::secret::Secret;
-use crate::domain::session::{Session, SessionId, SessionLabel};
+use crate::domain::session::{Origin, Session, SessionId, SessionLabel};
 use crate::domain::time::Timestamp;
 use crate::domain::token::{KeyRing, SigningKey};
 
@@ -205,6 +205,9 @@ pub struct Acting {
     pub session: SessionId,
     /// What that needs: an administrator may act as a user, but not the other way round.
     pub role: Role,
+    /// For what needs proof of who acts: the epoch of the account when that proof was looked at. A new password since then
+    /// raised it and ended the freshness of the session, so the change is refused (S05, S77).
+    pub proven_at: Option<u64>,
 }
 
 /// A refresh token that is presented, and what follows from each way in which it may be judged.
@@ -218,9 +221,16 @@ pub struct RefreshUse {
     pub now: Timestamp,
     /// How long a token is honoured once it was replaced.
     pub grace: Duration,
+    /// From where and with what the session goes on, if the token is honoured; shown in the list of sessions.
+    pub origin: Origin,
+    /// The network of that address, and what the owner is told if the account was never used from there.
+    pub sign_in: Option<SignIn>,
     /// What goes with the end of the session, if the token was replaced before that.
     pub on_reuse: Effects,
 }
+
+/// How long after a notice about a session the next one may follow. A network that its owner was not told of stays unknown.
+pub const NOTICE_PAUSE: Duration = Duration::from_hours(24);
 
 /// What came of a refresh token that was issued to a session that stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -291,6 +301,10 @@ pub struct Effects {
     pub tokens: Vec<NewToken>,
     /// Tokens that undo what was done at this revision of the account or later become worthless, before new ones are issued.
     pub settles_from: Option<u64>,
+    /// The refresh tokens of the session that the change keeps ([`EndSessions::AllBut`]), in place of those it had.
+    pub refresh: Option<RefreshFamily>,
+    /// For a recovery: from now on the account is known to be used from this network alone.
+    pub networks: Option<OnlyNetwork>,
 }
 
 impl Effects {
@@ -299,6 +313,10 @@ impl Effects {
         self.mails.iter_mut().for_each(|mail| mail.network = None);
     }
 }
+
+/// The one network that an account is known to be used from; none where the client has no address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OnlyNetwork(pub Option<IpAddr>);
 
 impl From<AuditRecord> for Effects {
     fn from(record: AuditRecord) -> Self {
@@ -333,7 +351,8 @@ pub enum EndSessions {
     None,
     /// All of them.
     All,
-    /// All but this one, which is carried over to the new epoch, if it exists.
+    /// All but this one, in which a new password was set. If it exists, it is carried over to the new epoch; its refresh tokens
+    /// are dead, and its login no longer counts as fresh.
     AllBut(SessionId),
 }
 
@@ -496,8 +515,9 @@ pub trait Store: ServiceStore {
     ) -> Result<(), StoreError<OpenSessionRefusal>>;
 
     /// Takes a refresh token for what it is worth ([`RefreshFamily::judge`]), atomically with what follows: the present one is
-    /// replaced by its successor, one just replaced changes nothing, and one replaced before that ends its session. Mails
-    /// and records of the reuse are written with the end alone.
+    /// replaced by its successor, one just replaced changes no token, and one replaced before that ends its session. Mails
+    /// and records of the reuse are written with the end alone. An honoured one notes from where the session goes on; a network
+    /// that is new to the account becomes known when its owner is told, at most once in [`NOTICE_PAUSE`] for a session.
     async fn rotate_refresh(&self, used: RefreshUse) -> Result<RefreshOutcome, StoreError<RefreshRefusal>>;
 
     /// Gives a session a label, or takes it away.

@@ -184,7 +184,7 @@ impl ServiceHandle {
         self.directory.list()
     }
 
-    /// Makes a service token.
+    /// Makes a service token. The administrator proved who they are ([`prove`](crate::UserHandle::prove)).
     pub async fn create(
         &self,
         admin: &Principal,
@@ -204,7 +204,7 @@ impl ServiceHandle {
             return Err(CreateTokenError::NameTaken);
         }
         let (secret, digest) = self.secret();
-        let acting = Some(admin.acting(Role::Admin));
+        let acting = Some(admin.acting_proven(Role::Admin));
         let token = NewServiceToken { acting, name, scopes, digest, created_at: now, expires_at };
         let audit = record.clone();
         match self.mailbox.ask(COMMIT_DEADLINE, |reply| Message::Create { token, audit, reply }).await? {
@@ -226,6 +226,7 @@ impl ServiceHandle {
     }
 
     /// Gives a service token another secret. The present one works for `overlap` longer, and not beyond the end of the token.
+    /// The administrator proved who they are.
     pub async fn rotate(
         &self,
         admin: &Principal,
@@ -246,7 +247,7 @@ impl ServiceHandle {
         let (secret, digest) = self.secret();
         let until = now.plus(overlap.min(service_token::MAX_OVERLAP));
         let until = present.expires_at.map_or(until, |end| end.min(until));
-        let rotation = ServiceTokenRotation { acting: Some(admin.acting(Role::Admin)), digest, until };
+        let rotation = ServiceTokenRotation { acting: Some(admin.acting_proven(Role::Admin)), digest, until };
         let audit = record.clone();
         match self.mailbox.ask(COMMIT_DEADLINE, |reply| Message::Rotate { id, rotation, audit, reply }).await? {
             Ok(token) => {
@@ -265,10 +266,10 @@ impl ServiceHandle {
         }
     }
 
-    /// Revokes a service token. No request that begins after this passes with it.
+    /// Revokes a service token. No request that begins after this passes with it. The administrator proved who they are.
     pub async fn revoke(&self, admin: &Principal, id: ServiceTokenId, origin: Origin) -> Result<(), RevokeTokenError> {
         let record = self.record(AuditEvent::ServiceTokenRevoked, admin, origin);
-        let (acting, audit) = (admin.acting(Role::Admin), record.clone());
+        let (acting, audit) = (admin.acting_proven(Role::Admin), record.clone());
         match self.mailbox.ask(COMMIT_DEADLINE, |reply| Message::Revoke { id, acting, audit, reply }).await? {
             Ok(()) => {
                 tracing::info!(service_token = id.get(), "a service token was revoked");

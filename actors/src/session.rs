@@ -85,8 +85,8 @@ pub struct Principal {
     pub account: Account,
     /// The session the token belongs to.
     pub session: SessionId,
-    /// When the owner last showed a password in this session.
-    pub(crate) login: LoginTime,
+    /// When the owner last proved in this session who they are; `None` since a new password was set in it.
+    pub(crate) login: Option<LoginTime>,
     /// When the token is over, if one was shown; else when the session is. Either may end before.
     pub expires_at: Timestamp,
     /// When the session is over unless it is used before.
@@ -111,11 +111,16 @@ pub struct Inspected {
 impl Principal {
     /// The principal as the one in whose name a change is made, which needs this role.
     pub(crate) fn acting(&self, role: Role) -> Acting {
-        Acting { account: self.account.id, session: self.session, role }
+        Acting { account: self.account.id, session: self.session, role, proven_at: None }
     }
 }
 
 impl Principal {
+    /// The same for what needs proof of who acts: what is known of that was looked at when this principal was found.
+    pub(crate) fn acting_proven(&self, role: Role) -> Acting {
+        Acting { proven_at: Some(self.account.session_epoch), ..self.acting(role) }
+    }
+
     /// The record of something that the principal does as an administrator and that is about no account.
     pub(crate) fn record_as_admin(&self, event: AuditEvent, at: Timestamp, origin: Origin) -> AuditRecord {
         AuditRecord {
@@ -237,6 +242,9 @@ impl SessionHandle {
         let principal = self.principal(account, session).await?;
         let stored = self.inner.store.session(account, session).await?.ok_or(AuthenticateError::Dead)?;
         let (access_token, expires_in) = self.issue(&principal.account, &stored, self.inner.clock.now())?;
+        // One that is down just now reads it from the store when it starts again.
+        let Session { address, user_agent, .. } = stored;
+        let _ = self.shard(account).tell(Message::Moved { account, session, address, user_agent });
         Ok(Renewed { principal, access_token, expires_in })
     }
 
@@ -260,19 +268,22 @@ impl SessionHandle {
         if account.locked {
             return Err(AuthenticateError::Dead);
         }
-        if standing.epoch != account.session_epoch {
+        let login = if standing.epoch == account.session_epoch {
+            standing.login
+        } else {
             self.carried_over(&account, session).await?;
-        }
+            None
+        };
         Ok(Principal {
             account,
             session,
-            login: standing.login,
+            login,
             expires_at: standing.expires_at,
             idle_expires_at: standing.idle_expires_at,
         })
     }
 
-    /// The account's sessions were ended after this one was opened. Alive only if that change spared it, which its
+    /// The account's sessions were ended after this one was opened. Alive only if a new password was set in it, of which its
     /// shard may not have heard yet; the store knows. Should it be at a later epoch there than the account had a moment ago, it
     /// was spared once more meanwhile.
     async fn carried_over(&self, account: &Account, session: SessionId) -> Result<(), AuthenticateError> {
@@ -371,10 +382,12 @@ impl SessionHandle {
             account: account.id,
             epoch: account.session_epoch,
             created_at: now,
+            authenticated_at: Some(now),
             expires_at: now.plus(inner.policy.lifetime),
             last_active_at: now,
             address: origin.address,
             user_agent: origin.user_agent.clone(),
+            notified_at: None,
             label: None,
             remembered: remember,
         };

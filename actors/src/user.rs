@@ -1,6 +1,7 @@
 //! Accounts: registration, login, recovery, and what their owners and administrators do to them.
 
 mod actor;
+mod errors;
 mod flows;
 mod message;
 mod operator;
@@ -11,6 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use actor::UserActor;
+pub use errors::{
+    ConfirmError, DeleteError, LoginError, MailedRecoveryError, ProofError, RecoverError, RegisterError, UpdateError,
+};
 pub(crate) use flows::{Flows, IssuedLinks};
 pub(crate) use message::Message;
 use message::{Creator, Request};
@@ -19,18 +23,18 @@ pub use refresh::{RefreshError, Refreshed};
 
 use crate::ask::Unavailable;
 use crate::domain::account::{Account, AccountId, CustomerAccount, Role};
+use crate::domain::audit::AuditEvent;
 use crate::domain::email::Email;
 use crate::domain::mail::Locale;
 use crate::domain::nickname::Nickname;
 use crate::domain::one_time::{TokenHash, TokenPurpose};
 use crate::domain::passphrase::Passphrase;
-use crate::domain::password::{Password, WeakPassword};
+use crate::domain::password::Password;
 use crate::domain::secret::Secret;
 use crate::domain::session::Origin;
 use crate::domain::time::Timestamp;
 use crate::ports::{Clock, ListedAccount, Page, Store, StoredToken};
 use crate::process::{Mailbox, Reply};
-use crate::rate_limiter::Limited;
 use crate::session::{Presence, Principal, SessionHandle};
 
 /// The shortest pause between two mails of one purpose to one account that anybody can ask for.
@@ -53,6 +57,9 @@ pub struct AccountRules {
     pub customer_account_self_service: bool,
     /// How long after a login a change of credentials needs no password (`REAUTH_MINUTES`).
     pub reauth_window: Duration,
+    /// How long after a login administrators change credentials and roles of others, delete them, and change service tokens and
+    /// signing keys without a password (`ADMIN_REAUTH_MINUTES`).
+    pub admin_reauth_window: Duration,
     /// Whether an account can log in only once its address is verified (`REQUIRE_EMAIL_VERIFICATION`). Then, too, a registration
     /// takes the place of an unverified one of the same address, and unverified ones are removed after a while.
     pub require_email_verification: bool,
@@ -196,6 +203,15 @@ impl OwnChange {
     }
 }
 
+/// An account that its owner changed.
+#[derive(Debug, Clone)]
+pub struct OwnChanged {
+    /// The account after the change.
+    pub account: Account,
+    /// With what the session goes on from now on, if the password was changed; earlier refresh tokens of it are dead.
+    pub refresh_token: Option<Secret>,
+}
+
 /// What administrators change about an account; `None` leaves a field alone.
 #[derive(Debug, Clone, Default)]
 pub struct AdminChange {
@@ -205,6 +221,13 @@ pub struct AdminChange {
     pub role: Option<Role>,
     /// Lock or unlock it.
     pub locked: Option<bool>,
+}
+
+impl AdminChange {
+    /// Whether it could give somebody else the account, or its account more power (S77).
+    pub(crate) fn is_sensitive(&self) -> bool {
+        self.own.is_sensitive() || self.role.is_some()
+    }
 }
 
 /// A login that succeeded.
@@ -232,157 +255,6 @@ pub struct AccountOverview {
     /// How many live sessions it has.
     pub live_sessions: usize,
 }
-
-/// Why an account was not made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RegisterError {
-    /// The session in whose name it was to be done was ended meanwhile, or lost its role.
-    Revoked,
-    /// The password is not good enough.
-    Weak(WeakPassword),
-    /// Another account has this address.
-    EmailTaken,
-    /// Another account has this nickname.
-    NicknameTaken,
-    /// Owners do not choose their own customer plan here.
-    CustomerAccountNotAllowed,
-    /// It could not be done just now.
-    Unavailable(Unavailable),
-}
-
-/// Why a login failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LoginError {
-    /// No such account, another password, a locked account, or an unverified one where verification is required: the same to
-    /// whoever asks (S10).
-    Incorrect,
-    /// There were too many failed attempts before it; whether this one would have succeeded was not looked at.
-    Limited(Limited),
-    /// It could not be found out just now.
-    Unavailable(Unavailable),
-}
-
-/// Why a link from a mail did nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConfirmError {
-    /// The token is unknown, used, replaced, over or for something else: the same to whoever asks.
-    BadToken,
-    /// Another account took the address meanwhile.
-    EmailTaken,
-    /// There were too many failed attempts before it; whether this one would have succeeded was not looked at.
-    Limited(Limited),
-    /// It could not be done just now.
-    Unavailable(Unavailable),
-}
-
-/// Why a recovery by mail failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MailedRecoveryError {
-    /// The token is not good.
-    BadToken,
-    /// The passphrase is wrong. The token stays good.
-    NoMatch,
-    /// The passphrase is asked for as well, and did not come along.
-    PassphraseNeeded,
-    /// The new password is not good enough. The token stays good.
-    Weak(WeakPassword),
-    /// There were too many failed attempts before it; whether this one would have succeeded was not looked at.
-    Limited(Limited),
-    /// It could not be done just now.
-    Unavailable(Unavailable),
-}
-
-/// Why a recovery failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RecoverError {
-    /// Recovery by the passphrase alone is not offered here.
-    NotOffered,
-    /// No such account, another passphrase, or a locked account: the same to whoever asks (S12).
-    NoMatch,
-    /// The new password is not good enough.
-    Weak(WeakPassword),
-    /// There were too many failed attempts before it; whether this one would have succeeded was not looked at.
-    Limited(Limited),
-    /// It could not be done just now.
-    Unavailable(Unavailable),
-}
-
-/// Why an account was not changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UpdateError {
-    /// There is no such account.
-    Unknown,
-    /// The session in whose name it was to be done was ended meanwhile, or lost its role.
-    Revoked,
-    /// The new password is not good enough.
-    Weak(WeakPassword),
-    /// Another account has this address.
-    EmailTaken,
-    /// Another account has this nickname.
-    NicknameTaken,
-    /// Owners do not choose their own customer plan here.
-    CustomerAccountNotAllowed,
-    /// The change needs the current password or a fresh login, and neither is there (S05).
-    ReauthenticationNeeded,
-    /// No unlocked administrator would be left (S58).
-    LastAdmin,
-    /// There were too many failed attempts before it; whether this one would have succeeded was not looked at.
-    Limited(Limited),
-    /// It could not be done just now.
-    Unavailable(Unavailable),
-}
-
-/// Why an account was not deleted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeleteError {
-    /// There is no such account.
-    Unknown,
-    /// The session in whose name it was to be done was ended meanwhile, or lost its role.
-    Revoked,
-    /// Administrators delete their own account as its owners, not as administrators.
-    OwnAccount,
-    /// Deletion needs the current password or a fresh login, and neither is there (S05).
-    ReauthenticationNeeded,
-    /// No unlocked administrator would be left while other accounts exist (S58).
-    LastAdmin,
-    /// There were too many failed attempts before it; whether this one would have succeeded was not looked at.
-    Limited(Limited),
-    /// It could not be done just now.
-    Unavailable(Unavailable),
-}
-
-/// Gives each refusal a conversion from what makes any question fail.
-macro_rules! unavailable {
-    ($($error:ident),+) => {$(
-        impl<E: Into<Unavailable>> From<E> for $error {
-            fn from(error: E) -> Self {
-                Self::Unavailable(error.into())
-            }
-        }
-    )+};
-}
-/// Gives each refusal a conversion from an attempt that was not let in.
-macro_rules! limited {
-    ($($error:ident),+) => {$(
-        impl From<Limited> for $error {
-            fn from(limited: Limited) -> Self {
-                Self::Limited(limited)
-            }
-        }
-    )+};
-}
-limited!(LoginError, RefreshError, RecoverError, UpdateError, DeleteError, ConfirmError, MailedRecoveryError);
-
-unavailable!(
-    RegisterError,
-    LoginError,
-    RefreshError,
-    RecoverError,
-    UpdateError,
-    DeleteError,
-    ConfirmError,
-    MailedRecoveryError
-);
 
 /// The way to the accounts.
 #[derive(Clone)]
@@ -482,14 +354,14 @@ impl UserHandle {
     }
 
     /// Changes the principal's own account. A new address, password or passphrase needs the current password or a fresh
-    /// login; a new password ends the other sessions.
+    /// login; a new password ends the other sessions, the refresh tokens of this one and the freshness of its login.
     pub async fn update_own(
         &self,
         principal: &Principal,
         change: OwnChange,
         current_password: Option<Password>,
         origin: Origin,
-    ) -> Result<Account, UpdateError> {
+    ) -> Result<OwnChanged, UpdateError> {
         let principal = principal.clone();
         self.ask(origin, |reply| Request::UpdateOwn { principal, change, current_password, reply }).await?
     }
@@ -505,22 +377,44 @@ impl UserHandle {
         self.ask(origin, |reply| Request::DeleteOwn { principal, current_password, reply }).await?
     }
 
-    /// Changes any account. Locking it or giving it another password ends its sessions.
+    /// Whether an administrator may do something sensitive that is no change of an account: with the current password, or a login
+    /// within `ADMIN_REAUTH_MINUTES` (S77). A refusal is put on record as one of this event. The answer is the administrator.
+    pub async fn prove(
+        &self,
+        admin: &Principal,
+        event: AuditEvent,
+        current_password: Option<Password>,
+        origin: Origin,
+    ) -> Result<Principal, ProofError> {
+        let admin = admin.clone();
+        self.ask(origin, |reply| Request::Prove { admin, event, current_password, reply }).await?
+    }
+
+    /// Changes any account. Locking it or giving it another password ends its sessions. Another's role, password, passphrase
+    /// or address needs the current password of the administrator, or a login within `ADMIN_REAUTH_MINUTES`.
     pub async fn update_by_admin(
         &self,
         admin: &Principal,
         id: AccountId,
         change: AdminChange,
+        current_password: Option<Password>,
         origin: Origin,
     ) -> Result<(), UpdateError> {
         let admin = admin.clone();
-        self.ask(origin, |reply| Request::UpdateByAdmin { admin, id, change, reply }).await?
+        self.ask(origin, |reply| Request::UpdateByAdmin { admin, id, change, current_password, reply }).await?
     }
 
-    /// Deletes any account but the administrator's own.
-    pub async fn delete_by_admin(&self, admin: &Principal, id: AccountId, origin: Origin) -> Result<(), DeleteError> {
+    /// Deletes any account but the administrator's own, given the current password of the administrator or a login within
+    /// `ADMIN_REAUTH_MINUTES`.
+    pub async fn delete_by_admin(
+        &self,
+        admin: &Principal,
+        id: AccountId,
+        current_password: Option<Password>,
+        origin: Origin,
+    ) -> Result<(), DeleteError> {
         let admin = admin.clone();
-        self.ask(origin, |reply| Request::DeleteByAdmin { admin, id, reply }).await?
+        self.ask(origin, |reply| Request::DeleteByAdmin { admin, id, current_password, reply }).await?
     }
 
     /// A page of accounts, by number.

@@ -197,10 +197,12 @@ fn session(account: usize, now: Timestamp) -> Session {
         account: AccountId::new(account as u64).unwrap(),
         epoch: 0,
         created_at: now,
+        authenticated_at: Some(now),
         expires_at: now.plus(DAY),
         last_active_at: now,
         address: Some([192, 0, 2, 1].into()),
         user_agent: Some("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0".to_owned()),
+        notified_at: None,
         label: None,
         remembered: false,
     }

@@ -3,15 +3,17 @@
 
 use std::sync::Arc;
 
+use doorward_actors::Secret;
 use doorward_actors::{
-    AuditRefusal, AuthenticateError, Guarded, HashLane, Limited, Principal, Role, SecretDigest, Service, ServiceScope,
-    Unavailable,
+    AuditEvent, AuditRefusal, AuthenticateError, Guarded, HashLane, Limited, Principal, Role, SecretDigest, Service,
+    ServiceScope, Unavailable,
 };
 use warp::reply::{Reply as _, Response};
 
 use super::Api;
 use super::error::ApiError;
 use super::extract::{RequestContext, ServiceCredential};
+use super::my_account::current_password;
 use super::routes::Class;
 
 impl Api {
@@ -97,6 +99,19 @@ impl Api {
         }
         self.handles.audit.denied(Some(&principal), AuditRefusal::AdminOnly, context.origin());
         Err(ApiError::AdminOnly)
+    }
+
+    /// An administrator who showed the password or logged in recently enough (S77). Asked once the body is there: while it
+    /// arrived, the session may have ended and the role may have changed (S37, S38).
+    pub(super) async fn proven_admin(
+        &self,
+        context: &RequestContext,
+        event: AuditEvent,
+        typed: Option<Secret>,
+    ) -> Result<Principal, ApiError> {
+        let current = current_password(typed)?;
+        let admin = self.admin(context).await?;
+        Ok(self.handles.users.prove(&admin, event, current, context.origin()).await?)
     }
 
     /// Why an administrator's change was not made, whose session ended or lost its role while it was being made.

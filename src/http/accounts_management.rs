@@ -14,10 +14,11 @@ use warp::reply::Response;
 use super::error::{ApiError, FieldError};
 use super::extract::{Payload, RequestContext, account_id, context, json_reply, json_reply_with, payload};
 use super::fields::Fields;
+use super::my_account::current_password;
 use super::recovery::Message;
 use super::register::{RegisterRequest, WireLocale};
 use super::{Api, Family};
-use doorward_actors::{AccountOverview, AdminChange, DeleteError, OwnChange, RegisterError, UpdateError};
+use doorward_actors::{AccountOverview, AdminChange, DeleteError, OwnChange, Password, RegisterError, UpdateError};
 
 /// How many accounts a page has if the caller does not say.
 const DEFAULT_LIMIT: usize = 100;
@@ -123,10 +124,23 @@ struct AccountChange {
     locale: Option<WireLocale>,
     role: Option<WireRole>,
     lock: Option<bool>,
+    /// The password of the caller as it is now. Another's role, email, password or passphrase needs it, or a login within
+    /// `ADMIN_REAUTH_MINUTES`.
+    #[schema(value_type = Option<String>, format = Password)]
+    current_password: Option<Secret>,
+}
+
+/// Who deletes another's account shows the password, or has logged in recently enough. Other fields are passed over, as the
+/// established interface does not look at the body.
+#[derive(Default, Deserialize, ToSchema)]
+struct AccountDeletion {
+    /// The password of the caller as it is now.
+    #[schema(value_type = Option<String>, format = Password)]
+    current_password: Option<Secret>,
 }
 
 impl AccountChange {
-    fn parse(self) -> Result<AdminChange, ApiError> {
+    fn parse(self) -> Result<(AdminChange, Option<Password>), ApiError> {
         let mut fields = Fields::default();
         let own = OwnChange {
             email: self.email.and_then(|email| fields.email(&email)),
@@ -136,8 +150,9 @@ impl AccountChange {
             customer_account: self.customer_account.and_then(|plan| fields.customer_account(&plan)),
             locale: self.locale.map(Locale::from),
         };
+        let current = self.current_password.and_then(|password| fields.password("/current_password", password));
         fields.check()?;
-        Ok(AdminChange { own, role: self.role.map(Role::from), locked: self.lock })
+        Ok((AdminChange { own, role: self.role.map(Role::from), locked: self.lock }, current))
     }
 }
 
@@ -166,10 +181,12 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
             async move { api.admit(&context, change(&api, &context, &id, payload)).await }
         },
     );
-    let delete = one().and(warp::delete()).and(context()).then(move |id: String, context: Arc<RequestContext>| {
-        let api = Arc::clone(&delete_api);
-        async move { api.admit(&context, delete(&api, &context, &id)).await }
-    });
+    let delete = one().and(warp::delete()).and(context()).and(payload()).then(
+        move |id: String, context: Arc<RequestContext>, payload| {
+            let api = Arc::clone(&delete_api);
+            async move { api.admit(&context, delete(&api, &context, &id, payload)).await }
+        },
+    );
     list.or(create).unify().or(show).unify().or(change).unify().or(delete).unify().boxed()
 }
 
@@ -234,17 +251,18 @@ async fn show(api: &Api, context: &RequestContext, id: &str) -> Result<Response,
 ), request_body = AccountChange, responses(
     (status = 200, description = "The account is changed", body = Message),
     (status = 400, description = "Weak password, or the email or nickname is taken"),
+    (status = 403, description = "Re-authentication needed (RFC 9470), or not an administrator"),
     (status = 404, description = "No such account"),
     (status = 409, description = "The last administrator"),
 ))]
 async fn change(api: &Api, context: &RequestContext, id: &str, payload: Payload) -> Result<Response, ApiError> {
     api.admin(context).await?;
     let id = account_id(id)?;
-    let change = context.json::<AccountChange>(payload).await?.parse()?;
+    let (change, current) = context.json::<AccountChange>(payload).await?.parse()?;
     // Asked again: while the body arrived, the session may have ended and the role may have changed (S37, S38).
     let admin = api.admin(context).await?;
     let warning = change.own.email.as_ref().map(|email| api.warning_of(email)).transpose()?.flatten();
-    match api.handles.users.update_by_admin(&admin, id, change, context.origin()).await {
+    match api.handles.users.update_by_admin(&admin, id, change, current, context.origin()).await {
         Ok(()) => {
             let message = Message::new(format!("User details successfully updated for user {id}"));
             Ok(json_reply(&message.warning(warning)))
@@ -259,17 +277,22 @@ async fn change(api: &Api, context: &RequestContext, id: &str, payload: Payload)
 #[utoipa::path(delete, path = "/accounts_management/{id}", operation_id = "delete_account", tag = "Administration",
     params(
     ("id" = i64, Path, description = "The number of the account"),
-), responses(
+), request_body = Option<AccountDeletion>, responses(
     (status = 200, description = "The account is gone", body = Message),
     (status = 400, description = "Administrators cannot delete their own accounts"),
+    (status = 403, description = "Re-authentication needed (RFC 9470), or not an administrator"),
     (status = 404, description = "No such account"),
     (status = 409, description = "The last administrator"),
     (status = 422, description = "The id is not an integer"),
 ))]
-async fn delete(api: &Api, context: &RequestContext, id: &str) -> Result<Response, ApiError> {
-    let admin = api.admin(context).await?;
+async fn delete(api: &Api, context: &RequestContext, id: &str, payload: Payload) -> Result<Response, ApiError> {
+    api.admin(context).await?;
     let id = account_id(id)?;
-    match api.handles.users.delete_by_admin(&admin, id, context.origin()).await {
+    let typed: AccountDeletion = context.optional_json(payload).await?.unwrap_or_default();
+    let current = current_password(typed.current_password)?;
+    // Asked again: while the body arrived, the session may have ended and the role may have changed (S37, S38).
+    let admin = api.admin(context).await?;
+    match api.handles.users.delete_by_admin(&admin, id, current, context.origin()).await {
         Ok(()) => Ok(json_reply(&Message::new(format!("User {id} has been successfully deleted")))),
         Err(DeleteError::Unknown) => Err(ApiError::UnknownAccount(id.to_string())),
         Err(DeleteError::Revoked) => Err(api.revoked_admin(context).await),

@@ -25,6 +25,7 @@ use super::body::{BodyProgress, TrackedBody};
 use super::cors::{Cors, CorsAnswer};
 use super::error::ApiError;
 use super::extract::RequestContext;
+use super::forwarded::UnlistedProxies;
 use super::refusals::Refusals;
 use super::requests::RequestPlaces;
 use super::routes::{self, Class, Resolved};
@@ -43,6 +44,8 @@ pub(super) const HSTS: &str = "max-age=31536000";
 pub(crate) struct EdgeSettings {
     /// The proxies whose word about the client's address counts.
     pub(crate) trusted_proxies: Networks,
+    /// Those who write the same headers and are not believed.
+    pub(crate) unlisted_proxies: UnlistedProxies,
     /// Whose pages may read answers.
     pub(crate) cors: Cors,
     /// Which successes of the busiest routes are logged.
@@ -216,6 +219,9 @@ where
     // On every route, whether it looks at the header or not: something before us may have chosen the other one (S63).
     if parts.headers.get_all(AUTHORIZATION).iter().nth(1).is_some() {
         return ApiError::TWO_AUTHORIZATIONS.into_response();
+    }
+    if !arrival.settings.trusted_proxies.contains(arrival.peer.to_canonical()) && forwarded::claims(&parts.headers) {
+        arrival.settings.unlisted_proxies.note(arrival.peer);
     }
     let address = match forwarded::client(arrival.peer, &arrival.settings.trusted_proxies, &parts.headers) {
         Ok(address) => address,

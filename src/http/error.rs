@@ -61,8 +61,8 @@ pub(crate) enum ApiError {
     IncorrectCredentials,
     /// 403: an administrator's route.
     AdminOnly,
-    /// 403: a sensitive change needs `current_password` or a recent login (S05).
-    ReauthenticationNeeded,
+    /// 403: a sensitive change needs `current_password` or a login at most this old (S05, S77; RFC 9470).
+    ReauthenticationNeeded(Duration),
     /// 404: no such path, or none that the caller may know of.
     NotFound,
     /// 404: no account with this number, given as the caller wrote it.
@@ -157,7 +157,7 @@ impl ApiError {
             Self::Unauthenticated { .. } | Self::ServiceUnauthenticated { .. } | Self::IncorrectCredentials => {
                 StatusCode::UNAUTHORIZED
             }
-            Self::AdminOnly | Self::ReauthenticationNeeded | Self::ScopeMissing { .. } => StatusCode::FORBIDDEN,
+            Self::AdminOnly | Self::ReauthenticationNeeded(_) | Self::ScopeMissing { .. } => StatusCode::FORBIDDEN,
             Self::NotFound
             | Self::UnknownAccount(_)
             | Self::UnknownMail(_)
@@ -191,7 +191,7 @@ impl ApiError {
             Self::NotForm => "The request body must be application/x-www-form-urlencoded",
             Self::IncorrectCredentials => "Incorrect email or password",
             Self::AdminOnly => "Insufficient permissions. Admin role required.",
-            Self::ReauthenticationNeeded => "Send current_password, or log in again, to make this change",
+            Self::ReauthenticationNeeded(_) => "Send current_password, or log in again, to make this change",
             Self::NotFound => "Not found",
             Self::UnknownAccount(id) => return Cow::Owned(format!("User with id {id} not found")),
             Self::UnknownMail(id) => return Cow::Owned(format!("Mail with id {id} not found")),
@@ -259,6 +259,17 @@ impl ApiError {
             }
             Self::AdminOnly | Self::ScopeMissing { bearer: true } => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"insufficient_scope\""));
+            }
+            // RFC 9470 §3.
+            Self::ReauthenticationNeeded(within) => {
+                let challenge = format!(
+                    "Bearer error=\"insufficient_user_authentication\", \
+                     error_description=\"A more recent login is needed\", max_age={}",
+                    within.as_secs()
+                );
+                if let Ok(challenge) = HeaderValue::from_str(&challenge) {
+                    headers.insert(WWW_AUTHENTICATE, challenge);
+                }
             }
             Self::ServiceUnauthenticated { basic: true, .. } => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"doorward\""));
@@ -340,8 +351,12 @@ mod tests {
         for error in [ApiError::AdminOnly, ApiError::ScopeMissing { bearer: true }] {
             assert_eq!(challenge(error).unwrap(), "Bearer error=\"insufficient_scope\"");
         }
-        for error in [ApiError::ScopeMissing { bearer: false }, ApiError::ReauthenticationNeeded] {
-            assert_eq!(challenge(error), None);
-        }
+        assert_eq!(challenge(ApiError::ScopeMissing { bearer: false }), None);
+        let too_old = challenge(ApiError::ReauthenticationNeeded(Duration::from_mins(15))).unwrap();
+        assert_eq!(
+            too_old,
+            "Bearer error=\"insufficient_user_authentication\", error_description=\"A more recent login is needed\", \
+             max_age=900"
+        );
     }
 }

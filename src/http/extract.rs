@@ -80,8 +80,7 @@ impl RequestContext {
 
     /// The token in the query, as the link of a mail carries it; empty if there is none that can be read.
     pub(super) fn link_token(&self) -> Secret {
-        let mut fields = form::read(self.query().unwrap_or_default().as_bytes()).unwrap_or_default();
-        fields.remove("token").unwrap_or_else(|| Secret::new(String::new()))
+        form::only(self.query().unwrap_or_default(), "token").unwrap_or_else(|| Secret::new(String::new()))
     }
 
     /// The language that the caller prefers among those we have.
@@ -93,8 +92,8 @@ impl RequestContext {
     /// The language of a page that answers: the one of the page before it, which it names in the query, else what the
     /// caller prefers.
     pub(super) fn page_language(&self) -> Locale {
-        let fields = form::parse(self.query().unwrap_or_default().as_bytes()).unwrap_or_default();
-        fields.get("locale").and_then(|tag| Locale::from_tag(tag)).or_else(|| self.language()).unwrap_or_default()
+        let named = form::only(self.query().unwrap_or_default(), "locale");
+        named.and_then(|tag| Locale::from_tag(tag.expose())).or_else(|| self.language()).unwrap_or_default()
     }
 
     /// Whether a form was sent, and not by a page of somebody else. A browser says where a form comes from, except over

@@ -81,6 +81,7 @@ impl App {
                 first_user_is_admin: true,
                 customer_account_self_service: false,
                 reauth_window: Duration::from_mins(5),
+                admin_reauth_window: Duration::from_mins(15),
                 require_email_verification: false,
                 unverified_ttl: Duration::from_hours(168),
                 recovery_mode: RecoveryMode::Either,

@@ -37,6 +37,16 @@ pub(super) fn filled(form: &[u8]) -> Result<BTreeMap<String, Secret>, ApiError> 
     Ok(fields)
 }
 
+/// The one value of a name in a query that others may have added to: programs append what they track readers by, twice or
+/// in any encoding. `None` if it is not there, cannot be read, or has two different values.
+pub(super) fn only(query: &str, name: &str) -> Option<Secret> {
+    let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    let mut values = pairs.filter(|(key, _)| decode(key.as_bytes()).is_ok_and(|key| key.expose() == name));
+    let value = decode(values.next()?.1.as_bytes()).ok()?;
+    let same = |other: &str| decode(other.as_bytes()).is_ok_and(|other| other.expose() == value.expose());
+    values.all(|(_, other)| same(other)).then_some(value)
+}
+
 /// A name or a value as it was typed. A percent sign that no two hexadecimal digits follow stands for itself.
 pub(super) fn decode(encoded: &[u8]) -> Result<Secret, ApiError> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(encoded.len()));
@@ -102,6 +112,23 @@ mod tests {
     fn s63_what_can_be_read_in_two_ways_is_refused() {
         for form in [&b"a=%ff"[..], b"a=\xff", b"%ff=a", b"a=1&a=2", b"a=1&%61=2", b"a=&a=2"] {
             assert!(matches!(parse(form), Err(ApiError::Malformed(_))), "{form:?}");
+        }
+    }
+
+    #[test]
+    fn f21_what_others_add_to_a_link_does_not_break_it() {
+        for query in [
+            "token=abc",
+            "utm_source=x&token=abc&utm_source=y",
+            "token=abc&x=%ff&%ff=1&\u{fffd}",
+            "token=abc&token=abc",
+            "&&x&=&token=abc&fbclid",
+            "%74oken=%61bc",
+        ] {
+            assert_eq!(only(query, "token").unwrap().expose(), "abc", "{query}");
+        }
+        for query in ["", "x=token", "token=abc&token=abd", "token=%ff", "Token=abc", "token=abc&token=%ff"] {
+            assert!(only(query, "token").is_none(), "{query}");
         }
     }
 

@@ -9,14 +9,19 @@
 //! swallow what the proxy appended.
 
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use hyper::HeaderMap;
 use hyper::header::{FORWARDED, HeaderName};
+use tokio::time::Instant;
 
 use super::error::ApiError;
 use crate::settings::Networks;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// How often an unlisted proxy is warned of.
+const WARN_EVERY: Duration = Duration::from_hours(1);
 
 /// The client's address, IPv4-mapped ones folded.
 ///
@@ -39,9 +44,45 @@ pub(super) fn client(peer: IpAddr, trusted: &Networks, headers: &HeaderMap) -> R
         let hops = lines.iter().flat_map(|line| entries(line, split)).map(address_of);
         (!lines.is_empty()).then(|| outermost(peer, trusted, hops))
     };
-    match (named(X_FORWARDED_FOR, at_comma, node), named(FORWARDED, at_comma_outside_quotes, forwarded_for)) {
+    // Some proxies write `Forwarded` for the protocol or the host alone: it names no client then, and contradicts nobody.
+    let says_who = headers.get_all(FORWARDED).iter().next_back().is_some_and(|line| {
+        entries(&String::from_utf8_lossy(line.as_bytes()), at_comma_outside_quotes).next().is_some_and(has_for)
+    });
+    let forwarded = named(FORWARDED, at_comma_outside_quotes, forwarded_for).filter(|_| says_who);
+    match (named(X_FORWARDED_FOR, at_comma, node), forwarded) {
         (Some(one), Some(other)) if one != other => Err(ApiError::TWO_CLIENTS),
         (one, other) => Ok(one.or(other).unwrap_or(peer)),
+    }
+}
+
+/// Whether a request names a client in a way that only proxies do.
+pub(super) fn claims(headers: &HeaderMap) -> bool {
+    headers.contains_key(X_FORWARDED_FOR) || headers.contains_key(FORWARDED)
+}
+
+/// Warns of peers that name clients though they are no trusted proxies: behind an unlisted proxy, all clients are one.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct UnlistedProxies {
+    /// When it last warned.
+    warned: Arc<Mutex<Option<Instant>>>,
+}
+
+impl UnlistedProxies {
+    /// Notes such a peer. At most one warning in [`WARN_EVERY`], as any stranger can cause it; returns whether there was one.
+    pub(super) fn note(&self, peer: IpAddr) -> bool {
+        let now = Instant::now();
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.is_some_and(|at| now.duration_since(at) < WARN_EVERY) {
+            return false;
+        }
+        *warned = Some(now);
+        drop(warned);
+        tracing::warn!(
+            address = %peer.to_canonical(),
+            "a peer that is not in TRUSTED_PROXIES sends X-Forwarded-For or Forwarded, which is ignored; if it is your \
+             proxy, add its address to TRUSTED_PROXIES, or all its clients share one allowance"
+        );
+        true
     }
 }
 
@@ -114,6 +155,23 @@ fn forwarded_for(element: &str) -> Option<IpAddr> {
         if !rest.is_empty() && !rest.starts_with(';') {
             return None;
         }
+    }
+}
+
+/// Whether an element of `Forwarded` says anything about the client, or cannot be read.
+fn has_for(element: &str) -> bool {
+    let mut rest = element;
+    loop {
+        rest = rest.trim_start_matches([' ', '\t', ';']);
+        if rest.is_empty() {
+            return false;
+        }
+        let Some((name, after)) = rest.split_once('=') else { return true };
+        let Some((_, after)) = value(after) else { return true };
+        if name.trim().eq_ignore_ascii_case("for") {
+            return true;
+        }
+        rest = after;
     }
 }
 
@@ -300,6 +358,37 @@ mod tests {
         for (one, other) in [("192.0.2.1", "for=192.0.2.2"), ("192.0.2.1", "for=_x"), ("", "for=192.0.2.1")] {
             assert_eq!(both(one, other), Err(ApiError::TWO_CLIENTS), "{one} {other}");
         }
+    }
+
+    #[test]
+    fn f21_forwarded_without_a_client_contradicts_nobody() {
+        let both =
+            |xff: &str, forwarded: &str| resolve("10.0.0.1", &[("x-forwarded-for", xff), ("forwarded", forwarded)]);
+        for silent in [
+            "proto=https",
+            "host=\"a,b;for=x\";proto=https",
+            "by=10.0.0.1; proto=http;",
+            "",
+            "for=192.0.2.9, proto=https",
+        ] {
+            assert_eq!(both("192.0.2.1", silent).unwrap(), "192.0.2.1", "{silent:?}");
+            assert_eq!(fwd(silent), "10.0.0.1", "{silent:?}");
+        }
+        for speaking in
+            ["for=192.0.2.2;proto=https", "proto=https;FOR=unknown", "proto=https, for=_x", "for", "proto=\"https"]
+        {
+            assert_eq!(both("192.0.2.1", speaking), Err(ApiError::TWO_CLIENTS), "{speaking:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn f21_an_unlisted_proxy_is_warned_of_once_an_hour() {
+        let unlisted = UnlistedProxies::default();
+        let peer = "192.0.2.1".parse().unwrap();
+        assert!(unlisted.note(peer));
+        assert!(!unlisted.note(peer) && !unlisted.note("192.0.2.2".parse().unwrap()));
+        tokio::time::advance(WARN_EVERY).await;
+        assert!(unlisted.note(peer) && !unlisted.note(peer));
     }
 
     fn address() -> impl Strategy<Value = IpAddr> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use doorward_actors::{KEY_SET_MAX_AGE, KeyView, PublishedKeys, RotateError, Timestamp};
+use doorward_actors::{AuditEvent, KEY_SET_MAX_AGE, KeyView, PublishedKeys, RotateError, Secret, Timestamp};
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue};
 use serde::{Deserialize, Serialize};
@@ -75,6 +75,9 @@ struct KeyRotation {
     /// Whether the present key is in wrong hands: then the new one signs at once, and every other one goes, with all tokens
     /// that it signed.
     compromised: Option<bool>,
+    /// The password of the caller as it is now; needed unless they logged in within `ADMIN_REAUTH_MINUTES`.
+    #[schema(value_type = Option<String>, format = Password)]
+    current_password: Option<Secret>,
 }
 
 /// The public keys (RFC 7517).
@@ -121,14 +124,15 @@ async fn list(api: &Api, context: &RequestContext) -> Result<Response, ApiError>
     request_body(content = Option<KeyRotation>, description = "May be left out"),
     responses(
     (status = 200, description = "The new key", body = Key),
+    (status = 403, description = "Re-authentication needed (RFC 9470), or not an administrator"),
     (status = 409, description = "Tokens are signed with `SECRET_KEY`, or there are 32 keys whose tokens are not over"),
 ))]
 async fn rotate(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     api.admin(context).await?;
     let asked: KeyRotation = context.optional_json(payload).await?.unwrap_or_default();
     let compromised = asked.compromised.unwrap_or(false);
-    // Asked again: while the body arrived, the session may have ended and the role may have changed (S37, S38).
-    let admin = api.admin(context).await?;
+    let event = if compromised { AuditEvent::KeyReplaced } else { AuditEvent::KeyRotated };
+    let admin = api.proven_admin(context, event, asked.current_password).await?;
     match api.handles.keys.rotate(&admin, compromised, context.origin()).await {
         Ok(key) => Ok(json_reply(&Key::of(&key))),
         Err(RotateError::Refused(refusal)) => Err(ApiError::NotRotated(refusal)),

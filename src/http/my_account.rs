@@ -14,7 +14,7 @@ use super::login::Detail;
 use super::recovery::Message;
 use super::register::WireLocale;
 use super::{Api, Family};
-use doorward_actors::{DeleteError, Email, Locale, OwnChange, Secret, UpdateError};
+use doorward_actors::{DeleteError, Email, Locale, OwnChange, Password, ProofError, Secret, UpdateError};
 
 /// An account as its owner sees it.
 #[derive(Serialize, ToSchema)]
@@ -56,13 +56,40 @@ struct MyAccountChange {
     current_password: Option<Secret>,
 }
 
-/// Who deletes an account shows the password, or has logged in within the last few minutes.
+/// The account is changed.
+#[derive(Serialize, ToSchema)]
+struct Changed<'a> {
+    #[serde(flatten)]
+    message: Message,
+    /// After a new password: with what this session goes on. Its earlier refresh tokens are dead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false, format = Password, example = "dwr_…")]
+    refresh_token: Option<&'a str>,
+}
+
+/// Whoever asks for something sensitive shows the password, or has logged in recently enough.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct MyAccountDeletion {
-    /// The password as it is now.
+#[schema(as = MyAccountDeletion)]
+pub(super) struct Reauthentication {
+    /// The password of the caller as it is now.
     #[schema(value_type = Option<String>, format = Password)]
-    current_password: Option<Secret>,
+    pub(super) current_password: Option<Secret>,
+}
+
+impl Reauthentication {
+    /// The password, if one was sent.
+    pub(super) fn parse(self) -> Result<Option<Password>, ApiError> {
+        current_password(self.current_password)
+    }
+}
+
+/// The password of the caller, if one was sent.
+pub(super) fn current_password(typed: Option<Secret>) -> Result<Option<Password>, ApiError> {
+    let mut fields = Fields::default();
+    let current = typed.and_then(|password| fields.password("/current_password", password));
+    fields.check()?;
+    Ok(current)
 }
 
 pub(super) fn routes(api: &Arc<Api>) -> Family {
@@ -106,13 +133,14 @@ async fn show(api: &Api, context: &RequestContext) -> Result<Response, ApiError>
 
 /// Change my account
 ///
-/// A new password ends all other sessions. Where mail is set up, a new e-mail address takes effect once it is confirmed by
+/// A new password ends all other sessions and the refresh tokens of this one, which gets a new one, and the next sensitive change
+/// needs `current_password`. Where mail is set up, a new e-mail address takes effect once it is confirmed by
 /// the link that is mailed to it.
 #[utoipa::path(put, path = "/my_account/", operation_id = "change_my_account", tag = "Account",
     request_body = MyAccountChange, responses(
-    (status = 200, description = "The account is changed", body = Message),
+    (status = 200, description = "The account is changed", body = Changed<'_>),
     (status = 400, description = "Weak password, or the email or nickname is taken"),
-    (status = 403, description = "Re-authentication needed"),
+    (status = 403, description = "Re-authentication needed (RFC 9470)"),
 ))]
 async fn change(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     api.user(context).await?;
@@ -132,7 +160,10 @@ async fn change(api: &Api, context: &RequestContext, payload: Payload) -> Result
     fields.check()?;
     let warning = change.email.as_ref().map(|email| api.warning_of(email)).transpose()?.flatten();
     match api.handles.users.update_own(&principal, change, current, context.origin()).await {
-        Ok(_) => Ok(json_reply(&Message::new("Account details updated successfully").warning(warning))),
+        Ok(changed) => Ok(json_reply(&Changed {
+            message: Message::new("Account details updated successfully").warning(warning),
+            refresh_token: changed.refresh_token.as_ref().map(Secret::expose),
+        })),
         // The account went while it was being changed, and the token with it.
         Err(UpdateError::Unknown) => Err(ApiError::Unauthenticated { token_sent: true }),
         Err(error) => Err(error.into()),
@@ -143,19 +174,17 @@ async fn change(api: &Api, context: &RequestContext, payload: Payload) -> Result
 ///
 /// Its sessions go with it; its number is never given again.
 #[utoipa::path(delete, path = "/my_account/delete", operation_id = "delete_my_account", tag = "Account",
-    request_body = Option<MyAccountDeletion>, responses(
+    request_body = Option<Reauthentication>, responses(
     (status = 200, description = "The account is gone", body = Detail),
-    (status = 403, description = "Re-authentication needed"),
+    (status = 403, description = "Re-authentication needed (RFC 9470)"),
     (status = 409, description = "The last administrator, while other accounts exist"),
 ))]
 async fn delete(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     api.user(context).await?;
-    let typed: MyAccountDeletion = context.optional_json(payload).await?.unwrap_or_default();
+    let typed: Reauthentication = context.optional_json(payload).await?.unwrap_or_default();
     // Asked again, and not counted again: while the body arrived, the session may have ended (S37, S38).
     let principal = api.authenticate(context).await?;
-    let mut fields = Fields::default();
-    let current = typed.current_password.and_then(|password| fields.password("/current_password", password));
-    fields.check()?;
+    let current = typed.parse()?;
     match api.handles.users.delete_own(&principal, current, context.origin()).await {
         Ok(()) => Ok(json_reply(&Detail { detail: "Account deleted successfully" })),
         Err(DeleteError::Unknown) => Err(ApiError::Unauthenticated { token_sent: true }),
@@ -172,10 +201,20 @@ impl From<UpdateError> for ApiError {
             UpdateError::EmailTaken => Self::EMAIL_TAKEN,
             UpdateError::NicknameTaken => Self::NICKNAME_TAKEN,
             UpdateError::CustomerAccountNotAllowed => Self::CUSTOMER_ACCOUNT_NOT_ALLOWED,
-            UpdateError::ReauthenticationNeeded => Self::ReauthenticationNeeded,
+            UpdateError::ReauthenticationNeeded(within) => Self::ReauthenticationNeeded(within),
             UpdateError::LastAdmin => Self::LastAdmin,
             UpdateError::Limited(limited) => limited.into(),
             UpdateError::Unavailable(unavailable) => unavailable.into(),
+        }
+    }
+}
+
+impl From<ProofError> for ApiError {
+    fn from(error: ProofError) -> Self {
+        match error {
+            ProofError::ReauthenticationNeeded(within) => Self::ReauthenticationNeeded(within),
+            ProofError::Limited(limited) => limited.into(),
+            ProofError::Unavailable(unavailable) => unavailable.into(),
         }
     }
 }
@@ -186,7 +225,7 @@ impl From<DeleteError> for ApiError {
             DeleteError::Unknown => Self::NotFound,
             DeleteError::Revoked => Self::Unauthenticated { token_sent: true },
             DeleteError::OwnAccount => Self::Refused("Administrators cannot delete their own accounts".into()),
-            DeleteError::ReauthenticationNeeded => Self::ReauthenticationNeeded,
+            DeleteError::ReauthenticationNeeded(within) => Self::ReauthenticationNeeded(within),
             DeleteError::LastAdmin => Self::LastAdmin,
             DeleteError::Limited(limited) => limited.into(),
             DeleteError::Unavailable(unavailable) => unavailable.into(),

@@ -26,6 +26,7 @@ use super::body::{BodyProgress, TrackedBody};
 use super::connections::ConnectionCounts;
 use super::cors::Cors;
 use super::edge::{self, Arrival, EdgeSettings, Sampling};
+use super::forwarded::UnlistedProxies;
 use super::linger::LingeringStream;
 use super::refusals::Refusals;
 use super::requests::{RequestPlace, RequestPlaces};
@@ -119,6 +120,7 @@ impl ServerSettings {
             tls,
             edge: EdgeSettings {
                 trusted_proxies: http.trusted_proxies.clone(),
+                unlisted_proxies: UnlistedProxies::default(),
                 cors: Cors::new(&http.cors_origins),
                 sampling: Sampling::new(verify_sample),
                 refusals: Refusals::new(http.ipv6_prefix),

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use doorward_actors::Secret;
 use doorward_actors::{
-    CreateTokenError, IssuedToken, MAX_OVERLAP, RevokeTokenError, RotateTokenError, ServiceName, ServiceScope,
-    ServiceScopes, ServiceToken, ServiceTokenId, Timestamp,
+    AuditEvent, CreateTokenError, IssuedToken, MAX_OVERLAP, RevokeTokenError, RotateTokenError, ServiceName,
+    ServiceScope, ServiceScopes, ServiceToken, ServiceTokenId, Timestamp,
 };
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,7 @@ use super::error::{ApiError, FieldError};
 use super::extract::{
     Payload, RequestContext, context, json_reply, json_reply_with, no_content, payload, service_token_id,
 };
+use super::my_account::Reauthentication;
 use super::{Api, Family, closed_sets, form};
 
 /// How long a replaced secret goes on working if nobody says otherwise.
@@ -39,6 +41,9 @@ struct ServiceTokenRequest {
     /// RFC 3339: when it is over; never if this is left out.
     #[schema(format = DateTime)]
     expires_at: Option<String>,
+    /// The password of the caller as it is now; needed unless they logged in within `ADMIN_REAUTH_MINUTES`.
+    #[schema(value_type = Option<String>, format = Password)]
+    current_password: Option<Secret>,
 }
 
 /// How a token gets another secret.
@@ -48,6 +53,9 @@ struct RotationRequest {
     /// How long the present secret goes on working: 0 to 2,592,000 seconds (30 days), 86,400 if this is left out.
     #[schema(maximum = 2_592_000)]
     overlap_seconds: Option<u64>,
+    /// The password of the caller as it is now; needed unless they logged in within `ADMIN_REAUTH_MINUTES`.
+    #[schema(value_type = Option<String>, format = Password)]
+    current_password: Option<Secret>,
 }
 
 /// A token with its secret, shown this once.
@@ -154,10 +162,10 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
                 async move { api.admit(&context, rotate(&api, &context, &id, payload)).await }
             },
         );
-    let revoke = warp::path!("service_tokens" / String).and(warp::delete()).and(context()).then(
-        move |id: String, context: Arc<RequestContext>| {
+    let revoke = warp::path!("service_tokens" / String).and(warp::delete()).and(context()).and(payload()).then(
+        move |id: String, context: Arc<RequestContext>, payload| {
             let api = Arc::clone(&revoke_api);
-            async move { api.admit(&context, revoke(&api, &context, &id)).await }
+            async move { api.admit(&context, revoke(&api, &context, &id, payload)).await }
         },
     );
     list.or(create).unify().or(rotate).unify().or(revoke).unify().boxed()
@@ -191,13 +199,13 @@ async fn list(api: &Api, context: &RequestContext) -> Result<Response, ApiError>
     request_body = ServiceTokenRequest, responses(
     (status = 201, description = "It is made", body = IssuedServiceToken<'_>),
     (status = 400, description = "The name is taken, there are 256 tokens already, or it would be over at once"),
+    (status = 403, description = "Re-authentication needed (RFC 9470), or not an administrator"),
 ))]
 async fn create(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     api.admin(context).await?;
     let request: ServiceTokenRequest = context.json(payload).await?;
     let (name, scopes, expires_at) = parse(&request)?;
-    // Asked again: while the body arrived, the session may have ended and the role may have changed (S37, S38).
-    let admin = api.admin(context).await?;
+    let admin = api.proven_admin(context, AuditEvent::ServiceTokenCreated, request.current_password).await?;
     match api.handles.services.create(&admin, name, scopes, expires_at, context.origin()).await {
         Ok(made) => Ok(issued(StatusCode::CREATED, &made, api.handles.sessions.now())),
         Err(CreateTokenError::NameTaken) => {
@@ -219,6 +227,7 @@ async fn create(api: &Api, context: &RequestContext, payload: Payload) -> Result
 ), request_body(content = Option<RotationRequest>), responses(
     (status = 200, description = "It has another secret", body = IssuedServiceToken<'_>),
     (status = 400, description = "It is the token of the settings, or it is over"),
+    (status = 403, description = "Re-authentication needed (RFC 9470), or not an administrator"),
     (status = 404, description = "No such token"),
     (status = 422, description = "The id is not an integer, or `overlap_seconds` is not possible"),
 ))]
@@ -230,8 +239,8 @@ async fn rotate(api: &Api, context: &RequestContext, id: &str, payload: Payload)
         let error = FieldError::new("/overlap_seconds", "This must be an integer from 0 to 2592000");
         return Err(ApiError::Invalid(vec![error]));
     }
-    let admin = api.admin(context).await?;
     let id = changeable(id)?;
+    let admin = api.proven_admin(context, AuditEvent::ServiceTokenRotated, request.current_password).await?;
     match api.handles.services.rotate(&admin, id, overlap, context.origin()).await {
         Ok(rotated) => Ok(issued(StatusCode::OK, &rotated, api.handles.sessions.now())),
         Err(RotateTokenError::Unknown) => Err(ApiError::UnknownServiceToken(id.to_string())),
@@ -247,15 +256,18 @@ async fn rotate(api: &Api, context: &RequestContext, id: &str, payload: Payload)
 #[utoipa::path(delete, path = "/service_tokens/{id}", operation_id = "revoke_service_token", tag = "Administration",
     params(
     ("id" = i64, Path, description = "The number of the token"),
-), responses(
+), request_body = Option<Reauthentication>, responses(
     (status = 204, description = "It is revoked"),
+    (status = 403, description = "Re-authentication needed (RFC 9470), or not an administrator"),
     (status = 400, description = "It is the token of the settings"),
     (status = 404, description = "No such token"),
     (status = 422, description = "The id is not an integer"),
 ))]
-async fn revoke(api: &Api, context: &RequestContext, id: &str) -> Result<Response, ApiError> {
-    let admin = api.admin(context).await?;
+async fn revoke(api: &Api, context: &RequestContext, id: &str, payload: Payload) -> Result<Response, ApiError> {
+    api.admin(context).await?;
     let id = changeable(id)?;
+    let typed: Reauthentication = context.optional_json(payload).await?.unwrap_or_default();
+    let admin = api.proven_admin(context, AuditEvent::ServiceTokenRevoked, typed.current_password).await?;
     match api.handles.services.revoke(&admin, id, context.origin()).await {
         Ok(()) => Ok(no_content()),
         Err(RevokeTokenError::Unknown) => Err(ApiError::UnknownServiceToken(id.to_string())),
@@ -326,6 +338,7 @@ mod tests {
             name: name.to_owned(),
             scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
             expires_at: end.map(str::to_owned),
+            current_password: None,
         };
         assert!(parse(&request("billing", &["verify", "verify"], Some("2026-01-31T09:00:00Z"))).is_ok());
         let pointers = |request: &ServiceTokenRequest| match parse(request) {

@@ -42,7 +42,7 @@ fn mail(kind: MailKind, locale: Locale) -> OutgoingMail {
             new_address: Some(Email::parse("ann.lee@example.net").unwrap()),
             at: Some(AT),
             client_address: Some("192.0.2.7".parse().unwrap()),
-            user_agent: Some("Mozilla/5.0 (X11; Linux x86_64)".to_owned()),
+            user_agent: Some("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0".to_owned()),
         },
         message_key: "0123456789abcdef".to_owned(),
         written_at: AT,
@@ -163,10 +163,35 @@ fn s36_no_value_becomes_markup() {
         let mut odd = mail(kind, Locale::En);
         odd.values.nickname = "<b>\"&'</b>".to_owned();
         odd.values.user_agent = Some("<script>alert(1)</script>{{ public_url }}{% block x %}".to_owned());
+        odd.values.new_address = Some(Email::parse("o'lee&co@example.net").unwrap());
         let Read { text, html, .. } = read(&composer.compose(&odd).unwrap());
-        assert!(!html.contains("<b>") && !html.contains("<script"), "{html}");
-        assert!(html.contains("&lt;b&gt;&quot;&amp;&#x27;"), "{html}");
-        assert!(text.contains("<b>\"&'</b>") && text.contains("{{ public_url }}"), "{text}");
+        assert!(!html.contains("<b>") && !html.contains("<script") && html.contains("b &#x27; b"), "{html}");
+        for part in [text, html] {
+            assert!(!part.contains("alert") && !part.contains("public_url"), "{part}");
+        }
+    }
+}
+
+#[test]
+fn c11_no_mail_shows_what_a_stranger_wrote() {
+    let dir = TempDir::new().unwrap();
+    let composer = composer(&dir);
+    for kind in MailKind::ALL {
+        for locale in Locale::ALL {
+            let mut odd = mail(kind, locale);
+            odd.to = Email::parse("ann//evil.example@example.org").unwrap();
+            odd.values.nickname = format!("Visit https://evil.example/{} now", "x".repeat(64));
+            odd.values.user_agent = Some("Call +1 555 0100 or see https://evil.example".to_owned());
+            odd.values.new_address = Some(Email::parse("see//evil.example@example.net").unwrap());
+            let ready = composer.compose(&odd).unwrap();
+            let Read { text, html, .. } = read(&ready);
+            for part in [ready.subject, text, html] {
+                for never in ["evil.example", "evil&", "555"] {
+                    assert!(!part.contains(never), "{never}: {part}");
+                }
+                assert!(!part.contains(&"x".repeat(33)), "{part}");
+            }
+        }
     }
 }
 

@@ -3,13 +3,14 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use doorward_actors::ports::SendError;
-use doorward_actors::{Email, Locale, MailKind, MailValues, OutgoingMail, Timestamp, TokenPurpose};
+use doorward_actors::{Email, Locale, MailKind, OutgoingMail, Timestamp, TokenPurpose};
 use lettre::Address;
 use lettre::address::Envelope;
 use lettre::message::header::{ContentTransferEncoding, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, Message, MultiPart, SinglePart, header::ContentType};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::plain;
 use super::templates::{Failure, TEST, Templates, Words, Written};
 use crate::settings::{MailSettings, PublicUrl};
 
@@ -52,7 +53,7 @@ impl Composer {
 
     /// Writes a mail of the domain.
     pub(super) fn compose(&self, mail: &OutgoingMail) -> Result<Composed, SendError> {
-        let words = self.words(mail.kind, &mail.to, &mail.values)?;
+        let words = self.words(mail)?;
         let name = mail.kind.as_str();
         let mut composed =
             self.put_together(name, mail.locale, &mail.to, &words, &mail.message_key, mail.written_at)?;
@@ -67,26 +68,31 @@ impl Composer {
         self.put_together(TEST, locale, to, &words, &at.as_millis().to_string(), at)
     }
 
-    fn words(&self, kind: MailKind, to: &Email, values: &MailValues) -> Result<Words, SendError> {
-        let link = match (path_of(kind), &values.token) {
+    fn words(&self, mail: &OutgoingMail) -> Result<Words, SendError> {
+        let OutgoingMail { to, kind, locale, values, .. } = mail;
+        let link = match (path_of(*kind), &values.token) {
             (None, _) => None,
             (Some(path), Some(token)) => {
                 let token = utf8_percent_encode(token.expose(), ESCAPED);
                 Some(format!("{}{path}?token={token}", self.public_url.as_str()))
             }
             // What was done to move an account to this address is not undone from there.
-            (Some(_), None) if TokenPurpose::of_mail(kind) == Some(TokenPurpose::Undo) => None,
+            (Some(_), None) if TokenPurpose::of_mail(*kind) == Some(TokenPurpose::Undo) => None,
             (Some(_), None) => return Err(SendError::Permanent("the mail has no token for its link".to_owned())),
         };
         Ok(Words {
-            nickname: clean(&values.nickname),
-            to: clean(to.as_str()),
-            new_address: values.new_address.as_ref().map(|address| clean(address.as_str())).unwrap_or_default(),
+            nickname: plain::name(&values.nickname),
+            to: clean(&plain::address(to.as_str())),
+            new_address: values
+                .new_address
+                .as_ref()
+                .map(|new| clean(&plain::address(new.as_str())))
+                .unwrap_or_default(),
             link,
             valid_for: values.valid_for,
             at: values.at.map(spoken).unwrap_or_default(),
             client_address: values.client_address.map(|address| address.to_canonical().to_string()).unwrap_or_default(),
-            user_agent: values.user_agent.as_deref().map(clean).unwrap_or_default(),
+            user_agent: values.user_agent.as_deref().map(|agent| plain::program(agent, *locale)).unwrap_or_default(),
             public_url: self.public_url.as_str().to_owned(),
         })
     }

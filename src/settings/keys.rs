@@ -251,6 +251,8 @@ keys! {
         "How long a refresh token is still taken once it was exchanged, in seconds; later its use ends the session.";
     REAUTH_MINUTES = "sessions.reauth_minutes", integer(1, 1440), Some("5"),
         "How long after a login sensitive changes need no current_password, in minutes.";
+    ADMIN_REAUTH_MINUTES = "sessions.admin_reauth_minutes", integer(1, 1440), Some("15"),
+        "How long after a login administrators change others, service tokens and keys without current_password, in minutes.";
     MAX_SESSIONS_PER_USER = "sessions.max_per_user", integer(1, 1000), Some("20"),
         "How many sessions an account may have; a further login ends the one idle for longest.";
     SESSION_SHARDS = "sessions.shards", per_core(1, 64), Some("auto"),

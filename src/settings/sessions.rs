@@ -22,6 +22,8 @@ pub struct SessionSettings {
     pub shards: usize,
     /// How long after a login sensitive changes need no password, 1 minute to 1 day.
     pub reauth_window: Duration,
+    /// The same for what administrators do to others, to service tokens and to signing keys, 1 minute to 1 day.
+    pub admin_reauth_window: Duration,
 }
 
 impl SessionSettings {
@@ -33,6 +35,7 @@ impl SessionSettings {
         let max_per_account = reader.integer(&keys::MAX_SESSIONS_PER_USER);
         let shards = reader.integer(&keys::SESSION_SHARDS);
         let reauth_window = reader.minutes(&keys::REAUTH_MINUTES);
+        let admin_reauth_window = reader.minutes(&keys::ADMIN_REAUTH_MINUTES);
         Some(Self {
             idle_timeout: idle_timeout?,
             remembered_idle_timeout: remembered_idle_timeout?,
@@ -41,6 +44,7 @@ impl SessionSettings {
             max_per_account: max_per_account?,
             shards: shards?,
             reauth_window: reauth_window?,
+            admin_reauth_window: admin_reauth_window?,
         })
     }
 }

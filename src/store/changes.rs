@@ -4,8 +4,8 @@
 //! check and write in whatever order reads best.
 
 use doorward_actors::ports::{
-    AccountUpdate, Acting, CreateAccountRefusal, DeleteAccountRefusal, Effects, EndSessions, OpenSessionRefusal,
-    RecordRefusal, SignIn, Touch, UpdateAccountRefusal,
+    AccountUpdate, Acting, CreateAccountRefusal, DeleteAccountRefusal, Effects, EndSessions, OnlyNetwork,
+    OpenSessionRefusal, RecordRefusal, SignIn, Touch, UpdateAccountRefusal,
 };
 use doorward_actors::{
     Account, AccountId, AuditRecord, EmailKey, NewAccount, NewMail, NewRole, RefreshFamily, Revocation, Revoked, Role,
@@ -177,9 +177,14 @@ pub(super) fn update_account(
         EndSessions::All => end_all(staging, &before, None, at)?,
         EndSessions::AllBut(kept) => {
             end_all(staging, &before, Some(kept), at)?;
-            let key = keys::session(after.id, kept);
+            let (key, family) = (keys::session(after.id, kept), keys::refresh(after.id, kept));
             if let Some(session) = staging.get::<Session>(&key)? {
-                staging.put(&key, &Session { epoch: after.session_epoch, ..session })?;
+                let epoch = after.session_epoch;
+                staging.put(&key, &Session { epoch, authenticated_at: None, ..session })?;
+                staging.remove(&family);
+                if let Some(renewed) = &effects.refresh {
+                    staging.put(&family, renewed)?;
+                }
             }
         }
     }
@@ -278,6 +283,12 @@ pub(super) fn record(
 /// Writes what goes with a change of an account that exists after it. The answer is the mails that are withheld, and their
 /// tokens with them.
 fn affect(staging: &mut Staging<'_>, account: &Account, effects: Effects) -> Result<Vec<NewMail>, Fault> {
+    if let Some(OnlyNetwork(from)) = effects.networks {
+        known::forget_all(staging, account.id)?;
+        if let Some(from) = from {
+            known::note(staging, account.id, from, time_of(&effects.audit))?;
+        }
+    }
     let withheld = mails::queue_all(staging, Some(account.id), account.email_verified, effects.mails)?;
     if let Some(from) = effects.settles_from {
         tokens::settle(staging, account.id, from)?;

@@ -37,11 +37,9 @@
 //!
 //! A count of mails is by the number of their kind, `01` for notices to an unverified address and `00` for other mails, and
 //! a scope: `01` an account (8 bytes follow), `02` the address they go to (16 bytes of the hash), `03` a client (4 or 16 bytes).
-//! A day is counted from 1970 in UTC, with its sign bit flipped.
 //!
-//! An audit number in `31` has its bits flipped, so that the newest record comes first.
-//!
-//! A next attempt is in milliseconds with its sign bit flipped, so that times before 1970 come first.
+//! A day is counted from 1970 in UTC and a next attempt in milliseconds, each with its sign bit flipped, so that times before
+//! 1970 come first. An audit number in `31` has its bits flipped, so that the newest record comes first.
 //!
 //! Counters: `00` layout version (four bytes big-endian, outside the codec, so that every version can read it), `01` the
 //! last account id given, `02` the last audit sequence number given, `03` active administrators, `04` accounts, `05`

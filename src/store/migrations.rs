@@ -46,7 +46,8 @@ fn sessions_of_two_versions(_: &mut Staging<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Layout 6 has accounts of a fourth version, which may be without password or passphrase; one-time tokens of a second, of
+/// Layout 6 has sessions of a third version, which say when their owner last proved who they are and was last told of an unknown
+/// network; accounts of a fourth version, which may be without password or passphrase; one-time tokens of a second, of
 /// which an account may have several; mails of a second, whose links live from when they are handed over; and counts of mails.
 /// Records of older versions stay as they are until they change; only a program that knows no other must no longer open the
 /// directory.

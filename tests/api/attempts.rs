@@ -75,11 +75,12 @@ async fn d14_parallel_right_current_passwords_and_passphrases_all_pass() {
     let app = slow_hashes().await;
     let (ann, token) = app.register_and_login("ann").await;
     app.pass(Duration::from_mins(6));
-    for change in [json!({"passphrase": ann.passphrase}), json!({"email": "ann@example.org"})] {
-        let mut change = change;
+    // An account may ask for ten changes of its address a day.
+    for (mut change, times) in [(json!({"passphrase": ann.passphrase}), 12), (json!({"email": "ann@example.org"}), 10)]
+    {
         change["current_password"] = json!(ann.password);
-        let answers = join_all((0..12).map(|_| app.change_own(&token, &change))).await;
-        assert_eq!(statuses(&answers), [200; 12], "{change}");
+        let answers = join_all((0..times).map(|_| app.change_own(&token, &change))).await;
+        assert_eq!(count(&answers, 200), times, "{change}: {:?}", statuses(&answers));
     }
     let answers = join_all((0..12).map(|_| app.recover(&ann.email, &ann.passphrase, NEW_PASSWORD))).await;
     assert_eq!(count(&answers, 429), 0, "{:?}", statuses(&answers));

@@ -8,6 +8,7 @@
 
 mod access_matrix;
 mod accounts_management;
+mod admin_proof;
 mod attempts;
 mod audit;
 mod audit_export;

@@ -7,7 +7,7 @@ use doorward_actors::MailKind;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Person, TestApp};
+use crate::support::{Answer, NEW_PASSWORD, Person, TestApp};
 
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -85,7 +85,7 @@ async fn s05_a_refresh_is_no_login() {
     let (_, token) = log_in(&app, &ann).await;
     app.pass(Duration::from_mins(6));
     let access = text(&refresh(&app, &token).await, "access_token");
-    let change = json!({"password": crate::support::NEW_PASSWORD});
+    let change = json!({"password": NEW_PASSWORD});
     assert_eq!(app.change_own(&access, &change).await.status, 403);
 }
 
@@ -192,21 +192,23 @@ async fn s38_what_ends_a_session_ends_its_refresh_token() {
             0 => assert_eq!(app.logout(&access).await.status, 200),
             1 => app.lock(&admin, person.id).await,
             2 => assert_eq!(app.delete(&admin, person.id).await.status, 200),
-            3 => app.must_change(&admin, person.id, &json!({"password": crate::support::NEW_PASSWORD})).await,
+            3 => app.must_change(&admin, person.id, &json!({"password": NEW_PASSWORD})).await,
             _ => {
-                let recovered = app.recover(&person.email, &person.passphrase, crate::support::NEW_PASSWORD).await;
+                let recovered = app.recover(&person.email, &person.passphrase, NEW_PASSWORD).await;
                 assert_eq!(recovered.status, 200);
             }
         }
         assert_eq!(refresh(&app, &token).await.status, 401, "{how}");
     }
-    // The session in which a new password is set goes on, with its refresh token.
+    // The session in which a new password is set goes on, with another refresh token.
     let person = app.register("spared").await;
     let (access, token) = log_in(&app, &person).await;
     let (_, other) = log_in(&app, &person).await;
-    assert_eq!(app.change_own(&access, &json!({"password": crate::support::NEW_PASSWORD})).await.status, 200);
-    next(&app, &token).await;
-    assert_eq!(refresh(&app, &other).await.status, 401);
+    let renewed = text(&app.change_own(&access, &json!({"password": NEW_PASSWORD})).await, "refresh_token");
+    next(&app, &renewed).await;
+    for ended in [&token, &other] {
+        assert_eq!(refresh(&app, ended).await.status, 401);
+    }
 }
 
 #[tokio::test]
@@ -335,4 +337,105 @@ async fn s37_a_refresh_token_logs_out_with_and_without_an_access_token() {
         assert_eq!(logout(body, Some(&access)).await.status, 200);
         assert!(!app.is_live(&access).await);
     }
+}
+
+#[tokio::test]
+async fn c07_a_new_password_ends_the_refresh_tokens_and_the_freshness_of_its_own_session() {
+    let app = TestApp::builder().with(|settings| settings.limits.address_failures = 100).spawn().await;
+    let ann = app.register("ann").await;
+    let login = app.try_login(&ann).await;
+    let (here, first) = (text(&login, "access_token"), text(&login, "refresh_token"));
+    let second = next(&app, &first).await;
+    let there = text(&app.try_login(&ann).await, "refresh_token");
+    let answer = app.change_own(&here, &json!({"nickname": "anna"})).await;
+    answer.assert_body(200, &json!({"message": "Account details updated successfully"}));
+
+    let answer = app.change_own(&here, &json!({"password": NEW_PASSWORD})).await;
+    assert_eq!((answer.status, answer.members()), (200, vec!["message", "refresh_token"]));
+    let renewed = text(&answer, "refresh_token");
+    // Within the grace, after it, and when the new family is as old as theirs: dead, and no sign of theft.
+    let mut present = renewed;
+    for _ in 0..3 {
+        for dead in [&first, &second, &there] {
+            refresh(&app, dead).await.assert_unauthorized("Bearer error=\"invalid_token\"");
+            let out = app.post("/logout", &json!({"refresh_token": dead})).await;
+            out.assert_unauthorized("Bearer error=\"invalid_token\"");
+        }
+        app.pass(GRACE + Duration::from_secs(1));
+        present = next(&app, &present).await;
+        assert!(app.is_live(&here).await);
+    }
+    assert_eq!(events(&app, &here, "session.refresh_reused").await, 0);
+    assert!(app.mails_to(&ann.email).await.iter().all(|mail| mail.kind != MailKind::RefreshReused));
+
+    // A thief of this session knows neither password.
+    let mut app = app;
+    for _ in 0..2 {
+        for change in [
+            json!({"passphrase": "quite another one"}),
+            json!({"email": "thief@example.com"}),
+            json!({"password": "Third-bridge-5-cloud"}),
+        ] {
+            assert_eq!(app.change_own(&here, &change).await.status, 403, "{change}");
+        }
+        assert_eq!(app.delete_own(&here, &Value::Null).await.status, 403);
+        app = app.restart().await;
+    }
+    let confirmed = json!({"passphrase": "quite another one", "current_password": NEW_PASSWORD});
+    assert_eq!(app.change_own(&here, &confirmed).await.status, 200);
+    next(&app, &present).await;
+}
+
+/// What the list says of the only session: its address and its agent.
+async fn place(app: &TestApp, access: &str) -> (Value, Value) {
+    let answer = app.call(Method::GET, "/my_account/sessions", access, &Value::Null).await;
+    let session = &answer.body["sessions"][0];
+    (session["address"].clone(), session["user_agent"].clone())
+}
+
+#[tokio::test]
+async fn c11_a_refresh_from_another_network_is_shown_and_told_once_a_day() {
+    let app = TestApp::spawn().await;
+    let ann = app.register("ann").await;
+    let login = app.try_login(&ann).await;
+    let (access, mut token) = (text(&login, "access_token"), text(&login, "refresh_token"));
+    let told = async |app: &TestApp| {
+        let mails = app.mails_to(&ann.email).await;
+        let sign_ins = mails.iter().filter(|mail| mail.kind == MailKind::NewSignIn);
+        sign_ins.map(|mail| mail.values.client_address.unwrap().to_string()).collect::<Vec<_>>()
+    };
+    let from = async |app: &TestApp, host: u8, token: &str| {
+        let body = json!({"refresh_token": token});
+        let answer = app.post_from([127, 0, 0, host].into(), "/refresh", &body).await;
+        (text(&answer, "access_token"), text(&answer, "refresh_token"))
+    };
+    token = next(&app, &token).await;
+    assert_eq!(place(&app, &access).await.0, "127.0.0.1");
+    let (access, mut token) = from(&app, 2, &token).await;
+    assert_eq!(place(&app, &access).await, (json!("127.0.0.2"), Value::Null));
+    assert_eq!(told(&app).await, ["127.0.0.2"]);
+    // From there again, and from one more within the day: shown, and nobody is told.
+    for host in [2, 3, 1, 3] {
+        token = from(&app, host, &token).await.1;
+    }
+    let app = app.restart().await;
+    assert_eq!(place(&app, &access).await.0, "127.0.0.3");
+    assert_eq!(told(&app).await, ["127.0.0.2"]);
+    // The third was not told of, so it is news the next day still.
+    for _ in 0..24 * 3 {
+        app.pass(Duration::from_mins(20));
+        token = from(&app, 1, &token).await.1;
+    }
+    let (access, _) = from(&app, 3, &token).await;
+    assert_eq!(place(&app, &access).await.0, "127.0.0.3");
+    assert_eq!(told(&app).await, ["127.0.0.2", "127.0.0.3"]);
+
+    // A recovery knows its own network alone.
+    let recovery = json!({"email": ann.email, "passphrase": ann.passphrase, "new_password": NEW_PASSWORD});
+    assert_eq!(app.post_from([127, 0, 0, 4].into(), "/recovery", &recovery).await.status, 200);
+    let login = json!({"email": ann.email, "password": NEW_PASSWORD});
+    assert_eq!(app.post_from([127, 0, 0, 4].into(), "/login", &login).await.status, 200);
+    assert_eq!(told(&app).await.len(), 2);
+    assert_eq!(app.post_from([127, 0, 0, 2].into(), "/login", &login).await.status, 200);
+    assert_eq!(told(&app).await, ["127.0.0.2", "127.0.0.3", "127.0.0.2"]);
 }

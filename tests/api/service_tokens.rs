@@ -89,6 +89,7 @@ async fn s50_a_rotated_token_overlaps_with_its_successor_for_as_long_as_it_was_t
     app.pass(Duration::from_millis(1));
     assert!(!works(&first).await && works(&second).await);
 
+    let admin = app.login(&Person::named("admin")).await;
     let third = rotate(&app, &admin, id, &json!({"overlap_seconds": 60})).await.body["token"].clone();
     let third = third.as_str().unwrap();
     assert!(works(&second).await && works(third).await);

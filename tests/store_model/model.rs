@@ -8,12 +8,13 @@ use doorward_actors::ports::{
 };
 use doorward_actors::testing::{MemoryStore, RefreshChain};
 use doorward_actors::{
-    AccountChange, AccountId, AuditActorFilter, AuditEvent, AuditFilter, AuditOrder, AuditOutcome, AuditPruning,
-    AuditQuery, AuditRecord, CredentialHash, CustomerAccount, Email, Locale, MailKind, MailOutcome, NewAccount,
-    NewMail, NewRole, NewToken, Nickname, Role, Session, SessionId, SessionLabel, TokenHash, TokenPurpose, Undoable,
+    AccountChange, AccountId, AuditOrder, AuditPruning, AuditRecord, CredentialHash, CustomerAccount, Email, Locale,
+    MailKind, MailOutcome, NewAccount, NewMail, NewRole, NewToken, Nickname, Role, Session, SessionId, SessionLabel,
+    TokenHash, TokenPurpose, Undoable,
 };
 use proptest::prelude::*;
 
+use crate::questions::{DAYS_3, filters, walk, without_hashes};
 use crate::{at, audit, id, mail, mail_id, new_account, open, runtime, session, sign_in, token};
 
 /// Few names, so that they collide; the first two are one name in two spellings.
@@ -260,6 +261,8 @@ impl With {
             mails: (0_u8..).zip(&self.mails).map(|(n, due)| self.mail(n, *due)).collect(),
             tokens: tokens.collect(),
             settles_from: self.settles_from,
+            refresh: None,
+            networks: None,
         }
     }
 }
@@ -344,7 +347,13 @@ async fn run(store: &dyn Store, step: &Step, mark: i64) -> String {
                 revokes_tokens: *revokes,
             };
             let redeems = update.redeems.is_some();
-            let answer = answer(store.update_account(update, with.build(mark)).await);
+            let mut effects = with.build(mark);
+            if let Ends::AllBut(name) = ends {
+                // Every other change gives the session no new tokens.
+                let renewed = RefreshChain::begin(id(*account), sid(*name), 1).family();
+                effects.refresh = (mark % 2 == 0).then_some(renewed);
+            }
+            let answer = answer(store.update_account(update, effects).await);
             if redeems && answer.starts_with("done") { format!("redeemed: {answer}") } else { answer }
         }
         Step::Delete { account, revision, with } => {
@@ -360,16 +369,8 @@ async fn run(store: &dyn Store, step: &Step, mark: i64) -> String {
             };
             let session = Session { created_at: at(*used), ..session(*account, *name, epoch, *used) };
             let sign_in = from.map(|n| if n < 3 { sign_in([192, 0, 2, n]) } else { sign_in([n; 16]) });
-            answer(
-                store
-                    .open_session(
-                        session,
-                        Some(RefreshChain::begin(id(*account), sid(*name), 1).family()),
-                        sign_in,
-                        audit,
-                    )
-                    .await,
-            )
+            let family = RefreshChain::begin(id(*account), sid(*name), 1).family();
+            answer(store.open_session(session, Some(family), sign_in, audit).await)
         }
         Step::Settle { mail, at: millis, outcome } => {
             let (at, error) = (at(*millis), "an error".to_owned());
@@ -429,6 +430,7 @@ async fn observe(store: &dyn Store) -> Vec<String> {
         seen.push(format!("{:?}", store.listed_account(id(account)).await.unwrap()));
         for name in 1..6 {
             seen.push(format!("{:?}", store.session(id(account), sid(name)).await.unwrap()));
+            seen.push(format!("{:?}", store.refresh_family(id(account), sid(name)).await.unwrap()));
         }
     }
     for name in 0..NAMES.len() {
@@ -475,48 +477,6 @@ async fn observe(store: &dyn Store) -> Vec<String> {
     seen.push(format!("{:?}", store.had_admin().await.unwrap()));
     seen.extend(crate::services::observe(store).await);
     seen
-}
-
-fn filters() -> Vec<AuditFilter> {
-    let none = AuditFilter::default;
-    vec![
-        none(),
-        AuditFilter { subject: Some(id(1)), ..none() },
-        AuditFilter { subject: Some(id(2)), from: Some(at(10)), to: Some(at(40)), ..none() },
-        AuditFilter { subject: Some(id(99)), ..none() },
-        AuditFilter { actor: AuditActorFilter::parse("system"), event: Some(AuditEvent::AccountUpdated), ..none() },
-        AuditFilter { event: Some(AuditEvent::Login), ..none() },
-        AuditFilter { from: Some(at(DAYS_3)), outcome: Some(AuditOutcome::Success), ..none() },
-        AuditFilter { to: Some(at(-DAYS_3)), ..none() },
-    ]
-}
-
-/// So far from all records that a search does not look at them all.
-const DAYS_3: i64 = 3 * 24 * 60 * 60 * 1000;
-
-/// All pages of a question.
-async fn walk(store: &dyn Store, filter: &AuditFilter, order: AuditOrder, limit: usize, scan: usize) -> String {
-    let (mut pages, mut after) = (Vec::new(), None);
-    loop {
-        let query = AuditQuery { filter: filter.clone(), order, after, limit, scan };
-        let page = store.audit_page(query).await.unwrap();
-        pages.push(without_hashes(&format!("{page:?}")));
-        if !page.more {
-            return pages.concat();
-        }
-        assert_ne!(page.last, after, "a page that leads nowhere");
-        after = page.last;
-    }
-}
-
-/// What is shown of records, but for the hashes in it: they are the business of the store on disk alone.
-fn without_hashes(shown: &str) -> String {
-    let mut pieces = shown.split("AuditHash([");
-    let mut plain = pieces.next().unwrap_or_default().to_owned();
-    for piece in pieces {
-        plain.push_str(piece.split_once("])").map_or(piece, |(_, rest)| rest));
-    }
-    plain
 }
 
 fn compare(dir: &Path, steps: &[Step]) {

@@ -10,7 +10,8 @@ use doorward_actors::ports::{
 };
 use doorward_actors::testing::{MemoryStore, RefreshChain};
 use doorward_actors::{
-    AccountChange, NewRole, NewServiceToken, Role, SecretDigest, ServiceTokenRotation, Session, SessionId,
+    AccountChange, NewRole, NewServiceToken, Origin, Role, SecretDigest, ServiceTokenId, ServiceTokenRotation, Session,
+    SessionId,
 };
 
 use crate::{at, audit, id, new_account, open, session};
@@ -60,7 +61,15 @@ async fn begin(store: &dyn Store, round: usize, exchanged: usize) -> RefreshChai
 
 fn shown(chain: &RefreshChain, generation: usize, now: i64) -> RefreshUse {
     let (proof, successor) = chain.presented(generation);
-    RefreshUse { proof, successor, now: at(now), grace: GRACE, on_reuse: Effects::from(audit(9)) }
+    RefreshUse {
+        proof,
+        successor,
+        now: at(now),
+        grace: GRACE,
+        origin: Origin::default(),
+        sign_in: None,
+        on_reuse: Effects::from(audit(9)),
+    }
 }
 
 fn touch(round: usize) -> Vec<Touch> {
@@ -141,7 +150,7 @@ fn a_reuse_that_races_a_refresh_ends_the_session_once() {
 fn change(round: usize, account: u64, role: Role) -> AccountUpdate {
     AccountUpdate {
         id: id(account),
-        acting: Some(Acting { account: id(2), session: sid(round), role }),
+        acting: Some(Acting { account: id(2), session: sid(round), role, proven_at: None }),
         expected_revision: None,
         change: AccountChange { email_verified: Some(round.is_multiple_of(2)), ..AccountChange::default() },
         ends: EndSessions::None,
@@ -245,4 +254,43 @@ fn s37_no_service_token_is_made_or_changed_after_the_logout_of_the_session_that_
             Err(other) => panic!("{other:?}"),
         }
     });
+}
+
+/// Proof that was looked at before a new password, which keeps the session, permits nothing after it.
+#[tokio::test]
+async fn c10_s77_proof_from_before_a_new_password_permits_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let stores: [Box<dyn Store>; 2] = [Box::new(open(dir.path())), Box::new(MemoryStore::new())];
+    for store in stores {
+        let administrator = NewRole::Exactly(Role::Admin);
+        for name in ["ann", "bob", "cyd"] {
+            store.create_account(new_account(name, administrator), audit(0).into()).await.unwrap();
+        }
+        store.open_session(session(2, 1, 0, 1), None, None, audit(1)).await.unwrap();
+        let acting =
+            |proven_at| Acting { account: id(2), session: session(2, 1, 0, 1).id, role: Role::Admin, proven_at };
+        let spares = AccountUpdate {
+            id: id(2),
+            acting: None,
+            ends: EndSessions::AllBut(session(2, 1, 0, 1).id),
+            ..change(0, 2, Role::Admin)
+        };
+        store.update_account(spares, audit(2).into()).await.unwrap();
+        let kept = store.session(id(2), session(2, 1, 0, 1).id).await.unwrap().unwrap();
+        assert_eq!((kept.epoch, kept.authenticated_at), (1, None));
+        for (proven_at, permitted) in [(Some(0), false), (Some(2), false), (None, true), (Some(1), true)] {
+            let update = AccountUpdate { acting: Some(acting(proven_at)), ..change(0, 1, Role::Admin) };
+            assert_eq!(store.update_account(update, audit(3).into()).await.is_ok(), permitted, "{proven_at:?}");
+            let rotation = ServiceTokenRotation {
+                acting: Some(acting(proven_at)),
+                digest: SecretDigest::of(b"late"),
+                until: at(2000),
+            };
+            let rotated = store.rotate_service_token(ServiceTokenId::new(9), rotation, audit(4)).await;
+            let revoked = matches!(rotated, Err(StoreError::Refused(ChangeServiceTokenRefusal::Revoked)));
+            assert_eq!(revoked, !permitted, "{proven_at:?}");
+        }
+        let old = store.delete_account(id(3), None, Some(acting(Some(0))), audit(5).into()).await;
+        assert!(old.is_err() && store.account(id(3)).await.unwrap().is_some());
+    }
 }

@@ -1,19 +1,20 @@
 //! Uses of refresh tokens as steps of the model: mostly of sessions that there are, and of tokens that were once good.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use doorward_actors::ports::{Effects, RefreshUse, ShardOf, Store};
 use doorward_actors::testing::RefreshChain;
-use doorward_actors::{AccountId, AuditRecord, MailKind, SessionId};
+use doorward_actors::{AccountId, AuditRecord, MailKind, Origin, SessionId};
 use proptest::prelude::*;
 
 use crate::model::answer;
-use crate::{at, id, mail};
+use crate::{at, id, mail, sign_in};
 
 /// How many refresh tokens a session has.
 pub(crate) const CHAIN: usize = 5;
 /// Some uses are closer to each other than this.
-const GRACE: Duration = Duration::from_millis(20);
+const GRACE: Duration = Duration::from_hours(20);
 
 /// A refresh token is shown.
 #[derive(Debug, Clone)]
@@ -70,9 +71,13 @@ pub(crate) async fn run(store: &dyn Store, used: &Use, audit: AuditRecord) -> St
         Shown::Behind(behind) => present.saturating_sub(behind).min(CHAIN - 1),
     };
     let (proof, successor) = RefreshChain::begin(account, session, CHAIN).presented(generation);
-    let mails = vec![mail(MailKind::RefreshReused, now)];
-    let on_reuse = Effects { audit: vec![audit], mails, ..Effects::default() };
-    let used = RefreshUse { proof, successor, now: at(now), grace: GRACE, on_reuse };
+    let on_reuse = Effects { mails: vec![mail(MailKind::RefreshReused, now)], ..audit.into() };
+    // From one of a few networks, or from nowhere that is known.
+    let from = (now % 4 > 0).then(|| IpAddr::from([192, 0, 2, u8::try_from(now % 4).unwrap()]));
+    let origin = Origin { address: from, ..Origin::default() };
+    // Days, so that there are notices within the pause of the one before and after it.
+    let now = at(now * 3_600_000);
+    let used = RefreshUse { proof, successor, now, grace: GRACE, origin, sign_in: from.map(sign_in), on_reuse };
     let answer = answer(store.rotate_refresh(used).await);
     let family = store.refresh_family(account, session).await.unwrap();
     format!("{answer}, left: {:?}", family.map(|family| (family.generation, family.current, family.replaced_at)))

@@ -265,7 +265,8 @@ async fn s38_ending_all_sessions_leaves_none_behind_and_lets_no_older_login_in()
     let ends = update(1, AccountChange::default(), EndSessions::AllBut(kept));
     assert_eq!(store.update_account(ends, audit(1).into()).await.unwrap().session_epoch, 1);
 
-    let expected = doorward_actors::Session { epoch: 1, last_active_at: at(25), ..session(1, 2, 0, 20) };
+    let expected =
+        doorward_actors::Session { epoch: 1, authenticated_at: None, last_active_at: at(25), ..session(1, 2, 0, 20) };
     assert_eq!(store.sessions(ALL).await.unwrap(), [expected]);
     assert_eq!(store.listed_account(id(1)).await.unwrap().unwrap().last_active_at, Some(at(30)));
     // A login whose password was checked before the change comes too late.

@@ -93,10 +93,10 @@ async fn s26_s27_a_token_that_does_not_permit_a_change_changes_nothing() {
         for expected_revision in [None, Some(7)] {
             let bad = AccountUpdate { expected_revision, revokes_tokens: true, ends: EndSessions::All, ..bad.clone() };
             let effects = Effects {
-                audit: vec![audit(1)],
                 mails: vec![mail(MailKind::PasswordChanged, 5)],
                 tokens: vec![token(4, VERIFY)],
                 settles_from: Some(0),
+                ..audit(1).into()
             };
             assert!(is_bad(&store.update_account(bad, effects).await), "{what}");
         }
@@ -339,7 +339,7 @@ async fn c09_an_account_that_an_administrator_made_does_not_give_way() {
     let store = open(dir.path());
     create(&store, "root", ADMIN).await;
     store.open_session(session(1, 1, 0, 5), None, None, audit(1)).await.unwrap();
-    let acting = Acting { account: id(1), session: session(1, 1, 0, 5).id, role: Role::Admin };
+    let acting = Acting { account: id(1), session: session(1, 1, 0, 5).id, role: Role::Admin, proven_at: None };
     let made = NewAccount { acting: Some(acting), ..new_account("ann", USER) };
     store.create_account(made, audit(1).into()).await.unwrap();
     let answer = store.create_account(replacing("ann", "new"), audit(1).into()).await;

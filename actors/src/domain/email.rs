@@ -144,7 +144,7 @@ fn joined_well(local: &str) -> bool {
 }
 
 /// What programs put around pasted text and nobody sees: byte order marks, zero-width spaces, marks of direction.
-fn is_invisible(c: char) -> bool {
+pub(super) fn is_invisible(c: char) -> bool {
     matches!(c, '\u{feff}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}' | '\u{2066}'..='\u{2069}')
 }
 

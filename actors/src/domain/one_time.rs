@@ -10,7 +10,7 @@ use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::email::EmailKey;
+use super::email::{EmailKey, is_invisible};
 use super::mail::MailKind;
 use super::secret::Secret;
 use super::time::Timestamp;
@@ -113,9 +113,10 @@ impl fmt::Debug for TokenSeed {
 pub struct TokenHash([u8; 32]);
 
 impl TokenHash {
-    /// The hash of a token as it was presented; `None` for what cannot be one.
+    /// The hash of a token as it was presented, without what a copy had around it; `None` for what cannot be one.
     #[must_use]
     pub fn of(token: &str) -> Option<Self> {
+        let token = token.trim_matches(|c: char| c.is_whitespace() || is_invisible(c));
         if token.len() != TOKEN_CHARS || !token.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
             return None;
         }
@@ -201,6 +202,9 @@ mod tests {
             assert_ne!(token.expose(), other.expose());
         }
         assert!(TokenHash::of(token.expose()).is_some());
+        for around in [" ", "\u{a0}", "\r\n", "\u{feff}", "\u{200b}"] {
+            assert_eq!(TokenHash::of(&format!("{around}{}{around}", token.expose())), TokenHash::of(token.expose()));
+        }
     }
 
     #[test]

@@ -105,10 +105,10 @@ impl RefreshToken {
         Secret::new(written)
     }
 
-    /// What the store is shown of it once its tag was checked.
-    pub(crate) fn untagged(&self) -> RefreshProof {
+    /// What the store is shown of it once its tag was checked: that of this family.
+    pub(crate) fn untagged(&self, family: &RefreshFamily) -> RefreshProof {
         let Self { account, session, generation, .. } = *self;
-        RefreshProof { account, session, generation, hash: RefreshHash::of(&self.secret) }
+        RefreshProof { account, session, seed: family.seed, generation, hash: RefreshHash::of(&self.secret) }
     }
 }
 
@@ -119,6 +119,8 @@ pub struct RefreshProof {
     pub account: AccountId,
     /// Which session that is.
     pub session: SessionId,
+    /// The seed of the family that it was issued to. The session may have another one by now.
+    seed: [u8; 32],
     generation: u32,
     hash: RefreshHash,
 }
@@ -143,7 +145,8 @@ pub enum RefreshVerdict {
     },
     /// It was issued, and replaced too long ago: two parties hold tokens of this family.
     Reused,
-    /// It is younger than the present one, as after a backup was restored: as good as never issued.
+    /// It is of another family, as since a new password was set in the session, or younger than the present one, as after a
+    /// backup was restored: as good as never issued.
     Unknown,
 }
 
@@ -174,6 +177,9 @@ impl RefreshFamily {
     /// What a token that was issued to this family is worth at `now`.
     #[must_use]
     pub fn judge(&self, proof: &RefreshProof, now: Timestamp, grace: Duration) -> RefreshVerdict {
+        if proof.seed != self.seed {
+            return RefreshVerdict::Unknown;
+        }
         match self.generation.checked_sub(proof.generation) {
             Some(0) if proof.hash == self.current => RefreshVerdict::Current,
             None | Some(0) => RefreshVerdict::Unknown,
@@ -271,13 +277,13 @@ impl RefreshKeys {
         secret: RefreshSecret,
     ) -> RefreshToken {
         let mut token = RefreshToken { account, session, generation: family.generation, secret, tag: [0; TAG_BYTES] };
-        token.tag = self.present.tag(&family.seed, &token.untagged());
+        token.tag = self.present.tag(&family.seed, &token.untagged(family));
         token
     }
 
     /// What the store is shown of a token, if it was ever issued to this family.
     pub(crate) fn proof(&self, family: &RefreshFamily, token: &RefreshToken) -> Option<RefreshProof> {
-        let proof = token.untagged();
+        let proof = token.untagged(family);
         let is_of = |keys: &Derived| {
             constant_time::verify_slices_are_equal(&keys.tag(&family.seed, &proof), &token.tag).is_ok()
         };
@@ -379,7 +385,7 @@ mod tests {
     #[test]
     fn a_token_is_current_then_recent_then_reused() {
         let (family, tokens) = exchanged(&[100]);
-        let judge = |n: usize, seconds| family.judge(&tokens[n].untagged(), at(seconds), GRACE);
+        let judge = |n: usize, seconds| family.judge(&tokens[n].untagged(&family), at(seconds), GRACE);
         assert_eq!(judge(1, 100), RefreshVerdict::Current);
         assert_eq!(judge(1, 100_000), RefreshVerdict::Current);
         assert_eq!(judge(0, 110), RefreshVerdict::Recent { behind: 1 });
@@ -398,14 +404,14 @@ mod tests {
             (3, RefreshVerdict::Recent { behind: 1 }),
             (4, RefreshVerdict::Current),
         ] {
-            assert_eq!(family.judge(&tokens[n].untagged(), at(111), GRACE), expected, "{n}");
+            assert_eq!(family.judge(&tokens[n].untagged(&family), at(111), GRACE), expected, "{n}");
             let present = key("a").present(&family, &tokens[n]).unwrap();
             assert_eq!(present.write().expose(), tokens[4].write().expose());
         }
         let (busy, tokens) = exchanged(&[100; 40]);
         assert_eq!(busy.replaced_at.len(), MAX_RECENT);
-        assert_eq!(busy.judge(&tokens[23].untagged(), at(100), GRACE), RefreshVerdict::Reused);
-        assert_eq!(busy.judge(&tokens[24].untagged(), at(100), GRACE), RefreshVerdict::Recent { behind: 16 });
+        assert_eq!(busy.judge(&tokens[23].untagged(&busy), at(100), GRACE), RefreshVerdict::Reused);
+        assert_eq!(busy.judge(&tokens[24].untagged(&busy), at(100), GRACE), RefreshVerdict::Recent { behind: 16 });
     }
 
     #[test]
@@ -428,6 +434,26 @@ mod tests {
         let older = exchanged(&[100]).0;
         let proof = key("a").proof(&older, &tokens[3]).unwrap();
         assert_eq!(older.judge(&proof, at(1000), GRACE), RefreshVerdict::Unknown);
+    }
+
+    #[test]
+    fn c07_a_token_of_an_earlier_family_is_nothing_however_old_the_present_one_is() {
+        let (earlier, tokens) = exchanged(&[100, 200]);
+        let mut random = [1; 64];
+        random[0] = 2;
+        let (mut family, first) = key("a").begin(account(), SessionId::from_bytes([1; 16]), &random);
+        let proofs: Vec<_> = tokens.iter().map(|token| key("a").proof(&earlier, token).unwrap()).collect();
+        for token in &tokens {
+            assert!(key("a").proof(&family, token).is_none());
+        }
+        for _ in 0..4 {
+            // Shown to the earlier family, and judged when the present one is there.
+            for proof in &proofs {
+                assert_eq!(family.judge(proof, at(1000), GRACE), RefreshVerdict::Unknown);
+            }
+            let last = key("a").present(&family, &first).unwrap();
+            family = family.renewed(key("a").successor(&last), at(300), GRACE).unwrap();
+        }
     }
 
     #[test]

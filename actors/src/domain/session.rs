@@ -124,14 +124,19 @@ pub struct Session {
     pub epoch: u64,
     /// When its owner logged in.
     pub created_at: Timestamp,
+    /// When its owner last proved in it who they are (`auth_time` of `OpenID` Connect Core, section 2). `None` since a new
+    /// password was set in it: whoever holds the session could not know that one (S05, S74).
+    pub authenticated_at: Option<Timestamp>,
     /// When it ends, whatever happens (S39).
     pub expires_at: Timestamp,
     /// When it was last used. A crash loses the last 5 s of it, or more where very many sessions are in use (ADR 035).
     pub last_active_at: Timestamp,
-    /// Where the login came from.
+    /// Where the login or the last refresh came from.
     pub address: Option<IpAddr>,
-    /// What the client called itself at login.
+    /// What the client called itself then.
     pub user_agent: Option<String>,
+    /// When its owner was last told that it was refreshed from an unknown network.
+    pub notified_at: Option<Timestamp>,
     /// What its owner calls it.
     pub label: Option<SessionLabel>,
     /// Whether it was asked to live through days without use.
@@ -270,10 +275,12 @@ mod tests {
             account: AccountId::new(1).unwrap(),
             epoch: 0,
             created_at: Timestamp::from_millis(0),
+            authenticated_at: Some(Timestamp::from_millis(0)),
             expires_at: Timestamp::from_millis(100_000),
             last_active_at: Timestamp::from_millis(10_000),
             address: None,
             user_agent: None,
+            notified_at: None,
             label: None,
             remembered: false,
         }

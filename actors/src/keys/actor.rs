@@ -5,8 +5,8 @@ use tokio_util::task::TaskTracker;
 
 use super::keeper::KeyKeeper;
 use super::{KeyView, RotateError};
-use crate::domain::account::AccountId;
-use crate::domain::session::{Origin, SessionId};
+use crate::domain::session::Origin;
+use crate::ports::Acting;
 use crate::process::{Mailbox, Process, Reply, Timer, every};
 
 /// How often the ring is looked at: a change that a command line made beside the server takes at most so long to be noticed.
@@ -16,13 +16,7 @@ pub(crate) enum Message {
     /// Do what is due. Sent by a timer, and by tests, who are answered when it is done.
     Look(Option<Reply<()>>),
     /// Make a new key.
-    Rotate {
-        compromised: bool,
-        by: AccountId,
-        session: SessionId,
-        origin: Origin,
-        reply: Reply<Result<KeyView, RotateError>>,
-    },
+    Rotate { compromised: bool, by: Acting, origin: Origin, reply: Reply<Result<KeyView, RotateError>> },
 }
 
 /// Sees to it that keys are rotated in time and old ones go.
@@ -58,9 +52,9 @@ impl Process for KeyActor {
                     reply.map(|reply| reply.send(()));
                 });
             }
-            Message::Rotate { compromised, by, session, origin, reply } => {
+            Message::Rotate { compromised, by, origin, reply } => {
                 self.work.spawn(async move {
-                    let _ = reply.send(keeper.rotate(compromised, by, session, origin).await);
+                    let _ = reply.send(keeper.rotate(compromised, by, origin).await);
                 });
             }
         }

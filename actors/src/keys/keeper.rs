@@ -7,16 +7,16 @@ use tokio::task::spawn_blocking;
 use super::{KeyView, RotateError};
 use crate::ask::Unavailable;
 use crate::auditor::AuditHandle;
-use crate::domain::account::{Account, AccountId, Role};
+use crate::domain::account::{Account, Role};
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord, AuditRefusal};
-use crate::domain::session::{Origin, SessionId};
+use crate::domain::session::Origin;
 use crate::domain::time::Timestamp;
 use crate::domain::token::{
     AccessTokens, BadKey, KeyEvent, KeyEventKind, KeyId, KeyRing, PUBLISHED_AHEAD, RotateRefusal, SigningAlgorithm,
     SigningKey, TokenKeyError, TokenKeys, TokenSettings,
 };
 use crate::ports::{
-    Clock, Entropy, KeyVault, KeyVaultFailure, ReplaceKeysError, ShardOf, Store, StoreFailure, StoredKeys,
+    Acting, Clock, Entropy, KeyVault, KeyVaultFailure, ReplaceKeysError, ShardOf, Store, StoreFailure, StoredKeys,
 };
 
 /// How often a change is decided anew because a command line changed the ring meanwhile.
@@ -117,10 +117,10 @@ impl KeyKeeper {
     pub(crate) async fn rotate(
         &self,
         compromised: bool,
-        by: AccountId,
-        session: SessionId,
+        acting: Acting,
         origin: Origin,
     ) -> Result<KeyView, RotateError> {
+        let by = acting.account;
         let _turn = self.turn.lock().await;
         for _ in 0..MAX_ATTEMPTS {
             self.take_up_changes().await?;
@@ -137,7 +137,7 @@ impl KeyKeeper {
             // Where too much waits to be put on record, the ring does not note it.
             let kind = if compromised { KeyEventKind::Replaced } else { KeyEventKind::Rotated };
             let event = KeyEvent { kind, at: now, by: Some(by) };
-            let record = AuditRecord { session: Some(session), origin: origin.clone(), ..record_of(&event) };
+            let record = AuditRecord { session: Some(acting.session), origin: origin.clone(), ..record_of(&event) };
             let allowed = if compromised { ring.may_replace(now) } else { ring.may_rotate(now) };
             let algorithm = match allowed {
                 Ok(algorithm) => algorithm,
@@ -154,7 +154,7 @@ impl KeyKeeper {
                 ring.rotate(key.id().clone(), algorithm, lifetime, now, Some(by));
             }
             let made = ring.keys.last().map(|made| KeyView::of(made, now, true));
-            if !self.may_act(by, session).await? {
+            if !self.may_act(acting).await? {
                 self.refused(record, AuditRefusal::Revoked).await;
                 return Err(RotateError::Revoked);
             }
@@ -181,11 +181,13 @@ impl KeyKeeper {
 
     /// Whether this is still the session of an administrator. The ring is written in no commit of the store, so this is asked
     /// right before it is: rotations wait for each other, and a key takes its time to be made.
-    async fn may_act(&self, by: AccountId, session: SessionId) -> Result<bool, StoreFailure> {
+    async fn may_act(&self, acting: Acting) -> Result<bool, StoreFailure> {
+        let Acting { account: by, session, proven_at, .. } = acting;
         let (session, account) = (self.store.session(by, session).await?, self.store.account(by).await?);
         let stands = |account: &Account| {
             let epoch = session.as_ref().map(|session| session.epoch);
-            account.role == Role::Admin && !account.locked && epoch == Some(account.session_epoch)
+            let proven = proven_at.is_none_or(|epoch| epoch == account.session_epoch);
+            account.role == Role::Admin && !account.locked && epoch == Some(account.session_epoch) && proven
         };
         Ok(account.as_ref().is_some_and(stands))
     }

@@ -9,10 +9,11 @@ use super::ending::Ending;
 use super::message::{ChangeError, Message, Presence, Standing};
 use crate::domain::account::AccountId;
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord};
+use crate::domain::refresh::RefreshFamily;
 use crate::domain::session::{Deadlines, LoginTime, Now, Origin, Session, SessionId, SessionPolicy};
 use crate::domain::time::Timestamp;
-use crate::ports::{Clock, ShardOf, Store, StoreError, Touch, UnknownSession};
-use crate::process::{Mailbox, Process, Timer, every};
+use crate::ports::{Clock, OpenSessionRefusal, ShardOf, SignIn, Store, StoreError, Touch, UnknownSession};
+use crate::process::{Mailbox, Process, Reply, Timer, every};
 
 /// How often uses are written. A crash loses at most this much idle progress and the time of one commit: less than 5 s, unless
 /// more sessions are in use than [`FLUSH_MOST`] takes.
@@ -53,9 +54,17 @@ pub(crate) struct State {
     _timers: [Timer; 2],
 }
 
+impl State {
+    /// A session that is in memory.
+    fn held(&mut self, account: AccountId, session: SessionId) -> Option<&mut Live> {
+        self.accounts.get_mut(&account)?.iter_mut().find(|live| live.session.id == session)
+    }
+}
+
 struct Live {
     session: Session,
-    login: LoginTime,
+    /// `authenticated_at` of the session, by both clocks.
+    login: Option<LoginTime>,
     deadlines: Deadlines,
     /// Whether it stands in [`State::dirty`].
     dirty: bool,
@@ -101,20 +110,7 @@ impl Process for SessionActor {
                 let _ = reply.send(self.use_session(state, account, session, counts, now));
             }
             Message::Open { session, family, sign_in, audit, reply } => {
-                // Whoever asked has given up; opening a session that nobody gets the token of helps no one.
-                if reply.is_closed() {
-                    return Ok(());
-                }
-                let (store, mailbox) = (Arc::clone(&self.store), Arc::clone(&state.mailbox));
-                self.commits.spawn(async move {
-                    let sign_in = sign_in.map(|sign_in| *sign_in);
-                    let outcome = store.open_session(session.clone(), Some(*family), sign_in, audit).await;
-                    if outcome.is_ok() {
-                        // A shard that is down just now reads the session from the store when it starts again.
-                        let _ = mailbox.tell(Message::Opened(session));
-                    }
-                    let _ = reply.send(outcome);
-                });
+                self.open(state, session, family, sign_in, audit, reply);
             }
             Message::Opened(session) => self.opened(state, session, now),
             Message::End { account, which, by, audit, reply } => {
@@ -141,6 +137,11 @@ impl Process for SessionActor {
                     }
                     let _ = reply.send(outcome.map(|()| ended.len()).map_err(Into::into));
                 });
+            }
+            Message::Moved { account, session, address, user_agent } => {
+                if let Some(live) = state.held(account, session) {
+                    (live.session.address, live.session.user_agent) = (address, user_agent);
+                }
             }
             Message::Drop { account, session, reply } => {
                 self.remove(state, account, |live| live.session.id == session);
@@ -173,8 +174,7 @@ impl Process for SessionActor {
                 });
             }
             Message::Labelled { account, session, label } => {
-                let mut sessions = state.accounts.get_mut(&account).into_iter().flatten();
-                if let Some(live) = sessions.find(|live| live.session.id == session) {
+                if let Some(live) = state.held(account, session) {
                     live.session.label = label;
                 }
             }
@@ -223,6 +223,32 @@ pub(super) fn by_itself(session: &Session, event: AuditEvent, at: Timestamp) -> 
 }
 
 impl SessionActor {
+    /// Opens a session: durable first, then live, then answered.
+    fn open(
+        &self,
+        state: &State,
+        session: Session,
+        family: Box<RefreshFamily>,
+        sign_in: Option<Box<SignIn>>,
+        audit: AuditRecord,
+        reply: Reply<Result<(), StoreError<OpenSessionRefusal>>>,
+    ) {
+        // The caller has given up; opening a session that nobody gets the token of helps no one.
+        if reply.is_closed() {
+            return;
+        }
+        let (store, mailbox) = (Arc::clone(&self.store), Arc::clone(&state.mailbox));
+        self.commits.spawn(async move {
+            let sign_in = sign_in.map(|sign_in| *sign_in);
+            let outcome = store.open_session(session.clone(), Some(*family), sign_in, audit).await;
+            if outcome.is_ok() {
+                // A shard that is down just now reads the session from the store when it starts again.
+                let _ = mailbox.tell(Message::Opened(session));
+            }
+            let _ = reply.send(outcome);
+        });
+    }
+
     /// Waits until no commit is under way.
     async fn settle(&self) {
         self.commits.close();
@@ -293,7 +319,7 @@ impl SessionActor {
                 sessions.reserve_exact(1);
             }
             let deadlines = Deadlines::of(&session, &self.policy, now);
-            let login = LoginTime::of(session.created_at, now);
+            let login = session.authenticated_at.map(|at| LoginTime::of(at, now));
             sessions.push(Live { session, login, deadlines, dirty: false });
             self.live.fetch_add(1, Ordering::Relaxed);
         }
@@ -333,11 +359,11 @@ impl SessionActor {
 
     /// Takes the sessions of an account out that a change ended which raised its epoch to this.
     fn forget(&self, state: &mut State, account: AccountId, epoch: u64, spared: Option<SessionId>) {
-        // Its commit found the spared one alive, as the change was made in its name. What an earlier change says of it may come
-        // later than this.
-        let mut sessions = state.accounts.get_mut(&account).into_iter().flatten();
-        if let Some(live) = sessions.find(|live| Some(live.session.id) == spared) {
+        // Its commit found the spared one alive, as a new password was set in its name. What an earlier change says of it may
+        // come later than this.
+        if let Some(live) = spared.and_then(|spared| state.held(account, spared)) {
             live.session.epoch = live.session.epoch.max(epoch);
+            (live.session.authenticated_at, live.login) = (None, None);
         }
         // One opened after the change is at its epoch already.
         self.remove(state, account, |live| live.session.epoch < epoch);

@@ -1,3 +1,5 @@
+use std::net::IpAddr;
+
 use super::list::WhichSessions;
 use crate::domain::account::AccountId;
 use crate::domain::audit::AuditRecord;
@@ -30,6 +32,8 @@ pub(crate) enum Message {
         audit: AuditRecord,
         reply: Reply<Result<usize, ChangeError>>,
     },
+    /// A commit noted that this session goes on from there.
+    Moved { account: AccountId, session: SessionId, address: Option<IpAddr>, user_agent: Option<String> },
     /// A commit ended this session.
     Drop { account: AccountId, session: SessionId, reply: Reply<()> },
     /// The live sessions of this account at this epoch.
@@ -78,8 +82,8 @@ impl From<StoreFailure> for ChangeError {
 pub(crate) struct Standing {
     /// The account's epoch when it was opened, or when a change spared it.
     pub(crate) epoch: u64,
-    /// When its owner logged in.
-    pub(crate) login: LoginTime,
+    /// When its owner last proved who they are.
+    pub(crate) login: Option<LoginTime>,
     /// When it ends, whatever happens.
     pub(crate) expires_at: Timestamp,
     /// When it is over unless it is used before.

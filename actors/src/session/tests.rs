@@ -56,10 +56,12 @@ async fn store_with(sessions: &[SessionId], clock: &ManualClock) -> (Arc<MemoryS
             account: account.id,
             epoch: 0,
             created_at: now,
+            authenticated_at: Some(now),
             expires_at: now.plus(Duration::from_hours(1)),
             last_active_at: now,
             address: None,
             user_agent: None,
+            notified_at: None,
             label: None,
             remembered: false,
         };

@@ -26,8 +26,8 @@ use crate::domain::session::{Session, SessionId, SessionLabel};
 use crate::domain::time::Timestamp;
 use crate::ports::{
     AccountUpdate, Acting, CreateAccountRefusal, DeleteAccountRefusal, Effects, EndSessions, ListedAccount,
-    OpenSessionRefusal, Page, RecordRefusal, RefreshOutcome, RefreshRefusal, RefreshUse, ShardOf, SignIn, Store,
-    StoreError, StoreFailure, StoredToken, Touch, UnknownSession, UpdateAccountRefusal,
+    OnlyNetwork, OpenSessionRefusal, Page, RecordRefusal, RefreshOutcome, RefreshRefusal, RefreshUse, ShardOf, SignIn,
+    Store, StoreError, StoreFailure, StoredToken, Touch, UnknownSession, UpdateAccountRefusal,
 };
 
 /// How many addresses of sign-ins an account keeps.
@@ -156,6 +156,10 @@ impl State {
     }
 
     fn affect(&mut self, account: AccountId, effects: Effects) -> Vec<NewMail> {
+        if let Some(OnlyNetwork(from)) = effects.networks {
+            self.known.retain(|(owner, _), _| *owner != account);
+            self.known.extend(from.map(|from| ((account, from), time_of(&effects.audit))));
+        }
         let verified = self.accounts.get(&account).is_some_and(|account| account.email_verified);
         let withheld = self.queue_all(Some(account), verified, effects.mails);
         self.settle_undos(account, effects.settles_from);
@@ -166,7 +170,8 @@ impl State {
         withheld
     }
 
-    fn note_sign_in(&mut self, account: AccountId, at: Timestamp, sign_in: SignIn) {
+    /// Whether the owner is told of it.
+    fn note_sign_in(&mut self, account: AccountId, at: Timestamp, sign_in: SignIn) -> bool {
         let is_known = self.known.contains_key(&(account, sign_in.from));
         let others = self.known.keys().filter(|(owner, from)| *owner == account && *from != sign_in.from).count();
         if !is_known && others == KNOWN_ADDRESSES {
@@ -182,10 +187,12 @@ impl State {
         }
         let used = self.known.entry((account, sign_in.from)).or_insert(at);
         *used = at.max(*used);
-        if !is_known && others > 0 {
+        let is_news = !is_known && others > 0;
+        if is_news {
             let verified = self.accounts.get(&account).is_some_and(|account| account.email_verified);
             self.queue_all(Some(account), verified, vec![sign_in.notice]);
         }
+        is_news
     }
 
     fn mail(&mut self, id: MailId) -> Option<&mut QueuedMail> {
@@ -413,6 +420,9 @@ impl Store for MemoryStore {
                 state.end_all_but(after.id, Some(kept), now);
                 if let Some(session) = state.sessions.get_mut(&(after.id, kept)) {
                     session.epoch = after.session_epoch;
+                    session.authenticated_at = None;
+                    state.families.remove(&(after.id, kept));
+                    state.families.extend(effects.refresh.clone().map(|renewed| ((after.id, kept), renewed)));
                 }
             }
         }

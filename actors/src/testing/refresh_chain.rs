@@ -43,6 +43,6 @@ impl RefreshChain {
     #[must_use]
     pub fn presented(&self, generation: usize) -> (RefreshProof, RefreshHash) {
         let token = &self.tokens[generation];
-        (token.untagged(), self.keys.successor(token))
+        (token.untagged(&self.family), self.keys.successor(token))
     }
 }

@@ -133,12 +133,17 @@ impl Process for UserActor {
                 let flow = async move { flows.delete_own(&principal, current_password, origin).await };
                 self.run(vitals, span, reply, flow).await;
             }
-            Request::UpdateByAdmin { admin, id, change, reply } => {
-                self.run(vitals, span, reply, async move { flows.update_by_admin(&admin, id, change, origin).await })
-                    .await;
+            Request::Prove { admin, event, current_password, reply } => {
+                let flow = async move { flows.prove(admin, event, current_password, origin).await };
+                self.run(vitals, span, reply, flow).await;
             }
-            Request::DeleteByAdmin { admin, id, reply } => {
-                self.run(vitals, span, reply, async move { flows.delete_by_admin(&admin, id, origin).await }).await;
+            Request::UpdateByAdmin { admin, id, change, current_password, reply } => {
+                let flow = async move { flows.update_by_admin(&admin, id, change, current_password, origin).await };
+                self.run(vitals, span, reply, flow).await;
+            }
+            Request::DeleteByAdmin { admin, id, current_password, reply } => {
+                let flow = async move { flows.delete_by_admin(&admin, id, current_password, origin).await };
+                self.run(vitals, span, reply, flow).await;
             }
         }
         Ok(())

@@ -1,10 +1,11 @@
 use super::{
     AdminChange, ConfirmError, Confirmed, DeleteError, LoggedIn, LoginAttempt, LoginError, MailedRecovery,
-    MailedRecoveryError, OwnChange, RecoverError, RecoveryAttempt, RefreshError, Refreshed, RegisterError, Registered,
-    Registration, UpdateError,
+    MailedRecoveryError, OwnChange, OwnChanged, ProofError, RecoverError, RecoveryAttempt, RefreshError, Refreshed,
+    RegisterError, Registered, Registration, UpdateError,
 };
 use crate::ask::Unavailable;
-use crate::domain::account::{Account, AccountId};
+use crate::domain::account::AccountId;
+use crate::domain::audit::AuditEvent;
 use crate::domain::email::Email;
 use crate::domain::password::Password;
 use crate::domain::secret::Secret;
@@ -86,22 +87,31 @@ pub(crate) enum Request {
         principal: Principal,
         change: OwnChange,
         current_password: Option<Password>,
-        reply: Reply<Result<Account, UpdateError>>,
+        reply: Reply<Result<OwnChanged, UpdateError>>,
     },
     DeleteOwn {
         principal: Principal,
         current_password: Option<Password>,
         reply: Reply<Result<(), DeleteError>>,
     },
+    /// Whether an administrator may do something sensitive.
+    Prove {
+        admin: Principal,
+        event: AuditEvent,
+        current_password: Option<Password>,
+        reply: Reply<Result<Principal, ProofError>>,
+    },
     UpdateByAdmin {
         admin: Principal,
         id: AccountId,
         change: AdminChange,
+        current_password: Option<Password>,
         reply: Reply<Result<(), UpdateError>>,
     },
     DeleteByAdmin {
         admin: Principal,
         id: AccountId,
+        current_password: Option<Password>,
         reply: Reply<Result<(), DeleteError>>,
     },
 }

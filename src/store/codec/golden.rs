@@ -296,30 +296,35 @@ fn a_session_keeps_its_bytes() {
         account: id(7),
         epoch: 1,
         created_at: Timestamp::from_millis(1),
+        authenticated_at: Some(Timestamp::from_millis(4)),
         expires_at: Timestamp::from_millis(2),
         last_active_at: Timestamp::from_millis(3),
         address: Some([192, 0, 2, 1].into()),
         user_agent: Some("ua".to_owned()),
+        notified_at: Some(Timestamp::from_millis(5)),
         label: Some(SessionLabel::parse("Büro").unwrap()),
         remembered: true,
     };
     let name = "ab".repeat(16);
-    let first = format!("{name}0701020406{}{}", "0100c0000201", "01027561");
-    check(&full, &format!("02{first}010542c3bc726f01"));
-    let old = Session { label: None, remembered: false, ..full };
-    check(&old, &format!("02{first}0000"));
-    let bytes = unhex(&format!("01{first}"));
-    assert_eq!(decode::<Session>(&bytes).unwrap(), old, "the first version");
-    for cut in 0..bytes.len() {
-        assert!(decode::<Session>(&bytes[..cut]).is_err(), "cut to {cut} bytes");
-    }
-    assert!(decode::<Session>(&[bytes.as_slice(), &[0]].concat()).is_err(), "with a byte after it");
-    assert!(decode::<Session>(&unhex(&format!("02{first}01022020{}", "00"))).is_err(), "a label that is none");
-    let full = old;
+    let (v4, agent, label) = ("0100c0000201", "01027561", "010542c3bc726f");
+    check(&full, &format!("03{name}07010201080406{v4}{agent}010a{label}01"));
     let v6 = Session { address: Some("2001:db8::1".parse().unwrap()), user_agent: None, ..full.clone() };
-    check(&v6, &format!("02{name}0701020406{}{}", "010120010db8000000000000000000000001", "000000"));
-    let bare = Session { address: None, user_agent: None, ..full };
-    check(&bare, &format!("02{name}070102040600000000"));
+    check(&v6, &format!("03{name}07010201080406010120010db800000000000000000000000100010a{label}01"));
+    let bare = Session { address: None, authenticated_at: None, notified_at: None, label: None, ..v6 };
+    check(&bare, &format!("03{name}07010200040600000000{}", "01"));
+
+    let second = Session { authenticated_at: Some(full.created_at), notified_at: None, ..full };
+    let first = Session { label: None, remembered: false, ..second.clone() };
+    let fields = format!("{name}0701020406{v4}{agent}");
+    for (golden, expected) in [(format!("01{fields}"), first), (format!("02{fields}{label}01"), second)] {
+        let bytes = unhex(&golden);
+        assert_eq!(decode::<Session>(&bytes).unwrap(), expected, "{golden}");
+        for cut in 0..bytes.len() {
+            assert!(decode::<Session>(&bytes[..cut]).is_err(), "{golden} cut to {cut} bytes");
+        }
+        assert!(decode::<Session>(&[bytes.as_slice(), &[0]].concat()).is_err(), "{golden} with a byte after it");
+    }
+    assert!(decode::<Session>(&unhex(&format!("02{fields}01022020{}", "00"))).is_err(), "a label that is none");
 }
 
 #[test]

@@ -154,10 +154,12 @@ fn session() -> Session {
         account: AccountId::new(7).unwrap(),
         epoch: 0,
         created_at: NOW,
+        authenticated_at: Some(NOW),
         expires_at: NOW.plus(Duration::from_mins(1)),
         last_active_at: NOW,
         address: None,
         user_agent: None,
+        notified_at: None,
         label: None,
         remembered: false,
     }

@@ -14,9 +14,7 @@ use crate::domain::password::OwnNames;
 use crate::domain::secret::Secret;
 use crate::domain::session::Origin;
 use crate::hasher::Candidate;
-use crate::ports::{
-    AccountUpdate, CreateAccountRefusal, Effects, EndSessions, SignIn, StoreError, UpdateAccountRefusal,
-};
+use crate::ports::{AccountUpdate, CreateAccountRefusal, Effects, EndSessions, StoreError, UpdateAccountRefusal};
 use crate::session::{OpenError, Opened};
 use crate::user::message::Creator;
 use crate::user::{
@@ -145,10 +143,7 @@ impl Flows {
         }
         attempt.succeeded();
         let account = if verdict.breached { self.mark_compromised(account, &story).await? } else { account };
-        let sign_in = origin.address.map(|client| SignIn {
-            from: self.limits.network_of(client),
-            notice: self.notice(MailKind::NewSignIn, &account, &origin),
-        });
+        let sign_in = self.sign_in(&account, &origin);
         let opened = self.sessions.open(&account, remember, origin.clone(), sign_in, &self.refresh_keys).await;
         let opened = match opened {
             Ok(opened) => opened,
@@ -297,6 +292,7 @@ impl Flows {
             let mut effects = Effects::from(story.done(self));
             let notice = self.notice(MailKind::RecoveryUsed, &account, &story.origin);
             self.tell_with_undo(&mut effects, &account, vec![notice]);
+            effects.networks = Some(self.only_network(&story.origin));
             match self.store.update_account(update, effects).await {
                 Ok(after) => {
                     self.sessions.forget(after.id, after.session_epoch, None).await;

@@ -197,6 +197,7 @@ impl Flows {
             }
             // All that was set at this address before is gone. What was done to move the account here can still be undone.
             effects.settles_from = account.reserved_at(redemption.now).is_none().then_some(0);
+            effects.networks = Some(self.only_network(&story.origin));
             let update = AccountUpdate {
                 id: account.id,
                 acting: None,

@@ -9,7 +9,7 @@ use crate::domain::mail::{Locale, MailKind};
 use crate::domain::one_time::{NewToken, OneTimeKey, TokenHash, TokenPurpose, TokenSeed};
 use crate::domain::outbox::{HANDOVER_WITHIN, NewMail};
 use crate::domain::session::Origin;
-use crate::ports::{Clock, Effects, Entropy};
+use crate::ports::{Clock, Effects, Entropy, OnlyNetwork, SignIn};
 use crate::user::RecoveryMode;
 
 /// To whom a letter goes and how they are addressed.
@@ -97,6 +97,17 @@ impl Flows {
     /// A mail to the owner of an account.
     pub(super) fn notice(&self, kind: MailKind, account: &Account, origin: &Origin) -> NewMail {
         self.letter(kind, Addressee::owner(account), origin)
+    }
+
+    /// From where an account is used, and what its owner is told if it was never used from there.
+    pub(super) fn sign_in(&self, account: &Account, origin: &Origin) -> Option<SignIn> {
+        let from = self.limits.network_of(origin.address?);
+        Some(SignIn { from, notice: self.notice(MailKind::NewSignIn, account, origin) })
+    }
+
+    /// The network that stays known after a recovery: whoever made one elsewhere before may be whom it is to keep out.
+    pub(super) fn only_network(&self, origin: &Origin) -> OnlyNetwork {
+        OnlyNetwork(origin.address.map(|client| self.limits.network_of(client)))
     }
 
     /// As [`Writer::linked`], and this process remembers when the link ends.

@@ -1,5 +1,9 @@
 //! What owners and administrators do to an account.
 
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
 use super::letters::Addressee;
 use super::{Flows, MAX_ATTEMPTS, Story};
 use crate::ask::Unavailable;
@@ -8,14 +12,16 @@ use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRefusal};
 use crate::domain::failures::Guarded;
 use crate::domain::mail::MailKind;
 use crate::domain::password::{OwnNames, Password};
+use crate::domain::refresh::RefreshFamily;
+use crate::domain::secret::Secret;
 use crate::domain::session::{Now, Origin};
 use crate::hasher::Candidate;
 use crate::ports::{
-    AccountUpdate, Acting, DeleteAccountRefusal, Effects, EndSessions, StoreError, StoreFailure, UpdateAccountRefusal,
+    AccountUpdate, Acting, DeleteAccountRefusal, Effects, EndSessions, StoreError, UpdateAccountRefusal,
 };
 use crate::rate_limiter::Limited;
 use crate::session::{AuthenticateError, Principal};
-use crate::user::{AdminChange, DeleteError, OwnChange, UpdateError};
+use crate::user::{AdminChange, DeleteError, OwnChange, OwnChanged, ProofError, UpdateError};
 
 /// How often an owner's change is decided anew because the account changed meanwhile: more than an owner has requests under way
 /// by mistake. A turn costs a commit, as what was hashed stays.
@@ -36,7 +42,7 @@ impl Flows {
         change: OwnChange,
         current_password: Option<Password>,
         origin: Origin,
-    ) -> Result<Account, UpdateError> {
+    ) -> Result<OwnChanged, UpdateError> {
         let story = own_story(AuditEvent::AccountUpdated, principal, origin);
         let sensitive = change.is_sensitive();
         let mut account = principal.account.clone();
@@ -49,12 +55,9 @@ impl Flows {
                 let answer = UpdateError::CustomerAccountNotAllowed;
                 return Err(story.refuse(self, AuditRefusal::CustomerAccountNotAllowed, answer));
             }
-            if sensitive
-                && shown.as_ref() != Some(&account.password_hash)
-                && let Err(refusal) =
-                    self.reauthenticate::<UpdateError>(principal, &account, current_password.as_ref(), &story).await?
-            {
-                return Err(story.refuse(self, refusal, UpdateError::ReauthenticationNeeded));
+            if sensitive && shown.as_ref() != Some(&account.password_hash) {
+                let window = self.rules.reauth_window;
+                self.reauthenticate(principal, &account, current_password.as_ref(), window, &story).await?;
             }
             shown = current_password.as_ref().map(|_| account.password_hash.clone());
             let prepared = match hashed.take() {
@@ -65,7 +68,11 @@ impl Flows {
                 Some(_) => EndSessions::AllBut(principal.session),
                 None => EndSessions::None,
             };
-            let (committed, effects, revokes_tokens) = self.as_owner(prepared.clone(), &account, &story).await?;
+            let (committed, mut effects, revokes_tokens) = self.as_owner(prepared.clone(), &account, &story).await?;
+            // The tokens from before may be in the hands of whom the new password is to keep out (S74).
+            let renewed = (ends != EndSessions::None).then(|| self.begin_refresh(principal));
+            let (family, refresh_token) = renewed.unzip();
+            effects.refresh = family;
             let update = AccountUpdate {
                 id: account.id,
                 acting: Some(principal.acting(Role::User)),
@@ -80,7 +87,7 @@ impl Flows {
                     if ends != EndSessions::None {
                         self.sessions.forget(after.id, after.session_epoch, Some(principal.session)).await;
                     }
-                    return Ok(after);
+                    return Ok(OwnChanged { account: after, refresh_token });
                 }
                 Attempt::Stale => {
                     hashed = Some(prepared);
@@ -96,6 +103,14 @@ impl Flows {
         Err(UpdateError::Unavailable(Unavailable::default()))
     }
 
+    /// A new family of refresh tokens for the principal's session, and its first token.
+    fn begin_refresh(&self, principal: &Principal) -> (RefreshFamily, Secret) {
+        let mut random = Zeroizing::new([0; 64]);
+        self.entropy.fill(random.as_mut());
+        let (family, token) = self.refresh_keys.begin(principal.account.id, principal.session, &random);
+        (family, token.write())
+    }
+
     /// Deletes the principal's own account.
     pub(crate) async fn delete_own(
         &self,
@@ -106,11 +121,8 @@ impl Flows {
         let story = own_story(AuditEvent::AccountDeleted, principal, origin);
         let mut account = principal.account.clone();
         for _ in 0..MAX_ATTEMPTS {
-            let current_password = current_password.as_ref();
-            let shown = self.reauthenticate::<DeleteError>(principal, &account, current_password, &story).await?;
-            if let Err(refusal) = shown {
-                return Err(story.refuse(self, refusal, DeleteError::ReauthenticationNeeded));
-            }
+            let window = self.rules.reauth_window;
+            self.reauthenticate(principal, &account, current_password.as_ref(), window, &story).await?;
             match self.delete(&account, Some(account.revision), principal.acting(Role::User), &story).await? {
                 Attempt::Done(()) => return Ok(()),
                 Attempt::Stale => account = self.store.account(account.id).await?.ok_or(DeleteError::Unknown)?,
@@ -119,25 +131,45 @@ impl Flows {
         Err(DeleteError::Unavailable(Unavailable::default()))
     }
 
-    /// Changes any account on behalf of an administrator. Their own credentials are guarded as everyone's are (S05): without a
-    /// fresh login they change them as owners, with the current password.
+    /// Lets an administrator do something sensitive that is no change of an account.
+    pub(crate) async fn prove(
+        &self,
+        admin: Principal,
+        event: AuditEvent,
+        current_password: Option<Password>,
+        origin: Origin,
+    ) -> Result<Principal, ProofError> {
+        let story = Story::new(event, AuditActorKind::Admin(admin.account.id), origin).within(admin.session);
+        let window = self.rules.admin_reauth_window;
+        self.reauthenticate(&admin, &admin.account, current_password.as_ref(), window, &story).await?;
+        Ok(admin)
+    }
+
+    /// Changes any account on behalf of an administrator. What could give somebody else the account needs proof of who acts
+    /// (S77). Their own credentials are guarded as everyone's are (S05).
     pub(crate) async fn update_by_admin(
         &self,
         admin: &Principal,
         id: AccountId,
         change: AdminChange,
+        current_password: Option<Password>,
         origin: Origin,
     ) -> Result<(), UpdateError> {
         let story = Story::new(AuditEvent::AccountUpdated, AuditActorKind::Admin(admin.account.id), origin).about(id);
         let Some(account) = self.store.account(id).await? else {
             return Err(story.refuse(self, AuditRefusal::UnknownAccount, UpdateError::Unknown));
         };
-        if id == admin.account.id
-            && change.own.is_sensitive()
-            && let Err(refusal) = self.reauthenticate::<UpdateError>(admin, &account, None, &story).await?
-        {
-            return Err(story.refuse(self, refusal, UpdateError::ReauthenticationNeeded));
-        }
+        let (sensitive, window) = if id == admin.account.id {
+            (change.own.is_sensitive(), self.rules.reauth_window)
+        } else {
+            (change.is_sensitive(), self.rules.admin_reauth_window)
+        };
+        let acting = if sensitive {
+            self.reauthenticate(admin, &admin.account, current_password.as_ref(), window, &story).await?;
+            admin.acting_proven(Role::Admin)
+        } else {
+            admin.acting(Role::Admin)
+        };
         let mut prepared = self.prepare(&change.own, &account, &story).await?;
         prepared.role = change.role;
         prepared.locked = change.locked;
@@ -150,7 +182,7 @@ impl Flows {
         // An administrator's word does not depend on how the account was, so no revision is expected.
         let update = AccountUpdate {
             id,
-            acting: Some(admin.acting(Role::Admin)),
+            acting: Some(acting),
             expected_revision: None,
             change: prepared,
             ends,
@@ -173,6 +205,7 @@ impl Flows {
         &self,
         admin: &Principal,
         id: AccountId,
+        current_password: Option<Password>,
         origin: Origin,
     ) -> Result<(), DeleteError> {
         let actor = AuditActorKind::Admin(admin.account.id);
@@ -183,38 +216,42 @@ impl Flows {
         let Some(account) = self.store.account(id).await? else {
             return Err(story.refuse(self, AuditRefusal::UnknownAccount, DeleteError::Unknown));
         };
-        match self.delete(&account, None, admin.acting(Role::Admin), &story).await? {
+        let window = self.rules.admin_reauth_window;
+        self.reauthenticate(admin, &admin.account, current_password.as_ref(), window, &story).await?;
+        match self.delete(&account, None, admin.acting_proven(Role::Admin), &story).await? {
             Attempt::Done(()) => Ok(()),
             Attempt::Stale => Err(DeleteError::Unavailable(Unavailable::default())),
         }
     }
 
-    /// Whether the principal showed the password: now, or (when none came along) in a login recent enough. A password that
+    /// Passes if the principal showed the password: now, or (when none came along) in a login within `window`. A password that
     /// came along has to be right, however fresh the login. `account` may be newer than the principal's: should its sessions
-    /// have been ended meanwhile, no login counts as fresh.
-    async fn reauthenticate<E: From<Unavailable> + From<Limited> + From<StoreFailure>>(
+    /// have been ended meanwhile, no login counts as fresh. A refusal is put on record.
+    async fn reauthenticate(
         &self,
         principal: &Principal,
         account: &Account,
         current_password: Option<&Password>,
+        window: Duration,
         story: &Story,
-    ) -> Result<Result<(), AuditRefusal>, E> {
+    ) -> Result<(), ProofError> {
+        let refuse = |refusal| Err(story.refuse(self, refusal, ProofError::ReauthenticationNeeded(window)));
         if has_ended(principal, account) {
-            return Ok(Err(AuditRefusal::Conflict));
+            return refuse(AuditRefusal::Conflict);
         }
         if let Some(password) = current_password {
             let email = account.email.key();
             let mut attempt = self.attempt(Guarded::Reauthentication, email, Some(account), story).await??;
             let verify = self.hasher.verify(password.secret().clone(), account.password_hash.clone());
             if !attempt.spare(verify).await?.matches {
-                return Ok(Err(AuditRefusal::WrongPassword));
+                return refuse(AuditRefusal::WrongPassword);
             }
             attempt.succeeded();
-            return Ok(Ok(()));
+            return Ok(());
         }
         let now = Now { wall: self.clock.now(), monotonic: self.clock.monotonic() };
-        let fresh = principal.login.age(now) <= self.rules.reauth_window;
-        Ok(if fresh { Ok(()) } else { Err(AuditRefusal::ReauthenticationNeeded) })
+        let fresh = principal.login.is_some_and(|login| login.age(now) <= window);
+        if fresh { Ok(()) } else { refuse(AuditRefusal::ReauthenticationNeeded) }
     }
 
     /// Whether the principal's session is alive now.

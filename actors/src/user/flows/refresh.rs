@@ -34,6 +34,8 @@ impl Flows {
             successor: self.refresh_keys.successor(&token),
             now: self.clock.now(),
             grace: self.sessions.policy().refresh_grace,
+            origin: story.origin.clone(),
+            sign_in: self.sign_in(&account, &story.origin),
             on_reuse,
         };
         let family = match self.store.rotate_refresh(used).await {
@@ -56,7 +58,10 @@ impl Flows {
             return dead(&story);
         };
         let opened = match self.sessions.renew(token.account, token.session).await {
-            Ok(opened) => opened,
+            Ok(opened) => {
+                self.mailer.wake();
+                opened
+            }
             // It was ended meanwhile.
             Err(AuthenticateError::Dead) => return dead(&story),
             Err(AuthenticateError::Unavailable(unavailable)) => return Err(unavailable.into()),

@@ -94,6 +94,18 @@ fn conforms(value: &Value, schema: &'static Value, at: &mut String) {
         let alternative = alternatives.iter().find(|alternative| (alternative["type"] == "null") == value.is_null());
         return conforms(value, alternative.unwrap_or_else(|| panic!("{at}: {value}")), at);
     }
+    if let Some(parts) = schema["allOf"].as_array() {
+        let parts: Vec<_> = parts.iter().map(resolved).collect();
+        for required in parts.iter().filter_map(|part| part["required"].as_array()).flatten() {
+            assert!(value.get(required.as_str().unwrap()).is_some(), "{at}: no {required} in {value}");
+        }
+        for (name, member) in value.as_object().unwrap() {
+            let property = parts.iter().find_map(|part| part["properties"].get(name));
+            let property = property.unwrap_or_else(|| panic!("{at}: the document has no {name}"));
+            conforms(member, property, &mut format!("{at}.{name}"));
+        }
+        return;
+    }
     let kind = match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",

@@ -66,11 +66,11 @@ async fn d12_ten_accounts_cannot_fill_the_outbox_or_delay_a_recovery() {
             }
         }
     }
-    assert_eq!(refused, 10 * 20, "ten a day for each account");
+    assert_eq!(refused, 10 * 25, "five notices wait for each account");
     let waiting = outbox(&app).await;
-    // The link that verifies the first address, the newest one that confirms another, and the notices of ten changes, each
+    // The link that verifies the first address, the newest one that confirms another, and the notices of five changes, each
     // with a link that undoes it.
-    assert!(waiting.len() <= 10 * (2 + 10), "a newer link withdraws the one before: {}", waiting.len());
+    assert!(waiting.len() <= 10 * (2 + 5), "a newer link withdraws the one before: {}", waiting.len());
     app.mail.refuse(None);
     ask(&app, "/recovery/request", &ann).await;
     assert_eq!(count(&app, &ann, MailKind::ResetPassword).await, 1);

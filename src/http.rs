@@ -8,6 +8,7 @@ mod admission;
 mod audit;
 mod bodies;
 mod body;
+mod closed_sets;
 mod connections;
 mod cors;
 mod docs;
@@ -101,9 +102,26 @@ pub(crate) struct ApiRules {
     pub(crate) longest_wait: Duration,
 }
 
+/// `PUBLIC_URL` where nobody has set it.
+const UNKNOWN_URL: &str = "http://127.0.0.1:8000";
+
+impl ApiRules {
+    /// Where people reach this service, if the operator has said so.
+    fn known_url(&self) -> Option<&str> {
+        Some(self.public_url.as_str()).filter(|url| *url != UNKNOWN_URL)
+    }
+
+    /// The path under which people reach this service, without a slash at its end: what stands before every path that a
+    /// browser is told.
+    fn base_path(&self) -> &str {
+        let after_scheme = self.public_url.split_once("://").map_or("", |(_, rest)| rest);
+        after_scheme.find('/').map_or("", |at| &after_scheme[at..])
+    }
+}
+
 impl Default for ApiRules {
     fn default() -> Self {
-        let public_url = "http://127.0.0.1:8000".to_owned();
+        let public_url = UNKNOWN_URL.to_owned();
         Self {
             verify_cache: Duration::ZERO,
             docs: true,
@@ -198,6 +216,14 @@ fn routes(api: &Arc<Api>) -> impl Filter<Extract = (Response,), Error = Infallib
         .boxed();
     let quick: Family = forward_auth::routes(api).or(oauth2::routes(api)).unify().boxed();
     verify::routes(api).or(quick).unify().or(rest).unify().recover(error::recover).unify()
+}
+
+/// `openapi.json`, for tests that compare every answer with it.
+#[doc(hidden)]
+#[must_use]
+pub fn openapi_document() -> serde_json::Value {
+    // It is made of texts and maps, which always serialise.
+    serde_json::to_value(openapi::document(None)).unwrap_or_default()
 }
 
 /// Serves a route that does nothing on the accept loop, without end: what benchmarks measure the others against.

@@ -25,4 +25,4 @@ mod terminal;
 
 pub use app::{Ambient, App, BuildError, Ended};
 #[doc(hidden)]
-pub use http::{Access, Class, Documented, RouteInfo, route_table, serve_bare};
+pub use http::{Access, Class, Documented, RouteInfo, openapi_document, route_table, serve_bare};

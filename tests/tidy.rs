@@ -311,3 +311,42 @@ mod checks {
         assert_eq!(machine_paths("the work/life balance of /var/lib/doorward"), Vec::<String>::new());
     }
 }
+
+/// The names under which the source describes types in `openapi.json`.
+fn described_types(source: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    for (at, _) in source.match_indices("ToSchema)]\n") {
+        let declaration = source[at..].lines().skip(1);
+        let attributes: Vec<&str> = declaration.clone().take_while(|line| line.starts_with('#')).collect();
+        let renamed = attributes
+            .iter()
+            .find_map(|line| line.strip_prefix("#[schema(as = "))
+            .map(|rest| rest.trim_end_matches(")]"));
+        let words = declaration.skip(attributes.len()).next().unwrap();
+        let name = words
+            .split(["struct ", "enum "].map(|kind| kind).iter().copied().find(|kind| words.contains(kind)).unwrap());
+        let name = name.last().unwrap().split(|c: char| !c.is_alphanumeric()).next().unwrap();
+        names.push(renamed.unwrap_or(name).to_owned());
+    }
+    if let Some((_, sets)) = source.split_once("\nclosed_sets! {") {
+        let lines =
+            sets.lines().take_while(|line| !line.starts_with('}')).filter(|line| !line.trim().starts_with("//"));
+        names.extend(lines.filter_map(|line| line.split_once(" = ")).map(|(name, _)| name.trim().to_owned()));
+    }
+    names.extend(source.match_indices("impl ToSchema for ").filter_map(|(at, found)| {
+        let name = source[at + found.len()..].split(' ').next().unwrap();
+        (!name.starts_with('$')).then(|| name.to_owned())
+    }));
+    names
+}
+
+#[test]
+fn f18_one_name_of_the_document_is_one_type() {
+    let mut declared: Vec<String> = product().values().flat_map(|source| described_types(source)).collect();
+    declared.sort_unstable();
+    let document = doorward::openapi_document();
+    let documented: Vec<String> = document["components"]["schemas"].as_object().unwrap().keys().cloned().collect();
+    let mut documented = documented;
+    documented.sort_unstable();
+    assert_eq!(declared, documented);
+}

@@ -60,6 +60,7 @@ struct AccountObject<'a> {
     #[schema(minimum = 1)]
     id: u64,
     nickname: &'a str,
+    #[schema(format = Email)]
     email: &'a str,
     customer_account: &'a str,
     role: WireRole,
@@ -80,6 +81,7 @@ struct AccountObject<'a> {
     created_at: String,
     /// That no mail can be sent to the address; in the answer that makes an account only.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     warning: Option<&'static str>,
 }
 
@@ -110,7 +112,7 @@ impl<'a> AccountObject<'a> {
 struct AccountChange {
     #[schema(max_length = 64)]
     nickname: Option<String>,
-    #[schema(max_length = 254)]
+    #[schema(format = Email, max_length = 254)]
     email: Option<String>,
     #[schema(value_type = Option<String>, format = Password)]
     password: Option<Secret>,
@@ -192,7 +194,7 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 #[utoipa::path(get, path = "/accounts_management/", operation_id = "list_accounts", tag = "Administration",
     params(
     ("skip" = Option<u64>, Query, description = "How many to pass over (0)"),
-    ("limit" = Option<u64>, Query, description = "How many to return (100), 1 to 1,000"),
+    ("limit" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "How many to return (100), 1 to 1,000"),
 ), responses(
     (status = 200, description = "The accounts", body = [AccountObject<'_>]),
     (status = 422, description = "`skip` or `limit` is not possible"),

@@ -21,7 +21,7 @@ use super::error::{ApiError, FieldError};
 use super::extract::{RequestContext, context, json_reply};
 use super::feeds::Feeds;
 use super::pieces::Piece;
-use super::{Api, Family, form};
+use super::{Api, Family, closed_sets, form};
 use event::Event;
 
 mod event;
@@ -139,16 +139,16 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 /// A page looks at 10,000 records at most, so it may be short or empty and still have a `next`.
 #[utoipa::path(get, path = "/audit/", operation_id = "list_audit", tag = "Administration",
     params(
-    ("event" = Option<String>, Query, description = "What happened", example = "session.login"),
-    ("actor" = Option<String>, Query, description = "Who did it: `account:7`, `admin:3`, `service:name`, `system`, \
+    ("event" = Option<closed_sets::AuditEvent>, Query, description = "What happened"),
+    ("actor" = Option<String>, Query, pattern = "^(account|admin|service|system|anonymous|(account|admin):[1-9][0-9]{0,17}|service:.{1,64})$", description = "Who did it: `account:7`, `admin:3`, `service:name`, `system`, \
         `anonymous`, or a kind: `account`, `admin`, `service`"),
-    ("subject" = Option<u64>, Query, description = "The id of the account it was done to"),
+    ("subject" = Option<u64>, Query, minimum = 1, description = "The id of the account it was done to"),
     ("address" = Option<String>, Query, description = "The IP address it came from"),
-    ("outcome" = Option<String>, Query, description = "`success` or `refused`"),
-    ("from" = Option<String>, Query, description = "Not before this time (RFC 3339)"),
-    ("to" = Option<String>, Query, description = "Before this time (RFC 3339)"),
-    ("limit" = Option<u64>, Query, description = "How many to return (100), 1 to 1,000"),
-    ("cursor" = Option<String>, Query, description = "`next` of the page before"),
+    ("outcome" = Option<closed_sets::AuditOutcome>, Query, description = "Whether it was done"),
+    ("from" = Option<String>, Query, format = DateTime, description = "Not before this time (RFC 3339)"),
+    ("to" = Option<String>, Query, format = DateTime, description = "Before this time (RFC 3339)"),
+    ("limit" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "How many to return (100), 1 to 1,000"),
+    ("cursor" = Option<String>, Query, pattern = "^[1-9][0-9]{0,17}$", description = "`next` of the page before"),
 ), responses(
     (status = 200, description = "What happened", body = Events),
     (status = 422, description = "A filter, `limit` or `cursor` is not possible"),
@@ -174,12 +174,12 @@ async fn list(api: &Api, context: &RequestContext) -> Result<Response, ApiError>
 /// What an administrator or Doorward itself did is shown without their addresses, sessions and numbers.
 #[utoipa::path(get, path = "/my_account/events", operation_id = "list_my_events", tag = "Account",
     params(
-    ("event" = Option<String>, Query, description = "What happened", example = "session.login"),
-    ("outcome" = Option<String>, Query, description = "`success` or `refused`"),
-    ("from" = Option<String>, Query, description = "Not before this time (RFC 3339)"),
-    ("to" = Option<String>, Query, description = "Before this time (RFC 3339)"),
-    ("limit" = Option<u64>, Query, description = "How many to return (100), 1 to 1,000"),
-    ("cursor" = Option<String>, Query, description = "`next` of the page before"),
+    ("event" = Option<closed_sets::AuditEvent>, Query, description = "What happened"),
+    ("outcome" = Option<closed_sets::AuditOutcome>, Query, description = "Whether it was done"),
+    ("from" = Option<String>, Query, format = DateTime, description = "Not before this time (RFC 3339)"),
+    ("to" = Option<String>, Query, format = DateTime, description = "Before this time (RFC 3339)"),
+    ("limit" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "How many to return (100), 1 to 1,000"),
+    ("cursor" = Option<String>, Query, pattern = "^[1-9][0-9]{0,17}$", description = "`next` of the page before"),
 ), responses(
     (status = 200, description = "What happened", body = Events),
     (status = 422, description = "A filter, `limit` or `cursor` is not possible"),

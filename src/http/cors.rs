@@ -3,6 +3,9 @@
 //! There are no credentials in its sense: tokens travel in `Authorization`, which a page sets itself, and there are no
 //! cookies. So an allowed origin is one whose scripts are trusted with the tokens of the people who use them.
 
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, HeaderValue, ORIGIN, VARY,
@@ -11,14 +14,21 @@ use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, StatusCode};
 use warp::reply::Response;
 
-use super::routes::{Access, Resolved};
+use super::openapi;
+use super::routes::Resolved;
 use crate::settings::Origins;
 
-/// What a page may send beside what it may always send.
-const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static("Authorization, Content-Type, X-Request-Id");
-/// What a page may read beside what it may always read.
-const EXPOSED_HEADERS: HeaderValue =
-    HeaderValue::from_static("X-Request-Id, Retry-After, RateLimit, RateLimit-Policy, WWW-Authenticate");
+/// What a page may send and read beside what it may always send and read: the headers that the documentation of the routes
+/// names, so that none is forgotten.
+static HEADERS: LazyLock<(HeaderValue, HeaderValue)> = LazyLock::new(|| {
+    let (taken, given) = openapi::headers_for_pages();
+    // Names of headers and commas fit into a header.
+    let list = |names: BTreeSet<String>| {
+        let names: Vec<String> = names.into_iter().collect();
+        HeaderValue::from_str(&names.join(", ")).unwrap_or(HeaderValue::from_static(""))
+    };
+    (list(taken), list(given))
+});
 /// How long a browser may remember the answer to its question, in seconds. A removed origin keeps asking for as long at
 /// worst, and is refused the answers all the same.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
@@ -65,7 +75,7 @@ impl CorsAnswer {
         *response.status_mut() = StatusCode::NO_CONTENT;
         let headers = response.headers_mut();
         headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_str(&methods).ok()?);
-        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_HEADERS);
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HEADERS.0.clone());
         headers.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE);
         Some(response)
     }
@@ -77,12 +87,12 @@ impl CorsAnswer {
         }
         if let Some(origin) = self.origin {
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-            headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED_HEADERS);
+            headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HEADERS.1.clone());
         }
     }
 }
 
 fn is_for_services(resolved: Resolved) -> bool {
     let (Resolved::Route(info) | Resolved::OtherMethod(info)) = resolved else { return false };
-    matches!(info.access, Access::Service(_) | Access::ServiceAndBearer(_))
+    info.is_for_services()
 }

@@ -33,6 +33,7 @@ const FILES: [&str; 7] = [
     "favicon-16x16.png",
 ];
 
+/// `PUBLIC_URL` may have a path, which a proxy in front takes away: it stands before every path in the page.
 pub(super) fn routes(api: &Arc<Api>) -> Family {
     if !api.rules.docs {
         return warp::any().and_then(async || Err::<Response, _>(warp::reject::not_found())).boxed();
@@ -42,29 +43,30 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
         Ok(()) => answer,
         Err(limited) => limited.into_response(),
     };
+    let base = api.rules.base_path().to_owned();
     // Written once; each answer shares the bytes. The document is made of texts and maps, which always serialise.
-    let document = Bytes::from(serde_json::to_vec(&openapi::document()).unwrap_or_default());
-    let config = Arc::new(Config::new(["/openapi.json"]).validator_url("none"));
+    let document = Bytes::from(serde_json::to_vec(&openapi::document(api.rules.known_url())).unwrap_or_default());
+    let config = Arc::new(Config::new([format!("{base}/openapi.json")]).validator_url("none"));
     let page_config = Arc::clone(&config);
     let openapi = warp::path!("openapi.json").and(warp::get()).map(move || {
         let mut response = Response::new(document.clone().into());
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response
     });
-    let page = warp::path!("docs").and(warp::get()).map(move || page(&page_config));
+    let page = warp::path!("docs").and(warp::get()).map(move || page(&page_config, &base));
     let file = warp::path!("docs" / String).and(warp::get()).map(move |name: String| file(&name, &config));
     let answer = openapi.or(page).unify().or(file).unify();
     answer.and(context()).map(move |answer, context: Arc<RequestContext>| counted(&context, answer)).boxed()
 }
 
 /// The page. Its links are made absolute, because `/docs` and `/docs/` are one page and relative links would differ.
-fn page(config: &Arc<Config<'static>>) -> Response {
+fn page(config: &Arc<Config<'static>>, base: &str) -> Response {
     let Ok(Some(file)) = utoipa_swagger_ui::serve("index.html", Arc::clone(config)) else {
         return ApiError::Internal.into_response();
     };
     let page = String::from_utf8_lossy(&file.bytes)
-        .replace("\"./", "\"/docs/")
-        .replace("href=\"index.css\"", "href=\"/docs/index.css\"")
+        .replace("\"./", &format!("\"{base}/docs/"))
+        .replace("href=\"index.css\"", &format!("href=\"{base}/docs/index.css\""))
         .replace("<title>Swagger UI</title>", "<title>Doorward</title>");
     asset(page.into(), "text/html; charset=utf-8")
 }

@@ -12,6 +12,8 @@ use utoipa::ToSchema;
 use warp::Rejection;
 use warp::reply::{Reply, Response};
 
+use super::closed_sets;
+
 /// Why an address outside ASCII is refused or warned of.
 pub(super) const UNREACHABLE: &str =
     "No mail can be sent to this address: the mail server takes only ASCII before the @";
@@ -102,6 +104,7 @@ pub(crate) struct Problem<'a> {
     /// The name of the status.
     pub(crate) title: &'a str,
     /// The status code.
+    #[schema(minimum = 400, maximum = 599)]
     pub(crate) status: u16,
     /// One human sentence about this occurrence.
     pub(crate) detail: Cow<'a, str>,
@@ -109,7 +112,7 @@ pub(crate) struct Problem<'a> {
     pub(crate) instance: &'a str,
     /// At `/oauth2/…`: the code of RFC 6749 §5.2 and RFC 6750 §3.1.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required = false, nullable = false, example = "invalid_client")]
+    #[schema(required = false, value_type = closed_sets::OauthError)]
     pub(crate) error: Option<&'static str>,
     /// With 422: each thing that is wrong.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]

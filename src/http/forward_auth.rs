@@ -8,6 +8,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use warp::Filter as _;
 use warp::reply::Response;
 
+use super::accounts_management::WireRole;
 use super::error::{ApiError, FieldError};
 use super::extract::{RequestContext, context};
 use super::{Api, Family, form};
@@ -40,13 +41,13 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 /// percent-encoded UTF-8. The session's idle clock restarts. Not counted: a proxy asks for every request.
 #[utoipa::path(get, path = "/forward_auth", operation_id = "forward_auth", tag = "Services",
     params(
-    ("role" = Option<String>, Query, description = "`admin`: only administrators pass. `user` (default): everybody with a live token"),
+    ("role" = Option<WireRole>, Query, description = "`admin`: only administrators pass. `user` (default): everybody with a live token"),
 ), responses(
     (status = 200, description = "It may", headers(
         ("X-Auth-User-Id" = u64, description = "The id of the account"),
         ("X-Auth-Email" = String, description = "Its e-mail address"),
         ("X-Auth-Nickname" = String, description = "Its nickname"),
-        ("X-Auth-Role" = String, description = "`user` or `admin`"),
+        ("X-Auth-Role" = WireRole, description = "`user` or `admin`"),
         ("X-Auth-Session" = String, description = "The id of the session"),
     )),
     (status = 403, description = "The user does not have the role"),

@@ -11,20 +11,21 @@ use warp::reply::Response;
 
 use super::error::ApiError;
 use super::extract::{RequestContext, context, json_reply, json_reply_with};
-use super::{Api, Family};
+use super::{Api, Family, closed_sets};
 use crate::telemetry::{self, LogCounts};
 use doorward_actors::{HasherHealth, HealthReport, LaneHealth, StoreHealth};
 
 /// One word.
 #[derive(Serialize, ToSchema)]
 struct Status {
+    #[schema(value_type = closed_sets::ProbeStatus)]
     status: &'static str,
 }
 
 /// How all of it is.
 #[derive(Serialize, ToSchema)]
 struct SystemHealth<'a> {
-    /// `ok` or `degraded`.
+    #[schema(value_type = closed_sets::SystemStatus)]
     status: &'a str,
     uptime_seconds: u64,
     actors: Vec<Actor<'a>>,
@@ -36,8 +37,10 @@ struct SystemHealth<'a> {
 
 /// One actor.
 #[derive(Serialize, ToSchema)]
+#[schema(as = ActorHealth)]
 struct Actor<'a> {
     name: &'a str,
+    #[schema(value_type = closed_sets::ActorState)]
     state: &'a str,
     uptime_seconds: u64,
     /// How many messages wait.
@@ -55,6 +58,7 @@ struct Actor<'a> {
 
 /// The store.
 #[derive(Serialize, ToSchema)]
+#[schema(as = StoreHealth)]
 struct Store {
     ok: bool,
     /// How long a durable write and a read took just now.
@@ -63,6 +67,7 @@ struct Store {
 
 /// The hashing threads.
 #[derive(Serialize, ToSchema)]
+#[schema(as = HasherHealth)]
 struct Hasher {
     threads: usize,
     busy: usize,
@@ -84,7 +89,7 @@ struct Hasher {
 #[derive(Serialize, ToSchema)]
 #[schema(as = HasherLane)]
 struct Lane {
-    /// `verification` (logins, sensitive changes) or `creation` (registrations, new passwords, recoveries, password checks).
+    #[schema(value_type = closed_sets::HasherLaneName)]
     name: &'static str,
     queued: usize,
     /// How many jobs may wait; one more is refused.
@@ -112,6 +117,7 @@ impl From<HasherHealth> for Hasher {
 
 /// The sessions.
 #[derive(Serialize, ToSchema)]
+#[schema(as = SessionsHealth)]
 struct Sessions {
     live: usize,
 }

@@ -12,7 +12,7 @@ use warp::reply::Response;
 
 use super::error::ApiError;
 use super::extract::{Payload, RequestContext, context, json_reply, payload};
-use super::{Api, Family};
+use super::{Api, Family, closed_sets};
 
 /// All keys, the newest first. There are never more than 32, so there is one page.
 #[derive(Serialize, ToSchema)]
@@ -30,10 +30,9 @@ struct Key {
     /// Its name: for a key pair, the RFC 7638 thumbprint that stands in `kid`. That of a secret stands in no token.
     #[schema(example = "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k")]
     kid: String,
-    #[schema(example = "EdDSA")]
+    #[schema(value_type = closed_sets::SigningAlgorithm)]
     algorithm: &'static str,
-    /// `next`: published, and signs soon. `signing`. `retired`: its tokens are accepted until they are over.
-    #[schema(example = "signing")]
+    #[schema(value_type = closed_sets::KeyState)]
     state: &'static str,
     /// Whether it stands in `/.well-known/jwks.json`. A secret never does.
     published: bool,
@@ -146,9 +145,11 @@ async fn rotate(api: &Api, context: &RequestContext, payload: Payload) -> Result
 ///
 /// A JSON Web Key Set (RFC 7517) of the keys that sign access tokens, those that will soon and those that did, until their tokens are
 /// over. It is empty where tokens are signed with a secret alone.
-#[utoipa::path(get, path = "/.well-known/jwks.json", operation_id = "key_set", tag = "Services", responses(
-    (status = 200, description = "The keys", body = KeySet),
-    (status = 304, description = "They are those of `If-None-Match`"),
+#[utoipa::path(get, path = "/.well-known/jwks.json", operation_id = "key_set", tag = "Services", params(
+    ("If-None-Match" = Option<String>, Header, description = "`ETag` of the answer before: it is not sent again while it is the same"),
+), responses(
+    (status = 200, description = "The keys", body = KeySet, headers(("ETag" = String, description = "Names this state of the keys"))),
+    (status = 304, description = "They are those of `If-None-Match`", headers(("ETag" = String, description = "Names this state of the keys"))),
 ))]
 fn published(keys: &PublishedKeys, known: Option<&[u8]>) -> Response {
     let is_known = known.is_some_and(|known| names(known, &keys.etag));

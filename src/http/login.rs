@@ -19,7 +19,7 @@ use doorward_actors::{LoginAttempt, LoginError, Secret};
 #[serde(deny_unknown_fields)]
 struct LoginRequest {
     /// The address of the account.
-    #[schema(example = "ann@example.com", max_length = 254)]
+    #[schema(format = Email, example = "ann@example.com", max_length = 254)]
     email: String,
     /// The password, at most 1,024 bytes.
     #[schema(value_type = String, format = Password, example = "quiet-lamp-tree")]

@@ -20,10 +20,12 @@ use doorward_actors::{DeleteError, Email, Locale, OwnChange, Password, ProofErro
 #[derive(Serialize, ToSchema)]
 struct MyAccount<'a> {
     nickname: &'a str,
+    #[schema(format = Email)]
     email: &'a str,
     customer_account: &'a str,
     email_verified: bool,
     /// The address it will have once the owner confirms it there; null if no change was asked for.
+    #[schema(format = Email)]
     pending_email: Option<&'a str>,
     /// The language of its mails.
     locale: WireLocale,
@@ -39,7 +41,7 @@ struct MyAccount<'a> {
 struct MyAccountChange {
     #[schema(max_length = 64)]
     nickname: Option<String>,
-    #[schema(max_length = 254)]
+    #[schema(format = Email, max_length = 254)]
     email: Option<String>,
     #[schema(value_type = Option<String>, format = Password)]
     password: Option<Secret>,

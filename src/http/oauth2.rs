@@ -5,7 +5,6 @@ use std::sync::Arc;
 use doorward_actors::{AuthenticateError, Inspected, Principal, Secret, ServiceScope};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use utoipa::openapi::{Object, ObjectBuilder, Type};
 use warp::Filter as _;
 use warp::reply::Response;
 
@@ -22,75 +21,76 @@ struct TokenForm {
     #[schema(format = Password)]
     token: String,
     /// `access_token`, or anything else: it is not looked at.
+    #[schema(nullable = false)]
     token_type_hint: Option<String>,
 }
 
-/// What is known of a token (RFC 7662 §2.2). One that is not live is `{"active": false}` and no more.
-#[derive(Serialize, ToSchema)]
-#[serde(untagged)]
-enum Introspection {
-    Live(Box<LiveToken>),
-    Other(OtherToken),
-}
-
-/// What is said of a token that is not live.
-#[derive(Serialize, ToSchema)]
-struct OtherToken {
-    #[schema(schema_with = always::<false>)]
+/// What is known of a token (RFC 7662 §2.2). Of one that is not live only `active` is said.
+#[derive(Default, Serialize, ToSchema)]
+struct Introspection {
+    /// Whether it is live.
     active: bool,
-}
-
-/// What is said of a live token.
-#[derive(Serialize, ToSchema)]
-struct LiveToken {
-    #[schema(schema_with = always::<true>)]
-    active: bool,
-    #[schema(example = "Bearer")]
-    token_type: &'static str,
+    /// Always `Bearer`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "Bearer")]
+    token_type: Option<&'static str>,
     /// The id of the account.
-    sub: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    sub: Option<String>,
     /// The e-mail address, with which the user logs in.
-    username: String,
-    nickname: String,
-    role: WireRole,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    username: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    nickname: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    role: Option<WireRole>,
     /// The session that the token belongs to.
-    sid: String,
-    iss: String,
-    aud: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    sid: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    iss: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    aud: Option<String>,
     /// The name of the token; those that were issued before tokens had names have none.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     jti: Option<String>,
     /// Seconds since 1970.
-    iat: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    iat: Option<i64>,
     /// Seconds since 1970.
-    exp: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    exp: Option<i64>,
 }
 
 impl Introspection {
     fn of(inspected: &Inspected) -> Self {
         let Inspected { principal, token_id, issued_at, issuer, audience } = inspected;
         let account = &principal.account;
-        let live = LiveToken {
+        Self {
             active: true,
-            token_type: "Bearer",
-            sub: account.id.to_string(),
-            username: account.email.as_str().to_owned(),
-            nickname: account.nickname.as_str().to_owned(),
-            role: account.role.into(),
-            sid: principal.session.to_string(),
-            iss: issuer.clone(),
-            aud: audience.clone(),
+            token_type: Some("Bearer"),
+            sub: Some(account.id.to_string()),
+            username: Some(account.email.as_str().to_owned()),
+            nickname: Some(account.nickname.as_str().to_owned()),
+            role: Some(account.role.into()),
+            sid: Some(principal.session.to_string()),
+            iss: Some(issuer.clone()),
+            aud: Some(audience.clone()),
             jti: token_id.map(|name| name.to_string()),
-            iat: issued_at.as_seconds(),
-            exp: principal.expires_at.as_seconds(),
-        };
-        Self::Live(Box::new(live))
+            iat: Some(issued_at.as_seconds()),
+            exp: Some(principal.expires_at.as_seconds()),
+        }
     }
-}
-
-/// The schema of a field that has this value, by which one body is told from the other.
-fn always<const VALUE: bool>() -> Object {
-    ObjectBuilder::new().schema_type(Type::Boolean).enum_values(Some([VALUE])).build()
 }
 
 /// What this server can do (RFC 8414 §2).
@@ -146,7 +146,7 @@ async fn introspect(api: &Api, context: &RequestContext, payload: Payload) -> Re
     api.service(context, ServiceScope::Introspect)?;
     match api.handles.sessions.inspect(token.expose()).await {
         Ok(inspected) => Ok(json_reply(&Introspection::of(&inspected))),
-        Err(AuthenticateError::Dead) => Ok(json_reply(&Introspection::Other(OtherToken { active: false }))),
+        Err(AuthenticateError::Dead) => Ok(json_reply(&Introspection::default())),
         Err(AuthenticateError::Unavailable(unavailable)) => Err(unavailable.into()),
     }
 }

@@ -3,17 +3,24 @@
 //! What is the same for many routes (who may use it, how it refuses) is not written at the handlers but filled in
 //! from the route table.
 
+use std::collections::BTreeSet;
+
 use hyper::Method;
-use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::extensions::Extensions;
+use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
+use utoipa::openapi::schema::{AdditionalProperties, SchemaType, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{Content, OpenApi as Document, Ref, RefOr, ResponseBuilder};
+use utoipa::openapi::{
+    Content, Header, HeaderBuilder, Object, OpenApi as Document, Ref, RefOr, ResponseBuilder, Schema, Server,
+};
 use utoipa::{Modify, OpenApi};
 
 use super::error::Problem;
 use super::routes::{Access, Class, Documented, RouteInfo, route_table};
 use super::{
-    accounts_management, audit, email, forward_auth, health, keys, login, my_account, oauth2, outbox, password,
-    rate_limits, recovery, recovery_by_mail, refresh, register, revocations, root, service_tokens, sessions, verify,
+    accounts_management, audit, closed_sets, email, forward_auth, health, keys, login, my_account, oauth2, outbox,
+    password, rate_limits, recovery, recovery_by_mail, refresh, register, revocations, root, service_tokens, sessions,
+    verify,
 };
 
 const USER_AUTH: &str = "userAuth";
@@ -23,7 +30,9 @@ const SERVICE_BEARER: &str = "serviceBearer";
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Doorward", description = "A self-hosted authentication and user-management service."),
+    info(title = "Doorward", description = "A self-hosted authentication and user-management service.\n\n\
+        Every answer has `Cache-Control`, `X-Content-Type-Options` and `Referrer-Policy` too. A request whose head is no \
+        HTTP or is too large is answered with 400, 414 or 431 before its route is known."),
     paths(
         root::welcome,
         register::register,
@@ -78,7 +87,7 @@ const SERVICE_BEARER: &str = "serviceBearer";
         health::ready,
         health::actors,
     ),
-    components(schemas(Problem<'static>)),
+    components(schemas(Problem<'static>, closed_sets::ExportFormat)),
     modifiers(&FromTheRouteTable),
     tags(
         (name = "Account", description = "One's own account"),
@@ -92,9 +101,80 @@ const SERVICE_BEARER: &str = "serviceBearer";
 )]
 struct ApiDocument;
 
-/// The document.
-pub(super) fn document() -> Document {
-    ApiDocument::openapi()
+/// The document. `server` is the URL that its paths begin at; without one they begin where the document is.
+pub(super) fn document(server: Option<&str>) -> Document {
+    let mut document = ApiDocument::openapi();
+    document.servers = server.map(|url| vec![Server::new(url)]);
+    document
+}
+
+/// A header that many answers have. The document says each once.
+struct CommonHeader {
+    name: &'static str,
+    /// Whether an answer that may have it always does.
+    required: bool,
+    kind: Type,
+    description: &'static str,
+}
+
+const REQUEST_ID: &str = "X-Request-Id";
+const RETRY_AFTER: &str = "Retry-After";
+const WWW_AUTHENTICATE: &str = "WWW-Authenticate";
+const ACCEPT_ENCODING: &str = "Accept-Encoding";
+const RATE_LIMIT: [&str; 2] = ["RateLimit", "RateLimit-Policy"];
+
+const COMMON_HEADERS: [CommonHeader; 6] = [
+    CommonHeader {
+        name: REQUEST_ID,
+        required: true,
+        kind: Type::String,
+        description: "The name of the request in the log: the caller's, if it sent one",
+    },
+    CommonHeader {
+        name: RETRY_AFTER,
+        required: true,
+        kind: Type::Integer,
+        description: "After how many seconds to come back",
+    },
+    CommonHeader {
+        name: WWW_AUTHENTICATE,
+        required: true,
+        kind: Type::String,
+        description: "How to authenticate (RFC 6750 §3)",
+    },
+    CommonHeader {
+        name: ACCEPT_ENCODING,
+        required: false,
+        kind: Type::String,
+        description: "`identity`, if the body is refused for its `Content-Encoding` (RFC 9110 §12.5.3)",
+    },
+    CommonHeader {
+        name: RATE_LIMIT[0],
+        required: false,
+        kind: Type::String,
+        description: "What is left of the allowance, if the request was counted",
+    },
+    CommonHeader {
+        name: RATE_LIMIT[1],
+        required: false,
+        kind: Type::String,
+        description: "The allowance, if the request was counted",
+    },
+];
+
+impl CommonHeader {
+    fn describe(&self) -> RefOr<Header> {
+        let header =
+            HeaderBuilder::new().schema(Some(Object::with_type(self.kind.clone()))).description(Some(self.description));
+        // A member of headers that utoipa has no name for.
+        let required = self.required.then(|| Extensions::from_iter([("required", true)]));
+        RefOr::T(header.extensions(required).build())
+    }
+}
+
+/// A reference to a header of [`COMMON_HEADERS`].
+fn common(name: &str) -> RefOr<Header> {
+    RefOr::Ref(Ref::new(format!("#/components/headers/{name}")))
 }
 
 struct FromTheRouteTable;
@@ -111,12 +191,44 @@ impl Modify for FromTheRouteTable {
         components.add_security_scheme(SERVICE_BASIC, SecurityScheme::Http(basic.build()));
         let bearer = Http::builder().scheme(HttpAuthScheme::Bearer).description(Some("The secret of a service"));
         components.add_security_scheme(SERVICE_BEARER, SecurityScheme::Http(bearer.build()));
+        components.headers.extend(COMMON_HEADERS.iter().map(|header| (header.name.to_owned(), header.describe())));
+        components.schemas.values_mut().for_each(say_what_is_always_there);
         for route in route_table().iter().filter(|route| route.documented == Documented::Yes) {
             let item = document.paths.paths.get_mut(route.path);
             if let Some(operation) = item.and_then(|item| operation(item, &route.method)) {
                 describe(operation, route);
             }
         }
+    }
+}
+
+/// Requires every member of an answer that may be null: such a member is always there. In requests, whose schemas are
+/// closed, it may be left out.
+fn say_what_is_always_there(schema: &mut RefOr<Schema>) {
+    let RefOr::T(Schema::Object(object)) = schema else { return };
+    if matches!(object.additional_properties.as_deref(), Some(AdditionalProperties::FreeForm(false))) {
+        return;
+    }
+    let nullable =
+        object.properties.iter().filter(|(name, schema)| may_be_null(schema) && !object.required.contains(name));
+    let nullable: Vec<String> = nullable.map(|(name, _)| name.clone()).collect();
+    object.required.extend(nullable);
+}
+
+fn may_be_null(schema: &RefOr<Schema>) -> bool {
+    match schema {
+        RefOr::T(Schema::Object(object)) => has_null(&object.schema_type),
+        RefOr::T(Schema::Array(array)) => has_null(&array.schema_type),
+        RefOr::T(Schema::OneOf(one_of)) => one_of.items.iter().any(may_be_null),
+        _ => false,
+    }
+}
+
+fn has_null(kind: &SchemaType) -> bool {
+    match kind {
+        SchemaType::Type(kind) => *kind == Type::Null,
+        SchemaType::Array(kinds) => kinds.contains(&Type::Null),
+        SchemaType::AnyValue => false,
     }
 }
 
@@ -145,6 +257,65 @@ fn describe(operation: &mut Operation, route: &RouteInfo) {
         Access::ServiceAndBearer(_) => Some(vec![by(USER_AUTH).add::<_, [&str; 0], &str>(SERVICE_AUTH, [])]),
         Access::AdminOrService(_) | Access::HiddenAdminOrService(_) => Some(vec![by(USER_AUTH), by(SERVICE_AUTH)]),
     };
+    for parameter in operation.parameters.iter_mut().flatten() {
+        if let RefOr::T(parameter) = parameter
+            && let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema
+        {
+            describe_parameter(schema);
+        }
+    }
+    let responses = &mut operation.responses.responses;
+    for (status, description) in refusals(route, operation.request_body.is_some()) {
+        let response = || ResponseBuilder::new().description(description).build().into();
+        responses.entry(status.to_owned()).or_insert_with(response);
+    }
+    for (status, response) in responses {
+        let RefOr::T(response) = response else { continue };
+        if status.as_str() >= "400" && response.content.is_empty() {
+            let problem = Content::new(Some(Ref::from_schema_name("Problem")));
+            response.content.insert("application/problem+json".to_owned(), problem.into());
+        }
+        let mut carry = |name: &str| drop(response.headers.insert(name.to_owned(), common(name)));
+        carry(REQUEST_ID);
+        match status.as_str() {
+            "401" => carry(WWW_AUTHENTICATE),
+            "415" => carry(ACCEPT_ENCODING),
+            "429" | "503" => carry(RETRY_AFTER),
+            _ => {}
+        }
+        if is_admitted(route) {
+            RATE_LIMIT.into_iter().for_each(&mut carry);
+        }
+        if status == "403" {
+            let challenge = HeaderBuilder::new().schema(Some(Object::with_type(Type::String)));
+            let description = "What the token lacks, where it is the token that lacks something (RFC 6750 §3.1)";
+            let challenge = RefOr::T(challenge.description(Some(description)).build());
+            response.headers.insert(WWW_AUTHENTICATE.to_owned(), challenge);
+        }
+    }
+}
+
+/// Takes away what utoipa says of every optional or unsigned value: a parameter that is left out is not null, and numbers
+/// of accounts are larger than an `int64` may be.
+fn describe_parameter(schema: &mut Object) {
+    if let SchemaType::Array(kinds) = &mut schema.schema_type {
+        kinds.retain(|kind| *kind != Type::Null);
+        if let [kind] = kinds.as_slice() {
+            schema.schema_type = SchemaType::Type(kind.clone());
+        }
+    }
+    if schema.schema_type == SchemaType::Type(Type::Integer) && schema.minimum.is_some() {
+        schema.format = None;
+    }
+}
+
+/// Whether a request of this route needs a place and may be refused by address. Others are answered from memory.
+fn is_admitted(route: &RouteInfo) -> bool {
+    route.class != Class::Static && route.path != "/health/live"
+}
+
+/// How a request of this route may be refused, whatever its handler says.
+fn refusals(route: &RouteInfo, has_body: bool) -> Vec<(&'static str, &'static str)> {
     let mut refusals = Vec::new();
     match route.access {
         Access::Public | Access::HiddenAdminOrService(_) => {}
@@ -157,166 +328,59 @@ fn describe(operation: &mut Operation, route: &RouteInfo) {
     if matches!(route.access, Access::Admin | Access::AdminOrService(_)) {
         refusals.push(("403", "Insufficient permissions. Admin role required."));
     }
-    if operation.request_body.is_some() && matches!(route.access, Access::Service(_)) {
-        refusals.push(("413", "The body is larger than 64 KiB"));
-    } else if operation.request_body.is_some() {
-        refusals.extend([
-            ("400", "The body is not JSON"),
-            ("413", "The body is larger than 64 KiB"),
-            ("415", "The body is not application/json"),
-            ("422", "The fields are not of the right shape; `errors` says which and why"),
-        ]);
-    }
-    if matches!(
-        route.class,
-        Class::Login | Class::Credential | Class::Account | Class::Events | Class::Verify | Class::Service
-    ) && route.path != "/forward_auth"
-    {
-        refusals.push(("429", "Too many requests; `Retry-After` says when to come back"));
-    }
-    if route.class != Class::Static && route.path != "/health/live" {
-        refusals.push(("503", "Busy or failing; `Retry-After` says when to come back"));
-    }
-    let responses = &mut operation.responses.responses;
-    for (status, description) in refusals {
-        let response = || ResponseBuilder::new().description(description).build().into();
-        responses.entry(status.to_owned()).or_insert_with(response);
-    }
-    for (status, response) in responses {
-        if let RefOr::T(response) = response
-            && status.as_str() >= "400"
-            && response.content.is_empty()
-        {
-            let problem = Content::new(Some(Ref::from_schema_name("Problem")));
-            response.content.insert("application/problem+json".to_owned(), problem.into());
+    if has_body {
+        refusals.push(("400", "The body is not of its media type, or the head of the request can be read in two ways"));
+        refusals.push(("408", "The body did not arrive in time"));
+        refusals.push(("415", "The body is of another media type"));
+        if !matches!(route.access, Access::Service(_)) {
+            refusals.push(("422", "The fields are not of the right shape; `errors` says which and why"));
         }
     }
+    refusals.extend([
+        (
+            "400",
+            "The head of the request can be read in two ways, such as one with two `Authorization` headers or with a \
+             name twice in its query",
+        ),
+        ("413", "The body is larger than 64 KiB"),
+        ("500", "A defect; `instance` is its name in the log"),
+    ]);
+    if is_admitted(route) {
+        refusals.push(("429", "Too many requests; `Retry-After` says when to come back"));
+        refusals.push(("503", "Busy or failing; `Retry-After` says when to come back"));
+    }
+    refusals
+}
+
+/// What pages of other origins have to know of headers: those that requests may have, and those of answers. Not of routes
+/// for services alone, whose secret belongs in no browser.
+pub(super) fn headers_for_pages() -> (BTreeSet<String>, BTreeSet<String>) {
+    let mut document = document(None);
+    let (mut taken, mut given) = (BTreeSet::from([REQUEST_ID.to_owned()]), BTreeSet::new());
+    for route in route_table().iter().filter(|route| !route.is_for_services()) {
+        let item = document.paths.paths.get_mut(route.path);
+        let Some(operation) = item.and_then(|item| operation(item, &route.method)) else { continue };
+        for parameter in operation.parameters.iter().flatten() {
+            if let RefOr::T(parameter) = parameter
+                && parameter.parameter_in == ParameterIn::Header
+            {
+                taken.insert(parameter.name.clone());
+            }
+        }
+        if operation.request_body.is_some() {
+            taken.insert("Content-Type".to_owned());
+        }
+        if operation.security.as_ref().is_none_or(|by| !by.is_empty()) {
+            taken.insert("Authorization".to_owned());
+        }
+        for response in operation.responses.responses.values() {
+            if let RefOr::T(response) = response {
+                given.extend(response.headers.keys().cloned());
+            }
+        }
+    }
+    (taken, given)
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn parsed() -> Value {
-        serde_json::to_value(document()).unwrap()
-    }
-
-    #[test]
-    fn the_document_has_exactly_the_routes_of_the_table() {
-        let document = parsed();
-        let mut documented = BTreeSet::new();
-        for (path, item) in document["paths"].as_object().unwrap() {
-            documented.extend(item.as_object().unwrap().keys().map(|method| (method.to_uppercase(), path.clone())));
-        }
-        let expected = route_table().iter().filter(|route| route.documented == Documented::Yes);
-        let expected: BTreeSet<_> = expected.map(|route| (route.method.to_string(), route.path.to_owned())).collect();
-        assert_eq!(documented, expected);
-    }
-
-    #[test]
-    fn operation_ids_are_unique() {
-        let document = parsed();
-        let items = document["paths"].as_object().unwrap().values().flat_map(|item| item.as_object().unwrap().values());
-        let ids: Vec<_> = items.map(|operation| operation["operationId"].as_str().unwrap().to_owned()).collect();
-        assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "{ids:?}");
-    }
-
-    #[test]
-    fn s61_every_operation_tells_of_the_refusals_of_its_route() {
-        let document = parsed();
-        for route in route_table().iter().filter(|route| route.documented == Documented::Yes) {
-            let operation = &document["paths"][route.path][route.method.as_str().to_lowercase()];
-            let tells = |status: &str| operation["responses"].get(status).is_some();
-            let may = format!("{} {}", route.method, route.path);
-            // Who shows a credential may show a bad one; to strangers hidden routes are not there.
-            let is_hidden = matches!(route.access, Access::HiddenAdminOrService(_));
-            let who = operation.get("security").unwrap_or(&document["security"]).as_array().unwrap();
-            assert!(tells("401") || who.is_empty() || is_hidden, "{may}");
-            let has_json = operation.pointer("/requestBody/content/application~1json").is_some();
-            assert!(!has_json || ["400", "413", "415", "422"].into_iter().all(tells), "{may}");
-            assert!(tells("503") || route.class == Class::Static || route.path == "/health/live", "{may}");
-        }
-        let label = &document["paths"]["/my_account/sessions/{id}"]["patch"]["responses"];
-        let told: Vec<_> = label.as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(told, ["200", "400", "401", "404", "413", "415", "422", "429", "503"]);
-    }
-
-    #[test]
-    fn security_is_what_the_contract_says() {
-        let document = parsed();
-        assert!(document["openapi"].as_str().unwrap().starts_with("3.1."));
-        assert_eq!(document["security"], json!([{"userAuth": []}]));
-        assert_eq!(document["paths"]["/verify"]["post"]["security"], json!([{"userAuth": [], "serviceAuth": []}]));
-        assert_eq!(document["paths"]["/login"]["post"]["security"], json!([]));
-        assert_eq!(document["paths"]["/my_account/"]["get"].get("security"), None);
-        assert_eq!(document["paths"]["/logout"]["post"]["security"], json!([{"userAuth": []}, {}]));
-        let services = json!([{"serviceAuth": []}, {"serviceBearer": []}, {"serviceBasic": []}]);
-        for (path, method) in [("/oauth2/introspect", "post"), ("/oauth2/revoke", "post"), ("/revocations", "get")] {
-            assert_eq!(document["paths"][path][method]["security"], services, "{path}");
-        }
-        let schemes = &document["components"]["securitySchemes"];
-        assert_eq!(
-            (&schemes["serviceBearer"]["type"], &schemes["serviceBearer"]["scheme"]),
-            (&json!("http"), &json!("bearer"))
-        );
-        assert_eq!(schemes["userAuth"]["type"], "http");
-        assert_eq!(schemes["userAuth"]["scheme"], "bearer");
-        assert_eq!(schemes["serviceAuth"]["type"], "apiKey");
-        assert_eq!(schemes["serviceAuth"]["in"], "header");
-        assert_eq!(schemes["serviceAuth"]["name"], "X-Service-Token");
-    }
-
-    #[test]
-    fn s61_the_feed_waits_for_half_a_minute_at_most() {
-        let document = parsed();
-        let parameters = document["paths"]["/revocations"]["get"]["parameters"].as_array().unwrap();
-        let wait = parameters.iter().find(|parameter| parameter["name"] == "wait").unwrap();
-        assert_eq!((&wait["schema"]["minimum"], &wait["schema"]["maximum"]), (&json!(0), &json!(30)));
-    }
-
-    #[test]
-    fn s56_no_request_schema_admits_other_fields() {
-        let document = parsed();
-        for schema in [
-            "RegisterRequest",
-            "LoginRequest",
-            "RecoveryRequest",
-            "MyAccountChange",
-            "AccountChange",
-            "MyAccountDeletion",
-            "MailedRecoveryRequest",
-            "AddressRequest",
-            "TokenRequest",
-            "PasswordCheckRequest",
-            "KeyRotation",
-            "ServiceTokenRequest",
-            "RotationRequest",
-        ] {
-            assert_eq!(document["components"]["schemas"][schema]["additionalProperties"], false, "{schema}");
-        }
-        assert_eq!(
-            document["components"]["schemas"]["RegisterRequest"]["required"],
-            json!(["email", "nickname", "password", "passphrase"])
-        );
-    }
-
-    #[test]
-    fn every_reference_leads_somewhere() {
-        fn check(value: &Value, document: &Value) {
-            if let Some(reference) = value.get("$ref").and_then(Value::as_str) {
-                assert!(document.pointer(reference.trim_start_matches('#')).is_some(), "{reference}");
-            }
-            match value {
-                Value::Object(members) => members.values().for_each(|member| check(member, document)),
-                Value::Array(items) => items.iter().for_each(|item| check(item, document)),
-                _ => {}
-            }
-        }
-        let document = parsed();
-        check(&document, &document);
-    }
-}
+mod tests;

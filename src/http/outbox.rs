@@ -12,7 +12,7 @@ use warp::reply::Response;
 use super::error::{ApiError, FieldError};
 use super::extract::{RequestContext, context, json_reply, mail_id, no_content};
 use super::recovery::Message;
-use super::{Api, Family, form};
+use super::{Api, Family, closed_sets, form};
 
 /// How many mails a page has if the caller does not say.
 const DEFAULT_LIMIT: usize = 100;
@@ -33,12 +33,12 @@ struct Mail<'a> {
     /// Given once, never reused.
     #[schema(minimum = 1)]
     id: u64,
+    #[schema(format = Email)]
     to: &'a str,
     /// What it is about.
-    #[schema(example = "verify_address")]
+    #[schema(value_type = closed_sets::MailTemplate)]
     template: &'static str,
-    /// `queued`: it will be tried. `dead`: not unless an administrator says so.
-    #[schema(example = "queued")]
+    #[schema(value_type = closed_sets::MailState)]
     state: &'static str,
     /// How often it was tried.
     attempts: u32,
@@ -95,8 +95,8 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 /// List the mails that were not handed over yet
 #[utoipa::path(get, path = "/outbox/", operation_id = "list_mails", tag = "Administration",
     params(
-    ("limit" = Option<u64>, Query, description = "How many to return (100), 1 to 1,000"),
-    ("cursor" = Option<String>, Query, description = "`next` of the page before"),
+    ("limit" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "How many to return (100), 1 to 1,000"),
+    ("cursor" = Option<String>, Query, pattern = "^[1-9][0-9]{0,17}$", description = "`next` of the page before"),
 ), responses(
     (status = 200, description = "The mails", body = Outbox<'_>),
     (status = 422, description = "`limit` or `cursor` is not possible"),

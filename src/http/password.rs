@@ -21,7 +21,7 @@ struct PasswordCheckRequest {
     #[schema(value_type = String, format = Password, example = "quiet-lamp-tree")]
     password: Secret,
     /// The address of the account, if it is known.
-    #[schema(example = "ann@example.com", max_length = 254)]
+    #[schema(format = Email, example = "ann@example.com", max_length = 254)]
     email: Option<String>,
     /// The nickname of the account, if it is known.
     #[schema(example = "ann", max_length = 64)]

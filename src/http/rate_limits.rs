@@ -10,7 +10,7 @@ use warp::reply::Response;
 
 use super::error::{ApiError, FieldError, whole_seconds};
 use super::extract::{RequestContext, context, json_reply, no_content};
-use super::{Api, Family, form};
+use super::{Api, Family, closed_sets, form};
 
 /// How many a page has if the caller does not say.
 const DEFAULT_LIMIT: usize = 100;
@@ -32,7 +32,7 @@ struct RateLimit {
     #[schema(example = "login-address-192.0.2.7")]
     key: String,
     /// `public` and `private` count requests, all others failed attempts.
-    #[schema(example = "login")]
+    #[schema(value_type = closed_sets::RateLimitPolicy)]
     policy: &'static str,
     /// The account, if it is counted by one that exists.
     account_id: Option<u64>,
@@ -78,12 +78,12 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 /// List what is counted against clients and accounts
 #[utoipa::path(get, path = "/rate_limits/", operation_id = "list_rate_limits", tag = "Administration",
     params(
-    ("policy" = Option<String>, Query, description = "Only this: public, private, login, passphrase, reauthentication, one_time_token, service_token, mail or refresh"),
-    ("account" = Option<u64>, Query, description = "Only what is counted by this account"),
-    ("email" = Option<String>, Query, description = "Only what is counted by this address, whether an account has it or not"),
+    ("policy" = Option<closed_sets::RateLimitPolicy>, Query, description = "Only this"),
+    ("account" = Option<u64>, Query, minimum = 1, description = "Only what is counted by this account"),
+    ("email" = Option<String>, Query, format = Email, description = "Only what is counted by this address, whether an account has it or not"),
     ("address" = Option<String>, Query, description = "Only what is counted by this client address"),
     ("waiting" = Option<bool>, Query, description = "Only what has to wait now"),
-    ("limit" = Option<u64>, Query, description = "How many to return (100), 1 to 1,000"),
+    ("limit" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "How many to return (100), 1 to 1,000"),
     ("cursor" = Option<String>, Query, description = "`next` of the page before"),
 ), responses(
     (status = 200, description = "What is counted", body = RateLimits),

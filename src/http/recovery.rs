@@ -19,7 +19,7 @@ use doorward_actors::{RecoverError, RecoveryAttempt, Secret};
 #[serde(deny_unknown_fields)]
 struct RecoveryRequest {
     /// The address of the account.
-    #[schema(example = "ann@example.com", max_length = 254)]
+    #[schema(format = Email, example = "ann@example.com", max_length = 254)]
     email: String,
     /// The passphrase of the account. Case and spacing do not matter.
     #[schema(value_type = String, format = Password, example = "my first car was blue")]
@@ -39,6 +39,7 @@ pub(super) struct Message {
     pub(super) message: Cow<'static, str>,
     /// What the caller should know besides, such as that no mail can be sent to the address.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     warning: Option<&'static str>,
 }
 

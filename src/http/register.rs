@@ -24,7 +24,7 @@ const CONCEALED: &str = "If this address can be registered, a mail is on its way
 #[serde(deny_unknown_fields)]
 pub(super) struct RegisterRequest {
     /// Unique, whatever its case.
-    #[schema(example = "ann@example.com", max_length = 254)]
+    #[schema(format = Email, example = "ann@example.com", max_length = 254)]
     email: String,
     /// Unique.
     #[schema(example = "ann", max_length = 64)]
@@ -107,9 +107,11 @@ pub(super) struct AccountSummary<'a> {
     #[schema(minimum = 1)]
     id: u64,
     nickname: &'a str,
+    #[schema(format = Email)]
     email: &'a str,
     /// That no mail can be sent to the address.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     warning: Option<&'static str>,
 }
 

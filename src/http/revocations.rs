@@ -20,7 +20,7 @@ use super::error::{ApiError, FieldError};
 use super::extract::{RequestContext, context, json_reply};
 use super::feeds::FeedPlace;
 use super::pieces::{self, Over, Pieces};
-use super::{Api, Family, form};
+use super::{Api, Family, closed_sets, form};
 
 /// How many revocations one page has at most: some 120 KB.
 const PAGE: usize = 1000;
@@ -43,8 +43,7 @@ struct Revocations {
 /// Something that makes tokens worthless, or wrong in what they say.
 #[derive(Serialize, ToSchema)]
 struct RevocationEvent {
-    /// `session_ended`, `account_locked`, `account_deleted`, `role_changed` or `keys_replaced`.
-    #[schema(example = "session_ended")]
+    #[schema(value_type = closed_sets::RevocationKind)]
     kind: &'static str,
     /// With `session_ended`: the session whose tokens are dead, as their claim `sid`.
     session_id: Option<String>,
@@ -155,14 +154,14 @@ fn number(text: &str) -> Option<u64> {
 /// `Accept: text/event-stream`, server-sent events that go on for ever; `id` is the cursor. Needs the scope `revocations`.
 #[utoipa::path(get, path = "/revocations", operation_id = "revocations", tag = "Services",
     params(
-    ("after" = Option<String>, Query, description = "The cursor of the answer before, or `start` for all that is kept"),
+    ("after" = Option<String>, Query, pattern = "^(start|[0-9]{1,18}(-[0-9a-f]{8})?)$", description = "The cursor of the answer before, or `start` for all that is kept"),
     ("wait" = Option<u64>, Query, maximum = 30, description = "How many seconds to wait for the next one if there is none, 0 to 30"),
-    ("Last-Event-ID" = Option<String>, Header, description = "With server-sent events: as `after`"),
+    ("Last-Event-ID" = Option<String>, Header, pattern = "^(start|[0-9]{1,18}(-[0-9a-f]{8})?)$", description = "With server-sent events: as `after`"),
 ), responses(
     (status = 200, description = "What was revoked", content(
         (Revocations = "application/json"),
         (String = "text/event-stream"),
-    )),
+    ), headers(("X-Accel-Buffering" = String, description = "Asks nginx to pass each event on at once; with server-sent events"))),
     (status = 410, description = "Some of what comes after this cursor is gone, or the cursor is of a log that a backup took the place of: begin again with `after=start`"),
     (status = 422, description = "The cursor is none that was given out, or `wait` is not possible"),
 ))]

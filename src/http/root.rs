@@ -18,17 +18,17 @@ pub(super) struct Welcome {
     /// The version of the service.
     version: &'static str,
     /// Where the documentation is; null where it is switched off.
-    docs: Option<&'static str>,
+    docs: Option<String>,
 }
 
 pub(super) fn routes(api: &Arc<Api>) -> Family {
-    let docs = api.rules.docs.then_some("/docs");
-    warp::path::end().and(warp::get()).map(move || welcome(docs)).boxed()
+    let docs = api.rules.docs.then(|| format!("{}/docs", api.rules.base_path()));
+    warp::path::end().and(warp::get()).map(move || welcome(docs.clone())).boxed()
 }
 
 /// What answers here
 #[utoipa::path(get, path = "/", tag = "Service",
     responses((status = 200, description = "What answers here", body = Welcome)))]
-fn welcome(docs: Option<&'static str>) -> Response {
+fn welcome(docs: Option<String>) -> Response {
     json_reply(&Welcome { message: "Welcome to Doorward", version: env!("CARGO_PKG_VERSION"), docs })
 }

@@ -158,6 +158,13 @@ pub fn route_table() -> &'static [RouteInfo] {
     &ROUTES
 }
 
+impl RouteInfo {
+    /// Whether services alone use it, whose secret belongs in no browser.
+    pub(super) const fn is_for_services(&self) -> bool {
+        matches!(self.access, Access::Service(_) | Access::ServiceAndBearer(_))
+    }
+}
+
 /// What the table knows of a request.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Resolved {

@@ -19,7 +19,7 @@ use super::extract::{
     Payload, RequestContext, context, json_reply, json_reply_with, no_content, payload, service_token_id,
 };
 use super::my_account::Reauthentication;
-use super::{Api, Family, form};
+use super::{Api, Family, closed_sets, form};
 
 /// How long a replaced secret goes on working if nobody says otherwise.
 const DEFAULT_OVERLAP: Duration = Duration::from_hours(24);
@@ -36,7 +36,7 @@ struct ServiceTokenRequest {
     #[schema(min_length = 1, max_length = 64, example = "billing")]
     name: String,
     /// What it may do: `verify`, `introspect`, `revoke`, `revocations`, `audit`, `metrics`, `backup`.
-    #[schema(min_items = 1)]
+    #[schema(min_items = 1, value_type = Vec<closed_sets::ServiceScope>)]
     scopes: Vec<String>,
     /// RFC 3339: when it is over; never if this is left out.
     #[schema(format = DateTime)]
@@ -65,6 +65,7 @@ struct IssuedServiceToken<'a> {
     #[schema(minimum = 1)]
     id: u64,
     name: &'a str,
+    #[schema(value_type = Vec<closed_sets::ServiceScope>)]
     scopes: Vec<&'static str>,
     /// RFC 3339, UTC; null for a token without an end.
     #[schema(format = DateTime)]
@@ -83,6 +84,7 @@ struct ListedServiceToken {
     /// 0 is the token of the settings (`SERVICE_TOKEN`).
     id: u64,
     name: String,
+    #[schema(value_type = Vec<closed_sets::ServiceScope>)]
     scopes: Vec<&'static str>,
     /// RFC 3339, UTC; null for the token of the settings.
     #[schema(format = DateTime)]
@@ -172,8 +174,8 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 /// List the service tokens, without their secrets
 #[utoipa::path(get, path = "/service_tokens/", operation_id = "list_service_tokens", tag = "Administration",
     params(
-    ("limit" = Option<u64>, Query, description = "How many to return (100), 1 to 1,000"),
-    ("cursor" = Option<String>, Query, description = "`next` of the page before"),
+    ("limit" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "How many to return (100), 1 to 1,000"),
+    ("cursor" = Option<String>, Query, pattern = "^[0-9]{1,18}$", description = "`next` of the page before"),
 ), responses(
     (status = 200, description = "The tokens", body = ServiceTokens),
     (status = 422, description = "`limit` or `cursor` is not possible"),

@@ -63,7 +63,7 @@ impl<'a> SessionObject<'a> {
 #[serde(deny_unknown_fields)]
 struct SessionChange {
     /// 1 to 64 characters; null takes the label away.
-    #[schema(min_length = 1, max_length = 64, example = "Phone")]
+    #[schema(required = true, min_length = 1, max_length = 64, example = "Phone")]
     #[serde(deserialize_with = "present")]
     label: Option<String>,
 }

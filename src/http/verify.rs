@@ -20,6 +20,7 @@ use super::{Api, Family};
 struct Verified<'a> {
     #[schema(minimum = 1)]
     id: u64,
+    #[schema(format = Email)]
     email: &'a str,
     nickname: &'a str,
     role: WireRole,

@@ -1,7 +1,9 @@
 //! Pages of other origins.
 
+use std::collections::BTreeSet;
+
 use doorward::settings::Origins;
-use doorward::{Access, route_table};
+use doorward::{Access, Documented, route_table};
 use reqwest::Method;
 use serde_json::json;
 
@@ -9,7 +11,9 @@ use crate::support::{Answer, SERVICE_TOKEN, TestApp};
 
 const APP: &str = "https://app.example.com";
 const OTHER: &str = "http://localhost:3000";
-const EXPOSED: &str = "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy, WWW-Authenticate";
+const ALLOWED: &str = "Authorization, Content-Type, If-None-Match, Last-Event-ID, X-Request-Id";
+const EXPOSED: &str = "Accept-Encoding, Content-Disposition, ETag, RateLimit, RateLimit-Policy, Retry-After, \
+    WWW-Authenticate, X-Accel-Buffering, X-Auth-Email, X-Auth-Nickname, X-Auth-Role, X-Auth-Session, X-Auth-User-Id, X-Request-Id";
 
 async fn open_to_apps() -> TestApp {
     let origins = Origins::parse(&format!("{APP},{OTHER}")).unwrap();
@@ -59,11 +63,7 @@ async fn s67_a_listed_origin_may_ask_and_read_on_every_route_but_those_of_servic
         assert_readable(&asked, APP);
         let methods = asked.header("access-control-allow-methods").unwrap();
         assert!(methods.split(", ").any(|method| method == route.method.as_str()), "{path}: {methods}");
-        assert_eq!(
-            asked.header("access-control-allow-headers"),
-            Some("Authorization, Content-Type, X-Request-Id"),
-            "{path}"
-        );
+        assert_eq!(asked.header("access-control-allow-headers"), Some(ALLOWED), "{path}");
         assert_eq!(asked.header("access-control-max-age"), Some("600"), "{path}");
         assert_readable(&answered, OTHER);
     }
@@ -127,4 +127,55 @@ async fn s67_any_other_origin_is_answered_without_a_word_about_it() {
     let two = app.request(Method::GET, "/").header("Origin", APP).header("Origin", APP);
     assert_not_readable(&app.send(two).await);
     assert_not_readable(&app.get("/").await);
+}
+
+/// The headers that handlers look at, by the name that their source has for each, and why a page need not be allowed to
+/// send it.
+const TAKEN: [(&str, &str, &str); 10] = [
+    ("ACCEPT", "Accept", "every page may"),
+    ("ACCEPT_LANGUAGE", "Accept-Language", "every page may"),
+    ("AUTHORIZATION", "Authorization", ""),
+    ("CONTENT_ENCODING", "Content-Encoding", "a body must have none"),
+    ("CONTENT_TYPE", "Content-Type", ""),
+    ("IF_NONE_MATCH", "If-None-Match", ""),
+    ("SEC_FETCH_SITE", "Sec-Fetch-Site", "browsers alone may"),
+    ("USER_AGENT", "User-Agent", "browsers alone do"),
+    ("X_SERVICE_TOKEN", "X-Service-Token", "the secret of a service belongs in no browser"),
+    ("\"last-event-id\"", "Last-Event-ID", ""),
+];
+
+#[test]
+fn f20_a_page_may_send_every_header_that_a_route_takes() {
+    let source = include_str!("../../src/http/extract.rs").split("#[cfg(test)]").next().unwrap();
+    let mut taken = BTreeSet::new();
+    for look in ["headers.get(", "headers.get_all(", "headers.contains_key("] {
+        let after = source.match_indices(look).map(|(at, _)| &source[at + look.len()..]);
+        taken.extend(after.map(|rest| rest.split(')').next().unwrap()));
+    }
+    let known: BTreeSet<_> = TAKEN.iter().map(|(name, ..)| *name).collect();
+    assert_eq!(taken, known, "a header is looked at that this test does not know of");
+    for (_, header, otherwise) in TAKEN {
+        assert_eq!(ALLOWED.split(", ").any(|allowed| allowed == header), otherwise.is_empty(), "{header}");
+    }
+}
+
+#[test]
+fn f20_a_page_may_read_every_header_that_a_route_gives() {
+    // Every answer of these tests has no other headers than the document says; see `support/documented.rs`.
+    let document = doorward::openapi_document();
+    for route in route_table().iter().filter(|route| route.documented == Documented::Yes) {
+        if matches!(route.access, Access::Service(_) | Access::ServiceAndBearer(_)) {
+            continue;
+        }
+        let operation = &document["paths"][route.path][route.method.as_str().to_lowercase()];
+        for response in operation["responses"].as_object().unwrap().values() {
+            for header in response["headers"].as_object().unwrap().keys() {
+                assert!(EXPOSED.split(", ").any(|exposed| exposed == header), "{} {header}", route.path);
+            }
+        }
+        for parameter in operation["parameters"].as_array().into_iter().flatten().filter(|it| it["in"] == "header") {
+            let name = parameter["name"].as_str().unwrap();
+            assert!(ALLOWED.split(", ").any(|allowed| allowed == name), "{} {name}", route.path);
+        }
+    }
 }

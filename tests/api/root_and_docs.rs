@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use doorward::settings::PublicUrl;
 use doorward::{Documented, route_table};
 use reqwest::Method;
 use serde_json::json;
@@ -93,4 +94,50 @@ async fn every_route_of_the_table_is_described_and_no_other() {
     let documented = route_table().iter().filter(|route| route.documented == Documented::Yes);
     let documented: BTreeSet<_> = documented.map(|route| (route.method.to_string(), route.path.to_owned())).collect();
     assert_eq!(described, documented);
+}
+
+/// An application that is reached under a path, which a proxy in front takes away.
+async fn under_a_path() -> TestApp {
+    let public_url = PublicUrl::parse("https://example.com/auth").unwrap();
+    TestApp::builder().with(|settings| settings.mail.public_url = public_url).spawn().await
+}
+
+#[tokio::test]
+async fn f19_under_a_path_every_link_of_the_documentation_works() {
+    let app = under_a_path().await;
+    let root = app.get("/").await;
+    assert_eq!(root.body["docs"], "/auth/docs");
+    for page in ["/docs", "/docs/"] {
+        let page = app.get(page).await;
+        let links: Vec<&str> = page.text.split(['"', '\'']).filter(|text| text.starts_with('/')).collect();
+        assert!(links.len() >= 4, "{links:?}");
+        assert!(!page.text.contains("\"./") && !page.text.contains("href=\"index"), "{}", page.text);
+        for link in links {
+            let behind_proxy = link.strip_prefix("/auth").unwrap_or_else(|| panic!("{link}"));
+            assert_eq!(app.get(behind_proxy).await.status, 200, "{link}");
+        }
+    }
+    let script = app.get("/docs/swagger-initializer.js").await.text;
+    assert!(script.contains("/auth/openapi.json"), "{script}");
+    assert_eq!(app.get("/openapi.json").await.body["servers"], json!([{"url": "https://example.com/auth"}]));
+}
+
+#[tokio::test]
+async fn f19_nothing_else_that_a_browser_gets_names_an_absolute_path() {
+    let app = under_a_path().await;
+    for page in ["/email/verify?token=x", "/email/cancel?token=x", "/recovery/confirm?token=x"] {
+        let page = app.get(page).await;
+        for absolute in ["=\"/", "='/", "url(/", "url(\"/"] {
+            assert!(!page.text.contains(absolute), "{absolute} in {}", page.text);
+        }
+    }
+    for route in route_table() {
+        let answer = app.send(app.request(route.method.clone(), &route.path.replace(['{', '}'], ""))).await;
+        for header in ["location", "set-cookie", "content-location", "link", "refresh"] {
+            assert_eq!(answer.header(header), None, "{}", route.path);
+        }
+    }
+    let metadata = app.get("/.well-known/oauth-authorization-server").await;
+    let urls = metadata.body.as_object().unwrap().values().filter_map(|value| value.as_str());
+    assert!(urls.clone().count() >= 5 && urls.clone().all(|url| url.starts_with("https://example.com/auth")));
 }

@@ -7,6 +7,8 @@ use doorward_actors::{AccountId, AuditActorKind, AuditDetails, AuditRecord, Audi
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::http::closed_sets;
+
 /// Something that happened.
 #[derive(Serialize, ToSchema)]
 #[expect(clippy::struct_field_names, reason = "the names are those of the interface")]
@@ -17,7 +19,7 @@ pub(super) struct Event {
     /// RFC 3339, UTC.
     #[schema(format = DateTime)]
     at: String,
-    #[schema(example = "session.login")]
+    #[schema(value_type = closed_sets::AuditEvent)]
     event: &'static str,
     /// Who did it: `account:7`, `admin:3`, `service:name`, `system` or `anonymous`.
     #[schema(example = "account:7")]
@@ -31,10 +33,10 @@ pub(super) struct Event {
     session_id: Option<String>,
     request_id: Option<String>,
     /// `success` or `refused`.
-    #[schema(example = "success")]
+    #[schema(value_type = closed_sets::AuditOutcome)]
     outcome: &'static str,
     /// Why it was refused; null when it was not.
-    #[schema(example = "wrong_password")]
+    #[schema(value_type = Option<closed_sets::AuditRefusal>)]
     reason: Option<&'static str>,
     /// Of `account.updated`: what of the account changed, parted by spaces. Of `audit.pruned`: where the log began then, as
     /// `FIRST:HASH`.

@@ -11,10 +11,10 @@ use warp::reply::Response;
 
 use super::event::Event;
 use super::{Fields, Reader, place, reader, streamed};
-use crate::http::Api;
 use crate::http::error::ApiError;
 use crate::http::extract::RequestContext;
 use crate::http::pieces::{self, Over, Piece, Pieces};
+use crate::http::{Api, closed_sets};
 
 /// How many events one piece has at most: some 75 KB, at worst 150 KB.
 const PIECE: usize = 256;
@@ -59,19 +59,19 @@ impl Format {
 /// It ends with the record of the export itself. A body that breaks off is not the whole of it.
 #[utoipa::path(get, path = "/audit/export", operation_id = "export_audit", tag = "Administration",
     params(
-    ("format" = Option<String>, Query, description = "`ndjson` (default) or `csv`"),
-    ("event" = Option<String>, Query, description = "As for `/audit/`, as all that follow"),
-    ("actor" = Option<String>, Query),
-    ("subject" = Option<u64>, Query),
+    ("format" = Option<closed_sets::ExportFormat>, Query, description = "What the file is: `ndjson` unless said otherwise"),
+    ("event" = Option<closed_sets::AuditEvent>, Query, description = "As for `/audit/`, as all that follow"),
+    ("actor" = Option<String>, Query, pattern = "^(account|admin|service|system|anonymous|(account|admin):[1-9][0-9]{0,17}|service:.{1,64})$"),
+    ("subject" = Option<u64>, Query, minimum = 1),
     ("address" = Option<String>, Query),
-    ("outcome" = Option<String>, Query),
-    ("from" = Option<String>, Query),
-    ("to" = Option<String>, Query),
+    ("outcome" = Option<closed_sets::AuditOutcome>, Query),
+    ("from" = Option<String>, Query, format = DateTime),
+    ("to" = Option<String>, Query, format = DateTime),
 ), responses(
     (status = 200, description = "The log", content(
-        (String = "application/x-ndjson"),
-        (String = "text/csv"),
-    )),
+        (closed_sets::TextFile = "application/x-ndjson"),
+        (closed_sets::TextFile = "text/csv"),
+    ), headers(("Content-Disposition" = String, description = "`attachment`, with a name for the file"))),
     (status = 422, description = "A filter or `format` is not possible"),
 ))]
 pub(in crate::http) async fn export(api: &Arc<Api>, context: &RequestContext) -> Result<Response, ApiError> {

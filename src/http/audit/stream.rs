@@ -11,10 +11,10 @@ use warp::reply::Response;
 
 use super::event::Event;
 use super::{Fields, Reader, number, place, reader, streamed};
-use crate::http::Api;
 use crate::http::error::{ApiError, FieldError};
 use crate::http::extract::RequestContext;
 use crate::http::pieces::{self, Over, Pieces};
+use crate::http::{Api, closed_sets};
 
 /// How many events are sent at once at most.
 const BATCH: usize = 256;
@@ -30,16 +30,16 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
 #[utoipa::path(get, path = "/audit/stream", operation_id = "follow_audit", tag = "Administration",
     params(
     ("Last-Event-ID" = Option<u64>, Header, description = "Begin after this one"),
-    ("event" = Option<String>, Query, description = "As for `/audit/`, as all that follow"),
-    ("actor" = Option<String>, Query),
-    ("subject" = Option<u64>, Query),
+    ("event" = Option<closed_sets::AuditEvent>, Query, description = "As for `/audit/`, as all that follow"),
+    ("actor" = Option<String>, Query, pattern = "^(account|admin|service|system|anonymous|(account|admin):[1-9][0-9]{0,17}|service:.{1,64})$"),
+    ("subject" = Option<u64>, Query, minimum = 1),
     ("address" = Option<String>, Query),
-    ("outcome" = Option<String>, Query),
-    ("from" = Option<String>, Query),
-    ("to" = Option<String>, Query),
+    ("outcome" = Option<closed_sets::AuditOutcome>, Query),
+    ("from" = Option<String>, Query, format = DateTime),
+    ("to" = Option<String>, Query, format = DateTime),
 ), responses(
     (status = 200, description = "What happens from now on, or after `Last-Event-ID`", content_type = "text/event-stream",
-        body = String),
+        body = String, headers(("X-Accel-Buffering" = String, description = "Asks nginx to pass each event on at once"))),
     (status = 422, description = "A filter or `Last-Event-ID` is not possible"),
 ))]
 pub(in crate::http) async fn stream(api: &Arc<Api>, context: &RequestContext) -> Result<Response, ApiError> {

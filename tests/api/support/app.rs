@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::client::{Answer, Person};
-use super::leaks;
+use super::{documented, leaks};
 
 /// What services present in these tests.
 pub(crate) const SERVICE_TOKEN: &str = "test-service-token-0123456789abcdef";
@@ -83,9 +83,14 @@ impl TestApp {
         self.client.request(method, self.url(path))
     }
 
-    /// Sends a request and reads its answer whole.
+    /// Sends a request and reads its answer whole, which must be one that `openapi.json` tells of.
     pub(crate) async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
-        Answer::read(request.send().await.unwrap()).await
+        let (client, request) = request.build_split();
+        let request = request.unwrap();
+        let (method, path) = (request.method().to_string(), request.url().path().to_owned());
+        let answer = Answer::read(client.execute(request).await.unwrap()).await;
+        documented::check(&method, &path, &answer);
+        answer
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {

@@ -2,6 +2,7 @@
 
 mod app;
 mod client;
+mod documented;
 pub(crate) mod leaks;
 mod people;
 mod raw;

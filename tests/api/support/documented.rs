@@ -1,0 +1,140 @@
+//! Whether an answer is one that `openapi.json` tells of: its status, its headers, its media type and its body.
+//!
+//! Every answer that a test reads is compared, so a route cannot answer otherwise than documented without some test failing.
+
+use std::sync::LazyLock;
+
+use serde_json::Value;
+
+use super::client::Answer;
+
+static DOCUMENT: LazyLock<Value> = LazyLock::new(doorward::openapi_document);
+
+/// What every answer may have, whatever its route: what the connection needs, what the description of the document names,
+/// and what speaks to browsers about the answer itself.
+const FIXED: [&str; 14] = [
+    "access-control-allow-headers",
+    "access-control-allow-methods",
+    "access-control-allow-origin",
+    "access-control-expose-headers",
+    "access-control-max-age",
+    "cache-control",
+    "connection",
+    "content-length",
+    "content-type",
+    "date",
+    "referrer-policy",
+    "strict-transport-security",
+    "transfer-encoding",
+    "x-content-type-options",
+];
+
+/// Compares an answer with what the document says about its operation. Paths and methods that it does not have are pages
+/// for people, the documentation itself, and requests that no route takes.
+#[track_caller]
+pub(super) fn check(method: &str, path: &str, answer: &Answer) {
+    let Some(operation) = operation(method, path) else { return };
+    // Pages for people share the path with the operation that they send their form to.
+    if answer.header("content-type").is_some_and(|kind| kind.starts_with("text/html")) {
+        return;
+    }
+    let told = &operation["responses"][answer.status.to_string()];
+    assert!(told.is_object(), "{method} {path}: the document has no status {}: {answer:?}", answer.status);
+    let headers = told["headers"].as_object().unwrap();
+    for name in answer.headers.keys().map(|name| name.as_str()) {
+        let is_told = headers.keys().any(|told| told.eq_ignore_ascii_case(name));
+        assert!(
+            is_told || name == "vary" || FIXED.contains(&name),
+            "{method} {path}: the document has no {name}: {answer:?}"
+        );
+    }
+    for (name, header) in headers {
+        let required = resolved(header)["required"] == true;
+        assert!(!required || answer.headers.contains_key(name), "{method} {path}: no {name}: {answer:?}");
+    }
+    let Some(kind) = answer.header("content-type") else { return };
+    let kind = kind.split(';').next().unwrap();
+    let content = &told["content"][kind];
+    assert!(content.is_object(), "{method} {path}: the document has no {kind}: {answer:?}");
+    // What `HEAD` leaves out cannot be compared.
+    if kind.ends_with("json") && kind != "application/x-ndjson" && !answer.text.is_empty() {
+        conforms(&answer.body, &content["schema"], &mut format!("{method} {path} {}: $", answer.status));
+    }
+}
+
+fn operation(method: &str, path: &str) -> Option<&'static Value> {
+    let path = path.split('?').next().unwrap();
+    let method = if method == "HEAD" { "get".to_owned() } else { method.to_lowercase() };
+    let (_, item) =
+        DOCUMENT["paths"].as_object().unwrap().iter().filter(|(template, _)| matches(template, path)).min_by_key(
+            // A fixed path comes before a template.
+            |(template, _)| template.matches('{').count(),
+        )?;
+    item.get(&method)
+}
+
+fn matches(template: &str, path: &str) -> bool {
+    let (template, path) = (template.trim_end_matches('/'), path.strip_suffix('/').unwrap_or(path));
+    let fits =
+        |(wanted, given): (&str, &str)| if wanted.starts_with('{') { !given.is_empty() } else { wanted == given };
+    template.split('/').count() == path.split('/').count() && template.split('/').zip(path.split('/')).all(fits)
+}
+
+fn resolved(value: &'static Value) -> &'static Value {
+    let reference = value.get("$ref").and_then(Value::as_str);
+    reference.map_or(value, |reference| DOCUMENT.pointer(reference.trim_start_matches('#')).unwrap())
+}
+
+/// Asserts that a value has the type, the members and the words of its schema.
+#[track_caller]
+fn conforms(value: &Value, schema: &'static Value, at: &mut String) {
+    let schema = resolved(schema);
+    if let Some(alternatives) = schema["oneOf"].as_array() {
+        // Null, or the other one.
+        let alternative = alternatives.iter().find(|alternative| (alternative["type"] == "null") == value.is_null());
+        return conforms(value, alternative.unwrap_or_else(|| panic!("{at}: {value}")), at);
+    }
+    if let Some(parts) = schema["allOf"].as_array() {
+        let parts: Vec<_> = parts.iter().map(resolved).collect();
+        for required in parts.iter().filter_map(|part| part["required"].as_array()).flatten() {
+            assert!(value.get(required.as_str().unwrap()).is_some(), "{at}: no {required} in {value}");
+        }
+        for (name, member) in value.as_object().unwrap() {
+            let property = parts.iter().find_map(|part| part["properties"].get(name));
+            let property = property.unwrap_or_else(|| panic!("{at}: the document has no {name}"));
+            conforms(member, property, &mut format!("{at}.{name}"));
+        }
+        return;
+    }
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    let is_of = |kinds: &Value| *kinds == kind || kinds.as_array().is_some_and(|kinds| kinds.contains(&kind.into()));
+    assert!(is_of(&schema["type"]), "{at}: {value} is not {}", schema["type"]);
+    let words = schema["enum"].as_array();
+    assert!(words.is_none_or(|words| words.contains(value)), "{at}: {value} is not one of the set");
+    let depth = at.len();
+    for (n, item) in value.as_array().into_iter().flatten().enumerate() {
+        at.push_str(&format!("[{n}]"));
+        conforms(item, &schema["items"], at);
+        at.truncate(depth);
+    }
+    let Some(members) = value.as_object() else { return };
+    for required in schema["required"].as_array().into_iter().flatten() {
+        assert!(members.contains_key(required.as_str().unwrap()), "{at}: no {required} in {value}");
+    }
+    for (name, member) in members {
+        at.push_str(&format!(".{name}"));
+        match (schema["properties"].get(name), &schema["additionalProperties"]) {
+            (Some(property), _) => conforms(member, property, at),
+            (None, Value::Object(_)) => conforms(member, &schema["additionalProperties"], at),
+            _ => panic!("{at}: the document has no such member"),
+        }
+        at.truncate(depth);
+    }
+}

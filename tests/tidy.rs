@@ -322,7 +322,7 @@ fn described_types(source: &str) -> Vec<String> {
             .iter()
             .find_map(|line| line.strip_prefix("#[schema(as = "))
             .map(|rest| rest.trim_end_matches(")]"));
-        let words = declaration.skip(attributes.len()).next().unwrap();
+        let words = declaration.clone().nth(attributes.len()).unwrap();
         let name = words
             .split(["struct ", "enum "].map(|kind| kind).iter().copied().find(|kind| words.contains(kind)).unwrap());
         let name = name.last().unwrap().split(|c: char| !c.is_alphanumeric()).next().unwrap();

@@ -1,7 +1,9 @@
 //! Whether an answer is one that `openapi.json` tells of: its status, its headers, its media type and its body.
 //!
 //! Every answer that a test reads is compared, so a route cannot answer otherwise than documented without some test failing.
+#![expect(clippy::panic, reason = "a helper of a test may panic like the test itself")]
 
+use std::fmt::Write as _;
 use std::sync::LazyLock;
 
 use serde_json::Value;
@@ -41,7 +43,7 @@ pub(super) fn check(method: &str, path: &str, answer: &Answer) {
     let told = &operation["responses"][answer.status.to_string()];
     assert!(told.is_object(), "{method} {path}: the document has no status {}: {answer:?}", answer.status);
     let headers = told["headers"].as_object().unwrap();
-    for name in answer.headers.keys().map(|name| name.as_str()) {
+    for name in answer.headers.keys().map(reqwest::header::HeaderName::as_str) {
         let is_told = headers.keys().any(|told| told.eq_ignore_ascii_case(name));
         assert!(
             is_told || name == "vary" || FIXED.contains(&name),
@@ -120,7 +122,7 @@ fn conforms(value: &Value, schema: &'static Value, at: &mut String) {
     assert!(words.is_none_or(|words| words.contains(value)), "{at}: {value} is not one of the set");
     let depth = at.len();
     for (n, item) in value.as_array().into_iter().flatten().enumerate() {
-        at.push_str(&format!("[{n}]"));
+        write!(at, "[{n}]").unwrap();
         conforms(item, &schema["items"], at);
         at.truncate(depth);
     }
@@ -129,7 +131,7 @@ fn conforms(value: &Value, schema: &'static Value, at: &mut String) {
         assert!(members.contains_key(required.as_str().unwrap()), "{at}: no {required} in {value}");
     }
     for (name, member) in members {
-        at.push_str(&format!(".{name}"));
+        write!(at, ".{name}").unwrap();
         match (schema["properties"].get(name), &schema["additionalProperties"]) {
             (Some(property), _) => conforms(member, property, at),
             (None, Value::Object(_)) => conforms(member, &schema["additionalProperties"], at),

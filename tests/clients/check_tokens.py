@@ -14,7 +14,7 @@ from pathlib import Path
 from forge import bad_tokens, parts, private_key, with_unknown_keys
 from played import Played
 from scenario import Scenario
-from stand import at_once, copy_of, end_all, programs, services, wait_for
+from stand import PASSWORD, at_once, copy_of, end_all, programs, services, wait_for
 
 # How old the clock of Doorward is at first: long enough that a key made then signs when it is brought forward.
 AGO = 20
@@ -172,7 +172,9 @@ class Pairs(Scenario):
         acting, other = new("carol"), new("carol")
         password = {"password": "nine-lanterns-over-the-quay"}
         self.ends("a new password", [other], [acting], "PUT", "/my_account/", acting, body=password)
-        self.ends("deletion", [acting], [self.ann], "DELETE", "/my_account/delete", acting)
+        # A new password ends the freshness of its session.
+        shown = {"current_password": password["password"]}
+        self.ends("deletion", [acting], [self.ann], "DELETE", "/my_account/delete", acting, body=shown)
 
         bob = new("bob")
         self.admits("before the new role", bob, role="user")
@@ -241,7 +243,9 @@ class Pairs(Scenario):
         self.ends("logout after a restart", [other], [self.ann], "POST", "/logout", other)
 
     def emergency(self):
-        self.doorward.must("POST", "/keys/rotate", self.admin["access_token"], {"compromised": True})
+        # The clock went on by more than ADMIN_REAUTH_MINUTES since the administrator logged in.
+        asked = {"compromised": True, "current_password": PASSWORD}
+        self.doorward.must("POST", "/keys/rotate", self.admin["access_token"], asked)
         self.comes("a token of the key in wrong hands", self.ann, lambda answer: answer[0] == 401, 1)
         new = self.doorward.login("ann")["access_token"]
         self.comes("a token after an emergency", new, lambda answer: answer[0] == 200, 1)

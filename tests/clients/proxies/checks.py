@@ -221,9 +221,10 @@ def address(scene):
     """Doorward sees the address of the client behind the proxy, and not the one that it claims, and the name of the request"""
     agent, name = f"check {uuid.uuid4()}", str(uuid.uuid4())
     headers = [("User-Agent", agent), ("X-Request-Id", name), ("X-Forwarded-For", "203.0.113.9"), ("Forwarded", "for=203.0.113.9")]
-    # Of a session, one refusal of this kind is on record.
-    carol = scene.cast.people.login("carol@example.com")
-    scene.refused([403], "GET", "/", [*headers, *bearer(carol)], admin=True)
+    # Of an account, one refusal of this kind is on record for a while.
+    people = scene.cast.people
+    people.register(f"{name[:8]}@example.com", name)
+    scene.refused([403], "GET", "/", [*headers, *bearer(people.login(f"{name[:8]}@example.com"))], admin=True)
     seen, end = [], time.monotonic() + 5
     # A refusal is put on record soon, not at once.
     while not seen and time.monotonic() < end:

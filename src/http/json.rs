@@ -52,7 +52,12 @@ fn field_error(error: &serde_path_to_error::Error<serde_json::Error>) -> FieldEr
     }
     // What follows `expected` is ours: a type or a list of variants. What stands before it is the caller's value.
     let expected = text.rsplit_once("expected ").map_or("another type", |(_, rest)| rest);
-    let expected = expected.split(" at line ").next().unwrap_or(expected);
+    let expected = match expected.split(" at line ").next().unwrap_or(expected) {
+        // The words of Rust for what JSON has other words for.
+        "u64" => "an integer of at least 0",
+        "a sequence" => "an array",
+        expected => expected,
+    };
     FieldError::new(pointer, format!("This field must be {expected}"))
 }
 
@@ -153,6 +158,8 @@ mod tests {
         email: String,
         lock: Option<bool>,
         role: Option<Role>,
+        seconds: Option<u64>,
+        scopes: Option<Vec<String>>,
     }
 
     fn refused(body: &str) -> (u16, String, String) {
@@ -165,7 +172,7 @@ mod tests {
 
     #[test]
     fn null_is_the_same_as_absent() {
-        let expected = Wire { email: "x".to_owned(), lock: None, role: None };
+        let expected = Wire { email: "x".to_owned(), lock: None, role: None, seconds: None, scopes: None };
         assert_eq!(parse::<Wire>(br#" {"email":"x","lock":null} "#).unwrap(), expected);
         assert_eq!(parse::<Wire>(br#"{"email":"x"}"#).unwrap(), expected);
     }
@@ -208,6 +215,11 @@ mod tests {
             (422, "/lock".to_owned(), "This field must be a boolean".to_owned())
         );
         assert_eq!(at(r#"{"email":"x","role":"root"}"#).2, "This field must be `user` or `admin`");
+        for number in ["-1", "1.5", "1.0", "\"1\"", "1e30"] {
+            let body = format!(r#"{{"email":"x","seconds":{number}}}"#);
+            assert_eq!(at(&body).2, "This field must be an integer of at least 0", "{number}");
+        }
+        assert_eq!(at(r#"{"email":"x","scopes":"y"}"#).2, "This field must be an array");
         for other in ["[]", r#"["x"]"#, "\"x\"", "1", "null", "true"] {
             assert_eq!(at(other), (422, String::new(), "This must be a JSON object".to_owned()));
         }

@@ -39,13 +39,13 @@ struct MyAccount<'a> {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct MyAccountChange {
-    #[schema(max_length = 64)]
+    #[schema(min_length = 1, max_length = 64)]
     nickname: Option<String>,
     #[schema(format = Email, max_length = 254)]
     email: Option<String>,
     #[schema(value_type = Option<String>, format = Password)]
     password: Option<Secret>,
-    #[schema(value_type = Option<String>, format = Password)]
+    #[schema(value_type = Option<String>, format = Password, min_length = 1)]
     passphrase: Option<Secret>,
     #[schema(max_length = 64)]
     customer_account: Option<String>,

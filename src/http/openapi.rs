@@ -6,9 +6,10 @@
 use std::collections::BTreeSet;
 
 use hyper::Method;
+use serde_json::Value;
 use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
-use utoipa::openapi::schema::{AdditionalProperties, SchemaType, Type};
+use utoipa::openapi::schema::{SchemaType, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
     Content, Header, HeaderBuilder, Object, OpenApi as Document, Ref, RefOr, ResponseBuilder, Schema, Server,
@@ -181,6 +182,8 @@ struct FromTheRouteTable;
 
 impl Modify for FromTheRouteTable {
     fn modify(&self, document: &mut Document) {
+        // The document is made of texts and maps, which always serialise.
+        let in_requests = schemas_in("requestBody", &serde_json::to_value(&*document).unwrap_or_default());
         let components = document.components.get_or_insert_default();
         let bearer = Http::builder().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
         components.add_security_scheme(USER_AUTH, SecurityScheme::Http(bearer));
@@ -192,7 +195,8 @@ impl Modify for FromTheRouteTable {
         let bearer = Http::builder().scheme(HttpAuthScheme::Bearer).description(Some("The secret of a service"));
         components.add_security_scheme(SERVICE_BEARER, SecurityScheme::Http(bearer.build()));
         components.headers.extend(COMMON_HEADERS.iter().map(|header| (header.name.to_owned(), header.describe())));
-        components.schemas.values_mut().for_each(say_what_is_always_there);
+        let answers = components.schemas.iter_mut().filter(|(name, _)| !in_requests.contains(*name));
+        answers.for_each(|(_, schema)| say_what_is_always_there(schema));
         for route in route_table().iter().filter(|route| route.documented == Documented::Yes) {
             let item = document.paths.paths.get_mut(route.path);
             if let Some(operation) = item.and_then(|item| operation(item, &route.method)) {
@@ -202,13 +206,32 @@ impl Modify for FromTheRouteTable {
     }
 }
 
-/// Requires every member of an answer that may be null: such a member is always there. In requests, whose schemas are
-/// closed, it may be left out.
+/// The names of the schemas that this part of an operation (`requestBody`, `responses`) refers to, at any depth.
+fn schemas_in(part: &str, document: &Value) -> BTreeSet<String> {
+    fn add(value: &Value, schemas: &Value, names: &mut BTreeSet<String>) {
+        let reference = value.get("$ref").and_then(Value::as_str);
+        if let Some(name) = reference.and_then(|reference| reference.strip_prefix("#/components/schemas/"))
+            && names.insert(name.to_owned())
+        {
+            add(&schemas[name], schemas, names);
+        }
+        match value {
+            Value::Object(members) => members.values().for_each(|member| add(member, schemas, names)),
+            Value::Array(items) => items.iter().for_each(|item| add(item, schemas, names)),
+            _ => {}
+        }
+    }
+    let mut names = BTreeSet::new();
+    let items = document["paths"].as_object().into_iter().flat_map(serde_json::Map::values);
+    for operation in items.filter_map(Value::as_object).flat_map(serde_json::Map::values) {
+        add(&operation[part], &document["components"]["schemas"], &mut names);
+    }
+    names
+}
+
+/// Requires every member of an answer that may be null: such a member is always there. In requests it may be left out.
 fn say_what_is_always_there(schema: &mut RefOr<Schema>) {
     let RefOr::T(Schema::Object(object)) = schema else { return };
-    if matches!(object.additional_properties.as_deref(), Some(AdditionalProperties::FreeForm(false))) {
-        return;
-    }
     let nullable =
         object.properties.iter().filter(|(name, schema)| may_be_null(schema) && !object.required.contains(name));
     let nullable: Vec<String> = nullable.map(|(name, _)| name.clone()).collect();

@@ -22,7 +22,7 @@ struct RecoveryRequest {
     #[schema(format = Email, example = "ann@example.com", max_length = 254)]
     email: String,
     /// The passphrase of the account. Case and spacing do not matter.
-    #[schema(value_type = String, format = Password, example = "my first car was blue")]
+    #[schema(value_type = String, format = Password, min_length = 1, example = "my first car was blue")]
     passphrase: Secret,
     /// The password from now on; the rules of registration apply.
     #[schema(value_type = String, format = Password, example = "quiet-lamp-forest")]

@@ -28,7 +28,7 @@ struct MailedRecoveryRequest {
     #[schema(value_type = String, format = Password, example = "quiet-lamp-forest")]
     new_password: Secret,
     /// The passphrase of the account, where the service asks for both; elsewhere a new one.
-    #[schema(value_type = Option<String>, format = Password, example = "my first car was blue")]
+    #[schema(value_type = Option<String>, format = Password, min_length = 1, example = "my first car was blue")]
     passphrase: Option<Secret>,
 }
 

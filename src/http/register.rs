@@ -27,14 +27,14 @@ pub(super) struct RegisterRequest {
     #[schema(format = Email, example = "ann@example.com", max_length = 254)]
     email: String,
     /// Unique.
-    #[schema(example = "ann", max_length = 64)]
+    #[schema(example = "ann", min_length = 1, max_length = 64)]
     nickname: String,
     /// At least 15 characters, or 8 with upper case, lower case, digit and special; not easy to guess. At most 1,024
     /// bytes.
     #[schema(value_type = String, format = Password, example = "quiet-lamp-tree")]
     password: Secret,
     /// Opens the way back when the password is lost. Case and spacing do not matter. At most 1,024 bytes.
-    #[schema(value_type = String, format = Password, example = "my first car was blue")]
+    #[schema(value_type = String, format = Password, min_length = 1, example = "my first car was blue")]
     passphrase: Secret,
     /// Only `none` unless the service lets users choose.
     #[schema(example = "none", max_length = 64)]

@@ -1,5 +1,5 @@
 """Runs the configurations of docs/integrations/ in nginx, Caddy and HAProxy, between a client and a service, before a real
-Doorward. Usage: check.py DOORWARD"""
+Doorward, and the one of docs/deployment.md that puts Doorward under a path. Usage: check.py DOORWARD"""
 
 import pathlib
 import signal
@@ -10,10 +10,12 @@ import time
 import traceback
 
 import checks
+import under_a_path
 from checks import Cast, Scene
 from people import People, ask, bearer
 from processes import Proxy, doorward
 from service import Service
+from under_a_path import UnderAPath
 
 KINDS = ["nginx", "caddy", "haproxy"]
 # How long clients wait while Doorward does not answer, in seconds. The proxies give it five, and one that is not there none.
@@ -123,6 +125,11 @@ def main():
             held.append(attempt("doorward", checks.alike_by_head, people, server.ports[0]))
             for scene in scenes:
                 held += [attempt(scene.proxy.kind, check, scene) for check in checks.ALL]
+            below = UnderAPath(sys.argv[1], folder / "below")
+            for process in below.processes:
+                processes.append(process)
+                process.start()
+            held += [attempt("under a path", check, below.site, below.mails) for check in under_a_path.ALL]
             outage(server, lambda check: held.append(at_once(scenes, check)))
             complete = True
         finally:

@@ -65,7 +65,7 @@ class Process:
         return "\n".join(line[:300] for line in lines[-15:])
 
 
-def doorward(program, folder):
+def doorward(program, folder, more=None):
     """Doorward with an empty data directory. It believes the proxies, which connect from 127.0.0.1, and nobody else."""
     port = free_port()
     environment = {
@@ -74,6 +74,7 @@ def doorward(program, folder):
         "TRUSTED_PROXIES": "127.0.0.1",
         "LOG_LEVEL": "warn",
         "RATE_LIMITS_PUBLIC_ROUTES": "10000",
+        **(more or {}),
     }
     return Process("doorward", folder, [program], [port], environment)
 
@@ -84,6 +85,20 @@ def replaced(text, replacements):
         text, count = re.subn(pattern, lambda _: replacement, text)
         assert count, f"the configuration has nothing like {pattern!r}"
     return text
+
+
+def nginx(folder):
+    """How nginx is started with `nginx.conf` of this folder."""
+    # The worker of one that is started by root is root too, because the folder is closed to everybody else.
+    user = "user root root; " if os.getuid() == 0 else ""
+    options = f"{user}daemon off; pid {folder}/pid; error_log stderr notice;"
+    return ["nginx", "-e", "stderr", "-p", folder, "-c", folder / "nginx.conf", "-g", options]
+
+
+def nginx_places(folder):
+    """Where nginx keeps what it keeps: in this folder."""
+    kept = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+    return "    access_log off;\n" + "".join(f"    {name}_temp_path {folder}/{name};\n" for name in kept)
 
 
 class Proxy(Process):
@@ -109,20 +124,15 @@ class Proxy(Process):
         (folder / name).write_text(replaced(original, replacements), "utf-8")
 
     def nginx(self, folder, addresses, weaken):
-        kept = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        places = "".join(f"    {name}_temp_path {folder}/{name};\n" for name in kept)
         # The number in a map is the port, in `listen` it is an address.
         listening = [
             (r"listen 8080;", f"listen 127.0.0.1:{self.port};"),
             (r"listen 8081;", f"listen 127.0.0.1:{self.admin_port};"),
             (r"(?<= )8080(?= )", str(self.port)),
-            (r"(?<=\n)http \{\n", f"http {{\n    access_log off;\n{places}"),
+            (r"(?<=\n)http \{\n", f"http {{\n{nginx_places(folder)}"),
         ]
         self.write(folder, "nginx.conf", listening + addresses, weaken)
-        # The worker of one that is started by root is root too, because the folder is closed to everybody else.
-        user = "user root root; " if os.getuid() == 0 else ""
-        options = f"{user}daemon off; pid {folder}/pid; error_log stderr notice;"
-        return ["nginx", "-e", "stderr", "-p", folder, "-c", folder / "nginx.conf", "-g", options], {}
+        return nginx(folder), {}
 
     def caddy(self, folder, addresses, weaken):
         listening = [

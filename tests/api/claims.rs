@@ -120,7 +120,9 @@ async fn c09_where_recovery_by_mail_is_not_offered_a_verified_account_gets_no_ma
     assert_eq!(app.change_own(&session, &set).await.status, 200);
     let undo = app.token_from(&ann.email, MailKind::PassphraseChanged).await;
     assert_eq!(app.post("/email/cancel", &json!({"token": undo})).await.status, 200);
+    let first = app.token_from(&ann.email, MailKind::ResetPassword).await;
     app.pass(Duration::from_hours(1));
+    assert_eq!(redeem(&app, &first, OWNERS_PASSWORD).await, 400, "the one that came with the undoing is over");
     let token = reset_token(&app, &ann).await;
     assert_eq!(redeem(&app, &token, OWNERS_PASSWORD).await, 200);
     assert!(app.opens(&ann, OWNERS_PASSWORD).await);

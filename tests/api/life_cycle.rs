@@ -260,6 +260,28 @@ async fn c06_who_loses_the_passphrase_is_asked_for_a_new_one() {
     let session = app.login(&Person { password: NEW_PASSWORD.to_owned(), ..ann.clone() }).await;
     assert_eq!(app.change_own(&session, &json!({"passphrase": "warm stones by the sea"})).await.status, 200);
     assert_eq!(app.recover(&ann.email, "warm stones by the sea", SET_PASSWORD).await.status, 200);
+
+    // Where an administrator moves the account away from a mailbox, the owner is asked at the new address.
+    let elsewhere = "ann@example.net";
+    app.must_change(&stage.admin, ann.id, &json!({"password": NEW_PASSWORD, "email": elsewhere})).await;
+    assert_eq!(asked().await, 2);
+    let mails = app.mails_to(elsewhere).await;
+    assert!(mails.iter().any(|mail| mail.kind == MailKind::PassphraseNeeded));
+}
+
+#[tokio::test]
+async fn c06_nobody_is_asked_for_a_passphrase_that_opens_nothing() {
+    let mode = doorward_actors::RecoveryMode::Email;
+    let app = TestApp::builder().with(|settings| settings.accounts.recovery_mode = mode).spawn().await;
+    let admin = app.admin().await;
+    let ann = app.register("ann").await;
+    app.must_change(&admin, ann.id, &json!({"password": NEW_PASSWORD})).await;
+    app.post("/recovery/request", &json!({"email": ann.email})).await;
+    let token = app.token_from(&ann.email, MailKind::ResetPassword).await;
+    let body = json!({"token": token, "new_password": SET_PASSWORD});
+    assert_eq!(app.post("/recovery/confirm", &body).await.status, 200);
+    let mails = app.mails_to(&ann.email).await;
+    assert!(mails.iter().all(|mail| mail.kind != MailKind::PassphraseNeeded));
 }
 
 #[tokio::test]

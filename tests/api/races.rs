@@ -8,6 +8,7 @@ mod keys;
 mod logins;
 mod people;
 mod refresh;
+mod renewed;
 mod roles;
 mod services;
 mod spared;

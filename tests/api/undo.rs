@@ -147,8 +147,13 @@ async fn c08_a_link_is_neither_replaced_by_a_newer_one_nor_ended_by_a_new_passwo
         assert_eq!(app.change_own(&session, &json!({"passphrase": passphrases[n]})).await.status, 200);
         tokens.push(app.token_from(&ann.email, MailKind::PassphraseChanged).await);
     }
-    assert_eq!(app.change_own(&session, &json!({"password": THIEFS_PASSWORD})).await.status, 200);
+    let answer = app.change_own(&session, &json!({"password": THIEFS_PASSWORD})).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(app.is_live(&session).await);
     assert_eq!(undo(&app, &tokens[0]).await, 200);
+    assert!(!app.is_live(&session).await, "the thief's session goes on");
+    let refresh = json!({"refresh_token": answer.text_at("refresh_token")});
+    assert_eq!(app.post("/refresh", &refresh).await.status, 401);
     for passphrase in passphrases.iter().chain([&ann.passphrase]) {
         app.recover(&ann.email, passphrase, NEW_PASSWORD).await.assert_status_problem(400);
     }
@@ -228,19 +233,24 @@ async fn c08_an_administrators_change_of_address_can_be_undone_unless_it_takes_t
     app.must_change(&admin, bob.id, &json!({"email": "bob@example.net", "password": NEW_PASSWORD})).await;
     assert_eq!(undo(&app, &earlier).await, 400);
     assert_eq!(links(&app, &bob.email).await, 1, "the earlier one");
-    assert!(app.opens(&Person { email: "bob@example.net".to_owned(), ..bob }, NEW_PASSWORD).await);
+    assert!(app.opens(&Person { email: "bob@example.net".to_owned(), ..bob.clone() }, NEW_PASSWORD).await);
+    // It is over for good, also where the account goes back to that mailbox.
+    app.must_change(&admin, bob.id, &json!({"email": bob.email})).await;
+    assert_eq!(undo(&app, &earlier).await, 400);
 }
 
 #[tokio::test]
 async fn c08_who_registered_a_strangers_address_and_left_it_keeps_nothing_once_the_owner_undoes_that() {
     let app = TestApp::spawn().await;
-    app.admin().await;
+    let admin = app.admin().await;
     let squatter = app.register("victim").await;
     let session = app.login(&squatter).await;
     move_to(&app, &squatter, &session, "thief@example.net").await;
     assert_eq!(confirm(&app, "thief@example.net").await, 200);
     let link = app.token_from(&squatter.email, MailKind::AddressChangePending).await;
     assert_eq!(undo(&app, &link).await, 200);
+    let account = app.account(&admin, squatter.id).await;
+    assert_eq!((&account["email"], &account["email_verified"]), (&json!(squatter.email), &json!(false)), "as it was");
     let reset = app.token_from(&squatter.email, MailKind::ResetPassword).await;
     let body = json!({"token": reset, "new_password": NEW_PASSWORD});
     assert_eq!(app.post("/recovery/confirm", &body).await.status, 200);

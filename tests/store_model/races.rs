@@ -10,8 +10,8 @@ use doorward_actors::ports::{
 };
 use doorward_actors::testing::{MemoryStore, RefreshChain};
 use doorward_actors::{
-    AccountChange, NewRole, NewServiceToken, Origin, Role, SecretDigest, ServiceTokenId, ServiceTokenRotation, Session,
-    SessionId,
+    AccountChange, NewRole, NewServiceToken, Origin, RefreshFamily, Role, SecretDigest, ServiceTokenId,
+    ServiceTokenRotation, Session, SessionId,
 };
 
 use crate::{at, audit, id, new_account, open, session};
@@ -253,6 +253,39 @@ fn s37_no_service_token_is_made_or_changed_after_the_logout_of_the_session_that_
             Err(StoreError::Refused(CreateServiceTokenRefusal::Revoked)) => assert_eq!(made_at, None),
             Err(other) => panic!("{other:?}"),
         }
+    });
+}
+
+/// Its tokens take the place of those from before, which are nothing from then on, however old the new family is.
+#[test]
+fn c07_s74_a_refresh_that_races_a_new_password_is_before_it_or_nothing() {
+    race(async |store, round| {
+        let chain = begin(&*store, round, 2).await;
+        let renewed = RefreshFamily { seed: [8; 32], generation: 7, ..chain.family() };
+        // The present token, or one that was replaced long ago.
+        let is_spent = round.is_multiple_of(2);
+        let used = shown(&chain, if is_spent { 0 } else { 2 }, 1000);
+        let update = AccountUpdate { ends: EndSessions::AllBut(sid(round)), ..change(round, 2, Role::User) };
+        let effects = Effects { refresh: Some(renewed.clone()), ..audit(1).into() };
+        let (one, two) = (Arc::clone(&store), Arc::clone(&store));
+        let refresh = tokio::spawn(async move { one.rotate_refresh(used).await });
+        let set = tokio::spawn(async move { two.update_account(update, effects).await });
+        let (refreshed, set) = tokio::join!(refresh, set);
+        match (refreshed.unwrap(), set.unwrap()) {
+            (Err(StoreError::Refused(RefreshRefusal::Unknown)), Ok(_)) => {}
+            (Ok(RefreshOutcome::Honoured(_)), Ok(_)) if !is_spent => {}
+            (Ok(RefreshOutcome::Reused), Err(StoreError::Refused(UpdateAccountRefusal::Revoked))) if is_spent => {
+                assert!(is_gone(&*store, round).await);
+                return;
+            }
+            other => panic!("{other:?}"),
+        }
+        for generation in 0..4 {
+            let late = store.rotate_refresh(shown(&chain, generation, 1000)).await;
+            assert!(matches!(late, Err(StoreError::Refused(RefreshRefusal::Unknown))), "{late:?}");
+        }
+        assert!(!is_gone(&*store, round).await);
+        assert_eq!(store.refresh_family(id(2), sid(round)).await.unwrap(), Some(renewed));
     });
 }
 

@@ -46,7 +46,10 @@ unsafe impl GlobalAlloc for Watchful {
 }
 
 fn look(bytes: &[u8]) {
-    let found = bytes.windows(CANARY.len()).any(|window| window == CANARY);
+    let as_text = bytes.windows(CANARY.len()).any(|window| window == CANARY);
+    // A list of characters has four bytes for each, and begins where such four do.
+    let spread = |at: usize| CANARY.iter().enumerate().all(|(n, byte)| bytes.get(at + 4 * n) == Some(byte));
+    let found = as_text || (0..bytes.len()).step_by(4).any(|at| bytes[at] == CANARY[0] && spread(at));
     // A thread that is ending has nowhere left to note that it is busy.
     if found && BUSY.try_with(|busy| busy.replace(true)) == Ok(false) {
         let trace = Backtrace::force_capture().to_string();

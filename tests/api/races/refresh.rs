@@ -95,7 +95,7 @@ async fn s37_tabs_that_refresh_at_once_stay_in_one_family_and_a_late_one_ends_it
 }
 
 /// How often the owner was told of a reuse, and how often it is on record.
-async fn reuses(app: &TestApp, person: &Person) -> (usize, usize) {
+pub(super) async fn reuses(app: &TestApp, person: &Person) -> (usize, usize) {
     let mails = app.mails_to(&person.email).await;
     let access = log_in(app, person).await.access;
     let path = "/my_account/events?event=session.refresh_reused&limit=100";

@@ -54,13 +54,13 @@ pub(super) fn of(password: &str, names: &[&str]) -> Strength {
 /// What zxcvbn says of the beginning of a text.
 fn estimate(text: &[char], names: &[&str]) -> zxcvbn::Entropy {
     let judged = &text[..text.len().min(JUDGED_CHARS)];
-    zxcvbn::zxcvbn(&Zeroizing::new(with_one_reading(judged)), names)
+    zxcvbn::zxcvbn(&with_one_reading(judged), names)
 }
 
 /// The text with at most one sign for each letter that zxcvbn takes several for; the others as the letter itself. It tries every
 /// combination of readings, each with all its dictionaries: hundreds of milliseconds for a password made of such signs. What a
 /// letter costs a guesser is no more than what its sign does, so nothing is judged better for it.
-fn with_one_reading(text: &[char]) -> String {
+fn with_one_reading(text: &[char]) -> Zeroizing<String> {
     const SIGNS: [(&[char], char); 5] = [
         (&['4', '@'], 'a'),
         (&['(', '{', '[', '<'], 'c'),
@@ -74,7 +74,10 @@ fn with_one_reading(text: &[char]) -> String {
         let ambiguous = |signs: &[char]| signs.iter().take_while(|sign| *sign != c).any(|sign| text.contains(sign));
         group.filter(|(signs, _)| ambiguous(signs)).map_or(*c, |(_, letter)| *letter)
     };
-    text.iter().map(read).collect()
+    // As long as it gets at once, here and below: what grows leaves pieces of the password behind.
+    let mut read_once = Zeroizing::new(String::with_capacity(text.iter().map(|c| c.len_utf8()).sum()));
+    read_once.extend(text.iter().map(read));
+    read_once
 }
 
 /// The characters that a reader sees, in one spelling: compatible forms (full-width letters, ligatures) as the letters they stand
@@ -83,7 +86,9 @@ fn readable(password: &str) -> Zeroizing<Vec<char>> {
     let invisible = |c: char| {
         c.is_control() || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
     };
-    Zeroizing::new(password.chars().filter(|c| !invisible(*c)).nfkc().take(READ_CHARS).collect())
+    let mut text = Zeroizing::new(Vec::with_capacity(READ_CHARS));
+    text.extend(password.chars().filter(|c| !invisible(*c)).nfkc().take(READ_CHARS));
+    text
 }
 
 /// The characters that are neither part of a name nor a repetition of what stands before them.
@@ -109,7 +114,9 @@ fn what_is_left(text: &[char], names: &[&str]) -> Zeroizing<Vec<char>> {
         let joins = |other: Option<usize>| other.and_then(|other| taken.get(other)).copied().unwrap_or(false);
         !taken[at] && !(separates && (joins(at.checked_sub(1)) || joins(Some(at + 1))))
     };
-    Zeroizing::new((0..text.len()).filter(|at| kept(*at)).map(|at| text[at]).collect())
+    let mut left = Zeroizing::new(Vec::with_capacity(text.len()));
+    left.extend((0..text.len()).filter(|at| kept(*at)).map(|at| text[at]));
+    left
 }
 
 /// What counts as a letter when a name is looked for.
@@ -162,8 +169,10 @@ fn sign(c: char, reading: Reading) -> Option<char> {
 }
 
 /// The letters of a text, each with its place in it.
-fn signs(text: &[char], reading: Reading) -> Vec<(usize, char)> {
-    text.iter().enumerate().filter_map(|(at, c)| Some((at, sign(*c, reading)?))).collect()
+fn signs(text: &[char], reading: Reading) -> Zeroizing<Vec<(usize, char)>> {
+    let mut signs = Zeroizing::new(Vec::with_capacity(text.len()));
+    signs.extend(text.iter().enumerate().filter_map(|(at, c)| Some((at, sign(*c, reading)?))));
+    signs
 }
 
 fn signs_of(name: &str, reading: Reading) -> Vec<char> {

@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use doorward_actors::ports::{
     AccountUpdate, Acting, CreateAccountRefusal, DeleteAccountRefusal, Effects, ListedAccount, OpenSessionRefusal,
     Page, RecordRefusal, RefreshOutcome, RefreshRefusal, RefreshUse, ShardOf, SignIn, Store, StoreError, StoreFailure,
-    StoredToken, Touch, UnknownSession, UpdateAccountRefusal,
+    StoredToken, Touch, UnknownSession, UpdateAccountRefusal, UsedToken,
 };
 use doorward_actors::{
     Account, AccountId, AuditHead, AuditPage, AuditPruned, AuditPruning, AuditQuery, AuditRecord, AuditStatus,
@@ -394,6 +394,10 @@ impl Store for SledStore {
 
     async fn one_time_token(&self, hash: &TokenHash) -> Result<Option<StoredToken>, StoreFailure> {
         self.read(|tree| reads::one_time_token(tree, hash))
+    }
+
+    async fn used_token(&self, hash: &TokenHash) -> Result<Option<UsedToken>, StoreFailure> {
+        self.read(|tree| reads::used_token(tree, hash))
     }
 
     async fn token_of(&self, account: AccountId, purpose: TokenPurpose) -> Result<Option<StoredToken>, StoreFailure> {

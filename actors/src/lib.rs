@@ -79,5 +79,5 @@ pub use user::{
     AccountOverview, AccountRules, AdminChange, ConfirmError, Confirmed, DeleteError, LoggedIn, LoginAttempt,
     LoginError, MailedRecovery, MailedRecoveryError, Operator, OperatorPorts, OperatorSettings, OwnChange, OwnChanged,
     ProofError, RecoverError, RecoveryAttempt, RecoveryMode, RefreshError, Refreshed, RegisterError, Registered,
-    Registration, TokenPreview, UpdateError, UserHandle,
+    Registration, TokenPreview, UpdateError, UsedLink, UserHandle,
 };

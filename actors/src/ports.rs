@@ -335,6 +335,21 @@ pub struct StoredToken {
     pub token: NewToken,
 }
 
+/// What is kept of a one-time token that was used. It permits nothing any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UsedToken {
+    /// Under what it is found.
+    pub hash: TokenHash,
+    /// Whose it was.
+    pub account: AccountId,
+    /// The revision of the account that its use led to.
+    pub revision: u64,
+    /// What it was used for.
+    pub purpose: TokenPurpose,
+    /// When.
+    pub at: Timestamp,
+}
+
 /// From where an account was logged in to.
 #[derive(Debug, Clone)]
 pub struct SignIn {
@@ -448,6 +463,9 @@ pub trait Store: ServiceStore {
 
     /// The one-time token with this hash, if it was issued and neither used nor replaced. It may be over.
     async fn one_time_token(&self, hash: &TokenHash) -> Result<Option<StoredToken>, StoreFailure>;
+
+    /// The use of the one-time token with this hash. Of each purpose an account's last use is kept, until the account goes.
+    async fn used_token(&self, hash: &TokenHash) -> Result<Option<UsedToken>, StoreFailure>;
 
     /// The token of this purpose that an account has, if any; of those that undo what was done none is found. It may be over.
     async fn token_of(&self, account: AccountId, purpose: TokenPurpose) -> Result<Option<StoredToken>, StoreFailure>;

@@ -41,6 +41,9 @@ use crate::session::{Presence, Principal, SessionHandle};
 pub(crate) const RESEND_PAUSE: Duration = Duration::from_mins(1);
 /// The shortest pause between two verification mails that follow a login with the right password.
 pub(crate) const LOGIN_RESEND_PAUSE: Duration = Duration::from_mins(10);
+/// How long after a link was used its form, sent again, is answered like the first time. A second press, a reload and a lost
+/// answer come within minutes; later it helps more to say when the link was used.
+pub(crate) const REPEAT_WITHIN: Duration = Duration::from_mins(10);
 /// How long a flow may take: two hashes, each at most its queue's deadline and itself, and two commits of at most 10 s.
 const FLOW_DEADLINE: Duration = Duration::from_secs(40);
 
@@ -146,6 +149,19 @@ pub struct TokenPreview {
     pub locale: Locale,
     /// Whether a recovery by it has to show the passphrase as well.
     pub asks_for_passphrase: bool,
+}
+
+/// What the link of a mail did when it was used. It is for the holder of the link, and says nothing else about the account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UsedLink {
+    /// What it was used for.
+    pub purpose: TokenPurpose,
+    /// When.
+    pub at: Timestamp,
+    /// Whether that was so lately that a form sent again is answered like the first.
+    pub is_recent: bool,
+    /// The language of the account.
+    pub locale: Locale,
 }
 
 /// What a confirmed token did.
@@ -326,6 +342,17 @@ impl UserHandle {
         self.ask(origin, |reply| Request::RecoverByMail { recovery, reply }).await?
     }
 
+    /// Whether a password is the one that was chosen with this link, if it was used [lately](UsedLink::is_recent). `BadToken` if
+    /// that can no longer be known. It counts as an attempt to log in, so that a used link helps nobody to guess.
+    pub async fn repeats_recovery(
+        &self,
+        token: Secret,
+        password: Password,
+        origin: Origin,
+    ) -> Result<bool, MailedRecoveryError> {
+        self.ask(origin, |reply| Request::RepeatRecovery { token, password, reply }).await?
+    }
+
     /// Takes the address that a link was mailed to as its owner's.
     pub async fn confirm_email(&self, token: Secret, origin: Origin) -> Result<Confirmed, ConfirmError> {
         self.ask(origin, |reply| Request::ConfirmEmail { token, reply }).await?
@@ -351,6 +378,16 @@ impl UserHandle {
             locale: account.locale,
             asks_for_passphrase: flows::asks_for_passphrase(&account, self.recovery_mode),
         }))
+    }
+
+    /// What a link did that was used, if it is the last of its purpose that was.
+    pub async fn used_link(&self, token: &str) -> Result<Option<UsedLink>, Unavailable> {
+        let Some(hash) = TokenHash::of(token) else { return Ok(None) };
+        let Some(used) = self.store.used_token(&hash).await? else { return Ok(None) };
+        let account = self.store.account(used.account).await?;
+        let is_recent = flows::is_recent(used.at, self.clock.now());
+        let of = |account: Account| UsedLink { purpose: used.purpose, at: used.at, is_recent, locale: account.locale };
+        Ok(account.map(of))
     }
 
     /// Changes the principal's own account. A new address, password or passphrase needs the current password or a fresh

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use doorward_actors::{ConfirmError, Confirmed, Secret, TokenPurpose};
+use doorward_actors::{ConfirmError, Confirmed, Secret, TokenPurpose, UsedLink};
 use hyper::StatusCode;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -18,6 +18,10 @@ use super::fields::Fields;
 use super::pages::{self, Topic};
 use super::recovery::Message;
 use super::{Api, Family};
+
+/// What the links to each page are good for.
+const VERIFIES: [TokenPurpose; 2] = [TokenPurpose::VerifyAddress, TokenPurpose::ConfirmAddress];
+const UNDOES: [TokenPurpose; 2] = [TokenPurpose::Undo, TokenPurpose::CancelAddressChange];
 
 /// What the link in a mail carried.
 #[derive(Deserialize, ToSchema)]
@@ -81,7 +85,9 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 async fn ask(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     api.anyone(context)?;
     let token = context.link_token();
-    let about = api.handles.users.preview_token(token.expose()).await?.ok_or(ApiError::BAD_TOKEN)?;
+    let Some(about) = api.handles.users.preview_token(token.expose()).await? else {
+        return opened_again(api, &token, &VERIFIES).await;
+    };
     let topic = match about.purpose {
         TokenPurpose::VerifyAddress => Topic::Verify,
         TokenPurpose::ConfirmAddress => Topic::Change,
@@ -104,11 +110,11 @@ async fn ask(api: &Api, context: &RequestContext) -> Result<Response, ApiError> 
 async fn verify(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     api.anyone(context)?;
     let typed: TokenRequest = context.json_or_form(payload).await?;
-    let confirmed = api.handles.users.confirm_email(typed.token, context.origin()).await?;
-    Ok(match confirmed {
-        Confirmed::AddressVerified => told(context, Topic::Verify, "E-mail address verified"),
-        Confirmed::AddressChanged => told(context, Topic::Change, "E-mail address changed"),
-    })
+    match api.handles.users.confirm_email(typed.token.clone(), context.origin()).await {
+        Ok(Confirmed::AddressVerified) => Ok(told(context, Topic::Verify, "E-mail address verified")),
+        Ok(Confirmed::AddressChanged) => Ok(told(context, Topic::Change, "E-mail address changed")),
+        Err(error) => not_done(api, context, &typed.token, &VERIFIES, error).await,
+    }
 }
 
 /// Send the mail that verifies an address again
@@ -130,10 +136,11 @@ async fn resend(api: &Api, context: &RequestContext, payload: Payload) -> Result
 async fn ask_cancel(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     api.anyone(context)?;
     let token = context.link_token();
-    let about = api.handles.users.preview_token(token.expose()).await?;
-    let undoes = |purpose| matches!(purpose, TokenPurpose::Undo | TokenPurpose::CancelAddressChange);
-    let about = about.filter(|about| undoes(about.purpose)).ok_or(ApiError::BAD_TOKEN)?;
-    Ok(pages::question(Topic::Undo, &about, token.expose()))
+    match api.handles.users.preview_token(token.expose()).await? {
+        Some(about) if UNDOES.contains(&about.purpose) => Ok(pages::question(Topic::Undo, &about, token.expose())),
+        Some(_) => Err(ApiError::BAD_TOKEN),
+        None => opened_again(api, &token, &UNDOES).await,
+    }
 }
 
 /// Undo a change of e-mail address, password or passphrase
@@ -149,13 +156,43 @@ async fn ask_cancel(api: &Api, context: &RequestContext) -> Result<Response, Api
 async fn cancel(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     api.anyone(context)?;
     let typed: TokenRequest = context.json_or_form(payload).await?;
-    api.handles.users.undo(typed.token, context.origin()).await?;
-    Ok(told(context, Topic::Undo, "Undone. A mail to set a new password is on its way."))
+    match api.handles.users.undo(typed.token.clone(), context.origin()).await {
+        Ok(()) => Ok(told(context, Topic::Undo, "Undone. A mail to set a new password is on its way.")),
+        Err(error) => not_done(api, context, &typed.token, &UNDOES, error).await,
+    }
 }
 
 /// That it is done, in the form in which it was asked for.
 fn told(context: &RequestContext, topic: Topic, message: &'static str) -> Response {
     if context.is_form() { pages::done(context.page_language(), topic) } else { json_reply(&Message::new(message)) }
+}
+
+/// Answers why it was not done. The form of the page is told that it worked if the link was used a moment ago, as its button may be
+/// pressed twice. If it was used earlier, the page says what it did.
+async fn not_done(
+    api: &Api,
+    context: &RequestContext,
+    token: &Secret,
+    purposes: &[TokenPurpose],
+    error: ConfirmError,
+) -> Result<Response, ApiError> {
+    if error != ConfirmError::BadToken || !context.is_form() {
+        return Err(error.into());
+    }
+    let (link, locale) = (used_link(api, token, purposes).await?, context.page_language());
+    Ok(if link.is_recent { pages::done_again(locale, &link) } else { pages::used(locale, &link) })
+}
+
+/// The page of a link that is no longer good: what it did, if it was used.
+pub(super) async fn opened_again(api: &Api, token: &Secret, purposes: &[TokenPurpose]) -> Result<Response, ApiError> {
+    let link = used_link(api, token, purposes).await?;
+    Ok(pages::used(link.locale, &link))
+}
+
+/// What a link did that is no longer good. The refusal is the same for one that was never used and one for another page.
+pub(super) async fn used_link(api: &Api, token: &Secret, purposes: &[TokenPurpose]) -> Result<UsedLink, ApiError> {
+    let link = api.handles.users.used_link(token.expose()).await?;
+    link.filter(|link| purposes.contains(&link.purpose)).ok_or(ApiError::BAD_TOKEN)
 }
 
 impl From<ConfirmError> for ApiError {

@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use doorward_actors::{Locale, TokenPreview, WeakPassword};
+use doorward_actors::{Locale, Timestamp, TokenPreview, TokenPurpose, UsedLink, WeakPassword};
 use hyper::StatusCode;
 use hyper::header::{CONTENT_LANGUAGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use warp::reply::Response;
@@ -100,6 +100,41 @@ pub(super) fn done(locale: Locale, topic: Topic) -> Response {
 pub(super) fn password_changed(locale: Locale) -> Response {
     let texts = Texts::of(locale);
     notice(locale, StatusCode::OK, texts.reset_done_title, texts.reset_done_text)
+}
+
+/// Says what was said when a link was used, for its form sent again a moment later.
+pub(super) fn done_again(locale: Locale, link: &UsedLink) -> Response {
+    match link.purpose {
+        TokenPurpose::VerifyAddress => done(locale, Topic::Verify),
+        TokenPurpose::ConfirmAddress => done(locale, Topic::Change),
+        TokenPurpose::ResetPassword => password_changed(locale),
+        TokenPurpose::Undo | TokenPurpose::CancelAddressChange => done(locale, Topic::Undo),
+    }
+}
+
+/// Says that the password of the form sent before counts, not the one of this form.
+pub(super) fn password_kept(locale: Locale) -> Response {
+    let texts = Texts::of(locale);
+    notice(locale, ApiError::BAD_TOKEN.status(), texts.reset_kept_title, texts.reset_kept_text)
+}
+
+/// Says what a link did when it was used, and what to do next. It names no account, as somebody else may open the link by then.
+pub(super) fn used(locale: Locale, link: &UsedLink) -> Response {
+    let texts = Texts::of(locale);
+    let text = match link.purpose {
+        TokenPurpose::VerifyAddress => texts.verify_used,
+        TokenPurpose::ConfirmAddress => texts.change_used,
+        TokenPurpose::ResetPassword => texts.reset_used,
+        TokenPurpose::Undo | TokenPurpose::CancelAddressChange => texts.undo_used,
+    };
+    let text = text.replace("{at}", &spoken(link.at));
+    notice(locale, ApiError::BAD_TOKEN.status(), texts.used_title, &text)
+}
+
+/// A time to the minute, in the order in which ISO 8601 writes it: the same in every language.
+fn spoken(at: Timestamp) -> String {
+    let minute: String = at.to_rfc3339().chars().take("2000-01-01T00:00".len()).collect();
+    format!("{} UTC", minute.replace('T', " "))
 }
 
 /// Asks for a new password, and for the passphrase of the account where that is needed too. With a complaint, it says what was wrong.

@@ -9,13 +9,16 @@ use utoipa::ToSchema;
 use warp::Filter as _;
 use warp::reply::Response;
 
-use super::email::AddressRequest;
+use super::email::{AddressRequest, opened_again, used_link};
 use super::error::{ApiError, FieldError};
 use super::extract::{Payload, RequestContext, context, json_reply, json_reply_with, payload};
 use super::fields::Fields;
 use super::pages::{self, Complaint};
 use super::recovery::{Message, PASSWORD_CHANGED};
 use super::{Api, Family};
+
+/// What the links to this page are good for.
+const RECOVERS: [TokenPurpose; 1] = [TokenPurpose::ResetPassword];
 
 /// Somebody who lost the password and got the mail.
 #[derive(Deserialize, ToSchema)]
@@ -74,7 +77,7 @@ async fn request(api: &Api, context: &RequestContext, payload: Payload) -> Resul
 /// The page with the form for a new password. Opening it changes nothing (S29).
 async fn ask(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     api.anyone(context)?;
-    form(api, context.link_token().expose(), None).await
+    form(api, &context.link_token(), None).await
 }
 
 /// Set a new password by mail
@@ -90,16 +93,37 @@ async fn ask(api: &Api, context: &RequestContext) -> Result<Response, ApiError> 
 async fn confirm(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     api.anyone(context)?;
     let typed: MailedRecoveryRequest = context.json_or_form(payload).await?;
-    let token = typed.token.clone();
+    let (token, new_password) = (typed.token.clone(), typed.new_password.clone());
     match (recover(api, context, typed).await, context.is_form()) {
         (Ok(()), true) => Ok(pages::password_changed(context.page_language())),
         (Ok(()), false) => Ok(json_reply(&Message::new(PASSWORD_CHANGED))),
         // Whoever mistyped gets the form again; the token is still good.
         (Err(Failure { error, complaint: Some(complaint) }), true) => {
-            form(api, token.expose(), Some((complaint, error.status()))).await
+            form(api, &token, Some((complaint, error.status()))).await
+        }
+        (Err(Failure { error, .. }), true) if error == ApiError::BAD_TOKEN => {
+            sent_again(api, context, token, new_password).await
         }
         (Err(Failure { error, .. }), _) => Err(error),
     }
+}
+
+/// Answers a form whose link is not good. If the link was used a moment ago, it says that this worked, or that the password chosen
+/// then counts if this is another. If it was used earlier, or the passwords cannot be compared, it says what the link did.
+async fn sent_again(
+    api: &Api,
+    context: &RequestContext,
+    token: Secret,
+    new_password: Secret,
+) -> Result<Response, ApiError> {
+    let (link, locale) = (used_link(api, &token, &RECOVERS).await?, context.page_language());
+    let password = Fields::default().password("/new_password", new_password).filter(|_| link.is_recent);
+    let Some(password) = password else { return Ok(pages::used(locale, &link)) };
+    Ok(match api.handles.users.repeats_recovery(token, password, context.origin()).await {
+        Ok(true) => pages::done_again(locale, &link),
+        Ok(false) => pages::password_kept(locale),
+        Err(_) => pages::used(locale, &link),
+    })
 }
 
 /// Why there is no new password: for programs, and for people who can mend it on the page.
@@ -125,11 +149,15 @@ async fn recover(api: &Api, context: &RequestContext, typed: MailedRecoveryReque
 }
 
 /// The page with the form, with what was wrong if it was sent before.
-async fn form(api: &Api, token: &str, again: Option<(Complaint, StatusCode)>) -> Result<Response, ApiError> {
-    let about = api.handles.users.preview_token(token).await?;
-    let about = about.filter(|about| about.purpose == TokenPurpose::ResetPassword).ok_or(ApiError::BAD_TOKEN)?;
+async fn form(api: &Api, token: &Secret, again: Option<(Complaint, StatusCode)>) -> Result<Response, ApiError> {
+    let Some(about) = api.handles.users.preview_token(token.expose()).await? else {
+        return opened_again(api, token, &RECOVERS).await;
+    };
+    if !RECOVERS.contains(&about.purpose) {
+        return Err(ApiError::BAD_TOKEN);
+    }
     let (complaint, status) = again.map_or((None, StatusCode::OK), |(complaint, status)| (Some(complaint), status));
-    Ok(pages::new_password(status, &about, token, complaint))
+    Ok(pages::new_password(status, &about, token.expose(), complaint))
 }
 
 impl From<MailedRecoveryError> for Failure {

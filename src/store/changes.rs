@@ -189,6 +189,9 @@ pub(super) fn update_account(
         }
     }
     note_revocations(staging, &before, &after, at)?;
+    if let Some(redeemed) = &update.redeems {
+        tokens::note_use(staging, after.id, after.revision, redeemed)?;
+    }
     if update.revokes_tokens {
         tokens::revoke(staging, after.id)?;
     }

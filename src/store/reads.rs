@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::ops::Bound;
 
-use doorward_actors::ports::{ListedAccount, Page, ShardOf, StoredToken};
+use doorward_actors::ports::{ListedAccount, Page, ShardOf, StoredToken, UsedToken};
 use doorward_actors::{
     Account, AccountId, EmailKey, FailureKey, MailId, MailState, QueuedMail, RefreshFamily, Role, Session, SessionId,
     StoredFailures, Timestamp, TokenHash, TokenPurpose,
@@ -116,6 +116,10 @@ fn with_last_use(tree: &sled::Tree, mut session: Session) -> Result<Session, Fau
 
 pub(super) fn one_time_token(tree: &sled::Tree, hash: &TokenHash) -> Result<Option<StoredToken>, Fault> {
     get(tree, &keys::token(hash))
+}
+
+pub(super) fn used_token(tree: &sled::Tree, hash: &TokenHash) -> Result<Option<UsedToken>, Fault> {
+    get(tree, &keys::used_token(hash))
 }
 
 pub(super) fn token_of(

@@ -52,4 +52,5 @@ mod token_faults;
 mod undo;
 mod upgrade;
 mod upgrade_in_use;
+mod used_links;
 mod verify;

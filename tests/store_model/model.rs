@@ -465,7 +465,9 @@ async fn observe(store: &dyn Store) -> Vec<String> {
         }
     }
     for hash in 1..7 {
-        seen.push(format!("{:?}", store.one_time_token(&TokenHash::from_bytes([hash; 32])).await.unwrap()));
+        let hash = TokenHash::from_bytes([hash; 32]);
+        seen.push(format!("{:?}", store.one_time_token(&hash).await.unwrap()));
+        seen.push(format!("{:?}", store.used_token(&hash).await.unwrap()));
     }
     for (time, limit) in [(0, 9), (50, 9), (1000, 9), (1000, 1)] {
         seen.push(format!("{:?}", store.unverified_before(at(time), limit).await.unwrap()));

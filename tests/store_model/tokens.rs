@@ -6,7 +6,7 @@ use doorward::store::SledStore;
 use doorward_actors::ports::Touch;
 use doorward_actors::ports::{
     AccountUpdate, Acting, CreateAccountRefusal, Effects, EndSessions, Page, Redemption, Store, StoreError,
-    UpdateAccountRefusal,
+    UpdateAccountRefusal, UsedToken,
 };
 use doorward_actors::{
     Account, AccountChange, EmailKey, Locale, MailKind, NewAccount, NewRole, NewToken, Role, TokenHash, TokenPurpose,
@@ -138,6 +138,43 @@ async fn a_change_revokes_what_there_was_and_then_issues() {
     let engine = open_engine(dir.path());
     for (kind, count) in [(0x40, 4), (0x41, 3), (0x42, 1)] {
         assert_eq!(engine.scan_prefix([kind]).count(), count, "of kind {kind:x}");
+    }
+}
+
+#[tokio::test]
+async fn f21_of_each_purpose_the_last_use_is_kept_until_the_account_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    create(&store, "ann", USER).await;
+    create(&store, "bob", USER).await;
+    for byte in 1..=3 {
+        store.record(id(1), issue(vec![token(byte, RESET)])).await.unwrap();
+        assert_eq!(store.used_token(&hash(byte)).await.unwrap(), None);
+        let after = store.update_account(redeem(1, byte, RESET, ann(), 5), audit(1).into()).await.unwrap();
+        let used = store.used_token(&hash(byte)).await.unwrap().unwrap();
+        let expected =
+            UsedToken { hash: hash(byte), account: id(1), revision: after.revision, purpose: RESET, at: at(5) };
+        assert_eq!(used, expected);
+        assert!(is_bad(&store.update_account(redeem(1, byte, RESET, ann(), 5), audit(1).into()).await));
+        assert_eq!(store.used_token(&hash(byte - 1)).await.unwrap(), None, "this one took its place");
+    }
+    store.record(id(1), issue(vec![token(4, VERIFY), token(5, TokenPurpose::Undo)])).await.unwrap();
+    store.update_account(redeem(1, 4, VERIFY, ann(), 5), audit(1).into()).await.unwrap();
+    store.record(id(1), issue(vec![token(6, RESET)])).await.unwrap();
+    // What takes tokens away leaves it that they were used.
+    let effects = Effects { settles_from: Some(0), ..audit(1).into() };
+    let ends_all = AccountUpdate { revokes_tokens: true, ..redeem(1, 5, TokenPurpose::Undo, ann(), 5) };
+    store.update_account(ends_all, effects).await.unwrap();
+    drop(store);
+    let store = open(dir.path());
+    for (byte, is_kept) in [(3, true), (4, true), (5, true), (6, false)] {
+        assert_eq!(store.used_token(&hash(byte)).await.unwrap().is_some(), is_kept, "{byte}");
+    }
+    store.delete_account(id(1), None, None, audit(5).into()).await.unwrap();
+    drop(store);
+    let engine = open_engine(dir.path());
+    for kind in [0x44, 0x45] {
+        assert_eq!(engine.scan_prefix([kind]).count(), 0, "of kind {kind:x}");
     }
 }
 

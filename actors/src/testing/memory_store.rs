@@ -27,7 +27,7 @@ use crate::domain::time::Timestamp;
 use crate::ports::{
     AccountUpdate, Acting, CreateAccountRefusal, DeleteAccountRefusal, Effects, EndSessions, ListedAccount,
     OnlyNetwork, OpenSessionRefusal, Page, RecordRefusal, RefreshOutcome, RefreshRefusal, RefreshUse, ShardOf, SignIn,
-    Store, StoreError, StoreFailure, StoredToken, Touch, UnknownSession, UpdateAccountRefusal,
+    Store, StoreError, StoreFailure, StoredToken, Touch, UnknownSession, UpdateAccountRefusal, UsedToken,
 };
 
 /// How many addresses of sign-ins an account keeps.
@@ -49,6 +49,7 @@ struct State {
     known: BTreeMap<(AccountId, IpAddr), Timestamp>,
     failures: BTreeMap<FailureKey, StoredFailures>,
     tokens: Vec<StoredToken>,
+    used: Vec<UsedToken>,
     mails: Vec<QueuedMail>,
     days: outbox::Days,
     audit: audit::Log,
@@ -152,6 +153,7 @@ impl State {
         self.last_activity.remove(&id);
         self.known.retain(|(owner, _), _| *owner != id);
         self.tokens.retain(|stored| stored.account != id);
+        self.used.retain(|used| used.account != id);
         self.mails.retain(|mail| mail.account != Some(id));
     }
 
@@ -260,6 +262,10 @@ impl Store for MemoryStore {
 
     async fn one_time_token(&self, hash: &TokenHash) -> Result<Option<StoredToken>, StoreFailure> {
         Ok(self.working()?.tokens.iter().find(|stored| stored.token.hash == *hash).cloned())
+    }
+
+    async fn used_token(&self, hash: &TokenHash) -> Result<Option<UsedToken>, StoreFailure> {
+        Ok(self.working()?.used.iter().find(|used| used.hash == *hash).copied())
     }
 
     async fn token_of(&self, account: AccountId, purpose: TokenPurpose) -> Result<Option<StoredToken>, StoreFailure> {
@@ -371,17 +377,8 @@ impl Store for MemoryStore {
         let Some(before) = state.accounts.get(&update.id).cloned() else {
             return refused(UpdateAccountRefusal::Unknown);
         };
-        if let Some(wanted) = &update.redeems {
-            let permits = |stored: &StoredToken| {
-                stored.account == update.id
-                    && stored.token.hash == wanted.hash
-                    && stored.token.purpose == wanted.purpose
-                    && stored.token.address == wanted.address
-                    && stored.token.expires_at > wanted.now
-            };
-            if !state.tokens.iter().any(permits) {
-                return refused(UpdateAccountRefusal::BadToken);
-            }
+        if update.redeems.as_ref().is_some_and(|wanted| !state.is_good(update.id, wanted)) {
+            return refused(UpdateAccountRefusal::BadToken);
         }
         if update.expected_revision.unwrap_or(before.revision) != before.revision {
             return refused(UpdateAccountRefusal::Stale);
@@ -412,6 +409,9 @@ impl Store for MemoryStore {
         if withheld.iter().any(|(mail, _)| mail.kind.is_required()) {
             (state.tokens, state.mails) = before_tokens;
             return refused(UpdateAccountRefusal::TooManyMails);
+        }
+        if let Some(redeemed) = &update.redeems {
+            state.note_use(&after, redeemed);
         }
         match update.ends {
             EndSessions::None => {}

@@ -116,6 +116,10 @@ impl Process for UserActor {
                 let flow = async move { flows.recover_by_mail(recovery, origin).await };
                 self.run(vitals, span, reply, flow).await;
             }
+            Request::RepeatRecovery { token, password, reply } => {
+                let flow = async move { flows.repeats_recovery(token, password, origin).await };
+                self.run(vitals, span, reply, flow).await;
+            }
             Request::ConfirmEmail { token, reply } => {
                 self.run(vitals, span, reply, async move { flows.confirm_email(token, origin).await }).await;
             }

@@ -31,7 +31,7 @@ use crate::rate_limiter::{Attempt, Limited, RateLimiterHandle, Target};
 use crate::session::SessionHandle;
 
 pub(crate) use credentials::not_created;
-pub(crate) use email::{address_of, asks_for_passphrase};
+pub(crate) use email::{address_of, asks_for_passphrase, is_recent};
 pub(crate) use letters::{Addressee, Writer};
 pub(crate) use links::IssuedLinks;
 

@@ -73,6 +73,11 @@ pub(crate) enum Request {
         recovery: MailedRecovery,
         reply: Reply<Result<(), MailedRecoveryError>>,
     },
+    RepeatRecovery {
+        token: Secret,
+        password: Password,
+        reply: Reply<Result<bool, MailedRecoveryError>>,
+    },
     ConfirmEmail {
         token: Secret,
         reply: Reply<Result<Confirmed, ConfirmError>>,

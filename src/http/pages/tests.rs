@@ -25,6 +25,15 @@ fn about(nickname: &str, locale: Locale) -> TokenPreview {
     TokenPreview { nickname, purpose, address, locale, asks_for_passphrase: true }
 }
 
+/// Those that have a text of their own.
+const DISTINCT: [TokenPurpose; 4] =
+    [TokenPurpose::VerifyAddress, TokenPurpose::ConfirmAddress, TokenPurpose::ResetPassword, TokenPurpose::Undo];
+
+fn link(purpose: TokenPurpose) -> UsedLink {
+    let at = Timestamp::parse_rfc3339("2026-03-04T05:06:07Z").unwrap();
+    UsedLink { purpose, at, is_recent: false, locale: Locale::En }
+}
+
 fn text(response: Response) -> String {
     let body = futures_util::future::FutureExt::now_or_never(response.into_body().collect()).unwrap().unwrap();
     String::from_utf8(body.to_bytes().to_vec()).unwrap()
@@ -37,6 +46,8 @@ fn every_page(locale: Locale) -> Vec<String> {
     let mut pages: Vec<Response> = TOPICS.iter().map(|topic| question(*topic, about, TOKEN)).collect();
     pages.extend(TOPICS.iter().map(|topic| done(locale, *topic)));
     pages.push(password_changed(locale));
+    pages.push(password_kept(locale));
+    pages.extend(DISTINCT.map(|purpose| used(locale, &link(purpose))));
     for complaint in complaints {
         pages.extend([true, false].map(|asks_for_passphrase| {
             new_password(StatusCode::OK, &TokenPreview { asks_for_passphrase, ..about.clone() }, TOKEN, complaint)
@@ -85,6 +96,25 @@ fn languages_differ() {
         let of_all: std::collections::BTreeSet<_> = pages.iter().map(|pages| &pages[n]).collect();
         assert_eq!(of_all.len(), Locale::ALL.len(), "{}", pages[0][n]);
     }
+}
+
+#[test]
+fn f21_a_used_link_says_what_it_did_and_when_in_every_language_and_names_nobody() {
+    let mut texts = std::collections::BTreeSet::new();
+    for locale in Locale::ALL {
+        for purpose in DISTINCT {
+            let page = text(used(locale, &link(purpose)));
+            assert!(page.contains("2026-03-04 05:06 UTC"), "{page}");
+            assert!(!page.contains("<form") && !page.contains("<bdi>"), "{page}");
+            texts.insert(page);
+        }
+        assert_eq!(
+            text(used(locale, &link(TokenPurpose::CancelAddressChange))),
+            text(used(locale, &link(TokenPurpose::Undo))),
+        );
+        texts.insert(text(password_kept(locale)));
+    }
+    assert_eq!(texts.len(), Locale::ALL.len() * (DISTINCT.len() + 1));
 }
 
 #[test]

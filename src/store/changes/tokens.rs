@@ -1,6 +1,6 @@
 //! One-time tokens: issued, used up, made worthless.
 
-use doorward_actors::ports::{Redemption, StoredToken};
+use doorward_actors::ports::{Redemption, StoredToken, UsedToken};
 use doorward_actors::{AccountId, NewToken, Timestamp, TokenHash, TokenPurpose};
 
 use super::super::codec;
@@ -75,6 +75,27 @@ pub(super) fn redeem(staging: &mut Staging<'_>, account: AccountId, wanted: &Red
     Ok(permits)
 }
 
+/// Records that a token was used and led to this revision of the account. This replaces the record of the last use for the same
+/// purpose, so there is nothing to prune.
+pub(super) fn note_use(
+    staging: &mut Staging<'_>,
+    account: AccountId,
+    revision: u64,
+    redeemed: &Redemption,
+) -> Result<(), Fault> {
+    let &Redemption { hash, purpose, now: at, .. } = redeemed;
+    let index = keys::used_token_of(account, purpose);
+    if let Some(before) = staging.get::<TokenHash>(&index)? {
+        staging.remove(&keys::used_token(&before));
+    }
+    // As where tokens are issued: were there two alike, the earlier one would not be known any more.
+    if let Some(same) = staging.get::<UsedToken>(&keys::used_token(&hash))? {
+        staging.remove(&keys::used_token_of(same.account, same.purpose));
+    }
+    staging.put(&index, &hash)?;
+    staging.put(&keys::used_token(&hash), &UsedToken { hash, account, revision, purpose, at })
+}
+
 /// Makes the tokens of an account worthless that depend on how it was: all but those that verify its address or undo what was
 /// done.
 pub(super) fn revoke(staging: &mut Staging<'_>, account: AccountId) -> Result<(), Fault> {
@@ -112,13 +133,17 @@ pub(super) fn settle(staging: &mut Staging<'_>, account: AccountId, from: u64) -
     Ok(())
 }
 
-/// Removes all tokens of an account that goes.
+/// Removes all tokens of an account that goes, used ones too.
 pub(super) fn remove_all(staging: &mut Staging<'_>, account: AccountId) -> Result<(), Fault> {
     for prefix in [keys::tokens_of(account), keys::undos_of(account)] {
         for (index, hash) in staging.scan(&prefix)? {
             staging.remove(&keys::token(&codec::decode(&hash)?));
             staging.remove(&index);
         }
+    }
+    for (index, hash) in staging.scan(&keys::used_tokens_of(account))? {
+        staging.remove(&keys::used_token(&codec::decode(&hash)?));
+        staging.remove(&index);
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use doorward_actors::ports::StoredToken;
+use doorward_actors::ports::{StoredToken, UsedToken};
 use doorward_actors::{
     Account, AccountId, AuditActorKind, AuditCheckpoint, AuditDetails, AuditEvent, AuditField, AuditHash, AuditHead,
     AuditRecord, AuditRefusal, AuditStart, CredentialHash, CustomerAccount, Email, Locale, MailId, MailKind, MailState,
@@ -287,6 +287,18 @@ fn a_token_keeps_its_bytes() {
     let longer = NewToken { address: email(&format!("{}@example.com", "İ".repeat(30))), ..stored.token.clone() };
     let longer = StoredToken { token: longer, ..stored };
     assert_eq!(decode::<StoredToken>(&encode(&longer).unwrap()).unwrap(), longer);
+}
+
+#[test]
+fn a_used_token_keeps_its_bytes() {
+    let used = UsedToken {
+        hash: TokenHash::from_bytes([0xAB; 32]),
+        account: id(7),
+        revision: 300,
+        purpose: TokenPurpose::Undo,
+        at: Timestamp::from_millis(2),
+    };
+    check(&used, &format!("01{}07fb2c010504", "ab".repeat(32)));
 }
 
 #[test]

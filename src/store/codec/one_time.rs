@@ -1,6 +1,6 @@
 //! The frozen forms of one-time tokens. A token itself is never stored, only its hash.
 
-use doorward_actors::ports::StoredToken;
+use doorward_actors::ports::{StoredToken, UsedToken};
 use doorward_actors::{EmailKey, NewToken, Timestamp, TokenHash, TokenPurpose};
 use serde::{Deserialize, Serialize};
 
@@ -99,5 +99,39 @@ impl Record for TokenHash {
 
     fn thaw(frozen: TokenHashV1) -> Result<Self, &'static str> {
         Ok(Self::from_bytes(frozen.0))
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(in crate::store) struct UsedTokenV1 {
+    hash: [u8; 32],
+    account: u64,
+    revision: u64,
+    purpose: u8,
+    at: i64,
+}
+
+impl Record for UsedToken {
+    const KIND: &'static str = "used token";
+    type Frozen = UsedTokenV1;
+
+    fn freeze(&self) -> UsedTokenV1 {
+        UsedTokenV1 {
+            hash: *self.hash.as_bytes(),
+            account: self.account.get(),
+            revision: self.revision,
+            purpose: self.purpose.number(),
+            at: self.at.as_millis(),
+        }
+    }
+
+    fn thaw(frozen: UsedTokenV1) -> Result<Self, &'static str> {
+        Ok(Self {
+            hash: TokenHash::from_bytes(frozen.hash),
+            account: account_id(frozen.account)?,
+            revision: frozen.revision,
+            purpose: TokenPurpose::from_number(frozen.purpose).ok_or("unknown purpose")?,
+            at: Timestamp::from_millis(frozen.at),
+        })
     }
 }

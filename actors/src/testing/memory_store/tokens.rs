@@ -1,9 +1,9 @@
 //! One-time tokens.
 
 use super::State;
-use crate::domain::account::AccountId;
+use crate::domain::account::{Account, AccountId};
 use crate::domain::one_time::{NewToken, TokenHash, TokenPurpose};
-use crate::ports::StoredToken;
+use crate::ports::{Redemption, StoredToken, UsedToken};
 
 /// How many tokens that undo what was done an account keeps.
 const UNDO_TOKENS: usize = 16;
@@ -13,6 +13,25 @@ fn undoes(account: AccountId) -> impl Fn(&StoredToken) -> bool {
 }
 
 impl State {
+    /// Whether a token permits what it is presented for.
+    pub(super) fn is_good(&self, account: AccountId, wanted: &Redemption) -> bool {
+        let permits = |stored: &StoredToken| {
+            stored.account == account
+                && stored.token.hash == wanted.hash
+                && stored.token.purpose == wanted.purpose
+                && stored.token.address == wanted.address
+                && stored.token.expires_at > wanted.now
+        };
+        self.tokens.iter().any(permits)
+    }
+
+    /// Keeps the last use of a token for each purpose of an account.
+    pub(super) fn note_use(&mut self, after: &Account, redeemed: &Redemption) {
+        let &Redemption { hash, purpose, now: at, .. } = redeemed;
+        self.used.retain(|used| used.hash != hash && (used.account, used.purpose) != (after.id, purpose));
+        self.used.push(UsedToken { hash, account: after.id, revision: after.revision, purpose, at });
+    }
+
     /// Forgets the tokens that undo what was done at this revision or later.
     pub(super) fn settle_undos(&mut self, account: AccountId, from: Option<u64>) {
         let undoes = undoes(account);

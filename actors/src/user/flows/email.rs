@@ -12,7 +12,7 @@ use crate::domain::email::Email;
 use crate::domain::failures::Guarded;
 use crate::domain::mail::MailKind;
 use crate::domain::one_time::{NewToken, TokenHash, TokenPurpose};
-use crate::domain::password::OwnNames;
+use crate::domain::password::{OwnNames, Password};
 use crate::domain::secret::Secret;
 use crate::domain::session::Origin;
 use crate::domain::time::Timestamp;
@@ -22,7 +22,9 @@ use crate::ports::{
     UpdateAccountRefusal,
 };
 use crate::rate_limiter::{Attempt, Limited, Target};
-use crate::user::{ConfirmError, Confirmed, MailedRecovery, MailedRecoveryError, RESEND_PAUSE, RecoveryMode};
+use crate::user::{
+    ConfirmError, Confirmed, MailedRecovery, MailedRecoveryError, REPEAT_WITHIN, RESEND_PAUSE, RecoveryMode,
+};
 
 /// How many unverified accounts are removed at one look; there is another look soon.
 const REMOVE_AT_ONCE: usize = 100;
@@ -222,6 +224,36 @@ impl Flows {
         Err(MailedRecoveryError::Unavailable(Unavailable::default()))
     }
 
+    /// Whether a password is the one that was chosen with a link a moment ago. This is decided like a login and counted as one, and
+    /// only while the password is the account's: so the holder of a used link learns what `/login` tells anyone.
+    pub(crate) async fn repeats_recovery(
+        &self,
+        token: Secret,
+        password: Password,
+        origin: Origin,
+    ) -> Result<bool, MailedRecoveryError> {
+        let bad = Err(MailedRecoveryError::BadToken);
+        let Some(hash) = TokenHash::of(token.expose()) else { return bad };
+        let Some(used) = self.store.used_token(&hash).await? else { return bad };
+        if used.purpose != TokenPurpose::ResetPassword || !is_recent(used.at, self.clock.now()) {
+            return bad;
+        }
+        let found = self.store.account(used.account).await?;
+        let Some(account) = found.filter(|account| !account.locked && account.password_revision == used.revision)
+        else {
+            return bad;
+        };
+        let story = Story::new(AuditEvent::Recovered, AuditActorKind::Anonymous, origin).about(account.id);
+        let mut attempt = self.attempt(Guarded::Login, account.email.key(), Some(&account), &story).await??;
+        let verify = self.hasher.verify(password.secret().clone(), account.password_hash);
+        if !attempt.spare(verify).await?.matches {
+            return Ok(story.refuse(self, AuditRefusal::WrongPassword, false));
+        }
+        // Nobody logged in, so nobody's failures are forgotten.
+        attempt.withdraw();
+        Ok(true)
+    }
+
     /// Takes an address as its owner's: the account's own, or the new one it is to have.
     pub(crate) async fn confirm_email(&self, token: Secret, origin: Origin) -> Result<Confirmed, ConfirmError> {
         let purposes = [TokenPurpose::VerifyAddress, TokenPurpose::ConfirmAddress];
@@ -402,6 +434,11 @@ impl Flows {
             Err(StoreError::Failed(failure)) => Err(failure),
         }
     }
+}
+
+/// Whether a link was used within [`REPEAT_WITHIN`]. One that was used in what is now the future was not: the clock was set back.
+pub(crate) fn is_recent(used_at: Timestamp, now: Timestamp) -> bool {
+    used_at <= now && now.since(used_at) < REPEAT_WITHIN
 }
 
 /// The address that the account has once a token is used, if it is good for the account as it is now. A locked account confirms

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use doorward_actors::ports::{BreachedPasswords, Clock, Entropy, MailTransport, Store};
+use doorward_actors::ports::{BreachedPasswords, Clock, Entropy, MailTransport};
+use doorward_actors::store::{Engine, Store};
 use doorward_actors::{
     AccountRules, ActorSystem, AuditSettings, ClientNetworks, Handles, HashCost, HasherSettings, MailerSettings,
     PasswordPolicy, Ports, RateLimits, RateQuota, Secret, SecretDigest, SessionPolicy, StartError, SystemSettings,
@@ -16,11 +17,12 @@ use tokio::net::TcpListener;
 
 use crate::ambient::{SystemClock, SystemEntropy};
 use crate::breached::{BreachedList, BreachedListError};
+use crate::data_dir::key_files::KeyFiles;
+use crate::data_dir::{permissions, secrets};
+use crate::engine::sled::{OpenError, SledEngine, SledOptions};
 use crate::http::{self, Api, ApiRules, ServerSettings, Tls, TlsError};
 use crate::mail::{self, MailSetupError};
 use crate::settings::{Rate, Settings};
-use crate::store::key_files::KeyFiles;
-use crate::store::{OpenError, SledStore, StoreOptions, permissions, secrets};
 
 /// The file in the data directory that keeps a generated signing secret.
 pub(crate) const SECRET_KEY_FILE: &str = "secret_key";
@@ -53,7 +55,7 @@ pub enum BuildError {
     Actors(#[from] StartError),
     /// The first look at the store failed.
     #[error("the data directory cannot be read: {0}")]
-    Unreadable(#[from] doorward_actors::ports::StoreFailure),
+    Unreadable(#[from] doorward_actors::store::StoreFailure),
     /// The list of breached passwords, which was good when the settings were read.
     #[error("the file of BREACHED_PASSWORDS_FILE {0}")]
     Breached(#[from] BreachedListError),
@@ -89,7 +91,8 @@ pub enum Ended {
 
 /// Everything running but the network: the store and the actors over it.
 struct Core {
-    store: Arc<SledStore>,
+    engine: Arc<SledEngine>,
+    store: Store,
     system: ActorSystem,
 }
 
@@ -124,11 +127,11 @@ impl Core {
     /// Opens the data directory and starts the actors.
     async fn start(settings: &Settings, ambient: &Ambient) -> Result<Self, BuildError> {
         // Only here: a command that opens the directory has the settings of its shell, and must not remove records by them.
-        let options = StoreOptions { audit_max_bytes: settings.audit.max_bytes, ..StoreOptions::default() };
-        let store = open_store(settings, options).await?;
+        let engine = open_engine(settings).await?;
+        let store = Store::new(Arc::clone(&engine) as Arc<dyn Engine>, settings.audit.max_bytes);
         let secret_key = secret(settings, settings.tokens.secret_key.as_ref(), SECRET_KEY_FILE, ambient)?;
         let ports = Ports {
-            store: Arc::clone(&store) as Arc<dyn Store>,
+            store: store.clone(),
             clock: Arc::clone(&ambient.clock),
             entropy: Arc::clone(&ambient.entropy),
             mail: match &ambient.mail {
@@ -139,7 +142,7 @@ impl Core {
             keys: Arc::new(KeyFiles::in_data_dir(&settings.storage.data_dir)),
         };
         let system = ActorSystem::start(ports, system_settings(settings, secret_key)).await?;
-        Ok(Self { store, system })
+        Ok(Self { engine, store, system })
     }
 
     /// Drains the actors, makes the last commit and gives the data directory back, all within the deadline. What was
@@ -149,7 +152,7 @@ impl Core {
         if !self.system.drain(deadline.mul_f64(ACTORS_SHARE)).await {
             tracing::warn!("the actors did not drain in time");
         }
-        close_store(self.store, deadline.saturating_sub(began.elapsed())).await
+        close_engine(self.engine, deadline.saturating_sub(began.elapsed())).await
     }
 }
 
@@ -213,7 +216,7 @@ impl App {
         };
         let api = Api::new(core.system.handles().clone(), service_token, rules);
         let service = http::service(&api);
-        let (actors, store) = (core.system.gave_up(), core.store.failed());
+        let (actors, store) = (core.system.gave_up(), core.engine.failed());
         let mut ended = None;
         let mut stop_began = Instant::now();
         http::serve(listener, service, server, async {
@@ -234,13 +237,13 @@ impl App {
     }
 }
 
-/// Opens the store in the data directory, which no other process may have open.
-pub(crate) async fn open_store(settings: &Settings, options: StoreOptions) -> Result<Arc<SledStore>, BuildError> {
+/// Opens the engine in the data directory, which no other process may have open.
+pub(crate) async fn open_engine(settings: &Settings) -> Result<Arc<SledEngine>, BuildError> {
     let data_dir = settings.storage.data_dir.clone();
     // Recovery reads files; at this point there is nothing else to do, but the runtime has its rules.
     let opened = tokio::task::spawn_blocking(move || {
         permissions::protect(&data_dir)?;
-        SledStore::open(&data_dir, options)
+        SledEngine::open(&data_dir, SledOptions::default())
     });
     let opened = opened.await;
     match opened {
@@ -250,8 +253,8 @@ pub(crate) async fn open_store(settings: &Settings, options: StoreOptions) -> Re
 }
 
 /// Makes the last commit and gives the data directory back.
-pub(crate) async fn close_store(store: Arc<SledStore>, deadline: Duration) -> Result<(), Ended> {
-    let closing = tokio::task::spawn_blocking(move || store.close());
+pub(crate) async fn close_engine(engine: Arc<SledEngine>, deadline: Duration) -> Result<(), Ended> {
+    let closing = tokio::task::spawn_blocking(move || engine.close());
     match tokio::time::timeout(deadline, closing).await {
         Ok(Ok(Ok(()))) => Ok(()),
         Ok(Ok(Err(failure))) => Err(Ended::NotClosed(failure.to_string())),

@@ -8,6 +8,10 @@ mod app;
 #[doc(hidden)]
 pub mod breached;
 pub mod cli;
+#[doc(hidden)]
+pub mod data_dir;
+#[doc(hidden)]
+pub mod engine;
 mod files;
 mod http;
 mod line_end;
@@ -18,8 +22,6 @@ mod offline;
 mod run;
 pub mod settings;
 mod shutdown;
-#[doc(hidden)]
-pub mod store;
 mod telemetry;
 mod terminal;
 

@@ -5,24 +5,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use doorward_actors::ports::{KeyVault as _, Store};
+use doorward_actors::ports::KeyVault as _;
+use doorward_actors::store::{Engine, Store};
 use doorward_actors::{KeyId, Operator, OperatorPorts, OperatorSettings, Secret, StartError, Timestamp};
 
 use crate::app::{self, Ambient, BuildError, Ended, SECRET_KEY_FILE};
+use crate::data_dir::key_files::KeyFiles;
+use crate::data_dir::secrets;
+use crate::engine::sled::SledEngine;
 use crate::settings::Settings;
-use crate::store::key_files::KeyFiles;
-use crate::store::{SledStore, StoreOptions, secrets};
 
 /// A data directory that is open for its operator.
 pub(crate) struct Offline {
-    store: Arc<SledStore>,
+    engine: Arc<SledEngine>,
     operator: Operator,
 }
 
 impl Offline {
     /// Opens the data directory. Works only while no server has it open.
     pub(crate) async fn open(settings: &Settings, ambient: &Ambient) -> Result<Self, BuildError> {
-        let store = app::open_store(settings, StoreOptions::default()).await?;
+        let engine = app::open_engine(settings).await?;
         let secret = secret_of_the_server(settings, ambient.clock.now())?;
         if secret.is_none() {
             tracing::warn!(
@@ -31,7 +33,7 @@ impl Offline {
             );
         }
         let ports = OperatorPorts {
-            store: Arc::clone(&store) as Arc<dyn Store>,
+            store: Store::new(Arc::clone(&engine) as Arc<dyn Engine>, u64::MAX),
             clock: Arc::clone(&ambient.clock),
             entropy: Arc::clone(&ambient.entropy),
             breached: app::breached_list(settings)?,
@@ -44,7 +46,7 @@ impl Offline {
             secret,
         };
         let operator = Operator::start(ports, settings).map_err(StartError::from)?;
-        Ok(Self { store, operator })
+        Ok(Self { engine, operator })
     }
 
     /// Who makes accounts.
@@ -54,7 +56,7 @@ impl Offline {
 
     /// Makes the last commit and gives the data directory back.
     pub(crate) async fn close(self, deadline: Duration) -> Result<(), Ended> {
-        app::close_store(self.store, deadline).await
+        app::close_engine(self.engine, deadline).await
     }
 }
 

@@ -6,8 +6,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use doorward::store::{SledStore, StoreOptions};
-use doorward_actors::ports::Store as _;
+use doorward::engine::sled::{SledEngine, SledOptions};
 use doorward_actors::{
     AccountId, AuditActorKind, AuditEvent, AuditField, AuditRecord, AuditRefusal, Origin, SessionId, Timestamp,
 };
@@ -77,10 +76,9 @@ async fn the_example_of_the_chain_is_what_is_stored() {
         refusal: Some(AuditRefusal::WrongPassword),
         ..registered.clone()
     };
-    let store = SledStore::open(dir.path(), StoreOptions::default()).unwrap();
+    let store = SledEngine::open(dir.path(), SledOptions::default()).unwrap().into_store(u64::MAX);
     store.append_audit(vec![registered, refused]).await.unwrap();
     let head = store.audit_status().await.unwrap().head;
-    store.close().unwrap();
     drop(store);
     let engine = loop {
         match sled::open(dir.path().join("db")) {

@@ -5,8 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use doorward::store::{SledStore, StoreOptions};
-use doorward_actors::ports::Store as _;
+use doorward::engine::sled::{SledEngine, SledOptions};
 use doorward_actors::{
     AccountId, AuditActorKind, AuditDetails, AuditEvent, AuditPruning, AuditRecord, Origin, Timestamp,
 };
@@ -35,7 +34,7 @@ fn record(number: u64) -> AuditRecord {
 
 /// Appends records with these numbers; the answer is the head after them.
 async fn append(data_dir: &Path, numbers: std::ops::RangeInclusive<u64>) -> String {
-    let store = SledStore::open(data_dir, StoreOptions::default()).unwrap();
+    let store = SledEngine::open(data_dir, SledOptions::default()).unwrap().into_store(u64::MAX);
     store.append_audit(numbers.map(record).collect()).await.unwrap();
     store.audit_status().await.unwrap().head.to_string()
 }
@@ -92,7 +91,7 @@ async fn s70_a_whole_log_is_whole_and_its_head_is_printed() {
     let (code, text) = verify(dir.path(), &["--head", &head]);
     assert!(code == Some(0) && text.contains(&later), "a log that went on leads on from its earlier head: {text}");
     let empty = TempDir::new().unwrap();
-    drop(SledStore::open(empty.path(), StoreOptions::default()).unwrap());
+    drop(SledEngine::open(empty.path(), SledOptions::default()).unwrap().into_store(u64::MAX));
     assert_eq!(verify(empty.path(), &[]).0, Some(0));
 }
 
@@ -204,7 +203,7 @@ async fn s70_the_head_that_is_logged_at_a_stop_is_the_head_of_the_log() {
 async fn a_pruned_log_is_whole_and_working_on_it_is_still_found() {
     let _alone = ALONE.lock().await;
     let (dir, head) = log().await;
-    let store = SledStore::open(dir.path(), StoreOptions::default()).unwrap();
+    let store = SledEngine::open(dir.path(), SledOptions::default()).unwrap().into_store(u64::MAX);
     let (before, now) = (Some(Timestamp::from_millis(21)), Timestamp::from_millis(50));
     let pruning = AuditPruning { before, now, max_bytes: u64::MAX, limit: 100, record: Some(removal(41)) };
     assert_eq!(store.prune_audit(pruning).await.unwrap().removed, 20);
@@ -248,7 +247,7 @@ async fn s70_the_oldest_records_cannot_be_removed_without_a_record_of_it() {
     assert_broken(dir.path(), &[], "begins with record 11, and no record of it says that older ones were removed");
 
     let (dir, _) = log().await;
-    let store = SledStore::open(dir.path(), StoreOptions::default()).unwrap();
+    let store = SledEngine::open(dir.path(), SledOptions::default()).unwrap().into_store(u64::MAX);
     let (before, now) = (Some(Timestamp::from_millis(21)), Timestamp::from_millis(50));
     let pruning = AuditPruning { before, now, max_bytes: u64::MAX, limit: 100, record: Some(removal(41)) };
     store.prune_audit(pruning).await.unwrap();
@@ -274,7 +273,7 @@ async fn s70_where_a_log_began_can_be_noted_and_compared_with() {
     }
     // Whoever removes the oldest records and writes a record of it, too.
     tamper(dir.path(), |db| behead(db, 21));
-    let store = SledStore::open(dir.path(), StoreOptions::default()).unwrap();
+    let store = SledEngine::open(dir.path(), SledOptions::default()).unwrap().into_store(u64::MAX);
     let start = store.audit_status().await.unwrap().checkpoint.start();
     assert_eq!(start.first, 21);
     let forged = AuditRecord { details: Some(AuditDetails::Pruned(start)), ..removal(41) };
@@ -291,7 +290,7 @@ async fn the_beginning_that_an_older_version_left_is_taken_on_trust_and_that_is_
     let (dir, _) = log().await;
     append(dir.path(), 41..=41).await;
     tamper(dir.path(), |db| behead(db, 21));
-    let store = SledStore::open(dir.path(), StoreOptions::default()).unwrap();
+    let store = SledEngine::open(dir.path(), SledOptions::default()).unwrap().into_store(u64::MAX);
     store.append_audit(vec![removal(42)]).await.unwrap();
     drop(store);
     let (code, text) = verify(dir.path(), &[]);
@@ -302,7 +301,7 @@ async fn the_beginning_that_an_older_version_left_is_taken_on_trust_and_that_is_
 async fn what_cannot_be_checked_is_neither_whole_nor_broken() {
     let _alone = ALONE.lock().await;
     let (dir, _) = log().await;
-    let store = SledStore::open(dir.path(), StoreOptions::default()).unwrap();
+    let store = SledEngine::open(dir.path(), SledOptions::default()).unwrap().into_store(u64::MAX);
     let (code, text) = verify(dir.path(), &[]);
     assert!(code == Some(2) && text.contains("in use by another doorward process"), "{text}");
     drop(store);

@@ -12,8 +12,10 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use doorward::store::{AuditFinding, SledStore, StoreOptions};
-use doorward_actors::ports::{AccountUpdate, Effects, EndSessions, Entropy as _, ShardOf, Store, Touch};
+use doorward::engine::sled::{SledEngine, SledOptions};
+use doorward_actors::ports::Entropy as _;
+use doorward_actors::store::chain::verify::AuditFinding;
+use doorward_actors::store::{AccountUpdate, Effects, EndSessions, ShardOf, Store, Touch};
 use doorward_actors::testing::SeededEntropy;
 use doorward_actors::{
     AccountChange, AccountId, AuditActorKind, AuditEvent, AuditHead, AuditRecord, CredentialHash, CustomerAccount,
@@ -41,8 +43,8 @@ enum Stage {
 
 const STAGES: [Stage; 5] = [Stage::Created, Stage::LoggedIn, Stage::LoggedOut, Stage::Locked, Stage::Deleted];
 
-fn open(dir: &Path) -> SledStore {
-    SledStore::open(dir, StoreOptions::default()).unwrap()
+fn open(dir: &Path) -> Store {
+    SledEngine::open(dir, SledOptions::default()).unwrap().into_store(u64::MAX)
 }
 
 fn email(name: &str) -> Email {
@@ -115,7 +117,7 @@ async fn child() {
     callers.join_all().await;
 }
 
-async fn live(store: &SledStore, name: &str) {
+async fn live(store: &Store, name: &str) {
     let report = |stage: Stage, id: AccountId| {
         writeln!(std::io::stdout().lock(), "{ACK} {} {id} {name}", stage as usize).unwrap();
     };
@@ -149,7 +151,7 @@ async fn live(store: &SledStore, name: &str) {
         label: None,
         remembered: false,
     };
-    store.open_session(session.clone(), None, None, audit()).await.unwrap();
+    store.open_session(session.clone(), None, None, None, audit()).await.unwrap();
     report(Stage::LoggedIn, id);
     let touch = Touch { account: id, session: session.id, at: at(2) };
     store.touch_sessions(vec![touch]).await.unwrap();
@@ -179,8 +181,8 @@ async fn live(store: &SledStore, name: &str) {
 #[ignore = "the parent starts this as a process of its own"]
 async fn child_with_a_full_disk() {
     let Ok(dir) = std::env::var(CHILD_DIR) else { return };
-    let store = open(Path::new(&dir));
-    let failed = store.failed();
+    let engine = Arc::new(SledEngine::open(Path::new(&dir), SledOptions::default()).unwrap());
+    let (failed, store) = (engine.failed(), Store::new(engine, u64::MAX));
     for n in 0_u64.. {
         // Large, and different each time: what is the same or repeats itself may need no room.
         let mut bytes = [0; 1500];
@@ -288,13 +290,13 @@ fn r01_a_kill_loses_nothing_that_was_acknowledged() {
         let head = runtime.block_on(check(&store, &known, acknowledged_changes));
         drop(store);
         // From the head that the run before left: what was there then is still there, to the byte.
-        let report = SledStore::verify_audit(dir.path(), StoreOptions::default(), last_head.replace(head)).unwrap();
+        let report = SledEngine::verify_audit(dir.path(), SledOptions::default(), last_head.replace(head)).unwrap();
         assert_eq!(report.finding, AuditFinding::Whole(head), "the chain of the audit log: {report:?}");
     }
     assert!(known.values().any(|(stage, _)| *stage == Stage::Deleted), "the children did not get far");
 }
 
-async fn check(store: &SledStore, known: &BTreeMap<u64, (Stage, String)>, acknowledged_changes: usize) -> AuditHead {
+async fn check(store: &Store, known: &BTreeMap<u64, (Stage, String)>, acknowledged_changes: usize) -> AuditHead {
     let sessions = store.sessions(ShardOf { index: 0, of: 1 }).await.unwrap();
     let mails = store.mails(None, usize::MAX).await.unwrap();
     let mut due = store.due_mails(at(1), usize::MAX).await.unwrap();

@@ -1,12 +1,16 @@
-//! The store on disk against its model in memory, and what only the one on disk must hold (R01, R02).
+//! The store, on disk and in memory, against an independent model, and what only the one on disk must hold (R01, R02).
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test helper fails its test by panicking")]
 
 #[path = "store_model/audit.rs"]
 mod audit_log;
+#[path = "store_model/ends.rs"]
+mod ends;
 #[path = "store_model/model.rs"]
 mod model;
 #[path = "store_model/outbox.rs"]
 mod outbox;
+#[path = "store_model/plain/mod.rs"]
+mod plain;
 #[path = "store_model/questions.rs"]
 mod questions;
 #[path = "store_model/races.rs"]
@@ -17,23 +21,31 @@ mod refresh;
 mod rules;
 #[path = "store_model/services.rs"]
 mod services;
+#[path = "store_model/subject.rs"]
+mod subject;
 #[path = "store_model/tokens.rs"]
 mod tokens;
 #[path = "store_model/versions.rs"]
 mod versions;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use doorward::store::{SledStore, StoreOptions};
-use doorward_actors::ports::{Effects, SignIn};
+use doorward::engine::sled::{SledEngine, SledOptions};
+use doorward_actors::store::{Effects, SignIn, Store};
+use doorward_actors::testing::MemoryEngine;
 use doorward_actors::{
     AccountId, AuditActorKind, AuditEvent, AuditRecord, CredentialHash, CustomerAccount, Email, Locale, MailId,
     MailKind, NewAccount, NewMail, NewRole, NewToken, Nickname, Origin, Session, SessionId, Timestamp, TokenHash,
     TokenPurpose, TokenSeed,
 };
 
-fn open(dir: &std::path::Path) -> SledStore {
-    SledStore::open(dir, StoreOptions::default()).unwrap()
+fn open(dir: &std::path::Path) -> Store {
+    SledEngine::open(dir, SledOptions::default()).unwrap().into_store(u64::MAX)
+}
+
+fn memory() -> Store {
+    Store::new(Arc::new(MemoryEngine::default()), u64::MAX)
 }
 
 fn runtime() -> tokio::runtime::Runtime {

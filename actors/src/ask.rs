@@ -39,8 +39,8 @@ impl From<AskError> for Unavailable {
     }
 }
 
-impl From<crate::ports::StoreFailure> for Unavailable {
-    fn from(failure: crate::ports::StoreFailure) -> Self {
+impl From<crate::store::StoreFailure> for Unavailable {
+    fn from(failure: crate::store::StoreFailure) -> Self {
         tracing::error!(%failure, "the store did not do what it was asked");
         Self::default()
     }

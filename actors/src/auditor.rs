@@ -23,9 +23,10 @@ use crate::domain::audit::{
 };
 use crate::domain::session::{Origin, SessionId};
 use crate::domain::time::Timestamp;
-use crate::ports::{Clock, Store, StoreFailure};
+use crate::ports::Clock;
 use crate::process::{Mailbox, Process, Reply, Timer, every};
 use crate::session::Principal;
+use crate::store::{Store, StoreFailure};
 use crate::trust::Trust;
 use seldom::{Seldom, Verdict};
 
@@ -85,7 +86,7 @@ impl From<&Principal> for AuditReader {
 #[derive(Clone)]
 pub struct AuditHandle {
     mailbox: Arc<Mailbox<Message>>,
-    store: Arc<dyn Store>,
+    store: Store,
     clock: Arc<dyn Clock>,
 }
 
@@ -108,7 +109,7 @@ pub(crate) enum Message {
 }
 
 impl AuditHandle {
-    pub(crate) fn new(mailbox: Arc<Mailbox<Message>>, store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(mailbox: Arc<Mailbox<Message>>, store: Store, clock: Arc<dyn Clock>) -> Self {
         Self { mailbox, store, clock }
     }
 
@@ -215,7 +216,7 @@ impl AuditHandle {
 
 /// Batches records: while one commit is under way the next ones gather, so that a burst costs few commits.
 pub(crate) struct AuditActor {
-    store: Arc<dyn Store>,
+    store: Store,
     clock: Arc<dyn Clock>,
     settings: AuditSettings,
     /// How many leading bits of an IPv6 address name one client.
@@ -297,7 +298,7 @@ impl Process for AuditActor {
                 }
             }
             Message::Count => {}
-            Message::LogHead => log_head(&*self.store).await,
+            Message::LogHead => log_head(&self.store).await,
         }
         self.count(state);
         if !state.committing && !state.pending.is_empty() {
@@ -324,12 +325,12 @@ impl Process for AuditActor {
         let committer = self.committer();
         committer.commit(std::mem::take(&mut state.pending)).await;
         committer.commit(self.counted().into_iter().collect()).await;
-        log_head(&*self.store).await;
+        log_head(&self.store).await;
     }
 }
 
 impl AuditActor {
-    pub(crate) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, settings: AuditSettings, ipv6_prefix: u8) -> Self {
+    pub(crate) fn new(store: Store, clock: Arc<dyn Clock>, settings: AuditSettings, ipv6_prefix: u8) -> Self {
         let (commits, trust) = (TaskTracker::new(), Mutex::default());
         let (left_out, stopping) = (Arc::default(), Arc::default());
         Self { store, clock, settings, ipv6_prefix, commits, trust, left_out, stopping }
@@ -374,7 +375,7 @@ impl AuditActor {
 
     fn committer(&self) -> Committer {
         let most_refused = self.settings.max_bytes / 2;
-        Committer { store: Arc::clone(&self.store), left_out: Arc::clone(&self.left_out), most_refused }
+        Committer { store: self.store.clone(), left_out: Arc::clone(&self.left_out), most_refused }
     }
 
     /// Begins to remove what is too old or too much, unless that is under way.
@@ -386,10 +387,10 @@ impl AuditActor {
         }
         let now = self.clock.now();
         let before = self.believes_the_clock(None).then(|| now.minus(self.settings.retention));
-        let (store, mailbox) = (Arc::clone(&self.store), Arc::clone(&state.mailbox));
+        let (store, mailbox) = (self.store.clone(), Arc::clone(&state.mailbox));
         let (max_bytes, stopping) = (self.settings.max_bytes, Arc::clone(&self.stopping));
         self.commits.spawn(async move {
-            match prune(&*store, now, before, max_bytes, &stopping).await {
+            match prune(&store, now, before, max_bytes, &stopping).await {
                 Ok(0) => {}
                 Ok(removed) => tracing::info!(removed, "old audit records were removed"),
                 Err(failure) => tracing::error!(%failure, "old audit records could not be removed"),
@@ -407,7 +408,7 @@ impl AuditActor {
 
 /// Logs what `doorward audit verify --head` compares with; it must reach a place that whoever edits the data directory does not
 /// reach. So everything that appends to the log does so when it begins and when it ends.
-pub(crate) async fn log_head(store: &dyn Store) {
+pub(crate) async fn log_head(store: &Store) {
     match store.audit_status().await {
         Ok(status) => tell_head(&status),
         Err(failure) => tracing::error!(%failure, "the head of the audit log could not be read"),
@@ -434,7 +435,7 @@ fn of_system(event: AuditEvent, at: Timestamp) -> AuditRecord {
 
 /// Removes what is too old or too much, a group at a time; the answer is how many records went.
 async fn prune(
-    store: &dyn Store,
+    store: &Store,
     now: Timestamp,
     before: Option<Timestamp>,
     max_bytes: u64,
@@ -456,7 +457,7 @@ async fn prune(
 
 /// Writes what waited.
 struct Committer {
-    store: Arc<dyn Store>,
+    store: Store,
     left_out: Arc<AtomicU64>,
     /// How much refusals may take of the log, in bytes.
     most_refused: u64,

@@ -1,8 +1,8 @@
 //! The domain and the supervised processes of Doorward.
 //!
 //! This crate knows accounts, sessions, credentials and the actors that own them. It knows nothing of HTTP, of the
-//! database, of settings files or of mail servers: those reach it through the traits of [`ports`], which the binary
-//! implements.
+//! database, of settings files or of mail servers: those reach it through the traits of [`ports`] and [`store::Engine`], which
+//! the binary implements.
 
 mod ask;
 mod auditor;
@@ -17,6 +17,7 @@ mod rate_limiter;
 mod revocations;
 mod services;
 mod session;
+pub mod store;
 mod supervisor;
 mod system;
 #[cfg(feature = "testing")]
@@ -56,7 +57,9 @@ pub use domain::service_token::{
     MAX_OVERLAP, NewServiceToken, ReplacedSecret, ServiceScope, ServiceScopes, ServiceToken, ServiceTokenId,
     ServiceTokenRotation,
 };
-pub use domain::session::{Origin, Session, SessionId, SessionLabel, SessionLabelError, SessionPolicy};
+pub use domain::session::{
+    Acting, Origin, Session, SessionId, SessionLabel, SessionLabelError, SessionPolicy, WhichSessions,
+};
 pub use domain::time::{Timestamp, describe_idle};
 pub use domain::token::{
     BadKey, KEY_SET_MAX_AGE, KeyEvent, KeyEventKind, KeyId, KeyRing, KeyState, PublishedKeys, RingKey, RotateRefusal,
@@ -73,7 +76,7 @@ pub use rate_limiter::{
 };
 pub use revocations::{RevocationHandle, RevocationPage};
 pub use services::{CreateTokenError, IssuedToken, RevokeTokenError, RotateTokenError, Service, ServiceHandle};
-pub use session::{AuthenticateError, EndError, Inspected, Principal, SessionHandle, WhichSessions};
+pub use session::{AuthenticateError, EndError, Inspected, Principal, SessionHandle};
 pub use system::{ActorSystem, Handles, HealthHandle, Ports, StartError, SystemSettings};
 pub use user::{
     AccountOverview, AccountRules, AdminChange, ConfirmError, Confirmed, DeleteError, LoggedIn, LoginAttempt,

@@ -20,11 +20,12 @@ use crate::domain::one_time::{OneTimeKey, TokenHash, TokenPurpose, TokenSeed};
 use crate::domain::outbox::{MailId, MailOutcome, QueuedMail, pause_after, tidy_error};
 use crate::domain::secret::Secret;
 use crate::domain::session::Origin;
-use crate::ports::{Clock, Entropy, MailTransport, SendError, Store, StoreFailure};
+use crate::ports::{Clock, Entropy, MailTransport, SendError};
 #[cfg(feature = "testing")]
 use crate::process::Reply;
 use crate::process::{Mailbox, Process, Timer, every};
 use crate::session::Principal;
+use crate::store::{Store, StoreFailure};
 use crate::user::IssuedLinks;
 use turns::{Client, Turns};
 
@@ -56,7 +57,7 @@ pub struct MailerSettings {
 #[derive(Clone)]
 pub struct MailerHandle {
     mailbox: Arc<Mailbox<Message>>,
-    store: Arc<dyn Store>,
+    store: Store,
     transport: Arc<dyn MailTransport>,
     clock: Arc<dyn Clock>,
 }
@@ -76,7 +77,7 @@ pub(crate) enum Message {
 impl MailerHandle {
     pub(crate) fn new(
         mailbox: Arc<Mailbox<Message>>,
-        store: Arc<dyn Store>,
+        store: Store,
         transport: Arc<dyn MailTransport>,
         clock: Arc<dyn Clock>,
     ) -> Self {
@@ -128,7 +129,7 @@ impl MailerHandle {
 /// Takes due mails out of the store and hands them to the transport, a few at a time.
 pub(crate) struct MailerActor {
     pub(crate) settings: MailerSettings,
-    pub(crate) store: Arc<dyn Store>,
+    pub(crate) store: Store,
     pub(crate) transport: Arc<dyn MailTransport>,
     pub(crate) key: Arc<OneTimeKey>,
     /// That of the signing secret before: a mail that was queued under it has a token of it.
@@ -281,7 +282,7 @@ impl MailerActor {
 
     /// Sends one mail in a task of its own and notes what came of it.
     async fn begin(&self, state: &State, queued: &QueuedMail) {
-        let (store, transport, clock) = (Arc::clone(&self.store), Arc::clone(&self.transport), Arc::clone(&self.clock));
+        let (store, transport, clock) = (self.store.clone(), Arc::clone(&self.transport), Arc::clone(&self.clock));
         let (mailbox, links) = (Arc::clone(&state.mailbox), Arc::clone(&self.links));
         let link = queued.mail.token.zip(queued.mail.valid_for);
         let is_pointless = self.is_pointless(queued).await;

@@ -3,18 +3,16 @@
 //! It is written in the commit of the change itself, by the store. Nothing of it passes an actor; the one of the service tokens
 //! removes what no token outlives.
 
-use std::sync::Arc;
-
 use tokio::sync::watch;
 
 use crate::ask::Unavailable;
 use crate::domain::revocation::{CursorError, Revocation};
-use crate::ports::Store;
+use crate::store::Store;
 
 /// The way to the log of revocations.
 #[derive(Clone)]
 pub struct RevocationHandle {
-    store: Arc<dyn Store>,
+    store: Store,
 }
 
 /// Some of what was revoked.
@@ -27,7 +25,7 @@ pub struct RevocationPage {
 }
 
 impl RevocationHandle {
-    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
+    pub(crate) fn new(store: Store) -> Self {
         Self { store }
     }
 

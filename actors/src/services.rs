@@ -15,7 +15,9 @@ use std::time::Duration;
 pub(crate) use actor::{Message, ServiceActor};
 use table::Directory;
 
-use crate::ask::{AskError, Unavailable};
+#[cfg(feature = "testing")]
+use crate::ask::AskError;
+use crate::ask::Unavailable;
 use crate::auditor::AuditHandle;
 use crate::domain::account::Role;
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord, AuditRefusal, ServiceName};
@@ -25,11 +27,13 @@ use crate::domain::service_token::{
 };
 use crate::domain::session::Origin;
 use crate::domain::time::Timestamp;
-use crate::ports::{ChangeServiceTokenRefusal, Clock, CreateServiceTokenRefusal, Entropy, StoreError};
+use crate::ports::{Clock, Entropy};
 use crate::process::Mailbox;
 use crate::session::Principal;
+use crate::store::{ChangeServiceTokenRefusal, CreateServiceTokenRefusal, Store, StoreError};
 
-/// How long a change may take: a commit, which the store itself bounds at 10 s.
+/// How long a removal of old revocations may take: a commit, which the store itself bounds at 10 s.
+#[cfg(feature = "testing")]
 const COMMIT_DEADLINE: Duration = Duration::from_secs(12);
 /// How exactly the last use is known. A finer one would only write more.
 const USE_GRAIN_MILLIS: i64 = 60_000;
@@ -90,7 +94,10 @@ impl Service {
 #[derive(Clone)]
 pub struct ServiceHandle {
     mailbox: Arc<Mailbox<Message>>,
+    store: Store,
     directory: Arc<Directory>,
+    /// Held while the tokens are read again.
+    reading: Arc<tokio::sync::Mutex<()>>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     audit: AuditHandle,
@@ -147,11 +154,13 @@ pub enum RevokeTokenError {
 impl ServiceHandle {
     pub(crate) fn new(
         mailbox: Arc<Mailbox<Message>>,
+        store: Store,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
         audit: AuditHandle,
     ) -> Self {
-        Self { mailbox, directory: Arc::new(Directory::new()), clock, entropy, audit }
+        let (directory, reading) = (Arc::new(Directory::new()), Arc::default());
+        Self { mailbox, store, directory, reading, clock, entropy, audit }
     }
 
     pub(crate) fn directory(&self) -> &Arc<Directory> {
@@ -163,25 +172,41 @@ impl ServiceHandle {
         self.directory.admit_built_in(digest);
     }
 
-    /// The service that has this secret, unless its token is over; a use of it.
-    #[must_use]
-    pub fn find(&self, secret: &[u8]) -> Option<Arc<Service>> {
-        self.find_digest(&SecretDigest::of(secret))
+    /// The service that has this secret, unless its token has expired; a use of it.
+    pub async fn find(&self, secret: &[u8]) -> Result<Option<Arc<Service>>, Unavailable> {
+        self.find_digest(&SecretDigest::of(secret)).await
     }
 
-    /// The same for who is remembered by the hash of the secret.
-    #[must_use]
-    pub fn find_digest(&self, digest: &SecretDigest) -> Option<Arc<Service>> {
+    /// The same for a service that is remembered by the hash of its secret.
+    pub async fn find_digest(&self, digest: &SecretDigest) -> Result<Option<Arc<Service>>, Unavailable> {
+        if !self.directory.is_built_in(digest) {
+            self.catch_up().await?;
+        }
         let now = self.clock.now();
-        let service = self.directory.find(digest, now)?;
-        service.was_used(now);
-        Some(service)
+        let service = self.directory.find(digest, now);
+        Ok(service.inspect(|service| service.was_used(now)))
     }
 
     /// All service tokens by number, the one of the settings first.
-    #[must_use]
-    pub fn list(&self) -> Vec<ServiceToken> {
-        self.directory.list()
+    pub async fn list(&self) -> Result<Vec<ServiceToken>, Unavailable> {
+        self.catch_up().await?;
+        Ok(self.directory.list())
+    }
+
+    /// Reads the service tokens again if the feed says that one of them changed.
+    async fn catch_up(&self) -> Result<(), Unavailable> {
+        let feed = self.store.feed();
+        if self.directory.is_current(feed) {
+            return Ok(());
+        }
+        // One reads for all.
+        let _reading = self.reading.lock().await;
+        if !self.directory.is_current(feed) {
+            // Before the tokens are read: what changes meanwhile, or is just being changed, is read again.
+            let settled = feed.settled();
+            self.directory.replace_all(self.store.service_tokens().await?, settled);
+        }
+        Ok(())
     }
 
     /// Makes a service token. The administrator proved who they are ([`prove`](crate::UserHandle::prove)).
@@ -207,7 +232,7 @@ impl ServiceHandle {
         let acting = Some(admin.acting_proven(Role::Admin));
         let token = NewServiceToken { acting, name, scopes, digest, created_at: now, expires_at };
         let audit = record.clone();
-        match self.mailbox.ask(COMMIT_DEADLINE, |reply| Message::Create { token, audit, reply }).await? {
+        match self.store.create_service_token(token, audit).await {
             Ok(token) => {
                 tracing::info!(service_token = token.id.get(), name = token.name.as_str(), "a service token was made");
                 Ok(IssuedToken { token, secret })
@@ -236,7 +261,7 @@ impl ServiceHandle {
     ) -> Result<IssuedToken, RotateTokenError> {
         let now = self.clock.now();
         let record = self.record(AuditEvent::ServiceTokenRotated, admin, origin);
-        let Some(present) = self.list().into_iter().find(|token| token.id == id) else {
+        let Some(present) = self.list().await?.into_iter().find(|token| token.id == id) else {
             self.refused(record, AuditRefusal::UnknownServiceToken).await;
             return Err(RotateTokenError::Unknown);
         };
@@ -249,7 +274,7 @@ impl ServiceHandle {
         let until = present.expires_at.map_or(until, |end| end.min(until));
         let rotation = ServiceTokenRotation { acting: Some(admin.acting_proven(Role::Admin)), digest, until };
         let audit = record.clone();
-        match self.mailbox.ask(COMMIT_DEADLINE, |reply| Message::Rotate { id, rotation, audit, reply }).await? {
+        match self.store.rotate_service_token(id, rotation, audit).await {
             Ok(token) => {
                 tracing::info!(service_token = id.get(), name = token.name.as_str(), "a service token was rotated");
                 Ok(IssuedToken { token, secret })
@@ -270,7 +295,7 @@ impl ServiceHandle {
     pub async fn revoke(&self, admin: &Principal, id: ServiceTokenId, origin: Origin) -> Result<(), RevokeTokenError> {
         let record = self.record(AuditEvent::ServiceTokenRevoked, admin, origin);
         let (acting, audit) = (admin.acting_proven(Role::Admin), record.clone());
-        match self.mailbox.ask(COMMIT_DEADLINE, |reply| Message::Revoke { id, acting, audit, reply }).await? {
+        match self.store.delete_service_token(id, Some(acting), audit).await {
             Ok(()) => {
                 tracing::info!(service_token = id.get(), "a service token was revoked");
                 Ok(())
@@ -321,33 +346,15 @@ impl ServiceHandle {
     }
 }
 
-impl From<AskError> for CreateTokenError {
-    fn from(error: AskError) -> Self {
-        Self::Unavailable(error.into())
-    }
-}
-
 impl From<Unavailable> for CreateTokenError {
     fn from(unavailable: Unavailable) -> Self {
         Self::Unavailable(unavailable)
     }
 }
 
-impl From<AskError> for RotateTokenError {
-    fn from(error: AskError) -> Self {
-        Self::Unavailable(error.into())
-    }
-}
-
 impl From<Unavailable> for RotateTokenError {
     fn from(unavailable: Unavailable) -> Self {
         Self::Unavailable(unavailable)
-    }
-}
-
-impl From<AskError> for RevokeTokenError {
-    fn from(error: AskError) -> Self {
-        Self::Unavailable(error.into())
     }
 }
 

@@ -1,11 +1,10 @@
 //! Live sessions: who is logged in, since when, and whether they still are.
 //!
-//! Sessions are sharded by account number, so listing, capping and ending the sessions of one account is one mailbox's
-//! business. A shard owns the live sessions of its accounts and their idle clocks in memory; the store has them too.
-//! Opening and ending are durable before they are acknowledged; uses are written behind.
+//! The store has the truth: sessions are opened, capped, labelled and ended there, by rules that hold whoever writes. Shards
+//! keep a copy in memory, by account number, with the idle clocks and with uses that are written behind. The feed of the store
+//! tells a shard what changed, before it answers anything.
 
 mod actor;
-mod ending;
 mod list;
 mod message;
 mod verified;
@@ -15,13 +14,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 pub(crate) use actor::SessionActor;
-use actor::by_itself;
-use message::ChangeError;
-pub(crate) use message::{Message, Presence};
+use message::Standing;
+pub(crate) use message::{Message, SessionSummary};
 use verified::VerifiedTokens;
 
 use crate::ask::{AskError, Unavailable};
@@ -29,12 +26,14 @@ use crate::domain::account::{Account, AccountId, Role};
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord, ServiceName};
 use crate::domain::refresh::RefreshKeys;
 use crate::domain::secret::{Secret, SecretDigest};
-use crate::domain::session::{LoginTime, Origin, Session, SessionId, SessionPolicy};
+use crate::domain::session::Acting;
+use crate::domain::session::{LoginTime, Origin, Session, SessionId, SessionPolicy, WhichSessions};
 use crate::domain::time::Timestamp;
 use crate::domain::token::{AccessTokens, TokenId, VerifiedToken};
-use crate::ports::{Acting, Clock, Entropy, ShardOf, SignIn, Store, StoreError, StoreFailure};
+use crate::ports::{Clock, Entropy};
 use crate::process::Mailbox;
-pub use list::{EndError, WhichSessions};
+use crate::store::{EndOfSessions, EndSessionsRefusal, Room, Seen, ShardOf, SignIn, Store, StoreError, StoreFailure};
+pub use list::EndError;
 
 /// How long a shard may take to say whether a session lives. It answers from memory; more means that it hangs.
 const USE_DEADLINE: Duration = Duration::from_secs(2);
@@ -52,7 +51,7 @@ struct Inner {
     tokens: Arc<AccessTokens>,
     verified: VerifiedTokens,
     policy: SessionPolicy,
-    store: Arc<dyn Store>,
+    store: Store,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
 }
@@ -180,7 +179,7 @@ impl SessionHandle {
         shards: Vec<Shard>,
         tokens: Arc<AccessTokens>,
         policy: SessionPolicy,
-        store: Arc<dyn Store>,
+        store: Store,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Self {
@@ -242,16 +241,16 @@ impl SessionHandle {
         let principal = self.principal(account, session).await?;
         let stored = self.inner.store.session(account, session).await?.ok_or(AuthenticateError::Dead)?;
         let (access_token, expires_in) = self.issue(&principal.account, &stored, self.inner.clock.now())?;
-        // One that is down just now reads it from the store when it starts again.
-        let Session { address, user_agent, .. } = stored;
-        let _ = self.shard(account).tell(Message::Moved { account, session, address, user_agent });
         Ok(Renewed { principal, access_token, expires_in })
     }
 
     /// A token for a session from now on, and how long it is good for.
     fn issue(&self, account: &Account, session: &Session, now: Timestamp) -> Result<(Secret, Duration), Unavailable> {
         let expires_at = self.inner.policy.access_ends_at(session, now);
-        let token = self.inner.tokens.issue(account, session, now, expires_at).map_err(|error| {
+        let mut id = [0; 16];
+        self.inner.entropy.fill(&mut id);
+        let id = TokenId::from_bytes(id);
+        let token = self.inner.tokens.issue(account, session, now, expires_at, id).map_err(|error| {
             tracing::error!(%error, "an access token could not be signed");
             Unavailable::default()
         })?;
@@ -259,44 +258,45 @@ impl SessionHandle {
     }
 
     async fn find(&self, account: AccountId, session: SessionId, counts: bool) -> Result<Principal, AuthenticateError> {
-        let standing = self
-            .shard(account)
-            .ask(USE_DEADLINE, |reply| Message::Use { account, session, counts, reply })
-            .await?
-            .ok_or(AuthenticateError::Dead)?;
-        let account = self.inner.store.account(account).await?.ok_or(AuthenticateError::Dead)?;
-        if account.locked {
-            return Err(AuthenticateError::Dead);
+        let mut standing = self.standing(account, session, counts).await?;
+        let found = self.inner.store.account(account).await?.filter(|account| !account.locked);
+        let found = found.ok_or(AuthenticateError::Dead)?;
+        if standing.epoch < found.session_epoch {
+            // A change ended the account's sessions after the shard answered. It knows by now whether this one was kept.
+            standing = self.standing(account, session, false).await?;
+            if standing.epoch < found.session_epoch {
+                return Err(AuthenticateError::Dead);
+            }
         }
-        let login = if standing.epoch == account.session_epoch {
-            standing.login
-        } else {
-            self.carried_over(&account, session).await?;
-            None
-        };
         Ok(Principal {
-            account,
+            account: found,
             session,
-            login,
+            login: standing.login,
             expires_at: standing.expires_at,
             idle_expires_at: standing.idle_expires_at,
         })
     }
 
-    /// The account's sessions were ended after this one was opened. Alive only if a new password was set in it, of which its
-    /// shard may not have heard yet; the store knows. Should it be at a later epoch there than the account had a moment ago, it
-    /// was spared once more meanwhile.
-    async fn carried_over(&self, account: &Account, session: SessionId) -> Result<(), AuthenticateError> {
-        match self.inner.store.session(account.id, session).await? {
-            Some(stored) if stored.epoch >= account.session_epoch => Ok(()),
-            _ => {
-                // Its shard was not told, or took it in after it was. Nobody may keep it there by asking, where it would count for
-                // the cap. Should this be lost, the next who asks says it again.
-                let (account, (reply, _)) = (account.id, oneshot::channel());
-                let _ = self.shard(account).tell(Message::Drop { account, session, reply });
-                Err(AuthenticateError::Dead)
-            }
-        }
+    async fn standing(
+        &self,
+        account: AccountId,
+        session: SessionId,
+        counts: bool,
+    ) -> Result<Standing, AuthenticateError> {
+        let question = |reply| Message::Use { account, session, counts, reply };
+        self.shard(account).ask(USE_DEADLINE, question).await?.ok_or(AuthenticateError::Dead)
+    }
+
+    /// What the shard of an account knows of its sessions. Nothing while it is being restarted: it reads the store then.
+    async fn seen(&self, account: AccountId) -> Seen {
+        self.shard(account).ask(USE_DEADLINE, |reply| Message::Seen { account, reply }).await.unwrap_or_default()
+    }
+
+    /// Lets the shard of an account read the feed, so that what was ended leaves its memory soon. Safety does not hang on it: a
+    /// shard reads the feed before it answers anything.
+    pub(crate) fn catch_up(&self, account: AccountId) {
+        // One that is down just now reads the store when it starts again.
+        let _ = self.shard(account).tell(Message::CatchUp);
     }
 
     /// Ends the principal's session. Its token is dead everywhere when this returns.
@@ -336,18 +336,28 @@ impl SessionHandle {
         self.end_one(account, principal.session, audit).await
     }
 
-    /// Ends a session in nobody's name: nobody is refused the end of what is over already.
+    /// Ends a session in nobody's name: nobody is refused the end of what has ended already.
     async fn end_one(&self, account: AccountId, session: SessionId, audit: AuditRecord) -> Result<(), Unavailable> {
-        let which = WhichSessions::One(session);
-        let ended = self
-            .shard(account)
-            .ask(COMMIT_DEADLINE, |reply| Message::End { account, which, by: None, audit, reply })
-            .await?;
-        match ended {
+        match self.end_which(account, WhichSessions::One(session), None, audit).await {
             Ok(_) => Ok(()),
-            Err(ChangeError::Failed(failure)) => Err(failure.into()),
-            Err(ChangeError::Revoked) => Err(Unavailable::default()),
+            Err(StoreError::Failed(failure)) => Err(failure.into()),
+            Err(StoreError::Refused(EndSessionsRefusal)) => Err(Unavailable::default()),
         }
+    }
+
+    /// Ends sessions of an account; the answer is how many of them lived.
+    async fn end_which(
+        &self,
+        account: AccountId,
+        which: WhichSessions,
+        acting: Option<Acting>,
+        audit: AuditRecord,
+    ) -> Result<usize, StoreError<EndSessionsRefusal>> {
+        let (policy, seen) = (self.inner.policy, self.seen(account).await);
+        let ended =
+            self.inner.store.end_sessions_of(EndOfSessions { account, which, acting, policy, seen, audit }).await?;
+        self.catch_up(account);
+        Ok(ended)
     }
 
     /// The time by which sessions live.
@@ -372,7 +382,6 @@ impl SessionHandle {
         sign_in: Option<SignIn>,
         refresh_keys: &RefreshKeys,
     ) -> Result<Opened, OpenError> {
-        let sign_in = sign_in.map(Box::new);
         let inner = &*self.inner;
         let now = inner.clock.now();
         let mut id = [0; 16];
@@ -404,24 +413,21 @@ impl SessionHandle {
             refusal: None,
             details: None,
         };
-        let family = Box::new(family);
-        let answer = self
-            .shard(account.id)
-            .ask(COMMIT_DEADLINE, |reply| Message::Open { session: session.clone(), family, sign_in, audit, reply })
-            .await;
-        match answer {
-            Ok(Ok(())) => {}
-            Ok(Err(StoreError::Refused(_))) => return Err(OpenError::Refused),
-            Ok(Err(StoreError::Failed(failure))) => return Err(OpenError::Unavailable(failure.into())),
-            Err(error) => return Err(OpenError::Unavailable(error.into())),
+        let room = Room { policy: inner.policy, seen: self.seen(account.id).await };
+        match inner.store.open_session(session.clone(), Some(family), sign_in, Some(room), audit).await {
+            Ok(()) => {}
+            Err(StoreError::Refused(_)) => return Err(OpenError::Refused),
+            Err(StoreError::Failed(failure)) => return Err(OpenError::Unavailable(failure.into())),
         }
+        // A shard that is down just now reads the session from the store when it starts again.
+        let _ = self.shard(account.id).tell(Message::Opened(session.clone()));
         match self.issue_newest(&session, now).await {
             Ok((account, access_token, expires_in)) => {
                 Ok(Opened { account, access_token, expires_in, refresh_token: refresh_token.write() })
             }
             Err(error) => {
                 // Nobody has its tokens, and it would take the place of one that somebody has.
-                let ended = by_itself(&session, AuditEvent::SessionEnded, inner.clock.now());
+                let ended = AuditRecord::of_session(&session, AuditEvent::SessionEnded, inner.clock.now());
                 let account = session.account;
                 if let Err(error) = self.end_one(account, session.id, ended).await {
                     tracing::error!(
@@ -445,32 +451,36 @@ impl SessionHandle {
         Ok((account, access_token, expires_in))
     }
 
-    /// Tells a shard that a commit raised the epoch of an account and so ended its sessions, all or all but the one in whose name
-    /// it was made. Safety does not hang on it, as those sessions carry an older epoch; it frees their memory and keeps the spared
-    /// one quick.
-    pub(crate) async fn forget(&self, account: AccountId, epoch: u64, spared: Option<SessionId>) {
-        let told =
-            self.shard(account).ask(USE_DEADLINE, |reply| Message::Forget { account, epoch, spared, reply }).await;
-        if let Err(error) = told {
-            tracing::debug!(%error, account = account.get(), "a shard was not told that sessions ended");
-        }
-    }
-
     /// What is known of the live sessions of these accounts, each given with its present epoch.
-    pub(crate) async fn presence(
+    pub(crate) async fn summaries(
         &self,
         accounts: impl IntoIterator<Item = (AccountId, u64)>,
-    ) -> Result<HashMap<AccountId, Presence>, AskError> {
-        let mut by_shard: HashMap<usize, Vec<(AccountId, u64)>> = HashMap::new();
-        for (account, epoch) in accounts {
-            by_shard.entry(self.index(account)).or_default().push((account, epoch));
-        }
-        let mut found = HashMap::new();
-        for (index, accounts) in by_shard {
-            let question = |reply| Message::Presence { accounts, reply };
-            found.extend(self.inner.shards[index].mailbox.ask(USE_DEADLINE, question).await?);
+    ) -> Result<HashMap<AccountId, SessionSummary>, Unavailable> {
+        let epochs: HashMap<AccountId, u64> = accounts.into_iter().collect();
+        let mut found: HashMap<AccountId, SessionSummary> = HashMap::new();
+        for session in self.living(epochs.keys().copied().collect()).await? {
+            if epochs.get(&session.account) == Some(&session.epoch) {
+                let none = SessionSummary { live: 0, last_active_at: session.last_active_at };
+                let summary = found.entry(session.account).or_insert(none);
+                summary.live += 1;
+                summary.last_active_at = summary.last_active_at.max(session.last_active_at);
+            }
         }
         Ok(found)
+    }
+
+    /// The live sessions of these accounts with their last use: what the store has, judged by those who know of later uses.
+    async fn living(&self, accounts: Vec<AccountId>) -> Result<Vec<Session>, Unavailable> {
+        let mut by_shard: HashMap<usize, Vec<Session>> = HashMap::new();
+        for session in self.inner.store.sessions_of(accounts).await? {
+            by_shard.entry(self.index(session.account)).or_default().push(session);
+        }
+        let mut living = Vec::new();
+        for (index, stored) in by_shard {
+            let question = |reply| Message::Living { stored, reply };
+            living.extend(self.inner.shards[index].mailbox.ask(USE_DEADLINE, question).await?);
+        }
+        Ok(living)
     }
 
     /// Ends what is over and writes what is unwritten, now; otherwise timers do it.

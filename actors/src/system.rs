@@ -23,7 +23,7 @@ use crate::hasher::{HasherHandle, HasherSettings, HasherStartError};
 use crate::health::{ActorHealth, HealthReport, StoreHealth, Vitals};
 use crate::keys::{self, KeyActor, KeyHandle, KeyKeeper, KeysError};
 use crate::mailer::{MailerActor, MailerHandle, MailerSettings};
-use crate::ports::{BreachedPasswords, Clock, Entropy, KeyVault, MailTransport, Store};
+use crate::ports::{BreachedPasswords, Clock, Entropy, KeyVault, MailTransport};
 use crate::process::{Mailbox, Process};
 #[cfg(feature = "testing")]
 use crate::rate_limiter::Message;
@@ -31,6 +31,7 @@ use crate::rate_limiter::{RateLimiterActor, RateLimiterHandle, RateLimits};
 use crate::revocations::RevocationHandle;
 use crate::services::{self, ServiceActor, ServiceHandle};
 use crate::session::{self, SessionActor, SessionHandle, Shard, shard_of};
+use crate::store::Store;
 use crate::supervisor::{ChildSpec, Supervisor, SupervisorMessage};
 use crate::user::{AccountRules, Flows, IssuedLinks, UserActor, UserHandle};
 
@@ -43,7 +44,7 @@ const READY_FOR: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct Ports {
     /// Durable state.
-    pub store: Arc<dyn Store>,
+    pub store: Store,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -144,8 +145,8 @@ impl ActorSystem {
             Arc::clone(&entropy),
         )?;
         let audit_mailbox = Mailbox::new(Vitals::new("audit"));
-        let audit = AuditHandle::new(Arc::clone(&audit_mailbox), Arc::clone(&store), Arc::clone(&clock));
-        let keys = key_part(&settings.tokens, vault, &store, &clock, &entropy, &audit).await?;
+        let audit = AuditHandle::new(Arc::clone(&audit_mailbox), store.clone(), Arc::clone(&clock));
+        let keys = key_part(&settings.tokens, vault, &store, &clock, &audit).await?;
         let key = Arc::new(OneTimeKey::derive(&settings.tokens.secret));
         let refresh_keys = RefreshKeys::derive(&settings.tokens.secret, settings.tokens.previous_secret.as_ref());
         let mut cast = Cast::new(&clock);
@@ -158,7 +159,7 @@ impl ActorSystem {
         let ipv6_prefix = settings.limits.networks.ipv6_prefix;
         let limits = RateLimiterHandle::new(settings.limits.clone(), Arc::clone(&clock), audit.clone());
         let mailer =
-            MailerHandle::new(Arc::clone(&mailer_mailbox), Arc::clone(&store), Arc::clone(&mail), Arc::clone(&clock));
+            MailerHandle::new(Arc::clone(&mailer_mailbox), store.clone(), Arc::clone(&mail), Arc::clone(&clock));
         let (services, service_actor, service_mailbox) = service_tokens(&settings, &store, &clock, &entropy, &audit);
         let background = TaskTracker::new();
         let links = Arc::new(IssuedLinks::default());
@@ -169,7 +170,7 @@ impl ActorSystem {
             refresh_keys,
             entropy: Arc::clone(&entropy),
             background: background.clone(),
-            store: Arc::clone(&store),
+            store: store.clone(),
             hasher: hasher.clone(),
             sessions: sessions.clone(),
             audit: audit.clone(),
@@ -180,7 +181,7 @@ impl ActorSystem {
 
         let users = UserHandle::new(
             Arc::clone(&user_mailbox),
-            Arc::clone(&store),
+            store.clone(),
             sessions.clone(),
             Arc::clone(&clock),
             settings.accounts.recovery_mode,
@@ -191,7 +192,7 @@ impl ActorSystem {
         }
         let mailer_actor = MailerActor {
             settings: settings.mailer,
-            store: Arc::clone(&store),
+            store: store.clone(),
             transport: mail,
             key,
             previous_key: settings.tokens.previous_secret.as_ref().map(OneTimeKey::derive),
@@ -200,10 +201,10 @@ impl ActorSystem {
             links,
             attempts: TaskTracker::new(),
         };
-        cast.add(RateLimiterActor { handle: limits.clone(), store: Arc::clone(&store) }, &limiter_mailbox);
+        cast.add(RateLimiterActor { handle: limits.clone(), store: store.clone() }, &limiter_mailbox);
         cast.add(keys.actor, &keys.mailbox);
         cast.add(service_actor, &service_mailbox);
-        let auditor = AuditActor::new(Arc::clone(&store), Arc::clone(&clock), settings.audit, ipv6_prefix);
+        let auditor = AuditActor::new(store.clone(), Arc::clone(&clock), settings.audit, ipv6_prefix);
         cast.add(auditor, &audit_mailbox);
         // Nobody but the flows asks it, and it may wait for a mail server that does not answer, which must keep no other from
         // draining.
@@ -216,7 +217,7 @@ impl ActorSystem {
             .map_err(|error| StartError::Supervisor(error.to_string()))?;
         let draining = Arc::new(AtomicBool::new(false));
         watch_supervisor(ended, Arc::clone(&draining), gave_up_sender);
-        let revocations = RevocationHandle::new(Arc::clone(&store));
+        let revocations = RevocationHandle::new(store.clone());
         let health = HealthHandle::new(cast.watched, store, clock, hasher.clone(), sessions.clone());
         Ok(Self {
             supervisor,
@@ -302,13 +303,11 @@ struct KeyPart {
 async fn key_part(
     settings: &TokenSettings,
     vault: Arc<dyn KeyVault>,
-    store: &Arc<dyn Store>,
+    store: &Store,
     clock: &Arc<dyn Clock>,
-    entropy: &Arc<dyn Entropy>,
     audit: &AuditHandle,
 ) -> Result<KeyPart, KeysError> {
-    let (store, time, random) = (Arc::clone(store), Arc::clone(clock), Arc::clone(entropy));
-    let keeper = KeyKeeper::open(settings.clone(), vault, store, time, random, audit.clone()).await?;
+    let keeper = KeyKeeper::open(settings.clone(), vault, store.clone(), Arc::clone(clock), audit.clone()).await?;
     let (tokens, mailbox) = (Arc::clone(keeper.tokens()), Mailbox::new(Vitals::new("keys")));
     let handle = KeyHandle::new(Arc::clone(&mailbox), Arc::clone(&tokens), Arc::clone(clock), settings.rotation);
     Ok(KeyPart { tokens, actor: KeyActor::new(Arc::new(keeper)), mailbox, handle })
@@ -321,7 +320,7 @@ type SessionShard = (SessionActor, Arc<Mailbox<session::Message>>);
 fn session_shards(
     settings: &SystemSettings,
     tokens: Arc<AccessTokens>,
-    store: &Arc<dyn Store>,
+    store: &Store,
     clock: &Arc<dyn Clock>,
     entropy: &Arc<dyn Entropy>,
 ) -> (SessionHandle, Vec<SessionShard>) {
@@ -335,7 +334,7 @@ fn session_shards(
         let actor = SessionActor {
             shard: shard_of(index, shards.len()),
             policy: settings.sessions,
-            store: Arc::clone(store),
+            store: store.clone(),
             clock: Arc::clone(clock),
             commits: TaskTracker::new(),
             live: Arc::clone(&shard.live),
@@ -343,27 +342,27 @@ fn session_shards(
         (actor, Arc::clone(&shard.mailbox))
     };
     let actors = shards.iter().enumerate().map(actor).collect();
-    let (store, clock, entropy) = (Arc::clone(store), Arc::clone(clock), Arc::clone(entropy));
+    let (store, clock, entropy) = (store.clone(), Arc::clone(clock), Arc::clone(entropy));
     (SessionHandle::new(shards, tokens, settings.sessions, store, clock, entropy), actors)
 }
 
 /// The way to the service tokens, their actor and its mailbox.
 fn service_tokens(
     settings: &SystemSettings,
-    store: &Arc<dyn Store>,
+    store: &Store,
     clock: &Arc<dyn Clock>,
     entropy: &Arc<dyn Entropy>,
     audit: &AuditHandle,
 ) -> (ServiceHandle, ServiceActor, Arc<Mailbox<services::Message>>) {
     let mailbox = Mailbox::new(Vitals::new("services"));
-    let handle = ServiceHandle::new(Arc::clone(&mailbox), Arc::clone(clock), Arc::clone(entropy), audit.clone());
+    let handle =
+        ServiceHandle::new(Arc::clone(&mailbox), store.clone(), Arc::clone(clock), Arc::clone(entropy), audit.clone());
     let actor = ServiceActor {
         directory: Arc::clone(handle.directory()),
-        store: Arc::clone(store),
+        store: store.clone(),
         clock: Arc::clone(clock),
         token_lifetime: settings.tokens.lifetime,
         known: std::sync::Mutex::default(),
-        commits: TaskTracker::new(),
     };
     (handle, actor, mailbox)
 }
@@ -414,7 +413,7 @@ pub struct HealthHandle {
 
 struct Health {
     watched: Vec<Arc<dyn Watched>>,
-    store: Arc<dyn Store>,
+    store: Store,
     clock: Arc<dyn Clock>,
     hasher: HasherHandle,
     sessions: SessionHandle,
@@ -433,7 +432,7 @@ struct Look {
 impl HealthHandle {
     fn new(
         watched: Vec<Arc<dyn Watched>>,
-        store: Arc<dyn Store>,
+        store: Store,
         clock: Arc<dyn Clock>,
         hasher: HasherHandle,
         sessions: SessionHandle,

@@ -4,22 +4,30 @@
 mod fault;
 mod memory_keys;
 mod memory_mail;
-mod memory_store;
 mod refresh_chain;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
+pub use crate::store::engine::memory::MemoryEngine;
 pub use fault::Fault;
 pub use memory_keys::MemoryKeys;
 pub use memory_mail::MemoryMail;
-pub use memory_store::MemoryStore;
 pub use refresh_chain::RefreshChain;
 
 use crate::domain::time::Timestamp;
 use crate::ports::{Clock, Entropy};
+use crate::store::{Engine, Store};
+
+/// A store in memory, and the engine below it, which can be made to fail.
+#[must_use]
+pub fn memory_store() -> (Store, Arc<MemoryEngine>) {
+    let engine = Arc::new(MemoryEngine::default());
+    (Store::new(Arc::clone(&engine) as Arc<dyn Engine>, u64::MAX), engine)
+}
 
 /// Where every [`ManualClock`] starts: 2025-01-01T00:00:00Z, in milliseconds since the Unix epoch.
 const START_MILLIS: i64 = 1_735_689_600_000;

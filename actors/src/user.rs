@@ -33,9 +33,10 @@ use crate::domain::password::Password;
 use crate::domain::secret::Secret;
 use crate::domain::session::Origin;
 use crate::domain::time::Timestamp;
-use crate::ports::{Clock, ListedAccount, Page, Store, StoredToken};
+use crate::ports::Clock;
 use crate::process::{Mailbox, Reply};
-use crate::session::{Presence, Principal, SessionHandle};
+use crate::session::{Principal, SessionHandle, SessionSummary};
+use crate::store::{ListedAccount, Page, Store, StoredToken};
 
 /// The shortest pause between two mails of one purpose to one account that anybody can ask for.
 pub(crate) const RESEND_PAUSE: Duration = Duration::from_mins(1);
@@ -276,7 +277,7 @@ pub struct AccountOverview {
 #[derive(Clone)]
 pub struct UserHandle {
     mailbox: Arc<Mailbox<Message>>,
-    store: Arc<dyn Store>,
+    store: Store,
     sessions: SessionHandle,
     clock: Arc<dyn Clock>,
     recovery_mode: RecoveryMode,
@@ -285,7 +286,7 @@ pub struct UserHandle {
 impl UserHandle {
     pub(crate) fn new(
         mailbox: Arc<Mailbox<Message>>,
-        store: Arc<dyn Store>,
+        store: Store,
         sessions: SessionHandle,
         clock: Arc<dyn Clock>,
         recovery_mode: RecoveryMode,
@@ -467,7 +468,7 @@ impl UserHandle {
 
     async fn overviews(&self, listed: Vec<ListedAccount>) -> Result<Vec<AccountOverview>, Unavailable> {
         let epochs = listed.iter().map(|listed| (listed.account.id, listed.account.session_epoch));
-        let present: HashMap<AccountId, Presence> = self.sessions.presence(epochs).await?;
+        let present: HashMap<AccountId, SessionSummary> = self.sessions.summaries(epochs).await?;
         let now = self.clock.now();
         let overview = |ListedAccount { account, last_active_at }: ListedAccount| {
             let presence = present.get(&account.id);

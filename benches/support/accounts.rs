@@ -5,8 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use doorward::store::{SledStore, StoreOptions};
-use doorward_actors::ports::{AccountUpdate, EndSessions, Store as _};
+use doorward::engine::sled::{SledEngine, SledOptions};
+use doorward_actors::store::{AccountUpdate, EndSessions};
 use doorward_actors::{
     AccountChange, AuditActorKind, AuditEvent, AuditRecord, CredentialHash, CustomerAccount, Email, Locale, NewAccount,
     NewRole, Nickname, Origin, Role, Timestamp,
@@ -47,7 +47,7 @@ pub(crate) fn login(email: &str, password: &str) -> Vec<u8> {
 
 /// Fills a data directory that no server has open.
 pub(crate) async fn populate(data_dir: &Path, groups: &[Group]) {
-    let store = SledStore::open(data_dir, StoreOptions::default()).unwrap();
+    let store = SledEngine::open(data_dir, SledOptions::default()).unwrap().into_store(u64::MAX);
     let millis = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
     let now = Timestamp::from_millis(i64::try_from(millis).unwrap());
     let audit = AuditRecord {
@@ -97,7 +97,7 @@ pub(crate) async fn populate(data_dir: &Path, groups: &[Group]) {
             futures_util::future::join_all(some.iter().map(|number| make(group, *number))).await;
         }
     }
-    store.close().unwrap();
+    drop(store);
 }
 
 /// A hash of the default cost, as a PHC string (RFC 9106, 19,456 KiB, 2 passes).

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use doorward::store::{SledStore, StoreOptions};
-use doorward_actors::ports::Store as _;
+use doorward::engine::sled::{SledEngine, SledOptions};
+use doorward_actors::store::Store;
 use doorward_actors::testing::RefreshChain;
 use doorward_actors::{AccountId, AuditActorKind, AuditEvent, AuditRecord, Origin, Session, SessionId, Timestamp};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -128,11 +128,11 @@ impl Populated {
 
     /// A server with the sessions.
     async fn start(&self, algorithm: &str) -> Server {
-        let store = SledStore::open(self.directory.path(), StoreOptions::default()).unwrap();
+        let store = SledEngine::open(self.directory.path(), SledOptions::default()).unwrap().into_store(u64::MAX);
         for some in self.sessions.chunks(500) {
             futures_util::future::join_all(some.iter().map(|session| open(&store, session))).await;
         }
-        store.close().unwrap();
+        drop(store);
         self.serve(algorithm).await
     }
 
@@ -208,7 +208,7 @@ fn session(account: usize, now: Timestamp) -> Session {
     }
 }
 
-async fn open(store: &SledStore, session: &Session) {
+async fn open(store: &Store, session: &Session) {
     let account = Some(session.account);
     let audit = AuditRecord {
         at: session.created_at,
@@ -221,5 +221,5 @@ async fn open(store: &SledStore, session: &Session) {
         details: None,
     };
     let family = RefreshChain::begin(session.account, session.id, 1).family();
-    store.open_session(session.clone(), Some(family), None, audit).await.unwrap();
+    store.open_session(session.clone(), Some(family), None, None, audit).await.unwrap();
 }

@@ -4,13 +4,13 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use super::complain;
+use crate::engine::sled::SledEngine;
 use crate::settings::Settings;
-use crate::store::SledStore;
 
 /// Lets the next start take the database as it is. Works only while no server has it open.
 pub(super) fn older_data(settings: &Settings) -> ExitCode {
     let data_dir = &settings.storage.data_dir;
-    let text = match SledStore::accept_older_data(data_dir) {
+    let text = match SledEngine::accept_older_data(data_dir) {
         Ok(true) => "The next start takes the database as it is, and makes an empty one if there is none.",
         Ok(false) => "Nothing was noted about the database, so no start is refused for it. Nothing was changed.",
         Err(error) => {

@@ -7,9 +7,10 @@ use doorward_actors::{AuditHead, AuditStart};
 
 use super::{EXIT_USAGE, NotedStart, VerifyAudit, complain};
 use crate::ambient::SystemEntropy;
+use crate::engine::sled::{SledEngine, SledOptions};
 use crate::settings::Settings;
-use crate::store::{AuditFinding, AuditReport, SledStore, StoreOptions};
 use crate::telemetry;
+use doorward_actors::store::chain::verify::{AuditFinding, AuditReport};
 
 /// What the engine keeps in memory for the walk, which looks at each record once.
 const CACHE_BYTES: u64 = 8 * 1024 * 1024;
@@ -24,8 +25,8 @@ pub(super) fn verify(settings: &Settings, arguments: &VerifyAudit) -> ExitCode {
     if let Err(error) = telemetry::init(&settings.log, &SystemEntropy) {
         return unknown(&error);
     }
-    let options = StoreOptions { cache_bytes: CACHE_BYTES, ..StoreOptions::default() };
-    match SledStore::verify_audit(&settings.storage.data_dir, options, arguments.head) {
+    let options = SledOptions { cache_bytes: CACHE_BYTES, ..SledOptions::default() };
+    match SledEngine::verify_audit(&settings.storage.data_dir, options, arguments.head) {
         Ok(report) => {
             // Writing to a string cannot fail.
             super::print(&text(&report, arguments).unwrap_or_default());

@@ -7,8 +7,8 @@ use doorward_actors::{BadKey, KeyRing, KeyState, RingKey, RotateRefusal, Signing
 
 use super::{KeysCommand, complain};
 use crate::ambient::SystemClock;
+use crate::data_dir::key_files::KeyFiles;
 use crate::settings::Settings;
-use crate::store::key_files::KeyFiles;
 
 /// How often a change is decided anew because a server made another one meanwhile.
 const MAX_ATTEMPTS: usize = 5;

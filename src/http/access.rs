@@ -120,21 +120,28 @@ impl Api {
     }
 
     /// The service that showed its token in `X-Service-Token`, if it is a good one.
-    pub(super) fn service_of(&self, context: &RequestContext) -> Option<Arc<Service>> {
-        self.handles.services.find(context.service_token()?)
+    pub(super) async fn service_of(&self, context: &RequestContext) -> Result<Option<Arc<Service>>, ApiError> {
+        match context.service_token() {
+            Some(secret) => Ok(self.handles.services.find(secret).await?),
+            None => Ok(None),
+        }
     }
 
     /// A service with this scope, by `X-Service-Token`. To anyone else the route is not there, and asking for it counts by
     /// address, so that secrets are not guessed at full speed (S22).
-    pub(super) fn a_service(&self, context: &RequestContext, scope: ServiceScope) -> Result<Arc<Service>, ApiError> {
-        let service = self.service_of(context).ok_or_else(|| self.hidden(context))?;
+    pub(super) async fn a_service(
+        &self,
+        context: &RequestContext,
+        scope: ServiceScope,
+    ) -> Result<Arc<Service>, ApiError> {
+        let service = self.service_of(context).await?.ok_or_else(|| self.hidden(context))?;
         self.must_have(&service, scope, context)?;
         Ok(service)
     }
 
     /// A service with this scope that shows its token in one of several ways; others are asked who they are, and counted by
     /// address.
-    pub(super) fn service(&self, context: &RequestContext, scope: ServiceScope) -> Result<Asking, ApiError> {
+    pub(super) async fn service(&self, context: &RequestContext, scope: ServiceScope) -> Result<Asking, ApiError> {
         let (token, name) = match context.service_credential()? {
             ServiceCredential::None => return Err(self.unknown_service(context, false, false)),
             ServiceCredential::Unreadable { basic } => return Err(self.unknown_service(context, basic, true)),
@@ -142,7 +149,7 @@ impl Api {
             ServiceCredential::Named { name, token } => (token, Some(name)),
         };
         let digest = SecretDigest::of(&token);
-        let found = self.handles.services.find_digest(&digest);
+        let found = self.handles.services.find_digest(&digest).await?;
         let is_called = |service: &Arc<Service>| name.as_deref().is_none_or(|name| service.name().as_str() == name);
         let service = found.filter(is_called).ok_or_else(|| self.unknown_service(context, name.is_some(), true))?;
         self.must_have(&service, scope, context)?;
@@ -150,8 +157,9 @@ impl Api {
     }
 
     /// Whether a service may still do this.
-    pub(super) fn still_may(&self, digest: &SecretDigest, scope: ServiceScope) -> bool {
-        self.handles.services.find_digest(digest).is_some_and(|service| service.may(scope))
+    pub(super) async fn still_may(&self, digest: &SecretDigest, scope: ServiceScope) -> bool {
+        let found = self.handles.services.find_digest(digest).await;
+        found.is_ok_and(|service| service.is_some_and(|service| service.may(scope)))
     }
 
     /// What a known service gets that may not do this. That is put on record.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use doorward_actors::ports::Page;
+use doorward_actors::store::Page;
 use doorward_actors::{Locale, Role, Secret, describe_idle};
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};

@@ -216,7 +216,7 @@ enum Reader {
 
 /// Lets an administrator or a service with the scope `audit` in.
 async fn reader(api: &Api, context: &RequestContext) -> Result<Reader, ApiError> {
-    let service = api.service_of(context);
+    let service = api.service_of(context).await?;
     if let (Some(service), Some(secret)) = (&service, context.service_token())
         && service.may(ServiceScope::Audit)
     {
@@ -249,7 +249,7 @@ impl Reader {
                 let found = api.handles.sessions.look(bearer).await;
                 found.is_ok_and(|principal| principal.account.role == Role::Admin)
             }
-            Self::Service { digest, .. } => api.still_may(digest, ServiceScope::Audit),
+            Self::Service { digest, .. } => api.still_may(digest, ServiceScope::Audit).await,
         }
     }
 

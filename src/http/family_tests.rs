@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use doorward_actors::ports::{Clock as _, ServiceStore as _, ShardOf, Store as _, Touch};
-use doorward_actors::testing::{ManualClock, MemoryKeys, MemoryMail, MemoryStore, SeededEntropy};
+use doorward_actors::ports::Clock as _;
+use doorward_actors::store::{ShardOf, Store, Touch};
+use doorward_actors::testing::{ManualClock, MemoryEngine, MemoryKeys, MemoryMail, SeededEntropy, memory_store};
 use doorward_actors::{
     AccountRules, ActorSystem, AuditActorKind, AuditEvent, AuditRecord, AuditSettings, ClientNetworks, HashCost,
     HasherSettings, Locale, MailerSettings, Origin, PasswordPolicy, Ports, RateLimits, RateQuota, RecoveryMode, Secret,
@@ -33,7 +34,8 @@ const PLENTY: u32 = 10_000;
 struct App {
     base: String,
     client: reqwest::Client,
-    store: Arc<MemoryStore>,
+    store: Store,
+    engine: Arc<MemoryEngine>,
     clock: Arc<ManualClock>,
     // Keeps the actors alive for as long as the test runs.
     system: ActorSystem,
@@ -47,10 +49,10 @@ struct Answer {
 
 impl App {
     async fn start(public: u32, private: u32) -> Self {
-        let store = Arc::new(MemoryStore::new());
+        let (store, engine) = memory_store();
         let clock = Arc::new(ManualClock::new());
         let ports = Ports {
-            store: Arc::clone(&store) as _,
+            store: store.clone(),
             clock: Arc::clone(&clock) as _,
             entropy: Arc::new(SeededEntropy::new(7)),
             mail: Arc::new(MemoryMail::new()),
@@ -117,7 +119,7 @@ impl App {
         let patience = Duration::from_secs(30);
         let settings = ServerSettings::plain(64, patience);
         tokio::spawn(serve(listener, super::service(&api), settings, std::future::pending()));
-        Self { base, client: reqwest::Client::new(), store, clock, system }
+        Self { base, client: reqwest::Client::new(), store, engine, clock, system }
     }
 
     async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<&Value>) -> Answer {
@@ -410,7 +412,7 @@ async fn s52_s72_a_failing_store_is_never_valid_and_strangers_learn_no_more() {
     let app = App::start(PLENTY, PLENTY).await;
     let token = app.person("root").await;
     assert_eq!(app.send(Method::GET, "/health/ready", &[], None).await.body, json!({"status": "ready"}));
-    app.store.fail("on purpose");
+    app.engine.break_down("on purpose");
     // Readiness is remembered for a moment.
     app.clock.advance(Duration::from_secs(5));
     let verified = app.verify(&token).await;
@@ -517,7 +519,7 @@ async fn s52_with_the_store_failing_no_service_and_no_proxy_hears_that_a_token_l
         typed.body(format!("token={admin}")).send()
     };
     assert_eq!(form("/oauth2/introspect").await.unwrap().status(), 200);
-    app.store.fail("a test");
+    app.engine.break_down("a test");
     for path in ["/oauth2/introspect", "/oauth2/revoke"] {
         assert_eq!(form(path).await.unwrap().status(), 503, "{path}");
     }
@@ -537,7 +539,7 @@ async fn revocations_are_forgotten_in_turns_with_other_work() {
     for n in 0..2600_u128 {
         let session = Session { id: SessionId::from_bytes(n.to_be_bytes()), ..opened.clone() };
         let touch = Touch { account: session.account, session: session.id, at: app.clock.now() };
-        app.store.open_session(session, None, None, record.clone()).await.unwrap();
+        app.store.open_session(session, None, None, None, record.clone()).await.unwrap();
         app.store.end_sessions(vec![touch], record.at, vec![record.clone()]).await.unwrap();
     }
     app.clock.advance(Duration::from_mins(1));

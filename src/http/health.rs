@@ -190,7 +190,7 @@ fn not_ready() -> Response {
     (status = 404, description = "Neither an administrator nor a service"),
 ))]
 async fn actors(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
-    if let Some(service) = api.service_of(context) {
+    if let Some(service) = api.service_of(context).await? {
         api.must_have(&service, ServiceScope::Metrics, context)?;
     } else {
         // A wrong service token is counted whatever else comes along, so that no bearer makes guesses free (S22).

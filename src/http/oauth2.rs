@@ -140,10 +140,10 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
     (status = 415, description = "The body is not a form"),
 ))]
 async fn introspect(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
-    api.service(context, ServiceScope::Introspect)?;
+    api.service(context, ServiceScope::Introspect).await?;
     let token = token(context, payload).await?;
     // Asked again: while the body arrived, the service token may have been revoked.
-    api.service(context, ServiceScope::Introspect)?;
+    api.service(context, ServiceScope::Introspect).await?;
     match api.handles.sessions.inspect(token.expose()).await {
         Ok(inspected) => Ok(json_reply(&Introspection::of(&inspected))),
         Err(AuthenticateError::Dead) => Ok(json_reply(&Introspection::default())),
@@ -162,9 +162,9 @@ async fn introspect(api: &Api, context: &RequestContext, payload: Payload) -> Re
     (status = 415, description = "The body is not a form"),
 ))]
 async fn revoke(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
-    api.service(context, ServiceScope::Revoke)?;
+    api.service(context, ServiceScope::Revoke).await?;
     let token = token(context, payload).await?;
-    let service = api.service(context, ServiceScope::Revoke)?.service;
+    let service = api.service(context, ServiceScope::Revoke).await?.service;
     // One that is not live, or is none, is as good as revoked (RFC 7009 §2.2).
     if let Some(principal) = holder(api, context, token).await? {
         context.speaks_for(principal.account.id);

@@ -166,7 +166,7 @@ fn number(text: &str) -> Option<u64> {
     (status = 422, description = "The cursor is none that was given out, or `wait` is not possible"),
 ))]
 async fn revocations(api: &Arc<Api>, context: &RequestContext) -> Result<Response, ApiError> {
-    let asking = api.service(context, ServiceScope::Revocations)?;
+    let asking = api.service(context, ServiceScope::Revocations).await?;
     let events = context.wants_events();
     let (after, wait) = asked(context.query(), context.last_event_id().filter(|_| events))?;
     let log = &api.handles.revocations;
@@ -195,7 +195,7 @@ async fn revocations(api: &Arc<Api>, context: &RequestContext) -> Result<Respons
             () = wait_for_more(api, after, wait.min(api.rules.longest_wait)) => false,
             () = barred(api, &asking.digest) => true,
         };
-        if barred || !api.still_may(&asking.digest, ServiceScope::Revocations) {
+        if barred || !api.still_may(&asking.digest, ServiceScope::Revocations).await {
             return Err(ApiError::ServiceUnauthenticated { basic: false, sent: true });
         }
         return Ok(answer(after, &page(api, after, PAGE).await?));
@@ -230,7 +230,7 @@ async fn wait_for_more(api: &Api, after: Cursor, wait: Duration) {
 
 /// Resolves when the service may not read any more; that is looked at again and again.
 async fn barred(api: &Api, digest: &SecretDigest) {
-    while api.still_may(digest, ServiceScope::Revocations) {
+    while api.still_may(digest, ServiceScope::Revocations).await {
         tokio::time::sleep(api.readers.heartbeat).await;
     }
 }
@@ -302,7 +302,7 @@ impl Follow {
         loop {
             let durable = *head.borrow_and_update();
             while self.after.number < durable {
-                self.must_be_a_service()?;
+                self.must_be_a_service().await?;
                 self.catch_up().await?;
             }
             tokio::select! {
@@ -311,7 +311,7 @@ impl Follow {
                 () = self.pieces.closed() => return Err(Over),
                 changed = head.changed() => changed.map_err(|_| Over)?,
                 _ = heartbeat.tick() => {
-                    self.must_be_a_service()?;
+                    self.must_be_a_service().await?;
                     self.send(format!(": alive\nid: {}\n\n", self.after)).await?;
                 }
             }
@@ -335,8 +335,8 @@ impl Follow {
         self.send(batch).await
     }
 
-    fn must_be_a_service(&self) -> Result<(), Over> {
-        if self.api.still_may(&self.digest, ServiceScope::Revocations) { Ok(()) } else { Err(Over) }
+    async fn must_be_a_service(&self) -> Result<(), Over> {
+        if self.api.still_may(&self.digest, ServiceScope::Revocations).await { Ok(()) } else { Err(Over) }
     }
 
     /// Waits for room: one batch waits at most, and one is with the connection.

@@ -184,7 +184,7 @@ async fn list(api: &Api, context: &RequestContext) -> Result<Response, ApiError>
     api.admin(context).await?;
     let (after, limit) = page(context.query())?;
     let now = api.handles.sessions.now();
-    let mut tokens = api.handles.services.list();
+    let mut tokens = api.handles.services.list().await?;
     tokens.retain(|token| after.is_none_or(|after| token.id > after));
     let more = tokens.len() > limit;
     tokens.truncate(limit);

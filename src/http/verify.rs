@@ -64,7 +64,7 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
     (status = 404, description = "The service token is missing or wrong"),
 ))]
 async fn verify(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
-    api.a_service(context, ServiceScope::Verify)?;
+    api.a_service(context, ServiceScope::Verify).await?;
     let principal = api.authenticate(context).await?;
     let account = &principal.account;
     let mut response = json_reply(&Verified {

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use doorward::store::{AuditFinding, SledStore, StoreOptions};
+use doorward::engine::sled::{SledEngine, SledOptions};
+use doorward_actors::store::chain::verify::AuditFinding;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -186,7 +187,7 @@ async fn old_records_go_and_the_rest_stays_verifiable() {
     assert_eq!(pruned["details"], start.to_string());
     assert_eq!(left[0]["sequence"], 3, "nothing but what was too old");
     app.stop().await.unwrap();
-    let report = SledStore::verify_audit(directory.path(), StoreOptions::default(), Some(head)).unwrap();
+    let report = SledEngine::verify_audit(directory.path(), SledOptions::default(), Some(head)).unwrap();
     assert!(matches!(report.finding, AuditFinding::Whole(_)), "{report:?}");
     assert_eq!(report.checkpoint.first, 3);
     assert!(report.start_is_on_record);

@@ -1,7 +1,6 @@
 //! `/audit/export`: the log as a file that others can read.
 
-use doorward::store::{SledStore, StoreOptions};
-use doorward_actors::ports::Store as _;
+use doorward::engine::sled::{SledEngine, SledOptions};
 use doorward_actors::{AuditActorKind, AuditEvent, AuditRecord, AuditRefusal, Origin, Timestamp};
 use reqwest::Method;
 use reqwest::header::USER_AGENT;
@@ -114,7 +113,7 @@ async fn a_long_log_is_exported_whole_and_what_comes_meanwhile_is_not_in_it() {
 const MANY: i64 = 30_000;
 
 async fn many_records(data_dir: &std::path::Path) {
-    let store = SledStore::open(data_dir, StoreOptions::default()).unwrap();
+    let store = SledEngine::open(data_dir, SledOptions::default()).unwrap().into_store(u64::MAX);
     let record = |number: i64| AuditRecord {
         at: Timestamp::from_millis(number),
         event: AuditEvent::Login,
@@ -128,7 +127,7 @@ async fn many_records(data_dir: &std::path::Path) {
     for first in (1..=MANY).step_by(500) {
         store.append_audit((first..first + 500).map(record).collect()).await.unwrap();
     }
-    store.close().unwrap();
+    drop(store);
 }
 
 #[tokio::test]

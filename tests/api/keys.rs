@@ -8,8 +8,8 @@ use aws_lc_rs::signature::{
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use doorward::data_dir::key_files::KeyFiles;
 use doorward::settings::{Algorithm, Settings};
-use doorward::store::key_files::KeyFiles;
 use doorward_actors::ports::{Clock as _, KeyVault as _, SendError};
 use doorward_actors::{KeyId, KeyRing, MailKind, Origin, RotateError, Secret, SigningAlgorithm, SigningKey, Timestamp};
 use reqwest::Method;

@@ -91,10 +91,10 @@ async fn s38_a_locked_or_demoted_administrator_rotates_no_key_and_makes_no_servi
         assert!(matches!(rotated, Err(RotateTokenError::Revoked)), "{rotated:?}");
         let revoked = services.revoke(&acting, id, Origin::default()).await;
         assert!(matches!(revoked, Err(RevokeTokenError::Revoked)), "{revoked:?}");
-        assert!(services.list().iter().any(|token| token.id == id && token.replaced.is_none()));
+        assert!(services.list().await.unwrap().iter().any(|token| token.id == id && token.replaced.is_none()));
     }
     assert_eq!(app.get("/.well-known/jwks.json").await.text, before);
-    assert_eq!(app.handles.services.list().len(), 3);
+    assert_eq!(app.handles.services.list().await.unwrap().len(), 3);
 }
 
 #[tokio::test]

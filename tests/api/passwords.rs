@@ -2,9 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use doorward::store::{SledStore, StoreOptions};
+use doorward::engine::sled::{SledEngine, SledOptions};
 use doorward_actors::MailKind;
-use doorward_actors::ports::Store as _;
 use doorward_actors::testing::Fault;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -226,7 +225,7 @@ async fn s04_a_breached_password_in_use_logs_in_and_marks_the_account_until_ther
     assert!(marked_by(false)(&app.account(&admin, ann.id).await));
 
     app.stop().await.unwrap();
-    let store = SledStore::open(directory.path(), StoreOptions::default()).unwrap();
+    let store = SledEngine::open(directory.path(), SledOptions::default()).unwrap().into_store(u64::MAX);
     let records = store.recent_audit(100).await.unwrap();
     let found: Vec<_> =
         records.iter().filter(|(_, record)| record.event.as_str() == "account.password_compromised").collect();

@@ -6,7 +6,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use doorward::store::{AuditFinding, SledStore, StoreOptions};
+use doorward::engine::sled::{SledEngine, SledOptions};
+use doorward_actors::store::chain::verify::AuditFinding;
 use doorward_actors::{AuditHead, MailKind};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -130,7 +131,7 @@ async fn an_upgrade_ends_sessions_when_it_is_told_to_and_its_mails_and_audit_log
     assert_eq!(log.body["events"].as_array().unwrap().last().unwrap()["sequence"], 1, "{log:?}");
     app.stop().await.unwrap();
     let head = AuditHead::parse(HEAD).unwrap();
-    let report = SledStore::verify_audit(left.directory.path(), StoreOptions::default(), Some(head)).unwrap();
+    let report = SledEngine::verify_audit(left.directory.path(), SledOptions::default(), Some(head)).unwrap();
     assert!(matches!(report.finding, AuditFinding::Whole(now) if now.sequence > 13), "{report:?}");
 }
 
@@ -140,7 +141,7 @@ async fn r02_an_upgrade_that_is_cut_short_and_begun_again_logs_nobody_out() {
     let left = Left::behind();
     for _ in 0..3 {
         // The store alone: as far as a start came that ended right after it.
-        drop(SledStore::open(left.directory.path(), StoreOptions::default()).unwrap());
+        drop(SledEngine::open(left.directory.path(), SledOptions::default()).unwrap().into_store(u64::MAX));
         assert!(!left.directory.path().join("keys").exists());
     }
     let mut app = left.start().await;

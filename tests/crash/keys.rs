@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use doorward::store::key_files::KeyFiles;
+use doorward::data_dir::key_files::KeyFiles;
 use doorward_actors::ports::KeyVault as _;
 use doorward_actors::{SigningAlgorithm, SigningKey};
 use reqwest::{Method, StatusCode};

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use doorward::store::{AuditFinding, SledStore, StoreOptions};
+use doorward::engine::sled::{SledEngine, SledOptions};
+use doorward_actors::store::chain::verify::AuditFinding;
 use futures_util::future::join_all;
 use reqwest::Method;
 use tempfile::TempDir;
@@ -73,7 +74,7 @@ async fn r01_a_kill_loses_nothing_that_was_acknowledged_and_revives_nothing() {
         }
     }
     server.kill();
-    let report = SledStore::verify_audit(directory.path(), StoreOptions::default(), None).unwrap();
+    let report = SledEngine::verify_audit(directory.path(), SledOptions::default(), None).unwrap();
     assert!(matches!(report.finding, AuditFinding::Whole(_)), "the chain of the audit log: {report:?}");
 }
 

@@ -1,13 +1,14 @@
 //! What only the audit log on disk has: a chain, and a size.
 
-use doorward::store::{AuditFinding, SledStore, StoreOptions};
-use doorward_actors::ports::Store as _;
+use doorward::engine::sled::{SledEngine, SledOptions};
+use doorward_actors::store::Store;
+use doorward_actors::store::chain::verify::AuditFinding;
 use doorward_actors::{AuditEvent, AuditHead, AuditPruning, AuditRecord, AuditRefusal};
 
 use crate::rules::open_engine;
 use crate::{at, audit, id, open};
 
-async fn append(store: &SledStore, marks: std::ops::Range<i64>) {
+async fn append(store: &Store, marks: std::ops::Range<i64>) {
     let about = |mark: i64| AuditRecord { subject: (mark % 2 == 0).then(|| id(7)), ..audit(mark) };
     store.append_audit(marks.map(about).collect()).await.unwrap();
 }
@@ -42,7 +43,7 @@ async fn the_log_is_pruned_to_its_size_and_stays_verifiable() {
     assert_eq!(left.head.sequence, head.sequence + 1);
     drop(store);
     assert_eq!(counted(dir.path()), left.bytes);
-    let report = SledStore::verify_audit(dir.path(), StoreOptions::default(), Some(head)).unwrap();
+    let report = SledEngine::verify_audit(dir.path(), SledOptions::default(), Some(head)).unwrap();
     assert_eq!(report.finding, AuditFinding::Whole(left.head));
     assert_eq!(report.checkpoint, left.checkpoint);
 
@@ -53,7 +54,7 @@ async fn the_log_is_pruned_to_its_size_and_stays_verifiable() {
     assert_eq!(left.checkpoint.first, left.head.sequence - 1);
     assert_eq!(store.recent_audit(10).await.unwrap().len(), 2);
     drop(store);
-    let compare = |head| SledStore::verify_audit(dir.path(), StoreOptions::default(), Some(head)).unwrap().finding;
+    let compare = |head| SledEngine::verify_audit(dir.path(), SledOptions::default(), Some(head)).unwrap().finding;
     assert_eq!(compare(head), AuditFinding::Whole(left.head), "the record right before the kept part is known");
     let older = AuditHead { sequence: head.sequence - 1, ..head };
     assert_eq!(compare(older), AuditFinding::TooOld(left.head), "one that is pruned proves nothing");
@@ -99,8 +100,7 @@ async fn the_head_that_is_told_is_durable_and_grows() {
 async fn d13_a_bounded_log_never_exceeds_its_size_and_stays_verifiable() {
     let dir = tempfile::tempdir().unwrap();
     let max_bytes = 32 * 1024;
-    let options = StoreOptions { audit_max_bytes: max_bytes, ..StoreOptions::default() };
-    let store = SledStore::open(dir.path(), options).unwrap();
+    let store = SledEngine::open(dir.path(), SledOptions::default()).unwrap().into_store(max_bytes);
     for group in 0..40 {
         append(&store, group * 20 + 1..group * 20 + 21).await;
         assert!(store.audit_status().await.unwrap().bytes <= max_bytes);
@@ -109,7 +109,7 @@ async fn d13_a_bounded_log_never_exceeds_its_size_and_stays_verifiable() {
     assert!(left.checkpoint.first > 400, "{left:?}");
     drop(store);
     assert_eq!(counted(dir.path()), left.bytes);
-    let report = SledStore::verify_audit(dir.path(), StoreOptions::default(), None).unwrap();
+    let report = SledEngine::verify_audit(dir.path(), SledOptions::default(), None).unwrap();
     assert_eq!(report.finding, AuditFinding::Whole(left.head));
 }
 

@@ -2,24 +2,22 @@
 
 use std::net::IpAddr;
 
-use doorward::store::SledStore;
-use doorward_actors::ports::{Effects, RecordRefusal, SignIn, Store, StoreError};
-use doorward_actors::testing::MemoryStore;
+use doorward_actors::store::{Effects, RecordRefusal, SignIn, Store, StoreError};
 use doorward_actors::{
     AccountId, AuditEvent, MAX_GIVEN_UP, MailId, MailKind, MailOutcome, MailState, NewMail, Session, TokenHash,
     TokenPurpose,
 };
 
 use crate::rules::{USER, create, open_engine};
-use crate::{at, audit, email, id, mail, mail_id, mails, new_account, open, session, sign_in, token};
+use crate::{at, audit, email, id, mail, mail_id, mails, memory, new_account, open, session, sign_in, token};
 
 const CHANGED: MailKind = MailKind::PasswordChanged;
 
-async fn due(store: &dyn Store, now: i64) -> Vec<u64> {
+async fn due(store: &Store, now: i64) -> Vec<u64> {
     store.due_mails(at(now), 99).await.unwrap().into_iter().map(|mail| mail.id.get()).collect()
 }
 
-async fn all(store: &dyn Store) -> Vec<u64> {
+async fn all(store: &Store) -> Vec<u64> {
     store.mails(None, 99).await.unwrap().into_iter().map(|mail| mail.id.get()).collect()
 }
 
@@ -31,7 +29,7 @@ fn dead(millis: i64) -> MailOutcome {
     MailOutcome::Dead { at: at(millis), error: "never".to_owned() }
 }
 
-async fn with_mails(dir: &std::path::Path, written_at: &[i64]) -> SledStore {
+async fn with_mails(dir: &std::path::Path, written_at: &[i64]) -> Store {
     let store = open(dir);
     create(&store, "ann", USER).await;
     store.record(id(1), mails(written_at.iter().map(|at| mail(CHANGED, *at)).collect())).await.unwrap();
@@ -118,10 +116,10 @@ async fn the_number_of_a_mail_is_never_given_again() {
 }
 
 /// The notice is of a day of its own, so that none is one too many.
-async fn log_in(store: &dyn Store, account: AccountId, from: IpAddr, when: i64) {
+async fn log_in(store: &Store, account: AccountId, from: IpAddr, when: i64) {
     let session = Session { created_at: at(when), ..session(account.get(), 1, 0, when) };
     let notice = mail(MailKind::NewSignIn, when * 24 * 60 * 60 * 1000);
-    store.open_session(session, None, Some(SignIn { from, notice }), audit(1)).await.unwrap();
+    store.open_session(session, None, Some(SignIn { from, notice }), None, audit(1)).await.unwrap();
 }
 
 #[tokio::test]
@@ -143,17 +141,17 @@ async fn a_notice_is_for_a_new_address_but_not_for_the_first() {
     assert!(notices.iter().all(|notice| notice.mail.kind == MailKind::NewSignIn));
     assert_eq!([notices[0].account, notices[1].account], [Some(id(1)), Some(id(2))]);
 
-    let late = store.open_session(session(1, 2, 9, 5), None, Some(sign_in([9, 9, 9, 9])), audit(1)).await;
+    let late = store.open_session(session(1, 2, 9, 5), None, Some(sign_in([9, 9, 9, 9])), None, audit(1)).await;
     assert!(late.is_err());
-    store.open_session(session(1, 2, 0, 5), None, None, audit(1)).await.unwrap();
+    store.open_session(session(1, 2, 0, 5), None, None, None, audit(1)).await.unwrap();
     assert_eq!(all(&store).await.len(), 2, "a login that is refused, or that is of no known origin, is told to nobody");
 }
 
 #[tokio::test]
 async fn the_thirty_third_address_makes_the_oldest_forgotten() {
     let dir = tempfile::tempdir().unwrap();
-    let (disk, memory) = (open(dir.path()), MemoryStore::new());
-    for store in [&disk as &dyn Store, &memory] {
+    let (disk, memory) = (open(dir.path()), memory());
+    for store in [&disk, &memory] {
         store.create_account(new_account("ann", USER), audit(0).into()).await.unwrap();
         let from = |n: u8| IpAddr::from([198, 51, 100, n]);
         for n in 0..32 {
@@ -185,7 +183,7 @@ async fn the_thirty_third_address_makes_the_oldest_forgotten() {
 const DAY: i64 = 24 * 60 * 60 * 1000;
 
 /// Whether a mail of this account is queued.
-async fn goes(store: &dyn Store, account: u64, mail: NewMail) -> bool {
+async fn goes(store: &Store, account: u64, mail: NewMail) -> bool {
     match store.record(id(account), mails(vec![mail])).await {
         Ok(()) => true,
         Err(StoreError::Refused(RecordRefusal::TooManyMails)) => false,
@@ -193,9 +191,9 @@ async fn goes(store: &dyn Store, account: u64, mail: NewMail) -> bool {
     }
 }
 
-async fn both_with_people(dir: &std::path::Path) -> (SledStore, MemoryStore) {
-    let (disk, memory) = (open(dir), MemoryStore::new());
-    for store in [&disk as &dyn Store, &memory] {
+async fn both_with_people(dir: &std::path::Path) -> (Store, Store) {
+    let (disk, memory) = (open(dir), memory());
+    for store in [&disk, &memory] {
         for name in ["ann", "bob", "cyd"] {
             store.create_account(new_account(name, USER), audit(0).into()).await.unwrap();
         }
@@ -209,7 +207,7 @@ async fn d12_mails_are_counted_by_account_by_address_and_by_client() {
     let (disk, memory) = both_with_people(dir.path()).await;
     let to = |name: &str, kind, day: i64| NewMail { to: email(name), ..mail(kind, day * DAY) };
     let recovery = MailKind::ResetPassword;
-    for store in [&disk as &dyn Store, &memory] {
+    for store in [&disk, &memory] {
         // Five wait for one account and address, and two accounts share an address.
         for account in [1, 2, 1, 2, 1] {
             assert!(goes(store, account, to("one", recovery, 1)).await);
@@ -261,11 +259,11 @@ async fn d12_one_client_has_no_more_than_200_mails_of_a_kind_waiting() {
     assert_eq!((withheld.len(), withheld[0].1.subject), (1, Some(id(201))));
 }
 
-async fn numbers(store: &dyn Store) -> Vec<u64> {
+async fn numbers(store: &Store) -> Vec<u64> {
     all_mails(store).await.iter().map(|mail| mail.id.get()).collect()
 }
 
-async fn all_mails(store: &dyn Store) -> Vec<doorward_actors::QueuedMail> {
+async fn all_mails(store: &Store) -> Vec<doorward_actors::QueuedMail> {
     store.mails(None, 9999).await.unwrap()
 }
 
@@ -280,7 +278,7 @@ async fn d12_a_replaced_token_withdraws_its_mail_and_a_withheld_mail_replaces_no
         tokens: vec![token(n, purpose)],
         ..Effects::default()
     };
-    for store in [&disk as &dyn Store, &memory] {
+    for store in [&disk, &memory] {
         for n in 1..=48 {
             store.record(id(1), linked(n, 1)).await.unwrap();
             let waiting = all_mails(store).await;
@@ -303,7 +301,7 @@ async fn d12_given_up_mails_are_bounded_in_number_and_age() {
     let dir = tempfile::tempdir().unwrap();
     let (disk, memory) = both_with_people(dir.path()).await;
     let most = i64::try_from(MAX_GIVEN_UP).unwrap();
-    for store in [&disk as &dyn Store, &memory] {
+    for store in [&disk, &memory] {
         for n in 0..=most {
             let name = format!("name{n}");
             let given_up = NewMail {

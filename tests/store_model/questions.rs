@@ -1,8 +1,8 @@
 //! What is asked of the audit log.
 
-use doorward_actors::ports::Store;
 use doorward_actors::{AuditActorFilter, AuditEvent, AuditFilter, AuditOrder, AuditOutcome, AuditQuery};
 
+use crate::subject::Subject;
 use crate::{at, id};
 
 /// A question of each kind.
@@ -25,7 +25,7 @@ pub(crate) const DAYS_3: i64 = 3 * 24 * 60 * 60 * 1000;
 
 /// All pages of a question.
 pub(crate) async fn walk(
-    store: &dyn Store,
+    store: &dyn Subject,
     filter: &AuditFilter,
     order: AuditOrder,
     limit: usize,

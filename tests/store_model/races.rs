@@ -1,32 +1,32 @@
 //! Changes of sessions that race each other: thousands of interleavings against both stores, with no wrong answer.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use doorward_actors::ports::{
-    AccountUpdate, Acting, ChangeServiceTokenRefusal, CreateServiceTokenRefusal, Effects, EndSessions, RefreshOutcome,
+use doorward_actors::Acting;
+use doorward_actors::store::{
+    AccountUpdate, ChangeServiceTokenRefusal, CreateServiceTokenRefusal, Effects, EndSessions, RefreshOutcome,
     RefreshRefusal, RefreshUse, Store, StoreError, Touch, UpdateAccountRefusal,
 };
-use doorward_actors::testing::{MemoryStore, RefreshChain};
+use doorward_actors::testing::RefreshChain;
 use doorward_actors::{
     AccountChange, NewRole, NewServiceToken, Origin, RefreshFamily, Role, SecretDigest, ServiceTokenId,
     ServiceTokenRotation, Session, SessionId,
 };
 
-use crate::{at, audit, id, new_account, open, session};
+use crate::{at, audit, id, memory, new_account, open, session};
 
 const GRACE: Duration = Duration::from_millis(10);
 
 /// How often each race is run on the store in memory, and on the one on disk, where each takes some flushes.
 const ROUNDS: [usize; 2] = [3000, 700];
 
-fn stores(dir: &Path) -> [(Arc<dyn Store>, usize); 2] {
-    [(Arc::new(MemoryStore::new()), ROUNDS[0]), (Arc::new(open(dir)), ROUNDS[1])]
+fn stores(dir: &Path) -> [(Store, usize); 2] {
+    [(memory(), ROUNDS[0]), (open(dir), ROUNDS[1])]
 }
 
 /// Runs a race many times on both stores, on several threads.
-fn race<F: Future<Output = ()>>(run: impl Fn(Arc<dyn Store>, usize) -> F) {
+fn race<F: Future<Output = ()>>(run: impl Fn(Store, usize) -> F) {
     let dir = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
     for (store, rounds) in stores(dir.path()) {
@@ -36,7 +36,7 @@ fn race<F: Future<Output = ()>>(run: impl Fn(Arc<dyn Store>, usize) -> F) {
                 store.create_account(new, audit(0).into()).await.unwrap();
             }
             for round in 0..rounds {
-                run(Arc::clone(&store), round).await;
+                run(store.clone(), round).await;
             }
         });
     }
@@ -47,11 +47,11 @@ fn sid(round: usize) -> SessionId {
 }
 
 /// Opens a session of the second account with a chain of refresh tokens of which this many were exchanged.
-async fn begin(store: &dyn Store, round: usize, exchanged: usize) -> RefreshChain {
+async fn begin(store: &Store, round: usize, exchanged: usize) -> RefreshChain {
     let chain = RefreshChain::begin(id(2), sid(round), exchanged + 3);
     let epoch = store.account(id(2)).await.unwrap().unwrap().session_epoch;
     let opened = Session { id: sid(round), ..session(2, 1, epoch, 5) };
-    store.open_session(opened, Some(chain.family()), None, audit(0)).await.unwrap();
+    store.open_session(opened, Some(chain.family()), None, None, audit(0)).await.unwrap();
     for generation in 0..exchanged {
         let now = 100 * i64::try_from(generation + 1).unwrap();
         assert!(matches!(store.rotate_refresh(shown(&chain, generation, now)).await, Ok(RefreshOutcome::Honoured(_))));
@@ -77,7 +77,7 @@ fn touch(round: usize) -> Vec<Touch> {
 }
 
 /// The race is over: the session is gone with its tokens.
-async fn is_gone(store: &dyn Store, round: usize) -> bool {
+async fn is_gone(store: &Store, round: usize) -> bool {
     let session = store.session(id(2), sid(round)).await.unwrap();
     let family = store.refresh_family(id(2), sid(round)).await.unwrap();
     assert_eq!(session.is_some(), family.is_some(), "tokens without their session, or the other way round");
@@ -87,8 +87,8 @@ async fn is_gone(store: &dyn Store, round: usize) -> bool {
 #[test]
 fn s37_a_refresh_that_races_a_logout_revives_nothing() {
     race(async |store, round| {
-        let chain = begin(&*store, round, 0).await;
-        let (one, two) = (Arc::clone(&store), Arc::clone(&store));
+        let chain = begin(&store, round, 0).await;
+        let (one, two) = (store.clone(), store.clone());
         let used = shown(&chain, 0, 100);
         let refresh = tokio::spawn(async move { one.rotate_refresh(used).await });
         let logout = tokio::spawn(async move { two.end_sessions(touch(round), at(1), vec![audit(1)]).await });
@@ -99,7 +99,7 @@ fn s37_a_refresh_that_races_a_logout_revives_nothing() {
             matches!(refreshed, Ok(RefreshOutcome::Honoured(_)) | Err(StoreError::Refused(RefreshRefusal::Unknown))),
             "{refreshed:?}"
         );
-        assert!(is_gone(&*store, round).await);
+        assert!(is_gone(&store, round).await);
         for generation in 0..2 {
             let late = store.rotate_refresh(shown(&chain, generation, 100)).await;
             assert!(matches!(late, Err(StoreError::Refused(RefreshRefusal::Unknown))), "{late:?}");
@@ -110,9 +110,9 @@ fn s37_a_refresh_that_races_a_logout_revives_nothing() {
 #[test]
 fn two_uses_of_one_refresh_token_never_fork_the_family() {
     race(async |store, round| {
-        let chain = begin(&*store, round, 1).await;
+        let chain = begin(&store, round, 1).await;
         let uses = (0..4).map(|_| {
-            let (store, used) = (Arc::clone(&store), shown(&chain, 1, 200));
+            let (store, used) = (store.clone(), shown(&chain, 1, 200));
             tokio::spawn(async move { store.rotate_refresh(used).await })
         });
         for answer in futures_util::future::join_all(uses).await {
@@ -126,10 +126,10 @@ fn two_uses_of_one_refresh_token_never_fork_the_family() {
 #[test]
 fn a_reuse_that_races_a_refresh_ends_the_session_once() {
     race(async |store, round| {
-        let chain = begin(&*store, round, 2).await;
+        let chain = begin(&store, round, 2).await;
         let before = store.audit_status().await.unwrap().head.sequence;
         let spawn = |generation| {
-            let (store, used) = (Arc::clone(&store), shown(&chain, generation, 1000));
+            let (store, used) = (store.clone(), shown(&chain, generation, 1000));
             tokio::spawn(async move { store.rotate_refresh(used).await })
         };
         let (thief, other, owner) = tokio::join!(spawn(0), spawn(1), spawn(2));
@@ -141,7 +141,7 @@ fn a_reuse_that_races_a_refresh_ends_the_session_once() {
             matches!(owner, Ok(RefreshOutcome::Honoured(_)) | Err(StoreError::Refused(RefreshRefusal::Unknown))),
             "{owner:?}"
         );
-        assert!(is_gone(&*store, round).await);
+        assert!(is_gone(&store, round).await);
         assert_eq!(store.audit_status().await.unwrap().head.sequence, before + 1);
     });
 }
@@ -159,7 +159,7 @@ fn change(round: usize, account: u64, role: Role) -> AccountUpdate {
     }
 }
 
-async fn sequence_of(store: &dyn Store, mark: i64) -> Option<u64> {
+async fn sequence_of(store: &Store, mark: i64) -> Option<u64> {
     let recent = store.recent_audit(8).await.unwrap();
     recent.into_iter().find(|(_, record)| *record == audit(mark)).map(|(sequence, _)| sequence)
 }
@@ -167,16 +167,16 @@ async fn sequence_of(store: &dyn Store, mark: i64) -> Option<u64> {
 #[test]
 fn s37_no_change_is_committed_after_the_logout_of_the_session_that_makes_it() {
     race(async |store, round| {
-        begin(&*store, round, 0).await;
+        begin(&store, round, 0).await;
         let mark = i64::try_from(round).unwrap() * 2 + 1000;
-        let (one, two) = (Arc::clone(&store), Arc::clone(&store));
+        let (one, two) = (store.clone(), store.clone());
         let update =
             tokio::spawn(async move { one.update_account(change(round, 2, Role::User), audit(mark).into()).await });
         let logout =
             tokio::spawn(async move { two.end_sessions(touch(round), at(mark + 1), vec![audit(mark + 1)]).await });
         let (updated, ended) = tokio::join!(update, logout);
         ended.unwrap().unwrap();
-        let (changed, out) = (sequence_of(&*store, mark).await, sequence_of(&*store, mark + 1).await.unwrap());
+        let (changed, out) = (sequence_of(&store, mark).await, sequence_of(&store, mark + 1).await.unwrap());
         match updated.unwrap() {
             Ok(_) => assert!(changed.unwrap() < out, "a change after the logout"),
             Err(StoreError::Refused(UpdateAccountRefusal::Revoked)) => assert_eq!(changed, None),
@@ -190,7 +190,7 @@ fn s37_no_change_is_committed_after_the_logout_of_the_session_that_makes_it() {
 #[test]
 fn s38_no_change_is_committed_after_the_demotion_or_lock_of_the_administrator_who_makes_it() {
     race(async |store, round| {
-        begin(&*store, round, 0).await;
+        begin(&store, round, 0).await;
         let mark = i64::try_from(round).unwrap() * 2 + 1000;
         let locks = round.is_multiple_of(2);
         let demote = |back: bool| AccountUpdate {
@@ -203,13 +203,13 @@ fn s38_no_change_is_committed_after_the_demotion_or_lock_of_the_administrator_wh
             ends: if locks && !back { EndSessions::All } else { EndSessions::None },
             ..change(round, 2, Role::User)
         };
-        let (one, two, demotion) = (Arc::clone(&store), Arc::clone(&store), demote(false));
+        let (one, two, demotion) = (store.clone(), store.clone(), demote(false));
         let update =
             tokio::spawn(async move { one.update_account(change(round, 1, Role::Admin), audit(mark).into()).await });
         let demotion = tokio::spawn(async move { two.update_account(demotion, audit(mark + 1).into()).await });
         let (updated, demoted) = tokio::join!(update, demotion);
         demoted.unwrap().unwrap();
-        let (changed, down) = (sequence_of(&*store, mark).await, sequence_of(&*store, mark + 1).await.unwrap());
+        let (changed, down) = (sequence_of(&store, mark).await, sequence_of(&store, mark + 1).await.unwrap());
         match updated.unwrap() {
             Ok(_) => assert!(changed.unwrap() < down, "a change after the demotion"),
             Err(StoreError::Refused(UpdateAccountRefusal::Revoked)) => assert_eq!(changed, None),
@@ -228,17 +228,17 @@ fn s38_no_change_is_committed_after_the_demotion_or_lock_of_the_administrator_wh
 #[test]
 fn s37_no_service_token_is_made_or_changed_after_the_logout_of_the_session_that_does_it() {
     race(async |store, round| {
-        begin(&*store, round, 0).await;
+        begin(&store, round, 0).await;
         let mark = i64::try_from(round).unwrap() * 2 + 1000;
         let acting = change(round, 1, Role::Admin).acting;
         let new = |name: &str| NewServiceToken { acting, ..crate::services::new(name) };
-        let (one, two, raced) = (Arc::clone(&store), Arc::clone(&store), new("raced"));
+        let (one, two, raced) = (store.clone(), store.clone(), new("raced"));
         let making = tokio::spawn(async move { one.create_service_token(raced, audit(mark)).await });
         let logout =
             tokio::spawn(async move { two.end_sessions(touch(round), at(mark + 1), vec![audit(mark + 1)]).await });
         let (made, ended) = tokio::join!(making, logout);
         ended.unwrap().unwrap();
-        let (made_at, down) = (sequence_of(&*store, mark).await, sequence_of(&*store, mark + 1).await.unwrap());
+        let (made_at, down) = (sequence_of(&store, mark).await, sequence_of(&store, mark + 1).await.unwrap());
         match made.unwrap() {
             Ok(token) => {
                 assert!(made_at.unwrap() < down, "a token after the logout");
@@ -260,14 +260,14 @@ fn s37_no_service_token_is_made_or_changed_after_the_logout_of_the_session_that_
 #[test]
 fn c07_s74_a_refresh_that_races_a_new_password_is_before_it_or_nothing() {
     race(async |store, round| {
-        let chain = begin(&*store, round, 2).await;
+        let chain = begin(&store, round, 2).await;
         let renewed = RefreshFamily { seed: [8; 32], generation: 7, ..chain.family() };
         // The present token, or one that was replaced long ago.
         let is_spent = round.is_multiple_of(2);
         let used = shown(&chain, if is_spent { 0 } else { 2 }, 1000);
         let update = AccountUpdate { ends: EndSessions::AllBut(sid(round)), ..change(round, 2, Role::User) };
         let effects = Effects { refresh: Some(renewed.clone()), ..audit(1).into() };
-        let (one, two) = (Arc::clone(&store), Arc::clone(&store));
+        let (one, two) = (store.clone(), store.clone());
         let refresh = tokio::spawn(async move { one.rotate_refresh(used).await });
         let set = tokio::spawn(async move { two.update_account(update, effects).await });
         let (refreshed, set) = tokio::join!(refresh, set);
@@ -275,7 +275,7 @@ fn c07_s74_a_refresh_that_races_a_new_password_is_before_it_or_nothing() {
             (Err(StoreError::Refused(RefreshRefusal::Unknown)), Ok(_)) => {}
             (Ok(RefreshOutcome::Honoured(_)), Ok(_)) if !is_spent => {}
             (Ok(RefreshOutcome::Reused), Err(StoreError::Refused(UpdateAccountRefusal::Revoked))) if is_spent => {
-                assert!(is_gone(&*store, round).await);
+                assert!(is_gone(&store, round).await);
                 return;
             }
             other => panic!("{other:?}"),
@@ -284,7 +284,7 @@ fn c07_s74_a_refresh_that_races_a_new_password_is_before_it_or_nothing() {
             let late = store.rotate_refresh(shown(&chain, generation, 1000)).await;
             assert!(matches!(late, Err(StoreError::Refused(RefreshRefusal::Unknown))), "{late:?}");
         }
-        assert!(!is_gone(&*store, round).await);
+        assert!(!is_gone(&store, round).await);
         assert_eq!(store.refresh_family(id(2), sid(round)).await.unwrap(), Some(renewed));
     });
 }
@@ -293,13 +293,12 @@ fn c07_s74_a_refresh_that_races_a_new_password_is_before_it_or_nothing() {
 #[tokio::test]
 async fn c10_s77_proof_from_before_a_new_password_permits_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let stores: [Box<dyn Store>; 2] = [Box::new(open(dir.path())), Box::new(MemoryStore::new())];
-    for store in stores {
+    for store in [open(dir.path()), memory()] {
         let administrator = NewRole::Exactly(Role::Admin);
         for name in ["ann", "bob", "cyd"] {
             store.create_account(new_account(name, administrator), audit(0).into()).await.unwrap();
         }
-        store.open_session(session(2, 1, 0, 1), None, None, audit(1)).await.unwrap();
+        store.open_session(session(2, 1, 0, 1), None, None, None, audit(1)).await.unwrap();
         let acting =
             |proven_at| Acting { account: id(2), session: session(2, 1, 0, 1).id, role: Role::Admin, proven_at };
         let spares = AccountUpdate {

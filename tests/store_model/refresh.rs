@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use doorward_actors::ports::{Effects, RefreshUse, ShardOf, Store};
+use doorward_actors::store::{Effects, RefreshUse, ShardOf};
 use doorward_actors::testing::RefreshChain;
 use doorward_actors::{AccountId, AuditRecord, MailKind, Origin, SessionId};
 use proptest::prelude::*;
 
 use crate::model::answer;
+use crate::subject::Subject;
 use crate::{at, id, mail, sign_in};
 
 /// How many refresh tokens a session has.
@@ -49,7 +50,7 @@ pub(crate) fn step() -> impl Strategy<Value = Use> {
     (whose, shows, 0_i64..100).prop_map(|(whose, shows, now)| Use { whose, shows, now })
 }
 
-async fn find(store: &dyn Store, whose: Whose) -> (AccountId, SessionId) {
+async fn find(store: &dyn Subject, whose: Whose) -> (AccountId, SessionId) {
     match whose {
         Whose::Any(account, name) => (id(account), SessionId::from_bytes([name; 16])),
         Whose::Stored(n) => {
@@ -61,7 +62,7 @@ async fn find(store: &dyn Store, whose: Whose) -> (AccountId, SessionId) {
     }
 }
 
-pub(crate) async fn run(store: &dyn Store, used: &Use, audit: AuditRecord) -> String {
+pub(crate) async fn run(store: &dyn Subject, used: &Use, audit: AuditRecord) -> String {
     let Use { whose, shows, now } = *used;
     let (account, session) = find(store, whose).await;
     let family = store.refresh_family(account, session).await.unwrap();

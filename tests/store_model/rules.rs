@@ -4,10 +4,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use doorward::store::{OpenError, SledStore, StoreOptions};
-use doorward_actors::ports::{
-    AccountUpdate, CreateAccountRefusal, DeleteAccountRefusal, Effects, EndSessions, OpenSessionRefusal, Page,
-    ServiceStore as _, ShardOf, Store, StoreError, Touch, UpdateAccountRefusal,
+use doorward::engine::sled::{OpenError, SledEngine, SledOptions};
+use doorward_actors::store::{
+    AccountUpdate, CreateAccountRefusal, DeleteAccountRefusal, Effects, EndSessions, OpenSessionRefusal, Page, ShardOf,
+    Store, StoreError, Touch, UpdateAccountRefusal,
 };
 use doorward_actors::{Account, AccountChange, MailKind, MailOutcome, NewRole, Revoked, Role, SessionId, TokenPurpose};
 
@@ -17,7 +17,7 @@ const ALL: ShardOf = ShardOf { index: 0, of: 1 };
 pub(crate) const ADMIN: NewRole = NewRole::Exactly(Role::Admin);
 pub(crate) const USER: NewRole = NewRole::Exactly(Role::User);
 
-pub(crate) async fn create(store: &SledStore, name: &str, role: NewRole) -> Account {
+pub(crate) async fn create(store: &Store, name: &str, role: NewRole) -> Account {
     store.create_account(new_account(name, role), audit(0).into()).await.unwrap()
 }
 
@@ -45,7 +45,7 @@ fn mode(path: &Path) -> u32 {
 fn a_second_open_is_refused_and_says_why() {
     let dir = tempfile::tempdir().unwrap();
     let first = open(dir.path());
-    let error = SledStore::open(dir.path(), StoreOptions::default()).err().unwrap();
+    let error = SledEngine::open(dir.path(), SledOptions::default()).err().unwrap();
     assert!(matches!(error, OpenError::InUse { .. }));
     let message = error.to_string();
     assert!(message.contains("in use by another doorward process"), "{message}");
@@ -81,7 +81,7 @@ fn a_layout_of_a_newer_version_is_refused_and_left_alone() {
     };
     assert_eq!(set(7), [0, 0, 0, 6], "the layout is where the test thinks it is");
     for _ in 0..2 {
-        let error = SledStore::open(dir.path(), StoreOptions::default()).err().unwrap();
+        let error = SledEngine::open(dir.path(), SledOptions::default()).err().unwrap();
         assert!(matches!(error, OpenError::Newer { found: 7, known: 6 }), "{error}");
         assert!(error.to_string().contains("newer version"), "{error}");
     }
@@ -122,7 +122,7 @@ fn a_data_directory_that_cannot_be_one_is_a_clear_error() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     std::fs::write(&file, b"").unwrap();
-    let error = SledStore::open(&file, StoreOptions::default()).err().unwrap();
+    let error = SledEngine::open(&file, SledOptions::default()).err().unwrap();
     assert!(matches!(error, OpenError::Io { .. }), "{error}");
     assert!(error.to_string().contains(file.to_str().unwrap()), "{error}");
 }
@@ -145,8 +145,8 @@ async fn s60_a_deletion_takes_everything_along_and_frees_the_names() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let ann = create(&store, "ann", USER).await;
-    store.open_session(session(1, 1, 0, 5), None, Some(sign_in([192, 0, 2, 1])), audit(1)).await.unwrap();
-    store.open_session(session(1, 2, 0, 6), None, Some(sign_in([9_u8; 16])), audit(1)).await.unwrap();
+    store.open_session(session(1, 1, 0, 5), None, Some(sign_in([192, 0, 2, 1])), None, audit(1)).await.unwrap();
+    store.open_session(session(1, 2, 0, 6), None, Some(sign_in([9_u8; 16])), None, audit(1)).await.unwrap();
     let effects = Effects {
         mails: vec![mail(MailKind::VerifyAddress, 5), mail(MailKind::PasswordChanged, 5)],
         tokens: TokenPurpose::ALL.into_iter().zip(1..).map(|(purpose, hash)| token(hash, purpose)).collect(),
@@ -235,7 +235,7 @@ async fn a_refused_change_writes_nothing_its_audit_records_included() {
     let store = open(dir.path());
     create(&store, "ann", ADMIN).await;
     create(&store, "bob", USER).await;
-    store.open_session(session(2, 1, 0, 5), None, None, audit(0)).await.unwrap();
+    store.open_session(session(2, 1, 0, 5), None, None, None, audit(0)).await.unwrap();
     let before = (store.recent_audit(100).await.unwrap(), store.accounts(Page { skip: 0, limit: 9 }).await.unwrap());
 
     let taken = AccountChange { email: Some(new_account("ann", USER).email), ..AccountChange::default() };
@@ -244,7 +244,7 @@ async fn a_refused_change_writes_nothing_its_audit_records_included() {
     store.update_account(AccountUpdate { expected_revision: Some(7), ..demote(2) }, audit(1).into()).await.unwrap_err();
     store.delete_account(id(1), None, None, audit(1).into()).await.unwrap_err();
     store.create_account(new_account("ann", USER), audit(1).into()).await.unwrap_err();
-    store.open_session(session(2, 2, 1, 5), None, None, audit(1)).await.unwrap_err();
+    store.open_session(session(2, 2, 1, 5), None, None, None, audit(1)).await.unwrap_err();
 
     let after = (store.recent_audit(100).await.unwrap(), store.accounts(Page { skip: 0, limit: 9 }).await.unwrap());
     assert_eq!(before, after);
@@ -258,7 +258,7 @@ async fn s38_ending_all_sessions_leaves_none_behind_and_lets_no_older_login_in()
     let store = open(dir.path());
     create(&store, "ann", USER).await;
     for name in [1, 2, 3] {
-        store.open_session(session(1, name, 0, 10 * i64::from(name)), None, None, audit(0)).await.unwrap();
+        store.open_session(session(1, name, 0, 10 * i64::from(name)), None, None, None, audit(0)).await.unwrap();
     }
     let kept = SessionId::from_bytes([2; 16]);
     store.touch_sessions(vec![Touch { account: id(1), session: kept, at: at(25) }]).await.unwrap();
@@ -270,12 +270,12 @@ async fn s38_ending_all_sessions_leaves_none_behind_and_lets_no_older_login_in()
     assert_eq!(store.sessions(ALL).await.unwrap(), [expected]);
     assert_eq!(store.listed_account(id(1)).await.unwrap().unwrap().last_active_at, Some(at(30)));
     // A login whose password was checked before the change comes too late.
-    let late = store.open_session(session(1, 4, 0, 40), None, None, audit(1)).await;
+    let late = store.open_session(session(1, 4, 0, 40), None, None, None, audit(1)).await;
     assert!(matches!(late, Err(StoreError::Refused(OpenSessionRefusal))));
     let lock = AccountChange { locked: Some(true), ..AccountChange::default() };
     store.update_account(update(1, lock, EndSessions::All), audit(1).into()).await.unwrap();
     assert!(store.sessions(ALL).await.unwrap().is_empty());
-    let locked = store.open_session(session(1, 5, 2, 40), None, None, audit(1)).await;
+    let locked = store.open_session(session(1, 5, 2, 40), None, None, None, audit(1)).await;
     assert!(matches!(locked, Err(StoreError::Refused(OpenSessionRefusal))));
 }
 
@@ -285,7 +285,7 @@ async fn s38_a_session_that_cannot_be_read_stands_in_no_lock_s_way() {
     let store = open(dir.path());
     create(&store, "ann", USER).await;
     for number in [1, 2] {
-        store.open_session(session(1, number, 0, 10), None, None, audit(0)).await.unwrap();
+        store.open_session(session(1, number, 0, 10), None, None, None, audit(0)).await.unwrap();
     }
     drop(store);
     let row = [&[0x20, 0, 0, 0, 0, 0, 0, 0, 1][..], &[1; 16]].concat();
@@ -308,14 +308,14 @@ async fn a_touch_never_goes_back_and_never_revives_a_session() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     create(&store, "ann", USER).await;
-    store.open_session(session(1, 1, 0, 10), None, None, audit(0)).await.unwrap();
+    store.open_session(session(1, 1, 0, 10), None, None, None, audit(0)).await.unwrap();
     let touch = |millis| vec![Touch { account: id(1), session: SessionId::from_bytes([1; 16]), at: at(millis) }];
     for (touched, seen) in [(5, 10), (20, 20), (15, 20)] {
         store.touch_sessions(touch(touched)).await.unwrap();
         assert_eq!(store.sessions(ALL).await.unwrap()[0].last_active_at, at(seen), "touched at {touched}");
     }
     // A session of the same name, were there ever one, would not inherit the last use of the earlier one.
-    store.open_session(session(1, 1, 0, 11), None, None, audit(0)).await.unwrap();
+    store.open_session(session(1, 1, 0, 11), None, None, None, audit(0)).await.unwrap();
     assert_eq!(store.session(id(1), SessionId::from_bytes([1; 16])).await.unwrap(), Some(session(1, 1, 0, 11)));
     store.touch_sessions(touch(20)).await.unwrap();
 

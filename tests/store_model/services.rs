@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use doorward_actors::ports::{CreateServiceTokenRefusal, MAX_SERVICE_TOKENS, ServiceStore as _, Store, StoreError};
-use doorward_actors::testing::MemoryStore;
+use doorward_actors::store::{CreateServiceTokenRefusal, MAX_SERVICE_TOKENS, StoreError};
 use doorward_actors::{
     AuditRecord, NewServiceToken, SecretDigest, ServiceName, ServiceScopes, ServiceTokenId, ServiceTokenRotation,
 };
 
 use crate::model::{NAMES, Step, answer, done};
-use crate::{at, audit, open, runtime};
+use crate::subject::Subject;
+use crate::{at, audit, memory, open, runtime};
 
 pub(crate) fn new(name: &str) -> NewServiceToken {
     NewServiceToken {
@@ -23,7 +23,7 @@ pub(crate) fn new(name: &str) -> NewServiceToken {
 }
 
 /// The steps of the model that are about services.
-pub(crate) async fn run(store: &dyn Store, step: &Step, audit: AuditRecord) -> String {
+pub(crate) async fn run(store: &dyn Subject, step: &Step, audit: AuditRecord) -> String {
     match step {
         Step::CreateService(name) => answer(store.create_service_token(new(NAMES[*name]), audit).await),
         Step::RotateService { token, until } => {
@@ -39,14 +39,18 @@ pub(crate) async fn run(store: &dyn Store, step: &Step, audit: AuditRecord) -> S
         }
         Step::RecordKeys { replaced_at } => done(store.record_keys(vec![audit], replaced_at.map(at)).await),
         Step::PruneRevocations { before, up_to, limit } => {
-            format!("forgotten: {}", store.prune_revocations(at(*before), *up_to, *limit).await.unwrap())
+            store.note_token_lifetime(Duration::from_millis(2)).await.unwrap();
+            format!(
+                "forgotten: {}",
+                store.prune_revocations(at(*before), Duration::from_millis(3), *up_to, *limit).await.unwrap()
+            )
         }
         other => panic!("{other:?} is not about services"),
     }
 }
 
 /// Everything that can be asked about services.
-pub(crate) async fn observe(store: &dyn Store) -> Vec<String> {
+pub(crate) async fn observe(store: &dyn Subject) -> Vec<String> {
     let mut seen = vec![
         format!("{:?}", store.service_tokens().await.unwrap()),
         format!("{:?}", store.built_in_last_used().await.unwrap()),
@@ -63,7 +67,7 @@ pub(crate) async fn observe(store: &dyn Store) -> Vec<String> {
 fn there_are_so_many_service_tokens_and_no_more() {
     let dir = tempfile::tempdir().unwrap();
     runtime().block_on(async {
-        for store in [&open(dir.path()) as &dyn Store, &MemoryStore::new()] {
+        for store in [open(dir.path()), memory()] {
             for n in 0..MAX_SERVICE_TOKENS {
                 store.create_service_token(new(&format!("service {n}")), audit(1)).await.unwrap();
             }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use doorward::store::SledStore;
-use doorward_actors::ports::Touch;
-use doorward_actors::ports::{
-    AccountUpdate, Acting, CreateAccountRefusal, Effects, EndSessions, Page, Redemption, Store, StoreError,
+use doorward_actors::Acting;
+use doorward_actors::store::Touch;
+use doorward_actors::store::{
+    AccountUpdate, CreateAccountRefusal, Effects, EndSessions, Page, Redemption, Store, StoreError,
     UpdateAccountRefusal, UsedToken,
 };
 use doorward_actors::{
@@ -38,7 +38,7 @@ fn is_bad<T>(answer: &Result<T, StoreError<UpdateAccountRefusal>>) -> bool {
 }
 
 /// The tokens that an account has, by their hashes.
-async fn tokens_of(store: &SledStore, account: u64) -> Vec<TokenHash> {
+async fn tokens_of(store: &Store, account: u64) -> Vec<TokenHash> {
     let mut hashes = Vec::new();
     for purpose in TokenPurpose::ALL {
         if let Some(stored) = store.token_of(id(account), purpose).await.unwrap() {
@@ -254,7 +254,7 @@ async fn an_account_that_somebody_logged_in_to_neither_gives_way_nor_is_found_un
     create(&store, "live", USER).await;
     create(&store, "idle", USER).await;
     for number in [1, 2] {
-        store.open_session(session(number, 1, 0, 5), None, None, audit(1)).await.unwrap();
+        store.open_session(session(number, 1, 0, 5), None, None, None, audit(1)).await.unwrap();
     }
     let ended = Touch { account: id(2), session: session(2, 1, 0, 5).id, at: at(6) };
     store.end_sessions(vec![ended], at(6), Vec::new()).await.unwrap();
@@ -375,7 +375,7 @@ async fn c09_an_account_that_an_administrator_made_does_not_give_way() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     create(&store, "root", ADMIN).await;
-    store.open_session(session(1, 1, 0, 5), None, None, audit(1)).await.unwrap();
+    store.open_session(session(1, 1, 0, 5), None, None, None, audit(1)).await.unwrap();
     let acting = Acting { account: id(1), session: session(1, 1, 0, 5).id, role: Role::Admin, proven_at: None };
     let made = NewAccount { acting: Some(acting), ..new_account("ann", USER) };
     store.create_account(made, audit(1).into()).await.unwrap();

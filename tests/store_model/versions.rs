@@ -1,7 +1,8 @@
 //! A data directory of an older layout opens and reads.
 
-use doorward::store::{AuditBreak, AuditFinding, OpenError, SledStore, StoreOptions};
-use doorward_actors::ports::{AccountUpdate, EndSessions, ShardOf, Store};
+use doorward::engine::sled::{OpenError, SledEngine, SledOptions};
+use doorward_actors::store::chain::verify::{AuditBreak, AuditFinding};
+use doorward_actors::store::{AccountUpdate, EndSessions, ShardOf};
 use doorward_actors::{
     Account, AccountChange, AuditFilter, AuditOrder, AuditQuery, AuditRefusal, CredentialHash, CustomerAccount, Email,
     Locale, Nickname, Role, Session, SessionLabel, TokenPurpose,
@@ -65,7 +66,7 @@ fn unchained(records: u64) -> Vec<(Vec<u8>, Vec<u8>)> {
 async fn an_audit_log_of_the_second_version_is_chained_and_indexed() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), &unchained(1500));
-    let error = SledStore::verify_audit(dir.path(), StoreOptions::default(), None).unwrap_err();
+    let error = SledEngine::verify_audit(dir.path(), SledOptions::default(), None).unwrap_err();
     assert!(matches!(error, OpenError::Older { found: 2, known: 6 }), "{error}");
     let store = open(dir.path());
     let status = store.audit_status().await.unwrap();
@@ -83,7 +84,7 @@ async fn an_audit_log_of_the_second_version_is_chained_and_indexed() {
     assert_eq!(page.entries[0].1.refusal, Some(AuditRefusal::WrongPassword));
     store.append_audit(vec![audit(1)]).await.unwrap();
     drop(store);
-    let report = SledStore::verify_audit(dir.path(), StoreOptions::default(), Some(status.head)).unwrap();
+    let report = SledEngine::verify_audit(dir.path(), SledOptions::default(), Some(status.head)).unwrap();
     assert!(matches!(report.finding, AuditFinding::Whole(head) if head.sequence == 1501), "{report:?}");
 }
 
@@ -105,7 +106,7 @@ async fn an_old_audit_record_that_cannot_be_read_stops_no_start_and_is_kept_and_
     assert!([7, 9, 1200].iter().all(|missing| !read.contains(missing)));
     store.append_audit(vec![audit(1)]).await.unwrap();
     drop(store);
-    let verify = || SledStore::verify_audit(dir.path(), StoreOptions::default(), Some(head)).unwrap();
+    let verify = || SledEngine::verify_audit(dir.path(), SledOptions::default(), Some(head)).unwrap();
     let report = verify();
     assert!(matches!(report.finding, AuditFinding::Whole(head) if head.sequence == 1501), "{report:?}");
     assert_eq!(report.put_aside, (3, vec![7, 9, 1200]));
@@ -148,7 +149,7 @@ async fn r02_a_chaining_that_was_cut_short_goes_on() {
         engine.flush().unwrap();
     }
     assert_eq!(open(dir.path()).audit_status().await.unwrap(), expected);
-    let report = SledStore::verify_audit(dir.path(), StoreOptions::default(), Some(expected.head)).unwrap();
+    let report = SledEngine::verify_audit(dir.path(), SledOptions::default(), Some(expected.head)).unwrap();
     assert_eq!(report.finding, AuditFinding::Whole(expected.head));
 }
 
@@ -263,7 +264,7 @@ async fn sessions_of_the_first_version_stay_as_they_are_until_they_change() {
     let store = open(dir.path());
     let session = store.sessions(ShardOf { index: 0, of: 1 }).await.unwrap().remove(0);
     let label = Some(SessionLabel::parse("Phone").unwrap());
-    store.label_session(session.account, session.id, label.clone(), audit(1)).await.unwrap();
+    store.label_session(session.account, session.id, label.clone(), None, audit(1)).await.unwrap();
     drop(store);
     let stored = open(dir.path()).session(session.account, session.id).await.unwrap();
     assert_eq!(stored, Some(Session { label, ..session }));

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::num::NonZeroU64;
 
+use super::session::Acting;
 use super::{audit::AuditField, email::Email, mail::Locale, nickname::Nickname, time::Timestamp};
-use crate::ports::Acting;
 
 /// The number of an account: positive, given once, never given again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

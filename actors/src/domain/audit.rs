@@ -9,7 +9,7 @@ pub use chain::{AuditCheckpoint, AuditHash, AuditHead, AuditPruned, AuditPruning
 pub use query::{AuditActorFilter, AuditFilter, AuditOrder, AuditPage, AuditQuery};
 
 use super::account::AccountId;
-use super::session::{Origin, SessionId};
+use super::session::{Origin, Session, SessionId};
 use super::time::Timestamp;
 
 /// The longest name of a service, in bytes.
@@ -61,6 +61,20 @@ impl fmt::Display for AuditDetails {
 }
 
 impl AuditRecord {
+    /// The record of the end of a session that nobody asked for.
+    pub(crate) fn of_session(session: &Session, event: AuditEvent, at: Timestamp) -> Self {
+        Self {
+            at,
+            event,
+            actor: AuditActorKind::System,
+            subject: Some(session.account),
+            session: Some(session.id),
+            origin: Origin::default(),
+            refusal: None,
+            details: None,
+        }
+    }
+
     /// How it ended.
     #[must_use]
     pub fn outcome(&self) -> AuditOutcome {

@@ -11,8 +11,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::audit::ServiceName;
 use super::secret::{Secret, SecretDigest};
+use super::session::Acting;
 use super::time::Timestamp;
-use crate::ports::Acting;
 
 /// What every token begins with, so that scanners for leaked secrets find it.
 const PREFIX: &str = "dws_";

@@ -7,7 +7,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::account::AccountId;
+use super::account::{AccountId, Role};
 use super::time::Timestamp;
 
 /// The longest user agent that is kept, in bytes.
@@ -262,6 +262,43 @@ impl SessionPolicy {
     /// Whether a session that was stored by an earlier process may be taken for alive.
     pub(crate) fn may_revive(&self, session: &Session, now: Timestamp) -> bool {
         self.is_alive(session, now) && session.last_active_at <= now.plus(CLOCK_TOLERANCE)
+    }
+}
+
+/// In whose name a change is made. It is made only if the session is there still, its account is unlocked and at its epoch, and
+/// has this role: checked in the commit itself, so that a logout, a lock or a demotion that was acknowledged before stops
+/// the change (S37, S38). Whether the session was idle for too long is its shard's business and not looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Acting {
+    /// Who acts.
+    pub account: AccountId,
+    /// In which session.
+    pub session: SessionId,
+    /// What that needs: an administrator may act as a user, but not the other way round.
+    pub role: Role,
+    /// For what needs proof of who acts: the epoch of the account when that proof was looked at. A new password since then
+    /// raised it and ended the freshness of the session, so the change is refused (S05, S77).
+    pub proven_at: Option<u64>,
+}
+
+/// Which of the sessions of an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhichSessions {
+    /// This one.
+    One(SessionId),
+    /// All but this one.
+    AllBut(SessionId),
+    /// All of them.
+    All,
+}
+
+impl WhichSessions {
+    pub(crate) fn include(self, session: SessionId) -> bool {
+        match self {
+            Self::One(one) => session == one,
+            Self::AllBut(kept) => session != kept,
+            Self::All => true,
+        }
     }
 }
 

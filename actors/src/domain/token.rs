@@ -29,7 +29,6 @@ use super::account::{Account, AccountId};
 use super::secret::Secret;
 use super::session::{Session, SessionId};
 use super::time::Timestamp;
-use crate::ports::Entropy;
 
 /// The media type of an access token (RFC 9068 §2.1). Nothing else that is signed carries it (S47).
 const TOKEN_TYPE: &str = "at+jwt";
@@ -63,7 +62,6 @@ pub(crate) struct AccessTokens {
     keys: ArcSwap<TokenKeys>,
     issuer: String,
     audience: String,
-    entropy: Arc<dyn Entropy>,
 }
 
 /// The token is not one of ours, or its time is over. Why is not told apart: nobody outside may learn it (S51).
@@ -75,6 +73,11 @@ pub(crate) struct InvalidToken;
 pub struct TokenId([u8; 16]);
 
 impl TokenId {
+    /// The name made of these bytes, which nobody may be able to guess.
+    pub(crate) const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
     /// Reads the written form; `None` for anything that is not exactly one.
     fn parse(text: &str) -> Option<Self> {
         // The decoder wants room for its own estimate.
@@ -145,9 +148,9 @@ struct ReadClaims {
 }
 
 impl AccessTokens {
-    pub(crate) fn new(settings: &TokenSettings, keys: TokenKeys, entropy: Arc<dyn Entropy>) -> Self {
+    pub(crate) fn new(settings: &TokenSettings, keys: TokenKeys) -> Self {
         let (issuer, audience) = (settings.issuer.clone(), settings.audience.clone());
-        Self { keys: ArcSwap::from_pointee(keys), issuer, audience, entropy }
+        Self { keys: ArcSwap::from_pointee(keys), issuer, audience }
     }
 
     /// The keys as they are now.
@@ -167,15 +170,14 @@ impl AccessTokens {
         session: &Session,
         issued_at: Timestamp,
         expires_at: Timestamp,
+        id: TokenId,
     ) -> Result<Secret, TokenKeyError> {
-        let mut token_id = [0; 16];
-        self.entropy.fill(&mut token_id);
         let claims = IssuedClaims {
             iss: &self.issuer,
             aud: &self.audience,
             sub: account.id.to_string(),
             sid: session.id.to_string(),
-            jti: TokenId(token_id).to_string(),
+            jti: id.to_string(),
             iat: issued_at.as_seconds(),
             nbf: issued_at.as_seconds(),
             exp: expires_at.as_seconds(),

@@ -5,8 +5,8 @@ use tokio_util::task::TaskTracker;
 
 use super::keeper::KeyKeeper;
 use super::{KeyView, RotateError};
+use crate::domain::session::Acting;
 use crate::domain::session::Origin;
-use crate::ports::Acting;
 use crate::process::{Mailbox, Process, Reply, Timer, every};
 
 /// How often the ring is looked at: a change that a command line made beside the server takes at most so long to be noticed.

@@ -9,15 +9,15 @@ use crate::ask::Unavailable;
 use crate::auditor::AuditHandle;
 use crate::domain::account::{Account, Role};
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord, AuditRefusal};
+use crate::domain::session::Acting;
 use crate::domain::session::Origin;
 use crate::domain::time::Timestamp;
 use crate::domain::token::{
     AccessTokens, BadKey, KeyEvent, KeyEventKind, KeyId, KeyRing, PUBLISHED_AHEAD, RotateRefusal, SigningAlgorithm,
     SigningKey, TokenKeyError, TokenKeys, TokenSettings,
 };
-use crate::ports::{
-    Acting, Clock, Entropy, KeyVault, KeyVaultFailure, ReplaceKeysError, ShardOf, Store, StoreFailure, StoredKeys,
-};
+use crate::ports::{Clock, KeyVault, KeyVaultFailure, ReplaceKeysError, StoredKeys};
+use crate::store::{ShardOf, Store, StoreFailure};
 
 /// How often a change is decided anew because a command line changed the ring meanwhile.
 const MAX_ATTEMPTS: usize = 3;
@@ -53,7 +53,7 @@ impl From<KeysError> for Unavailable {
 pub(crate) struct KeyKeeper {
     settings: TokenSettings,
     vault: Arc<dyn KeyVault>,
-    store: Arc<dyn Store>,
+    store: Store,
     clock: Arc<dyn Clock>,
     audit: AuditHandle,
     tokens: Arc<AccessTokens>,
@@ -72,14 +72,13 @@ impl KeyKeeper {
     pub(crate) async fn open(
         settings: TokenSettings,
         vault: Arc<dyn KeyVault>,
-        store: Arc<dyn Store>,
+        store: Store,
         clock: Arc<dyn Clock>,
-        entropy: Arc<dyn Entropy>,
         audit: AuditHandle,
     ) -> Result<Self, KeysError> {
         let mut attempts = 0;
         let stored = loop {
-            match settle(&settings, &vault, &*store, &*clock).await {
+            match settle(&settings, &vault, &store, &*clock).await {
                 Ok(stored) => break stored,
                 Err(Retry::Stale) if attempts < MAX_ATTEMPTS => attempts += 1,
                 Err(Retry::Stale) => return Err(KeysError::Contended),
@@ -96,7 +95,7 @@ impl KeyKeeper {
                 "tokens of an earlier SECRET_KEY are not accepted: SECRET_KEY_PREVIOUS is not that one"
             );
         }
-        let tokens = Arc::new(AccessTokens::new(&settings, keys, entropy));
+        let tokens = Arc::new(AccessTokens::new(&settings, keys));
         Ok(Self { settings, vault, store, clock, audit, tokens, turn: Mutex::default() })
     }
 
@@ -327,7 +326,7 @@ impl<E: Into<KeysError>> From<E> for Retry {
 async fn settle(
     settings: &TokenSettings,
     vault: &Arc<dyn KeyVault>,
-    store: &dyn Store,
+    store: &Store,
     clock: &dyn Clock,
 ) -> Result<StoredKeys, Retry> {
     let (now, lifetime, algorithm) = (clock.now(), settings.lifetime, settings.algorithm);
@@ -362,7 +361,7 @@ async fn settle(
 /// The ring of a data directory that has none. If it was in use before there were rings, tokens may be about that were signed with
 /// one of its secrets, by whatever algorithm: these are accepted for as long as one lives. Such tokens are of a session; accounts
 /// alone can have been made at the command line, before the first start.
-async fn first_ring(settings: &TokenSettings, store: &dyn Store, clock: &dyn Clock) -> Result<KeyRing, StoreFailure> {
+async fn first_ring(settings: &TokenSettings, store: &Store, clock: &dyn Clock) -> Result<KeyRing, StoreFailure> {
     let mut ring = KeyRing::default();
     if store.sessions(ShardOf { index: 0, of: 1 }).await?.is_empty() {
         return Ok(ring);

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::RateLimiterHandle;
 use super::failures::WRITE_AT_ONCE;
-use crate::ports::Store;
 #[cfg(feature = "testing")]
 use crate::process::Reply;
 use crate::process::{Mailbox, Process, Timer, every};
+use crate::store::Store;
 
 /// How often keys that are back at their full allowance are forgotten.
 const PRUNE_PERIOD: Duration = Duration::from_mins(1);
@@ -29,7 +29,7 @@ pub(crate) enum Message {
 /// Keeps the limiter's memory to the clients of the last while, and its failures in the store.
 pub(crate) struct RateLimiterActor {
     pub(crate) handle: RateLimiterHandle,
-    pub(crate) store: Arc<dyn Store>,
+    pub(crate) store: Store,
 }
 
 impl Process for RateLimiterActor {

@@ -2,18 +2,13 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio_util::task::TaskTracker;
-
 use super::known::Known;
 use super::table::Directory;
 use super::{NEVER, Service};
-use crate::domain::audit::AuditRecord;
-use crate::domain::service_token::{NewServiceToken, ServiceToken, ServiceTokenId, ServiceTokenRotation};
 use crate::domain::time::Timestamp;
-use crate::ports::{
-    Acting, ChangeServiceTokenRefusal, Clock, CreateServiceTokenRefusal, Store, StoreError, StoreFailure,
-};
+use crate::ports::Clock;
 use crate::process::{Mailbox, Process, Reply, Timer, every};
+use crate::store::{Store, StoreFailure};
 
 /// How often uses are written: as exactly as they are noted.
 const FLUSH_PERIOD: Duration = Duration::from_mins(1);
@@ -25,26 +20,6 @@ const PRUNE_GROUP: usize = 512;
 const LEEWAY: Duration = Duration::from_mins(1);
 
 pub(crate) enum Message {
-    /// Make this token.
-    Create {
-        token: NewServiceToken,
-        audit: AuditRecord,
-        reply: Reply<Result<ServiceToken, StoreError<CreateServiceTokenRefusal>>>,
-    },
-    /// Give it another secret.
-    Rotate {
-        id: ServiceTokenId,
-        rotation: ServiceTokenRotation,
-        audit: AuditRecord,
-        reply: Reply<Result<ServiceToken, StoreError<ChangeServiceTokenRefusal>>>,
-    },
-    /// Revoke it.
-    Revoke {
-        id: ServiceTokenId,
-        acting: Acting,
-        audit: AuditRecord,
-        reply: Reply<Result<(), StoreError<ChangeServiceTokenRefusal>>>,
-    },
     /// Write the uses since the last time. Sent by a timer.
     Flush,
     /// Remove revocations of tokens that are over by now. Sent by a timer, by the actor itself while there are more, and by
@@ -52,22 +27,18 @@ pub(crate) enum Message {
     Prune(Option<Reply<()>>),
 }
 
-/// Changes service tokens one at a time. Its commits run in tasks that it waits for: they outlive a crash, and its next
-/// incarnation waits for them before it reads the store, so that it sees all that was or will be acknowledged.
+/// Writes the uses of service tokens, and removes old revocations.
 pub(crate) struct ServiceActor {
     pub(crate) directory: Arc<Directory>,
-    pub(crate) store: Arc<dyn Store>,
+    pub(crate) store: Store,
     pub(crate) clock: Arc<dyn Clock>,
     /// For how long an access token is good.
     pub(crate) token_lifetime: Duration,
     /// Since when how much of the log of revocations is known. It outlives a crash of the actor.
     pub(crate) known: Mutex<Known>,
-    pub(crate) commits: TaskTracker,
 }
 
 pub(crate) struct State {
-    /// How long a revocation is kept.
-    keep: Duration,
     mailbox: Arc<Mailbox<Message>>,
     _timers: [Timer; 2],
 }
@@ -77,17 +48,13 @@ impl Process for ServiceActor {
     type State = State;
 
     async fn start(&self, mailbox: &Arc<Mailbox<Message>>) -> Result<State, String> {
-        self.commits.close();
-        self.commits.wait().await;
-        self.commits.reopen();
         let failed = |failure: StoreFailure| failure.to_string();
-        self.directory.replace_all(self.store.service_tokens().await.map_err(failed)?);
+        let settled = self.store.feed().settled();
+        self.directory.replace_all(self.store.service_tokens().await.map_err(failed)?, settled);
         self.directory.set_built_in(self.store.built_in_last_used().await.map_err(failed)?);
-        let longest = self.store.note_token_lifetime(self.token_lifetime).await.map_err(failed)?;
-        let keep = longest.saturating_add(LEEWAY);
-        self.known_up_to(keep).await.map_err(failed)?;
+        self.store.note_token_lifetime(self.token_lifetime).await.map_err(failed)?;
+        self.known_up_to(self.keep().await.map_err(failed)?).await.map_err(failed)?;
         Ok(State {
-            keep,
             mailbox: Arc::clone(mailbox),
             _timers: [
                 every(FLUSH_PERIOD, mailbox, || Message::Flush),
@@ -98,39 +65,6 @@ impl Process for ServiceActor {
 
     async fn handle(&self, state: &mut State, message: Message) -> Result<(), String> {
         match message {
-            Message::Create { token, audit, reply } => {
-                // Whoever asked has given up; a token whose secret nobody gets helps no one.
-                if reply.is_closed() {
-                    return Ok(());
-                }
-                let store = Arc::clone(&self.store);
-                let made = self.commit(async move { store.create_service_token(token, audit).await }).await?;
-                if let Ok(token) = &made {
-                    self.directory.put(token.clone());
-                }
-                let _ = reply.send(made);
-            }
-            Message::Rotate { id, rotation, audit, reply } => {
-                if reply.is_closed() {
-                    return Ok(());
-                }
-                let store = Arc::clone(&self.store);
-                let made = self.commit(async move { store.rotate_service_token(id, rotation, audit).await }).await?;
-                if let Ok(token) = &made {
-                    self.directory.put(token.clone());
-                }
-                let _ = reply.send(made);
-            }
-            Message::Revoke { id, acting, audit, reply } => {
-                let store = Arc::clone(&self.store);
-                let acting = Some(acting);
-                let done = self.commit(async move { store.delete_service_token(id, acting, audit).await }).await?;
-                // Before the answer. Should the commit have failed, the token is dead for as long as this process lives.
-                if !matches!(done, Err(StoreError::Refused(_))) {
-                    self.directory.remove(id);
-                }
-                let _ = reply.send(done);
-            }
             Message::Flush => self.flush().await,
             Message::Prune(reply) => self.prune(state, reply).await,
         }
@@ -143,11 +77,6 @@ impl Process for ServiceActor {
 }
 
 impl ServiceActor {
-    /// Runs a commit to its end, even if this incarnation does not live to see it.
-    async fn commit<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Result<T, String> {
-        self.commits.spawn(work).await.map_err(|error| error.to_string())
-    }
-
     async fn flush(&self) {
         let unwritten = |service: &Arc<Service>| {
             let used = service.last_used.load(Ordering::Relaxed);
@@ -166,10 +95,7 @@ impl ServiceActor {
 
     /// Removes one group, and sends itself word if there may be more: whoever waits has their turn in between.
     async fn prune(&self, state: &State, reply: Option<Reply<()>>) {
-        let pruned = match self.known_up_to(state.keep).await {
-            Ok(up_to) => self.store.prune_revocations(self.clock.now().minus(state.keep), up_to, PRUNE_GROUP).await,
-            Err(failure) => Err(failure),
-        };
+        let pruned = self.prune_group().await;
         match pruned {
             Ok(PRUNE_GROUP) => {
                 let _ = state.mailbox.tell(Message::Prune(reply));
@@ -179,6 +105,17 @@ impl ServiceActor {
             Err(failure) => tracing::error!(%failure, "old revocations could not be removed"),
         }
         reply.map(|reply| reply.send(()));
+    }
+
+    async fn prune_group(&self) -> Result<usize, StoreFailure> {
+        let keep = self.keep().await?;
+        let up_to = self.known_up_to(keep).await?;
+        self.store.prune_revocations(self.clock.now(), LEEWAY, up_to, PRUNE_GROUP).await
+    }
+
+    /// How long a revocation is kept: longer than any access token lives, whoever issued it.
+    async fn keep(&self) -> Result<Duration, StoreFailure> {
+        Ok(self.store.longest_token_lifetime().await?.saturating_add(LEEWAY))
     }
 
     /// The number of the newest revocation that has been known for as long as one is kept, or for as long as a wall clock

@@ -1,7 +1,7 @@
 //! Which secret is whose: read by everybody without waiting, written by the actor alone.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -10,6 +10,8 @@ use super::Service;
 use crate::domain::secret::SecretDigest;
 use crate::domain::service_token::{self, ServiceScopes, ServiceToken, ServiceTokenId};
 use crate::domain::time::Timestamp;
+use crate::store::feed::Feed;
+use crate::store::layout::Touched;
 
 /// The services by their secrets. It outlives a crash of the actor.
 pub(crate) struct Directory {
@@ -17,6 +19,8 @@ pub(crate) struct Directory {
     /// The hash of the secret of the settings; kept apart, so that it is compared in constant time.
     built_in_digest: OnceLock<SecretDigest>,
     table: ArcSwap<Table>,
+    /// How much of the feed of the store is in the table.
+    position: AtomicU64,
 }
 
 #[derive(Default)]
@@ -33,7 +37,12 @@ struct Entry {
 
 impl Directory {
     pub(super) fn new() -> Self {
-        Self { built_in: ArcSwapOption::empty(), built_in_digest: OnceLock::new(), table: ArcSwap::default() }
+        Self {
+            built_in: ArcSwapOption::empty(),
+            built_in_digest: OnceLock::new(),
+            table: ArcSwap::default(),
+            position: AtomicU64::new(0),
+        }
     }
 
     pub(super) fn admit_built_in(&self, digest: SecretDigest) {
@@ -61,8 +70,28 @@ impl Directory {
         self.built_in.store(Some(Arc::new(Service::new(token))));
     }
 
+    /// Whether a secret is that of the settings, of which the store knows nothing.
+    pub(super) fn is_built_in(&self, digest: &SecretDigest) -> bool {
+        self.built_in_digest.get().is_some_and(|built_in| built_in.is(digest))
+    }
+
+    /// Whether no service token was changed since the table was made.
+    pub(super) fn is_current(&self, feed: &Feed) -> bool {
+        let position = self.position.load(Ordering::Acquire);
+        if feed.position() == position {
+            return true;
+        }
+        match feed.after(position) {
+            Ok((last, commits)) if commits.iter().all(|commit| !commit.contains(&Touched::ServiceTokens)) => {
+                self.position.fetch_max(last, Ordering::AcqRel);
+                true
+            }
+            _ => false,
+        }
+    }
+
     pub(super) fn find(&self, digest: &SecretDigest, now: Timestamp) -> Option<Arc<Service>> {
-        if self.built_in_digest.get().is_some_and(|built_in| built_in.is(digest)) {
+        if self.is_built_in(digest) {
             return self.built_in.load_full();
         }
         let table = self.table.load();
@@ -81,8 +110,9 @@ impl Directory {
         built_in.into_iter().chain(self.table.load().by_id.values().cloned()).collect()
     }
 
-    /// Puts these tokens in the place of all others, with the uses that are known.
-    pub(super) fn replace_all(&self, tokens: Vec<ServiceToken>) {
+    /// Puts these tokens, which were read after this position of the feed, in the place of all others, with the uses that are
+    /// known.
+    pub(super) fn replace_all(&self, tokens: Vec<ServiceToken>, position: u64) {
         let known: HashMap<_, _> =
             self.table.load().by_id.iter().map(|(id, service)| (*id, service.token().last_used_at)).collect();
         let with_use = |token: ServiceToken| {
@@ -93,28 +123,7 @@ impl Directory {
             Arc::new(service)
         };
         self.set(tokens.into_iter().map(with_use).map(|service| (service.token.id, service)).collect());
-    }
-
-    /// Puts one token in, or in the place of the one with its number.
-    pub(super) fn put(&self, token: ServiceToken) {
-        let mut by_id = self.table.load().by_id.clone();
-        let before = by_id
-            .get(&token.id)
-            .map(|service| (service.last_used.load(Ordering::Relaxed), service.stored.load(Ordering::Relaxed)));
-        let service = Service::new(token);
-        if let Some((used, stored)) = before {
-            service.last_used.fetch_max(used, Ordering::Relaxed);
-            service.stored.store(stored, Ordering::Relaxed);
-        }
-        by_id.insert(service.token.id, Arc::new(service));
-        self.set(by_id);
-    }
-
-    /// Takes one out: its secrets open nothing any more.
-    pub(super) fn remove(&self, id: ServiceTokenId) {
-        let mut by_id = self.table.load().by_id.clone();
-        by_id.remove(&id);
-        self.set(by_id);
+        self.position.fetch_max(position, Ordering::AcqRel);
     }
 
     fn set(&self, by_id: BTreeMap<ServiceTokenId, Arc<Service>>) {

@@ -1,19 +1,19 @@
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
-use super::ending::Ending;
-use super::message::{ChangeError, Message, Presence, Standing};
+use super::message::{Message, Standing};
 use crate::domain::account::AccountId;
-use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord};
-use crate::domain::refresh::RefreshFamily;
-use crate::domain::session::{Deadlines, LoginTime, Now, Origin, Session, SessionId, SessionPolicy};
+use crate::domain::audit::{AuditEvent, AuditRecord};
+use crate::domain::session::{Deadlines, LoginTime, Now, Session, SessionId, SessionPolicy};
 use crate::domain::time::Timestamp;
-use crate::ports::{Clock, OpenSessionRefusal, ShardOf, SignIn, Store, StoreError, Touch, UnknownSession};
+use crate::ports::Clock;
 use crate::process::{Mailbox, Process, Reply, Timer, every};
+use crate::store::layout::Touched;
+use crate::store::{Seen, ShardOf, Store, StoreFailure, Touch};
 
 /// How often uses are written. A crash loses at most this much idle progress and the time of one commit: less than 5 s, unless
 /// more sessions are in use than [`FLUSH_MOST`] takes.
@@ -27,47 +27,82 @@ const SWEEP_PERIOD: Duration = Duration::from_secs(15);
 /// How many uses or ends of sessions go into one commit. Each costs the committer a look-up of a few microseconds, so that a group holds other
 /// writers up for a few milliseconds.
 const COMMIT_GROUP: usize = 1024;
+/// How far the stored last use of a session may be behind its last use before it would expire by what is stored: more than a write
+/// waits for its turn. A use that comes later is written before it is answered, so that no other process takes the session for
+/// idle. Sessions that expire sooner than twice this have half their time.
+const WRITE_MARGIN: Duration = Duration::from_mins(1);
 
-/// One shard. It outlives its incarnations; what they own is [`State`].
+/// One shard: a copy of the sessions of its accounts, with uses that are not written yet. It outlives its incarnations; what
+/// they own is [`State`].
 pub(crate) struct SessionActor {
     pub(crate) shard: ShardOf,
     pub(crate) policy: SessionPolicy,
-    pub(crate) store: Arc<dyn Store>,
+    pub(crate) store: Store,
     pub(crate) clock: Arc<dyn Clock>,
-    /// The commits under way. They run outside the mailbox, so that no token check waits for the disk, and they outlive a
-    /// crash: a new incarnation waits for them before it reads the store, so it sees all that was or will be acknowledged.
+    /// The reads and commits under way. They run outside the mailbox, so that no token check waits for the disk.
     pub(crate) commits: TaskTracker,
     /// How many sessions live in this shard, for the health report.
     pub(crate) live: Arc<AtomicUsize>,
 }
 
+/// The name of a session.
+type Name = (AccountId, SessionId);
+
 /// What one incarnation owns.
 pub(crate) struct State {
     accounts: HashMap<AccountId, Vec<Live>>,
+    /// How much of the feed was read.
+    position: u64,
+    /// The sessions that the store is being asked for, and who waits for that.
+    reading: HashMap<Name, Pending>,
     /// The sessions whose last use is not written, the one that waits for longest first; each stands here once.
-    dirty: VecDeque<(AccountId, SessionId)>,
+    dirty: VecDeque<Name>,
     /// A flush is under way; the next one waits its turn, so that times are written in order.
     flushing: Arc<AtomicBool>,
-    /// The sessions that are not in `accounts` any more and whose end is not durable yet.
-    ending: Ending,
+    /// The sessions that were found expired and whose end is not durable yet. A clock that is set back must not revive them.
+    expired: HashSet<Name>,
     mailbox: Arc<Mailbox<Message>>,
     _timers: [Timer; 2],
 }
 
-impl State {
-    /// A session that is in memory.
-    fn held(&mut self, account: AccountId, session: SessionId) -> Option<&mut Live> {
-        self.accounts.get_mut(&account)?.iter_mut().find(|live| live.session.id == session)
-    }
-}
-
+/// A session that is in memory.
 struct Live {
     session: Session,
     /// `authenticated_at` of the session, by both clocks.
     login: Option<LoginTime>,
     deadlines: Deadlines,
+    /// The last use that was given to the store.
+    written: Timestamp,
     /// Whether it stands in [`State::dirty`].
     dirty: bool,
+    /// The last commit that changed it, or may have.
+    touched: u64,
+    /// It has to be read before it is used: it was changed since it was read, or just then.
+    stale: bool,
+}
+
+/// A session that the store is asked for.
+pub(crate) struct Reading {
+    name: Name,
+}
+
+/// Who waits for a session to be read.
+#[derive(Default)]
+struct Pending {
+    /// It was changed after the store was asked.
+    again: bool,
+    /// The last commit that changed it, or may have.
+    touched: u64,
+    /// The last commit that was durable before the store was asked.
+    settled: u64,
+    waiting: Vec<(bool, Reply<Option<Standing>>)>,
+}
+
+impl State {
+    /// A session that is in memory.
+    fn held(&mut self, (account, session): Name) -> Option<&mut Live> {
+        self.accounts.get_mut(&account)?.iter_mut().find(|live| live.session.id == session)
+    }
 }
 
 impl Process for SessionActor {
@@ -76,13 +111,17 @@ impl Process for SessionActor {
 
     async fn start(&self, mailbox: &Arc<Mailbox<Message>>) -> Result<State, String> {
         self.settle().await;
+        // Before the sessions are read: what changes meanwhile, or is just being changed, is told again.
+        let position = self.store.feed().settled();
         let stored = self.store.sessions(self.shard).await.map_err(|failure| failure.to_string())?;
         let now = self.now();
         let mut state = State {
             accounts: HashMap::new(),
+            position,
+            reading: HashMap::new(),
             dirty: VecDeque::new(),
             flushing: Arc::new(AtomicBool::new(false)),
-            ending: Ending::default(),
+            expired: HashSet::new(),
             mailbox: Arc::clone(mailbox),
             _timers: [every(FLUSH_PERIOD, mailbox, || Message::Flush), every(SWEEP_PERIOD, mailbox, || Message::Sweep)],
         };
@@ -92,99 +131,46 @@ impl Process for SessionActor {
         for session in alive {
             self.take_in(&mut state, session, now);
         }
-        // A kill may have come between a login and the end of the session that made room for it.
-        let crowded = |(account, sessions): (&AccountId, &Vec<Live>)| {
-            (sessions.len() > self.policy.max_per_account).then_some(*account)
-        };
-        for account in state.accounts.iter().filter_map(crowded).collect::<Vec<_>>() {
-            self.make_room(&mut state, account, None, now.wall);
-        }
-        self.end_in_store(&state, over, AuditEvent::SessionExpired, now.wall);
+        self.expire(&mut state, &over, now.wall);
         Ok(state)
     }
 
     async fn handle(&self, state: &mut State, message: Message) -> Result<(), String> {
         let now = self.now();
+        self.catch_up(state);
         match message {
             Message::Use { account, session, counts, reply } => {
-                let _ = reply.send(self.use_session(state, account, session, counts, now));
+                self.use_session(state, (account, session), counts, reply, now);
             }
-            Message::Open { session, family, sign_in, audit, reply } => {
-                self.open(state, session, family, sign_in, audit, reply);
-            }
-            Message::Opened(session) => self.opened(state, session, now),
-            Message::End { account, which, by, audit, reply } => {
-                if by.is_some_and(|by| self.living(state, account, by, now).is_none()) {
-                    let _ = reply.send(Err(ChangeError::Revoked));
-                    return Ok(());
-                }
-                // What is over by the clock goes with them: it must not live again should the clock be set back.
-                let over =
-                    self.remove(state, account, |live| which.include(live.session.id) && !self.is_alive(live, now));
-                let ended = self.remove(state, account, |live| which.include(live.session.id));
-                let told = ended.iter().map(|ended| AuditRecord { session: Some(ended.id), ..audit.clone() });
-                let expired = over.iter().map(|over| by_itself(over, AuditEvent::SessionExpired, now.wall));
-                let audit = told.chain(expired).collect();
-                // Those too whose end is under way for another reason: this is answered once it is durable.
-                let mut touches = state.ending.of(account, which);
-                touches.extend(ended.iter().chain(&over).map(touch));
-                state.ending.begin(&touches);
-                let (store, ending) = (Arc::clone(&self.store), state.ending.clone());
-                self.commits.spawn(async move {
-                    let outcome = store.end_sessions(touches.clone(), now.wall, audit).await;
-                    if outcome.is_ok() {
-                        ending.done(&touches);
-                    }
-                    let _ = reply.send(outcome.map(|()| ended.len()).map_err(Into::into));
-                });
-            }
-            Message::Moved { account, session, address, user_agent } => {
-                if let Some(live) = state.held(account, session) {
-                    (live.session.address, live.session.user_agent) = (address, user_agent);
+            Message::Read(readings, outcome) => self.took(state, readings, outcome, now),
+            Message::Opened(session) => {
+                let name = (session.account, session.id);
+                if state.held(name).is_none() {
+                    self.take_in(state, session, now);
+                    // It may have been ended or changed since its commit.
+                    let position = state.position;
+                    state.held(name).into_iter().for_each(|live| (live.touched, live.stale) = (position, true));
                 }
             }
-            Message::Drop { account, session, reply } => {
-                self.remove(state, account, |live| live.session.id == session);
-                let _ = reply.send(());
-            }
-            Message::List { account, epoch, reply } => {
-                let _ = reply.send(self.list(state, account, epoch, now));
-            }
-            Message::Label { account, session, by, label, audit, reply } => {
-                if self.living(state, account, by, now).is_none() {
-                    let _ = reply.send(Err(ChangeError::Revoked));
-                    return Ok(());
-                }
-                let Some(live) = self.living(state, account, session, now) else {
-                    let _ = reply.send(Ok(None));
-                    return Ok(());
+            Message::Seen { account, reply } => {
+                let expired = self.remove(state, account, |live| !self.is_alive(live, now));
+                let seen = state.accounts.get(&account).into_iter().flatten();
+                let seen = Seen {
+                    uses: seen.map(|live| touch(&live.session)).chain(expired.iter().map(touch)).collect(),
+                    expired: expired.iter().map(|session| session.id).collect(),
                 };
-                let labelled = Session { label: label.clone(), ..live.session.clone() };
-                let (store, mailbox) = (Arc::clone(&self.store), Arc::clone(&state.mailbox));
-                self.commits.spawn(async move {
-                    let outcome = match store.label_session(account, session, label.clone(), audit).await {
-                        Ok(()) => {
-                            let _ = mailbox.tell(Message::Labelled { account, session, label });
-                            Ok(Some(labelled))
-                        }
-                        Err(StoreError::Refused(UnknownSession)) => Ok(None),
-                        Err(StoreError::Failed(failure)) => Err(failure.into()),
-                    };
-                    let _ = reply.send(outcome);
-                });
+                self.expire(state, &expired, now.wall);
+                let _ = reply.send(seen);
             }
-            Message::Labelled { account, session, label } => {
-                if let Some(live) = state.held(account, session) {
-                    live.session.label = label;
-                }
+            Message::Living { stored, reply } => {
+                let living = stored.into_iter().filter_map(|stored| self.living(state, stored, now)).collect();
+                let _ = reply.send(living);
             }
-            Message::Forget { account, epoch, spared, reply } => {
-                self.forget(state, account, epoch, spared);
-                let _ = reply.send(());
-            }
-            Message::Presence { accounts, reply } => {
-                let _ = reply.send(self.presence(state, accounts, now));
-            }
+            // It was read already.
+            Message::CatchUp => {}
+            Message::Ended(names) => names.iter().for_each(|name| {
+                state.expired.remove(name);
+            }),
             Message::Sweep => self.sweep(state, now),
             Message::Flush => self.flush(state, self.share()),
             #[cfg(feature = "testing")]
@@ -203,53 +189,13 @@ impl Process for SessionActor {
     }
 }
 
-/// What the store is told of a session that ends.
+/// What the store is told of the last use of a session.
 fn touch(session: &Session) -> Touch {
     Touch { account: session.account, session: session.id, at: session.last_active_at }
 }
 
-/// The record of the end of a session that nobody asked for.
-pub(super) fn by_itself(session: &Session, event: AuditEvent, at: Timestamp) -> AuditRecord {
-    AuditRecord {
-        at,
-        event,
-        actor: AuditActorKind::System,
-        subject: Some(session.account),
-        session: Some(session.id),
-        origin: Origin::default(),
-        refusal: None,
-        details: None,
-    }
-}
-
 impl SessionActor {
-    /// Opens a session: durable first, then live, then answered.
-    fn open(
-        &self,
-        state: &State,
-        session: Session,
-        family: Box<RefreshFamily>,
-        sign_in: Option<Box<SignIn>>,
-        audit: AuditRecord,
-        reply: Reply<Result<(), StoreError<OpenSessionRefusal>>>,
-    ) {
-        // The caller has given up; opening a session that nobody gets the token of helps no one.
-        if reply.is_closed() {
-            return;
-        }
-        let (store, mailbox) = (Arc::clone(&self.store), Arc::clone(&state.mailbox));
-        self.commits.spawn(async move {
-            let sign_in = sign_in.map(|sign_in| *sign_in);
-            let outcome = store.open_session(session.clone(), Some(*family), sign_in, audit).await;
-            if outcome.is_ok() {
-                // A shard that is down just now reads the session from the store when it starts again.
-                let _ = mailbox.tell(Message::Opened(session));
-            }
-            let _ = reply.send(outcome);
-        });
-    }
-
-    /// Waits until no commit is under way.
+    /// Waits until no read and no commit is under way.
     async fn settle(&self) {
         self.commits.close();
         self.commits.wait().await;
@@ -264,53 +210,230 @@ impl SessionActor {
         self.policy.is_alive(&live.session, now.wall) && live.deadlines.hold(now)
     }
 
-    /// This session of an account, if it lives.
-    fn living<'a>(&self, state: &'a State, account: AccountId, id: SessionId, now: Now) -> Option<&'a Live> {
-        let mut sessions = state.accounts.get(&account).into_iter().flatten();
-        sessions.find(|live| live.session.id == id && self.is_alive(live, now))
-    }
-
-    fn use_session(
-        &self,
-        state: &mut State,
-        account: AccountId,
-        id: SessionId,
-        counts: bool,
-        now: Now,
-    ) -> Option<Standing> {
-        let live = state.accounts.get_mut(&account)?.iter_mut().find(|live| live.session.id == id)?;
-        if !self.is_alive(live, now) {
-            // Ended here and now, not at the next sweep: a clock that is set back must not revive it.
-            let over = self.remove(state, account, |live| live.session.id == id);
-            self.end_in_store(state, over, AuditEvent::SessionExpired, now.wall);
-            return None;
+    /// Reads the feed: what others changed is read anew, and what they ended goes.
+    fn catch_up(&self, state: &mut State) {
+        if self.store.feed().position() == state.position {
+            return;
         }
-        if counts {
-            live.deadlines.restart_idle(&live.session, &self.policy, now);
-        }
-        if counts && now.wall > live.session.last_active_at {
-            live.session.last_active_at = now.wall;
-            if !live.dirty {
-                live.dirty = true;
-                state.dirty.push_back((account, id));
+        let mut changed: Vec<(Name, u64)> = Vec::new();
+        match self.store.feed().after(state.position) {
+            Ok((position, commits)) => {
+                for (number, commit) in (state.position + 1..).zip(&commits) {
+                    for touched in commit.iter() {
+                        if let Touched::Session(account, session) = *touched
+                            && self.shard.owns(account)
+                        {
+                            changed.push(((account, session), number));
+                        }
+                    }
+                }
+                state.position = position;
+            }
+            Err(behind) => {
+                state.position = behind.position;
+                let held = state.accounts.values().flatten().map(|live| (live.session.account, live.session.id));
+                changed.extend(held.chain(state.reading.keys().copied()).map(|name| (name, behind.position)));
             }
         }
-        Some(Standing {
+        let mut to_read = Vec::new();
+        for (name, number) in changed {
+            if let Some(pending) = state.reading.get_mut(&name) {
+                (pending.again, pending.touched) = (true, number);
+            } else if let Some(live) = state.held(name) {
+                (live.touched, live.stale) = (number, true);
+                state.reading.insert(name, Pending { touched: number, ..Pending::default() });
+                to_read.push(name);
+            }
+        }
+        self.read(state, to_read);
+    }
+
+    /// Asks the store for sessions that stand in [`State::reading`].
+    fn read(&self, state: &mut State, names: Vec<Name>) {
+        if names.is_empty() {
+            return;
+        }
+        let settled = self.store.feed().settled();
+        for name in &names {
+            if let Some(pending) = state.reading.get_mut(name) {
+                pending.settled = settled;
+            }
+        }
+        let (store, mailbox) = (self.store.clone(), Arc::clone(&state.mailbox));
+        self.commits.spawn(async move {
+            let mut found = Vec::with_capacity(names.len());
+            for (account, session) in &names {
+                found.push(store.session(*account, *session).await);
+            }
+            let readings = names.into_iter().map(|name| Reading { name }).collect();
+            // An incarnation that is gone has nobody who waits.
+            let _ = mailbox.tell(Message::Read(readings, found.into_iter().collect()));
+        });
+    }
+
+    /// Takes in what the store said.
+    fn took(
+        &self,
+        state: &mut State,
+        readings: Vec<Reading>,
+        outcome: Result<Vec<Option<Session>>, StoreFailure>,
+        now: Now,
+    ) {
+        let mut again = Vec::new();
+        let found = match outcome {
+            Ok(found) => found,
+            Err(failure) => {
+                tracing::error!(%failure, "sessions could not be read");
+                // Those who wait are told that there is no answer; what is stale stays so.
+                for reading in &readings {
+                    state.reading.remove(&reading.name);
+                }
+                return;
+            }
+        };
+        for (Reading { name }, stored) in readings.into_iter().zip(found) {
+            let Some(pending) = state.reading.get_mut(&name) else { continue };
+            if std::mem::take(&mut pending.again) {
+                again.push(name);
+                continue;
+            }
+            let Pending { touched, settled, waiting, .. } = state.reading.remove(&name).unwrap_or_default();
+            self.renew(state, name, stored, now);
+            if let Some(live) = state.held(name) {
+                // A commit that was under way may show at the next look, and then nobody may be told of what was before it.
+                (live.touched, live.stale) = (touched, settled < touched);
+            }
+            for (counts, reply) in waiting {
+                self.answer(state, name, counts, reply, now);
+            }
+        }
+        self.read(state, again);
+    }
+
+    /// Makes a session in memory what the store says it is.
+    fn renew(&self, state: &mut State, name: Name, stored: Option<Session>, now: Now) {
+        let Some(stored) = stored.filter(|_| !state.expired.contains(&name)) else {
+            self.remove(state, name.0, |live| live.session.id == name.1);
+            return;
+        };
+        let policy = self.policy;
+        let Some(live) = state.held(name) else {
+            if policy.may_revive(&stored, now.wall) {
+                self.take_in(state, stored, now);
+            } else {
+                self.expire(state, &[stored], now.wall);
+            }
+            return;
+        };
+        live.written = live.written.max(stored.last_active_at);
+        if stored.authenticated_at != live.session.authenticated_at {
+            live.login = stored.authenticated_at.map(|at| LoginTime::of(at, now));
+        }
+        let used_elsewhere = stored.last_active_at > live.session.last_active_at;
+        let last_active_at = stored.last_active_at.max(live.session.last_active_at);
+        live.session = Session { last_active_at, ..stored };
+        if used_elsewhere {
+            live.deadlines = Deadlines::of(&live.session, &policy, now);
+        }
+    }
+
+    /// Answers whether a session is alive, once its copy is good enough to tell.
+    fn use_session(&self, state: &mut State, name: Name, counts: bool, reply: Reply<Option<Standing>>, now: Now) {
+        if let Some(pending) = state.reading.get_mut(&name) {
+            // What is being read may be of before a commit that was acknowledged since.
+            pending.again |= pending.settled < pending.touched;
+            pending.waiting.push((counts, reply));
+            return;
+        }
+        if state.held(name).is_some_and(|live| !live.stale && self.is_alive(live, now)) {
+            self.answer(state, name, counts, reply, now);
+            return;
+        }
+        // One that is not here may have been opened elsewhere, and one that was idle here may have been used there. What is not here
+        // may just be changed by any commit that is under way.
+        let position = state.position;
+        let touched = state.held(name).map_or(position, |live| live.touched);
+        state.reading.insert(name, Pending { touched, waiting: vec![(counts, reply)], ..Pending::default() });
+        self.read(state, vec![name]);
+    }
+
+    /// Answers whether a session is alive by what is known here.
+    fn answer(&self, state: &mut State, name: Name, counts: bool, reply: Reply<Option<Standing>>, now: Now) {
+        let policy = self.policy;
+        let Some(live) = state.held(name) else {
+            let _ = reply.send(None);
+            return;
+        };
+        if !(policy.is_alive(&live.session, now.wall) && live.deadlines.hold(now)) {
+            // Ended here and now, not at the next sweep: a clock that is set back must not revive it.
+            let over = self.remove(state, name.0, |live| live.session.id == name.1);
+            self.expire(state, &over, now.wall);
+            let _ = reply.send(None);
+            return;
+        }
+        let mut write = None;
+        if counts {
+            live.deadlines.restart_idle(&live.session, &policy, now);
+            if now.wall > live.session.last_active_at {
+                live.session.last_active_at = now.wall;
+                let idle = policy.idle_timeout_of(&live.session);
+                if now.wall.since(live.written) > idle.saturating_sub(WRITE_MARGIN.min(idle / 2)) {
+                    live.written = now.wall;
+                    write = Some(touch(&live.session));
+                } else if !live.dirty {
+                    live.dirty = true;
+                    state.dirty.push_back(name);
+                }
+            }
+        }
+        if let Some(touch) = write {
+            self.write_before(state, touch, reply);
+            return;
+        }
+        let Some(live) = state.held(name) else { return };
+        let standing = Standing {
             epoch: live.session.epoch,
             login: live.login,
-            expires_at: self.policy.ends_at(&live.session),
+            expires_at: policy.ends_at(&live.session),
             idle_expires_at: now.wall.plus(live.deadlines.idle_left(now)),
-        })
+        };
+        let _ = reply.send(Some(standing));
     }
 
-    /// Makes a session live that was just committed, and room for it.
-    fn opened(&self, state: &mut State, session: Session, now: Now) {
-        let (account, newest) = (session.account, session.id);
-        self.take_in(state, session, now);
-        self.make_room(state, account, Some(newest), now.wall);
+    /// Writes a use and asks once more, as the session may have been ended meanwhile.
+    fn write_before(&self, state: &State, touch: Touch, reply: Reply<Option<Standing>>) {
+        let (store, mailbox) = (self.store.clone(), Arc::clone(&state.mailbox));
+        self.commits.spawn(async move {
+            match store.touch_sessions(vec![touch]).await {
+                Ok(()) => {
+                    let Touch { account, session, .. } = touch;
+                    let _ = mailbox.tell(Message::Use { account, session, counts: false, reply });
+                }
+                // The asker is told that there is no answer.
+                Err(failure) => tracing::error!(%failure, "a use of a session could not be recorded"),
+            }
+        });
     }
 
-    /// Makes a committed session live. One that is live already (read from the store at a restart) stays as it is.
+    /// A stored session with its last use, if it is alive.
+    fn living(&self, state: &mut State, stored: Session, now: Now) -> Option<Session> {
+        let name = (stored.account, stored.id);
+        if state.expired.contains(&name) {
+            return None;
+        }
+        match state.held(name) {
+            Some(live) => {
+                let last_active_at = live.session.last_active_at.max(stored.last_active_at);
+                let used_elsewhere = stored.last_active_at > live.session.last_active_at;
+                let session = Session { last_active_at, ..stored };
+                let holds = used_elsewhere || live.deadlines.hold(now);
+                (holds && self.policy.is_alive(&session, now.wall)).then_some(session)
+            }
+            None => Some(stored).filter(|stored| self.policy.may_revive(stored, now.wall)),
+        }
+    }
+
+    /// Makes a stored session live. One that is live already stays as it is.
     fn take_in(&self, state: &mut State, session: Session, now: Now) {
         let sessions = state.accounts.entry(session.account).or_default();
         if sessions.iter().all(|live| live.session.id != session.id) {
@@ -320,26 +443,14 @@ impl SessionActor {
             }
             let deadlines = Deadlines::of(&session, &self.policy, now);
             let login = session.authenticated_at.map(|at| LoginTime::of(at, now));
-            sessions.push(Live { session, login, deadlines, dirty: false });
+            let written = session.last_active_at;
+            let touched = state.position;
+            sessions.push(Live { session, login, deadlines, written, dirty: false, touched, stale: false });
             self.live.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Ends the sessions that were idle for longest until the account has no more than its cap (S42). The one just opened
-    /// stays, though others were used while it was being committed.
-    fn make_room(&self, state: &mut State, account: AccountId, newest: Option<SessionId>, now: Timestamp) {
-        let Some(sessions) = state.accounts.get_mut(&account) else { return };
-        if sessions.len() <= self.policy.max_per_account {
-            return;
-        }
-        let rank = |session: &Session| (Some(session.id) == newest, session.last_active_at, session.created_at);
-        sessions.sort_by_key(|live| std::cmp::Reverse(rank(&live.session)));
-        let evicted = sessions.split_off(self.policy.max_per_account);
-        self.live.fetch_sub(evicted.len(), Ordering::Relaxed);
-        self.end_in_store(state, evicted.into_iter().map(|live| live.session), AuditEvent::SessionEvicted, now);
-    }
-
-    /// Takes the matching sessions of an account out of memory: from here on they are dead.
+    /// Takes the matching sessions of an account out of memory.
     fn remove(&self, state: &mut State, account: AccountId, matches: impl Fn(&Live) -> bool) -> Vec<Session> {
         let Some(sessions) = state.accounts.get_mut(&account) else { return Vec::new() };
         let removed: Vec<Session> = sessions.extract_if(.., |live| matches(live)).map(|live| live.session).collect();
@@ -350,38 +461,6 @@ impl SessionActor {
         removed
     }
 
-    /// The live sessions of an account at this epoch.
-    fn list(&self, state: &State, account: AccountId, epoch: u64, now: Now) -> Vec<Session> {
-        let alive = |live: &&Live| live.session.epoch == epoch && self.is_alive(live, now);
-        let sessions = state.accounts.get(&account).into_iter().flatten().filter(alive);
-        sessions.map(|live| live.session.clone()).collect()
-    }
-
-    /// Takes the sessions of an account out that a change ended which raised its epoch to this.
-    fn forget(&self, state: &mut State, account: AccountId, epoch: u64, spared: Option<SessionId>) {
-        // Its commit found the spared one alive, as a new password was set in its name. What an earlier change says of it may
-        // come later than this.
-        if let Some(live) = spared.and_then(|spared| state.held(account, spared)) {
-            live.session.epoch = live.session.epoch.max(epoch);
-            (live.session.authenticated_at, live.login) = (None, None);
-        }
-        // One opened after the change is at its epoch already.
-        self.remove(state, account, |live| live.session.epoch < epoch);
-    }
-
-    fn presence(&self, state: &State, accounts: Vec<(AccountId, u64)>, now: Now) -> Vec<(AccountId, Presence)> {
-        let present = |(account, epoch): (AccountId, u64)| {
-            let alive = |live: &&Live| live.session.epoch == epoch && self.is_alive(live, now);
-            let mut last_active_at = None;
-            let live = state.accounts.get(&account)?.iter().filter(alive).inspect(|live| {
-                last_active_at = last_active_at.max(Some(live.session.last_active_at));
-            });
-            let live = live.count();
-            last_active_at.map(|last_active_at| (account, Presence { live, last_active_at }))
-        };
-        accounts.into_iter().filter_map(present).collect()
-    }
-
     fn sweep(&self, state: &mut State, now: Now) {
         let mut over = Vec::new();
         state.accounts.retain(|_, sessions| {
@@ -389,34 +468,30 @@ impl SessionActor {
             !sessions.is_empty()
         });
         self.live.fetch_sub(over.len(), Ordering::Relaxed);
-        self.end_in_store(state, over, AuditEvent::SessionExpired, now.wall);
+        self.expire(state, &over, now.wall);
     }
 
-    /// Ends sessions in the store that are dead in memory already. Nobody waits for it: should it be lost with the process,
-    /// they are found over at the next start.
-    fn end_in_store(
-        &self,
-        state: &State,
-        sessions: impl IntoIterator<Item = Session>,
-        event: AuditEvent,
-        now: Timestamp,
-    ) {
-        let ended: Vec<_> =
-            sessions.into_iter().map(|session| (touch(&session), by_itself(&session, event, now))).collect();
-        if ended.is_empty() {
+    /// Ends sessions in the store that expired and are not in memory any more. Nobody waits for it: should it be lost with the
+    /// process, they are found expired at the next start.
+    fn expire(&self, state: &mut State, sessions: &[Session], now: Timestamp) {
+        if sessions.is_empty() {
             return;
         }
-        let (store, ending) = (Arc::clone(&self.store), state.ending.clone());
-        ending.begin(&ended.iter().map(|(touch, _)| *touch).collect::<Vec<_>>());
+        state.expired.extend(sessions.iter().map(|session| (session.account, session.id)));
+        let ended: Vec<_> = sessions
+            .iter()
+            .map(|session| (touch(session), AuditRecord::of_session(session, AuditEvent::SessionExpired, now)))
+            .collect();
+        let (store, mailbox) = (self.store.clone(), Arc::clone(&state.mailbox));
         self.commits.spawn(async move {
             // After a long stop all sessions are over at once: in groups, so that nobody else's write waits for all of them.
             for group in ended.chunks(COMMIT_GROUP) {
-                let (touches, audit): (Vec<_>, _) = group.iter().cloned().unzip();
-                if let Err(failure) = store.end_sessions(touches.clone(), now, audit).await {
-                    tracing::error!(%failure, "ended sessions could not be recorded");
+                if let Err(failure) = store.end_idle(group.to_vec(), now).await {
+                    tracing::error!(%failure, "expired sessions could not be recorded");
                     break;
                 }
-                ending.done(&touches);
+                let names = group.iter().map(|(touch, _)| (touch.account, touch.session)).collect();
+                let _ = mailbox.tell(Message::Ended(names));
             }
         });
     }
@@ -438,10 +513,11 @@ impl SessionActor {
             let sessions = state.accounts.get_mut(&account).into_iter().flatten();
             for live in sessions.filter(|live| live.session.id == id) {
                 live.dirty = false;
-                touches.push(Touch { account, session: id, at: live.session.last_active_at });
+                live.written = live.session.last_active_at;
+                touches.push(touch(&live.session));
             }
         }
-        let (store, flushing) = (Arc::clone(&self.store), Arc::clone(&state.flushing));
+        let (store, flushing) = (self.store.clone(), Arc::clone(&state.flushing));
         self.commits.spawn(async move {
             for group in touches.chunks(COMMIT_GROUP) {
                 if let Err(failure) = store.touch_sessions(group.to_vec()).await {

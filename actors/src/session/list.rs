@@ -1,37 +1,11 @@
 //! The sessions of one account: shown, ended one by one or together, and named.
 
-use std::time::Duration;
-
-use super::message::{ChangeError, Message};
-use super::{COMMIT_DEADLINE, Principal, SessionHandle, USE_DEADLINE};
-use crate::ask::{AskError, Unavailable};
-use crate::domain::account::{Account, AccountId};
+use super::{Principal, SessionHandle};
+use crate::ask::Unavailable;
+use crate::domain::account::{Account, AccountId, Role};
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord};
-use crate::domain::session::{Origin, Session, SessionId, SessionLabel};
-
-/// How long to wait for a shard that is being restarted before it is told once more.
-const DROP_PAUSE: Duration = Duration::from_millis(20);
-
-/// Which of the live sessions of an account.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhichSessions {
-    /// This one.
-    One(SessionId),
-    /// All but this one.
-    AllBut(SessionId),
-    /// All of them.
-    All,
-}
-
-impl WhichSessions {
-    pub(super) fn include(self, session: SessionId) -> bool {
-        match self {
-            Self::One(one) => session == one,
-            Self::AllBut(kept) => session != kept,
-            Self::All => true,
-        }
-    }
-}
+use crate::domain::session::{Origin, Session, SessionId, SessionLabel, WhichSessions};
+use crate::store::{EndSessionsRefusal, LabelSessionRefusal, StoreError};
 
 /// Why a session was neither ended nor named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,29 +24,18 @@ impl<E: Into<Unavailable>> From<E> for EndError {
     }
 }
 
-impl From<ChangeError> for EndError {
-    fn from(error: ChangeError) -> Self {
-        match error {
-            ChangeError::Revoked => Self::Revoked,
-            ChangeError::Failed(failure) => Self::Unavailable(failure.into()),
-        }
-    }
-}
-
 impl SessionHandle {
     /// The live sessions of an account with their last use, the newest login first.
     pub async fn list(&self, account: &Account) -> Result<Vec<Session>, Unavailable> {
-        let (account, epoch) = (account.id, account.session_epoch);
-        let mut sessions =
-            self.shard(account).ask(USE_DEADLINE, |reply| Message::List { account, epoch, reply }).await?;
+        let mut sessions = self.living(vec![account.id]).await?;
+        sessions.retain(|session| session.epoch == account.session_epoch);
         sessions.sort_by_key(|session| (std::cmp::Reverse(session.created_at), session.id));
         Ok(sessions)
     }
 
     /// Ends live sessions of an account on the word of somebody who may: its owner, or an administrator. They are dead
-    /// everywhere, for good, when this returns. That one was named which is not there is told; that there were no others is
-    /// not. Whether an owner may is asked of the owner's session once more by whoever ends them, so that nothing that was acknowledged
-    /// before is overtaken.
+    /// everywhere, for good, when this returns. Returns [`EndError::Unknown`] if the named session does not exist; having no
+    /// other sessions is not an error. Whether the principal may is checked once more in the commit that ends them.
     pub async fn end(
         &self,
         by: &Principal,
@@ -81,12 +44,13 @@ impl SessionHandle {
         origin: Origin,
     ) -> Result<(), EndError> {
         let audit = self.told(AuditEvent::SessionEnded, by, account, None, origin);
-        let by = (by.account.id == account).then_some(by.session);
-        let ended = self
-            .shard(account)
-            .ask(COMMIT_DEADLINE, |reply| Message::End { account, which, by, audit, reply })
-            .await??;
-        if ended == 0 && matches!(which, WhichSessions::One(_)) { Err(EndError::Unknown) } else { Ok(()) }
+        let role = if by.account.id == account { Role::User } else { Role::Admin };
+        match self.end_which(account, which, Some(by.acting(role)), audit).await {
+            Ok(0) if matches!(which, WhichSessions::One(_)) => Err(EndError::Unknown),
+            Ok(_) => Ok(()),
+            Err(StoreError::Refused(EndSessionsRefusal)) => Err(EndError::Revoked),
+            Err(StoreError::Failed(failure)) => Err(EndError::Unavailable(failure.into())),
+        }
     }
 
     /// Names one of the principal's own sessions, or takes its name away; the answer is the session after that.
@@ -99,26 +63,15 @@ impl SessionHandle {
     ) -> Result<Session, EndError> {
         let account = owner.account.id;
         let audit = self.told(AuditEvent::SessionLabelled, owner, account, Some(session), origin);
-        let labelled = self
-            .shard(account)
-            .ask(COMMIT_DEADLINE, |reply| Message::Label { account, session, by: owner.session, label, audit, reply })
-            .await??;
-        labelled.ok_or(EndError::Unknown)
-    }
-
-    /// Tells a shard that a commit ended this session. One that is just starting may have read the store before that commit, so
-    /// it is told when it runs.
-    pub(crate) async fn drop_ended(&self, account: AccountId, session: SessionId) {
-        let told = async {
-            loop {
-                match self.shard(account).ask(USE_DEADLINE, |reply| Message::Drop { account, session, reply }).await {
-                    Err(AskError::NotRunning) => tokio::time::sleep(DROP_PAUSE).await,
-                    told => return told,
-                }
-            }
-        };
-        if !matches!(tokio::time::timeout(COMMIT_DEADLINE, told).await, Ok(Ok(()))) {
-            tracing::error!(account = account.get(), "a shard was not told that a session ended");
+        // One that has expired is not there, though the store may not know it yet.
+        let living = self.list(&owner.account).await?;
+        let living = living.into_iter().find(|living| living.id == session).ok_or(EndError::Unknown)?;
+        let acting = Some(owner.acting(Role::User));
+        match self.inner.store.label_session(account, session, label, acting, audit).await {
+            Ok(labelled) => Ok(Session { last_active_at: living.last_active_at, ..labelled }),
+            Err(StoreError::Refused(LabelSessionRefusal::Unknown)) => Err(EndError::Unknown),
+            Err(StoreError::Refused(LabelSessionRefusal::Revoked)) => Err(EndError::Revoked),
+            Err(StoreError::Failed(failure)) => Err(EndError::Unavailable(failure.into())),
         }
     }
 

@@ -26,9 +26,10 @@ use crate::domain::refresh::RefreshKeys;
 use crate::domain::session::{Origin, SessionId};
 use crate::hasher::HasherHandle;
 use crate::mailer::MailerHandle;
-use crate::ports::{Clock, Entropy, Store, StoreFailure};
+use crate::ports::{Clock, Entropy};
 use crate::rate_limiter::{Attempt, Limited, RateLimiterHandle, Target};
 use crate::session::SessionHandle;
+use crate::store::{Store, StoreFailure};
 
 pub(crate) use credentials::not_created;
 pub(crate) use email::{address_of, asks_for_passphrase, is_recent};
@@ -46,7 +47,7 @@ const CHANCE_MILLIS: u8 = 32;
 /// What the flows work with.
 pub(crate) struct Flows {
     pub(crate) rules: AccountRules,
-    pub(crate) store: Arc<dyn Store>,
+    pub(crate) store: Store,
     pub(crate) hasher: HasherHandle,
     pub(crate) sessions: SessionHandle,
     pub(crate) audit: AuditHandle,

@@ -9,8 +9,8 @@ use crate::domain::audit::AuditEvent;
 use crate::domain::email::Email;
 use crate::domain::password::Password;
 use crate::domain::secret::Secret;
+use crate::domain::session::Acting;
 use crate::domain::session::Origin;
-use crate::ports::Acting;
 use crate::process::Reply;
 use crate::session::Principal;
 

@@ -17,13 +17,14 @@ use crate::domain::password::{OwnNames, PasswordPolicy};
 use crate::domain::secret::Secret;
 use crate::domain::session::Origin;
 use crate::hasher::{Candidate, HasherHandle, HasherSettings, HasherStartError};
-use crate::ports::{BreachedPasswords, Clock, Effects, Entropy, Store, StoreError};
+use crate::ports::{BreachedPasswords, Clock, Entropy};
+use crate::store::{Effects, Store, StoreError};
 
 /// What an operator needs from outside.
 #[derive(Clone)]
 pub struct OperatorPorts {
     /// Durable state.
-    pub store: Arc<dyn Store>,
+    pub store: Store,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -73,9 +74,9 @@ impl Operator {
     /// # Errors
     /// A rule refuses it, which is put on record, or the store failed.
     pub async fn create_admin(&self, registration: Registration) -> Result<Account, RegisterError> {
-        log_head(&*self.ports.store).await;
+        log_head(&self.ports.store).await;
         let created = self.create(registration).await;
-        log_head(&*self.ports.store).await;
+        log_head(&self.ports.store).await;
         created
     }
 

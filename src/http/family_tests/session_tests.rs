@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use doorward_actors::ports::{AccountUpdate, Effects, EndSessions};
+use doorward_actors::store::{AccountUpdate, Effects, EndSessions};
 use doorward_actors::testing::Fault;
 use doorward_actors::{AccountChange, AccountId, Role};
 

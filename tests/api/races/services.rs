@@ -24,7 +24,7 @@ struct User {
 impl Ask for User {
     async fn ask(&mut self, luck: &mut Chance) -> (&'static str, bool) {
         if luck.below(8) > 0 {
-            return ("find", self.app.handles.services.find(self.secret.as_bytes()).is_some());
+            return ("find", self.app.handles.services.find(self.secret.as_bytes()).await.unwrap().is_some());
         }
         let verifies = luck.below(2) == 0;
         let request = if verifies {
@@ -101,6 +101,9 @@ async fn s50_no_use_of_a_service_token_outlives_its_revocation_or_its_rotation()
     }
     let app = restarted(app).await;
     for secret in &dead {
-        assert!(app.handles.services.find(secret.as_bytes()).is_none(), "a restart revived a service token");
+        assert!(
+            app.handles.services.find(secret.as_bytes()).await.unwrap().is_none(),
+            "a restart revived a service token"
+        );
     }
 }

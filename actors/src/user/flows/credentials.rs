@@ -14,8 +14,8 @@ use crate::domain::password::OwnNames;
 use crate::domain::secret::Secret;
 use crate::domain::session::Origin;
 use crate::hasher::Candidate;
-use crate::ports::{AccountUpdate, CreateAccountRefusal, Effects, EndSessions, StoreError, UpdateAccountRefusal};
 use crate::session::{OpenError, Opened};
+use crate::store::{AccountUpdate, CreateAccountRefusal, Effects, EndSessions, StoreError, UpdateAccountRefusal};
 use crate::user::message::Creator;
 use crate::user::{
     LOGIN_RESEND_PAUSE, LoggedIn, LoginAttempt, LoginError, RecoverError, RecoveryAttempt, RecoveryMode, RegisterError,
@@ -215,7 +215,7 @@ impl Flows {
         let renewal = Story::new(AuditEvent::AccountUpdated, AuditActorKind::System, origin).about(id);
         let details = Some(AuditDetails::Changed(vec![AuditField::Password]));
         let record = AuditRecord { details, ..renewal.done(self) };
-        let (hasher, store) = (self.hasher.clone(), Arc::clone(&self.store));
+        let (hasher, store) = (self.hasher.clone(), self.store.clone());
         self.background.spawn(async move {
             let Ok(hash) = hasher.hash(password).await else { return };
             let update = AccountUpdate {
@@ -295,7 +295,7 @@ impl Flows {
             effects.networks = Some(self.only_network(&story.origin));
             match self.store.update_account(update, effects).await {
                 Ok(after) => {
-                    self.sessions.forget(after.id, after.session_epoch, None).await;
+                    self.sessions.catch_up(after.id);
                     self.limits.start_anew(after.email.key(), story.origin.address);
                     self.mailer.wake();
                     return Ok(());

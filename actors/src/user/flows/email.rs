@@ -17,11 +17,11 @@ use crate::domain::secret::Secret;
 use crate::domain::session::Origin;
 use crate::domain::time::Timestamp;
 use crate::hasher::Candidate;
-use crate::ports::{
+use crate::rate_limiter::{Attempt, Limited, Target};
+use crate::store::{
     AccountUpdate, Effects, EndSessions, RecordRefusal, Redemption, StoreError, StoreFailure, StoredToken,
     UpdateAccountRefusal,
 };
-use crate::rate_limiter::{Attempt, Limited, Target};
 use crate::user::{
     ConfirmError, Confirmed, MailedRecovery, MailedRecoveryError, REPEAT_WITHIN, RESEND_PAUSE, RecoveryMode,
 };
@@ -211,7 +211,7 @@ impl Flows {
             };
             match self.store.update_account(update, effects).await {
                 Ok(after) => {
-                    self.sessions.forget(after.id, after.session_epoch, None).await;
+                    self.sessions.catch_up(after.id);
                     self.limits.start_anew(after.email.key(), story.origin.address);
                     self.mailer.wake();
                     return Ok(());
@@ -348,7 +348,7 @@ impl Flows {
             };
             match self.store.update_account(update, effects).await {
                 Ok(after) => {
-                    self.sessions.forget(after.id, after.session_epoch, None).await;
+                    self.sessions.catch_up(after.id);
                     self.mailer.wake();
                     return Ok(());
                 }
@@ -373,7 +373,7 @@ impl Flows {
             }
             let story = Story::new(AuditEvent::UnverifiedRemoved, AuditActorKind::System, Origin::default()).about(id);
             if self.store.delete_account(id, Some(account.revision), None, story.done(self).into()).await.is_ok() {
-                self.sessions.forget(id, u64::MAX, None).await;
+                self.sessions.catch_up(id);
             }
         }
     }

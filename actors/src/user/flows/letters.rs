@@ -9,7 +9,8 @@ use crate::domain::mail::{Locale, MailKind};
 use crate::domain::one_time::{NewToken, OneTimeKey, TokenHash, TokenPurpose, TokenSeed};
 use crate::domain::outbox::{HANDOVER_WITHIN, NewMail};
 use crate::domain::session::Origin;
-use crate::ports::{Clock, Effects, Entropy, OnlyNetwork, SignIn};
+use crate::ports::{Clock, Entropy};
+use crate::store::{Effects, OnlyNetwork, SignIn};
 use crate::user::RecoveryMode;
 
 /// To whom a letter goes and how they are addressed.

@@ -14,13 +14,12 @@ use crate::domain::mail::MailKind;
 use crate::domain::password::{OwnNames, Password};
 use crate::domain::refresh::RefreshFamily;
 use crate::domain::secret::Secret;
+use crate::domain::session::Acting;
 use crate::domain::session::{Now, Origin};
 use crate::hasher::Candidate;
-use crate::ports::{
-    AccountUpdate, Acting, DeleteAccountRefusal, Effects, EndSessions, StoreError, UpdateAccountRefusal,
-};
 use crate::rate_limiter::Limited;
 use crate::session::{AuthenticateError, Principal};
+use crate::store::{AccountUpdate, DeleteAccountRefusal, Effects, EndSessions, StoreError, UpdateAccountRefusal};
 use crate::user::{AdminChange, DeleteError, OwnChange, OwnChanged, ProofError, UpdateError};
 
 /// How often an owner's change is decided anew because the account changed meanwhile: more than an owner has requests under way
@@ -85,7 +84,7 @@ impl Flows {
             match self.commit(update, effects, &story).await? {
                 Attempt::Done(after) => {
                     if ends != EndSessions::None {
-                        self.sessions.forget(after.id, after.session_epoch, Some(principal.session)).await;
+                        self.sessions.catch_up(after.id);
                     }
                     return Ok(OwnChanged { account: after, refresh_token });
                 }
@@ -192,7 +191,7 @@ impl Flows {
         match self.commit(update, effects, &story).await? {
             Attempt::Done(after) => {
                 if ends != EndSessions::None {
-                    self.sessions.forget(after.id, after.session_epoch, None).await;
+                    self.sessions.catch_up(after.id);
                 }
                 Ok(())
             }
@@ -423,7 +422,7 @@ impl Flows {
             Ok(()) => {
                 self.mailer.wake();
                 // Its number is never given again, so no later session can be meant.
-                self.sessions.forget(id, u64::MAX, None).await;
+                self.sessions.catch_up(id);
                 Ok(Attempt::Done(()))
             }
             Err(StoreError::Refused(DeleteAccountRefusal::Stale)) => Ok(Attempt::Stale),

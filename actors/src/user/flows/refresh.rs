@@ -9,8 +9,8 @@ use crate::domain::mail::MailKind;
 use crate::domain::refresh::{RefreshProof, RefreshToken};
 use crate::domain::secret::Secret;
 use crate::domain::session::Origin;
-use crate::ports::{Effects, RefreshOutcome, RefreshRefusal, RefreshUse, StoreError};
 use crate::session::{AuthenticateError, Principal};
+use crate::store::{Effects, RefreshOutcome, RefreshRefusal, RefreshUse, StoreError};
 use crate::user::{RefreshError, Refreshed};
 
 impl Flows {
@@ -42,7 +42,7 @@ impl Flows {
             Ok(RefreshOutcome::Honoured(family)) => family,
             Ok(RefreshOutcome::Reused) => {
                 // Dead in the store already, so that a shard which is down learns it when it starts again.
-                self.sessions.drop_ended(token.account, token.session).await;
+                self.sessions.catch_up(token.account);
                 self.mailer.wake();
                 tracing::warn!(
                     account = token.account.get(),

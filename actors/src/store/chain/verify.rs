@@ -1,0 +1,237 @@
+//! Whether the audit log is whole: a walk over all of it, a record at a time.
+
+use super::super::codec::{self, Chained, LogEnd};
+use super::super::engine::{Fault, Rows};
+use super::super::{layout, reads};
+use crate::domain::audit::{AuditCheckpoint, AuditDetails, AuditEvent, AuditHash, AuditHead, AuditStart};
+
+/// What a walk found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditReport {
+    /// Where the kept part begins.
+    pub checkpoint: AuditCheckpoint,
+    /// How many records were walked over before the end, or before the first thing that is wrong.
+    pub records: u64,
+    /// Those of them that could not be read when the log was chained, and are kept as they were: how many, and the first of
+    /// them.
+    pub put_aside: (u64, Vec<u64>),
+    /// Whether a record of the log says that it begins there. One that older versions alone removed records from has none.
+    pub start_is_on_record: bool,
+    /// How it ended.
+    pub finding: AuditFinding,
+}
+
+impl AuditReport {
+    /// Whether the log begins with this record and, where it was noted, this hash before it.
+    #[must_use]
+    pub fn begins_with(&self, first: u64, before: Option<AuditHash>) -> bool {
+        self.checkpoint.first == first && before.is_none_or(|before| self.checkpoint.before == before)
+    }
+}
+
+/// How many records that were put aside are named.
+const NAMED: usize = 20;
+
+/// How a walk ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuditFinding {
+    /// Every record fits the one before, and the last one is the head.
+    Whole(AuditHead),
+    /// The first thing that is wrong.
+    Broken(AuditBreak),
+    /// Every record fits, but the head to compare with lies in a part that was pruned since, so it proves nothing.
+    TooOld(AuditHead),
+}
+
+/// What is wrong with the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AuditBreak {
+    /// A record is not there.
+    #[error("record {0} is missing")]
+    Missing(u64),
+    /// There is one that should not be there.
+    #[error("there is a record {0} outside the kept part of the log")]
+    Foreign(u64),
+    /// A record cannot be read.
+    #[error("record {0} cannot be read: it was changed")]
+    Unreadable(u64),
+    /// A record does not carry the hash of the one before.
+    #[error("the chain breaks between record {before} and record {record}: one of them was changed, replaced or moved")]
+    Unchained {
+        /// The last one that fits those before it.
+        before: u64,
+        /// The one after it.
+        record: u64,
+    },
+    /// A record is not in the index of its account, and so not shown to its owner.
+    #[error("record {0} is missing in the index of its account")]
+    Unindexed(u64),
+    /// The log begins elsewhere than its last record of a removal says.
+    #[error(
+        "the log begins with record {found}, and by its own record {record} it should begin with record {expected}: the \
+        oldest records were removed, or others put in their place"
+    )]
+    Start {
+        /// With which it begins.
+        found: u64,
+        /// With which it should.
+        expected: u64,
+        /// The record that says so.
+        record: u64,
+    },
+    /// The log does not begin with its first record, and there is no record of a removal.
+    #[error("the log begins with record {0}, and no record of it says that older ones were removed")]
+    Beheaded(u64),
+    /// The log ends elsewhere than it says.
+    #[error(
+        "the log ends with record {found} and should end with record {expected}: the newest records were removed or replaced"
+    )]
+    Cut {
+        /// The last record found.
+        found: u64,
+        /// What the stored head says.
+        expected: u64,
+    },
+    /// The newest record is another one than it should be.
+    #[error("record {0}, the newest, is not the one that the log ended with: it was changed")]
+    Head(u64),
+    /// A head that was logged is not in the log.
+    #[error("record {0} is not the one that was the head then: the log was rewritten")]
+    NotThatHead(u64),
+    /// A head that was logged lies beyond the end of the log.
+    #[error("record {0} was the head once and is missing: the log was cut off or replaced by an older one")]
+    BeyondEnd(u64),
+}
+
+/// Walks over the log in constant memory. `expected` is a head that was noted elsewhere.
+pub fn walk(rows: &dyn Rows, expected: Option<AuditHead>) -> Result<AuditReport, Fault> {
+    let checkpoint = reads::audit::checkpoint(rows)?;
+    let mut walk = Walk {
+        expected,
+        seen_expected: false,
+        last: AuditHead { sequence: checkpoint.first - 1, hash: checkpoint.before },
+        pruned: None,
+        put_aside: (0, Vec::new()),
+    };
+    let mut records = 0;
+    let mut broken = walk.compare().err();
+    for row in reads::walk_prefix(rows, layout::ALL_AUDIT) {
+        if broken.is_some() {
+            break;
+        }
+        let (key, value) = row?;
+        match walk.step(rows, checkpoint.first, &key, &value)? {
+            Ok(()) => records += 1,
+            Err(found) => broken = Some(found),
+        }
+    }
+    let mut end = broken.map_or_else(|| walk.end(rows), |broken| Ok(Err(broken)))?;
+    if end.is_ok() {
+        end = walk.begins_rightly(&checkpoint);
+    }
+    let finding = match end {
+        Err(broken) => AuditFinding::Broken(broken),
+        Ok(()) => match walk.expected.filter(|_| !walk.seen_expected) {
+            Some(expected) if expected.sequence < checkpoint.first => AuditFinding::TooOld(walk.last),
+            Some(expected) => AuditFinding::Broken(AuditBreak::BeyondEnd(expected.sequence)),
+            None => AuditFinding::Whole(walk.last),
+        },
+    };
+    let start_is_on_record = checkpoint.at.is_none() || matches!(walk.pruned, Some((_, Some(_))));
+    Ok(AuditReport { checkpoint, records, put_aside: walk.put_aside, start_is_on_record, finding })
+}
+
+struct Walk {
+    expected: Option<AuditHead>,
+    seen_expected: bool,
+    /// The record walked over last.
+    last: AuditHead,
+    /// The newest record of a removal, and where it says that the log begins.
+    pruned: Option<(u64, Option<AuditStart>)>,
+    /// As [`AuditReport::put_aside`].
+    put_aside: (u64, Vec<u64>),
+}
+
+type Step = Result<(), AuditBreak>;
+
+impl Walk {
+    /// One record. The outer result is about the disk.
+    fn step(&mut self, rows: &dyn Rows, first: u64, key: &[u8], value: &[u8]) -> Result<Step, Fault> {
+        let wanted = self.last.sequence + 1;
+        let sequence = layout::sequence_of_audit(key).unwrap_or(0);
+        if sequence < first {
+            return Ok(Err(AuditBreak::Foreign(sequence)));
+        }
+        if sequence != wanted {
+            return Ok(Err(AuditBreak::Missing(wanted)));
+        }
+        let (previous, record) = match (codec::decode(value), codec::put_aside_after(value)) {
+            (Ok(Chained { previous, record }), _) => (previous, Some(record)),
+            (Err(_), Some(previous)) => (previous, None),
+            (Err(_), None) => return Ok(Err(AuditBreak::Unreadable(sequence))),
+        };
+        if previous != self.last.hash {
+            return Ok(Err(AuditBreak::Unchained { before: self.last.sequence, record: sequence }));
+        }
+        match &record {
+            None => {
+                self.put_aside.0 += 1;
+                if self.put_aside.1.len() < NAMED {
+                    self.put_aside.1.push(sequence);
+                }
+            }
+            Some(record) if record.event == AuditEvent::AuditPruned => {
+                let start = match record.details {
+                    Some(AuditDetails::Pruned(start)) => Some(start),
+                    _ => None,
+                };
+                self.pruned = Some((sequence, start));
+            }
+            Some(_) => {}
+        }
+        if let Some(subject) = record.and_then(|record| record.subject)
+            && !rows.has(&layout::audit_of(subject, sequence))?
+        {
+            return Ok(Err(AuditBreak::Unindexed(sequence)));
+        }
+        self.last = AuditHead { sequence, hash: super::hash(sequence, value) };
+        Ok(self.compare())
+    }
+
+    /// Compares with the head that was noted, if this is its place.
+    fn compare(&mut self) -> Step {
+        match self.expected.filter(|expected| expected.sequence == self.last.sequence) {
+            Some(expected) if expected.hash != self.last.hash => Err(AuditBreak::NotThatHead(expected.sequence)),
+            Some(_) => {
+                self.seen_expected = true;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The beginning of the log against what its last record of a removal says.
+    fn begins_rightly(&self, checkpoint: &AuditCheckpoint) -> Step {
+        let found = checkpoint.first;
+        match self.pruned {
+            Some((record, Some(start))) if start != checkpoint.start() => {
+                Err(AuditBreak::Start { found, expected: start.first, record })
+            }
+            None if checkpoint.start() != AuditCheckpoint::GENESIS.start() => Err(AuditBreak::Beheaded(found)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The end of the log against what the store says it is.
+    fn end(&self, rows: &dyn Rows) -> Result<Step, Fault> {
+        let LogEnd { head, .. } = reads::audit::end(rows)?;
+        let counted = reads::counter(rows, layout::LAST_AUDIT_SEQUENCE)?;
+        Ok(if head.sequence != self.last.sequence || counted != self.last.sequence {
+            Err(AuditBreak::Cut { found: self.last.sequence, expected: head.sequence.max(counted) })
+        } else if head.hash != self.last.hash {
+            Err(AuditBreak::Head(head.sequence))
+        } else {
+            Ok(())
+        })
+    }
+}

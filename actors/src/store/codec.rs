@@ -1,0 +1,204 @@
+//! How records become bytes: the one place that names the encoder.
+//!
+//! A value is one version byte and then the frozen struct of that version. A struct here never changes after a release;
+//! a new shape is a new struct under a new version byte, and the old one stays readable. The domain types are free to
+//! change: what is read is parsed into them anew, so a record that breaks a rule of the domain is an error and never
+//! travels on.
+
+use crate::domain::account::AccountId;
+use crate::domain::email::Email;
+use crate::domain::time::Timestamp;
+use std::net::IpAddr;
+
+use bincode::config::{Configuration, Limit, LittleEndian, Varint};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+mod account;
+mod audit;
+mod failures;
+#[cfg(test)]
+mod golden;
+mod mail;
+mod one_time;
+mod services;
+mod session;
+
+pub(super) use audit::{Chained, LogEnd, Refusals, chain, put_aside, put_aside_after};
+pub(super) use mail::kind_number as mail_kind_number;
+
+/// The largest value, in bytes, its version byte included. The engine stores larger ones in files of their own, which
+/// is slower and less tried.
+pub(super) const MAX_VALUE_BYTES: usize = 4096;
+
+/// The version byte of the first form of every record kind.
+const V1: u8 = 1;
+
+const CONFIG: Configuration<LittleEndian, Varint, Limit<MAX_VALUE_BYTES>> =
+    bincode::config::standard().with_little_endian().with_variable_int_encoding().with_limit::<MAX_VALUE_BYTES>();
+
+/// Why a record could not be read or written. It concerns this record alone: the store goes on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// The bytes are not a record of this kind.
+    #[error("a stored {kind} record is not readable: {why}")]
+    Unreadable {
+        /// What it should have been.
+        kind: &'static str,
+        /// What is wrong with it; never a part of its content.
+        why: &'static str,
+    },
+    /// The record is too large, or could not be read back.
+    #[error("a {kind} record cannot be stored: {why}")]
+    Unstorable {
+        /// What it is.
+        kind: &'static str,
+        /// What is wrong with it; never a part of its content.
+        why: &'static str,
+    },
+}
+
+/// A kind of record: a domain type and its frozen form in storage.
+pub(crate) trait Record: Sized {
+    /// Its name, for errors.
+    const KIND: &'static str;
+    /// The version byte of the newest frozen form.
+    const VERSION: u8 = V1;
+    /// The newest frozen form.
+    type Frozen: Serialize + DeserializeOwned;
+
+    /// The frozen form of this.
+    fn freeze(&self) -> Self::Frozen;
+
+    /// Writes the version byte and behind it the frozen form: the newest, unless an older one says it all.
+    fn put(&self, value: &mut Vec<u8>) -> Result<(), &'static str> {
+        write(Self::VERSION, &self.freeze(), value)
+    }
+
+    /// Checks a frozen form and makes it a domain value; the error names what is wrong with it.
+    fn thaw(frozen: Self::Frozen) -> Result<Self, &'static str>;
+
+    /// Makes the newest frozen form of what an older version wrote.
+    fn upgrade(version: u8, body: &[u8]) -> Result<Self::Frozen, &'static str> {
+        let _ = (version, body);
+        Err("unknown version byte")
+    }
+}
+
+/// Writes a record.
+pub(crate) fn encode<R: Record>(record: &R) -> Result<Vec<u8>, RecordError> {
+    let unstorable = |why| RecordError::Unstorable { kind: R::KIND, why };
+    let mut value = Vec::new();
+    record.put(&mut value).map_err(unstorable)?;
+    if value.len() > MAX_VALUE_BYTES {
+        return Err(unstorable("it is too large"));
+    }
+    // What cannot be read back would be lost, so it is not written. This costs a microsecond next to a disk write.
+    decode::<R>(&value).map_err(|_| unstorable("it does not read back"))?;
+    Ok(value)
+}
+
+fn write<F: Serialize>(version: u8, frozen: &F, value: &mut Vec<u8>) -> Result<(), &'static str> {
+    value.push(version);
+    let written = bincode::serde::encode_into_std_write(frozen, value, CONFIG);
+    written.map(drop).map_err(|_| "it does not encode")
+}
+
+/// Reads a record.
+pub(crate) fn decode<R: Record>(value: &[u8]) -> Result<R, RecordError> {
+    let unreadable = |why| RecordError::Unreadable { kind: R::KIND, why };
+    let (&version, body) = value.split_first().ok_or_else(|| unreadable("it is empty"))?;
+    let frozen = if version == R::VERSION { open(body) } else { R::upgrade(version, body) };
+    frozen.and_then(R::thaw).map_err(unreadable)
+}
+
+/// Reads a frozen form: these bytes and no more.
+fn open<F: DeserializeOwned>(body: &[u8]) -> Result<F, &'static str> {
+    let (frozen, read) = bincode::serde::decode_from_slice(body, CONFIG).map_err(|_| "it does not decode")?;
+    if read == body.len() { Ok(frozen) } else { Err("bytes follow it") }
+}
+
+fn account_id(number: u64) -> Result<AccountId, &'static str> {
+    AccountId::new(number).ok_or("account number zero")
+}
+
+/// An address as it was stored. Another spelling would have another key, and an index would no longer lead to it.
+fn email(stored: &str) -> Result<Email, &'static str> {
+    let email = Email::parse(stored).map_err(|_| "its address is not one")?;
+    if email.as_str() == stored { Ok(email) } else { Err("its address is not in its normal form") }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct CounterV1(u64);
+
+/// A count, a sequence number, or a flag.
+impl Record for u64 {
+    const KIND: &'static str = "counter";
+    type Frozen = CounterV1;
+
+    fn freeze(&self) -> CounterV1 {
+        CounterV1(*self)
+    }
+
+    fn thaw(frozen: CounterV1) -> Result<Self, &'static str> {
+        Ok(frozen.0)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct TimestampV1(i64);
+
+/// A last use or a last activity.
+impl Record for Timestamp {
+    const KIND: &'static str = "time";
+    type Frozen = TimestampV1;
+
+    fn freeze(&self) -> TimestampV1 {
+        TimestampV1(self.as_millis())
+    }
+
+    fn thaw(frozen: TimestampV1) -> Result<Self, &'static str> {
+        Ok(Self::from_millis(frozen.0))
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct AccountIdV1(u64);
+
+/// The entry of an index.
+impl Record for AccountId {
+    const KIND: &'static str = "index";
+    type Frozen = AccountIdV1;
+
+    fn freeze(&self) -> AccountIdV1 {
+        AccountIdV1(self.get())
+    }
+
+    fn thaw(frozen: AccountIdV1) -> Result<Self, &'static str> {
+        account_id(frozen.0)
+    }
+}
+
+/// A client's address, with variants numbered in this order.
+#[derive(Serialize, Deserialize)]
+enum AddressV1 {
+    V4([u8; 4]),
+    V6([u8; 16]),
+}
+
+impl From<IpAddr> for AddressV1 {
+    fn from(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(v4) => Self::V4(v4.octets()),
+            IpAddr::V6(v6) => Self::V6(v6.octets()),
+        }
+    }
+}
+
+impl From<AddressV1> for IpAddr {
+    fn from(address: AddressV1) -> Self {
+        match address {
+            AddressV1::V4(octets) => octets.into(),
+            AddressV1::V6(octets) => octets.into(),
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! Each change of the domain, as a function over rows: what it checks, and the rows that it writes.
+//!
+//! An engine runs them one at a time, and may run one again from its start. One that returns an error has its writes forgotten,
+//! so each may check and write in whatever order reads best.
+
+use super::codec::{self, RecordError};
+use super::engine::Fault;
+use super::layout;
+use super::requests::{
+    AccountUpdate, CreateAccountRefusal, DeleteAccountRefusal, Effects, EndSessions, OnlyNetwork, RecordRefusal,
+    UpdateAccountRefusal,
+};
+use super::transaction::{Abort, Transaction};
+use crate::domain::account::{Account, AccountId, NewAccount, NewRole, Role};
+use crate::domain::audit::AuditRecord;
+use crate::domain::email::EmailKey;
+use crate::domain::outbox::NewMail;
+use crate::domain::revocation::{Revocation, Revoked};
+use crate::domain::session::{Acting, Session, SessionId};
+use crate::domain::time::Timestamp;
+use audit::{append, append_all};
+
+mod audit;
+mod failures;
+mod known;
+mod mail_counts;
+mod mails;
+mod revocations;
+mod service_tokens;
+mod sessions;
+mod tokens;
+
+pub(super) use audit::{append_audit, append_audit_within, chain_unchained, prune_audit};
+pub(super) use failures::save_failures;
+pub(super) use mails::{delete_mail, prune_mails, retry_mail, settle_mail};
+pub(super) use revocations::{note_token_lifetime, prune_revocations, record_keys};
+pub(super) use service_tokens::{
+    create_service_token, delete_service_token, rotate_service_token, touch_service_tokens,
+};
+pub(crate) use sessions::{
+    end_idle, end_sessions, end_sessions_of, label_session, open_session, rotate_refresh, touch_sessions,
+};
+
+pub(super) fn create_account(
+    tx: &mut Transaction<'_>,
+    new: NewAccount,
+    mut effects: Effects,
+) -> Result<Account, Abort<CreateAccountRefusal>> {
+    if !sessions::may_act(tx, new.acting)? {
+        return Err(Abort::Refused(CreateAccountRefusal::Revoked));
+    }
+    let (email, nickname) = (layout::email(new.email.key()), layout::nickname(new.nickname.key()));
+    if let Some(holder) = tx.get(&email)? {
+        let holder = tx.get::<Account>(&layout::account(holder))?;
+        match holder {
+            Some(holder) if new.replaces_unverified && may_be_replaced(tx, &holder)? => {
+                remove_account(tx, &holder, time_of(&effects.audit))?;
+                if let Some(made) = effects.audit.first() {
+                    append(tx, &made.of_replaced(holder.id))?;
+                }
+            }
+            _ => return Err(Abort::Refused(CreateAccountRefusal::EmailTaken)),
+        }
+    }
+    if is_reserved(tx, new.email.key(), None, new.created_at)? {
+        return Err(Abort::Refused(CreateAccountRefusal::EmailTaken));
+    }
+    if tx.has(&nickname)? {
+        return Err(Abort::Refused(CreateAccountRefusal::NicknameTaken));
+    }
+    let id = next(tx, layout::LAST_ACCOUNT_ID)?;
+    let id = AccountId::new(id).ok_or(RecordError::Unreadable { kind: "counter", why: "account number zero" })?;
+    let role = match new.role {
+        NewRole::Exactly(role) => role,
+        NewRole::AdminIfFirst if tx.counter(layout::HAD_ADMIN)? == 0 => Role::Admin,
+        NewRole::AdminIfFirst => Role::User,
+    };
+    let account = Account {
+        id,
+        email: new.email,
+        nickname: new.nickname,
+        password_hash: Some(new.password_hash),
+        password_revision: 0,
+        passphrase_hash: Some(new.passphrase_hash),
+        passphrase_revision: 0,
+        customer_account: new.customer_account,
+        role,
+        made_by_admin: new.acting.is_some(),
+        locked: false,
+        email_verified: false,
+        pending_email: None,
+        reserved_email: None,
+        locale: new.locale,
+        password_compromised: false,
+        created_at: new.created_at,
+        session_epoch: 0,
+        revision: 0,
+    };
+    tx.put(&email, &id)?;
+    tx.put(&nickname, &id)?;
+    tx.put(&layout::account(id), &account)?;
+    count(tx, layout::ACCOUNTS, false, true)?;
+    count_admin(tx, None, Some(&account))?;
+    for record in &mut effects.audit {
+        record.subject = record.subject.or(Some(id));
+    }
+    affect(tx, &account, effects)?;
+    Ok(account)
+}
+
+/// Whether an address is another account's, which can still go back to it.
+fn is_reserved(tx: &Transaction<'_>, email: &EmailKey, but: Option<AccountId>, now: Timestamp) -> Result<bool, Fault> {
+    let own = but.map(|account| layout::reserved(email, account));
+    for (key, until) in tx.scan(&layout::all_reserved(email))? {
+        if own.as_deref() != Some(&key[..]) && now < codec::decode(&until)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// An administrator who never saw a mail keeps the account: it is worth more than an address.
+fn may_be_replaced(tx: &Transaction<'_>, account: &Account) -> Result<bool, Fault> {
+    if account.email_verified || account.locked || account.role == Role::Admin || account.made_by_admin {
+        return Ok(false);
+    }
+    // Somebody logged in to it, when that needed no verification: it has an owner.
+    let used = tx.has(&layout::activity(account.id))?
+        || !tx.scan(&layout::sessions_of(account.id))?.is_empty()
+        || !tx.scan(&layout::all_known(account.id))?.is_empty();
+    Ok(!used)
+}
+
+pub(super) fn update_account(
+    tx: &mut Transaction<'_>,
+    update: &AccountUpdate,
+    effects: Effects,
+) -> Result<Account, Abort<UpdateAccountRefusal>> {
+    let refuse = |refusal| Err(Abort::Refused(refusal));
+    if !sessions::may_act(tx, update.acting)? {
+        return refuse(UpdateAccountRefusal::Revoked);
+    }
+    let Some(before) = tx.get::<Account>(&layout::account(update.id))? else {
+        return refuse(UpdateAccountRefusal::Unknown);
+    };
+    if let Some(redemption) = &update.redeems
+        && !tokens::redeem(tx, before.id, redemption)?
+    {
+        return refuse(UpdateAccountRefusal::BadToken);
+    }
+    if update.expected_revision.is_some_and(|expected| expected != before.revision) {
+        return refuse(UpdateAccountRefusal::Stale);
+    }
+    let after = update.change.apply(&before, update.ends != EndSessions::None);
+    let at = time_of(&effects.audit);
+    let pending = after.pending_email.as_ref().filter(|_| after.pending_email != before.pending_email);
+    let moved = Some(&after.email).filter(|email| email.key() != before.email.key());
+    for email in pending.into_iter().chain(moved) {
+        if is_reserved(tx, email.key(), Some(before.id), at)? {
+            return refuse(UpdateAccountRefusal::EmailTaken);
+        }
+    }
+    if !rename(tx, before.id, &layout::email(before.email.key()), &layout::email(after.email.key()))? {
+        return refuse(UpdateAccountRefusal::EmailTaken);
+    }
+    if !rename(tx, before.id, &layout::nickname(before.nickname.key()), &layout::nickname(after.nickname.key()))? {
+        return refuse(UpdateAccountRefusal::NicknameTaken);
+    }
+    if is_last_admin(tx, &before)? && !after.is_active_admin() {
+        return refuse(UpdateAccountRefusal::LastAdmin);
+    }
+    tx.put(&layout::account(after.id), &after)?;
+    if before.reserved_email != after.reserved_email {
+        release(tx, &before);
+        if let Some(reserved) = &after.reserved_email {
+            tx.put(&layout::reserved(reserved.email.key(), after.id), &reserved.until)?;
+        }
+    }
+    count_admin(tx, Some(&before), Some(&after))?;
+    match update.ends {
+        EndSessions::None => {}
+        EndSessions::All => end_all(tx, &before, None, at)?,
+        EndSessions::AllBut(kept) => {
+            end_all(tx, &before, Some(kept), at)?;
+            let (key, family) = (layout::session(after.id, kept), layout::refresh(after.id, kept));
+            if let Some(session) = tx.get::<Session>(&key)? {
+                let epoch = after.session_epoch;
+                tx.put(&key, &Session { epoch, authenticated_at: None, ..session })?;
+                tx.remove(&family);
+                if let Some(renewed) = &effects.refresh {
+                    tx.put(&family, renewed)?;
+                }
+            }
+        }
+    }
+    note_revocations(tx, &before, &after, at)?;
+    if let Some(redeemed) = &update.redeems {
+        tokens::note_use(tx, after.id, after.revision, redeemed)?;
+    }
+    if update.revokes_tokens {
+        tokens::revoke(tx, after.id)?;
+    }
+    if affect(tx, &after, effects)?.iter().any(|mail| mail.kind.is_required()) {
+        return refuse(UpdateAccountRefusal::TooManyMails);
+    }
+    Ok(after)
+}
+
+/// Lets others have the address that an account could go back to.
+fn release(tx: &mut Transaction<'_>, account: &Account) {
+    if let Some(reserved) = &account.reserved_email {
+        tx.remove(&layout::reserved(reserved.email.key(), account.id));
+    }
+}
+
+pub(super) fn delete_account(
+    tx: &mut Transaction<'_>,
+    id: AccountId,
+    expected_revision: Option<u64>,
+    acting: Option<Acting>,
+    effects: Effects,
+) -> Result<(), Abort<DeleteAccountRefusal>> {
+    let refuse = |refusal| Err(Abort::Refused(refusal));
+    if !sessions::may_act(tx, acting)? {
+        return refuse(DeleteAccountRefusal::Revoked);
+    }
+    let Some(account) = tx.get::<Account>(&layout::account(id))? else {
+        return refuse(DeleteAccountRefusal::Unknown);
+    };
+    if expected_revision.is_some_and(|expected| expected != account.revision) {
+        return refuse(DeleteAccountRefusal::Stale);
+    }
+    if is_last_admin(tx, &account)? && tx.counter(layout::ACCOUNTS)? > 1 {
+        return refuse(DeleteAccountRefusal::LastAdmin);
+    }
+    remove_account(tx, &account, time_of(&effects.audit))?;
+    // Tokens of nobody are good for nothing: there is no account left that they could change.
+    mails::queue_all(tx, None, account.email_verified, effects.mails)?;
+    append_all(tx, &effects.audit)?;
+    Ok(())
+}
+
+/// When a change was made: as its first audit record says. Every change has one; the age of one that had none would only let
+/// its revocations go early, which their readers are told.
+fn time_of(audit: &[AuditRecord]) -> Timestamp {
+    audit.first().map_or(Timestamp::from_millis(0), |record| record.at)
+}
+
+/// Tells those who check tokens themselves what a change means for them, beside the sessions that it ended.
+fn note_revocations(tx: &mut Transaction<'_>, before: &Account, after: &Account, at: Timestamp) -> Result<(), Fault> {
+    let account = after.id;
+    if after.locked && !before.locked {
+        revocations::note(tx, &Revocation { at, account: Some(account), what: Revoked::AccountLocked })?;
+    }
+    if after.role != before.role {
+        revocations::note(tx, &Revocation { at, account: Some(account), what: Revoked::Role(after.role) })?;
+    }
+    Ok(())
+}
+
+/// Removes an account with everything that is its own.
+fn remove_account(tx: &mut Transaction<'_>, account: &Account, at: Timestamp) -> Result<(), Fault> {
+    end_all(tx, account, None, at)?;
+    revocations::note(tx, &Revocation { at, account: Some(account.id), what: Revoked::AccountDeleted })?;
+    tx.remove(&layout::activity(account.id));
+    known::forget_all(tx, account.id)?;
+    tokens::remove_all(tx, account.id)?;
+    mails::remove_all(tx, account.id)?;
+    release(tx, account);
+    tx.remove(&layout::email(account.email.key()));
+    tx.remove(&layout::nickname(account.nickname.key()));
+    tx.remove(&layout::account(account.id));
+    count(tx, layout::ACCOUNTS, true, false)?;
+    count_admin(tx, Some(account), None)
+}
+
+pub(super) fn record(
+    tx: &mut Transaction<'_>,
+    account: AccountId,
+    effects: Effects,
+) -> Result<(), Abort<RecordRefusal>> {
+    let Some(account) = tx.get::<Account>(&layout::account(account))? else {
+        return Err(Abort::Refused(RecordRefusal::UnknownAccount));
+    };
+    if !affect(tx, &account, effects)?.is_empty() {
+        return Err(Abort::Refused(RecordRefusal::TooManyMails));
+    }
+    Ok(())
+}
+
+/// Writes what goes with a change of an account that exists after it. The answer is the mails that are withheld, and their
+/// tokens with them.
+fn affect(tx: &mut Transaction<'_>, account: &Account, effects: Effects) -> Result<Vec<NewMail>, Fault> {
+    if let Some(OnlyNetwork(from)) = effects.networks {
+        known::forget_all(tx, account.id)?;
+        if let Some(from) = from {
+            known::note(tx, account.id, from, time_of(&effects.audit))?;
+        }
+    }
+    let withheld = mails::queue_all(tx, Some(account.id), account.email_verified, effects.mails)?;
+    if let Some(from) = effects.settles_from {
+        tokens::settle(tx, account.id, from)?;
+    }
+    let mut tokens = effects.tokens;
+    tokens.retain(|token| !withheld.iter().any(|mail| mail.token == Some(token.hash)));
+    tokens::issue_all(tx, account.id, account.revision, tokens)?;
+    append_all(tx, &effects.audit)?;
+    Ok(withheld)
+}
+
+/// Raises the probe and returns it: the engine would not write a value that is already there.
+pub(super) fn probe<R>(tx: &mut Transaction<'_>) -> Result<u64, Abort<R>> {
+    Ok(next(tx, layout::PROBE)?)
+}
+
+/// Raises a counter and returns it.
+fn next(tx: &mut Transaction<'_>, key: &[u8]) -> Result<u64, Fault> {
+    let number = tx.counter(key)?.checked_add(1);
+    let number = number.ok_or(RecordError::Unstorable { kind: "counter", why: "it is at its end" })?;
+    tx.put(key, &number)?;
+    Ok(number)
+}
+
+/// Keeps a count right when one thing changes from counting `before` to counting `after`.
+fn count(tx: &mut Transaction<'_>, key: &[u8], before: bool, after: bool) -> Result<(), Fault> {
+    if before == after {
+        return Ok(());
+    }
+    let counted = tx.counter(key)?;
+    let counted = if after { counted.checked_add(1) } else { counted.checked_sub(1) };
+    let counted = counted.ok_or(RecordError::Unreadable { kind: "counter", why: "it does not fit what it counts" })?;
+    tx.put(key, &counted)
+}
+
+/// Keeps what is known about administrators right when an account changes, appears or goes.
+fn count_admin(tx: &mut Transaction<'_>, before: Option<&Account>, after: Option<&Account>) -> Result<(), Fault> {
+    if after.is_some_and(|account| account.role == Role::Admin) && tx.counter(layout::HAD_ADMIN)? == 0 {
+        tx.put(layout::HAD_ADMIN, &1)?;
+    }
+    let counts = |account: Option<&Account>| account.is_some_and(Account::is_active_admin);
+    count(tx, layout::ACTIVE_ADMINS, counts(before), counts(after))
+}
+
+fn is_last_admin(tx: &Transaction<'_>, account: &Account) -> Result<bool, Fault> {
+    Ok(account.is_active_admin() && tx.counter(layout::ACTIVE_ADMINS)? <= 1)
+}
+
+/// Moves the index entry of a name; `false` if the new one is another account's.
+fn rename(tx: &mut Transaction<'_>, id: AccountId, from: &[u8], to: &[u8]) -> Result<bool, Fault> {
+    if from == to {
+        return Ok(true);
+    }
+    if tx.has(to)? {
+        return Ok(false);
+    }
+    tx.remove(from);
+    tx.put(to, &id)?;
+    Ok(true)
+}
+
+/// Ends all sessions of an account but `kept`, and keeps the last use of those that ended.
+fn end_all(tx: &mut Transaction<'_>, account: &Account, kept: Option<SessionId>, at: Timestamp) -> Result<(), Fault> {
+    let mut newest = None;
+    for (key, value) in tx.scan(&layout::sessions_of(account.id))? {
+        match codec::decode::<Session>(&value) {
+            // One that an earlier epoch left behind is over already and must not be carried into the next.
+            Ok(session) if Some(session.id) == kept && session.epoch == account.session_epoch => {}
+            Ok(session) => newest = newest.max(end(tx, account.id, session.id, at)?),
+            Err(error) => {
+                tracing::error!(%error, "a stored session cannot be read and is ended");
+                if let Some(session) = layout::id_of_session(&key) {
+                    bury(tx, account.id, session, at)?;
+                }
+            }
+        }
+    }
+    note_activity(tx, account.id, newest)
+}
+
+/// Removes a session with its refresh tokens; the answer is its last use, `None` if there is no such session.
+fn end(
+    tx: &mut Transaction<'_>,
+    account: AccountId,
+    session: SessionId,
+    at: Timestamp,
+) -> Result<Option<Timestamp>, Fault> {
+    let last_use = last_use(tx, account, session)?;
+    if last_use.is_some() {
+        bury(tx, account, session, at)?;
+    }
+    Ok(last_use)
+}
+
+/// Removes what there is of a session, and tells those who check tokens themselves.
+fn bury(tx: &mut Transaction<'_>, account: AccountId, session: SessionId, at: Timestamp) -> Result<(), Fault> {
+    tx.remove(&layout::session(account, session));
+    tx.remove(&layout::touch(account, session));
+    tx.remove(&layout::refresh(account, session));
+    revocations::note(tx, &Revocation { at, account: Some(account), what: Revoked::Session(session) })
+}
+
+/// When a session was last used; `None` if there is no such session.
+fn last_use(tx: &Transaction<'_>, account: AccountId, session: SessionId) -> Result<Option<Timestamp>, Fault> {
+    let Some(opened) = tx.get::<Session>(&layout::session(account, session))? else {
+        return Ok(None);
+    };
+    let touched = tx.get(&layout::touch(account, session))?;
+    Ok(touched.max(Some(opened.last_active_at)))
+}
+
+/// Notes the last use of ended sessions as the account's last activity, unless a later one is known.
+fn note_activity(tx: &mut Transaction<'_>, account: AccountId, at: Option<Timestamp>) -> Result<(), Fault> {
+    let key = layout::activity(account);
+    match at {
+        Some(at) if tx.get::<Timestamp>(&key)?.is_none_or(|known| known < at) => tx.put(&key, &at),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,172 @@
+//! Opens the engine: looked at before, and refused if it lost what it held.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use doorward_actors::store::migrations::{self, Progress};
+use doorward_actors::store::overlay::Overlay;
+use doorward_actors::store::{self, layout};
+
+use super::witness::Witness;
+use super::{OpenError, SledOptions, Tree, heads, sync};
+use crate::files::{create_private_dir, sync_dir};
+
+/// How often the engine cleans up and flushes in the background; its garbage collection depends on it.
+const FLUSH_EVERY_MS: u64 = 500;
+/// How often and how long to wait for an engine of this same process to let go of its files: 5 s in all.
+const REOPEN_TRIES: u32 = 500;
+const REOPEN_PAUSE: Duration = Duration::from_millis(10);
+/// The shortest file of parameters that the engine reads, in bytes; it replaces a shorter one.
+const MIN_PARAMETERS: usize = 9;
+
+/// Where the engine of a data directory is.
+pub(super) fn dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("db")
+}
+
+/// Opens the engine of a data directory, whose lock is held, and brings it to the current layout; makes it if there never was
+/// one. Gives the number of commits that it holds. All of it is durable then.
+pub(super) fn open_or_make(data_dir: &Path, options: SledOptions) -> Result<(sled::Db, u64), OpenError> {
+    let (engine_dir, witness) = (dir(data_dir), Witness::of(data_dir));
+    let db = open(data_dir, options)?;
+    migrate(&db)?;
+    // This start is a commit of its own: a write that shows whether the engine syncs.
+    let commits = store::commits_of(&Tree(&db))? + 1;
+    let before = sync::calls();
+    {
+        let tree = Tree(&db);
+        let mut overlay = Overlay::new(&tree);
+        store::note_commits(&mut overlay, commits)?;
+        overlay.keep();
+        db.apply_batch(super::batch(&overlay.into_writes()))?;
+    }
+    db.flush()?;
+    if cfg!(target_os = "linux") && sync::calls() == before {
+        return Err(OpenError::Unsynced);
+    }
+    let durable = sync_files(&engine_dir).and_then(|()| sync_dir(data_dir)).and_then(|()| witness.note(commits));
+    durable.map_err(|error| OpenError::at(data_dir, error))?;
+    Ok((db, commits))
+}
+
+/// Brings the rows to the current layout, each step in a batch of its own.
+fn migrate(db: &sled::Db) -> Result<(), OpenError> {
+    loop {
+        let tree = Tree(db);
+        let mut overlay = Overlay::new(&tree);
+        let progress = migrations::step(&mut overlay)?;
+        overlay.keep();
+        db.apply_batch(super::batch(&overlay.into_writes()))?;
+        if progress == Progress::Done {
+            return Ok(());
+        }
+    }
+}
+
+/// Opens the engine of a data directory, whose lock is held. Changes no record. An engine that is missing, empty or older
+/// than it was is refused, as far as possible before the engine itself writes to its file.
+pub(super) fn open(data_dir: &Path, options: SledOptions) -> Result<sled::Db, OpenError> {
+    let (engine_dir, noted) = (dir(data_dir), Witness::of(data_dir).commits()?);
+    let at = |error| OpenError::at(&engine_dir, error);
+    let lost = || OpenError::Lost { data_dir: data_dir.to_owned() };
+    let heads = if engine_dir.exists() { heads::check(&engine_dir).map_err(at)? } else { None }.unwrap_or_default();
+    if heads.blanked > 0 {
+        tracing::warn!(
+            segments = heads.blanked,
+            "removed what a power cut left of changes that were never acknowledged"
+        );
+    }
+    if noted.is_some() && heads.used == 0 {
+        return Err(lost());
+    }
+    create_private_dir(&engine_dir).map_err(at)?;
+    remove_leftovers(&engine_dir).map_err(at)?;
+    let db = open_files(&engine_dir, options)?;
+    // A kill during the first start of an older version may have left one segment without a layout, and never more.
+    if !db.contains_key(layout::FORMAT_VERSION)? && (noted.is_some() || heads.used > 1) {
+        return Err(lost());
+    }
+    let (found, noted) = (store::commits_of(&Tree(&db))?, noted.unwrap_or(0));
+    if found < noted {
+        return Err(OpenError::OlderData { data_dir: data_dir.to_owned(), found, noted });
+    }
+    Ok(db)
+}
+
+/// Renames an engine directory that has no data, so that the next start makes another one. The caller syncs the data directory.
+pub(super) fn put_aside_if_empty(data_dir: &Path) -> Result<(), OpenError> {
+    let (engine_dir, aside) = (dir(data_dir), data_dir.join("db.lost"));
+    if !engine_dir.exists() {
+        return Ok(());
+    }
+    let heads = heads::check(&engine_dir).map_err(|error| OpenError::at(&engine_dir, error))?;
+    if heads.unwrap_or_default().used == 0 {
+        std::fs::rename(&engine_dir, &aside).map_err(|error| OpenError::at(&aside, error))?;
+    }
+    Ok(())
+}
+
+/// Opens the engine's files. The directory is ours by our own lock, so if they are still locked, that is an engine of this
+/// process whose background threads have not ended yet.
+fn open_files(engine_dir: &Path, options: SledOptions) -> Result<sled::Db, OpenError> {
+    let config =
+        sled::Config::new().path(engine_dir).cache_capacity(options.cache_bytes).flush_every_ms(Some(FLUSH_EVERY_MS));
+    for _ in 0..REOPEN_TRIES {
+        match config.open() {
+            Err(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock") => {
+                std::thread::sleep(REOPEN_PAUSE);
+            }
+            Err(sled::Error::Io(error)) => return Err(OpenError::at(engine_dir, error)),
+            other => return Ok(other?),
+        }
+    }
+    Err(OpenError::InUse { data_dir: engine_dir.to_owned() })
+}
+
+/// Removes what a kill or a power cut while the engine opened may have left and what would make it refuse to open again. Only
+/// under the lock: another process may be in the middle of making these files.
+fn remove_leftovers(engine_dir: &Path) -> io::Result<()> {
+    for path in files(engine_dir)? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            tracing::warn!(path = %path.display(), "removing what a start that was cut short left behind");
+            std::fs::remove_file(&path)?;
+        }
+    }
+    // The engine writes its parameters, which are always the same, in several pieces and does not sync them. It makes them anew
+    // if they are missing, and fails if they are not whole.
+    let parameters = engine_dir.join("conf");
+    if parameters.exists() && !is_whole(&std::fs::read(&parameters)?) {
+        tracing::warn!(path = %parameters.display(), "removing what a start that was cut short left behind");
+        std::fs::remove_file(&parameters)?;
+    }
+    Ok(())
+}
+
+/// Whether the engine's parameters are whole: their checksum is behind them.
+fn is_whole(parameters: &[u8]) -> bool {
+    parameters.split_last_chunk().is_some_and(|(body, checksum)| {
+        parameters.len() >= MIN_PARAMETERS && crc32fast::hash(body) == u32::from_le_bytes(*checksum)
+    })
+}
+
+/// Makes the engine's files and their names durable; it does so itself only for what it writes later.
+fn sync_files(engine_dir: &Path) -> io::Result<()> {
+    for path in files(engine_dir)? {
+        File::open(path)?.sync_all()?;
+    }
+    sync_dir(engine_dir)
+}
+
+fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            files.push(entry.path());
+        }
+    }
+    Ok(files)
+}

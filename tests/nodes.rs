@@ -1,0 +1,7 @@
+//! Two systems of actors over one store: what one of them acknowledged holds at the other's very next answer.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test helper fails its test by panicking")]
+
+#[path = "nodes/checks.rs"]
+mod checks;
+#[path = "nodes/node.rs"]
+mod node;

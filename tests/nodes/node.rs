@@ -1,0 +1,208 @@
+//! One system of actors with a clock of its own, over a store that it shares.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use doorward_actors::store::engine::memory::MemoryEngine;
+use doorward_actors::store::{Engine, Store};
+use doorward_actors::testing::{ManualClock, MemoryKeys, MemoryMail, SeededEntropy};
+use doorward_actors::*;
+
+/// The password of everybody.
+pub(crate) const PASSWORD: &str = "quiet-lamp-under-blue-stairs";
+
+/// Where the nodes of a test keep what they share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    engine: Arc<MemoryEngine>,
+    keys: Arc<MemoryKeys>,
+}
+
+impl Shared {
+    pub(crate) fn new() -> Self {
+        Self { engine: Arc::default(), keys: Arc::default() }
+    }
+
+    pub(crate) fn store(&self) -> Store {
+        Store::new(Arc::clone(&self.engine) as Arc<dyn Engine>, u64::MAX)
+    }
+}
+
+/// A node.
+pub(crate) struct Node {
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) store: Store,
+    system: ActorSystem,
+}
+
+/// Somebody's session.
+#[derive(Debug)]
+pub(crate) struct Person {
+    pub(crate) account: AccountId,
+    pub(crate) bearer: String,
+    pub(crate) refresh: String,
+}
+
+impl Node {
+    /// Starts a node over what is shared. `seed` keeps its random numbers from those of the others.
+    pub(crate) async fn start(shared: &Shared, seed: u64, change: impl FnOnce(&mut SystemSettings)) -> Self {
+        let clock = Arc::new(ManualClock::new());
+        let store = shared.store();
+        let ports = Ports {
+            store: store.clone(),
+            clock: Arc::clone(&clock) as _,
+            entropy: Arc::new(SeededEntropy::new(seed)),
+            mail: Arc::new(MemoryMail::new()),
+            breached: None,
+            keys: Arc::clone(&shared.keys) as _,
+        };
+        let mut settings = settings();
+        change(&mut settings);
+        let system = ActorSystem::start(ports, settings).await.unwrap();
+        Self { clock, store, system }
+    }
+
+    pub(crate) fn handles(&self) -> &Handles {
+        self.system.handles()
+    }
+
+    pub(crate) async fn register(&self, name: &str) -> Account {
+        let registration = Registration {
+            email: email(name),
+            nickname: Nickname::parse(name).unwrap(),
+            password: password(PASSWORD),
+            passphrase: Passphrase::parse("seven words nobody would ever guess here").unwrap(),
+            customer_account: None,
+            locale: None,
+        };
+        match self.handles().users.register(registration, origin()).await.unwrap() {
+            Registered::Created(account) => account,
+            Registered::Concealed => panic!("nothing is concealed here"),
+        }
+    }
+
+    pub(crate) async fn log_in_with(&self, name: &str, password_typed: &str) -> Result<Person, LoginError> {
+        let attempt = LoginAttempt { email: email(name), password: password(password_typed), remember: false };
+        let logged_in = self.handles().users.login(attempt, origin()).await?;
+        Ok(Person {
+            account: logged_in.account.id,
+            bearer: logged_in.access_token.expose().to_owned(),
+            refresh: logged_in.refresh_token.expose().to_owned(),
+        })
+    }
+
+    pub(crate) async fn log_in(&self, name: &str) -> Person {
+        self.log_in_with(name, PASSWORD).await.unwrap()
+    }
+
+    /// Whom a token speaks for; a use of its session.
+    pub(crate) async fn principal(&self, person: &Person) -> Option<Principal> {
+        match self.handles().sessions.authenticate(&person.bearer).await {
+            Ok(principal) => Some(principal),
+            Err(AuthenticateError::Dead) => None,
+            Err(AuthenticateError::Unavailable(_)) => panic!("no answer"),
+        }
+    }
+
+    pub(crate) async fn lives(&self, person: &Person) -> bool {
+        self.principal(person).await.is_some()
+    }
+
+    pub(crate) async fn log_out(&self, person: &Person) {
+        let principal = self.principal(person).await.unwrap();
+        self.handles().sessions.logout(&principal, origin()).await.unwrap();
+    }
+
+    /// The sessions of an account, as it shows them.
+    pub(crate) async fn list(&self, account: AccountId) -> Vec<SessionId> {
+        let account = self.store.account(account).await.unwrap().unwrap();
+        let sessions = self.handles().sessions.list(&account).await.unwrap();
+        sessions.into_iter().map(|session| session.id).collect()
+    }
+
+    pub(crate) async fn refresh(&self, token: &str) -> Result<Refreshed, RefreshError> {
+        self.handles().users.refresh(Secret::new(token.to_owned()), origin()).await
+    }
+
+    /// Makes a service token; its secret.
+    pub(crate) async fn service_token(&self, admin: &Person, name: &str) -> (ServiceTokenId, Vec<u8>) {
+        let principal = self.principal(admin).await.unwrap();
+        let name = ServiceName::parse(name).unwrap();
+        let scopes = ServiceScopes::BUILT_IN;
+        let made = self.handles().services.create(&principal, name, scopes, None, origin()).await.unwrap();
+        (made.token.id, made.secret.expose().as_bytes().to_vec())
+    }
+
+    pub(crate) async fn admits(&self, secret: &[u8]) -> bool {
+        self.handles().services.find(secret).await.unwrap().is_some()
+    }
+}
+
+pub(crate) fn origin() -> Origin {
+    Origin::new(Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7))), Some("a test"), None)
+}
+
+fn email(name: &str) -> Email {
+    Email::parse(&format!("{name}@example.com")).unwrap()
+}
+
+pub(crate) fn password(typed: &str) -> Password {
+    Password::new(Secret::new(typed.to_owned())).unwrap()
+}
+
+fn settings() -> SystemSettings {
+    let quota = RateQuota { permits: NonZeroU32::new(10_000).unwrap(), per: Duration::from_mins(10) };
+    SystemSettings {
+        tokens: TokenSettings {
+            algorithm: SigningAlgorithm::Hs256,
+            secret: Secret::new("k".repeat(32)),
+            previous_secret: None,
+            lifetime: Duration::from_mins(30),
+            rotation: None,
+            issuer: "doorward".to_owned(),
+            audience: "doorward".to_owned(),
+        },
+        sessions: SessionPolicy {
+            idle_timeout: Duration::from_mins(30),
+            remembered_idle_timeout: Duration::from_hours(24),
+            lifetime: Duration::from_hours(48),
+            access_lifetime: Duration::from_hours(5),
+            refresh_grace: Duration::from_secs(10),
+            max_per_account: 10,
+        },
+        session_shards: 2,
+        accounts: AccountRules {
+            first_user_is_admin: true,
+            customer_account_self_service: false,
+            reauth_window: Duration::from_mins(5),
+            admin_reauth_window: Duration::from_mins(15),
+            require_email_verification: false,
+            unverified_ttl: Duration::from_hours(168),
+            recovery_mode: RecoveryMode::Either,
+            enumeration_safe_registration: false,
+            verification_ttl: Duration::from_hours(24),
+            recovery_ttl: Duration::from_mins(30),
+            address_change_ttl: Duration::from_hours(24),
+            undo_ttl: Duration::from_hours(72),
+            default_locale: Locale::En,
+        },
+        hasher: HasherSettings {
+            threads: 1,
+            cost: HashCost { memory_kib: 64, iterations: 1 },
+            queue: 64,
+            deadline: Duration::from_secs(10),
+        },
+        passwords: PasswordPolicy { min_score: 2 },
+        limits: RateLimits {
+            public: quota,
+            private: quota,
+            account_failures: 5,
+            address_failures: 50,
+            networks: ClientNetworks::default(),
+        },
+        mailer: MailerSettings { concurrency: 2, send_timeout: Duration::from_secs(30), max_attempts: 3 },
+        audit: AuditSettings { retention: Duration::from_hours(24), max_bytes: u64::MAX },
+    }
+}

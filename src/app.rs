@@ -289,6 +289,7 @@ fn secret(
 pub(crate) fn hasher_settings(settings: &Settings) -> HasherSettings {
     HasherSettings {
         threads: settings.passwords.hash_threads,
+        backend: settings.passwords.hash_backend,
         cost: HashCost {
             memory_kib: settings.passwords.hash_memory_kib,
             iterations: settings.passwords.hash_iterations,

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use doorward_actors::{AuditHash, AuditHead};
+use doorward_actors::{AuditHash, AuditHead, HashBackendChoice};
 
 use crate::ambient::SystemEntropy;
 use crate::settings::{Loaded, Settings, SettingsError, Sources};
@@ -141,6 +141,13 @@ pub struct CalibrateArgs {
     /// How many threads hash; by default, one for each core.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub threads: Option<u8>,
+    /// Which implementation computes the hashes, as `HASH_BACKEND` says it: auto or portable.
+    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = backend)]
+    pub backend: HashBackendChoice,
+}
+
+fn backend(name: &str) -> Result<HashBackendChoice, &'static str> {
+    HashBackendChoice::from_name(name).ok_or("neither auto nor portable")
 }
 
 /// Whom to ask.

@@ -241,11 +241,15 @@ fn calibrate_prints_lines_for_the_settings_and_never_less_than_the_floor() {
     let run = Doorward::new(&["calibrate", "--target-ms", "1", "--threads", "1"]).run();
     assert_eq!(run.code, Some(0), "{}", run.err);
     assert!(run.out.contains("Even the least that Doorward takes needs "), "{}", run.out);
+    let portable = Doorward::new(&["calibrate", "--target-ms", "1", "--threads", "1", "--backend", "portable"]).run();
+    assert!(portable.out.starts_with("argon2id (portable) with 1 threads at once; "), "{}", portable.out);
     assert!(run.out.ends_with("\nHASH_MEMORY_KIB=19456\nHASH_ITERATIONS=2\nHASH_THREADS=1\n"), "{}", run.out);
     let pasted: Vec<_> = run.out.lines().filter(|line| line.starts_with("HASH_")).collect();
     let checked = Doorward::new(&["check-config"]).file(".env", &pasted.join("\n")).run();
     assert_eq!(checked.code, Some(0), "{}", checked.err);
-    for wrong in [["--threads", "0"], ["--threads", "65"], ["--target-ms", "0"], ["--target-ms", "x"]] {
+    for wrong in
+        [["--threads", "0"], ["--threads", "65"], ["--target-ms", "0"], ["--target-ms", "x"], ["--backend", "fast"]]
+    {
         assert_eq!(Doorward::new(&[&["calibrate"], &wrong[..]].concat()).run().code, Some(2), "{wrong:?}");
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use doorward::settings::keys::{self, Kind};
 use doorward::settings::{Algorithm, Loaded, LogFormat, Settings, SettingsError, Sources};
-use doorward_actors::Locale;
+use doorward_actors::{HashBackendChoice, Locale};
 use tempfile::TempDir;
 
 /// Stands for a secret: no message may ever hold it. As a value it is too short for a secret and wrong for most settings.
@@ -100,6 +100,8 @@ fn without_any_source_the_defaults_of_the_contract_hold() {
     assert!(!settings.accounts.customer_account_self_service);
     assert_eq!(settings.passwords.hash_memory_kib, 19_456);
     assert_eq!(settings.passwords.hash_iterations, 2);
+    assert_eq!(settings.passwords.hash_backend, HashBackendChoice::Auto);
+    assert_eq!(load_ok(&[("HASH_BACKEND", "portable")]).passwords.hash_backend, HashBackendChoice::Portable);
     assert!(settings.mail.smtp.is_none() && settings.mail.templates_dir.is_none());
     assert_eq!(settings.mail.from.to_string(), "Doorward <doorward@localhost>");
     assert_eq!(settings.mail.public_url.as_str(), "http://127.0.0.1:8000");
@@ -344,6 +346,7 @@ fn r13_values_just_outside_the_limits_are_refused() {
         ("LOG_LEVEL", "inof"),
         ("LOG_FORMAT", "JSON"),
         ("HASH_THREADS", "Auto"),
+        ("HASH_BACKEND", "fast"),
         ("PORT", "auto"),
         ("TOKEN_ISSUER", "door\nward"),
         ("TOKEN_AUDIENCE", &"x".repeat(256)),

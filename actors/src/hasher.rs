@@ -7,10 +7,12 @@
 //! people log in.
 
 mod argon2id;
+mod backend;
 mod calibration;
 mod judge;
 mod lanes;
 mod pool;
+mod self_test;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,11 +27,12 @@ use crate::health::HasherHealth;
 use crate::ports::{BreachedPasswords, Clock, Entropy};
 
 pub use argon2id::HashCost;
+pub use backend::{HashBackend, HashBackendChoice};
 pub use calibration::{CalibrationError, pace_of};
 pub(crate) use judge::Candidate;
 pub use judge::PasswordReport;
 
-use argon2id::Memory;
+use backend::Memory;
 use judge::{Judge, Rejected};
 pub use lanes::Lane as HashLane;
 use lanes::Lane;
@@ -43,6 +46,8 @@ const LIST_RETRY: Duration = Duration::from_secs(30);
 pub struct HasherSettings {
     /// How many threads, at least 1.
     pub threads: usize,
+    /// Which code may compute the hashes.
+    pub backend: HashBackendChoice,
     /// What a new hash costs.
     pub cost: HashCost,
     /// How many jobs of each lane may wait.
@@ -85,7 +90,7 @@ pub(crate) struct Verdict {
 }
 
 impl HasherHandle {
-    /// Starts the threads. Computes one hash, so it takes as long as one. `breached` is the operator's list of breached
+    /// Chooses the code that hashes and starts the threads. Computes one hash, so it takes as long as one. `breached` is the operator's list of breached
     /// passwords, if there is one.
     pub fn start(
         settings: HasherSettings,
@@ -94,14 +99,15 @@ impl HasherHandle {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, HasherStartError> {
-        let mut memory = Memory::default();
+        let backend = HashBackend::choose(settings.backend, &*entropy);
+        let mut memory = Memory::new(backend);
         let mut nobody = [0; 32];
         entropy.fill(&mut nobody);
         let began = clock.monotonic();
         let decoy = argon2id::hash(&nobody, settings.cost, &*entropy, &mut memory).map_err(HasherStartError::Cost)?;
         let took = clock.monotonic().saturating_sub(began);
         drop(memory);
-        let pool = Arc::new(Pool::new(settings, Judge::new(policy, breached), clock, entropy, decoy, took));
+        let pool = Arc::new(Pool::new(settings, backend, Judge::new(policy, breached), clock, entropy, decoy, took));
         // Made before the threads, so that those already started end if a later one cannot be.
         let threads = Arc::new(Threads(Arc::clone(&pool)));
         for number in 0..settings.threads.max(1) {

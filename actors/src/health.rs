@@ -152,6 +152,8 @@ pub struct StoreHealth {
 /// What the pool of hashing threads reports.
 #[derive(Debug, Clone, Copy)]
 pub struct HasherHealth {
+    /// The implementation that computes the hashes: the vector instructions it uses, or `portable`.
+    pub backend: &'static str,
     /// How many threads it has.
     pub threads: usize,
     /// How many of them compute a hash now.

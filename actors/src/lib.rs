@@ -66,7 +66,8 @@ pub use domain::token::{
     SigningAlgorithm, SigningKey, TokenId, TokenKeyError, TokenSettings,
 };
 pub use hasher::{
-    CalibrationError, HashCost, HashLane, HasherHandle, HasherSettings, HasherStartError, PasswordReport, pace_of,
+    CalibrationError, HashBackend, HashBackendChoice, HashCost, HashLane, HasherHandle, HasherSettings,
+    HasherStartError, PasswordReport, pace_of,
 };
 pub use health::{ActorHealth, HasherHealth, HealthReport, LaneHealth, StoreHealth};
 pub use keys::{KeyHandle, KeyView, KeysError, RotateError};

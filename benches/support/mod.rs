@@ -20,6 +20,8 @@ mod wire;
 
 use std::time::{Duration, Instant};
 
+use doorward::Ambient;
+use doorward_actors::{HashBackend, HashBackendChoice, HashCost, pace_of};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use warp::Filter as _;
@@ -30,22 +32,18 @@ pub(crate) use load::Load;
 pub(crate) use server::Server;
 pub(crate) use statistics::median;
 
-/// How many password hashes of the default cost these threads compute in a second, with memory of their own and nothing
-/// else to do.
+/// How many password hashes of the default cost these threads compute in a second, as the server computes
+/// them, with nothing else to do.
 pub(crate) fn argon2_rate(threads: usize, time: Duration) -> f64 {
-    let count = move || {
-        let params = argon2::Params::new(19_456, 2, 1, Some(32)).unwrap();
-        let mut memory = vec![argon2::Block::default(); params.block_count()];
-        let argon2 = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
-        let (began, mut hashes, mut out) = (Instant::now(), 0_u32, [0; 32]);
-        while began.elapsed() < time {
-            argon2.hash_password_into_with_memory(b"password", b"a salt of 16 byt", &mut out, &mut memory).unwrap();
-            hashes += 1;
-        }
-        f64::from(hashes) / began.elapsed().as_secs_f64()
-    };
-    let running: Vec<_> = (0..threads).map(|_| std::thread::spawn(count)).collect();
-    running.into_iter().map(|thread| thread.join().unwrap()).sum()
+    let Ambient { clock, entropy, .. } = Ambient::default();
+    let backend = HashBackend::choose(HashBackendChoice::Auto, &*entropy);
+    let cost = HashCost { memory_kib: 19_456, iterations: 2 };
+    let (began, mut pace, mut measurements) = (Instant::now(), 0.0, 0.0);
+    while began.elapsed() < time {
+        pace += pace_of(cost, backend, threads, time, &*clock, &*entropy).unwrap().as_secs_f64();
+        measurements += 1.0;
+    }
+    measurements * f64::from(u32::try_from(threads).unwrap()) / pace
 }
 
 /// A route that does nothing on an accept loop that does nothing either: what hyper and warp cost by themselves. Never returns.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use doorward_actors::ports::Clock;
-use doorward_actors::{CalibrationError, HashCost, pace_of};
+use doorward_actors::{CalibrationError, HashBackend, HashCost, pace_of};
 
 use super::{CalibrateArgs, complain};
 use crate::ambient::{SystemClock, SystemEntropy};
@@ -42,7 +42,8 @@ pub(super) fn run(args: CalibrateArgs) -> ExitCode {
     );
     let target = Duration::from_millis(u64::from(args.target_ms));
     let clock = SystemClock::new();
-    let mut measure = |cost| pace_of(cost, threads, MEASURE_FOR, &clock, &SystemEntropy);
+    let backend = HashBackend::choose(args.backend, &SystemEntropy);
+    let mut measure = |cost| pace_of(cost, backend, threads, MEASURE_FOR, &clock, &SystemEntropy);
     let began = clock.monotonic();
     let out_of_time = || clock.monotonic().saturating_sub(began) > ENOUGH;
     let rows = match rows(threads, target, usable_memory_kib(), &mut measure, &out_of_time) {
@@ -52,7 +53,7 @@ pub(super) fn run(args: CalibrateArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    super::print(&report(threads, target, &rows));
+    super::print(&report(backend, threads, target, &rows));
     ExitCode::SUCCESS
 }
 
@@ -96,13 +97,17 @@ fn ceiling_kib(threads: usize, memory_kib: u32) -> u64 {
 }
 
 /// What is printed.
-fn report(threads: usize, target: Duration, rows: &[Measured]) -> String {
+fn report(backend: HashBackend, threads: usize, target: Duration, rows: &[Measured]) -> String {
     let mut text = String::new();
     let mut line = |line: String| {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{line}");
     };
-    line(format!("argon2id with {threads} threads at once; the target is {} ms a hash.", target.as_millis()));
+    line(format!(
+        "argon2id ({}) with {threads} threads at once; the target is {} ms a hash.",
+        backend.name(),
+        target.as_millis()
+    ));
     line(String::new());
     line("memory a hash   passes   time a hash   memory of all threads   logins a second".to_owned());
     for Measured { cost, pace } in rows {
@@ -193,7 +198,7 @@ mod tests {
         let rows = measured(20_000, 250, PLENTY, 99);
         assert_eq!(rows.len(), 1, "nothing dearer is tried");
         assert_eq!(suggested(&rows, 250), (19_456, 2));
-        let text = report(2, Duration::from_millis(250), &rows);
+        let text = report(HashBackend::Portable, 2, Duration::from_millis(250), &rows);
         assert!(
             text.contains("Even the least that Doorward takes needs 760.0 ms here, more than the target."),
             "{text}"
@@ -209,12 +214,13 @@ mod tests {
     #[test]
     fn the_table_says_what_a_cost_comes_to() {
         let rows = [Measured { cost: FLOOR, pace: Duration::from_millis(25) }];
-        let text = report(4, Duration::from_millis(250), &rows);
+        let text = report(HashBackend::Portable, 4, Duration::from_millis(250), &rows);
         assert!(
             text.contains("     19456 KiB        2       25.0 ms                  76 MiB             160.0"),
             "{text}"
         );
         assert!(!text.contains("Even"), "{text}");
+        assert!(text.starts_with("argon2id (portable) with 4 threads at once; "), "{text}");
     }
 
     #[test]

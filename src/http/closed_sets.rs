@@ -56,6 +56,8 @@ closed_sets! {
     KeyState = ["next", "signing", "retired"];
     /// Whether an actor runs.
     ActorState = ["starting", "running", "restarting", "stopped"];
+    /// The vector instructions of the fast implementation of password hashes; `portable`: the one that runs everywhere.
+    HasherBackend = ["avx512", "avx2", "neon", "portable"];
     /// `verification`: logins and sensitive changes. `creation`: registrations, new passwords, recoveries, password checks.
     HasherLaneName = ["verification", "creation"];
     /// Whether everything works.

@@ -15,10 +15,10 @@ use doorward_actors::ports::Clock as _;
 use doorward_actors::store::{ShardOf, Store, Touch};
 use doorward_actors::testing::{ManualClock, MemoryEngine, MemoryKeys, MemoryMail, SeededEntropy, memory_store};
 use doorward_actors::{
-    AccountRules, ActorSystem, AuditActorKind, AuditEvent, AuditRecord, AuditSettings, ClientNetworks, HashCost,
-    HasherSettings, Locale, MailerSettings, Origin, PasswordPolicy, Ports, RateLimits, RateQuota, RecoveryMode, Secret,
-    SecretDigest, ServiceScope, Session, SessionId, SessionPolicy, SigningAlgorithm, SystemSettings, Timestamp,
-    TokenSettings,
+    AccountRules, ActorSystem, AuditActorKind, AuditEvent, AuditRecord, AuditSettings, ClientNetworks,
+    HashBackendChoice, HashCost, HasherSettings, Locale, MailerSettings, Origin, PasswordPolicy, Ports, RateLimits,
+    RateQuota, RecoveryMode, Secret, SecretDigest, ServiceScope, Session, SessionId, SessionPolicy, SigningAlgorithm,
+    SystemSettings, Timestamp, TokenSettings,
 };
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -96,6 +96,7 @@ impl App {
             },
             hasher: HasherSettings {
                 threads: 1,
+                backend: HashBackendChoice::Portable,
                 cost: HashCost { memory_kib: 64, iterations: 1 },
                 queue: 64,
                 deadline: Duration::from_secs(10),

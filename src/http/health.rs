@@ -69,6 +69,8 @@ struct Store {
 #[derive(Serialize, ToSchema)]
 #[schema(as = HasherHealth)]
 struct Hasher {
+    #[schema(value_type = closed_sets::HasherBackend)]
+    backend: &'static str,
     threads: usize,
     busy: usize,
     queued: usize,
@@ -108,10 +110,20 @@ impl From<LaneHealth> for Lane {
 
 impl From<HasherHealth> for Hasher {
     fn from(hasher: HasherHealth) -> Self {
-        let HasherHealth { threads, busy, queued, capacity, done, failed, refused, lanes, breached_list_readable } =
-            hasher;
+        let HasherHealth {
+            backend,
+            threads,
+            busy,
+            queued,
+            capacity,
+            done,
+            failed,
+            refused,
+            lanes,
+            breached_list_readable,
+        } = hasher;
         let lanes = lanes.into_iter().map(Lane::from).collect();
-        Self { threads, busy, queued, capacity, done, failed, refused, lanes, breached_list_readable }
+        Self { backend, threads, busy, queued, capacity, done, failed, refused, lanes, breached_list_readable }
     }
 }
 

@@ -260,6 +260,8 @@ keys! {
 
     HASH_THREADS = "passwords.hash_threads", per_core(1, 64), Some("auto"),
         "How many threads hash passwords; times HASH_MEMORY_KIB it bounds the memory of hashing.";
+    HASH_BACKEND = "passwords.hash_backend", Kind::Choice(&["auto", "portable"]), Some("auto"),
+        "Which implementation computes hashes: auto takes a faster one if the processor can and it passes a self-test at the start.";
     HASH_MEMORY_KIB = "passwords.hash_memory_kib", integer(19_456, 1_048_576), Some("19456"),
         "The memory cost of one argon2id hash, in KiB.";
     HASH_ITERATIONS = "passwords.hash_iterations", integer(2, 16), Some("2"),

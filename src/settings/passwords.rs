@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use doorward_actors::HashBackendChoice;
+
 use super::keys;
 use super::reader::{Reader, documented};
 use crate::breached::BreachedList;
@@ -12,6 +14,8 @@ use crate::breached::BreachedList;
 pub struct PasswordSettings {
     /// How many threads hash, 1 to 64. Times [`Self::hash_memory_kib`] it bounds the memory of hashing.
     pub hash_threads: usize,
+    /// Which implementation computes a hash.
+    pub hash_backend: HashBackendChoice,
     /// The memory cost of a hash in KiB, 19,456 (ASVS 11.4.2) to 1,048,576.
     pub hash_memory_kib: u32,
     /// The passes of a hash, 2 (ASVS 11.4.2) to 16.
@@ -29,6 +33,7 @@ pub struct PasswordSettings {
 impl PasswordSettings {
     pub(super) fn read(reader: &mut Reader) -> Option<Self> {
         let hash_threads = reader.integer(&keys::HASH_THREADS);
+        let hash_backend = reader.parse(&keys::HASH_BACKEND, HashBackendChoice::from_name);
         let hash_memory_kib = reader.integer(&keys::HASH_MEMORY_KIB);
         let hash_iterations = reader.integer(&keys::HASH_ITERATIONS);
         let hash_queue = reader.integer(&keys::HASH_QUEUE);
@@ -37,6 +42,7 @@ impl PasswordSettings {
         let breached_file = breached_file(reader);
         Some(Self {
             hash_threads: hash_threads?,
+            hash_backend: hash_backend?,
             hash_memory_kib: hash_memory_kib?,
             hash_iterations: hash_iterations?,
             hash_queue: hash_queue?,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use doorward::settings::Settings;
+use doorward_actors::HashBackendChoice;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -82,8 +84,18 @@ async fn the_inside_is_shown_with_all_its_parts() {
     names.sort_unstable();
     assert_eq!(names, ["audit", "keys", "mailer", "rate_limiter", "services", "session-0", "session-1", "user"]);
     let hasher = &body["hasher"];
-    let expected =
-        ["breached_list_readable", "busy", "capacity", "done", "failed", "lanes", "queued", "refused", "threads"];
+    let expected = [
+        "backend",
+        "breached_list_readable",
+        "busy",
+        "capacity",
+        "done",
+        "failed",
+        "lanes",
+        "queued",
+        "refused",
+        "threads",
+    ];
     assert_eq!(members(hasher), expected);
     for (name, value) in [("done", 6), ("threads", 1), ("capacity", 512), ("queued", 0), ("refused", 0)] {
         assert_eq!(hasher[name], value, "{hasher}");
@@ -92,4 +104,35 @@ async fn the_inside_is_shown_with_all_its_parts() {
     // Counting the hashes put one job more through the lane of the logins.
     let lane = |name: &str, handled: u64| json!({"name": name, "queued": 0, "capacity": 256, "handled": handled, "refused": 0});
     assert_eq!(hasher["lanes"], json!([lane("verification", 3), lane("creation", 2)]));
+}
+
+#[tokio::test]
+async fn s01_the_hasher_names_its_backend_and_verifies_what_the_other_hashed() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let backends = [HashBackendChoice::Portable, HashBackendChoice::Auto, HashBackendChoice::Portable];
+    let mut people = Vec::new();
+    for (backend, name) in backends.into_iter().zip(["ann", "bob", "cy"]) {
+        let chosen = |settings: &mut Settings| {
+            settings.passwords.hash_threads = 1;
+            settings.passwords.hash_backend = backend;
+        };
+        let app = TestApp::builder().with(chosen).data_dir(directory.path()).spawn().await;
+        people.push(app.register(name).await);
+        let before = app.hashes().await;
+        for person in &people {
+            app.login(person).await;
+        }
+        app.handles.tend_mail().await.unwrap();
+        assert_eq!(app.hashes().await - before, people.len() as u64, "no hash is renewed for what computed it");
+        let ask = app.request(Method::GET, "/health/actors").header("X-Service-Token", SERVICE_TOKEN);
+        let named = app.send(ask).await.body["hasher"]["backend"].clone();
+        #[cfg(target_arch = "x86_64")]
+        let fast_here = std::arch::is_x86_feature_detected!("avx2");
+        #[cfg(not(target_arch = "x86_64"))]
+        let fast_here = named != "portable";
+        let fast = backend == HashBackendChoice::Auto && fast_here;
+        let possible = if fast { ["avx512", "avx2", "neon"].as_slice() } else { &["portable"] };
+        assert!(possible.iter().any(|name| named == *name), "{backend:?}: {named}");
+        app.stop().await.unwrap();
+    }
 }

@@ -1,8 +1,9 @@
 //! argon2id itself: one secret, one hash, one block of memory.
 
 use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
-use argon2::{Algorithm, Argon2, Block, Params, Version};
+use argon2::{Algorithm, Params, Version};
 
+use super::backend::Memory;
 use crate::domain::account::CredentialHash;
 use crate::ports::Entropy;
 
@@ -15,11 +16,6 @@ const MAX_STORED_MEMORY_KIB: u32 = 1 << 20;
 const MAX_STORED_ITERATIONS: u32 = 16;
 /// A difference of cost that nobody could tell by the time it takes, as a part of today's cost.
 const UNNOTICEABLE: u64 = 50;
-
-/// How many blocks are asked for at least: 40 MiB. From 32 MiB on, glibc gives every allocation pages of its own, which go back
-/// to the system when they are freed; smaller ones of this size stay with the process after the first, and each time of rest
-/// would add to it. Pages that nobody writes to cost no memory.
-const OWN_MAPPING_BLOCKS: usize = 40 * 1024;
 
 /// What one hash costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,24 +41,6 @@ pub(super) struct Match {
     pub(super) outdated: bool,
 }
 
-/// The working memory of one thread: as large as the largest hash it computed.
-#[derive(Default)]
-pub(super) struct Memory(Vec<Block>);
-
-impl Memory {
-    fn compute(&mut self, secret: &[u8], salt: &[u8], params: Params, out: &mut [u8]) -> Result<(), argon2::Error> {
-        let blocks = params.block_count();
-        if self.0.len() < blocks {
-            // What is in it is of no use, so nothing is copied over.
-            self.0 = Vec::new();
-            self.0.reserve_exact(blocks.max(OWN_MAPPING_BLOCKS));
-            self.0.resize(blocks, Block::default());
-        }
-        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-        argon2.hash_password_into_with_memory(secret, salt, out, &mut self.0[..blocks])
-    }
-}
-
 pub(super) fn hash(
     secret: &[u8],
     cost: HashCost,
@@ -73,7 +51,7 @@ pub(super) fn hash(
     entropy.fill(&mut salt);
     let mut out = [0; OUTPUT_BYTES];
     let params = cost.params()?;
-    memory.compute(secret, &salt, params.clone(), &mut out)?;
+    memory.compute(secret, &salt, &params, &mut out)?;
     let phc = PasswordHash {
         algorithm: Algorithm::Argon2id.ident(),
         version: Some(Version::V0x13.into()),
@@ -99,11 +77,11 @@ pub(super) fn verify(secret: &[u8], against: &CredentialHash, today: HashCost, m
     let outdated = (params.m_cost(), params.t_cost(), params.p_cost()) != (today.memory_kib, today.iterations, 1);
     let made_up_for = what_is_missing(&params, today);
     let mut out = vec![0; expected.len()];
-    memory.compute(secret, salt.as_ref(), params, &mut out).ok()?;
+    memory.compute(secret, salt.as_ref(), &params, &mut out).ok()?;
     let matches = aws_lc_rs::constant_time::verify_slices_are_equal(&out, expected.as_bytes()).is_ok();
     if let Some(missing) = made_up_for {
         let mut nothing = [0; OUTPUT_BYTES];
-        memory.compute(secret, salt.as_ref(), missing.params().ok()?, &mut nothing).ok()?;
+        memory.compute(secret, salt.as_ref(), &missing.params().ok()?, &mut nothing).ok()?;
     }
     Some(Match { matches, outdated })
 }
@@ -126,6 +104,7 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
+    use crate::hasher::backend::HashBackend;
 
     struct Counter(AtomicU64);
     impl Entropy for Counter {
@@ -141,7 +120,7 @@ mod tests {
     #[test]
     fn s01_the_same_secret_hashes_differently_each_time_and_verifies() {
         let entropy = Counter(AtomicU64::new(0));
-        let mut memory = Memory::default();
+        let mut memory = Memory::new(HashBackend::Fast);
         let one = hash(b"secret", CHEAP, &entropy, &mut memory).unwrap();
         let two = hash(b"secret", CHEAP, &entropy, &mut memory).unwrap();
         assert_ne!(one, two);
@@ -155,7 +134,7 @@ mod tests {
     #[test]
     fn s06_a_hash_of_another_cost_verifies_and_is_outdated() {
         let entropy = Counter(AtomicU64::new(0));
-        let mut memory = Memory::default();
+        let mut memory = Memory::new(HashBackend::Fast);
         let old = hash(b"secret", CHEAP, &entropy, &mut memory).unwrap();
         for today in [HashCost { memory_kib: 128, iterations: 1 }, HashCost { memory_kib: 32, iterations: 1 }] {
             assert_eq!(verify(b"secret", &old, today, &mut memory), Some(Match { matches: true, outdated: true }));
@@ -182,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_stored_hash_cannot_choose_a_ruinous_cost() {
-        let mut memory = Memory::default();
+        let mut memory = Memory::new(HashBackend::Fast);
         for phc in [
             "$argon2id$v=19$m=4294967295,t=1,p=1$AAECAwQFBgcICQoLDA0ODw$AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8",
             "$argon2id$v=19$m=64,t=4000000,p=1$AAECAwQFBgcICQoLDA0ODw$AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8",

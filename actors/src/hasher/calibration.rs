@@ -3,7 +3,8 @@
 use std::sync::Barrier;
 use std::time::Duration;
 
-use super::argon2id::{self, HashCost, Memory};
+use super::argon2id::{self, HashCost};
+use super::backend::{HashBackend, Memory};
 use crate::ports::{Clock, Entropy};
 
 /// The most hashes of one thread in one measurement.
@@ -25,6 +26,7 @@ pub enum CalibrationError {
 /// least one. Blocks meanwhile, and uses threads × memory.
 pub fn pace_of(
     cost: HashCost,
+    backend: HashBackend,
     threads: usize,
     duration: Duration,
     clock: &dyn Clock,
@@ -33,7 +35,7 @@ pub fn pace_of(
     let threads = threads.max(1);
     let ready = Barrier::new(threads);
     let one = || -> Result<Duration, argon2::Error> {
-        let mut memory = Memory::default();
+        let mut memory = Memory::new(backend);
         let warmed = argon2id::hash(b"calibration", cost, entropy, &mut memory);
         // Also after a failure, for which the others must not wait for ever.
         ready.wait();

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::argon2id::{self, Memory};
+use super::argon2id;
+use super::backend::{HashBackend, Memory};
 use super::judge::{Candidate, Judge, PasswordReport, Rejected};
 use super::lanes::{LANES, Lane, Lanes};
 use super::{HasherSettings, Verdict};
@@ -25,6 +26,7 @@ const NICE: i32 = 10;
 
 pub(super) struct Pool {
     settings: HasherSettings,
+    backend: HashBackend,
     judge: Judge,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -104,6 +106,7 @@ impl Pool {
     /// `pace` is what one hash takes, as far as is known.
     pub(super) fn new(
         settings: HasherSettings,
+        backend: HashBackend,
         judge: Judge,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
@@ -118,6 +121,7 @@ impl Pool {
         Self {
             queue: Mutex::new(Queue { lanes: Lanes::new(settings.queue), closed: false }),
             settings,
+            backend,
             judge,
             clock,
             entropy,
@@ -190,7 +194,7 @@ impl Pool {
         if let Err(error) = rustix::process::setpriority_process(None, NICE) {
             tracing::debug!(%error, "hashing threads keep normal priority");
         }
-        let mut memory = Memory::default();
+        let mut memory = Memory::new(self.backend);
         while let Some((lane, job)) = self.next(&mut memory) {
             self.busy.fetch_add(1, Ordering::Relaxed);
             let began = self.clock.monotonic();
@@ -205,7 +209,7 @@ impl Pool {
                 Ok(Done::Failed) | Err(_) => {
                     self.failed.fetch_add(1, Ordering::Relaxed);
                     // A panic may have left the memory half written; a new block costs one allocation.
-                    memory = Memory::default();
+                    memory = Memory::new(self.backend);
                     tracing::error!("a password hash could not be computed");
                 }
             }
@@ -225,7 +229,7 @@ impl Pool {
             let waited = self.work.wait_timeout(queue, KEEP_MEMORY).unwrap_or_else(PoisonError::into_inner);
             queue = waited.0;
             if waited.1.timed_out() {
-                *memory = Memory::default();
+                *memory = Memory::new(self.backend);
             }
         }
     }
@@ -297,6 +301,7 @@ impl Pool {
             refused: self.counters(lane).refused.load(Ordering::Relaxed),
         });
         HasherHealth {
+            backend: self.backend.name(),
             threads: self.settings.threads.max(1),
             busy: self.busy.load(Ordering::Relaxed),
             queued: queued.iter().sum(),
@@ -336,7 +341,7 @@ mod tests {
     use super::*;
     use crate::domain::password::PasswordPolicy;
     use crate::domain::time::Timestamp;
-    use crate::hasher::HashCost;
+    use crate::hasher::{HashBackendChoice, HashCost};
 
     /// A clock that a test moves, and no randomness.
     #[derive(Default)]
@@ -359,10 +364,12 @@ mod tests {
     /// A pool without threads, so that what waits, waits.
     fn pool(clock: &Arc<Still>) -> Pool {
         let cost = HashCost { memory_kib: 64, iterations: 1 };
-        let settings = HasherSettings { threads: 2, cost, queue: 3, deadline: Duration::from_secs(5) };
+        let backend = HashBackendChoice::Auto;
+        let settings = HasherSettings { threads: 2, backend, cost, queue: 3, deadline: Duration::from_secs(5) };
         let judge = Judge::new(PasswordPolicy { min_score: 2 }, None);
         let decoy = CredentialHash::from_phc(String::new());
-        Pool::new(settings, judge, Arc::clone(clock) as _, Arc::clone(clock) as _, decoy, Duration::from_secs(4))
+        let (clock, entropy) = (Arc::clone(clock) as _, Arc::clone(clock) as _);
+        Pool::new(settings, HashBackend::Fast, judge, clock, entropy, decoy, Duration::from_secs(4))
     }
 
     /// A job, and where its outcome would arrive.
@@ -412,7 +419,7 @@ mod tests {
         drop(nobody);
         let (wanted, _outcome) = job();
         pool.submit(Lane::Verification, wanted).unwrap();
-        let mut memory = Memory::default();
+        let mut memory = Memory::new(HashBackend::Fast);
         assert!(matches!(pool.next(&mut memory), Some((Lane::Verification, _))));
         assert_eq!(pool.health().queued, 2);
         pool.close();

@@ -173,6 +173,7 @@ fn f18_closed_sets_are_enumerations() {
         ("SigningAlgorithm", "EdDSA"),
         ("KeyState", "signing"),
         ("ActorState", "running"),
+        ("HasherBackend", "portable"),
         ("HasherLaneName", "creation"),
         ("SystemStatus", "degraded"),
         ("ProbeStatus", "not_ready"),

@@ -96,8 +96,6 @@ pub struct ServiceHandle {
     mailbox: Arc<Mailbox<Message>>,
     store: Store,
     directory: Arc<Directory>,
-    /// Held while the tokens are read again.
-    reading: Arc<tokio::sync::Mutex<()>>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     audit: AuditHandle,
@@ -159,8 +157,8 @@ impl ServiceHandle {
         entropy: Arc<dyn Entropy>,
         audit: AuditHandle,
     ) -> Self {
-        let (directory, reading) = (Arc::new(Directory::new()), Arc::default());
-        Self { mailbox, store, directory, reading, clock, entropy, audit }
+        let directory = Arc::new(Directory::new());
+        Self { mailbox, store, directory, clock, entropy, audit }
     }
 
     pub(crate) fn directory(&self) -> &Arc<Directory> {
@@ -195,18 +193,7 @@ impl ServiceHandle {
 
     /// Reads the service tokens again if the feed says that one of them changed.
     async fn catch_up(&self) -> Result<(), Unavailable> {
-        let feed = self.store.feed();
-        if self.directory.is_current(feed) {
-            return Ok(());
-        }
-        // One reads for all.
-        let _reading = self.reading.lock().await;
-        if !self.directory.is_current(feed) {
-            // Before the tokens are read: what changes meanwhile, or is just being changed, is read again.
-            let settled = feed.settled();
-            self.directory.replace_all(self.store.service_tokens().await?, settled);
-        }
-        Ok(())
+        Ok(self.directory.catch_up(&self.store).await?)
     }
 
     /// Makes a service token. The administrator proved who they are ([`prove`](crate::UserHandle::prove)).

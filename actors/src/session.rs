@@ -292,11 +292,13 @@ impl SessionHandle {
         self.shard(account).ask(USE_DEADLINE, |reply| Message::Seen { account, reply }).await.unwrap_or_default()
     }
 
-    /// Lets the shard of an account read the feed, so that what was ended leaves its memory soon. Safety does not hang on it: a
-    /// shard reads the feed before it answers anything.
-    pub(crate) fn catch_up(&self, account: AccountId) {
-        // One that is down just now reads the store when it starts again.
-        let _ = self.shard(account).tell(Message::CatchUp);
+    /// Lets the shard of an account read what the feed tells of it, so that what was ended leaves its memory. Safety does not hang
+    /// on it: a shard reads the feed before it answers anything.
+    pub(crate) async fn catch_up(&self, account: AccountId) {
+        if let Err(error) = self.shard(account).ask(USE_DEADLINE, |reply| Message::CatchUp { account, reply }).await {
+            // One that is down just now reads the store when it starts again.
+            tracing::debug!(%error, account = account.get(), "a shard was not told that sessions ended");
+        }
     }
 
     /// Ends the principal's session. Its token is dead everywhere when this returns.
@@ -356,7 +358,7 @@ impl SessionHandle {
         let (policy, seen) = (self.inner.policy, self.seen(account).await);
         let ended =
             self.inner.store.end_sessions_of(EndOfSessions { account, which, acting, policy, seen, audit }).await?;
-        self.catch_up(account);
+        self.catch_up(account).await;
         Ok(ended)
     }
 
@@ -421,6 +423,8 @@ impl SessionHandle {
         }
         // A shard that is down just now reads the session from the store when it starts again.
         let _ = self.shard(account.id).tell(Message::Opened(session.clone()));
+        // Some may have made room for it.
+        self.catch_up(account.id).await;
         match self.issue_newest(&session, now).await {
             Ok((account, access_token, expires_in)) => {
                 Ok(Opened { account, access_token, expires_in, refresh_token: refresh_token.write() })

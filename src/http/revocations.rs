@@ -156,7 +156,7 @@ fn number(text: &str) -> Option<u64> {
     params(
     ("after" = Option<String>, Query, pattern = "^(start|[0-9]{1,18}(-[0-9a-f]{8})?)$", description = "The cursor of the answer before, or `start` for all that is kept"),
     ("wait" = Option<u64>, Query, maximum = 30, description = "How many seconds to wait for the next one if there is none, 0 to 30"),
-    ("Last-Event-ID" = Option<String>, Header, pattern = "^(start|[0-9]{1,18}(-[0-9a-f]{8})?)$", description = "With server-sent events: as `after`"),
+    ("Last-Event-ID" = Option<String>, Header, description = "With server-sent events: as `after`, and in its place. Ignored otherwise"),
 ), responses(
     (status = 200, description = "What was revoked", content(
         (Revocations = "application/json"),

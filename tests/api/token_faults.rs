@@ -97,7 +97,7 @@ impl<'a> Doors<'a> {
 
 /// Shows every fault at every door, and then that nothing came of it.
 async fn run(algorithm: Algorithm) {
-    let forge = Forge::with(algorithm).await;
+    let forge = Box::pin(Forge::with(algorithm)).await;
     let doors = Doors::of(&forge).await;
     // The forger is good at it.
     for (name, token) in claims::none(&forge) {

@@ -193,6 +193,7 @@ fn settings() -> SystemSettings {
             cost: HashCost { memory_kib: 64, iterations: 1 },
             queue: 64,
             deadline: Duration::from_secs(10),
+            backend: HashBackendChoice::Portable,
         },
         passwords: PasswordPolicy { min_score: 2 },
         limits: RateLimits {

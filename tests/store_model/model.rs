@@ -414,23 +414,7 @@ async fn run(store: &dyn Subject, step: &Step, mark: i64) -> String {
         }
         Step::DeleteMail(mail) => format!("deleted: {}", store.delete_mail(mail_id(*mail), audit).await.unwrap()),
         Step::PruneMails { now } => format!("forgotten: {}", store.prune_mails(at(*now), 1000).await.unwrap()),
-        Step::End(ended) => done(store.end_sessions(touches(ended), audit.at, vec![audit]).await),
-        Step::EndOf { account, which, seen, at: now } => {
-            let Room { policy, seen } = room(seen);
-            let audit = AuditRecord { at: at(*now), ..audit };
-            let end = EndOfSessions { account: id(*account), which: *which, acting: None, policy, seen, audit };
-            format!("ended {}", answer(store.end_sessions_of(end).await))
-        }
-        Step::EndIdle(ended) => {
-            let ended = touches(ended).into_iter().map(|touch| (touch, audit.clone())).collect();
-            done(store.end_idle(ended, at(mark)).await)
-        }
-        Step::Touch(touched) => done(store.touch_sessions(touches(touched)).await),
         Step::Refresh(used) => crate::refresh::run(store, used, audit).await,
-        Step::Label { account, name, label } => {
-            let label = label.map(|n| SessionLabel::parse(&format!("label {n}")).unwrap());
-            answer(store.label_session(id(*account), sid(*name), label, None, audit).await)
-        }
         Step::Append(count) => {
             let subject = AccountId::new(u64::try_from(mark).unwrap() % 4);
             done(store.append_audit(vec![AuditRecord { subject, ..audit }; *count]).await)
@@ -447,7 +431,33 @@ async fn run(store: &dyn Subject, step: &Step, mark: i64) -> String {
         }
         Step::Probe => done(store.probe().await),
         Step::Reopen => String::new(),
+        Step::End(_) | Step::EndOf { .. } | Step::EndIdle(_) | Step::Touch(_) | Step::Label { .. } => {
+            run_on_sessions(store, step, audit, mark).await
+        }
         services => crate::services::run(store, services, audit).await,
+    }
+}
+
+/// The steps that end, use and label sessions.
+async fn run_on_sessions(store: &dyn Subject, step: &Step, audit: AuditRecord, mark: i64) -> String {
+    match step {
+        Step::End(ended) => done(store.end_sessions(touches(ended), audit.at, vec![audit]).await),
+        Step::EndOf { account, which, seen, at: now } => {
+            let Room { policy, seen } = room(seen);
+            let audit = AuditRecord { at: at(*now), ..audit };
+            let end = EndOfSessions { account: id(*account), which: *which, acting: None, policy, seen, audit };
+            format!("ended {}", answer(store.end_sessions_of(end).await))
+        }
+        Step::EndIdle(ended) => {
+            let ended = touches(ended).into_iter().map(|touch| (touch, audit.clone())).collect();
+            done(store.end_idle(ended, at(mark)).await)
+        }
+        Step::Touch(touched) => done(store.touch_sessions(touches(touched)).await),
+        Step::Label { account, name, label } => {
+            let label = label.map(|n| SessionLabel::parse(&format!("label {n}")).unwrap());
+            answer(store.label_session(id(*account), sid(*name), label, None, audit).await)
+        }
+        other => panic!("{other:?} is not about sessions"),
     }
 }
 

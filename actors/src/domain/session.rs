@@ -247,6 +247,12 @@ impl Deadlines {
         self.idle_until = now.monotonic.saturating_add(policy.idle_timeout_of(session));
     }
 
+    /// Another process used the session, as its stored last use says. Its end comes no later for that.
+    pub(crate) fn used_elsewhere(&mut self, session: &Session, policy: &SessionPolicy, now: Now) {
+        let anew = Self::of(session, policy, now);
+        *self = Self { idle_until: anew.idle_until, ends_at: self.ends_at.min(anew.ends_at) };
+    }
+
     /// How much longer it may go unused.
     pub(crate) fn idle_left(&self, now: Now) -> Duration {
         self.idle_until.saturating_sub(now.monotonic)

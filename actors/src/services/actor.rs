@@ -49,8 +49,7 @@ impl Process for ServiceActor {
 
     async fn start(&self, mailbox: &Arc<Mailbox<Message>>) -> Result<State, String> {
         let failed = |failure: StoreFailure| failure.to_string();
-        let settled = self.store.feed().settled();
-        self.directory.replace_all(self.store.service_tokens().await.map_err(failed)?, settled);
+        self.directory.read_anew(&self.store).await.map_err(failed)?;
         self.directory.set_built_in(self.store.built_in_last_used().await.map_err(failed)?);
         self.store.note_token_lifetime(self.token_lifetime).await.map_err(failed)?;
         self.known_up_to(self.keep().await.map_err(failed)?).await.map_err(failed)?;

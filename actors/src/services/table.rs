@@ -1,4 +1,4 @@
-//! Which secret is whose: read by everybody without waiting, written by the actor alone.
+//! Which secret is whose: a copy of what the store has, read by everybody without waiting.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +12,7 @@ use crate::domain::service_token::{self, ServiceScopes, ServiceToken, ServiceTok
 use crate::domain::time::Timestamp;
 use crate::store::feed::Feed;
 use crate::store::layout::Touched;
+use crate::store::{Store, StoreFailure};
 
 /// The services by their secrets. It outlives a crash of the actor.
 pub(crate) struct Directory {
@@ -21,6 +22,8 @@ pub(crate) struct Directory {
     table: ArcSwap<Table>,
     /// How much of the feed of the store is in the table.
     position: AtomicU64,
+    /// Held while the tokens are read and the table is replaced, so that no older reading comes after a newer one.
+    reading: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -42,6 +45,7 @@ impl Directory {
             built_in_digest: OnceLock::new(),
             table: ArcSwap::default(),
             position: AtomicU64::new(0),
+            reading: tokio::sync::Mutex::default(),
         }
     }
 
@@ -76,7 +80,7 @@ impl Directory {
     }
 
     /// Whether no service token was changed since the table was made.
-    pub(super) fn is_current(&self, feed: &Feed) -> bool {
+    fn is_current(&self, feed: &Feed) -> bool {
         let position = self.position.load(Ordering::Acquire);
         if feed.position() == position {
             return true;
@@ -88,6 +92,29 @@ impl Directory {
             }
             _ => false,
         }
+    }
+
+    /// Reads the tokens again if the feed says that one of them changed.
+    pub(super) async fn catch_up(&self, store: &Store) -> Result<(), StoreFailure> {
+        if self.is_current(store.feed()) {
+            return Ok(());
+        }
+        let _reading = self.reading.lock().await;
+        // Another one may have read for all.
+        if self.is_current(store.feed()) { Ok(()) } else { self.read(store).await }
+    }
+
+    /// Reads the tokens, for the first time or after a crash.
+    pub(super) async fn read_anew(&self, store: &Store) -> Result<(), StoreFailure> {
+        let _reading = self.reading.lock().await;
+        self.read(store).await
+    }
+
+    async fn read(&self, store: &Store) -> Result<(), StoreFailure> {
+        // Before the tokens are read: what changes meanwhile, or is just being changed, is read again.
+        let settled = store.feed().settled();
+        self.replace_all(store.service_tokens().await?, settled);
+        Ok(())
     }
 
     pub(super) fn find(&self, digest: &SecretDigest, now: Timestamp) -> Option<Arc<Service>> {
@@ -112,7 +139,7 @@ impl Directory {
 
     /// Puts these tokens, which were read after this position of the feed, in the place of all others, with the uses that are
     /// known.
-    pub(super) fn replace_all(&self, tokens: Vec<ServiceToken>, position: u64) {
+    fn replace_all(&self, tokens: Vec<ServiceToken>, position: u64) {
         let known: HashMap<_, _> =
             self.table.load().by_id.iter().map(|(id, service)| (*id, service.token().last_used_at)).collect();
         let with_use = |token: ServiceToken| {

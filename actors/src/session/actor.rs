@@ -1,4 +1,4 @@
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -55,12 +55,15 @@ pub(crate) struct State {
     position: u64,
     /// The sessions that the store is being asked for, and who waits for that.
     reading: HashMap<Name, Pending>,
+    /// Who waits until no session of an account is being read.
+    catching_up: Vec<(AccountId, Reply<()>)>,
     /// The sessions whose last use is not written, the one that waits for longest first; each stands here once.
     dirty: VecDeque<Name>,
     /// A flush is under way; the next one waits its turn, so that times are written in order.
     flushing: Arc<AtomicBool>,
-    /// The sessions that were found expired and whose end is not durable yet. A clock that is set back must not revive them.
-    expired: HashSet<Name>,
+    /// The sessions that were found expired and whose end is not durable yet, with the last use that this was judged by. A clock that
+    /// is set back must not revive them; a later use by another process does.
+    expired: HashMap<Name, Timestamp>,
     mailbox: Arc<Mailbox<Message>>,
     _timers: [Timer; 2],
 }
@@ -81,24 +84,38 @@ struct Live {
     stale: bool,
 }
 
-/// A session that the store is asked for.
+/// What the store said of a session.
 pub(crate) struct Reading {
     name: Name,
+    stored: Result<Option<Session>, StoreFailure>,
 }
 
 /// Who waits for a session to be read.
 #[derive(Default)]
 struct Pending {
-    /// It was changed after the store was asked.
-    again: bool,
     /// The last commit that changed it, or may have.
     touched: u64,
     /// The last commit that was durable before the store was asked.
     settled: u64,
     waiting: Vec<(bool, Reply<Option<Standing>>)>,
+    /// Who came while a commit was under way that what is read may not show. They wait for another reading.
+    late: Vec<(bool, Reply<Option<Standing>>)>,
 }
 
 impl State {
+    /// Whether a stored session was found expired, and nobody used it since.
+    fn has_expired(&self, stored: &Session) -> bool {
+        self.expired.get(&(stored.account, stored.id)).is_some_and(|used| stored.last_active_at <= *used)
+    }
+
+    /// Answers those for whose accounts nothing is being read.
+    fn tell_caught_up(&mut self) {
+        let is_read = |account: AccountId| !self.reading.keys().any(|(owner, _)| *owner == account);
+        for (_, reply) in self.catching_up.extract_if(.., |(account, _)| is_read(*account)) {
+            let _ = reply.send(());
+        }
+    }
+
     /// A session that is in memory.
     fn held(&mut self, (account, session): Name) -> Option<&mut Live> {
         self.accounts.get_mut(&account)?.iter_mut().find(|live| live.session.id == session)
@@ -119,9 +136,10 @@ impl Process for SessionActor {
             accounts: HashMap::new(),
             position,
             reading: HashMap::new(),
+            catching_up: Vec::new(),
             dirty: VecDeque::new(),
             flushing: Arc::new(AtomicBool::new(false)),
-            expired: HashSet::new(),
+            expired: HashMap::new(),
             mailbox: Arc::clone(mailbox),
             _timers: [every(FLUSH_PERIOD, mailbox, || Message::Flush), every(SWEEP_PERIOD, mailbox, || Message::Sweep)],
         };
@@ -142,7 +160,7 @@ impl Process for SessionActor {
             Message::Use { account, session, counts, reply } => {
                 self.use_session(state, (account, session), counts, reply, now);
             }
-            Message::Read(readings, outcome) => self.took(state, readings, outcome, now),
+            Message::Read(readings) => self.took(state, readings, now),
             Message::Opened(session) => {
                 let name = (session.account, session.id);
                 if state.held(name).is_none() {
@@ -166,8 +184,10 @@ impl Process for SessionActor {
                 let living = stored.into_iter().filter_map(|stored| self.living(state, stored, now)).collect();
                 let _ = reply.send(living);
             }
-            // It was read already.
-            Message::CatchUp => {}
+            Message::CatchUp { account, reply } => {
+                state.catching_up.push((account, reply));
+                state.tell_caught_up();
+            }
             Message::Ended(names) => names.iter().for_each(|name| {
                 state.expired.remove(name);
             }),
@@ -215,34 +235,37 @@ impl SessionActor {
         if self.store.feed().position() == state.position {
             return;
         }
-        let mut changed: Vec<(Name, u64)> = Vec::new();
-        match self.store.feed().after(state.position) {
+        let commits = match self.store.feed().after(state.position) {
             Ok((position, commits)) => {
-                for (number, commit) in (state.position + 1..).zip(&commits) {
-                    for touched in commit.iter() {
-                        if let Touched::Session(account, session) = *touched
-                            && self.shard.owns(account)
-                        {
-                            changed.push(((account, session), number));
-                        }
-                    }
-                }
-                state.position = position;
+                let first = std::mem::replace(&mut state.position, position) + 1;
+                (first..).zip(commits)
             }
             Err(behind) => {
-                state.position = behind.position;
-                let held = state.accounts.values().flatten().map(|live| (live.session.account, live.session.id));
-                changed.extend(held.chain(state.reading.keys().copied()).map(|name| (name, behind.position)));
+                // Any of them may have changed. Each is read when it is used next.
+                let position = behind.position;
+                for live in state.accounts.values_mut().flatten() {
+                    (live.touched, live.stale) = (position, true);
+                }
+                state.reading.values_mut().for_each(|pending| pending.touched = position);
+                state.position = position;
+                return;
             }
-        }
+        };
         let mut to_read = Vec::new();
-        for (name, number) in changed {
-            if let Some(pending) = state.reading.get_mut(&name) {
-                (pending.again, pending.touched) = (true, number);
-            } else if let Some(live) = state.held(name) {
-                (live.touched, live.stale) = (number, true);
-                state.reading.insert(name, Pending { touched: number, ..Pending::default() });
-                to_read.push(name);
+        for (number, commit) in commits {
+            for touched in commit.iter() {
+                let Touched::Session(account, session) = *touched else { continue };
+                let name = (account, session);
+                if !self.shard.owns(account) {
+                    continue;
+                }
+                let is_held = state.held(name).map(|live| (live.touched, live.stale) = (number, true)).is_some();
+                if let Some(pending) = state.reading.get_mut(&name) {
+                    pending.touched = number;
+                } else if is_held {
+                    state.reading.insert(name, Pending { touched: number, ..Pending::default() });
+                    to_read.push(name);
+                }
             }
         }
         self.read(state, to_read);
@@ -262,57 +285,45 @@ impl SessionActor {
         let (store, mailbox) = (self.store.clone(), Arc::clone(&state.mailbox));
         self.commits.spawn(async move {
             let mut found = Vec::with_capacity(names.len());
-            for (account, session) in &names {
-                found.push(store.session(*account, *session).await);
+            for (account, session) in names {
+                found.push(Reading { name: (account, session), stored: store.session(account, session).await });
             }
-            let readings = names.into_iter().map(|name| Reading { name }).collect();
             // An incarnation that is gone has nobody who waits.
-            let _ = mailbox.tell(Message::Read(readings, found.into_iter().collect()));
+            let _ = mailbox.tell(Message::Read(found));
         });
     }
 
     /// Takes in what the store said.
-    fn took(
-        &self,
-        state: &mut State,
-        readings: Vec<Reading>,
-        outcome: Result<Vec<Option<Session>>, StoreFailure>,
-        now: Now,
-    ) {
+    fn took(&self, state: &mut State, readings: Vec<Reading>, now: Now) {
         let mut again = Vec::new();
-        let found = match outcome {
-            Ok(found) => found,
-            Err(failure) => {
-                tracing::error!(%failure, "sessions could not be read");
-                // Those who wait are told that there is no answer; what is stale stays so.
-                for reading in &readings {
-                    state.reading.remove(&reading.name);
+        for Reading { name, stored } in readings {
+            let Some(Pending { touched, settled, waiting, late }) = state.reading.remove(&name) else { continue };
+            match stored {
+                Ok(stored) => {
+                    self.renew(state, name, stored, now);
+                    if let Some(live) = state.held(name) {
+                        // A commit that was under way may show at the next look, and then nobody may be told of what was before it.
+                        (live.touched, live.stale) = (touched, settled < touched);
+                    }
+                    for (counts, reply) in waiting {
+                        self.answer(state, name, counts, reply, now);
+                    }
                 }
-                return;
+                // Those who wait are told that there is no answer; what is stale stays so.
+                Err(failure) => tracing::error!(%failure, "a session could not be read"),
             }
-        };
-        for (Reading { name }, stored) in readings.into_iter().zip(found) {
-            let Some(pending) = state.reading.get_mut(&name) else { continue };
-            if std::mem::take(&mut pending.again) {
+            if !late.is_empty() {
+                state.reading.insert(name, Pending { touched, waiting: late, ..Pending::default() });
                 again.push(name);
-                continue;
-            }
-            let Pending { touched, settled, waiting, .. } = state.reading.remove(&name).unwrap_or_default();
-            self.renew(state, name, stored, now);
-            if let Some(live) = state.held(name) {
-                // A commit that was under way may show at the next look, and then nobody may be told of what was before it.
-                (live.touched, live.stale) = (touched, settled < touched);
-            }
-            for (counts, reply) in waiting {
-                self.answer(state, name, counts, reply, now);
             }
         }
         self.read(state, again);
+        state.tell_caught_up();
     }
 
     /// Makes a session in memory what the store says it is.
     fn renew(&self, state: &mut State, name: Name, stored: Option<Session>, now: Now) {
-        let Some(stored) = stored.filter(|_| !state.expired.contains(&name)) else {
+        let Some(stored) = stored.filter(|stored| !state.has_expired(stored)) else {
             self.remove(state, name.0, |live| live.session.id == name.1);
             return;
         };
@@ -320,7 +331,7 @@ impl SessionActor {
         let Some(live) = state.held(name) else {
             if policy.may_revive(&stored, now.wall) {
                 self.take_in(state, stored, now);
-            } else {
+            } else if !policy.is_alive(&stored, now.wall) {
                 self.expire(state, &[stored], now.wall);
             }
             return;
@@ -333,7 +344,7 @@ impl SessionActor {
         let last_active_at = stored.last_active_at.max(live.session.last_active_at);
         live.session = Session { last_active_at, ..stored };
         if used_elsewhere {
-            live.deadlines = Deadlines::of(&live.session, &policy, now);
+            live.deadlines.used_elsewhere(&live.session, &policy, now);
         }
     }
 
@@ -341,8 +352,8 @@ impl SessionActor {
     fn use_session(&self, state: &mut State, name: Name, counts: bool, reply: Reply<Option<Standing>>, now: Now) {
         if let Some(pending) = state.reading.get_mut(&name) {
             // What is being read may be of before a commit that was acknowledged since.
-            pending.again |= pending.settled < pending.touched;
-            pending.waiting.push((counts, reply));
+            let is_late = pending.settled < pending.touched;
+            if is_late { &mut pending.late } else { &mut pending.waiting }.push((counts, reply));
             return;
         }
         if state.held(name).is_some_and(|live| !live.stale && self.is_alive(live, now)) {
@@ -418,7 +429,7 @@ impl SessionActor {
     /// A stored session with its last use, if it is alive.
     fn living(&self, state: &mut State, stored: Session, now: Now) -> Option<Session> {
         let name = (stored.account, stored.id);
-        if state.expired.contains(&name) {
+        if state.has_expired(&stored) {
             return None;
         }
         match state.held(name) {
@@ -477,7 +488,7 @@ impl SessionActor {
         if sessions.is_empty() {
             return;
         }
-        state.expired.extend(sessions.iter().map(|session| (session.account, session.id)));
+        state.expired.extend(sessions.iter().map(|session| ((session.account, session.id), session.last_active_at)));
         let ended: Vec<_> = sessions
             .iter()
             .map(|session| (touch(session), AuditRecord::of_session(session, AuditEvent::SessionExpired, now)))

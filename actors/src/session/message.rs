@@ -3,7 +3,7 @@ use crate::domain::account::AccountId;
 use crate::domain::session::{LoginTime, Session, SessionId};
 use crate::domain::time::Timestamp;
 use crate::process::Reply;
-use crate::store::{Seen, StoreFailure};
+use crate::store::Seen;
 
 /// What a session shard is asked and told. A shard keeps a copy of what the store has and decides nothing alone: sessions are
 /// opened, ended and labelled in the store, and the feed tells the shard.
@@ -11,15 +11,15 @@ pub(crate) enum Message {
     /// Is this session alive? If so, and if this counts as a use, it is in use now.
     Use { account: AccountId, session: SessionId, counts: bool, reply: Reply<Option<Standing>> },
     /// The store has been asked for these sessions.
-    Read(Vec<Reading>, Result<Vec<Option<Session>>, StoreFailure>),
+    Read(Vec<Reading>),
     /// A session was opened.
     Opened(Session),
     /// What is known here of the sessions of this account.
     Seen { account: AccountId, reply: Reply<Seen> },
     /// Which of these sessions, as they are stored, are alive? They are given back with their last use.
     Living { stored: Vec<Session>, reply: Reply<Vec<Session>> },
-    /// The feed has something to tell.
-    CatchUp,
+    /// The feed has something to tell about this account. Answered when what it tells of was read.
+    CatchUp { account: AccountId, reply: Reply<()> },
     /// The end of these expired sessions is durable.
     Ended(Vec<(AccountId, SessionId)>),
     /// End what is idle or old. Sent by a timer.

@@ -193,6 +193,23 @@ async fn a_session_that_somebody_else_uses_is_not_ended_for_being_idle() {
     assert!(!shard.is_stored(one).await && !shard.lives(one).await);
 }
 
+/// This shard found it expired before it knew of that use, and could not store the end.
+#[tokio::test]
+async fn a_session_that_somebody_else_used_is_alive_though_it_was_found_expired_here() {
+    let one = SessionId::from_bytes([1; 16]);
+    let (shard, engine) = Running::with(&[one]).await;
+    shard.clock.advance(Duration::from_mins(20));
+    let touch = shard.touch(one);
+    shard.clock.advance(Duration::from_mins(11));
+    engine.break_down("the end cannot be stored");
+    shard.mailbox.tell(Message::Sweep).unwrap();
+    shard.settle().await;
+    engine.heal();
+    assert!(!shard.lives(one).await);
+    shard.store.touch_sessions(vec![touch]).await.unwrap();
+    assert!(shard.lives(one).await);
+}
+
 #[tokio::test]
 async fn a_use_late_in_the_time_of_a_session_is_stored_before_it_is_answered() {
     let one = SessionId::from_bytes([1; 16]);

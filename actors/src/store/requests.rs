@@ -140,11 +140,17 @@ pub struct EndSessionsRefusal;
 pub struct Seen {
     /// Their last uses.
     pub uses: Vec<Touch>,
-    /// Those that were found expired.
+    /// Those that were found expired, by the last uses that are given for them.
     pub expired: Vec<SessionId>,
 }
 
 impl Seen {
+    /// Whether a stored session was found expired, and nobody used it since.
+    pub(crate) fn has_expired(&self, stored: &Session) -> bool {
+        let judged = |touch: &Touch| touch.session == stored.id && stored.last_active_at <= touch.at;
+        self.expired.contains(&stored.id) && self.uses.iter().any(judged)
+    }
+
     /// The last use of a session, by what is stored and by what was seen.
     pub(crate) fn last_use(&self, session: &Session) -> Timestamp {
         let seen = self.uses.iter().filter(|touch| touch.session == session.id).map(|touch| touch.at).max();

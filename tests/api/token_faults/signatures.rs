@@ -123,7 +123,7 @@ async fn s43_the_second_form_of_a_p256_signature_is_the_same_token() {
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     for how in 0..3 {
-        let forge = Forge::with(Algorithm::Es256).await;
+        let forge = Box::pin(Forge::with(Algorithm::Es256)).await;
         let doors = Doors::of(&forge).await;
         let (message, signature) = forge.token.rsplit_once('.').unwrap();
         let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();

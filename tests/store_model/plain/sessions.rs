@@ -91,7 +91,9 @@ impl State {
 
     fn has_expired(&self, policy: &SessionPolicy, seen: &Seen, key: (AccountId, SessionId), now: Timestamp) -> bool {
         let used = Session { last_active_at: self.last_use(seen, key), ..self.sessions[&key].clone() };
-        seen.expired.contains(&key.1) || !policy.is_alive(&used, now)
+        let stored = self.sessions[&key].last_active_at;
+        let judged = seen.uses.iter().any(|touch| touch.session == key.1 && touch.at >= stored);
+        (seen.expired.contains(&key.1) && judged) || !policy.is_alive(&used, now)
     }
 
     /// Ends those idle for longest, one at a time, for as long as there are too many.

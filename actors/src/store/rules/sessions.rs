@@ -160,7 +160,7 @@ fn make_room(tx: &mut Transaction<'_>, newest: &Session, Room { policy, seen }: 
     let now = newest.created_at;
     let mut living: Vec<_> = reads::sessions_of(tx.rows(), newest.account)?
         .into_iter()
-        .filter(|session| session.epoch == newest.epoch && !seen.expired.contains(&session.id))
+        .filter(|session| session.epoch == newest.epoch && !seen.has_expired(session))
         .map(|session| Session { last_active_at: seen.last_use(&session), ..session })
         .filter(|session| policy.is_alive(session, now))
         .collect();
@@ -189,9 +189,9 @@ pub(crate) fn end_sessions_of(
         if !which.include(session.id) {
             continue;
         }
+        let expired = seen.has_expired(&session);
         let session = Session { last_active_at: seen.last_use(&session), ..session };
-        let alive =
-            Some(session.epoch) == epoch && !seen.expired.contains(&session.id) && policy.is_alive(&session, audit.at);
+        let alive = Some(session.epoch) == epoch && !expired && policy.is_alive(&session, audit.at);
         bury(tx, *account, session.id, audit.at)?;
         newest = newest.max(Some(session.last_active_at));
         if alive {

@@ -295,7 +295,7 @@ impl Flows {
             effects.networks = Some(self.only_network(&story.origin));
             match self.store.update_account(update, effects).await {
                 Ok(after) => {
-                    self.sessions.catch_up(after.id);
+                    self.sessions.catch_up(after.id).await;
                     self.limits.start_anew(after.email.key(), story.origin.address);
                     self.mailer.wake();
                     return Ok(());

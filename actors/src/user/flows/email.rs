@@ -211,7 +211,7 @@ impl Flows {
             };
             match self.store.update_account(update, effects).await {
                 Ok(after) => {
-                    self.sessions.catch_up(after.id);
+                    self.sessions.catch_up(after.id).await;
                     self.limits.start_anew(after.email.key(), story.origin.address);
                     self.mailer.wake();
                     return Ok(());
@@ -348,7 +348,7 @@ impl Flows {
             };
             match self.store.update_account(update, effects).await {
                 Ok(after) => {
-                    self.sessions.catch_up(after.id);
+                    self.sessions.catch_up(after.id).await;
                     self.mailer.wake();
                     return Ok(());
                 }
@@ -373,7 +373,7 @@ impl Flows {
             }
             let story = Story::new(AuditEvent::UnverifiedRemoved, AuditActorKind::System, Origin::default()).about(id);
             if self.store.delete_account(id, Some(account.revision), None, story.done(self).into()).await.is_ok() {
-                self.sessions.catch_up(id);
+                self.sessions.catch_up(id).await;
             }
         }
     }

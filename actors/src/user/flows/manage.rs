@@ -84,7 +84,7 @@ impl Flows {
             match self.commit(update, effects, &story).await? {
                 Attempt::Done(after) => {
                     if ends != EndSessions::None {
-                        self.sessions.catch_up(after.id);
+                        self.sessions.catch_up(after.id).await;
                     }
                     return Ok(OwnChanged { account: after, refresh_token });
                 }
@@ -191,7 +191,7 @@ impl Flows {
         match self.commit(update, effects, &story).await? {
             Attempt::Done(after) => {
                 if ends != EndSessions::None {
-                    self.sessions.catch_up(after.id);
+                    self.sessions.catch_up(after.id).await;
                 }
                 Ok(())
             }
@@ -422,7 +422,7 @@ impl Flows {
             Ok(()) => {
                 self.mailer.wake();
                 // Its number is never given again, so no later session can be meant.
-                self.sessions.catch_up(id);
+                self.sessions.catch_up(id).await;
                 Ok(Attempt::Done(()))
             }
             Err(StoreError::Refused(DeleteAccountRefusal::Stale)) => Ok(Attempt::Stale),

@@ -42,7 +42,7 @@ impl Flows {
             Ok(RefreshOutcome::Honoured(family)) => family,
             Ok(RefreshOutcome::Reused) => {
                 // Dead in the store already, so that a shard which is down learns it when it starts again.
-                self.sessions.catch_up(token.account);
+                self.sessions.catch_up(token.account).await;
                 self.mailer.wake();
                 tracing::warn!(
                     account = token.account.get(),

@@ -1,11 +1,50 @@
-//! In whose name sessions are ended and labelled.
+//! The steps that end, use and label sessions, and in whose name that is done.
 
 use std::time::Duration;
 
-use doorward_actors::store::{EndOfSessions, EndSessionsRefusal, LabelSessionRefusal, Seen, Store, StoreError};
-use doorward_actors::{Acting, NewRole, Role, SessionId, SessionLabel, SessionPolicy, WhichSessions};
+use doorward_actors::store::{EndOfSessions, EndSessionsRefusal, LabelSessionRefusal, Room, Seen, Store, StoreError};
+use doorward_actors::{Acting, AuditRecord, NewRole, Role, SessionLabel, SessionPolicy, WhichSessions};
 
+use crate::model::{Step, answer, done, sid, touches};
+use crate::subject::Subject;
 use crate::{at, audit, id, memory, new_account, open, session};
+
+/// Room for two sessions that expire soon, and their uses as somebody saw them; those of the first names were found expired.
+pub(crate) fn room(seen: &[(u64, u8, i64)]) -> Room {
+    let policy = SessionPolicy {
+        idle_timeout: Duration::from_millis(40),
+        remembered_idle_timeout: Duration::from_millis(40),
+        lifetime: Duration::from_millis(80),
+        access_lifetime: Duration::from_millis(80),
+        refresh_grace: Duration::ZERO,
+        max_per_account: 2,
+    };
+    let expired = seen.iter().filter(|(account, ..)| *account == 1).map(|(_, name, _)| sid(*name)).collect();
+    Room { policy, seen: Seen { uses: touches(seen), expired } }
+}
+
+/// The steps that end, use and label sessions.
+pub(crate) async fn run(store: &dyn Subject, step: &Step, audit: AuditRecord, mark: i64) -> String {
+    match step {
+        Step::End(ended) => done(store.end_sessions(touches(ended), audit.at, vec![audit]).await),
+        Step::EndOf { account, which, seen, at: now } => {
+            let Room { policy, seen } = room(seen);
+            let audit = AuditRecord { at: at(*now), ..audit };
+            let end = EndOfSessions { account: id(*account), which: *which, acting: None, policy, seen, audit };
+            format!("ended {}", answer(store.end_sessions_of(end).await))
+        }
+        Step::EndIdle(ended) => {
+            let ended = touches(ended).into_iter().map(|touch| (touch, audit.clone())).collect();
+            done(store.end_idle(ended, at(mark)).await)
+        }
+        Step::Touch(touched) => done(store.touch_sessions(touches(touched)).await),
+        Step::Label { account, name, label } => {
+            let label = label.map(|n| SessionLabel::parse(&format!("label {n}")).unwrap());
+            answer(store.label_session(id(*account), sid(*name), label, None, audit).await)
+        }
+        other => panic!("{other:?} is not about sessions"),
+    }
+}
 
 fn end(which: WhichSessions, acting: Option<Acting>) -> EndOfSessions {
     let policy = SessionPolicy {
@@ -24,7 +63,6 @@ async fn check(store: Store) {
     for name in [1, 2, 3] {
         store.open_session(session(1, name, 0, 1), None, None, None, audit(1)).await.unwrap();
     }
-    let sid = |name: u8| SessionId::from_bytes([name; 16]);
     let acting = |name, role| Some(Acting { account: id(1), session: sid(name), role, proven_at: None });
     let own = acting(1, Role::User);
     assert_eq!(store.end_sessions_of(end(WhichSessions::One(sid(1)), own)).await.unwrap(), 1);
@@ -46,10 +84,7 @@ async fn check(store: Store) {
     let others = end(WhichSessions::AllBut(sid(3)), acting(3, Role::User));
     assert_eq!(store.end_sessions_of(others).await.unwrap(), 1);
     // One that expired is no session any more, and ends all the same.
-    let late = EndOfSessions {
-        audit: doorward_actors::AuditRecord { at: at(1500), ..audit(13) },
-        ..end(WhichSessions::All, None)
-    };
+    let late = EndOfSessions { audit: AuditRecord { at: at(1500), ..audit(13) }, ..end(WhichSessions::All, None) };
     assert_eq!(store.end_sessions_of(late).await.unwrap(), 0);
     assert_eq!(store.sessions_of(vec![id(1)]).await.unwrap(), []);
 }

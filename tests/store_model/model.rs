@@ -4,14 +4,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use doorward_actors::store::{
-    AccountUpdate, Effects, EndOfSessions, EndSessions, Page, Redemption, Room, Seen, ShardOf, StoreError,
-    StoreFailure, Touch,
+    AccountUpdate, Effects, EndSessions, Page, Redemption, ShardOf, StoreError, StoreFailure, Touch,
 };
 use doorward_actors::testing::RefreshChain;
 use doorward_actors::{
     AccountChange, AccountId, AuditOrder, AuditPruning, AuditRecord, CredentialHash, CustomerAccount, Email, Locale,
-    MailKind, MailOutcome, NewAccount, NewMail, NewRole, NewToken, Nickname, Role, Session, SessionId, SessionLabel,
-    SessionPolicy, TokenHash, TokenPurpose, Undoable, WhichSessions,
+    MailKind, MailOutcome, NewAccount, NewMail, NewRole, NewToken, Nickname, Role, Session, SessionId, TokenHash,
+    TokenPurpose, Undoable, WhichSessions,
 };
 use proptest::prelude::*;
 
@@ -297,20 +296,6 @@ impl Redeems {
     }
 }
 
-/// Room for two sessions that expire soon, and their uses as somebody saw them; those of the first names were found expired.
-fn room(seen: &[(u64, u8, i64)]) -> Room {
-    let policy = SessionPolicy {
-        idle_timeout: Duration::from_millis(40),
-        remembered_idle_timeout: Duration::from_millis(40),
-        lifetime: Duration::from_millis(80),
-        access_lifetime: Duration::from_millis(80),
-        refresh_grace: Duration::ZERO,
-        max_per_account: 2,
-    };
-    let expired = seen.iter().filter(|(account, ..)| *account == 1).map(|(_, name, _)| sid(*name)).collect();
-    Room { policy, seen: Seen { uses: touches(seen), expired } }
-}
-
 fn phc(hash: String) -> CredentialHash {
     CredentialHash::from_phc(hash)
 }
@@ -323,11 +308,11 @@ fn nickname(name: usize) -> Nickname {
     Nickname::parse(NAMES[name]).unwrap()
 }
 
-fn sid(name: u8) -> SessionId {
+pub(crate) fn sid(name: u8) -> SessionId {
     SessionId::from_bytes([name; 16])
 }
 
-fn touches(of: &[(u64, u8, i64)]) -> Vec<Touch> {
+pub(crate) fn touches(of: &[(u64, u8, i64)]) -> Vec<Touch> {
     of.iter().map(|&(account, name, used)| Touch { account: id(account), session: sid(name), at: at(used) }).collect()
 }
 
@@ -398,7 +383,11 @@ async fn run(store: &dyn Subject, step: &Step, mark: i64) -> String {
             let session = Session { created_at: at(*used), ..session(*account, *name, epoch, *used) };
             let sign_in = from.map(|n| if n < 3 { sign_in([192, 0, 2, n]) } else { sign_in([n; 16]) });
             let family = RefreshChain::begin(id(*account), sid(*name), 1).family();
-            answer(store.open_session(session, Some(family), sign_in, crowded.then(|| room(&[])), audit).await)
+            answer(
+                store
+                    .open_session(session, Some(family), sign_in, crowded.then(|| crate::ends::room(&[])), audit)
+                    .await,
+            )
         }
         Step::Settle { mail, at: millis, outcome } => {
             let (at, error) = (at(*millis), "an error".to_owned());
@@ -432,32 +421,9 @@ async fn run(store: &dyn Subject, step: &Step, mark: i64) -> String {
         Step::Probe => done(store.probe().await),
         Step::Reopen => String::new(),
         Step::End(_) | Step::EndOf { .. } | Step::EndIdle(_) | Step::Touch(_) | Step::Label { .. } => {
-            run_on_sessions(store, step, audit, mark).await
+            crate::ends::run(store, step, audit, mark).await
         }
         services => crate::services::run(store, services, audit).await,
-    }
-}
-
-/// The steps that end, use and label sessions.
-async fn run_on_sessions(store: &dyn Subject, step: &Step, audit: AuditRecord, mark: i64) -> String {
-    match step {
-        Step::End(ended) => done(store.end_sessions(touches(ended), audit.at, vec![audit]).await),
-        Step::EndOf { account, which, seen, at: now } => {
-            let Room { policy, seen } = room(seen);
-            let audit = AuditRecord { at: at(*now), ..audit };
-            let end = EndOfSessions { account: id(*account), which: *which, acting: None, policy, seen, audit };
-            format!("ended {}", answer(store.end_sessions_of(end).await))
-        }
-        Step::EndIdle(ended) => {
-            let ended = touches(ended).into_iter().map(|touch| (touch, audit.clone())).collect();
-            done(store.end_idle(ended, at(mark)).await)
-        }
-        Step::Touch(touched) => done(store.touch_sessions(touches(touched)).await),
-        Step::Label { account, name, label } => {
-            let label = label.map(|n| SessionLabel::parse(&format!("label {n}")).unwrap());
-            answer(store.label_session(id(*account), sid(*name), label, None, audit).await)
-        }
-        other => panic!("{other:?} is not about sessions"),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Live sessions: who is logged in, since when, and whether they still are.
 //!
-//! The store has the truth: sessions are opened, capped, labelled and ended there, by rules that hold whoever writes. Shards
+//! The store has the truth: sessions are opened, capped, labelled and ended there, by rules that hold for every writer. Shards
 //! keep a copy in memory, by account number, with the idle clocks and with uses that are written behind. The feed of the store
 //! tells a shard what changed, before it answers anything.
 
@@ -26,8 +26,7 @@ use crate::domain::account::{Account, AccountId, Role};
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord, ServiceName};
 use crate::domain::refresh::RefreshKeys;
 use crate::domain::secret::{Secret, SecretDigest};
-use crate::domain::session::Acting;
-use crate::domain::session::{LoginTime, Origin, Session, SessionId, SessionPolicy, WhichSessions};
+use crate::domain::session::{Acting, LoginTime, Origin, Session, SessionId, SessionPolicy, WhichSessions};
 use crate::domain::time::Timestamp;
 use crate::domain::token::{AccessTokens, TokenId, VerifiedToken};
 use crate::ports::{Clock, Entropy};

@@ -46,7 +46,7 @@ use transaction::{Abort, Transaction};
 ///
 /// A change that is answered with `Ok` is durable; its audit records are written in the same commit and numbered in commit
 /// order. Rules that span records (unique names, the account counter, the last administrator, the session epoch) are checked
-/// atomically with the write, so they hold whoever writes. A refused change writes nothing, its audit records included; a flow
+/// atomically with the write, so they hold for every writer. A refused change writes nothing, its audit records included; a flow
 /// that wants the refusal on record appends it.
 #[derive(Clone)]
 pub struct Store {
@@ -286,7 +286,7 @@ impl Store {
 
 /// Sessions.
 impl Store {
-    /// All stored sessions of one shard, with their last stored use, in no order. Ones that are over may be among them.
+    /// All stored sessions of one shard, with their last stored use, in no order. Expired ones may be among them.
     pub async fn sessions(&self, shard: ShardOf) -> Result<Vec<Session>, StoreFailure> {
         self.ask(move |rows| reads::sessions(rows, shard)).await
     }

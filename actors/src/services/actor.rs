@@ -112,7 +112,7 @@ impl ServiceActor {
         self.store.prune_revocations(self.clock.now(), LEEWAY, up_to, PRUNE_GROUP).await
     }
 
-    /// How long a revocation is kept: longer than any access token lives, whoever issued it.
+    /// How long a revocation is kept: longer than any access token lives, by any process over this store.
     async fn keep(&self) -> Result<Duration, StoreFailure> {
         Ok(self.store.longest_token_lifetime().await?.saturating_add(LEEWAY))
     }

@@ -144,15 +144,6 @@ pub(crate) fn account(id: AccountId) -> [u8; 9] {
     numbered(ACCOUNT, id.get())
 }
 
-/// Whose account is under a key; `None` if it is not the key of an account.
-pub(crate) fn id_of_account(key: &[u8]) -> Option<AccountId> {
-    let (&kind, rest) = key.split_first()?;
-    if kind != ACCOUNT {
-        return None;
-    }
-    AccountId::new(u64::from_be_bytes(rest.try_into().ok()?))
-}
-
 /// Where the id of the account with an address is.
 pub(crate) fn email(key: &EmailKey) -> Vec<u8> {
     named(EMAIL, key.as_str())
@@ -475,26 +466,18 @@ pub(crate) fn id_of_session(key: &[u8]) -> Option<SessionId> {
 /// What a commit changed, as far as somebody keeps it in memory or waits for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Touched {
-    /// An account.
-    Account(AccountId),
     /// A session, its last use apart.
     Session(AccountId, SessionId),
     /// The service tokens, their last use apart.
     ServiceTokens,
-    /// The outbox.
-    Mails,
-    /// For how long access tokens are good.
-    TokenLifetime,
 }
 
 /// What a row tells of.
 pub(crate) fn touched(key: &[u8]) -> Option<Touched> {
     match *key.first()? {
-        ACCOUNT => id_of_account(key).map(Touched::Account),
         SESSION => Some(Touched::Session(account_of_session(key)?, id_of_session(key)?)),
         SERVICE_TOKEN => Some(Touched::ServiceTokens),
-        MAIL => Some(Touched::Mails),
-        _ => (key == LONGEST_TOKEN_LIFETIME).then_some(Touched::TokenLifetime),
+        _ => None,
     }
 }
 

@@ -27,7 +27,7 @@ pub enum StoreError<R> {
 /// Why an account was not made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CreateAccountRefusal {
-    /// The session in whose name it was to be made is over, or lost its role.
+    /// The acting session has ended, or lost its role.
     Revoked,
     /// Another account has this address (by key).
     EmailTaken,
@@ -38,7 +38,7 @@ pub enum CreateAccountRefusal {
 /// Why an account was not changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UpdateAccountRefusal {
-    /// The session in whose name it was to be done is over, or lost its role.
+    /// The acting session has ended, or lost its role.
     Revoked,
     /// There is no such account.
     Unknown,
@@ -59,7 +59,7 @@ pub enum UpdateAccountRefusal {
 /// Why an account was not deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeleteAccountRefusal {
-    /// The session in whose name it was to be done is over, or lost its role.
+    /// The acting session has ended, or lost its role.
     Revoked,
     /// There is no such account.
     Unknown,

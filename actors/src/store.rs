@@ -512,7 +512,10 @@ impl Store {
 
     /// Which revocations are kept.
     pub async fn revocation_span(&self) -> Result<RevocationSpan, StoreFailure> {
-        self.ask(reads::services::revocation_span).await
+        let before = self.counter(layout::REVOCATIONS_GONE).await?;
+        // Read after the other: it only grows, so the span is never upside down.
+        let last = self.counter(layout::LAST_REVOCATION).await?;
+        Ok(RevocationSpan { before, last })
     }
 
     /// The number of the newest revocation that is durable, as it grows. 0 when there never was one.

@@ -5,6 +5,7 @@ mod fault;
 mod memory_keys;
 mod memory_mail;
 mod refresh_chain;
+mod settings;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -17,6 +18,7 @@ pub use fault::Fault;
 pub use memory_keys::MemoryKeys;
 pub use memory_mail::MemoryMail;
 pub use refresh_chain::RefreshChain;
+pub use settings::system_settings;
 
 use crate::domain::time::Timestamp;
 use crate::ports::{Clock, Entropy};

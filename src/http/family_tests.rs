@@ -13,12 +13,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use doorward_actors::ports::Clock as _;
 use doorward_actors::store::{ShardOf, Store, Touch};
-use doorward_actors::testing::{ManualClock, MemoryEngine, MemoryKeys, MemoryMail, SeededEntropy, memory_store};
+use doorward_actors::testing::{
+    ManualClock, MemoryEngine, MemoryKeys, MemoryMail, SeededEntropy, memory_store, system_settings,
+};
 use doorward_actors::{
-    AccountRules, ActorSystem, AuditActorKind, AuditEvent, AuditRecord, AuditSettings, ClientNetworks,
-    HashBackendChoice, HashCost, HasherSettings, Locale, MailerSettings, Origin, PasswordPolicy, Ports, RateLimits,
-    RateQuota, RecoveryMode, Secret, SecretDigest, ServiceScope, Session, SessionId, SessionPolicy, SigningAlgorithm,
-    SystemSettings, Timestamp, TokenSettings,
+    ActorSystem, AuditActorKind, AuditEvent, AuditRecord, Origin, Ports, RateQuota, SecretDigest, ServiceScope,
+    Session, SessionId, Timestamp,
 };
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -60,58 +60,8 @@ impl App {
             keys: Arc::new(MemoryKeys::default()),
         };
         let quota = |permits| RateQuota { permits: NonZeroU32::new(permits).unwrap(), per: Duration::from_mins(10) };
-        let settings = SystemSettings {
-            tokens: TokenSettings {
-                algorithm: SigningAlgorithm::Hs256,
-                secret: Secret::new("k".repeat(32)),
-                previous_secret: None,
-                lifetime: Duration::from_mins(30),
-                rotation: None,
-                issuer: "doorward".to_owned(),
-                audience: "doorward".to_owned(),
-            },
-            sessions: SessionPolicy {
-                idle_timeout: Duration::from_mins(30),
-                remembered_idle_timeout: Duration::from_hours(24),
-                lifetime: Duration::from_hours(48),
-                access_lifetime: Duration::from_mins(30),
-                refresh_grace: Duration::from_secs(10),
-                max_per_account: 10,
-            },
-            session_shards: 2,
-            accounts: AccountRules {
-                first_user_is_admin: true,
-                customer_account_self_service: false,
-                reauth_window: Duration::from_mins(5),
-                admin_reauth_window: Duration::from_mins(15),
-                require_email_verification: false,
-                unverified_ttl: Duration::from_hours(168),
-                recovery_mode: RecoveryMode::Either,
-                enumeration_safe_registration: false,
-                verification_ttl: Duration::from_hours(24),
-                recovery_ttl: Duration::from_mins(30),
-                address_change_ttl: Duration::from_hours(24),
-                undo_ttl: Duration::from_hours(72),
-                default_locale: Locale::En,
-            },
-            hasher: HasherSettings {
-                threads: 1,
-                backend: HashBackendChoice::Portable,
-                cost: HashCost { memory_kib: 64, iterations: 1 },
-                queue: 64,
-                deadline: Duration::from_secs(10),
-            },
-            passwords: PasswordPolicy { min_score: 2 },
-            limits: RateLimits {
-                public: quota(public),
-                private: quota(private),
-                account_failures: 5,
-                address_failures: 50,
-                networks: ClientNetworks::default(),
-            },
-            mailer: MailerSettings { concurrency: 2, send_timeout: Duration::from_secs(30), max_attempts: 3 },
-            audit: AuditSettings { retention: Duration::from_hours(24), max_bytes: u64::MAX },
-        };
+        let mut settings = system_settings();
+        (settings.limits.public, settings.limits.private) = (quota(public), quota(private));
         let system = ActorSystem::start(ports, settings).await.unwrap();
         let token = SecretDigest::of(SERVICE_TOKEN.as_bytes());
         let api = Api::beating(system.handles().clone(), token, Duration::from_millis(5));

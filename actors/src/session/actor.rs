@@ -375,39 +375,36 @@ impl SessionActor {
             let _ = reply.send(None);
             return;
         };
-        if !(policy.is_alive(&live.session, now.wall) && live.deadlines.hold(now)) {
+        if !self.is_alive(live, now) {
             // Ended here and now, not at the next sweep: a clock that is set back must not revive it.
             let over = self.remove(state, name.0, |live| live.session.id == name.1);
             self.expire(state, &over, now.wall);
             let _ = reply.send(None);
             return;
         }
-        let mut write = None;
         if counts {
             live.deadlines.restart_idle(&live.session, &policy, now);
-            if now.wall > live.session.last_active_at {
-                live.session.last_active_at = now.wall;
-                let idle = policy.idle_timeout_of(&live.session);
-                if now.wall.since(live.written) > idle.saturating_sub(WRITE_MARGIN.min(idle / 2)) {
-                    live.written = now.wall;
-                    write = Some(touch(&live.session));
-                } else if !live.dirty {
-                    live.dirty = true;
-                    state.dirty.push_back(name);
-                }
-            }
         }
-        if let Some(touch) = write {
-            self.write_before(state, touch, reply);
-            return;
-        }
-        let Some(live) = state.held(name) else { return };
         let standing = Standing {
             epoch: live.session.epoch,
             login: live.login,
             expires_at: policy.ends_at(&live.session),
             idle_expires_at: now.wall.plus(live.deadlines.idle_left(now)),
         };
+        if counts && now.wall > live.session.last_active_at {
+            live.session.last_active_at = now.wall;
+            let idle = policy.idle_timeout_of(&live.session);
+            if now.wall.since(live.written) > idle.saturating_sub(WRITE_MARGIN.min(idle / 2)) {
+                live.written = now.wall;
+                let touch = touch(&live.session);
+                self.write_before(state, touch, reply);
+                return;
+            }
+            if !live.dirty {
+                live.dirty = true;
+                state.dirty.push_back(name);
+            }
+        }
         let _ = reply.send(Some(standing));
     }
 

@@ -6,7 +6,7 @@ use super::super::codec;
 use super::super::engine::{Fault, Rows};
 use super::super::layout;
 use super::{counter, get, walk, walk_prefix};
-use crate::domain::revocation::{Revocation, RevocationSpan};
+use crate::domain::revocation::Revocation;
 use crate::domain::service_token::ServiceToken;
 use crate::domain::time::Timestamp;
 
@@ -42,11 +42,4 @@ pub(crate) fn revocations(rows: &dyn Rows, after: u64, limit: usize) -> Result<V
         }
     }
     Ok(revocations)
-}
-
-pub(crate) fn revocation_span(rows: &dyn Rows) -> Result<RevocationSpan, Fault> {
-    let before = counter(rows, layout::REVOCATIONS_GONE)?;
-    // Read after the other: it only grows, so the span is never upside down.
-    let last = counter(rows, layout::LAST_REVOCATION)?;
-    Ok(RevocationSpan { before, last })
 }

@@ -46,13 +46,17 @@ async fn r11_an_orderly_stop_answers_what_is_in_flight_and_loses_nothing() {
         stream.write_all(request.as_bytes()).await.unwrap();
         streams.push(stream);
     }
-    // Each registration has two hashes, one after the other: once all first ones are known to the pool, all requests are in.
-    loop {
+    // Each registration is one job of the hashing threads, of two hashes. Once all jobs are known to them, all requests are in. A job
+    // that moves on during a look may be counted twice, so two looks must say so.
+    let mut known = 0;
+    while known < 2 {
         let (_, body) = server.call(Method::GET, "/health/actors", None, None).await.unwrap();
-        let number = |name: &str| body["hasher"][name].as_u64().unwrap();
-        if number("busy") + number("queued") + number("done") >= u64::try_from(IN_FLIGHT).unwrap() {
-            break;
-        }
+        let hasher = &body["hasher"];
+        let number = |name: &str| hasher[name].as_u64().unwrap();
+        let handled: u64 =
+            hasher["lanes"].as_array().unwrap().iter().map(|lane| lane["handled"].as_u64().unwrap()).sum();
+        let all = number("busy") + number("queued") + handled >= u64::try_from(IN_FLIGHT).unwrap();
+        known = if all { known + 1 } else { 0 };
         tokio::task::yield_now().await;
     }
     server.terminate();

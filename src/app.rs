@@ -360,5 +360,7 @@ fn system_settings(settings: &Settings, secret_key: Secret) -> SystemSettings {
             max_attempts: settings.mail.max_attempts,
         },
         audit: AuditSettings { retention: settings.audit.retention, max_bytes: settings.audit.max_bytes },
+        // The embedded engine belongs to one process, which has one clock.
+        clock_skew: Duration::ZERO,
     }
 }

@@ -32,13 +32,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use doorward::engine::sled::{SledEngine, SledOptions};
-use doorward_actors::store::{Effects, SignIn, Store};
+use doorward_actors::store::{Effects, SignIn, Store, StoreFailure};
 use doorward_actors::testing::MemoryEngine;
 use doorward_actors::{
     AccountId, AuditActorKind, AuditEvent, AuditRecord, CredentialHash, CustomerAccount, Email, Locale, MailId,
-    MailKind, NewAccount, NewMail, NewRole, NewToken, Nickname, Origin, Session, SessionId, Timestamp, TokenHash,
-    TokenPurpose, TokenSeed,
+    MailKind, MailOutcome, NewAccount, NewMail, NewRole, NewToken, Nickname, Origin, Session, SessionId, Timestamp,
+    TokenHash, TokenPurpose, TokenSeed,
 };
+
+use crate::subject::Subject;
 
 fn open(dir: &std::path::Path) -> Store {
     SledEngine::open(dir, SledOptions::default()).unwrap().into_store(u64::MAX)
@@ -154,4 +156,9 @@ fn audit(mark: i64) -> AuditRecord {
         refusal: None,
         details: None,
     }
+}
+
+/// Notes what came of an attempt to send a mail, in the name of whoever claimed it.
+async fn settle(store: &Store, id: MailId, outcome: MailOutcome) -> Result<(), StoreFailure> {
+    Subject::settle_mail(store, id, outcome).await
 }

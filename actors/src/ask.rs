@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::store::{ActingRefusal, StoreError};
+
 /// How long a client is asked to wait before it tries again after a question that failed: an actor is back within a second.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -36,6 +38,24 @@ impl From<AskError> for Unavailable {
     fn from(error: AskError) -> Self {
         tracing::warn!(%error, "an actor gave no answer");
         Self::default()
+    }
+}
+
+/// Why something was not done in the name of an administrator's session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ActingError {
+    /// The session has ended, or lost its role.
+    Revoked,
+    /// It cannot be done just now.
+    Unavailable(Unavailable),
+}
+
+impl From<StoreError<ActingRefusal>> for ActingError {
+    fn from(error: StoreError<ActingRefusal>) -> Self {
+        match error {
+            StoreError::Refused(ActingRefusal) => Self::Revoked,
+            StoreError::Failed(failure) => Self::Unavailable(failure.into()),
+        }
     }
 }
 

@@ -23,6 +23,7 @@ use crate::domain::audit::{
 };
 use crate::domain::session::{Origin, SessionId};
 use crate::domain::time::Timestamp;
+use crate::leases::{Lease, Leases};
 use crate::ports::Clock;
 use crate::process::{Mailbox, Process, Reply, Timer, every};
 use crate::session::Principal;
@@ -225,6 +226,7 @@ pub(crate) struct AuditActor {
     commits: TaskTracker,
     /// Whether the wall clock may be believed. It outlives a crash of the actor.
     trust: Mutex<Trust>,
+    leases: Leases,
     /// How many refusals are not on record since the last time they were counted there. It outlives a crash of the actor.
     left_out: Arc<AtomicU64>,
     /// Set when the actor stops: a removal under way then ends after its present commit.
@@ -330,10 +332,16 @@ impl Process for AuditActor {
 }
 
 impl AuditActor {
-    pub(crate) fn new(store: Store, clock: Arc<dyn Clock>, settings: AuditSettings, ipv6_prefix: u8) -> Self {
+    pub(crate) fn new(
+        store: Store,
+        clock: Arc<dyn Clock>,
+        settings: AuditSettings,
+        ipv6_prefix: u8,
+        leases: Leases,
+    ) -> Self {
         let (commits, trust) = (TaskTracker::new(), Mutex::default());
         let (left_out, stopping) = (Arc::default(), Arc::default());
-        Self { store, clock, settings, ipv6_prefix, commits, trust, left_out, stopping }
+        Self { store, clock, settings, ipv6_prefix, commits, trust, leases, left_out, stopping }
     }
 
     fn take(&self, state: &mut State, record: AuditRecord) {
@@ -387,9 +395,13 @@ impl AuditActor {
         }
         let now = self.clock.now();
         let before = self.believes_the_clock(None).then(|| now.minus(self.settings.retention));
-        let (store, mailbox) = (self.store.clone(), Arc::clone(&state.mailbox));
+        let (store, mailbox, leases) = (self.store.clone(), Arc::clone(&state.mailbox), self.leases.clone());
         let (max_bytes, stopping) = (self.settings.max_bytes, Arc::clone(&self.stopping));
         self.commits.spawn(async move {
+            if !leases.hold(Lease::PruneAudit).await {
+                let _ = mailbox.tell(Message::Tended);
+                return;
+            }
             match prune(&store, now, before, max_bytes, &stopping).await {
                 Ok(0) => {}
                 Ok(removed) => tracing::info!(removed, "old audit records were removed"),

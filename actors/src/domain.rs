@@ -4,6 +4,7 @@ pub(crate) mod account;
 pub(crate) mod audit;
 pub(crate) mod email;
 pub(crate) mod failures;
+pub(crate) mod lease;
 pub(crate) mod mail;
 pub(crate) mod network;
 pub(crate) mod networks;

@@ -10,6 +10,7 @@ mod domain;
 mod hasher;
 mod health;
 mod keys;
+mod leases;
 mod mailer;
 pub mod ports;
 mod process;
@@ -25,7 +26,7 @@ pub mod testing;
 mod trust;
 mod user;
 
-pub use ask::Unavailable;
+pub use ask::{ActingError, Unavailable};
 pub use auditor::{AuditHandle, AuditReader, AuditSettings};
 
 pub use domain::account::{
@@ -38,7 +39,10 @@ pub use domain::audit::{
     AuditStart, AuditStatus, ServiceName,
 };
 pub use domain::email::{Email, EmailError, EmailKey};
-pub use domain::failures::{FailureKey, FailureScope, Guarded, StoredFailures, SubjectKey};
+pub use domain::failures::{
+    FailureKey, FailureRule, FailureRules, FailureScope, Failures, Guarded, MustWait, SubjectKey,
+};
+pub use domain::lease::{Lease, LeaseClaim};
 pub use domain::mail::{Locale, MailKind, MailValues, OutgoingMail};
 pub use domain::network::ClientNetworks;
 pub use domain::networks::Networks;

@@ -1,22 +1,24 @@
-//! How often one client may ask, and how often anybody may be wrong.
+//! Rate limits: how often a client may ask, and how often anybody may be wrong.
 //!
-//! Requests are counted per address where nobody is logged in and per account where somebody is; failed attempts per account
-//! and per address. Each check is a look at shared state behind the handle, with no mailbox on the way. The actor owns the
-//! upkeep: it forgets what is over, and writes failures behind, so that they outlive a restart.
+//! Requests are counted in this process: per client address where nobody is logged in, and per account where somebody is. Failed
+//! attempts are counted in the store, per account and per address, so that all nodes share one allowance. An attempt is counted
+//! before its hash is computed. The actor removes counters that have no effect any more.
 
 mod actor;
 mod attempt;
-mod failures;
 mod listing;
 mod quota;
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
-use tokio::sync::Semaphore;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::task::TaskTracker;
 
 #[cfg(feature = "testing")]
 pub(crate) use actor::Message;
@@ -26,15 +28,15 @@ use attempt::{Counters, MAX_WAITING};
 pub use listing::{LimitFilter, LimitKey, LimitView, LimitViews};
 pub use quota::RateQuota;
 
-use crate::auditor::AuditHandle;
+use crate::ask::Unavailable;
 use crate::domain::account::AccountId;
 use crate::domain::email::EmailKey;
-use crate::domain::failures::{FailureKey, FailureRule, FailureScope, Guarded, SubjectKey};
+use crate::domain::failures::{FailureKey, FailureRule, FailureRules, FailureScope, Guarded, SubjectKey};
 use crate::domain::network::ClientNetworks;
 use crate::domain::outbox::{OTHERS_A_DAY, until_tomorrow};
 use crate::domain::time::Timestamp;
 use crate::ports::Clock;
-use failures::FailureCounters;
+use crate::store::{Store, StoreFailure};
 use quota::{Keyed, Monotonic};
 
 /// How long a client on the list of those refused is asked to wait.
@@ -48,6 +50,9 @@ const ADDRESS_FORGETS: Duration = Duration::from_mins(10);
 /// How often a client address may read the documentation and its files in [`DOCS_PER`]: a view of the page takes nine requests.
 const DOCS_PERMITS: NonZeroU32 = NonZeroU32::MIN.saturating_add(299);
 const DOCS_PER: Duration = Duration::from_mins(10);
+/// The maximum number of counters of failed attempts, of about 100 bytes each. Each costs its maker a password hash or a request
+/// that counts, and one failure is forgotten within hours. Beyond it, new ones are shared with their neighbours.
+const MAX_COUNTERS: usize = 1_000_000;
 /// For how long the owner of an account is let in where they recovered it, whatever others failed at from there.
 const RECOVERED_FOR: Duration = Duration::from_mins(10);
 
@@ -107,7 +112,6 @@ impl Limited {
 #[derive(Clone)]
 pub struct RateLimiterHandle {
     limiters: Arc<Limiters>,
-    audit: AuditHandle,
 }
 
 struct Limiters {
@@ -116,9 +120,21 @@ struct Limiters {
     public: Keyed<IpAddr>,
     docs: Keyed<IpAddr>,
     private: Keyed<AccountId>,
-    failures: FailureCounters,
+    store: Store,
+    rules: FailureRules,
+    /// The wall clock when this began, and the monotonic clock then: a wall clock that is set while the process runs moves no wait.
+    began: (Timestamp, Duration),
+    /// By how much the clocks of nodes may differ.
+    clock_skew: Duration,
+    /// How many counters of failed attempts there are. Other nodes' count from the last look on.
+    rows: AtomicUsize,
+    /// Tells that an attempt of this process ended.
+    outcomes: watch::Sender<()>,
+    /// The commits that note how attempts ended.
+    endings: TaskTracker,
+    runtime: Handle,
     /// Room for attempts that wait for the outcome of others.
-    waiting: Semaphore,
+    waiting: Arc<Semaphore>,
     /// Which accounts were recovered lately, from which network, and when. Each entry cost its maker two hashes.
     recovered: DashMap<(SubjectKey, IpAddr), Duration>,
 }
@@ -130,12 +146,22 @@ impl Limiters {
         at.is_some_and(|at| self.clock.monotonic().saturating_sub(at) < RECOVERED_FOR)
     }
 
-    /// Forgets what has no effect any more.
-    fn prune(&self) {
+    /// The time that failed attempts are counted by.
+    fn now(&self) -> Timestamp {
+        let (wall, monotonic) = self.began;
+        wall.plus(self.clock.monotonic().saturating_sub(monotonic))
+    }
+
+    /// Whether a new counter must be shared with its neighbours.
+    fn is_full(&self) -> bool {
+        self.rows.load(Ordering::Relaxed) >= MAX_COUNTERS
+    }
+
+    /// Forgets what this process knows and has no effect any more.
+    fn forget(&self) {
         self.public.prune();
         self.docs.prune();
         self.private.prune();
-        self.failures.prune();
         let now = self.clock.monotonic();
         self.recovered.retain(|_, at| now.saturating_sub(*at) < RECOVERED_FOR);
     }
@@ -148,20 +174,26 @@ const PRIVATE: &str = "private";
 const DENIED: &str = "denied";
 
 impl RateLimiterHandle {
-    pub(crate) fn new(limits: RateLimits, clock: Arc<dyn Clock>, audit: AuditHandle) -> Self {
-        let monotonic = Monotonic(Arc::clone(&clock));
+    pub(crate) fn new(limits: RateLimits, clock_skew: Duration, clock: &Arc<dyn Clock>, store: Store) -> Self {
+        let monotonic = Monotonic(Arc::clone(clock));
         let account = FailureRule { allowance: limits.account_failures.max(1), forget: ACCOUNT_FORGETS };
         let address = FailureRule { allowance: limits.address_failures.max(1), forget: ADDRESS_FORGETS };
         Self {
-            audit,
             limiters: Arc::new(Limiters {
-                clock: Arc::clone(&clock),
+                clock: Arc::clone(clock),
                 networks: limits.networks,
                 public: Keyed::new(PUBLIC, limits.public, monotonic.clone()),
                 docs: Keyed::new(DOCS, RateQuota { permits: DOCS_PERMITS, per: DOCS_PER }, monotonic.clone()),
                 private: Keyed::new(PRIVATE, limits.private, monotonic),
-                failures: FailureCounters::new(account, address, clock),
-                waiting: Semaphore::new(MAX_WAITING),
+                store,
+                rules: FailureRules { account, address },
+                began: (clock.now(), clock.monotonic()),
+                clock_skew,
+                rows: AtomicUsize::new(0),
+                outcomes: watch::Sender::new(()),
+                endings: TaskTracker::new(),
+                runtime: Handle::current(),
+                waiting: Arc::new(Semaphore::new(MAX_WAITING)),
                 recovered: DashMap::new(),
             }),
         }
@@ -200,20 +232,19 @@ impl RateLimiterHandle {
 
     /// Counts a wrong guess at something that is no account's, by the address alone. What is guessed is too long to be found; the
     /// count keeps guesses from costing us.
-    pub fn count_failure(&self, kind: Guarded, client: IpAddr) -> Result<(), Limited> {
-        self.count(kind, None, Some(client))
+    pub async fn count_failure(&self, kind: Guarded, client: IpAddr) -> Result<Result<(), Limited>, Unavailable> {
+        Ok(self.count(kind, None, Some(client)).await?)
     }
 
     /// Counts something that is a failure, or is not let in.
-    pub(crate) fn count(
+    pub(crate) async fn count(
         &self,
         kind: Guarded,
         target: Option<Target<'_>>,
         client: Option<IpAddr>,
-    ) -> Result<(), Limited> {
+    ) -> Result<Result<(), Limited>, StoreFailure> {
         let counters = self.counters(kind, target, client);
-        // Dropped at once, which leaves it counted.
-        Attempt::at_once(Arc::clone(&self.limiters), counters).map(drop).map_err(|busy| busy.limited)
+        Attempt::failed(&self.limiters, counters).await
     }
 
     /// Lets an attempt in that has yet to show whether it succeeds, and counts it as failed until then. Waits, within bounds,
@@ -223,7 +254,7 @@ impl RateLimiterHandle {
         kind: Guarded,
         target: Option<Target<'_>>,
         client: Option<IpAddr>,
-    ) -> Result<Attempt, Limited> {
+    ) -> Result<Result<Attempt, Limited>, StoreFailure> {
         let counters = self.counters(kind, target, client);
         Attempt::begin(Arc::clone(&self.limiters), counters).await
     }
@@ -250,16 +281,18 @@ impl RateLimiterHandle {
 
     /// The owner has shown who they are and chosen a new password: forgets what strangers failed at the account, and what was
     /// failed at it from where they are. For a while, no failure at other accounts keeps them out there (S76).
-    pub(crate) fn start_anew(&self, email: &EmailKey, client: Option<IpAddr>) {
+    pub(crate) async fn start_anew(&self, email: &EmailKey, client: Option<IpAddr>) {
         let limiters = &*self.limiters;
         let subject = SubjectKey::of(email);
         let network = client.map(|client| limiters.networks.of(client));
         let scopes = [Some(FailureScope::Account(subject)), network.map(|from| FailureScope::Known(subject, from))];
-        for kind in [Guarded::Login, Guarded::Passphrase, Guarded::Reauthentication] {
-            for scope in scopes.into_iter().flatten() {
-                limiters.failures.forget(FailureKey { kind, scope });
-            }
+        let kinds = [Guarded::Login, Guarded::Passphrase, Guarded::Reauthentication];
+        let keys = kinds.into_iter().flat_map(|kind| scopes.iter().flatten().map(move |scope| (kind, *scope)));
+        let keys = keys.map(|(kind, scope)| FailureKey { kind, scope }).collect();
+        if limiters.store.forget_failures(keys, limiters.now()).await.is_err() {
+            tracing::error!("failed attempts could not be forgotten after a recovery");
         }
+        limiters.outcomes.send_replace(());
         if let Some(network) = network {
             limiters.recovered.insert((subject, network), limiters.clock.monotonic());
         }

@@ -12,7 +12,8 @@ use tokio::sync::watch;
 use crate::domain::account::{Account, AccountId, NewAccount};
 use crate::domain::audit::{AuditPage, AuditPruned, AuditPruning, AuditQuery, AuditRecord, AuditStatus};
 use crate::domain::email::EmailKey;
-use crate::domain::failures::{FailureKey, StoredFailures};
+use crate::domain::failures::{FailureKey, FailureRules, Failures};
+use crate::domain::lease::{Lease, LeaseClaim};
 use crate::domain::one_time::{TokenHash, TokenPurpose};
 #[cfg(doc)]
 use crate::domain::outbox::{MAX_GIVEN_UP, NewMail, no_longer_kept};
@@ -80,6 +81,12 @@ impl Store {
     #[must_use]
     pub fn feed(&self) -> &feed::Feed {
         self.engine.feed()
+    }
+
+    /// Whether other processes may write to this store.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.engine.is_shared()
     }
 
     async fn get<R: Record>(&self, key: &[u8]) -> Result<Option<R>, StoreFailure> {
@@ -262,14 +269,71 @@ impl Store {
         self.change(move |tx| rules::record(tx, account, effects.clone())).await
     }
 
-    /// All stored counters of failed attempts, in no order.
-    pub async fn failures(&self) -> Result<Vec<(FailureKey, StoredFailures)>, StoreFailure> {
+    /// All counters of failed attempts, in no order. Some may have no effect any more.
+    pub async fn failures(&self) -> Result<Vec<(FailureKey, Failures)>, StoreFailure> {
         self.ask(reads::failures).await
     }
 
-    /// Stores counters of failed attempts as they are now; deletes those given as `None`.
-    pub async fn save_failures(&self, changed: Vec<(FailureKey, Option<StoredFailures>)>) -> Result<(), StoreFailure> {
-        self.note(move |tx| rules::save_failures(tx, &changed)).await
+    /// One counter of failed attempts.
+    pub async fn failures_in(&self, key: &FailureKey) -> Result<Option<Failures>, StoreFailure> {
+        self.get(&layout::failures(key)).await
+    }
+
+    /// Counts an attempt in each of its counters, or in none of them. The outcome of one that is under way is reported by
+    /// [`end_attempt`](Self::end_attempt) within [`ATTEMPT_LASTS`](crate::domain::failures::ATTEMPT_LASTS); else it has failed.
+    pub async fn begin_attempt(
+        &self,
+        attempt: NewAttempt,
+    ) -> Result<Result<Vec<CountedAttempt>, AttemptRefusal>, StoreFailure> {
+        self.note(move |tx| rules::begin_attempt(tx, &attempt)).await
+    }
+
+    /// Notes how attempts ended; the answer is how many counters were removed because they count nothing any more.
+    pub async fn end_attempt(
+        &self,
+        counted: Vec<(CountedAttempt, AttemptOutcome)>,
+        now: Timestamp,
+    ) -> Result<usize, StoreFailure> {
+        self.note(move |tx| rules::end_attempt(tx, &counted, now)).await
+    }
+
+    /// Forgets the failures in counters, but for attempts under way.
+    pub async fn forget_failures(&self, keys: Vec<FailureKey>, now: Timestamp) -> Result<(), StoreFailure> {
+        self.note(move |tx| rules::forget_failures(tx, &keys, now)).await
+    }
+
+    /// Clears a limit on behalf of an administrator; false if the store has no such counter, and then nothing is put on record.
+    /// The account that the limit is about becomes the subject of the audit record.
+    pub async fn clear_limit(
+        &self,
+        limit: ClearedLimit,
+        now: Timestamp,
+        acting: Acting,
+        audit: AuditRecord,
+    ) -> Result<bool, StoreError<ActingRefusal>> {
+        self.change(move |tx| rules::clear_limit(tx, &limit, now, acting, &audit)).await
+    }
+
+    /// Moves times of the future in these counters to the present ([`Failures::heed_clock`]).
+    pub async fn heed_clock(&self, keys: Vec<FailureKey>, now: Timestamp, skew: Duration) -> Result<(), StoreFailure> {
+        self.note(move |tx| rules::heed_clock(tx, &keys, now, skew)).await
+    }
+
+    /// Removes those of the counters that count at most `most` failures and make nobody wait; the answer is how many.
+    pub async fn prune_failures(
+        &self,
+        keys: Vec<FailureKey>,
+        rules: FailureRules,
+        most: u32,
+        now: Timestamp,
+    ) -> Result<usize, StoreFailure> {
+        self.note(move |tx| rules::prune_failures(tx, &keys, &rules, most, now)).await
+    }
+
+    /// Takes a lease, or renews it, until a time; false while another holder has it. Whoever holds a lease does alone what one node
+    /// does for all of them.
+    pub async fn lease(&self, lease: Lease, now: Timestamp, claim: LeaseClaim) -> Result<bool, StoreFailure> {
+        self.note(move |tx| rules::lease(tx, lease, now, &claim)).await
     }
 
     /// Writes and reads a record of its own, durably, to see that the store works.
@@ -394,22 +458,50 @@ impl Store {
         self.ask(move |rows| reads::mails(rows, after, limit)).await
     }
 
-    /// Notes what came of an attempt to send a mail; a mail that is gone is passed over. Counts the attempt. The token of a mail
+    /// Claims a mail that is due until a time: it is due again only then, so that one process at a time sends it. The answer is the
+    /// mail as it was, or nothing if it is not due, for example because another process claimed it.
+    pub async fn claim_mail(
+        &self,
+        id: MailId,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Option<QueuedMail>, StoreFailure> {
+        self.note(move |tx| rules::claim_mail(tx, id, now, until)).await
+    }
+
+    /// Notes what came of an attempt to send a mail that was claimed until a time; a mail that is gone is passed over, and a
+    /// failure too if the mail was claimed or queued anew since. Counts the attempt. The token of a mail
     /// that was sent ends [`NewMail::valid_for`] later, if that is earlier than its end so far. More given-up mails than
     /// [`MAX_GIVEN_UP`] make [some of them](no_longer_kept) go.
-    pub async fn settle_mail(&self, id: MailId, outcome: MailOutcome) -> Result<(), StoreFailure> {
-        self.note(move |tx| rules::settle_mail(tx, id, outcome.clone())).await
+    pub async fn settle_mail(
+        &self,
+        id: MailId,
+        claimed_until: Timestamp,
+        outcome: MailOutcome,
+    ) -> Result<(), StoreFailure> {
+        self.note(move |tx| rules::settle_mail(tx, id, claimed_until, outcome.clone())).await
     }
 
     /// Queues a mail anew, due at this time, with no attempts counted; false if there is no such mail. Its account becomes the
     /// subject of the audit record.
-    pub async fn retry_mail(&self, id: MailId, at: Timestamp, audit: AuditRecord) -> Result<bool, StoreFailure> {
-        self.note(move |tx| rules::retry_mail(tx, id, at, &audit)).await
+    pub async fn retry_mail(
+        &self,
+        id: MailId,
+        at: Timestamp,
+        acting: Option<Acting>,
+        audit: AuditRecord,
+    ) -> Result<bool, StoreError<ActingRefusal>> {
+        self.change(move |tx| rules::retry_mail(tx, id, at, acting, &audit)).await
     }
 
     /// Deletes a mail; false if there is no such mail. Its account becomes the subject of the audit record.
-    pub async fn delete_mail(&self, id: MailId, audit: AuditRecord) -> Result<bool, StoreFailure> {
-        self.note(move |tx| rules::delete_mail(tx, id, &audit)).await
+    pub async fn delete_mail(
+        &self,
+        id: MailId,
+        acting: Option<Acting>,
+        audit: AuditRecord,
+    ) -> Result<bool, StoreError<ActingRefusal>> {
+        self.change(move |tx| rules::delete_mail(tx, id, acting, &audit)).await
     }
 
     /// Removes given-up mails that are [no longer kept](no_longer_kept), and at most `limit` counts of mails of days before

@@ -22,7 +22,8 @@ use crate::domain::token::{AccessTokens, TokenSettings};
 use crate::hasher::{HasherHandle, HasherSettings, HasherStartError};
 use crate::health::{ActorHealth, HealthReport, StoreHealth, Vitals};
 use crate::keys::{self, KeyActor, KeyHandle, KeyKeeper, KeysError};
-use crate::mailer::{MailerActor, MailerHandle, MailerSettings};
+use crate::leases::Leases;
+use crate::mailer::{MailerActor, MailerHandle, MailerSettings, Postman};
 use crate::ports::{BreachedPasswords, Clock, Entropy, KeyVault, MailTransport};
 use crate::process::{Mailbox, Process};
 #[cfg(feature = "testing")]
@@ -78,6 +79,8 @@ pub struct SystemSettings {
     pub mailer: MailerSettings,
     /// The audit log.
     pub audit: AuditSettings,
+    /// By how much the clocks of the nodes on one store may differ. Zero where one process has the store to itself.
+    pub clock_skew: Duration,
 }
 
 /// Why the actors did not start.
@@ -130,6 +133,7 @@ pub struct ActorSystem {
     supervisor: ActorRef<SupervisorMessage>,
     gave_up: watch::Receiver<Option<String>>,
     draining: Arc<AtomicBool>,
+    leases: Leases,
     handles: Handles,
 }
 
@@ -144,9 +148,10 @@ impl ActorSystem {
             Arc::clone(&clock),
             Arc::clone(&entropy),
         )?;
+        let leases = Leases::new(store.clone(), Arc::clone(&clock), &*entropy);
         let audit_mailbox = Mailbox::new(Vitals::new("audit"));
         let audit = AuditHandle::new(Arc::clone(&audit_mailbox), store.clone(), Arc::clone(&clock));
-        let keys = key_part(&settings.tokens, vault, &store, &clock, &audit).await?;
+        let keys = key_part(&settings.tokens, vault, &store, &clock, &audit, &leases).await?;
         let key = Arc::new(OneTimeKey::derive(&settings.tokens.secret));
         let refresh_keys = RefreshKeys::derive(&settings.tokens.secret, settings.tokens.previous_secret.as_ref());
         let mut cast = Cast::new(&clock);
@@ -157,12 +162,12 @@ impl ActorSystem {
         let limiter_mailbox = Mailbox::new(Vitals::new("rate_limiter"));
         let (sessions, session_actors) = session_shards(&settings, keys.tokens, &store, &clock, &entropy);
         let ipv6_prefix = settings.limits.networks.ipv6_prefix;
-        let limits = RateLimiterHandle::new(settings.limits.clone(), Arc::clone(&clock), audit.clone());
+        let limits = RateLimiterHandle::new(settings.limits.clone(), settings.clock_skew, &clock, store.clone());
         let mailer =
             MailerHandle::new(Arc::clone(&mailer_mailbox), store.clone(), Arc::clone(&mail), Arc::clone(&clock));
-        let (services, service_actor, service_mailbox) = service_tokens(&settings, &store, &clock, &entropy, &audit);
-        let background = TaskTracker::new();
-        let links = Arc::new(IssuedLinks::default());
+        let (services, service_actor, service_mailbox) =
+            service_tokens(&settings, &store, &clock, &entropy, &audit, &leases);
+        let (background, links) = (TaskTracker::new(), Arc::new(IssuedLinks::default()));
         let flows = Flows {
             rules: settings.accounts,
             mailer: mailer.clone(),
@@ -177,6 +182,8 @@ impl ActorSystem {
             limits: limits.clone(),
             clock: Arc::clone(&clock),
             links: Arc::clone(&links),
+            leases: leases.clone(),
+            clock_skew: settings.clock_skew,
         };
 
         let users = UserHandle::new(
@@ -190,7 +197,7 @@ impl ActorSystem {
         for (actor, mailbox) in session_actors {
             cast.add(actor, &mailbox);
         }
-        let mailer_actor = MailerActor {
+        let postman = Postman {
             settings: settings.mailer,
             store: store.clone(),
             transport: mail,
@@ -199,30 +206,27 @@ impl ActorSystem {
             clock: Arc::clone(&clock),
             entropy,
             links,
-            attempts: TaskTracker::new(),
         };
-        cast.add(RateLimiterActor { handle: limits.clone(), store: store.clone() }, &limiter_mailbox);
+        let mailer_actor =
+            MailerActor { postman: Arc::new(postman), attempts: TaskTracker::new(), leases: leases.clone() };
+        cast.add(RateLimiterActor { handle: limits.clone(), leases: leases.clone() }, &limiter_mailbox);
         cast.add(keys.actor, &keys.mailbox);
         cast.add(service_actor, &service_mailbox);
-        let auditor = AuditActor::new(store.clone(), Arc::clone(&clock), settings.audit, ipv6_prefix);
+        let auditor = AuditActor::new(store.clone(), Arc::clone(&clock), settings.audit, ipv6_prefix, leases.clone());
         cast.add(auditor, &audit_mailbox);
         // Nobody but the flows asks it, and it may wait for a mail server that does not answer, which must keep no other from
         // draining.
         cast.add(mailer_actor, &mailer_mailbox);
 
-        let (gave_up_sender, gave_up) = watch::channel(None);
-        let supervisor = Supervisor::new(Arc::clone(&clock), gave_up_sender.clone());
-        let (supervisor, ended) = Supervisor::spawn(None, supervisor, cast.children)
-            .await
-            .map_err(|error| StartError::Supervisor(error.to_string()))?;
         let draining = Arc::new(AtomicBool::new(false));
-        watch_supervisor(ended, Arc::clone(&draining), gave_up_sender);
+        let (supervisor, gave_up) = supervise(cast.children, &clock, &draining).await?;
         let revocations = RevocationHandle::new(store.clone());
         let health = HealthHandle::new(cast.watched, store, clock, hasher.clone(), sessions.clone());
         Ok(Self {
             supervisor,
             gave_up,
             draining,
+            leases,
             handles: Handles {
                 users,
                 sessions,
@@ -269,6 +273,7 @@ impl ActorSystem {
         }
         let drained = tokio::time::timeout(deadline, drained).await.is_ok_and(|answer| answer.is_ok());
         self.supervisor.stop(None);
+        self.leases.release().await;
         drained
     }
 }
@@ -306,10 +311,13 @@ async fn key_part(
     store: &Store,
     clock: &Arc<dyn Clock>,
     audit: &AuditHandle,
+    leases: &Leases,
 ) -> Result<KeyPart, KeysError> {
-    let keeper = KeyKeeper::open(settings.clone(), vault, store.clone(), Arc::clone(clock), audit.clone()).await?;
+    let (clock, leases) = (Arc::clone(clock), leases.clone());
+    let keeper =
+        KeyKeeper::open(settings.clone(), vault, store.clone(), Arc::clone(&clock), audit.clone(), leases).await?;
     let (tokens, mailbox) = (Arc::clone(keeper.tokens()), Mailbox::new(Vitals::new("keys")));
-    let handle = KeyHandle::new(Arc::clone(&mailbox), Arc::clone(&tokens), Arc::clone(clock), settings.rotation);
+    let handle = KeyHandle::new(Arc::clone(&mailbox), Arc::clone(&tokens), clock, settings.rotation);
     Ok(KeyPart { tokens, actor: KeyActor::new(Arc::new(keeper)), mailbox, handle })
 }
 
@@ -353,6 +361,7 @@ fn service_tokens(
     clock: &Arc<dyn Clock>,
     entropy: &Arc<dyn Entropy>,
     audit: &AuditHandle,
+    leases: &Leases,
 ) -> (ServiceHandle, ServiceActor, Arc<Mailbox<services::Message>>) {
     let mailbox = Mailbox::new(Vitals::new("services"));
     let handle =
@@ -363,8 +372,23 @@ fn service_tokens(
         clock: Arc::clone(clock),
         token_lifetime: settings.tokens.lifetime,
         known: std::sync::Mutex::default(),
+        leases: leases.clone(),
     };
     (handle, actor, mailbox)
+}
+
+/// Starts the supervisor with its children, and watches it.
+async fn supervise(
+    children: Vec<ChildSpec>,
+    clock: &Arc<dyn Clock>,
+    draining: &Arc<AtomicBool>,
+) -> Result<(ActorRef<SupervisorMessage>, watch::Receiver<Option<String>>), StartError> {
+    let (gave_up_sender, gave_up) = watch::channel(None);
+    let supervisor = Supervisor::new(Arc::clone(clock), gave_up_sender.clone());
+    let started = Supervisor::spawn(None, supervisor, children).await;
+    let (supervisor, ended) = started.map_err(|error| StartError::Supervisor(error.to_string()))?;
+    watch_supervisor(ended, Arc::clone(draining), gave_up_sender);
+    Ok((supervisor, gave_up))
 }
 
 /// Without its supervisor the system is as good as ended, unless it is being drained.
@@ -520,14 +544,13 @@ impl Handles {
         self.mailer.settle().await.map_err(|error| error.to_string())
     }
 
-    /// Forgets what is over and writes counters of failed attempts, as timers otherwise do.
+    /// Forgets what has no effect any more, as a timer otherwise does.
     ///
     /// # Errors
     /// The rate limiter is not running.
     pub async fn tend_limits(&self) -> Result<(), String> {
-        let told = [Message::Prune, Message::Flush].into_iter().try_for_each(|message| self.limiter.tell(message));
-        told.map_err(|error| error.to_string())?;
-        self.limiter.ask(READY_DEADLINE, Message::Settle).await.map_err(|error| error.to_string())
+        let asked = self.limiter.ask(READY_DEADLINE, |reply| Message::Prune(Some(reply)));
+        asked.await.map_err(|error| error.to_string())
     }
 
     /// Removes accounts that were not verified in time, as a timer otherwise does.

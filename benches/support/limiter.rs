@@ -30,7 +30,9 @@ const SETTLING: Duration = Duration::from_secs(15);
 
 /// What keys are made of.
 const REQUESTS: &str = "requests";
-const FAILURES: &str = "failures";
+/// How many failures are counted, and by how many clients at once.
+const FAILED: u32 = 10_000;
+const FAILING: u32 = 64;
 
 fn settings(directory: &TempDir) -> Settings {
     let mut settings = Settings::default();
@@ -49,22 +51,9 @@ fn address(number: u32) -> IpAddr {
 
 pub(crate) async fn run(extent: Extent) {
     costs(extent).await;
-    // Above nine tenths of the most, the upkeep drops the counters with the fewest failures before it stores any.
-    let kinds = [(REQUESTS, extent.keys), (FAILURES, extent.keys), (FAILURES, extent.keys / 10 * 9)];
-    let rows: Vec<_> = kinds.into_iter().map(|(kind, keys)| memory_of(kind, keys)).collect();
-    let head = [
-        "keys",
-        "how many",
-        "before",
-        "full",
-        "the keys",
-        "and stored",
-        "forgotten",
-        "a while later",
-        "filling",
-        "storing",
-        "forgetting",
-    ];
+    let rows = vec![memory_of(REQUESTS, extent.keys)];
+    let head =
+        ["keys", "how many", "before", "full", "the keys", "forgotten", "a while later", "filling", "forgetting"];
     println!("\n{}", table(&head, &rows));
 }
 
@@ -75,9 +64,6 @@ async fn costs(extent: Extent) {
     let cores = u32::try_from(std::thread::available_parallelism().unwrap().get()).unwrap();
     let keys = extent.keys;
     let check = |limits: &RateLimiterHandle, number| assert!(limits.check_public(address(number)).is_ok());
-    let fail = |limits: &RateLimiterHandle, number| {
-        assert!(limits.count_failure(Guarded::ServiceToken, address(number)).is_ok());
-    };
     // Before the others: these keys are new once.
     let fresh = time(1, keys, |number| check(&limits, number));
     let cost = |call: &(dyn Fn(u32) + Sync)| {
@@ -91,11 +77,33 @@ async fn costs(extent: Extent) {
     };
     row("`check_public`, one of many addresses", &|number| check(&limits, number % keys));
     row("`check_public`, one address", &|_| check(&limits, 7));
-    row("`count_failure`, one of many addresses", &|number| fail(&limits, number % keys));
     row("the deny-list alone, which is all that `/verify` asks", &|number| {
         assert!(limits.check_denied(address(number)).is_ok());
     });
-    println!("\n{}", table(&["call", "one thread", "all cores at once"], &rows));
+    rows.push(vec![
+        "`count_failure`, one of many addresses, durable".to_owned(),
+        nanos(failures(&limits, 1).await),
+        nanos(failures(&limits, FAILING).await),
+    ]);
+    println!("\n{}", table(&["call", "one thread", "all cores at once, or 64 tasks"], &rows));
+}
+
+/// How long it takes to count a failure, in nanoseconds, while so many clients fail at once.
+async fn failures(limits: &RateLimiterHandle, at_once: u32) -> f64 {
+    let began = Instant::now();
+    let client = |first: u32| {
+        let limits = limits.clone();
+        async move {
+            for number in (first..FAILED).step_by(usize::try_from(at_once).unwrap()) {
+                limits.count_failure(Guarded::ServiceToken, address(number)).await.unwrap().unwrap();
+            }
+        }
+    };
+    let clients: Vec<_> = (0..at_once).map(|first| tokio::spawn(client(first))).collect();
+    for client in clients {
+        client.await.unwrap();
+    }
+    began.elapsed().as_secs_f64() * 1e9 / f64::from(FAILED)
 }
 
 /// How long a call takes, in nanoseconds, while so many threads make so many each.
@@ -144,23 +152,16 @@ pub(crate) fn measure_memory(kind: &str, keys: u32) {
         work();
         began.elapsed().as_secs_f64()
     };
-    // Storing a million counters takes longer than the actor is asked to answer within.
     let tend = || runtime.block_on(async { while handles.tend_limits().await.is_err() {} });
 
     tend();
     let before = own.resident_mib();
     let filling = seconds(&|| {
         for number in 0..keys {
-            let counted = match kind {
-                REQUESTS => handles.limits.check_public(address(number)).is_ok(),
-                _ => handles.limits.count_failure(Guarded::ServiceToken, address(number)).is_ok(),
-            };
-            assert!(counted);
+            assert!(handles.limits.check_public(address(number)).is_ok());
         }
     });
     let full = own.resident_mib();
-    let storing = seconds(&tend);
-    let stored = own.resident_mib();
     clock.advance(LONG);
     let forgetting = seconds(&tend);
     let forgotten = own.resident_mib();
@@ -169,7 +170,7 @@ pub(crate) fn measure_memory(kind: &str, keys: u32) {
 
     let mib = |mib: f64| format!("{mib:.1} MiB");
     let time = |seconds: f64| format!("{seconds:.2} s");
-    let sizes = [before, full, full - before, stored, forgotten, settled].map(mib);
-    let times = [filling, storing, forgetting].map(time);
+    let sizes = [before, full, full - before, forgotten, settled].map(mib);
+    let times = [filling, forgetting].map(time);
     println!("{kind}\t{keys}\t{}\t{}", sizes.join("\t"), times.join("\t"));
 }

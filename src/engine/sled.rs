@@ -243,6 +243,11 @@ impl Engine for SledEngine {
         &self.feed
     }
 
+    /// The lock of the data directory keeps other processes out.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     fn fail(&self, why: String) -> StoreFailure {
         self.health.fail(why)
     }

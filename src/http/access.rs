@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use doorward_actors::Secret;
 use doorward_actors::{
-    AuditEvent, AuditRefusal, AuthenticateError, Guarded, HashLane, Limited, Principal, Role, SecretDigest, Service,
-    ServiceScope, Unavailable,
+    ActingError, AuditEvent, AuditRefusal, AuthenticateError, Guarded, HashLane, Limited, Principal, Role,
+    SecretDigest, Service, ServiceScope, Unavailable,
 };
 use warp::reply::{Reply as _, Response};
 
@@ -119,6 +119,14 @@ impl Api {
         self.admin(context).await.err().unwrap_or(ApiError::Unauthenticated { token_sent: true })
     }
 
+    /// What an administrator gets whose request was not carried out.
+    pub(super) async fn not_done(&self, context: &RequestContext, error: ActingError) -> ApiError {
+        match error {
+            ActingError::Revoked => self.revoked_admin(context).await,
+            ActingError::Unavailable(unavailable) => unavailable.into(),
+        }
+    }
+
     /// The service that showed its token in `X-Service-Token`, if it is a good one.
     pub(super) async fn service_of(&self, context: &RequestContext) -> Result<Option<Arc<Service>>, ApiError> {
         match context.service_token() {
@@ -134,7 +142,7 @@ impl Api {
         context: &RequestContext,
         scope: ServiceScope,
     ) -> Result<Arc<Service>, ApiError> {
-        let service = self.service_of(context).await?.ok_or_else(|| self.hidden(context))?;
+        let Some(service) = self.service_of(context).await? else { return Err(self.hidden(context).await) };
         self.must_have(&service, scope, context)?;
         Ok(service)
     }
@@ -143,15 +151,17 @@ impl Api {
     /// address.
     pub(super) async fn service(&self, context: &RequestContext, scope: ServiceScope) -> Result<Asking, ApiError> {
         let (token, name) = match context.service_credential()? {
-            ServiceCredential::None => return Err(self.unknown_service(context, false, false)),
-            ServiceCredential::Unreadable { basic } => return Err(self.unknown_service(context, basic, true)),
+            ServiceCredential::None => return Err(self.unknown_service(context, false, false).await),
+            ServiceCredential::Unreadable { basic } => return Err(self.unknown_service(context, basic, true).await),
             ServiceCredential::Token(token) => (token, None),
             ServiceCredential::Named { name, token } => (token, Some(name)),
         };
         let digest = SecretDigest::of(&token);
         let found = self.handles.services.find_digest(&digest).await?;
         let is_called = |service: &Arc<Service>| name.as_deref().is_none_or(|name| service.name().as_str() == name);
-        let service = found.filter(is_called).ok_or_else(|| self.unknown_service(context, name.is_some(), true))?;
+        let Some(service) = found.filter(is_called) else {
+            return Err(self.unknown_service(context, name.is_some(), true).await);
+        };
         self.must_have(&service, scope, context)?;
         Ok(Asking { service, digest })
     }
@@ -179,25 +189,25 @@ impl Api {
     }
 
     /// What somebody gets who showed no good service token where one is asked for. A wrong one is put on record.
-    pub(super) fn unknown_service(&self, context: &RequestContext, basic: bool, sent: bool) -> ApiError {
+    pub(super) async fn unknown_service(&self, context: &RequestContext, basic: bool, sent: bool) -> ApiError {
         if sent {
             self.handles.audit.denied(None, AuditRefusal::WrongServiceToken, context.origin());
         }
-        self.counted(context).err().unwrap_or(ApiError::ServiceUnauthenticated { basic, sent })
+        self.counted(context).await.err().unwrap_or(ApiError::ServiceUnauthenticated { basic, sent })
     }
 
     /// Counts somebody who is no service by address.
-    fn counted(&self, context: &RequestContext) -> Result<(), ApiError> {
+    async fn counted(&self, context: &RequestContext) -> Result<(), ApiError> {
         self.anyone(context)?;
-        Ok(self.handles.limits.count_failure(Guarded::ServiceToken, context.address())?)
+        Ok(self.handles.limits.count_failure(Guarded::ServiceToken, context.address()).await??)
     }
 
     /// What somebody gets who may not know of a route. A wrong service token is put on record.
-    pub(super) fn hidden(&self, context: &RequestContext) -> ApiError {
+    pub(super) async fn hidden(&self, context: &RequestContext) -> ApiError {
         if context.claims_to_be_a_service() {
             self.handles.audit.denied(None, AuditRefusal::WrongServiceToken, context.origin());
         }
-        self.counted(context).err().unwrap_or(ApiError::NotFound)
+        self.counted(context).await.err().unwrap_or(ApiError::NotFound)
     }
 }
 

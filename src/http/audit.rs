@@ -224,7 +224,7 @@ async fn reader(api: &Api, context: &RequestContext) -> Result<Reader, ApiError>
     }
     // Counted whatever else comes along, so that no bearer makes guesses free (S22).
     let is_wrong = service.is_none() && context.claims_to_be_a_service();
-    let wrong = is_wrong.then(|| api.unknown_service(context, false, true));
+    let wrong = if is_wrong { Some(api.unknown_service(context, false, true).await) } else { None };
     if context.has_bearer() || !context.claims_to_be_a_service() {
         let principal = Box::new(api.admin(context).await.map_err(|refused| match &wrong {
             Some(ApiError::Limited(limited)) => ApiError::Limited(*limited),

@@ -206,16 +206,22 @@ async fn actors(api: &Api, context: &RequestContext) -> Result<Response, ApiErro
         api.must_have(&service, ServiceScope::Metrics, context)?;
     } else {
         // A wrong service token is counted whatever else comes along, so that no bearer makes guesses free (S22).
-        let wrong = context.claims_to_be_a_service().then(|| api.hidden(context));
-        let hidden = || wrong.unwrap_or_else(|| api.hidden(context));
-        match api.authenticate(context).await {
-            Ok(principal) if principal.account.role == Role::Admin => {}
+        let is_wrong = context.claims_to_be_a_service();
+        let wrong = if is_wrong { Some(api.hidden(context).await) } else { None };
+        let is_admin = match api.authenticate(context).await {
+            Ok(principal) if principal.account.role == Role::Admin => true,
             Ok(principal) => {
                 api.handles.audit.denied(Some(&principal), AuditRefusal::AdminOnly, context.origin());
-                return Err(hidden());
+                false
             }
             Err(unavailable @ ApiError::Unavailable(_)) => return Err(unavailable),
-            _ => return Err(hidden()),
+            Err(_) => false,
+        };
+        if !is_admin {
+            return Err(match wrong {
+                Some(counted) => counted,
+                None => api.hidden(context).await,
+            });
         }
     }
     Ok(json_reply(&SystemHealth::of(&api.handles.health.report().await)))

@@ -126,10 +126,10 @@ async fn list(api: &Api, context: &RequestContext) -> Result<Response, ApiError>
 async fn retry(api: &Api, context: &RequestContext, id: &str) -> Result<Response, ApiError> {
     let admin = api.admin(context).await?;
     let id = mail_id(id)?;
-    if api.handles.mailer.retry(&admin, id, context.origin()).await? {
-        Ok(json_reply(&Message::new(format!("Mail {id} will be tried again now"))))
-    } else {
-        Err(ApiError::UnknownMail(id.to_string()))
+    match api.handles.mailer.retry(&admin, id, context.origin()).await {
+        Ok(true) => Ok(json_reply(&Message::new(format!("Mail {id} will be tried again now")))),
+        Ok(false) => Err(ApiError::UnknownMail(id.to_string())),
+        Err(error) => Err(api.not_done(context, error).await),
     }
 }
 
@@ -145,10 +145,11 @@ async fn retry(api: &Api, context: &RequestContext, id: &str) -> Result<Response
 async fn delete(api: &Api, context: &RequestContext, id: &str) -> Result<Response, ApiError> {
     let admin = api.admin(context).await?;
     let id = mail_id(id)?;
-    if !api.handles.mailer.delete(&admin, id, context.origin()).await? {
-        return Err(ApiError::UnknownMail(id.to_string()));
+    match api.handles.mailer.delete(&admin, id, context.origin()).await {
+        Ok(true) => Ok(no_content()),
+        Ok(false) => Err(ApiError::UnknownMail(id.to_string())),
+        Err(error) => Err(api.not_done(context, error).await),
     }
-    Ok(no_content())
 }
 
 /// Reads `cursor` and `limit`. Other parameters are passed over. To callers a cursor is opaque; it is the number of the last

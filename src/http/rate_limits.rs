@@ -111,10 +111,11 @@ async fn clear(api: &Api, context: &RequestContext, key: &str) -> Result<Respons
     let admin = api.admin(context).await?;
     let decoded = percent_encoding::percent_decode_str(key).decode_utf8().map_err(|_| ApiError::UnknownLimit)?;
     let key = LimitKey::parse(&decoded).ok_or(ApiError::UnknownLimit)?;
-    if !api.handles.limits.clear(&admin, key, context.origin()) {
-        return Err(ApiError::UnknownLimit);
+    match api.handles.limits.clear(&admin, key, context.origin()).await {
+        Ok(true) => Ok(no_content()),
+        Ok(false) => Err(ApiError::UnknownLimit),
+        Err(error) => Err(api.not_done(context, error).await),
     }
-    Ok(no_content())
 }
 
 /// What a list was asked for.

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use doorward_actors::store::{AccountUpdate, EndSessions};
-use doorward_actors::{AccountChange, SystemSettings};
+use doorward_actors::{AccountChange, LoginError, SigningAlgorithm, SystemSettings};
 
-use crate::node::{Node, Person, Shared, origin};
+use crate::node::{Node, PASSWORD, Person, Shared, origin};
+
+/// Nobody's password.
+const WRONG: &str = "quiet-lamp-under-no-stairs";
 
 fn as_it_is(_: &mut SystemSettings) {}
 
@@ -173,4 +176,86 @@ async fn s37_a_refresh_on_both_nodes_forks_no_family() {
         a.log_out(&person).await;
         assert!(b.refresh(one.refresh_token.expose()).await.is_err());
     }
+}
+
+#[tokio::test]
+async fn s22_wrong_passwords_on_a_and_b_use_up_one_allowance() {
+    let (a, b, _) = two(as_it_is).await;
+    for _ in 0..5 {
+        assert!(matches!(a.log_in_with("ann", WRONG).await, Err(LoginError::Incorrect)));
+    }
+    assert!(matches!(b.log_in_with("ann", PASSWORD).await, Err(LoginError::Limited(_))));
+}
+
+#[tokio::test]
+async fn s15_guesses_on_both_nodes_at_once_are_no_more_than_the_allowance() {
+    let (a, b, _) = two(as_it_is).await;
+    let guesses = (0..40).map(|n| if n % 2 == 0 { &a } else { &b }).map(|node| node.log_in_with("ann", WRONG));
+    let answers = futures_util::future::join_all(guesses).await;
+    let tried = answers.iter().filter(|answer| matches!(answer, Err(LoginError::Incorrect))).count();
+    assert_eq!((tried, answers.len()), (5, 40));
+}
+
+#[tokio::test]
+async fn c14_right_passwords_on_both_nodes_at_once_are_all_let_in() {
+    let (a, b, _) = two(as_it_is).await;
+    let logins = (0..12).map(|n| if n % 2 == 0 { &a } else { &b }).map(|node| node.log_in_with("ann", PASSWORD));
+    let answers = futures_util::future::join_all(logins).await;
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+}
+
+#[tokio::test]
+async fn one_mail_of_two_mailers_is_tried_by_one_of_them() {
+    let (a, b, _) = two(as_it_is).await;
+    for node in [&a, &b] {
+        node.handles().tend_mail().await.unwrap();
+    }
+    let before = a.mail.attempts() + b.mail.attempts();
+    assert_eq!(before, 2, "a verification mail for each account");
+    a.mail.stall(true);
+    a.register("cyd").await;
+    while a.mail.attempts() + b.mail.attempts() == before {
+        tokio::task::yield_now().await;
+    }
+    let (on_a, on_b) = (a.mail.attempts(), b.mail.attempts());
+    b.handles().tend_mail().await.unwrap();
+    assert_eq!((a.mail.attempts(), b.mail.attempts()), (on_a, on_b), "it is under way on A");
+    // A stands still. When its claim has ended, B sends the same mail.
+    for node in [&a, &b] {
+        node.clock.advance(Duration::from_mins(2));
+    }
+    b.handles().tend_mail().await.unwrap();
+    assert_eq!(b.mail.attempts(), on_b + 1);
+}
+
+#[tokio::test]
+async fn a_refresh_token_is_honoured_within_the_grace_by_a_clock_that_is_ahead() {
+    let (a, b, _) = two(as_it_is).await;
+    let person = a.log_in("ann").await;
+    let renewed = a.refresh(&person.refresh).await.unwrap();
+    for (node, millis) in [(&a, 9_500), (&b, 9_500 + 1_500)] {
+        node.clock.advance(Duration::from_millis(millis));
+    }
+    let again = b.refresh(&person.refresh).await.unwrap();
+    assert_eq!(again.refresh_token.expose(), renewed.refresh_token.expose());
+    for node in [&a, &b] {
+        node.clock.advance(Duration::from_secs(5));
+    }
+    assert!(b.refresh(&person.refresh).await.is_err(), "that is theft");
+    assert!(!a.lives(&person).await && !b.lives(&person).await);
+}
+
+#[tokio::test]
+async fn keys_that_both_nodes_rotate_at_once_stay_one_ring() {
+    let (a, b, root) = two(|settings| settings.tokens.algorithm = SigningAlgorithm::EdDsa).await;
+    let (on_a, on_b) = (a.principal(&root).await.unwrap(), b.principal(&root).await.unwrap());
+    let (keys_a, keys_b) = (&a.handles().keys, &b.handles().keys);
+    let (one, other) = tokio::join!(keys_a.rotate(&on_a, false, origin()), keys_b.rotate(&on_b, false, origin()));
+    assert_eq!(one.unwrap().id, other.unwrap().id, "one is on its way already, for whoever comes second");
+    for node in [&a, &b] {
+        node.handles().tend_keys().await.unwrap();
+    }
+    let ids = |node: &Node| node.handles().keys.list().into_iter().map(|key| key.id).collect::<Vec<_>>();
+    assert_eq!((ids(&a).len(), ids(&a)), (2, ids(&b)));
+    assert!(a.lives(&root).await && b.lives(&root).await);
 }

@@ -33,6 +33,7 @@ impl Shared {
 pub(crate) struct Node {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) store: Store,
+    pub(crate) mail: Arc<MemoryMail>,
     system: ActorSystem,
 }
 
@@ -47,21 +48,22 @@ pub(crate) struct Person {
 impl Node {
     /// Starts a node over what is shared. `seed` keeps its random numbers from those of the others.
     pub(crate) async fn start(shared: &Shared, seed: u64, change: impl FnOnce(&mut SystemSettings)) -> Self {
-        let clock = Arc::new(ManualClock::new());
+        let (clock, mail) = (Arc::new(ManualClock::new()), Arc::new(MemoryMail::new()));
         let store = shared.store();
         let ports = Ports {
             store: store.clone(),
             clock: Arc::clone(&clock) as _,
             entropy: Arc::new(SeededEntropy::new(seed)),
-            mail: Arc::new(MemoryMail::new()),
+            mail: Arc::clone(&mail) as _,
             breached: None,
             keys: Arc::clone(&shared.keys) as _,
         };
         let mut settings = system_settings();
         settings.sessions.access_lifetime = Duration::from_hours(5);
+        settings.clock_skew = Duration::from_secs(2);
         change(&mut settings);
         let system = ActorSystem::start(ports, settings).await.unwrap();
-        Self { clock, store, system }
+        Self { clock, store, mail, system }
     }
 
     pub(crate) fn handles(&self) -> &Handles {

@@ -9,7 +9,7 @@ use doorward_actors::{
 };
 
 use crate::rules::{USER, create, open_engine};
-use crate::{at, audit, email, id, mail, mail_id, mails, memory, new_account, open, session, sign_in, token};
+use crate::{at, audit, email, id, mail, mail_id, mails, memory, new_account, open, session, settle, sign_in, token};
 
 const CHANGED: MailKind = MailKind::PasswordChanged;
 
@@ -54,10 +54,10 @@ async fn mails_are_due_in_the_order_of_their_times() {
 async fn a_mail_that_failed_is_due_again_and_a_dead_one_only_when_told() {
     let dir = tempfile::tempdir().unwrap();
     let store = with_mails(dir.path(), &[10, 11, 12]).await;
-    store.settle_mail(mail_id(1), retry(50)).await.unwrap();
-    store.settle_mail(mail_id(2), dead(40)).await.unwrap();
-    store.settle_mail(mail_id(3), MailOutcome::Sent { at: at(9) }).await.unwrap();
-    store.settle_mail(mail_id(3), retry(1)).await.unwrap();
+    settle(&store, mail_id(1), retry(50)).await.unwrap();
+    settle(&store, mail_id(2), dead(40)).await.unwrap();
+    settle(&store, mail_id(3), MailOutcome::Sent { at: at(9) }).await.unwrap();
+    settle(&store, mail_id(3), retry(1)).await.unwrap();
     drop(store);
     let store = open(dir.path());
     assert!(due(&store, 49).await.is_empty());
@@ -69,17 +69,17 @@ async fn a_mail_that_failed_is_due_again_and_a_dead_one_only_when_told() {
     assert_eq!(stored[1].last_error.as_deref(), Some("never"));
 
     let noted = store.recent_audit(99).await.unwrap().len();
-    assert!(store.retry_mail(mail_id(2), at(30), audit(1)).await.unwrap());
+    assert!(store.retry_mail(mail_id(2), at(30), None, audit(1)).await.unwrap());
     assert_eq!(due(&store, 30).await, [2]);
     assert_eq!(store.mails(None, 9).await.unwrap()[1].attempts, 0);
-    assert!(store.delete_mail(mail_id(1), audit(1)).await.unwrap());
+    assert!(store.delete_mail(mail_id(1), None, audit(1)).await.unwrap());
     assert_eq!(store.recent_audit(99).await.unwrap().len(), noted + 2);
     for gone in [1, 3, 9] {
-        assert!(!store.retry_mail(mail_id(gone), at(1), audit(1)).await.unwrap());
-        assert!(!store.delete_mail(mail_id(gone), audit(1)).await.unwrap());
+        assert!(!store.retry_mail(mail_id(gone), at(1), None, audit(1)).await.unwrap());
+        assert!(!store.delete_mail(mail_id(gone), None, audit(1)).await.unwrap());
     }
     assert_eq!(store.recent_audit(99).await.unwrap().len(), noted + 2, "what was not done is not on record");
-    store.settle_mail(mail_id(2), MailOutcome::Sent { at: at(9) }).await.unwrap();
+    settle(&store, mail_id(2), MailOutcome::Sent { at: at(9) }).await.unwrap();
     drop(store);
     // The counts of the day, 54, stay.
     let kinds = open_engine(dir.path()).iter().keys().map(|key| key.unwrap()[0]);
@@ -107,8 +107,8 @@ async fn s60_a_deletion_takes_the_mails_but_for_its_own() {
 async fn the_number_of_a_mail_is_never_given_again() {
     let dir = tempfile::tempdir().unwrap();
     let store = with_mails(dir.path(), &[10, 11]).await;
-    store.settle_mail(mail_id(2), MailOutcome::Sent { at: at(9) }).await.unwrap();
-    store.delete_mail(mail_id(1), audit(1)).await.unwrap();
+    settle(&store, mail_id(2), MailOutcome::Sent { at: at(9) }).await.unwrap();
+    store.delete_mail(mail_id(1), None, audit(1)).await.unwrap();
     drop(store);
     let store = open(dir.path());
     store.record(id(1), mails(vec![mail(CHANGED, 12)])).await.unwrap();
@@ -217,7 +217,7 @@ async fn d12_mails_are_counted_by_account_by_address_and_by_client() {
         assert!(goes(store, 2, to("one", MailKind::VerifyAddress, 1)).await, "another kind is counted apart");
         // What was sent or given up does not wait.
         let sent = store.mails(None, 1).await.unwrap()[0].id;
-        store.settle_mail(sent, MailOutcome::Sent { at: at(9) }).await.unwrap();
+        settle(store, sent, MailOutcome::Sent { at: at(9) }).await.unwrap();
         assert!(goes(store, 2, to("one", recovery, 1)).await);
         for (name, fits) in [("two", true), ("three", true), ("four", true), ("five", false)] {
             assert_eq!(goes(store, 1, to(name, recovery, 1)).await, fits, "the account has five at {name}");
@@ -227,7 +227,7 @@ async fn d12_mails_are_counted_by_account_by_address_and_by_client() {
             assert_eq!(goes(store, 3, to("cyd", CHANGED, 1)).await, number < 10, "{number}");
             let newest = store.mails(None, 99).await.unwrap().pop().unwrap();
             if newest.mail.kind == CHANGED {
-                store.settle_mail(newest.id, MailOutcome::Sent { at: at(9) }).await.unwrap();
+                settle(store, newest.id, MailOutcome::Sent { at: at(9) }).await.unwrap();
             }
         }
         assert!(goes(store, 3, to("cyd", MailKind::RecoveryUsed, 1)).await);
@@ -290,7 +290,7 @@ async fn d12_a_replaced_token_withdraws_its_mail_and_a_withheld_mail_replaces_no
         // The life of a link begins when its mail is handed over.
         let waiting = all_mails(store).await.pop().unwrap();
         let ttl = waiting.mail.valid_for.unwrap();
-        store.settle_mail(waiting.id, MailOutcome::Sent { at: at(-9_999_999) }).await.unwrap();
+        settle(store, waiting.id, MailOutcome::Sent { at: at(-9_999_999) }).await.unwrap();
         let stored = store.one_time_token(&hash(48)).await.unwrap().unwrap();
         assert_eq!(stored.token.expires_at, at(-9_999_999).plus(ttl));
     }
@@ -311,7 +311,7 @@ async fn d12_given_up_mails_are_bounded_in_number_and_age() {
             };
             assert!(goes(store, 1, given_up).await, "{n}");
             let newest = store.mails(MailId::new(u64::try_from(n).unwrap()), 1).await.unwrap();
-            store.settle_mail(newest[0].id, dead(n)).await.unwrap();
+            settle(store, newest[0].id, dead(n)).await.unwrap();
         }
         let left = numbers(store).await;
         assert_eq!(left.len(), 900);

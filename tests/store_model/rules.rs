@@ -11,7 +11,7 @@ use doorward_actors::store::{
 };
 use doorward_actors::{Account, AccountChange, MailKind, MailOutcome, NewRole, Revoked, Role, SessionId, TokenPurpose};
 
-use crate::{at, audit, id, mail, mail_id, new_account, open, session, sign_in, token};
+use crate::{at, audit, id, mail, mail_id, new_account, open, session, settle, sign_in, token};
 
 const ALL: ShardOf = ShardOf { index: 0, of: 1 };
 pub(crate) const ADMIN: NewRole = NewRole::Exactly(Role::Admin);
@@ -153,7 +153,7 @@ async fn s60_a_deletion_takes_everything_along_and_frees_the_names() {
         ..Effects::default()
     };
     store.record(id(1), effects).await.unwrap();
-    store.settle_mail(mail_id(2), MailOutcome::Dead { at: at(6), error: "no".to_owned() }).await.unwrap();
+    settle(&store, mail_id(2), MailOutcome::Dead { at: at(6), error: "no".to_owned() }).await.unwrap();
     let first = Touch { account: id(1), session: SessionId::from_bytes([1; 16]), at: at(7) };
     store.end_sessions(vec![first], at(7), vec![]).await.unwrap();
     store.touch_sessions(vec![Touch { session: SessionId::from_bytes([2; 16]), at: at(8), ..first }]).await.unwrap();

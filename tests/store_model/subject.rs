@@ -64,6 +64,13 @@ pub(crate) trait Subject: ServiceSubject {
     ) -> Result<Session, StoreError<LabelSessionRefusal>>;
     async fn end_sessions_of(&self, end: EndOfSessions) -> Result<usize, StoreError<EndSessionsRefusal>>;
     async fn end_idle(&self, ended: Vec<(Touch, AuditRecord)>, at: Timestamp) -> Result<(), StoreFailure>;
+    async fn claim_mail(
+        &self,
+        id: MailId,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Option<QueuedMail>, StoreFailure>;
+    /// Of a mail that is claimed.
     async fn settle_mail(&self, id: MailId, outcome: MailOutcome) -> Result<(), StoreFailure>;
     async fn retry_mail(&self, id: MailId, at: Timestamp, audit: AuditRecord) -> Result<bool, StoreFailure>;
     async fn delete_mail(&self, id: MailId, audit: AuditRecord) -> Result<bool, StoreFailure>;
@@ -187,14 +194,23 @@ impl Subject for Store {
     async fn end_idle(&self, ended: Vec<(Touch, AuditRecord)>, at: Timestamp) -> Result<(), StoreFailure> {
         Store::end_idle(self, ended, at).await
     }
+    async fn claim_mail(
+        &self,
+        id: MailId,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Option<QueuedMail>, StoreFailure> {
+        Store::claim_mail(self, id, now, until).await
+    }
     async fn settle_mail(&self, id: MailId, outcome: MailOutcome) -> Result<(), StoreFailure> {
-        Store::settle_mail(self, id, outcome).await
+        let claimed_until = self.mails(MailId::new(id.get() - 1), 1).await?.first().map(|mail| mail.next_attempt_at);
+        Store::settle_mail(self, id, claimed_until.unwrap_or(Timestamp::from_millis(0)), outcome).await
     }
     async fn retry_mail(&self, id: MailId, at: Timestamp, audit: AuditRecord) -> Result<bool, StoreFailure> {
-        Store::retry_mail(self, id, at, audit).await
+        unrefused(Store::retry_mail(self, id, at, None, audit).await)
     }
     async fn delete_mail(&self, id: MailId, audit: AuditRecord) -> Result<bool, StoreFailure> {
-        Store::delete_mail(self, id, audit).await
+        unrefused(Store::delete_mail(self, id, None, audit).await)
     }
     async fn prune_mails(&self, now: Timestamp, limit: usize) -> Result<usize, StoreFailure> {
         Store::prune_mails(self, now, limit).await
@@ -315,4 +331,12 @@ impl ServiceSubject for Store {
     async fn note_token_lifetime(&self, lifetime: Duration) -> Result<Duration, StoreFailure> {
         Store::note_token_lifetime(self, lifetime).await
     }
+}
+
+/// The answer to a change that nobody's session can be refused, as it is made in nobody's name.
+fn unrefused<T>(answer: Result<T, StoreError<ActingRefusal>>) -> Result<T, StoreFailure> {
+    answer.map_err(|error| match error {
+        StoreError::Refused(ActingRefusal) => StoreFailure::permanent("refused though nobody acted"),
+        StoreError::Failed(failure) => failure,
+    })
 }

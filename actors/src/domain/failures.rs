@@ -1,8 +1,8 @@
 //! How failed attempts are held against an account and an address: each further one is waited for longer, none for ever.
 //!
-//! An attempt counts as failed from the moment it is let in, and is taken back when it succeeds or was never made: so however
-//! many come at once, no more than the allowance are under way (S15). One that finds the allowance used up by attempts under way
-//! waits for their outcome before it is refused.
+//! An attempt counts as failed from the moment it is admitted. It is taken back when it succeeds or is not made. So however many
+//! attempts come at once, at whatever node, no more than the allowance are under way (S15). An attempt that finds the allowance
+//! used up by attempts under way waits for their outcome before it is refused.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -17,6 +17,8 @@ use super::time::Timestamp;
 const FIRST_WAIT: Duration = Duration::from_mins(1);
 /// The longest wait (S19: nobody is locked out for good).
 const LONGEST_WAIT: Duration = Duration::from_hours(1);
+/// How long the outcome of an attempt is waited for: a hash is computed or refused before.
+pub(crate) const ATTEMPT_LASTS: Duration = Duration::from_secs(10);
 /// After how many doublings the longest wait is reached; no more failures than this beyond the allowance are counted.
 const DOUBLINGS: u32 = 6;
 
@@ -139,120 +141,153 @@ pub struct FailureKey {
     pub scope: FailureScope,
 }
 
-/// A counter as the store keeps it.
+/// How many failures are free and how soon one is forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StoredFailures {
-    /// How many failures count now.
+pub struct FailureRule {
+    /// From which failure on the next attempt has to wait, at least 1.
+    pub allowance: u32,
+    /// How long it takes to forget one failure.
+    pub forget: Duration,
+}
+
+/// The rules for the two kinds of counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FailureRules {
+    /// For counters of an account.
+    pub account: FailureRule,
+    /// For counters of a client address over all accounts.
+    pub address: FailureRule,
+}
+
+impl FailureRules {
+    /// The rule that applies to a counter.
+    #[must_use]
+    pub const fn of(&self, key: &FailureKey) -> FailureRule {
+        match key.scope {
+            FailureScope::Address(_) => self.address,
+            FailureScope::Account(_) | FailureScope::Known(..) => self.account,
+        }
+    }
+}
+
+/// A counter of failed attempts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failures {
+    /// The number of failures when the last one was counted. Attempts under way are among them.
     pub count: u32,
-    /// When the last of them was.
-    pub last_at: Timestamp,
+    /// When the last attempt was admitted that has not succeeded. The next wait begins here. `None` after a success.
+    pub last_at: Option<Timestamp>,
+    /// When forgetting began. It moves by whole failures, so that later attempts do not delay it.
+    pub forgotten_from: Timestamp,
+    /// How many of the attempts are under way: their outcome is not known yet.
+    pub under_way: u32,
+    /// When attempts under way count as failed because their process must have ended.
+    pub under_way_until: Timestamp,
     /// The account, if there is one.
     pub account: Option<AccountId>,
 }
 
-/// How many failures are free and how soon one is forgotten.
+/// Why an attempt is not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct FailureRule {
-    /// From which failure on the next attempt has to wait, at least 1.
-    pub(crate) allowance: u32,
-    /// How long it takes to forget one failure.
-    pub(crate) forget: Duration,
-}
-
-/// A point on the monotonic clock of this process, in milliseconds; negative before its start.
-pub(crate) type Moment = i64;
-
-/// A counter of failures in memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Failures {
-    count: u32,
-    /// When the last attempt was let in that has not succeeded; what the next one waits for is counted from here.
-    last: Moment,
-    /// From when on forgetting is counted; it moves by whole failures, so that attempts in between do not put it off.
-    forgotten_at: Moment,
+pub struct MustWait {
+    /// How long the counter asks to wait.
+    pub wait: Duration,
+    /// Whether attempts under way may still turn out to be no failures, and make room.
+    pub for_others: bool,
 }
 
 impl Failures {
-    /// No failures.
-    pub(crate) const NONE: Self = Self { count: 0, last: 0, forgotten_at: 0 };
-
-    /// A counter of nothing but attempts that are under way now.
-    pub(crate) fn under_way(attempts: u32, now: Moment) -> Self {
-        Self { count: attempts, last: Moment::MIN, forgotten_at: now }
+    /// A counter without failures.
+    #[must_use]
+    pub const fn none(now: Timestamp) -> Self {
+        Self { count: 0, last_at: None, forgotten_from: now, under_way: 0, under_way_until: now, account: None }
     }
 
-    /// The counter as it was stored, now that the wall clock says `now`. A clock that was set back makes nobody wait for longer
-    /// than the counter says (R05).
-    pub(crate) fn restore(stored: &StoredFailures, now: Timestamp, moment: Moment) -> Self {
-        let ago = i64::try_from(now.since(stored.last_at).as_millis()).unwrap_or(i64::MAX);
-        let then = moment.saturating_sub(ago);
-        Self { count: stored.count, last: then, forgotten_at: then }
-    }
-
-    /// What is to be stored of it.
-    pub(crate) fn stored(&self, account: Option<AccountId>, now: Timestamp, moment: Moment) -> StoredFailures {
-        let ago = moment.saturating_sub(self.last.max(self.forgotten_at));
-        StoredFailures {
-            count: self.count,
-            last_at: Timestamp::from_millis(now.as_millis().saturating_sub(ago)),
-            account,
-        }
-    }
-
-    /// Lets an attempt in and counts it as failed; or says how long to wait.
-    pub(crate) fn attempt(&mut self, rule: FailureRule, now: Moment) -> Result<(), Duration> {
+    /// Admits an attempt and counts it as failed, or says how long to wait. The outcome of an attempt that is `under_way` is
+    /// reported within [`ATTEMPT_LASTS`].
+    pub fn attempt(&mut self, rule: FailureRule, now: Timestamp, under_way: bool) -> Result<(), MustWait> {
         let wait = self.wait(rule, now);
         if !wait.is_zero() {
-            return Err(wait);
+            return Err(MustWait { wait, for_others: self.under_way_at(now) > 0 });
         }
         let left = self.count(rule, now);
-        let forgotten = i64::from(self.count - left);
-        let period = i64::try_from(rule.forget.as_millis()).unwrap_or(i64::MAX);
-        self.forgotten_at =
-            if left == 0 { now } else { self.forgotten_at.saturating_add(period.saturating_mul(forgotten)) };
+        self.forgotten_from =
+            if left == 0 { now } else { self.forgotten_from.plus(rule.forget.saturating_mul(self.count - left)) };
         self.count = (left + 1).min(rule.allowance.saturating_add(DOUBLINGS));
-        self.last = now;
+        self.last_at = Some(now);
+        self.under_way = self.under_way_at(now);
+        if under_way {
+            self.under_way += 1;
+            self.under_way_until = now.plus(ATTEMPT_LASTS);
+        }
         Ok(())
     }
 
-    /// How many failures were counted, forgotten or not, when the last was, and from when on forgetting counts.
-    pub(crate) fn parts(&self) -> (u32, Moment, Moment) {
-        (self.count, self.last, self.forgotten_at)
+    /// Notes that an attempt failed.
+    pub fn failed(&mut self) {
+        self.under_way = self.under_way.saturating_sub(1);
     }
 
-    /// The counter from its parts.
-    pub(crate) fn from_parts(count: u32, last: Moment, forgotten_at: Moment) -> Self {
-        Self { count, last, forgotten_at }
-    }
-
-    /// Takes an attempt back that was let in.
-    pub(crate) fn take_back(&mut self) {
+    /// Takes back an attempt that succeeded or was not made.
+    pub fn take_back(&mut self) {
+        self.failed();
         self.count = self.count.saturating_sub(1);
-        // It was let in, so nothing had to be waited for; nor has anything now.
-        self.last = Moment::MIN;
+        // It was admitted, so there was nothing to wait for, and there is nothing now.
+        self.last_at = None;
+    }
+
+    /// Forgets all failures. Attempts under way stay counted until their outcome is known.
+    pub fn forget(&mut self, now: Timestamp) {
+        let under_way = self.under_way_at(now);
+        let Self { account, under_way_until, .. } = *self;
+        *self = Self { count: under_way, under_way, under_way_until, account, ..Self::none(now) };
     }
 
     /// How long the next attempt has to wait; zero when it may come.
-    pub(crate) fn wait(&self, rule: FailureRule, now: Moment) -> Duration {
-        let Some(beyond) = self.count.checked_sub(rule.allowance) else { return Duration::ZERO };
+    #[must_use]
+    pub fn wait(&self, rule: FailureRule, now: Timestamp) -> Duration {
+        let (Some(beyond), Some(last_at)) = (self.count.checked_sub(rule.allowance), self.last_at) else {
+            return Duration::ZERO;
+        };
         let wait = FIRST_WAIT.saturating_mul(1 << beyond.min(DOUBLINGS)).min(LONGEST_WAIT);
-        wait.saturating_sub(since(self.last, now))
+        wait.saturating_sub(now.since(last_at))
     }
 
     /// How many failures are not forgotten yet.
-    pub(crate) fn count(&self, rule: FailureRule, now: Moment) -> u32 {
-        let forgotten = since(self.forgotten_at, now).as_millis() / rule.forget.as_millis().max(1);
+    #[must_use]
+    pub fn count(&self, rule: FailureRule, now: Timestamp) -> u32 {
+        let forgotten = now.since(self.forgotten_from).as_millis() / rule.forget.as_millis().max(1);
         self.count.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX))
     }
 
-    /// Whether it is as if there never was a failure.
-    pub(crate) fn is_forgotten(&self, rule: FailureRule, now: Moment) -> bool {
-        self.count(rule, now) == 0 && self.wait(rule, now).is_zero()
+    /// Whether the counter has no effect any more.
+    #[must_use]
+    pub fn is_forgotten(&self, rule: FailureRule, now: Timestamp) -> bool {
+        self.is_at_most(0, rule, now)
     }
-}
 
-fn since(earlier: Moment, now: Moment) -> Duration {
-    Duration::from_millis(u64::try_from(now.saturating_sub(earlier)).unwrap_or(0))
+    /// Whether so few failures count, and nobody waits, that the counter may go where there are too many.
+    #[must_use]
+    pub fn is_at_most(&self, most: u32, rule: FailureRule, now: Timestamp) -> bool {
+        self.count(rule, now) <= most && self.wait(rule, now).is_zero() && self.under_way_at(now) == 0
+    }
+
+    /// Moves times of the future to the present, and says whether there were any: a clock that was set back makes nobody wait for
+    /// longer than the counter says (R05). Times that clocks may differ by are left alone.
+    pub fn heed_clock(&mut self, now: Timestamp, skew: Duration) -> bool {
+        let latest = now.plus(skew);
+        let ahead = self.last_at.is_some_and(|at| at > latest) || self.forgotten_from > latest;
+        if ahead {
+            self.last_at = self.last_at.map(|at| at.min(now));
+            self.forgotten_from = self.forgotten_from.min(now);
+            self.under_way_until = self.under_way_until.min(now.plus(ATTEMPT_LASTS));
+        }
+        ahead
+    }
+
+    fn under_way_at(&self, now: Timestamp) -> u32 {
+        if now < self.under_way_until { self.under_way.min(self.count) } else { 0 }
+    }
 }
 
 #[cfg(test)]
@@ -262,92 +297,129 @@ mod tests {
     use super::*;
 
     const RULE: FailureRule = FailureRule { allowance: 5, forget: Duration::from_hours(2) };
-    const MINUTE: Moment = 60_000;
+    const MINUTE: i64 = 60_000;
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_millis(millis)
+    }
+
+    fn none() -> Failures {
+        Failures::none(at(0))
+    }
+
+    fn attempt(failures: &mut Failures, rule: FailureRule, now: i64) -> Result<(), Duration> {
+        failures.attempt(rule, at(now), true).map_err(|refused| refused.wait)
+    }
 
     #[test]
     fn s19_waits_grow_to_an_hour_and_no_further() {
-        let mut failures = Failures::NONE;
+        let mut failures = none();
         let mut now = 0;
         for _ in 0..5 {
-            assert_eq!(failures.attempt(RULE, now), Ok(()));
+            assert_eq!(attempt(&mut failures, RULE, now), Ok(()));
         }
         for minutes in [1, 2, 4, 8, 16, 32, 60, 60, 60] {
             let wait = Duration::from_mins(minutes);
-            assert_eq!(failures.attempt(RULE, now), Err(wait), "{minutes}");
+            assert_eq!(attempt(&mut failures, RULE, now), Err(wait), "{minutes}");
             now += i64::try_from(wait.as_millis()).unwrap() - 1;
-            assert_eq!(failures.attempt(RULE, now), Err(Duration::from_millis(1)));
+            assert_eq!(attempt(&mut failures, RULE, now), Err(Duration::from_millis(1)));
             now += 1;
-            assert_eq!(failures.attempt(RULE, now), Ok(()));
+            assert_eq!(attempt(&mut failures, RULE, now), Ok(()));
         }
     }
 
     #[test]
     fn failures_are_forgotten_one_by_one() {
-        let mut failures = Failures::NONE;
+        let mut failures = none();
         for _ in 0..4 {
-            failures.attempt(RULE, 0).unwrap();
+            attempt(&mut failures, RULE, 0).unwrap();
         }
-        assert_eq!(failures.count(RULE, 119 * MINUTE), 4);
-        assert_eq!(failures.count(RULE, 120 * MINUTE), 3);
-        assert!(!failures.is_forgotten(RULE, 479 * MINUTE));
-        assert!(failures.is_forgotten(RULE, 480 * MINUTE));
+        assert_eq!(failures.count(RULE, at(119 * MINUTE)), 4);
+        assert_eq!(failures.count(RULE, at(120 * MINUTE)), 3);
+        assert!(!failures.is_forgotten(RULE, at(479 * MINUTE)));
+        assert!(failures.is_forgotten(RULE, at(480 * MINUTE)));
     }
 
     #[test]
     fn s19_success_in_between_does_not_put_forgetting_off() {
         let rule = FailureRule { allowance: 50, forget: Duration::from_mins(10) };
-        let mut failures = Failures::NONE;
+        let mut failures = none();
         for _ in 0..49 {
-            failures.attempt(rule, 0).unwrap();
+            attempt(&mut failures, rule, 0).unwrap();
         }
         for half_minutes in 1..=240 {
-            failures.attempt(rule, half_minutes * MINUTE / 2).unwrap();
+            attempt(&mut failures, rule, half_minutes * MINUTE / 2).unwrap();
             failures.take_back();
         }
-        assert_eq!(failures.count(rule, 120 * MINUTE), 49 - 12);
+        assert_eq!(failures.count(rule, at(120 * MINUTE)), 49 - 12);
     }
 
     #[test]
     fn s22_an_address_that_goes_on_waits_longer_each_time() {
         let rule = FailureRule { allowance: 50, forget: Duration::from_mins(10) };
-        let mut failures = Failures::NONE;
+        let mut failures = none();
         let mut now = 0;
         for _ in 0..50 {
-            failures.attempt(rule, now).unwrap();
+            attempt(&mut failures, rule, now).unwrap();
         }
         for minutes in [1, 2, 4] {
-            assert_eq!(failures.attempt(rule, now), Err(Duration::from_mins(minutes)));
+            assert_eq!(attempt(&mut failures, rule, now), Err(Duration::from_mins(minutes)));
             now += i64::try_from(minutes).unwrap() * MINUTE;
-            failures.attempt(rule, now).unwrap();
+            attempt(&mut failures, rule, now).unwrap();
         }
     }
 
     #[test]
     fn an_attempt_that_was_not_made_is_not_waited_for() {
-        let mut failures = Failures::NONE;
+        let mut failures = none();
         for _ in 0..5 {
-            failures.attempt(RULE, 0).unwrap();
+            attempt(&mut failures, RULE, 0).unwrap();
         }
-        failures.attempt(RULE, MINUTE).unwrap();
+        attempt(&mut failures, RULE, MINUTE).unwrap();
         failures.take_back();
-        assert_eq!(failures.wait(RULE, MINUTE), Duration::ZERO);
-        assert_eq!(failures.count(RULE, MINUTE), 5);
+        assert_eq!(failures.wait(RULE, at(MINUTE)), Duration::ZERO);
+        assert_eq!(failures.count(RULE, at(MINUTE)), 5);
     }
 
     #[test]
     fn r05_a_clock_set_back_makes_nobody_wait_longer() {
-        let mut failures = Failures::NONE;
+        const DAY: i64 = 24 * 60 * MINUTE;
+        let skew = Duration::from_secs(2);
+        let mut failures = none();
         for _ in 0..5 {
-            failures.attempt(RULE, 0).unwrap();
+            attempt(&mut failures, RULE, DAY).unwrap();
         }
-        let stored = failures.stored(None, Timestamp::from_millis(1_000_000_000), 10_000);
-        assert_eq!(stored.last_at.as_millis(), 999_990_000);
-        let day_before = Timestamp::from_millis(1_000_000_000 - 86_400_000);
-        assert_eq!(Failures::restore(&stored, day_before, 500).wait(RULE, 500), Duration::from_mins(1));
-        let same = Failures::restore(&stored, Timestamp::from_millis(1_000_000_000), 500);
-        assert_eq!(same.wait(RULE, 500), Duration::from_secs(50));
-        let day_after = Timestamp::from_millis(1_000_000_000 + 86_400_000);
-        assert!(Failures::restore(&stored, day_after, 500).is_forgotten(RULE, 500));
+        let mut set_back = failures;
+        assert!(set_back.heed_clock(at(0), skew));
+        assert_eq!(set_back.wait(RULE, at(MINUTE / 2)), Duration::from_secs(30));
+        assert!(!set_back.heed_clock(at(MINUTE / 2), skew), "once is enough");
+        let mut behind = failures;
+        assert!(!behind.heed_clock(at(DAY - 2000), skew), "another node's clock may be ahead by this much");
+        assert_eq!(behind, failures);
+    }
+
+    #[test]
+    fn an_attempt_whose_process_ended_counts_as_failed() {
+        let mut failures = none();
+        for _ in 0..5 {
+            attempt(&mut failures, RULE, 0).unwrap();
+        }
+        let refused = |failures: &mut Failures, now| failures.attempt(RULE, at(now), true).unwrap_err().for_others;
+        assert!(refused(&mut failures, 9_999));
+        assert!(!refused(&mut failures, 10_000));
+    }
+
+    #[test]
+    fn a_success_forgets_no_attempt_that_is_under_way() {
+        let mut failures = none();
+        for _ in 0..5 {
+            attempt(&mut failures, RULE, 0).unwrap();
+        }
+        failures.failed();
+        failures.take_back();
+        failures.forget(at(1));
+        assert_eq!((failures.count, failures.under_way), (3, 3));
+        assert_eq!(failures.wait(RULE, at(1)), Duration::ZERO);
     }
 
     #[test]
@@ -363,18 +435,18 @@ mod tests {
         /// are ever under way or failed within what is not forgotten.
         #[test]
         fn s15_attempts_are_bounded(steps in prop::collection::vec((0_i64..5 * MINUTE, any::<bool>()), 1..200)) {
-            let mut failures = Failures::NONE;
+            let mut failures = none();
             let (mut now, mut first, mut failed) = (0, 0, 0_u32);
             for (pause, succeeds) in steps {
                 now += pause;
-                if failures.attempt(RULE, now).is_ok() {
+                if attempt(&mut failures, RULE, now).is_ok() {
                     if succeeds {
                         failures.take_back();
                     } else {
                         failed += 1;
                     }
                 }
-                if failures.is_forgotten(RULE, now) {
+                if failures.is_forgotten(RULE, at(now)) {
                     (first, failed) = (now, 0);
                 }
             }
@@ -385,11 +457,11 @@ mod tests {
         /// Nobody waits longer than an hour, whatever the counter went through.
         #[test]
         fn s19_no_wait_is_longer_than_an_hour(steps in prop::collection::vec(0_i64..200 * MINUTE, 1..100)) {
-            let mut failures = Failures::NONE;
+            let mut failures = none();
             let mut now = 0;
             for pause in steps {
                 now += pause;
-                if let Err(wait) = failures.attempt(RULE, now) {
+                if let Err(wait) = attempt(&mut failures, RULE, now) {
                     prop_assert!(wait <= LONGEST_WAIT);
                 }
             }

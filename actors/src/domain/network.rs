@@ -1,6 +1,6 @@
 //! What stands for one client among all addresses.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::networks::Networks;
 
@@ -49,6 +49,15 @@ impl ClientNetworks {
 pub(crate) fn prefix_of(address: Ipv6Addr, bits: u8) -> Ipv6Addr {
     let mask = u128::MAX.checked_shl(128 - u32::from(bits.min(128))).unwrap_or(0);
     Ipv6Addr::from_bits(address.to_bits() & mask)
+}
+
+/// The network that stands for an address and its neighbours when too many clients are counted: a /16 of IPv4, or a /32 of IPv6,
+/// which is about one provider's.
+pub(crate) fn coarser(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() & 0xFFFF_0000)),
+        IpAddr::V6(v6) => IpAddr::V6(prefix_of(v6, 32)),
+    }
 }
 
 #[cfg(test)]

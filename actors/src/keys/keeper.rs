@@ -16,6 +16,7 @@ use crate::domain::token::{
     AccessTokens, BadKey, KeyEvent, KeyEventKind, KeyId, KeyRing, PUBLISHED_AHEAD, RotateRefusal, SigningAlgorithm,
     SigningKey, TokenKeyError, TokenKeys, TokenSettings,
 };
+use crate::leases::{Lease, Leases};
 use crate::ports::{Clock, KeyVault, KeyVaultFailure, ReplaceKeysError, StoredKeys};
 use crate::store::{ShardOf, Store, StoreFailure};
 
@@ -56,6 +57,7 @@ pub(crate) struct KeyKeeper {
     store: Store,
     clock: Arc<dyn Clock>,
     audit: AuditHandle,
+    leases: Leases,
     tokens: Arc<AccessTokens>,
     turn: Mutex<Turn>,
 }
@@ -75,6 +77,7 @@ impl KeyKeeper {
         store: Store,
         clock: Arc<dyn Clock>,
         audit: AuditHandle,
+        leases: Leases,
     ) -> Result<Self, KeysError> {
         let mut attempts = 0;
         let stored = loop {
@@ -96,7 +99,7 @@ impl KeyKeeper {
             );
         }
         let tokens = Arc::new(AccessTokens::new(&settings, keys));
-        Ok(Self { settings, vault, store, clock, audit, tokens, turn: Mutex::default() })
+        Ok(Self { settings, vault, store, clock, audit, leases, tokens, turn: Mutex::default() })
     }
 
     pub(crate) fn tokens(&self) -> &Arc<AccessTokens> {
@@ -211,7 +214,8 @@ impl KeyKeeper {
         let mut changed = ring.note_lifetime(self.settings.lifetime, now);
         changed |= ring.prune(now);
         let mut new = None;
-        if self.settings.rotation.is_some_and(|rotation| ring.is_due(rotation, now)) {
+        let is_due = self.settings.rotation.is_some_and(|rotation| ring.is_due(rotation, now));
+        if is_due && self.leases.hold(Lease::RotateKeys).await {
             match ring.may_rotate(now) {
                 Ok(algorithm) => {
                     let key = make(algorithm).await?;

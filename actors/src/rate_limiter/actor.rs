@@ -2,73 +2,89 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::RateLimiterHandle;
-use super::failures::WRITE_AT_ONCE;
-#[cfg(feature = "testing")]
-use crate::process::Reply;
-use crate::process::{Mailbox, Process, Timer, every};
-use crate::store::Store;
+use super::{MAX_COUNTERS, RateLimiterHandle};
+use crate::domain::failures::{FailureKey, Failures};
+use crate::leases::{Lease, Leases};
+use crate::process::{Mailbox, Process, Reply, Timer, every};
+use crate::store::StoreFailure;
 
 /// How often keys that are back at their full allowance are forgotten.
 const PRUNE_PERIOD: Duration = Duration::from_mins(1);
-/// How often counters are written: a crash loses the failures of this long and of one commit.
-const FLUSH_PERIOD: Duration = Duration::from_secs(2);
 /// How many counters go into one commit, so that nobody else's write waits for all of them.
-const COMMIT_GROUP: usize = 1024;
+const COMMIT_GROUP: usize = 512;
 
 pub(crate) enum Message {
-    /// Forget what is over. Sent by a timer.
-    Prune,
-    /// Write what changed. Sent by a timer.
-    Flush,
-    /// Answered when everything before it is done.
-    #[cfg(feature = "testing")]
-    Settle(Reply<()>),
+    /// Forget what has no effect any more. Sent by a timer, and by tests, who are answered when it is done.
+    Prune(Option<Reply<()>>),
 }
 
-/// Keeps the limiter's memory to the clients of the last while, and its failures in the store.
+/// Keeps the limiter's memory, and the counters in the store, to the clients of the last while.
 pub(crate) struct RateLimiterActor {
     pub(crate) handle: RateLimiterHandle,
-    pub(crate) store: Store,
+    pub(crate) leases: Leases,
 }
 
 impl Process for RateLimiterActor {
     type Message = Message;
-    type State = [Timer; 2];
+    type State = Timer;
 
-    async fn start(&self, mailbox: &Arc<Mailbox<Message>>) -> Result<[Timer; 2], String> {
-        let failures = &self.handle.limiters.failures;
-        // The counters outlive a crash of this actor, as they belong to the handle.
-        if !failures.loaded.load(Ordering::Acquire) {
-            failures.load(self.store.failures().await.map_err(|failure| failure.to_string())?);
-        }
-        Ok([every(PRUNE_PERIOD, mailbox, || Message::Prune), every(FLUSH_PERIOD, mailbox, || Message::Flush)])
+    async fn start(&self, mailbox: &Arc<Mailbox<Message>>) -> Result<Timer, String> {
+        self.heed_clock().await.map_err(|failure| failure.to_string())?;
+        Ok(every(PRUNE_PERIOD, mailbox, || Message::Prune(None)))
     }
 
-    async fn handle(&self, _: &mut [Timer; 2], message: Message) -> Result<(), String> {
-        match message {
-            Message::Prune => self.handle.limiters.prune(),
-            Message::Flush => self.flush(WRITE_AT_ONCE).await,
-            #[cfg(feature = "testing")]
-            Message::Settle(reply) => drop(reply.send(())),
+    async fn handle(&self, _: &mut Timer, Message::Prune(reply): Message) -> Result<(), String> {
+        self.handle.limiters.forget();
+        if self.leases.hold(Lease::PruneFailures).await
+            && let Err(failure) = self.prune().await
+        {
+            tracing::error!(%failure, "old counters of failed attempts could not be removed");
         }
+        reply.map(|reply| reply.send(()));
         Ok(())
     }
 
-    async fn stop(&self, _: &mut [Timer; 2]) {
-        self.flush(usize::MAX).await;
+    async fn stop(&self, _: &mut Timer) {
+        let endings = &self.handle.limiters.endings;
+        endings.close();
+        endings.wait().await;
     }
 }
 
 impl RateLimiterActor {
-    async fn flush(&self, limit: usize) {
-        let failures = &self.handle.limiters.failures;
-        let changed = failures.take_changed(limit);
-        for group in changed.chunks(COMMIT_GROUP) {
-            if let Err(failure) = self.store.save_failures(group.to_vec()).await {
-                tracing::error!(%failure, "failed attempts could not be recorded");
-                failures.give_back(group.iter().map(|(key, _)| *key));
+    /// Moves times of the future to the present: the wall clock may have been set back since the last start (R05).
+    async fn heed_clock(&self) -> Result<(), StoreFailure> {
+        let limiters = &self.handle.limiters;
+        let (now, skew) = (limiters.now(), limiters.clock_skew);
+        let mut counters = limiters.store.failures().await?;
+        limiters.rows.store(counters.len(), Ordering::Relaxed);
+        let ahead: Vec<_> =
+            counters.iter_mut().filter_map(|(key, of)| of.heed_clock(now, skew).then_some(*key)).collect();
+        for group in ahead.chunks(COMMIT_GROUP) {
+            limiters.store.heed_clock(group.to_vec(), now, skew).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes the counters that have no effect any more, and more where there are nearly as many as there may be: those with the
+    /// fewest failures first.
+    async fn prune(&self) -> Result<(), StoreFailure> {
+        let limiters = &self.handle.limiters;
+        let (rules, now) = (limiters.rules, limiters.now());
+        let mut counters = limiters.store.failures().await?;
+        let highest = rules.account.allowance.max(rules.address.allowance);
+        for most in 0..=highest {
+            let excess = if most == 0 { usize::MAX } else { counters.len().saturating_sub(MAX_COUNTERS / 10 * 9) };
+            if excess == 0 {
+                break;
+            }
+            let goes = |(key, of): &mut (FailureKey, Failures)| of.is_at_most(most, rules.of(key), now);
+            let gone: Vec<FailureKey> = counters.extract_if(.., goes).take(excess).map(|(key, _)| key).collect();
+            for group in gone.chunks(COMMIT_GROUP) {
+                limiters.store.prune_failures(group.to_vec(), rules, most, now).await?;
             }
         }
+        limiters.rows.store(counters.len(), Ordering::Relaxed);
+        Ok(())
     }
 }

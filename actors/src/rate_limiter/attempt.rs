@@ -2,28 +2,29 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout};
 
-use super::failures::{Busy, Counted};
 use super::{Limited, Limiters};
 use crate::ask::Unavailable;
 use crate::domain::account::AccountId;
-use crate::domain::failures::FailureKey;
+use crate::domain::failures::{ATTEMPT_LASTS, FailureKey, FailureScope, MustWait};
+use crate::store::{AttemptOutcome, AttemptRefusal, CountedAttempt, NewAttempt, StoreFailure};
 
-/// How many attempts wait at most for the outcome of those before them: half the places of logins, so that nobody who guesses
-/// at one account keeps others from logging in. Further ones are refused at once.
+/// The maximum number of attempts that wait for the outcome of attempts before them: half the places of logins, so that guesses
+/// at one account keep nobody else from logging in. Further ones are refused at once.
 pub(super) const MAX_WAITING: usize = 128;
-/// How long an attempt waits at most: a hash is computed or refused before.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a waiting attempt looks at its counters again. The outcomes of this process wake it earlier; those of other nodes do
+/// not.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// An attempt that counts as failed until it is known to have succeeded. Dropping it leaves it counted.
 #[must_use = "an attempt counts as failed until it is said to have succeeded"]
 pub(crate) struct Attempt {
     limiters: Arc<Limiters>,
-    by_account: Option<Counted>,
-    by_address: Option<Counted>,
+    counted: Vec<CountedAttempt>,
 }
 
 /// What an attempt is counted by.
@@ -35,86 +36,134 @@ pub(super) struct Counters {
     pub(super) account: Option<AccountId>,
 }
 
+impl Counters {
+    fn all(self) -> impl Iterator<Item = (FailureKey, Option<AccountId>)> {
+        let by_address = self.by_address.map(|key| (key, None));
+        by_address.into_iter().chain(self.by_account.map(|key| (key, self.account)))
+    }
+}
+
 impl Attempt {
     /// Counts an attempt in both counters, or in none. While attempts that are under way use up what is left, it waits for their
-    /// outcome, within bounds: they are no failures yet.
-    pub(super) async fn begin(limiters: Arc<Limiters>, counters: Counters) -> Result<Self, Limited> {
-        let deadline = Instant::now() + PATIENCE;
+    /// outcome, for at most [`ATTEMPT_LASTS`].
+    pub(super) async fn begin(
+        limiters: Arc<Limiters>,
+        counters: Counters,
+    ) -> Result<Result<Self, Limited>, StoreFailure> {
+        let deadline = Instant::now() + ATTEMPT_LASTS;
+        let mut outcomes = limiters.outcomes.subscribe();
         let mut place = None;
         loop {
-            let Busy { limited, outcomes } = match Self::at_once(Arc::clone(&limiters), counters) {
-                Ok(attempt) => return Ok(attempt),
-                Err(busy) => busy,
+            outcomes.mark_unchanged();
+            let refused = match count(&limiters, counters, true).await? {
+                Ok(counted) => return Ok(Ok(Self { limiters, counted })),
+                Err(refused) => refused,
             };
-            let Some(mut outcomes) = outcomes else { return Err(limited) };
+            let limited = limiters.limited(refused);
+            let left = deadline.saturating_duration_since(Instant::now());
+            if !refused.must_wait.for_others || left.is_zero() {
+                return Ok(Err(limited));
+            }
             if place.is_none() {
-                place = Some(limiters.waiting.try_acquire().map_err(|_| limited)?);
+                let Ok(taken) = Arc::clone(&limiters.waiting).try_acquire_owned() else { return Ok(Err(limited)) };
+                place = Some(taken);
             }
-            // Closed when the last of them has its outcome, which is news as well.
-            if timeout_at(deadline, outcomes.changed()).await.is_err() {
-                return Err(limited);
-            }
+            // Either way, the counters are read again.
+            let _ = timeout(left.min(LOOK_AGAIN), outcomes.changed()).await;
         }
     }
 
-    /// The same without waiting.
-    pub(super) fn at_once(limiters: Arc<Limiters>, counters: Counters) -> Result<Self, Busy> {
-        let Counters { by_account, by_address, account } = counters;
-        let failures = &limiters.failures;
-        let by_address = by_address.map(|key| failures.attempt(key, None)).transpose()?;
-        let by_account = match by_account.map(|key| failures.attempt(key, account)).transpose() {
-            Ok(counted) => counted,
-            Err(busy) => {
-                if let Some(counted) = by_address {
-                    failures.take_back(counted);
-                }
-                return Err(busy);
-            }
-        };
-        Ok(Self { limiters, by_account, by_address })
+    /// Counts something that has failed already.
+    pub(super) async fn failed(limiters: &Limiters, counters: Counters) -> Result<Result<(), Limited>, StoreFailure> {
+        let counted = count(limiters, counters, false).await?;
+        Ok(counted.map(drop).map_err(|refused| limiters.limited(refused)))
     }
 
-    /// It was right. The account starts anew; the address gets only this one attempt back, as whoever guesses at others'
+    /// It was right. The account starts anew; the address gets only this one attempt back, as somebody who guesses at others'
     /// accounts may have one of their own.
     pub(crate) fn succeeded(mut self) {
-        let failures = &self.limiters.failures;
-        if let Some(counted) = self.by_account.take() {
-            failures.start_anew(counted);
-        }
-        if let Some(counted) = self.by_address.take() {
-            failures.take_back(counted);
-        }
+        self.end(|key| match key.scope {
+            FailureScope::Address(_) => AttemptOutcome::TakenBack,
+            FailureScope::Account(_) | FailureScope::Known(..) => AttemptOutcome::Succeeded,
+        });
     }
 
     /// It was not made after all.
     pub(crate) fn withdraw(mut self) {
-        self.give_back();
+        self.end(|_| AttemptOutcome::TakenBack);
     }
 
-    fn give_back(&mut self) {
-        let failures = &self.limiters.failures;
-        for counted in [self.by_account.take(), self.by_address.take()].into_iter().flatten() {
-            failures.take_back(counted);
-        }
-    }
-
-    /// Takes part of the attempt: should it come to nothing because we were too busy, it was none.
+    /// Takes part of the attempt. If that comes to nothing because the server is busy, the attempt is taken back.
     pub(crate) async fn spare<T>(
         &mut self,
         work: impl Future<Output = Result<T, Unavailable>>,
     ) -> Result<T, Unavailable> {
         let outcome = work.await;
         if outcome.is_err() {
-            self.give_back();
+            self.end(|_| AttemptOutcome::TakenBack);
         }
         outcome
+    }
+
+    /// Notes the outcome. Nobody waits for that: until it is noted, the attempt is under way for all others, who wait for it.
+    fn end(&mut self, outcome: impl Fn(&FailureKey) -> AttemptOutcome) {
+        let counted = std::mem::take(&mut self.counted);
+        if counted.is_empty() {
+            return;
+        }
+        let outcomes = counted.into_iter().map(|counted| (counted, outcome(&counted.key))).collect();
+        let limiters = Arc::clone(&self.limiters);
+        let ended = async move {
+            match limiters.store.end_attempt(outcomes, limiters.now()).await {
+                Ok(removed) => drop(
+                    limiters
+                        .rows
+                        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |rows| Some(rows.saturating_sub(removed))),
+                ),
+                // It counts as failed then.
+                Err(failure) => tracing::error!(%failure, "the outcome of an attempt could not be noted"),
+            }
+            limiters.outcomes.send_replace(());
+        };
+        self.limiters.endings.spawn_on(ended, &self.limiters.runtime);
     }
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        for counted in [self.by_account, self.by_address].into_iter().flatten() {
-            self.limiters.failures.failed(counted);
+        self.end(|_| AttemptOutcome::Failed);
+    }
+}
+
+/// Counts an attempt in all its counters, or says which of them refuses it.
+async fn count(
+    limiters: &Limiters,
+    counters: Counters,
+    under_way: bool,
+) -> Result<Result<Vec<CountedAttempt>, AttemptRefusal>, StoreFailure> {
+    let (now, clock_skew, rules) = (limiters.now(), limiters.clock_skew, limiters.rules);
+    // Guesses beyond the allowance cost no commit.
+    for (key, _) in counters.all() {
+        let Some(mut failures) = limiters.store.failures_in(&key).await? else { continue };
+        if !failures.heed_clock(now, clock_skew)
+            && let Err(must_wait) = failures.attempt(rules.of(&key), now, under_way)
+        {
+            return Ok(Err(AttemptRefusal { key, must_wait }));
         }
+    }
+    let full = limiters.is_full();
+    let counters = counters.all().collect();
+    let attempt = NewAttempt { counters, rules, now, clock_skew, under_way, full };
+    let counted = limiters.store.begin_attempt(attempt).await?;
+    let begun = counted.iter().flatten().filter(|counted| counted.is_new).count();
+    limiters.rows.fetch_add(begun, Ordering::Relaxed);
+    Ok(counted)
+}
+
+impl Limiters {
+    fn limited(&self, AttemptRefusal { key, must_wait }: AttemptRefusal) -> Limited {
+        let rule = self.rules.of(&key);
+        let MustWait { wait, .. } = must_wait;
+        Limited::new(key.kind.as_str(), rule.allowance, rule.forget.saturating_mul(rule.allowance), wait)
     }
 }

@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{DOCS, PRIVATE, PUBLIC, RateLimiterHandle};
-use crate::ask::Unavailable;
-use crate::domain::account::AccountId;
-use crate::domain::audit::{AuditEvent, AuditRecord};
+use crate::ask::{ActingError, Unavailable};
+use crate::domain::account::{AccountId, Role};
+use crate::domain::audit::AuditEvent;
 use crate::domain::email::Email;
-use crate::domain::failures::{FailureKey, FailureScope, Guarded, SubjectKey};
+use crate::domain::failures::{FailureKey, FailureScope, Failures, Guarded, SubjectKey};
 use crate::domain::session::Origin;
 use crate::session::Principal;
+use crate::store::ClearedLimit;
 
 /// What something is counted by. Its written form is a path segment: `public-192.0.2.7`, `private-42`,
 /// `login-account-0f…`, `login-address-192.0.2.7`, `login-known-0f…-192.0.2.7`.
@@ -174,13 +176,19 @@ impl RateLimiterHandle {
         after: Option<LimitKey>,
         limit: usize,
     ) -> Result<LimitViews, Unavailable> {
-        let handle = self.clone();
-        tokio::task::spawn_blocking(move || handle.look(&filter, after, limit))
+        let (handle, failures) = (self.clone(), self.limiters.store.failures().await?);
+        tokio::task::spawn_blocking(move || handle.look(&filter, after, limit, failures))
             .await
             .map_err(|_| Unavailable::default())
     }
 
-    fn look(&self, filter: &LimitFilter, after: Option<LimitKey>, limit: usize) -> LimitViews {
+    fn look(
+        &self,
+        filter: &LimitFilter,
+        after: Option<LimitKey>,
+        limit: usize,
+        failures: Vec<(FailureKey, Failures)>,
+    ) -> LimitViews {
         let limiters = &*self.limiters;
         let wanted = Wanted {
             filter,
@@ -201,18 +209,24 @@ impl RateLimiterHandle {
         limiters
             .private
             .visit(|account, standing| page.offer(&wanted, view(LimitKey::Private(account), Some(account), standing)));
-        limiters.failures.visit(|counter| {
+        let now = limiters.now();
+        for (key, mut failures) in failures {
+            failures.heed_clock(now, limiters.clock_skew);
+            let rule = limiters.rules.of(&key);
+            if failures.is_forgotten(rule, now) {
+                continue;
+            }
             page.offer(
                 &wanted,
                 LimitView {
-                    key: LimitKey::Failures(counter.key),
-                    account: counter.account,
-                    quota: counter.allowance,
-                    remaining: counter.allowance.saturating_sub(counter.count),
-                    wait: counter.wait,
+                    key: LimitKey::Failures(key),
+                    account: failures.account,
+                    quota: rule.allowance,
+                    remaining: rule.allowance.saturating_sub(failures.count(rule, now)),
+                    wait: failures.wait(rule, now),
                 },
             );
-        });
+        }
         let mut limits: Vec<_> = page.kept.into_values().collect();
         let more = limits.len() > limit;
         limits.truncate(limit);
@@ -220,30 +234,42 @@ impl RateLimiterHandle {
     }
 
     /// Forgets what was counted by a key, on behalf of an administrator; false if there was nothing.
-    #[must_use]
-    pub fn clear(&self, admin: &Principal, key: LimitKey, origin: Origin) -> bool {
+    ///
+    /// # Errors
+    /// [`ActingError::Revoked`] if the administrator's session has ended or lost its role.
+    pub async fn clear(&self, admin: &Principal, key: LimitKey, origin: Origin) -> Result<bool, ActingError> {
         let limiters = &*self.limiters;
-        let (cleared, subject) = match key {
-            LimitKey::Public(address) => (limiters.public.forget(address), None),
-            LimitKey::Private(account) => (limiters.private.forget(account), Some(account)),
-            LimitKey::Docs(address) => (limiters.docs.forget(address), None),
-            LimitKey::Failures(key) => {
-                let subject = limiters.failures.account_of(key);
-                (limiters.failures.forget(key), subject)
-            }
+        let limit = match key {
+            LimitKey::Failures(key) => ClearedLimit::Failures(key),
+            LimitKey::Private(account) => ClearedLimit::InMemory(Some(account)),
+            LimitKey::Public(_) | LimitKey::Docs(_) => ClearedLimit::InMemory(None),
         };
-        if cleared {
-            let record = admin.record_as_admin(AuditEvent::LimitCleared, limiters.clock.now(), origin);
-            self.audit.record(AuditRecord { subject, ..record });
+        let there = match key {
+            LimitKey::Public(address) => limiters.public.has(address),
+            LimitKey::Private(account) => limiters.private.has(account),
+            LimitKey::Docs(address) => limiters.docs.has(address),
+            LimitKey::Failures(_) => true,
+        };
+        if !there {
+            return Ok(false);
         }
-        cleared
+        let (acting, now) = (admin.acting(Role::Admin), limiters.clock.now());
+        let record = admin.record_as_admin(AuditEvent::LimitCleared, now, origin);
+        let cleared = limiters.store.clear_limit(limit, limiters.now(), acting, record).await?;
+        match key {
+            LimitKey::Public(address) => limiters.public.forget(address),
+            LimitKey::Private(account) => limiters.private.forget(account),
+            LimitKey::Docs(address) => limiters.docs.forget(address),
+            LimitKey::Failures(_) => limiters.outcomes.send_replace(()),
+        }
+        Ok(cleared)
     }
 
     /// How many clients and counters are kept in memory.
     #[must_use]
     pub fn len(&self) -> usize {
         let limiters = &*self.limiters;
-        limiters.public.len() + limiters.docs.len() + limiters.private.len() + limiters.failures.len()
+        limiters.public.len() + limiters.docs.len() + limiters.private.len() + limiters.rows.load(Ordering::Relaxed)
     }
 
     /// Whether nobody is counted.

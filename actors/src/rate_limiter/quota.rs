@@ -1,7 +1,7 @@
 //! Allowances of requests: governor's algorithm over a table of our own, which can be looked through and has an upper bound.
 
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +17,7 @@ use governor::{Quota, RateLimiter};
 
 use super::{Limited, Standing};
 use crate::domain::account::AccountId;
-use crate::domain::network::prefix_of;
+use crate::domain::network::coarser;
 use crate::ports::Clock;
 
 /// How many clients are told apart at once; further ones share an allowance with their neighbours until some are forgotten.
@@ -98,12 +98,8 @@ impl Key for AccountId {
 }
 
 impl Key for IpAddr {
-    /// A /16 of IPv4, or a /32 of IPv6, which is about one provider's.
     fn coarser(self) -> Self {
-        match self {
-            Self::V4(v4) => Self::V4(Ipv4Addr::from_bits(v4.to_bits() & 0xFFFF_0000)),
-            Self::V6(v6) => Self::V6(prefix_of(v6, 32)),
-        }
+        coarser(self)
     }
 }
 
@@ -151,13 +147,16 @@ impl<K: Key> Keyed<K> {
         Standing { policy: self.policy, quota, window: self.rate.per, remaining, reset }
     }
 
-    /// Gives a key its whole allowance back; false if none of it was used.
-    pub(super) fn forget(&self, key: K) -> bool {
-        let forgotten = self.table.states.remove(&key).is_some();
-        if forgotten {
+    /// Whether anything is counted by a key.
+    pub(super) fn has(&self, key: K) -> bool {
+        self.table.states.contains_key(&key)
+    }
+
+    /// Gives a key its whole allowance back.
+    pub(super) fn forget(&self, key: K) {
+        if self.table.states.remove(&key).is_some() {
             self.table.len.fetch_sub(1, Ordering::Relaxed);
         }
-        forgotten
     }
 
     /// Forgets who has the whole allowance again.

@@ -6,6 +6,7 @@ use super::known::Known;
 use super::table::Directory;
 use super::{NEVER, Service};
 use crate::domain::time::Timestamp;
+use crate::leases::{Lease, Leases};
 use crate::ports::Clock;
 use crate::process::{Mailbox, Process, Reply, Timer, every};
 use crate::store::{Store, StoreFailure};
@@ -36,6 +37,7 @@ pub(crate) struct ServiceActor {
     pub(crate) token_lifetime: Duration,
     /// Since when how much of the log of revocations is known. It outlives a crash of the actor.
     pub(crate) known: Mutex<Known>,
+    pub(crate) leases: Leases,
 }
 
 pub(crate) struct State {
@@ -94,7 +96,7 @@ impl ServiceActor {
 
     /// Removes one group, and sends itself word if there may be more: whoever waits has their turn in between.
     async fn prune(&self, state: &State, reply: Option<Reply<()>>) {
-        let pruned = self.prune_group().await;
+        let pruned = if self.leases.hold(Lease::PruneRevocations).await { self.prune_group().await } else { Ok(0) };
         match pruned {
             Ok(PRUNE_GROUP) => {
                 let _ = state.mailbox.tell(Message::Prune(reply));

@@ -18,6 +18,7 @@ mod audit;
 mod failures;
 #[cfg(test)]
 mod golden;
+mod lease;
 mod mail;
 mod one_time;
 mod services;

@@ -117,6 +117,9 @@ pub trait Engine: Send + Sync + 'static {
     /// What commits changed, as they become durable.
     fn feed(&self) -> &Feed;
 
+    /// Whether other processes may have the same rows open. Where they may not, claims and leases are not needed.
+    fn is_shared(&self) -> bool;
+
     /// Declares the engine failed, as something read back from it was wrong.
     fn fail(&self, why: String) -> StoreFailure;
 }

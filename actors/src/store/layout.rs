@@ -33,6 +33,7 @@
 //! | `70` | service token id, 8 bytes                | the service token                             |
 //! | `71` | service token id, 8 bytes                | when that token was last used                 |
 //! | `72` | revocation number, 8 bytes               | what was revoked                              |
+//! | `80` | number of a lease, 1 byte                | who holds it, and until when                  |
 //!
 //! The scope of a counter is `01` an account (16 bytes of the hash of its address follow), `02` an IP address (4 or 16 bytes
 //! follow) or `03` both, in this order.
@@ -53,6 +54,7 @@
 use crate::domain::account::AccountId;
 use crate::domain::email::EmailKey;
 use crate::domain::failures::{FailureKey, FailureScope, Guarded, SubjectKey};
+use crate::domain::lease::Lease;
 use crate::domain::nickname::NicknameKey;
 use crate::domain::one_time::{TokenHash, TokenPurpose};
 use crate::domain::outbox::{MailCount, MailId, MailScope};
@@ -89,6 +91,7 @@ const FAILURES: u8 = 0x60;
 const SERVICE_TOKEN: u8 = 0x70;
 const SERVICE_TOKEN_USE: u8 = 0x71;
 const REVOCATION: u8 = 0x72;
+const LEASE: u8 = 0x80;
 
 /// The version of the layout of all rows.
 pub const FORMAT_VERSION: &[u8] = &[0x01, 0x00];
@@ -440,6 +443,11 @@ pub(crate) fn service_token_use(id: ServiceTokenId) -> [u8; 9] {
 /// Where a revocation is.
 pub(crate) fn revocation(number: u64) -> [u8; 9] {
     numbered(REVOCATION, number)
+}
+
+/// Where the holder of a lease is.
+pub(crate) fn lease(lease: Lease) -> [u8; 2] {
+    [LEASE, lease.number()]
 }
 
 /// The number of a revocation from its key; `None` if it is not such a key.

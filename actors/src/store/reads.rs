@@ -5,7 +5,7 @@
 
 use super::requests::{ListedAccount, Page, ShardOf};
 use crate::domain::account::{Account, AccountId, Role};
-use crate::domain::failures::{FailureKey, StoredFailures};
+use crate::domain::failures::{FailureKey, Failures};
 use crate::domain::outbox::{MailId, MailState, QueuedMail};
 use crate::domain::session::Session;
 use crate::domain::time::Timestamp;
@@ -203,7 +203,7 @@ pub(super) fn mails(rows: &dyn Rows, after: Option<MailId>, limit: usize) -> Res
 }
 
 /// A counter that cannot be read is passed over: without it somebody may guess a few times more.
-pub(super) fn failures(rows: &dyn Rows) -> Result<Vec<(FailureKey, StoredFailures)>, Fault> {
+pub(super) fn failures(rows: &dyn Rows) -> Result<Vec<(FailureKey, Failures)>, Fault> {
     let mut failures = Vec::new();
     for row in walk_prefix(rows, layout::ALL_FAILURES) {
         let (key, value) = row?;

@@ -7,6 +7,7 @@ use super::StoreFailure;
 use crate::domain::account::{Account, AccountChange, AccountId};
 use crate::domain::audit::AuditRecord;
 use crate::domain::email::EmailKey;
+use crate::domain::failures::{FailureKey, FailureRules, MustWait};
 use crate::domain::one_time::{NewToken, TokenHash, TokenPurpose};
 use crate::domain::outbox::NewMail;
 use crate::domain::refresh::{RefreshFamily, RefreshHash, RefreshProof};
@@ -345,6 +346,67 @@ impl ShardOf {
     pub fn owns(&self, account: AccountId) -> bool {
         account.get() % self.of == self.index
     }
+}
+
+/// The session in whose name a change was to be made has ended, or lost its role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ActingRefusal;
+
+/// A limit that an administrator clears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClearedLimit {
+    /// One that a process keeps, and the account that it is about.
+    InMemory(Option<AccountId>),
+    /// A counter of failed attempts.
+    Failures(FailureKey),
+}
+
+/// An attempt that is about to be made, with its counters.
+#[derive(Debug, Clone)]
+pub struct NewAttempt {
+    /// The counters, each with the account that it is about, if there is one.
+    pub counters: Vec<(FailureKey, Option<AccountId>)>,
+    /// The rules of the counters.
+    pub rules: FailureRules,
+    /// When it is made.
+    pub now: Timestamp,
+    /// By how much the clocks of nodes may differ.
+    pub clock_skew: Duration,
+    /// Whether its outcome is not known yet; otherwise it has failed.
+    pub under_way: bool,
+    /// Whether there are so many counters that a new one must be shared with its neighbours.
+    pub full: bool,
+}
+
+/// Where an attempt is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CountedAttempt {
+    /// The counter.
+    pub key: FailureKey,
+    /// Whether others are counted there too, because there are too many counters.
+    pub shared: bool,
+    /// Whether the counter began with this attempt.
+    pub is_new: bool,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttemptOutcome {
+    /// It was wrong.
+    Failed,
+    /// It was right, or was not made after all: it alone is not counted any more.
+    TakenBack,
+    /// It was right, and all failures before it are forgotten.
+    Succeeded,
+}
+
+/// A counter does not admit an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttemptRefusal {
+    /// The counter.
+    pub key: FailureKey,
+    /// For how long.
+    pub must_wait: MustWait,
 }
 
 /// How many service tokens there may be besides the one of the settings.

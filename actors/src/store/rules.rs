@@ -23,6 +23,7 @@ use audit::{append, append_all};
 mod audit;
 mod failures;
 mod known;
+mod leases;
 mod mail_counts;
 mod mails;
 mod revocations;
@@ -31,8 +32,9 @@ mod sessions;
 mod tokens;
 
 pub(super) use audit::{append_audit, append_audit_within, chain_unchained, prune_audit};
-pub(super) use failures::save_failures;
-pub(super) use mails::{delete_mail, prune_mails, retry_mail, settle_mail};
+pub(super) use failures::{begin_attempt, clear_limit, end_attempt, forget_failures, heed_clock, prune_failures};
+pub(super) use leases::lease;
+pub(super) use mails::{claim_mail, delete_mail, prune_mails, retry_mail, settle_mail};
 pub(super) use revocations::{note_token_lifetime, prune_revocations, record_keys};
 pub(super) use service_tokens::{
     create_service_token, delete_service_token, rotate_service_token, touch_service_tokens,

@@ -25,6 +25,7 @@ use crate::domain::one_time::OneTimeKey;
 use crate::domain::refresh::RefreshKeys;
 use crate::domain::session::{Origin, SessionId};
 use crate::hasher::HasherHandle;
+use crate::leases::Leases;
 use crate::mailer::MailerHandle;
 use crate::ports::{Clock, Entropy};
 use crate::rate_limiter::{Attempt, Limited, RateLimiterHandle, Target};
@@ -58,6 +59,9 @@ pub(crate) struct Flows {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) links: Arc<IssuedLinks>,
     pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) leases: Leases,
+    /// By how much the clocks of the nodes on one store may differ.
+    pub(crate) clock_skew: Duration,
     /// Work that goes on after its answer.
     pub(crate) background: TaskTracker,
 }
@@ -92,7 +96,7 @@ impl Flows {
             _ => false,
         };
         let target = Target { email, account: account.map(|account| account.id), known };
-        let attempt = self.limits.attempt(kind, Some(target), client).await;
+        let attempt = self.limits.attempt(kind, Some(target), client).await?;
         Ok(attempt.map_err(|limited| story.refuse(self, AuditRefusal::TooManyAttempts, limited)))
     }
 }

@@ -515,6 +515,21 @@ impl Subject for Model {
         Ok(())
     }
 
+    async fn claim_mail(
+        &self,
+        id: MailId,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Option<QueuedMail>, StoreFailure> {
+        let mut state = self.working()?;
+        let due = state.mail(id).filter(|mail| mail.state == MailState::Queued && mail.next_attempt_at <= now);
+        Ok(due.map(|mail| {
+            let claimed = mail.clone();
+            mail.next_attempt_at = until;
+            claimed
+        }))
+    }
+
     async fn settle_mail(&self, id: MailId, outcome: MailOutcome) -> Result<(), StoreFailure> {
         self.working()?.settle(id, outcome);
         Ok(())

@@ -128,6 +128,9 @@ impl State {
             MailOutcome::Retry { at, error } => (MailState::Queued, at, error),
             MailOutcome::Dead { at, error } => (MailState::Dead, at, error),
         };
+        if mail.state == MailState::Dead {
+            return;
+        }
         mail.state = state;
         mail.attempts = mail.attempts.saturating_add(1);
         mail.next_attempt_at = at;

@@ -7,7 +7,7 @@ use crate::domain::audit::{
     AuditRefusal, AuditStart, ServiceName,
 };
 use crate::domain::email::Email;
-use crate::domain::failures::StoredFailures;
+use crate::domain::failures::Failures;
 use crate::domain::mail::{Locale, MailKind};
 use crate::domain::nickname::Nickname;
 use crate::domain::one_time::{NewToken, TokenHash, TokenPurpose, TokenSeed};
@@ -422,9 +422,19 @@ fn an_audit_record_with_details_keeps_its_bytes() {
 
 #[test]
 fn a_counter_of_failures_keeps_its_bytes() {
-    let full = StoredFailures { count: 300, last_at: Timestamp::from_millis(1), account: Some(id(7)) };
-    check(&full, "01fb2c01020107");
-    check(&StoredFailures { count: 1, account: None, ..full }, "01010200");
+    let full = Failures {
+        count: 300,
+        last_at: Some(Timestamp::from_millis(1)),
+        forgotten_from: Timestamp::from_millis(-1),
+        under_way: 2,
+        under_way_until: Timestamp::from_millis(3),
+        account: Some(id(7)),
+    };
+    check(&full, "02fb2c0101020102060107");
+    check(&Failures { count: 1, last_at: None, account: None, ..full }, "02010001020600");
+    let first = Failures { forgotten_from: Timestamp::from_millis(1), under_way: 0, ..full };
+    let first = Failures { under_way_until: Timestamp::from_millis(1), ..first };
+    assert_eq!(decode::<Failures>(&unhex("01fb2c01020107")).unwrap(), first, "the first version");
 }
 
 #[test]

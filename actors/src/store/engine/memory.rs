@@ -108,6 +108,11 @@ impl Engine for MemoryEngine {
         &self.feed
     }
 
+    /// Two systems of actors over one engine are like two processes.
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     fn fail(&self, why: String) -> StoreFailure {
         self.lock().failure = Some(why.clone());
         StoreFailure::permanent(why)

@@ -1,19 +1,183 @@
-//! Counters of failed attempts.
+//! Counters of failed attempts, shared by all nodes.
 
+use std::time::Duration;
+
+use super::super::engine::Fault;
 use super::super::layout;
+use super::super::requests::{ActingRefusal, AttemptOutcome, AttemptRefusal, ClearedLimit, CountedAttempt, NewAttempt};
 use super::super::transaction::{Abort, Transaction};
-use crate::domain::failures::{FailureKey, StoredFailures};
+use super::audit::append;
+use super::sessions::may_act;
+use crate::domain::audit::AuditRecord;
+use crate::domain::failures::{FailureKey, FailureRules, FailureScope, Failures, SubjectKey};
+use crate::domain::network::coarser;
+use crate::domain::session::Acting;
+use crate::domain::time::Timestamp;
 
-pub(crate) fn save_failures<R>(
+/// Counts an attempt in each of its counters, or in none. A refusal changes nothing, except for times that a clock which was set
+/// back left in the future.
+pub(crate) fn begin_attempt<R>(
     tx: &mut Transaction<'_>,
-    changed: &[(FailureKey, Option<StoredFailures>)],
+    attempt: &NewAttempt,
+) -> Result<Result<Vec<CountedAttempt>, AttemptRefusal>, Abort<R>> {
+    let NewAttempt { now, under_way, .. } = *attempt;
+    let (mut counted, mut refused) = (Vec::new(), None);
+    for &(key, account) in &attempt.counters {
+        let rule = attempt.rules.of(&key);
+        let stored = tx.get::<Failures>(&layout::failures(&key))?;
+        let is_new = stored.is_none();
+        let shared = is_new && attempt.full;
+        let (key, account) = if shared { (shared_with(key), None) } else { (key, account) };
+        let stored = if shared { tx.get(&layout::failures(&key))? } else { stored };
+        let mut failures = stored.unwrap_or(Failures::none(now));
+        if failures.heed_clock(now, attempt.clock_skew) {
+            tx.put(&layout::failures(&key), &failures)?;
+        }
+        failures.account = account.or(failures.account);
+        match failures.attempt(rule, now, under_way) {
+            Ok(()) => counted.push((CountedAttempt { key, shared, is_new: stored.is_none() }, failures)),
+            Err(must_wait) => {
+                refused.get_or_insert(AttemptRefusal { key, must_wait });
+            }
+        }
+    }
+    if let Some(refused) = refused {
+        return Ok(Err(refused));
+    }
+    for (counted, failures) in &counted {
+        tx.put(&layout::failures(&counted.key), failures)?;
+    }
+    Ok(Ok(counted.into_iter().map(|(counted, _)| counted).collect()))
+}
+
+/// Notes how attempts ended; the answer is how many counters count nothing any more and went. A counter that is gone was
+/// forgotten meanwhile.
+pub(crate) fn end_attempt<R>(
+    tx: &mut Transaction<'_>,
+    counted: &[(CountedAttempt, AttemptOutcome)],
+    now: Timestamp,
+) -> Result<usize, Abort<R>> {
+    let mut removed = 0;
+    for (CountedAttempt { key, shared, .. }, outcome) in counted {
+        let row = layout::failures(key);
+        let Some(mut failures) = tx.get::<Failures>(&row)? else { continue };
+        match outcome {
+            AttemptOutcome::Failed => failures.failed(),
+            AttemptOutcome::TakenBack => failures.take_back(),
+            // Others are counted in a shared counter. What they failed stays.
+            AttemptOutcome::Succeeded if *shared => failures.take_back(),
+            AttemptOutcome::Succeeded => {
+                failures.take_back();
+                failures.forget(now);
+            }
+        }
+        put(tx, &row, &failures)?;
+        removed += usize::from(failures.count == 0);
+    }
+    Ok(removed)
+}
+
+/// Forgets the failures in counters.
+pub(crate) fn forget_failures<R>(
+    tx: &mut Transaction<'_>,
+    keys: &[FailureKey],
+    now: Timestamp,
 ) -> Result<(), Abort<R>> {
-    for (key, stored) in changed {
-        let key = layout::failures(key);
-        match stored {
-            Some(stored) => tx.put(&key, stored)?,
-            None => tx.remove(&key),
+    for key in keys {
+        forget(tx, key, now)?;
+    }
+    Ok(())
+}
+
+/// Puts on record that an administrator cleared a limit, and clears it if it is kept in the store; says whether there was one.
+pub(crate) fn clear_limit(
+    tx: &mut Transaction<'_>,
+    limit: &ClearedLimit,
+    now: Timestamp,
+    acting: Acting,
+    audit: &AuditRecord,
+) -> Result<bool, Abort<ActingRefusal>> {
+    if !may_act(tx, Some(acting))? {
+        return Err(Abort::Refused(ActingRefusal));
+    }
+    let subject = match limit {
+        ClearedLimit::InMemory(subject) => *subject,
+        ClearedLimit::Failures(key) => match forget(tx, key, now)? {
+            Some(failures) => failures.account,
+            None => return Ok(false),
+        },
+    };
+    append(tx, &AuditRecord { subject, ..audit.clone() })?;
+    Ok(true)
+}
+
+/// Forgets the failures in a counter; the answer is the counter as it was.
+fn forget(tx: &mut Transaction<'_>, key: &FailureKey, now: Timestamp) -> Result<Option<Failures>, Fault> {
+    let row = layout::failures(key);
+    let before = tx.get::<Failures>(&row)?;
+    if let Some(mut failures) = before {
+        failures.forget(now);
+        put(tx, &row, &failures)?;
+    }
+    Ok(before)
+}
+
+pub(crate) fn heed_clock<R>(
+    tx: &mut Transaction<'_>,
+    keys: &[FailureKey],
+    now: Timestamp,
+    skew: Duration,
+) -> Result<(), Abort<R>> {
+    for key in keys {
+        let row = layout::failures(key);
+        if let Some(mut failures) = tx.get::<Failures>(&row)?
+            && failures.heed_clock(now, skew)
+        {
+            tx.put(&row, &failures)?;
         }
     }
     Ok(())
+}
+
+/// Removes those of the counters that count at most `most` failures and make nobody wait; the answer is how many.
+pub(crate) fn prune_failures<R>(
+    tx: &mut Transaction<'_>,
+    keys: &[FailureKey],
+    rules: &FailureRules,
+    most: u32,
+    now: Timestamp,
+) -> Result<usize, Abort<R>> {
+    let mut removed = 0;
+    for key in keys {
+        let (row, rule) = (layout::failures(key), rules.of(key));
+        if tx.get::<Failures>(&row)?.is_some_and(|failures| failures.is_at_most(most, rule, now)) {
+            tx.remove(&row);
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// Writes a counter, or removes one that counts nothing.
+fn put(tx: &mut Transaction<'_>, row: &[u8], failures: &Failures) -> Result<(), Fault> {
+    if failures.count == 0 {
+        tx.remove(row);
+        return Ok(());
+    }
+    tx.put(row, failures)
+}
+
+/// The counter that stands for this one and its neighbours when there are too many.
+fn shared_with(key: FailureKey) -> FailureKey {
+    let subject = |subject: SubjectKey| {
+        let mut bytes = [0; 16];
+        bytes[..2].copy_from_slice(&subject.as_bytes()[..2]);
+        SubjectKey::from_bytes(bytes)
+    };
+    let scope = match key.scope {
+        FailureScope::Account(of) => FailureScope::Account(subject(of)),
+        FailureScope::Address(address) => FailureScope::Address(coarser(address)),
+        FailureScope::Known(of, address) => FailureScope::Known(subject(of), coarser(address)),
+    };
+    FailureKey { scope, ..key }
 }

@@ -3,8 +3,10 @@
 use super::super::codec::{self, RecordError};
 use super::super::engine::Fault;
 use super::super::layout;
+use super::super::requests::ActingRefusal;
 use super::super::transaction::{Abort, Transaction};
 use super::audit::append;
+use super::sessions::may_act;
 use super::{mail_counts, next, tokens};
 use crate::domain::account::AccountId;
 use crate::domain::audit::AuditRecord;
@@ -12,6 +14,7 @@ use crate::domain::one_time::TokenHash;
 use crate::domain::outbox::{
     GivenUp, MAX_GIVEN_UP, MailId, MailOutcome, MailState, NewMail, QueuedMail, no_longer_kept,
 };
+use crate::domain::session::Acting;
 use crate::domain::time::Timestamp;
 
 /// Queues mails, due at once; the answer is those that are withheld because there are too many of their kind. `verified` says
@@ -76,10 +79,33 @@ pub(super) fn remove_all(tx: &mut Transaction<'_>, account: AccountId) -> Result
     Ok(())
 }
 
-pub(crate) fn settle_mail<R>(tx: &mut Transaction<'_>, id: MailId, outcome: MailOutcome) -> Result<(), Abort<R>> {
+pub(crate) fn claim_mail<R>(
+    tx: &mut Transaction<'_>,
+    id: MailId,
+    now: Timestamp,
+    until: Timestamp,
+) -> Result<Option<QueuedMail>, Abort<R>> {
+    let Some(due) = stored(tx, id)?.filter(|mail| mail.is_due(now)) else {
+        return Ok(None);
+    };
+    put(tx, Some(&due), &QueuedMail { next_attempt_at: until, ..due.clone() })?;
+    Ok(Some(due))
+}
+
+pub(crate) fn settle_mail<R>(
+    tx: &mut Transaction<'_>,
+    id: MailId,
+    claimed_until: Timestamp,
+    outcome: MailOutcome,
+) -> Result<(), Abort<R>> {
     let Some(before) = stored(tx, id)? else {
         return Ok(());
     };
+    let has_claim = before.state == MailState::Queued && before.next_attempt_at == claimed_until;
+    // A mail that was sent is sent, whoever claimed it since.
+    if !has_claim && !matches!(outcome, MailOutcome::Sent { .. }) {
+        return Ok(());
+    }
     let (state, at, error) = match outcome {
         MailOutcome::Sent { at } => {
             if let Some((token, ttl)) = before.mail.token.zip(before.mail.valid_for) {
@@ -129,12 +155,16 @@ fn remove_given_up(tx: &mut Transaction<'_>, now: Timestamp) -> Result<(), Fault
     Ok(())
 }
 
-pub(crate) fn retry_mail<R>(
+pub(crate) fn retry_mail(
     tx: &mut Transaction<'_>,
     id: MailId,
     at: Timestamp,
+    acting: Option<Acting>,
     audit: &AuditRecord,
-) -> Result<bool, Abort<R>> {
+) -> Result<bool, Abort<ActingRefusal>> {
+    if !may_act(tx, acting)? {
+        return Err(Abort::Refused(ActingRefusal));
+    }
     let Some(before) = stored(tx, id)? else {
         return Ok(false);
     };
@@ -144,7 +174,15 @@ pub(crate) fn retry_mail<R>(
     Ok(true)
 }
 
-pub(crate) fn delete_mail<R>(tx: &mut Transaction<'_>, id: MailId, audit: &AuditRecord) -> Result<bool, Abort<R>> {
+pub(crate) fn delete_mail(
+    tx: &mut Transaction<'_>,
+    id: MailId,
+    acting: Option<Acting>,
+    audit: &AuditRecord,
+) -> Result<bool, Abort<ActingRefusal>> {
+    if !may_act(tx, acting)? {
+        return Err(Abort::Refused(ActingRefusal));
+    }
     let Some(mail) = stored(tx, id)? else {
         return Ok(false);
     };

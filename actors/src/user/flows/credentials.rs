@@ -296,7 +296,7 @@ impl Flows {
             match self.store.update_account(update, effects).await {
                 Ok(after) => {
                     self.sessions.catch_up(after.id).await;
-                    self.limits.start_anew(after.email.key(), story.origin.address);
+                    self.limits.start_anew(after.email.key(), story.origin.address).await;
                     self.mailer.wake();
                     return Ok(());
                 }

@@ -17,6 +17,7 @@ use crate::domain::secret::Secret;
 use crate::domain::session::Origin;
 use crate::domain::time::Timestamp;
 use crate::hasher::Candidate;
+use crate::leases::Lease;
 use crate::rate_limiter::{Attempt, Limited, Target};
 use crate::store::{
     AccountUpdate, Effects, EndSessions, RecordRefusal, Redemption, StoreError, StoreFailure, StoredToken,
@@ -136,7 +137,7 @@ impl Flows {
         let MailedRecovery { token, new_password, passphrase } = recovery;
         let story = Story::new(AuditEvent::Recovered, AuditActorKind::Anonymous, origin);
         let mut hashed: Option<(CredentialHash, Option<CredentialHash>)> = None;
-        let mut attempt = Some(self.token_attempt(&story).await?);
+        let mut attempt = Some(self.token_attempt(&story).await??);
         for _ in 0..MAX_ATTEMPTS {
             let found = self.presented(token.expose(), &[TokenPurpose::ResetPassword]).await?;
             let Some(Presented { account, redemption, .. }) = found else {
@@ -212,7 +213,7 @@ impl Flows {
             match self.store.update_account(update, effects).await {
                 Ok(after) => {
                     self.sessions.catch_up(after.id).await;
-                    self.limits.start_anew(after.email.key(), story.origin.address);
+                    self.limits.start_anew(after.email.key(), story.origin.address).await;
                     self.mailer.wake();
                     return Ok(());
                 }
@@ -258,7 +259,7 @@ impl Flows {
     pub(crate) async fn confirm_email(&self, token: Secret, origin: Origin) -> Result<Confirmed, ConfirmError> {
         let purposes = [TokenPurpose::VerifyAddress, TokenPurpose::ConfirmAddress];
         let stranger = Story::new(AuditEvent::EmailVerified, AuditActorKind::Anonymous, origin.clone());
-        let mut attempt = Some(self.token_attempt(&stranger).await?);
+        let mut attempt = Some(self.token_attempt(&stranger).await??);
         for _ in 0..MAX_ATTEMPTS {
             let Some(presented) = self.presented(token.expose(), &purposes).await? else { break };
             let Presented { account, redemption, .. } = presented;
@@ -306,7 +307,7 @@ impl Flows {
     pub(crate) async fn undo(&self, token: Secret, origin: Origin) -> Result<(), ConfirmError> {
         let purposes = [TokenPurpose::Undo, TokenPurpose::CancelAddressChange];
         let stranger = Story::new(AuditEvent::EmailChangeCancelled, AuditActorKind::Anonymous, origin.clone());
-        let mut attempt = Some(self.token_attempt(&stranger).await?);
+        let mut attempt = Some(self.token_attempt(&stranger).await??);
         for _ in 0..MAX_ATTEMPTS {
             let Some(presented) = self.presented(token.expose(), &purposes).await? else { break };
             attempt.take().into_iter().for_each(Attempt::succeeded);
@@ -361,6 +362,9 @@ impl Flows {
 
     /// Deletes accounts whose address was not verified in time.
     pub(crate) async fn remove_unverified(&self) {
+        if !self.leases.hold(Lease::RemoveUnverified).await {
+            return;
+        }
         let now = self.clock.now().as_millis();
         let ttl = i64::try_from(self.rules.unverified_ttl.as_millis()).unwrap_or(i64::MAX);
         let before = Timestamp::from_millis(now.saturating_sub(ttl));
@@ -379,9 +383,9 @@ impl Flows {
     }
 
     /// Lets a token in that has yet to show whether it is good.
-    async fn token_attempt(&self, story: &Story) -> Result<Attempt, Limited> {
-        let attempt = self.limits.attempt(Guarded::OneTimeToken, None, story.origin.address).await;
-        attempt.map_err(|limited| story.refuse(self, AuditRefusal::TooManyAttempts, limited))
+    async fn token_attempt(&self, story: &Story) -> Result<Result<Attempt, Limited>, StoreFailure> {
+        let attempt = self.limits.attempt(Guarded::OneTimeToken, None, story.origin.address).await?;
+        Ok(attempt.map_err(|limited| story.refuse(self, AuditRefusal::TooManyAttempts, limited)))
     }
 
     /// What a presented token is good for, if it is good for one of these purposes. The store checks it again when it is used up.
@@ -390,7 +394,8 @@ impl Flows {
         let Some(StoredToken { account, revision, token }) = self.store.one_time_token(&hash).await? else {
             return Ok(None);
         };
-        let now = self.clock.now();
+        // Another node may have written when the token ends, by its own clock.
+        let now = self.clock.now().minus(self.clock_skew);
         let is_over = now >= token.expires_at || self.links.is_over(&hash, self.clock.monotonic());
         if !purposes.contains(&token.purpose) || is_over {
             return Ok(None);
@@ -419,7 +424,7 @@ impl Flows {
         // By the account alone: that the requests come from many places makes them no fewer.
         let target = Target { email: account.email.key(), account: Some(account.id), known: false };
         let kind = if purpose == TokenPurpose::ResetPassword { Guarded::RecoveryMail } else { Guarded::Mail };
-        Ok(self.limits.count(kind, Some(target), None).is_ok())
+        Ok(self.limits.count(kind, Some(target), None).await?.is_ok())
     }
 
     /// Queues mails that come with no change; false if there were too many.

@@ -18,7 +18,7 @@ impl Flows {
     pub(crate) async fn refresh(&self, token: Secret, origin: Origin) -> Result<Refreshed, RefreshError> {
         let mut story = Story::new(AuditEvent::Refresh, AuditActorKind::Anonymous, origin);
         let Some((token, proof)) = self.issued(token.expose()).await? else {
-            return Err(self.never_issued(&story));
+            return Err(self.never_issued(&story).await);
         };
         // Only now: what merely names an account is nobody's business but the one's who sent it.
         story = story.about(token.account).within(token.session);
@@ -33,7 +33,8 @@ impl Flows {
             proof,
             successor: self.refresh_keys.successor(&token),
             now: self.clock.now(),
-            grace: self.sessions.policy().refresh_grace,
+            // Another node may have replaced it, by its own clock.
+            grace: self.sessions.policy().refresh_grace.saturating_add(self.clock_skew),
             origin: story.origin.clone(),
             sign_in: self.sign_in(&account, &story.origin),
             on_reuse,
@@ -79,7 +80,7 @@ impl Flows {
     pub(crate) async fn holder_of_refresh(&self, token: Secret, origin: Origin) -> Result<Principal, RefreshError> {
         let story = Story::new(AuditEvent::Logout, AuditActorKind::Anonymous, origin);
         let Some((token, _)) = self.issued(token.expose()).await? else {
-            return Err(self.never_issued(&story));
+            return Err(self.never_issued(&story).await);
         };
         let dead = || story.refuse(self, AuditRefusal::BadRefreshToken, RefreshError::Dead);
         self.whom(&token).await?.ok_or_else(dead)
@@ -87,10 +88,11 @@ impl Flows {
 
     /// Counts a token that nobody was given against the address it came from. Only then: nobody may keep those out who share
     /// an address and have good ones.
-    fn never_issued(&self, story: &Story) -> RefreshError {
-        match self.limits.count(Guarded::Refresh, None, story.origin.address) {
-            Err(limited) => story.refuse(self, AuditRefusal::TooManyAttempts, limited.into()),
-            Ok(()) => story.refuse(self, AuditRefusal::BadRefreshToken, RefreshError::Dead),
+    async fn never_issued(&self, story: &Story) -> RefreshError {
+        match self.limits.count(Guarded::Refresh, None, story.origin.address).await {
+            Err(failure) => failure.into(),
+            Ok(Err(limited)) => story.refuse(self, AuditRefusal::TooManyAttempts, limited.into()),
+            Ok(Ok(())) => story.refuse(self, AuditRefusal::BadRefreshToken, RefreshError::Dead),
         }
     }
 

@@ -1,0 +1,174 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::task::TaskTracker;
+
+use super::Postman;
+use super::state::{Effect, Event, READ_AT_ONCE, State};
+use crate::domain::outbox::MailId;
+use crate::leases::{Lease, Leases};
+#[cfg(feature = "testing")]
+use crate::process::Reply;
+use crate::process::{Mailbox, Process, Timer, every};
+use crate::store::StoreFailure;
+
+/// How often due mails are looked for when nothing else reminds the actor of them.
+const LOOK_PERIOD: Duration = Duration::from_secs(2);
+/// How often mails and counts that are no longer kept are removed.
+const PRUNE_PERIOD: Duration = Duration::from_hours(1);
+/// The maximum number of counts of earlier days that one commit removes, so that nobody waits for long behind it.
+const PRUNE_AT_ONCE: usize = 512;
+
+pub(crate) enum Message {
+    /// A mail was queued.
+    Queued,
+    /// A mail may have become due again. Sent by a timer, and by an administrator's retry.
+    Look,
+    /// The transport is done with a mail; sent by the task of the attempt.
+    Sent(MailId),
+    /// The outcome of an attempt is noted; sent by the same task.
+    Noted,
+    /// Answered when no attempt is under way and no mail is due.
+    #[cfg(feature = "testing")]
+    Settle(Reply<()>),
+}
+
+/// Has due mails sent, a few at a time.
+pub(crate) struct MailerActor {
+    pub(crate) postman: Arc<Postman>,
+    /// The attempts under way. They outlive a crash of the actor; its next incarnation waits for them.
+    pub(crate) attempts: TaskTracker,
+    pub(crate) leases: Leases,
+}
+
+/// What one incarnation owns.
+pub(crate) struct Incarnation {
+    state: State,
+    /// When mails and counts that are no longer kept were last removed, on the monotonic clock.
+    pruned: Option<Duration>,
+    /// The tests that wait until nothing is due or under way.
+    #[cfg(feature = "testing")]
+    waiting: Vec<Reply<()>>,
+    mailbox: Arc<Mailbox<Message>>,
+    _timer: Timer,
+}
+
+impl Process for MailerActor {
+    type Message = Message;
+    type State = Incarnation;
+
+    async fn start(&self, mailbox: &Arc<Mailbox<Message>>) -> Result<Incarnation, String> {
+        self.attempts.close();
+        self.attempts.wait().await;
+        self.attempts.reopen();
+        // Neither a mail nor the end of the process waits for it.
+        let transport = Arc::clone(&self.postman.transport);
+        drop(tokio::spawn(async move { transport.probe().await }));
+        Ok(Incarnation {
+            state: State::new(self.postman.settings.concurrency),
+            pruned: None,
+            #[cfg(feature = "testing")]
+            waiting: Vec::new(),
+            mailbox: Arc::clone(mailbox),
+            _timer: every(LOOK_PERIOD, mailbox, || Message::Look),
+        })
+    }
+
+    async fn handle(&self, own: &mut Incarnation, message: Message) -> Result<(), String> {
+        match message {
+            Message::Queued => self.happened(own, Event::Queued).await,
+            Message::Look => {
+                self.prune(own).await;
+                self.happened(own, Event::Look).await;
+            }
+            Message::Sent(mail) => self.happened(own, Event::Sent(mail)).await,
+            Message::Noted => self.happened(own, Event::Noted).await,
+            #[cfg(feature = "testing")]
+            Message::Settle(reply) => own.waiting.push(reply),
+        }
+        #[cfg(feature = "testing")]
+        if own.state.is_idle() && !own.waiting.is_empty() {
+            // A mail that was postponed may be due by now.
+            self.happened(own, Event::Look).await;
+            if own.state.is_idle() {
+                for reply in own.waiting.drain(..) {
+                    let _ = reply.send(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn stop(&self, _: &mut Incarnation) {
+        // An attempt that is not through by then is cut off at the deadline of the stop. The mail is sent when its claim ends.
+        self.attempts.close();
+        self.attempts.wait().await;
+    }
+}
+
+impl MailerActor {
+    /// Tells the state what happened, and carries out what it says.
+    async fn happened(&self, own: &mut Incarnation, event: Event) {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            for effect in own.state.handle(event, self.postman.clock.now()) {
+                let store = &self.postman.store;
+                let read = match effect {
+                    Effect::Begin(mail) => {
+                        self.begin(own, mail);
+                        continue;
+                    }
+                    Effect::ReadNew(after) => store.mails(after, READ_AT_ONCE).await.map(Event::New),
+                    Effect::ReadDue(limit) => store.due_mails(self.postman.clock.now(), limit).await.map(Event::Due),
+                };
+                match read {
+                    Ok(read) => events.push(read),
+                    // The next look reads it again.
+                    Err(failure) => unreadable(&failure),
+                }
+            }
+        }
+    }
+
+    /// Makes an attempt in a task of its own. Its place is free for another mail as soon as the transport is done.
+    fn begin(&self, own: &Incarnation, mail: MailId) {
+        let (postman, mailbox) = (Arc::clone(&self.postman), Arc::clone(&own.mailbox));
+        self.attempts.spawn(async move {
+            let tried = postman.attempt(mail).await.unwrap_or_else(|failure| {
+                unreadable(&failure);
+                None
+            });
+            let _ = mailbox.tell(Message::Sent(mail));
+            if let Some(tried) = tried {
+                postman.note(tried).await;
+            }
+            let _ = mailbox.tell(Message::Noted);
+        });
+    }
+
+    /// Removes given-up mails and counts that are no longer kept, once in a while.
+    async fn prune(&self, own: &mut Incarnation) {
+        let now = self.postman.clock.monotonic();
+        if own.pruned.is_some_and(|pruned| now.saturating_sub(pruned) < PRUNE_PERIOD) {
+            return;
+        }
+        own.pruned = Some(now);
+        if !self.leases.hold(Lease::PruneMails).await {
+            return;
+        }
+        loop {
+            match self.postman.store.prune_mails(self.postman.clock.now(), PRUNE_AT_ONCE).await {
+                Ok(PRUNE_AT_ONCE) => {}
+                Ok(_) => return,
+                Err(failure) => {
+                    tracing::error!(%failure, "what is no longer kept of the outbox cannot be removed");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn unreadable(failure: &StoreFailure) {
+    tracing::error!(%failure, "the outbox cannot be read");
+}

@@ -1,0 +1,161 @@
+//! One attempt to send a mail: it is claimed, built, handed to the transport, and its outcome is noted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::MailerSettings;
+use crate::domain::mail::{MailValues, OutgoingMail};
+use crate::domain::one_time::{OneTimeKey, TokenHash, TokenPurpose, TokenSeed};
+use crate::domain::outbox::{MailId, MailOutcome, QueuedMail, pause_after, tidy_error};
+use crate::domain::secret::Secret;
+use crate::domain::time::Timestamp;
+use crate::ports::{Clock, Entropy, MailTransport, SendError};
+use crate::store::{Store, StoreFailure};
+use crate::user::IssuedLinks;
+
+/// How long past the transport's own limit an attempt may take before it counts as failed.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long after that limit the outcome is noted, with room for a slow commit and for clocks that differ. Then the claim ends, and
+/// another process may send the mail, with the same `Message-ID`.
+const SETTLED_WITHIN: Duration = Duration::from_secs(15);
+/// The reason on record for a mail whose link was used, replaced or revoked, or expired, before it was sent.
+const POINTLESS: &str = "its link is no longer good";
+
+/// Makes attempts to send mails.
+pub(crate) struct Postman {
+    pub(crate) settings: MailerSettings,
+    pub(crate) store: Store,
+    pub(crate) transport: Arc<dyn MailTransport>,
+    pub(crate) key: Arc<OneTimeKey>,
+    /// The key of the signing secret before: the token of a mail that was queued under it is derived from it.
+    pub(crate) previous_key: Option<OneTimeKey>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    /// When the links end by the clock that never jumps.
+    pub(crate) links: Arc<IssuedLinks>,
+}
+
+/// A mail that the transport is done with.
+pub(super) struct Tried {
+    id: MailId,
+    claimed_until: Timestamp,
+    outcome: MailOutcome,
+}
+
+impl Postman {
+    /// Claims a mail and tries to send it; nothing if it is gone, not due, or claimed by another process.
+    pub(super) async fn attempt(&self, id: MailId) -> Result<Option<Tried>, StoreFailure> {
+        let Some((queued, claimed_until)) = self.claim(id).await? else { return Ok(None) };
+        let sent = if self.is_pointless(&queued).await {
+            Err(SendError::Permanent(POINTLESS.to_owned()))
+        } else {
+            let mail = self.outgoing(&queued).await;
+            match tokio::time::timeout(self.settings.send_timeout + GRACE, self.transport.send(&mail)).await {
+                Ok(sent) => sent,
+                Err(_) => Err(SendError::Transient("the attempt took too long".to_owned())),
+            }
+        };
+        Ok(Some(Tried { id, claimed_until, outcome: self.outcome(&queued, sent) }))
+    }
+
+    /// Takes a mail that is due, so that no other process sends it before a time. Where there is no other process, that time is when
+    /// the mail is due: should this one be killed, the next one need not wait.
+    async fn claim(&self, id: MailId) -> Result<Option<(QueuedMail, Timestamp)>, StoreFailure> {
+        let now = self.clock.now();
+        if !self.store.is_shared() {
+            let mails = self.store.mails(MailId::new(id.get() - 1), 1).await?;
+            let due = mails.into_iter().find(|mail| mail.id == id && mail.is_due(now));
+            return Ok(due.map(|mail| {
+                let due_at = mail.next_attempt_at;
+                (mail, due_at)
+            }));
+        }
+        let until = now.plus(self.settings.send_timeout + GRACE + SETTLED_WITHIN);
+        Ok(self.store.claim_mail(id, now, until).await?.map(|mail| (mail, until)))
+    }
+
+    /// Notes what came of an attempt.
+    pub(super) async fn note(&self, Tried { id, claimed_until, outcome }: Tried) {
+        if let Err(failure) = self.store.settle_mail(id, claimed_until, outcome).await {
+            tracing::error!(%failure, mail = id.get(), "what came of a mail could not be noted");
+        }
+    }
+
+    fn outcome(&self, queued: &QueuedMail, sent: Result<(), SendError>) -> MailOutcome {
+        let (at, attempt) = (self.clock.now(), queued.attempts.saturating_add(1));
+        let (mail, template) = (queued.id.get(), queued.mail.kind.as_str());
+        match sent {
+            Ok(()) => {
+                if let Some((token, ttl)) = queued.mail.token.zip(queued.mail.valid_for) {
+                    self.links.note(token, self.clock.monotonic().saturating_add(ttl));
+                }
+                tracing::debug!(mail, template, "a mail was sent");
+                MailOutcome::Sent { at }
+            }
+            Err(SendError::Transient(error)) if attempt < self.settings.max_attempts => {
+                let error = tidy_error(&error);
+                tracing::warn!(mail, template, attempt, %error, "a mail could not be sent yet");
+                let mut spread = [0; 4];
+                self.entropy.fill(&mut spread);
+                MailOutcome::Retry { at: at.plus(pause_after(attempt, u32::from_be_bytes(spread))), error }
+            }
+            Err(SendError::Transient(error) | SendError::Permanent(error)) => {
+                let error = tidy_error(&error);
+                tracing::error!(mail, template, attempt, %error, "a mail was given up");
+                MailOutcome::Dead { at, error }
+            }
+        }
+    }
+
+    /// Whether there is nothing left to tell: the link is no longer good, and the mail is nothing without it.
+    async fn is_pointless(&self, queued: &QueuedMail) -> bool {
+        if queued.mail.is_pointless(self.clock.now()) {
+            return true;
+        }
+        match queued.mail.token.filter(|_| queued.mail.kind.is_only_a_link()) {
+            Some(token) => matches!(self.store.one_time_token(&token).await, Ok(None)),
+            None => false,
+        }
+    }
+
+    /// The mail with the token of its link.
+    async fn outgoing(&self, queued: &QueuedMail) -> OutgoingMail {
+        let mail = &queued.mail;
+        let token = match TokenPurpose::of_mail(mail.kind).zip(mail.seed) {
+            Some((purpose, seed)) => Some(self.token(purpose, &seed).await),
+            None => None,
+        };
+        OutgoingMail {
+            to: mail.to.clone(),
+            kind: mail.kind,
+            locale: mail.locale,
+            values: MailValues {
+                nickname: mail.nickname.clone(),
+                token,
+                valid_for: mail.valid_for,
+                new_address: mail.new_address.clone(),
+                at: Some(mail.written_at),
+                client_address: mail.client_address,
+                user_agent: mail.user_agent.clone(),
+            },
+            message_key: format!("{:032x}", u128::from_be_bytes(mail.message_key)),
+            written_at: mail.written_at,
+        }
+    }
+
+    /// The token of a seed: that of the previous secret if the store knows it by that one, as the secret changed while its mail
+    /// waited.
+    async fn token(&self, purpose: TokenPurpose, seed: &TokenSeed) -> Secret {
+        let token = self.key.token(purpose, seed);
+        let Some(previous) = &self.previous_key else { return token };
+        let older = previous.token(purpose, seed);
+        match self.store.one_time_token(&TokenHash::of_issued(&older)).await {
+            Ok(Some(_)) => older,
+            Ok(None) => token,
+            Err(failure) => {
+                tracing::error!(%failure, "whose secret a waiting link was made with cannot be found out");
+                token
+            }
+        }
+    }
+}

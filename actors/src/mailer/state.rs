@@ -1,0 +1,108 @@
+//! Which mail is tried when: a state that is told what happened and says what to do, without any input or output.
+
+use std::collections::HashMap;
+
+use super::turns::{Client, Turns};
+use crate::domain::outbox::{MailId, QueuedMail};
+use crate::domain::time::Timestamp;
+
+/// The maximum number of mails that are read at once.
+pub(super) const READ_AT_ONCE: usize = 512;
+
+/// What happened.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// A mail was queued.
+    Queued,
+    /// A mail may have become due again.
+    Look,
+    /// The answer to [`Effect::ReadNew`].
+    New(Vec<QueuedMail>),
+    /// The answer to [`Effect::ReadDue`].
+    Due(Vec<QueuedMail>),
+    /// The transport is done with a mail, and its outcome is being noted.
+    Sent(MailId),
+    /// The outcome of an attempt is noted.
+    Noted,
+}
+
+/// What to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// Read at most [`READ_AT_ONCE`] mails with numbers after this one.
+    ReadNew(Option<MailId>),
+    /// Read at most so many mails that are due.
+    ReadDue(usize),
+    /// Try to send a mail.
+    Begin(MailId),
+}
+
+/// What the mailer knows. It is a cache: the store says whether a mail is still there and due when its turn comes.
+pub(super) struct State {
+    /// The maximum number of mails under way.
+    concurrency: usize,
+    /// The mails under way, each with the client whose turn it is.
+    under_way: HashMap<MailId, Client>,
+    /// How many outcomes are being noted.
+    noting: usize,
+    /// The mails that are due. Those that are gone or postponed by now are passed over when their turn comes.
+    turns: Turns,
+    /// The newest mail that was read.
+    seen: Option<MailId>,
+}
+
+impl State {
+    pub(super) fn new(concurrency: usize) -> Self {
+        Self { concurrency, under_way: HashMap::new(), noting: 0, turns: Turns::default(), seen: None }
+    }
+
+    /// Whether nothing is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.under_way.is_empty() && self.noting == 0
+    }
+
+    pub(super) fn handle(&mut self, event: Event, now: Timestamp) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match event {
+            Event::Queued => effects.push(Effect::ReadNew(self.seen)),
+            Event::Look => {
+                effects.push(Effect::ReadNew(self.seen));
+                // Those that wait for their turn are still due.
+                effects.push(Effect::ReadDue(self.turns.len() + READ_AT_ONCE));
+            }
+            Event::New(mails) => {
+                self.seen = mails.last().map(|mail| mail.id).or(self.seen);
+                self.line_up(&mails, now);
+                if mails.len() == READ_AT_ONCE {
+                    effects.push(Effect::ReadNew(self.seen));
+                }
+            }
+            Event::Due(mails) => self.line_up(&mails, now),
+            Event::Sent(mail) => {
+                if self.under_way.remove(&mail).is_some() {
+                    self.noting += 1;
+                }
+            }
+            Event::Noted => self.noting = self.noting.saturating_sub(1),
+        }
+        self.begin(&mut effects);
+        effects
+    }
+
+    fn line_up(&mut self, mails: &[QueuedMail], now: Timestamp) {
+        let due = mails.iter().filter(|mail| mail.is_due(now) && !self.under_way.contains_key(&mail.id));
+        due.for_each(|mail| self.turns.add(mail));
+    }
+
+    fn begin(&mut self, effects: &mut Vec<Effect>) {
+        // One client has at most half of the places, rounded up, so that a server that is slow with its mails delays no others.
+        let most_of_one = self.concurrency.div_ceil(2);
+        while self.under_way.len() < self.concurrency {
+            let under_way = &self.under_way;
+            let may = |client: &Client| under_way.values().filter(|other| *other == client).count() < most_of_one;
+            let Some((id, client)) = self.turns.next(may) else { return };
+            self.under_way.insert(id, client);
+            effects.push(Effect::Begin(id));
+        }
+    }
+}

@@ -97,8 +97,8 @@ impl Committer {
             answered.await.unwrap_or_else(|_| Err(self.health.fail("its writer is gone".to_owned())))
         };
         // This uses the runtime's clock, not the `Clock` port: no test needs to move it, and a paused clock would expire here at once.
-        // The deadline is divided into several timers. If the process was frozen for longer than the deadline, only one of them expires,
-        // and the store does not fail because of a slow disk that was not slow.
+        // The deadline is divided into several timers. If the process was frozen for longer than the deadline, only one of them expires.
+        // So the store does not mistake the freeze for a slow disk and fail.
         let patience = async {
             for _ in 0..PATIENCE_PARTS {
                 tokio::time::sleep(self.deadline / PATIENCE_PARTS).await;

@@ -1,4 +1,4 @@
-//! The composition root: settings become ports, ports become actors, actors become routes behind a listener.
+//! The composition root: builds the ports from the settings, the actors from the ports, and the routes and the listener from the actors.
 
 use std::future::Future;
 use std::io;
@@ -24,25 +24,25 @@ use crate::http::{self, Api, ApiRules, ServerSettings, Tls, TlsError};
 use crate::mail::{self, MailSetupError};
 use crate::settings::{Rate, Settings};
 
-/// The file in the data directory that keeps a generated signing secret.
+/// The file in the data directory that holds a generated signing secret.
 pub(crate) const SECRET_KEY_FILE: &str = "secret_key";
-/// The file in the data directory that keeps a generated service token.
+/// The file in the data directory that holds a generated service token.
 const SERVICE_TOKEN_FILE: &str = "service_token";
-/// Which part of the time for a stop belongs to requests in flight; the rest is for the actors and the store.
+/// The share of the stop timeout for requests in flight. The rest is for the actors and the store.
 const HTTP_SHARE: f64 = 0.6;
-/// Which part of what is left then belongs to the actors; the rest is for the last commit.
+/// The share of the remaining time for the actors. The rest is for the last commit.
 const ACTORS_SHARE: f64 = 0.7;
 
-/// Which part of the time for a request may pass while its answer waits for something to happen.
+/// The share of the request timeout for which a response may wait for an event.
 const WAIT_SHARE: f64 = 0.8;
 
 /// Why the application did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// The data directory.
+    /// The data directory cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
-    /// A generated secret could not be made or read.
+    /// A generated secret could not be created or read.
     #[error("{file} in the data directory: {source}")]
     Secret {
         /// Which file.
@@ -50,27 +50,27 @@ pub enum BuildError {
         /// What happened.
         source: io::Error,
     },
-    /// The actors.
+    /// The actors did not start.
     #[error(transparent)]
     Actors(#[from] StartError),
-    /// The first look at the store failed.
+    /// The first read from the store failed.
     #[error("the data directory cannot be read: {0}")]
     Unreadable(#[from] doorward_actors::store::StoreFailure),
-    /// The list of breached passwords, which was good when the settings were read.
+    /// The list of breached passwords cannot be opened. It was valid when the settings were read.
     #[error("the file of BREACHED_PASSWORDS_FILE {0}")]
     Breached(#[from] BreachedListError),
-    /// The mails.
+    /// The mail transport cannot be set up.
     #[error(transparent)]
     Mail(#[from] MailSetupError),
-    /// The certificate.
+    /// The certificate cannot be loaded.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The listener.
+    /// The address cannot be bound.
     #[error("cannot listen on {address}: {source}")]
     Listen {
-        /// Where.
+        /// The configured address.
         address: SocketAddr,
-        /// What happened.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
@@ -81,7 +81,7 @@ pub enum Ended {
     /// An actor could not be kept alive.
     #[error("{0}")]
     ActorGaveUp(String),
-    /// The store failed; what it holds is intact up to the last acknowledged change.
+    /// The store failed. Its data is intact up to the last acknowledged change.
     #[error("the store failed: {0}")]
     StoreFailed(String),
     /// The last commit failed.
@@ -89,14 +89,14 @@ pub enum Ended {
     NotClosed(String),
 }
 
-/// Everything running but the network: the store and the actors over it.
+/// Everything but the network: the store and the actors on top of it.
 struct Core {
     engine: Arc<SledEngine>,
     store: Store,
     system: ActorSystem,
 }
 
-/// The application, listening but not yet answering.
+/// The application: it is listening but does not answer yet.
 pub struct App {
     core: Core,
     listener: TcpListener,
@@ -106,14 +106,14 @@ pub struct App {
     settings: Settings,
 }
 
-/// Where the application takes time and randomness from.
+/// The sources of time and randomness and the mail transport.
 #[derive(Clone)]
 pub struct Ambient {
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
-    /// What carries mails; `None` for the transport that the settings name.
+    /// The mail transport; `None` for the one that the settings select.
     pub mail: Option<Arc<dyn MailTransport>>,
 }
 
@@ -126,7 +126,8 @@ impl Default for Ambient {
 impl Core {
     /// Opens the data directory and starts the actors.
     async fn start(settings: &Settings, ambient: &Ambient) -> Result<Self, BuildError> {
-        // Only here: a command that opens the directory has the settings of its shell, and must not remove records by them.
+        // Only the server applies `audit.max_bytes`. A command that opens the directory has the settings of its shell and must not remove
+        // records because of them.
         let engine = open_engine(settings).await?;
         let store = Store::new(Arc::clone(&engine) as Arc<dyn Engine>, settings.audit.max_bytes);
         let secret_key = secret(settings, settings.tokens.secret_key.as_ref(), SECRET_KEY_FILE, ambient)?;
@@ -145,8 +146,8 @@ impl Core {
         Ok(Self { engine, store, system })
     }
 
-    /// Drains the actors, makes the last commit and gives the data directory back, all within the deadline. What was
-    /// acknowledged is on the disk whatever comes of it.
+    /// Drains the actors, makes the last commit and releases the data directory, all within the deadline. Acknowledged changes are on disk
+    /// even if this fails.
     async fn stop(self, deadline: Duration) -> Result<(), Ended> {
         let began = Instant::now();
         if !self.system.drain(deadline.mul_f64(ACTORS_SHARE)).await {
@@ -157,12 +158,12 @@ impl Core {
 }
 
 impl App {
-    /// Starts everything and binds the listener; requests wait in its backlog until [`App::run_until`].
+    /// Starts everything and binds the listener. Requests wait in its backlog until [`App::run_until`].
     pub async fn build(settings: Settings) -> Result<Self, BuildError> {
         Self::build_with(settings, Ambient::default()).await
     }
 
-    /// As [`App::build`], with another clock or source of randomness.
+    /// Does the same as [`App::build`] with another clock, source of randomness or mail transport.
     pub async fn build_with(settings: Settings, ambient: Ambient) -> Result<Self, BuildError> {
         let tls = settings.http.tls.as_ref().map(Tls::load).transpose()?;
         let core = Core::start(&settings, &ambient).await?;
@@ -181,26 +182,26 @@ impl App {
         Ok(Self { core, listener, address, service_token, tls, settings })
     }
 
-    /// Where it listens.
+    /// Returns the address on which it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What services present.
+    /// Returns the built-in service token, with which services authenticate.
     #[must_use]
     pub fn service_token(&self) -> &Secret {
         &self.service_token
     }
 
-    /// The ways to the actors.
+    /// Returns the handles of the actors.
     #[must_use]
     pub fn handles(&self) -> &Handles {
         self.core.system.handles()
     }
 
-    /// Serves until `shutdown` resolves or a part fails for good, then stops in order: no new connections, requests in
-    /// flight finished, actors drained, last commit.
+    /// Serves until `shutdown` resolves or a part fails for good. Then stops in order: refuses new connections, finishes requests in
+    /// flight, drains the actors, makes the last commit.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), Ended> {
         let Self { core, listener, service_token, tls, settings, .. } = self;
         let stop_within = settings.http.shutdown_timeout;
@@ -237,10 +238,10 @@ impl App {
     }
 }
 
-/// Opens the engine in the data directory, which no other process may have open.
+/// Opens the engine in the data directory. Fails while another process has it open.
 pub(crate) async fn open_engine(settings: &Settings) -> Result<Arc<SledEngine>, BuildError> {
     let data_dir = settings.storage.data_dir.clone();
-    // Recovery reads files; at this point there is nothing else to do, but the runtime has its rules.
+    // Recovery reads files, so it must not block a thread of the async runtime.
     let opened = tokio::task::spawn_blocking(move || {
         permissions::protect(&data_dir)?;
         SledEngine::open(&data_dir, SledOptions::default())
@@ -252,7 +253,7 @@ pub(crate) async fn open_engine(settings: &Settings) -> Result<Arc<SledEngine>, 
     }
 }
 
-/// Makes the last commit and gives the data directory back.
+/// Makes the last commit and releases the data directory.
 pub(crate) async fn close_engine(engine: Arc<SledEngine>, deadline: Duration) -> Result<(), Ended> {
     let closing = tokio::task::spawn_blocking(move || engine.close());
     match tokio::time::timeout(deadline, closing).await {
@@ -263,7 +264,7 @@ pub(crate) async fn close_engine(engine: Arc<SledEngine>, deadline: Duration) ->
     }
 }
 
-/// The operator's list of breached passwords, if the settings name one.
+/// Opens the operator's list of breached passwords, if the settings name one.
 pub(crate) fn breached_list(settings: &Settings) -> Result<Option<Arc<dyn BreachedPasswords>>, BuildError> {
     match &settings.passwords.breached_file {
         Some(path) => Ok(Some(Arc::new(BreachedList::open(path)?))),
@@ -271,7 +272,7 @@ pub(crate) fn breached_list(settings: &Settings) -> Result<Option<Arc<dyn Breach
     }
 }
 
-/// A configured secret, or the one that the data directory keeps; made if there is none yet.
+/// Returns the configured secret, or else the one in the data directory, which is created if there is none.
 fn secret(
     settings: &Settings,
     configured: Option<&Secret>,
@@ -285,7 +286,7 @@ fn secret(
     }
 }
 
-/// How passwords are hashed.
+/// Returns the settings of the password hasher.
 pub(crate) fn hasher_settings(settings: &Settings) -> HasherSettings {
     HasherSettings {
         threads: settings.passwords.hash_threads,
@@ -299,7 +300,7 @@ pub(crate) fn hasher_settings(settings: &Settings) -> HasherSettings {
     }
 }
 
-/// What a new password must be like.
+/// Returns the rules for new passwords.
 pub(crate) fn password_policy(settings: &Settings) -> PasswordPolicy {
     PasswordPolicy { min_score: settings.passwords.min_score }
 }
@@ -319,7 +320,7 @@ fn system_settings(settings: &Settings, secret_key: Secret) -> SystemSettings {
         sessions: SessionPolicy {
             idle_timeout: settings.sessions.idle_timeout,
             remembered_idle_timeout: settings.sessions.remembered_idle_timeout,
-            // An access token that was given a longer life keeps it.
+            // If the settings give access tokens a longer lifetime than sessions, sessions get that lifetime too.
             lifetime: settings.sessions.lifetime.max(settings.tokens.access_token_lifetime),
             access_lifetime: settings.tokens.access_token_lifetime,
             refresh_grace: settings.sessions.refresh_grace,

@@ -1,8 +1,8 @@
-//! The operator's list of breached passwords: the sorted SHA-1 lines that Have I Been Pwned publishes, searched where they lie.
+//! The operator's list of breached passwords: the sorted SHA-1 lines that Have I Been Pwned publishes. The file is searched in place.
 //!
-//! A line is 40 hexadecimal digits, perhaps a colon and a count, and a line feed, perhaps after a carriage return. The file may
-//! be far larger than memory. It is read at positions (`pread`) and not mapped: a file that is cut short or a disk that fails
-//! is an error of one look-up then, where a map would end the process (ADR 016).
+//! A line is 40 hexadecimal digits, optionally a colon and a count, and a line end (`\n` or `\r\n`). The file may be far larger than
+//! memory. It is read at offsets (`pread`) and not mapped: if the file is truncated or the disk fails, one look-up returns an error.
+//! With a memory map, the process would end (ADR 016).
 
 use std::fs::File;
 use std::io;
@@ -13,60 +13,61 @@ use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use doorward_actors::Secret;
 use doorward_actors::ports::{BreachedListFailure, BreachedPasswords};
 
-/// The hexadecimal digits of a SHA-1.
+/// The number of hexadecimal digits of a SHA-1.
 const DIGITS: usize = 40;
-/// The longest line, its end included: the digits, a colon, a count of 20 digits, and two bytes of line end.
+/// The maximum length of a line with its end, in bytes: the digits, a colon, a count of 20 digits, and two bytes of line end.
 const MAX_LINE: usize = 64;
-/// A range of the file that is read at once and gone through.
+/// The binary search ends when the remaining range is at most this many bytes. That range is then read line by line.
 const BLOCK: usize = 4096;
-/// A file up to this size is checked line by line when it is opened.
+/// The maximum size of a file that is checked line by line when it is opened, in bytes.
 const CHECKED_WHOLE: u64 = 1 << 20;
-/// In how many places a larger one is checked.
+/// How many lines of a larger file are checked, about.
 const SAMPLES: u64 = 256;
 
-/// A hash as it stands in the list, in upper case.
+/// A hash as it is written in the list, in upper case.
 type Digits = [u8; DIGITS];
 
 /// An open list.
 #[derive(Debug)]
 pub struct BreachedList {
     file: File,
-    /// In bytes, when it was opened.
+    /// The size of the file when it was opened, in bytes.
     size: u64,
 }
 
-/// Why a file is not such a list, in words that follow the name of a setting.
+/// Why a file is not a list of breached passwords. The texts continue a sentence that begins with the name of the setting.
 #[derive(Debug, thiserror::Error)]
 pub enum BreachedListError {
-    /// It cannot be opened or read.
+    /// The file cannot be opened or read.
     #[error("cannot be read: {0}")]
     Unreadable(#[from] io::Error),
-    /// It is a directory, a device or a pipe.
+    /// The path is a directory, a device or a pipe.
     #[error("is not a file")]
     NotAFile,
-    /// There is nothing in it.
+    /// The file is empty.
     #[error("is empty")]
     Empty,
-    /// There is something else in it.
+    /// The file contains something else.
     #[error(
         "is no list of SHA-1 hashes: the line at byte {at} is not 40 hexadecimal digits, perhaps with a colon and a count"
     )]
     Malformed {
-        /// Where the line begins.
+        /// The offset of the line, in bytes.
         at: u64,
     },
-    /// Its lines are in another order, as in the lists that are sorted by count.
+    /// The lines are in another order, as in the lists that are sorted by count.
     #[error("is not sorted by hash: the line at byte {at} is out of order")]
     Unsorted {
-        /// Where the line begins.
+        /// The offset of the line, in bytes.
         at: u64,
     },
 }
 
 impl BreachedList {
-    /// Opens a list and checks it: each line of a small one; of a large one the first, the last and some hundred in between.
+    /// Opens a list and checks it. Checks each line of a small file.
+    /// Of a large file, checks the first line, the last one and some hundred in between.
     pub fn open(path: &Path) -> Result<Self, BreachedListError> {
-        // Opening a pipe would wait for somebody to write into it.
+        // Opening a pipe would block until a process opens its other end.
         if !std::fs::metadata(path)?.is_file() {
             return Err(BreachedListError::NotAFile);
         }
@@ -79,7 +80,7 @@ impl BreachedList {
         let mut before: Option<Digits> = None;
         let mut at = 0;
         let step = if size <= CHECKED_WHOLE { 0 } else { size / SAMPLES };
-        // The last of the sampled places is the last line.
+        // The last sample is the last line.
         let last_place = size.saturating_sub(MAX_LINE as u64);
         while at < size {
             let (digits, next) = list.line_at(at)?;
@@ -93,9 +94,9 @@ impl BreachedList {
         Ok(list)
     }
 
-    /// Whether a hash is in the list: a binary search over the bytes of the file, then over the lines of one block.
+    /// Returns whether a hash is in the list. Does a binary search over the bytes of the file, then reads the lines of the last range.
     fn find(&self, wanted: &Digits) -> Result<bool, BreachedListError> {
-        // Both are where a line begins, or the end; the line, if there is one, begins between them.
+        // Each of them is the start of a line or the end of the file. If the hash is in the list, its line starts between them.
         let (mut low, mut high) = (0, self.size);
         while high - low > BLOCK as u64 {
             let at = self.line_after(low + (high - low) / 2)?;
@@ -116,26 +117,26 @@ impl BreachedList {
         Ok(false)
     }
 
-    /// The hash of the line that begins here, and where the next one does.
+    /// Returns the hash of the line that starts at this offset, and the offset of the next line.
     fn line_at(&self, at: u64) -> Result<(Digits, u64), BreachedListError> {
         let mut buffer = [0; MAX_LINE];
         let read = self.read(at, &mut buffer)?;
         parse(read).map(|(digits, length)| (digits, at + length)).ok_or(BreachedListError::Malformed { at })
     }
 
-    /// Where the first line begins that begins after this place, of which there has to be one or the end.
+    /// Returns the offset of the first line that starts after this offset, or the size of the file if there is none.
     fn line_after(&self, at: u64) -> Result<u64, BreachedListError> {
         let mut buffer = [0; MAX_LINE];
         let read = self.read(at, &mut buffer)?;
         match read.iter().position(|byte| *byte == b'\n') {
             Some(end) => Ok(at + end as u64 + 1),
-            // The last line has no end of its own.
+            // The last line may lack a line end.
             None if at + read.len() as u64 == self.size => Ok(self.size),
             None => Err(BreachedListError::Malformed { at }),
         }
     }
 
-    /// Reads as many bytes as there are, up to the whole buffer.
+    /// Reads up to the end of the file, but at most a full buffer.
     fn read<'a>(&self, at: u64, buffer: &'a mut [u8]) -> Result<&'a [u8], BreachedListError> {
         let there = usize::try_from(self.size.saturating_sub(at)).unwrap_or(usize::MAX).min(buffer.len());
         let part = &mut buffer[..there];
@@ -151,11 +152,11 @@ impl BreachedPasswords for BreachedList {
     }
 }
 
-/// A line at the beginning of these bytes: its hash and its length, its end included.
+/// Parses the line at the start of these bytes. Returns its hash and its length with the line end.
 fn parse(bytes: &[u8]) -> Option<(Digits, u64)> {
     let end = bytes.iter().position(|byte| *byte == b'\n');
     let line = &bytes[..end.unwrap_or(bytes.len())];
-    // Without an end within the longest line, this is the last one or none.
+    // Without a line end this can only be the last line, and only if it is not longer than the longest line.
     if end.is_none() && bytes.len() == MAX_LINE {
         return None;
     }
@@ -171,7 +172,7 @@ fn parse(bytes: &[u8]) -> Option<(Digits, u64)> {
         .then(|| (digits.map(|digit| digit.to_ascii_uppercase()), length))
 }
 
-/// A hash in hexadecimal digits, in upper case.
+/// Formats a hash as hexadecimal digits in upper case.
 fn digits_of(hash: &[u8]) -> Digits {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let mut digits = [b'0'; DIGITS];
@@ -258,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_large_list_is_searched_and_checked_in_samples() {
-        // Every 40 digits that begin with these four; about 3 MB.
+        // The list has 65,536 lines that differ in their first four digits, about 3 MB.
         let line = |n: u32| format!("{n:04X}{}:{n}\r\n", "5".repeat(36));
         let lines: Vec<String> = (0..0x10000).map(line).collect();
         let list = opened(lines.concat().as_bytes()).unwrap();

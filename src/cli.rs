@@ -21,121 +21,121 @@ use crate::{memory, run, telemetry};
 
 /// The exit code of a wrong command line or of wrong settings.
 const EXIT_USAGE: u8 = 2;
-/// The variable that names a settings file when `--config` does not; for containers, whose health check is a command of
-/// its own and must read the same settings.
+/// The variable that names a settings file when `--config` does not. It is for containers: their health check is a command of its own
+/// and must read the same settings.
 const CONFIG_VARIABLE: &str = "DOORWARD_CONFIG";
 
 /// A self-hosted authentication and user-management service.
 #[derive(Debug, Parser)]
 #[command(name = "doorward", version, about)]
 pub struct Cli {
-    /// A TOML file with settings; `DOORWARD_CONFIG` names it otherwise.
+    /// A TOML file with settings. Default: the file that `DOORWARD_CONFIG` names.
     #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
-    /// What to do; without one, serve.
+    /// The command to run. Default: serve.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
 
-/// What the program can be asked to do.
+/// The commands of the program.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Subcommand)]
 pub enum Command {
-    /// Serve until a signal ends it.
+    /// Serve until a signal stops the server.
     #[default]
     Serve,
-    /// Print every setting, its value and where it came from; secrets as ***.
+    /// Print every setting, its value and its source. Secrets are printed as ***.
     CheckConfig,
-    /// Ask a running server whether it is ready; for the health check of a container.
+    /// Ask a running server whether it is ready. For the health check of a container.
     Health(HealthArgs),
-    /// Measure what a password hash may cost on this machine, and print the settings for it. Takes some ten seconds.
+    /// Measure the cost of a password hash on this machine and print matching settings. Takes about ten seconds.
     Calibrate(CalibrateArgs),
-    /// Look after accounts without a running server.
+    /// Manage accounts without a running server.
     #[command(subcommand)]
     Admin(AdminCommand),
-    /// See whether mails arrive.
+    /// Check that mails can be sent.
     #[command(subcommand)]
     Mail(MailCommand),
     /// Check the audit log without a running server.
     #[command(subcommand)]
     Audit(AuditCommand),
-    /// Look after the keys that sign access tokens, with or without a running server.
+    /// Manage the keys that sign access tokens, with or without a running server.
     #[command(subcommand)]
     Keys(KeysCommand),
-    /// Take the database in the data directory as it is, though it is missing or older than it was. For an operator who restored
-    /// an older copy or removed the database on purpose, when a start was refused for it.
+    /// Accept the database in the data directory although it is missing or older than before. Use it after a start was refused for this
+    /// reason, if you restored an older copy or removed the database on purpose.
     AcceptOlderData,
 }
 
-/// What can be done with the signing keys.
+/// The commands for the signing keys.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum KeysCommand {
-    /// List the keys of the data directory and how they stand.
+    /// List the keys of the data directory and their states.
     List,
-    /// Make a new key, which signs a quarter of an hour later. A running server takes it up within seconds.
+    /// Create a new key, which starts to sign a quarter of an hour later. A running server picks it up within seconds.
     Rotate(RotateKeys),
 }
 
-/// How to rotate.
+/// The arguments of `keys rotate`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
 pub struct RotateKeys {
-    /// The present key is in wrong hands: let the new one sign at once, and remove every other one with all tokens that it
-    /// signed.
+    /// The present key is known to an attacker. The new key signs at once. All other keys are removed, and the tokens that they signed
+    /// are no longer valid.
     #[arg(long)]
     pub compromised: bool,
 }
 
-/// What can be done with the audit log without a running server.
+/// The commands for the audit log.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum AuditCommand {
-    /// Check that no record was changed, moved or removed, and print the head. Exit code 0: the log is whole; 1: it is
-    /// broken; 2: that could not be found out.
+    /// Check that no record was changed, moved or removed, and print the head. Exit code 0: the log is intact. 1: it is broken. 2: the
+    /// check could not be completed.
     Verify(VerifyAudit),
 }
 
-/// What to compare the audit log with.
+/// The arguments of `audit verify`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct VerifyAudit {
-    /// A head that the server logged, or that was printed here before: without one, it does not show when the newest records
-    /// or the whole log were replaced.
+    /// A head that was noted before, from the log of the server or from an earlier run of this command. Without it, the check does not
+    /// notice if the newest records or the whole log were replaced.
     #[arg(long, value_name = "SEQUENCE:HASH", value_parser = audit::head)]
     pub head: Option<AuditHead>,
-    /// With which record the log began when that was noted (`first` in the line `audit head`), and the hash before it if that
-    /// was noted: without it, it does not show when the oldest records were removed with everything that says so.
+    /// The first record at the time of the note (`first` in the log line `audit head`), and the hash before it if that was noted. Without
+    /// it, the check does not notice if the oldest records were removed together with every trace of their removal.
     #[arg(long, value_name = "FIRST[:HASH]", value_parser = audit::first)]
     pub first: Option<NotedStart>,
 }
 
-/// With which record the audit log began, and the hash before it.
+/// The record with which the audit log began, and the hash before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotedStart {
     /// The number of the record.
     pub first: u64,
-    /// The hash of the one before it.
+    /// The hash of the record before it.
     pub before: Option<AuditHash>,
 }
 
-/// What can be asked about mails.
+/// The commands for mails.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum MailCommand {
-    /// Send a test mail as the settings say, and say what became of it.
+    /// Send a test mail with the configured transport and print the result.
     Test(TestMail),
 }
 
-/// A test mail.
+/// The arguments of `mail test`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct TestMail {
-    /// To whom.
+    /// The recipient.
     #[arg(value_name = "ADDRESS")]
     pub address: String,
-    /// In which language; by default, `MAIL_LOCALE`.
+    /// The language of the mail. Default: `MAIL_LOCALE`.
     #[arg(long, value_name = "LANGUAGE")]
     pub locale: Option<String>,
 }
 
-/// What a password hash is to take.
+/// The arguments of `calibrate`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
 pub struct CalibrateArgs {
-    /// How long one hash may take while every thread computes one, in milliseconds.
+    /// The maximum time of one hash while every thread computes one, in milliseconds.
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 250, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub target_ms: u32,
     /// How many threads hash; by default, one for each core.
@@ -150,35 +150,35 @@ fn backend(name: &str) -> Result<HashBackendChoice, &'static str> {
     HashBackendChoice::from_name(name).ok_or("neither auto nor portable")
 }
 
-/// Whom to ask.
+/// The arguments of `health`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct HealthArgs {
-    /// Where to ask; by default, /health/ready of the configured HOST and PORT.
+    /// The URL to ask. Default: /health/ready of the configured HOST and PORT.
     #[arg(long)]
     pub url: Option<String>,
 }
 
-/// What can be done to accounts without a running server.
+/// The commands for accounts.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum AdminCommand {
-    /// Create an administrator. At a terminal it asks for the password and the passphrase and does not show them; otherwise they
-    /// are read from two lines of standard input. `DOORWARD_ADMIN_PASSWORD` and `DOORWARD_ADMIN_PASSPHRASE` come before both;
-    /// arguments are for every user of the machine to see.
+    /// Create an administrator. `DOORWARD_ADMIN_PASSWORD` and `DOORWARD_ADMIN_PASSPHRASE` give the password and the passphrase. Without
+    /// them, the command asks for both at a terminal and does not show them, or reads them from two lines of standard input. They
+    /// cannot be arguments, because every user of the machine can see those.
     Create(NewAdmin),
 }
 
-/// The public part of a new administrator.
+/// The arguments of `admin create`. The secrets are not among them.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct NewAdmin {
-    /// The e-mail address to log in with.
+    /// The e-mail address for the login.
     #[arg(long)]
     pub email: String,
-    /// The name that others see.
+    /// The name that other users see.
     #[arg(long)]
     pub nickname: String,
 }
 
-/// Reads the command line of this process. Ends the process on a mistake, with exit code 2, and on `--help`.
+/// Parses the command line of this process. Ends the process with exit code 2 on a mistake, and with 0 on `--help`.
 #[must_use]
 pub fn parse() -> Cli {
     let mut cli = Cli::parse();
@@ -189,7 +189,7 @@ pub fn parse() -> Cli {
 }
 
 impl Cli {
-    /// Does what was asked.
+    /// Runs the command.
     #[must_use]
     pub fn execute(self) -> ExitCode {
         telemetry::report_panics();
@@ -267,7 +267,7 @@ where
         }
     };
     let outcome = runtime.block_on(work(settings));
-    // What still blocks a thread, such as a look-up of the name of a mail server, is left behind: the work had its deadline.
+    // Does not wait for threads that still block, as in a look-up of a mail server's name: the work had its own deadline.
     runtime.shutdown_background();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -283,7 +283,7 @@ fn refuse(error: &SettingsError) -> ExitCode {
     ExitCode::from(EXIT_USAGE)
 }
 
-/// Tells the operator, who may have no log yet.
+/// Reports an error to the operator. The log may not be set up yet.
 fn complain(error: &dyn std::error::Error) {
     say(error);
 }
@@ -292,8 +292,8 @@ fn say(what: &dyn std::fmt::Display) {
     telemetry::say(&format!("doorward: {what}"));
 }
 
-/// Prints what a command found out. The exit code does not depend on whether it can be written: it says what was found. A
-/// reader that has gone away, as `| head` does, has what it wanted; of any other failure the operator is told.
+/// Prints the result of a command. The exit code depends on the result and not on whether this succeeds.
+/// A broken pipe is ignored, because the reader ended on purpose, like `| head`. Any other failure is reported.
 fn print(text: &str) {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -304,7 +304,7 @@ fn print(text: &str) {
     }
 }
 
-/// Waits for the last lines when the program ends, by a panic too.
+/// Writes the last lines of the log when the program ends, also after a panic.
 struct LastWords;
 
 impl Drop for LastWords {

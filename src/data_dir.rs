@@ -1,4 +1,4 @@
-//! What is in a data directory beside the database: secrets, signing keys, and who may read them.
+//! The contents of a data directory besides the database: secrets, signing keys, and their permissions.
 
 pub mod key_files;
 pub(crate) mod permissions;

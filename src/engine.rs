@@ -1,3 +1,3 @@
-//! The engines that keep the rows of the store.
+//! The storage engines that keep the rows of the store.
 
 pub mod sled;

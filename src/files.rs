@@ -1,16 +1,16 @@
-//! Files and directories that must survive a power cut: a new name is durable only once its directory is synced.
+//! Writes files and directories that must survive a power cut. A new name is durable only after its directory was synced.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-/// Makes a directory that only its owner may enter, with its parents, unless it exists. One that exists keeps the
-/// permissions its owner gave it. Every name that this makes is durable when it returns.
+/// Creates a directory that only its owner may enter, with its parents, unless it exists. An existing directory keeps its permissions.
+/// All names that this creates are durable when it returns.
 pub(crate) fn create_private_dir(path: &Path) -> io::Result<()> {
     if path.is_dir() {
-        // A start that was killed may have made it and not synced its name. The parent of a directory that the operator
-        // made may be closed to this process, and then its name is the operator's business.
+        // A start that was killed may have created the directory without syncing its name. The error is ignored: if the operator created
+        // the directory, this process may lack the permission to open its parent, and the operator answers for its name.
         let _ = sync_dir(parent(path));
         return Ok(());
     }
@@ -18,15 +18,15 @@ pub(crate) fn create_private_dir(path: &Path) -> io::Result<()> {
         create_private_dir(parent(path))?;
     }
     match DirBuilder::new().mode(0o700).create(path) {
-        // Another process may have been faster.
+        // Another process may have created it first.
         Err(error) if !(error.kind() == io::ErrorKind::AlreadyExists && path.is_dir()) => return Err(error),
         _ => {}
     }
     sync_dir(parent(path))
 }
 
-/// Writes a file for its owner alone, whole or not at all; it is durable when this returns. Until it is whole, it has the
-/// name `unfinished`, in the same directory; what a kill left under that name is replaced.
+/// Writes a file for its owner only, completely or not at all. The file is durable when this returns.
+/// Until it is complete, it is named `unfinished`, in the same directory. A file that a kill left under that name is replaced.
 pub(crate) fn write_whole(path: &Path, unfinished: &Path, bytes: &[u8]) -> io::Result<()> {
     remove_if_there(unfinished)?;
     let written = (|| {
@@ -36,14 +36,14 @@ pub(crate) fn write_whole(path: &Path, unfinished: &Path, bytes: &[u8]) -> io::R
         fs::rename(unfinished, path)
     })();
     if let Err(error) = written {
-        // It may never have been made; what counts is the first error.
+        // The file may not exist. Only the first error matters.
         let _ = fs::remove_file(unfinished);
         return Err(error);
     }
     sync_dir(parent(path))
 }
 
-/// Removes a file and says whether there was one. The caller syncs the directory.
+/// Removes a file and returns whether it existed. The caller syncs the directory.
 pub(crate) fn remove_if_there(path: &Path) -> io::Result<bool> {
     match fs::remove_file(path) {
         Ok(()) => Ok(true),

@@ -1,7 +1,7 @@
 //! Doorward, a self-hosted authentication and user-management service.
 //!
-//! The library is what the program and its tests are made of; it promises no stable interface. The promises are in
-//! `docs/api.md` and `docs/settings.md`.
+//! The library exists for the program and its tests and promises no stable interface.
+//! `docs/api.md` and `docs/settings.md` say what is stable.
 
 mod ambient;
 mod app;

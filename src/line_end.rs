@@ -1,7 +1,7 @@
-//! The one rule for line breaks at the end of secrets, whichever way they come in.
+//! The one rule for line breaks at the end of secrets, from every source.
 
-/// A secret without the line break that an editor or `echo` leaves at its end: exactly one `\n` or `\r\n` is cut, so that what
-/// is cut never depends on where the secret stands.
+/// Returns the secret without the line break that an editor or `echo` leaves at its end. Removes exactly one `\n` or `\r\n`, whatever
+/// the source of the secret.
 pub(crate) fn without_line_end(text: &str) -> &str {
     text.strip_suffix("\r\n").or_else(|| text.strip_suffix('\n')).unwrap_or(text)
 }

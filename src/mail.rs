@@ -1,6 +1,6 @@
-//! Mails: written from templates, carried by SMTP or kept in files.
+//! Mails: composed from templates, then sent by SMTP or written to files.
 //!
-//! The only part that knows how a message looks and travels. The rest of the program sees [`MailTransport`].
+//! This is the only part that knows the format and the transport of a message. The rest of the program sees [`MailTransport`].
 
 mod embedded;
 mod message;
@@ -26,40 +26,40 @@ use templates::Templates;
 pub use smtp::TlsSetupError;
 pub use templates::TemplateError;
 
-/// The directory below the data directory that keeps mails when there is no mail server.
+/// The directory in the data directory that holds mails if there is no mail server.
 const SPOOL: &str = "mail";
 
-/// Mails cannot be sent with these settings.
+/// Why mails cannot be sent with these settings.
 #[derive(Debug, thiserror::Error)]
 pub enum MailSetupError {
     /// A template is wrong.
     #[error("a mail template cannot be used: {0}")]
     Template(#[from] TemplateError),
-    /// The certificates for the mail server.
+    /// The certificates for the mail server are not usable.
     #[error(transparent)]
     Tls(#[from] TlsSetupError),
-    /// The directory for mails.
+    /// The directory for mails is not usable.
     #[error("the directory {} for mails cannot be used: {source}", path.display())]
     Spool {
-        /// Which directory.
+        /// The directory.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
 
-/// What carries mails according to the settings. Templates and certificates are read and checked here.
+/// Returns the mail transport of the settings. Reads and checks the templates and certificates.
 pub fn transport(settings: &Settings) -> Result<Arc<dyn MailTransport>, MailSetupError> {
     Ok(Arc::new(Carrier::new(settings)?))
 }
 
-/// Writes mails and hands them on.
+/// Composes mails and delivers them.
 pub(crate) struct Carrier {
     composer: Composer,
     way: Way,
 }
 
-/// Where mails go.
+/// The transport of mails.
 enum Way {
     Smtp(Smtp),
     Spool(Spool),
@@ -80,7 +80,7 @@ impl Carrier {
         Ok(Self { composer, way })
     }
 
-    /// Sends a mail that says it is a test. The answer says in words where it went.
+    /// Sends a test mail. Returns a text that says where it was delivered.
     pub(crate) async fn send_test(&self, to: &Email, locale: Locale, at: Timestamp) -> Result<String, SendError> {
         self.carry(self.composer.compose_test(to, locale, at)?).await
     }

@@ -1,17 +1,17 @@
-//! The memory of this process holds keys and passwords: it is written into no core file, and on Linux no other process of the
+//! Protects the memory of this process, which holds keys and passwords. No core file contains it. On Linux, no other process of the
 //! same user may read it.
 
 use std::io;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-/// Keeps the memory out of core files and debuggers, for good. The superuser can still read it.
+/// Keeps the memory out of core files and debuggers until the process ends. The superuser can still read it.
 ///
 /// # Errors
 /// The operating system refuses.
 pub(crate) fn keep_private() -> io::Result<()> {
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
-    // `PR_SET_DUMPABLE`, prctl(2): a core pattern that is a program is given no core either, and nobody may attach.
+    // `PR_SET_DUMPABLE`, prctl(2): a program that is set as core pattern gets no core either, and no process may attach a debugger.
     #[cfg(target_os = "linux")]
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     Ok(())

@@ -1,6 +1,6 @@
-//! The data directory as its operator works on it while no server has it open.
+//! The data directory as an operator's command uses it while no server has it open.
 //!
-//! A command has the settings of its shell, which need not be those of the server. So nothing is started here that would act by them.
+//! A command has the settings of its shell, which may differ from those of the server. So this starts nothing that would act on them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,14 +15,14 @@ use crate::data_dir::secrets;
 use crate::engine::sled::SledEngine;
 use crate::settings::Settings;
 
-/// A data directory that is open for its operator.
+/// A data directory that an operator's command has open.
 pub(crate) struct Offline {
     engine: Arc<SledEngine>,
     operator: Operator,
 }
 
 impl Offline {
-    /// Opens the data directory. Works only while no server has it open.
+    /// Opens the data directory. Fails while a server has it open.
     pub(crate) async fn open(settings: &Settings, ambient: &Ambient) -> Result<Self, BuildError> {
         let engine = app::open_engine(settings).await?;
         let secret = secret_of_the_server(settings, ambient.clock.now())?;
@@ -49,20 +49,21 @@ impl Offline {
         Ok(Self { engine, operator })
     }
 
-    /// Who makes accounts.
+    /// Returns the operator, who creates accounts.
     pub(crate) fn operator(&self) -> &Operator {
         &self.operator
     }
 
-    /// Makes the last commit and gives the data directory back.
+    /// Makes the last commit and releases the data directory.
     pub(crate) async fn close(self, deadline: Duration) -> Result<(), Ended> {
         app::close_engine(self.engine, deadline).await
     }
 }
 
-/// The secret from which the server derives the links in mails: that of the settings, or the one that the data directory keeps. None
-/// is made, as the server may have one in an environment that this command does not see; and one by another name than the ring
-/// of signing keys has for it is not the server's.
+/// Returns the secret from which the server derives the links in mails: that of the settings, or else that of the data directory.
+///
+/// Creates no secret, because the server may have one in an environment that this command does not see.
+/// Returns `None` if the ring of signing keys uses another secret, because then this is not the server's secret.
 fn secret_of_the_server(settings: &Settings, now: Timestamp) -> Result<Option<Secret>, BuildError> {
     let data_dir = &settings.storage.data_dir;
     let secret = match &settings.tokens.secret_key {
@@ -78,7 +79,7 @@ fn secret_of_the_server(settings: &Settings, now: Timestamp) -> Result<Option<Se
             return Ok(None);
         }
     };
-    // Of a key pair, the ring does not say which secret is beside it.
+    // If the signer is a key pair, the ring does not tell which secret the server uses.
     let signer = stored.as_ref().and_then(|stored| stored.ring.signer(now));
     let other = signer.is_some_and(|key| key.algorithm.is_symmetric() && key.id != KeyId::of_secret(&secret));
     Ok((!other).then_some(secret))

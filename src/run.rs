@@ -1,4 +1,4 @@
-//! What the commands start.
+//! The commands that need the application or an open data directory.
 
 use std::io::BufRead as _;
 use std::time::Duration;
@@ -15,20 +15,20 @@ use crate::settings::Settings;
 use crate::shutdown;
 use crate::terminal::Hidden;
 
-/// Where the password of a new administrator may stand instead of on standard input.
+/// The variable that gives the password of a new administrator, instead of standard input.
 const PASSWORD_VARIABLE: &str = "DOORWARD_ADMIN_PASSWORD";
-/// Where the passphrase of a new administrator may stand instead of on standard input.
+/// The variable that gives the passphrase of a new administrator, instead of standard input.
 const PASSPHRASE_VARIABLE: &str = "DOORWARD_ADMIN_PASSPHRASE";
 /// How long the last commit of a command may take.
 const STOP_DEADLINE: Duration = Duration::from_secs(15);
 
-/// The program could not do what it was asked.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
-    /// It did not start.
+    /// The application did not start.
     #[error(transparent)]
     Build(#[from] BuildError),
-    /// It stopped by itself.
+    /// The application stopped by itself.
     #[error(transparent)]
     Ended(#[from] Ended),
     /// Signals cannot be received.
@@ -40,17 +40,17 @@ pub(crate) enum RunError {
     /// A mail was not sent.
     #[error("the mail was not sent: {0}")]
     Mail(#[from] SendError),
-    /// Something that was said on the command line is not usable.
+    /// A value on the command line is not usable.
     #[error("{what}: {why}")]
     Input {
-        /// Which part.
+        /// Which value.
         what: &'static str,
         /// What is wrong with it.
         why: String,
     },
 }
 
-/// Serves until a signal ends it.
+/// Serves until a signal stops it.
 pub(crate) async fn serve(settings: Settings) -> Result<(), RunError> {
     let stop = shutdown::requested().map_err(RunError::Signals)?;
     if settings.http.tls.is_none() {
@@ -62,7 +62,7 @@ pub(crate) async fn serve(settings: Settings) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Creates an administrator and does nothing else. Works only while no server holds the data directory, and says so otherwise.
+/// Creates an administrator and does nothing else. Fails while a server has the data directory open.
 pub(crate) async fn create_admin(settings: Settings, admin: NewAdmin) -> Result<(), RunError> {
     let registration = registration(&admin)?;
     let offline = Offline::open(&settings, &Ambient::default()).await?;
@@ -77,16 +77,16 @@ pub(crate) async fn create_admin(settings: Settings, admin: NewAdmin) -> Result<
         Err(RegisterError::Weak(weak)) => refused("the password", &weak.to_string()),
         Err(RegisterError::EmailTaken) => refused("--email", "an account has this address already"),
         Err(RegisterError::NicknameTaken) => refused("--nickname", "an account has this nickname already"),
-        // Only owners are refused a plan.
+        // This command asks for no customer plan.
         Err(RegisterError::CustomerAccountNotAllowed) => refused("the account", "it cannot have a customer plan"),
-        // The operator acts in the name of no session, so none can have ended.
+        // The operator has no session, so no session can have been revoked.
         Err(RegisterError::Unavailable(_) | RegisterError::Revoked) => {
             refused("the account", "it could not be stored; the log says why")
         }
     }
 }
 
-/// The administrator that was asked for. Needs a runtime, which looks out for signals while it asks at a terminal.
+/// Builds the registration of the administrator. Needs a runtime, which waits for signals while this asks at a terminal.
 fn registration(admin: &NewAdmin) -> Result<Registration, RunError> {
     let wrong = |what, why: &dyn std::fmt::Display| RunError::Input { what, why: why.to_string() };
     Ok(Registration {
@@ -101,8 +101,8 @@ fn registration(admin: &NewAdmin) -> Result<Registration, RunError> {
     })
 }
 
-/// A secret from its environment variable, else as somebody types it twice at the terminal, else from the next line of standard
-/// input.
+/// Returns a secret from its environment variable; else from the terminal, where the user types it twice; else from the next line of
+/// standard input.
 fn secret(what: &'static str, prompt: &str, variable: &str) -> Result<String, RunError> {
     if let Ok(value) = std::env::var(variable)
         && !value.is_empty()

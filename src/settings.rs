@@ -1,8 +1,8 @@
-//! Settings: from what an operator wrote to values that are usable as they stand, in one step before anything runs.
+//! Settings: reads and checks everything that an operator sets, before anything else runs.
 //!
-//! Four layers, the later over the earlier: the documented defaults, a TOML file, a `.env` file, the environment.
-//! [`Settings::load`] gives checked settings or every mistake that it found; a mistake names the setting and where it
-//! was given, and never a value, because a secret may stand in the wrong place.
+//! There are four layers, and a later one overrides an earlier one: the documented defaults, a TOML file, a `.env` file, the environment.
+//! [`Settings::load`] returns checked settings or all mistakes. A mistake names the setting and its source, but never a value, because
+//! a secret may be in the wrong place.
 
 mod accounts;
 mod audit;
@@ -41,8 +41,8 @@ use keys::Key;
 use layers::Findings;
 use reader::{Reader, documented};
 
-/// Where settings are looked for. Nothing ambient is read but the files named here, so that a test can state all of it.
-/// It holds secrets as they were given, so it cannot be printed.
+/// The sources of settings. Only the files named here are read, so a test can specify everything.
+/// It holds secrets as they were given, so it has no `Debug`.
 #[derive(Default)]
 pub struct Sources {
     config_file: Option<PathBuf>,
@@ -51,28 +51,28 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// What an operator's process has: its environment, `.env` in the working directory, and the file of `--config`.
+    /// The sources of a normal process: its environment, `.env` in the working directory, and the file of `--config`.
     #[must_use]
     pub fn of_process(config_file: Option<PathBuf>) -> Self {
         Self { config_file, dotenv_file: Some(PathBuf::from(".env")), environment: std::env::vars_os().collect() }
     }
 
-    /// A TOML file. It must exist.
+    /// Sets the TOML file. It must exist.
     #[must_use]
     pub fn config_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.config_file = Some(path.into());
         self
     }
 
-    /// A `.env` file. It may be missing.
+    /// Sets the `.env` file. It may be missing.
     #[must_use]
     pub fn dotenv_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.dotenv_file = Some(path.into());
         self
     }
 
-    /// Environment variables. Names that are no settings have no effect, as the environment holds many others; one that
-    /// nearly is a setting is warned of. An empty value counts as not given.
+    /// Adds environment variables. Names that are not settings have no effect, because an environment holds many of them. A name that is
+    /// similar to a setting causes a warning. An empty value counts as not set.
     #[must_use]
     pub fn environment<N, V>(mut self, variables: impl IntoIterator<Item = (N, V)>) -> Self
     where
@@ -84,10 +84,10 @@ impl Sources {
     }
 }
 
-/// Everything an operator can set, checked.
+/// All settings, checked.
 ///
-/// Only [`Settings::load`] checks. The fields are public so that tests may build what it would refuse, a cheap password
-/// hash above all.
+/// Only [`Settings::load`] checks them. The fields are public so that tests can build settings that it would refuse, such as a cheap
+/// password hash.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The listener.
@@ -112,14 +112,14 @@ pub struct Settings {
     pub log: LogSettings,
 }
 
-/// Settings, and where each of them came from.
+/// The settings and their sources.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     /// The settings.
     pub settings: Settings,
     /// One entry for each key of [`keys::ALL`], in that order.
     pub entries: Vec<Entry>,
-    /// What may be meant otherwise, and does not stop the program. No secret stands in it.
+    /// Warnings about probable mistakes that do not stop the program. They contain no secret.
     pub warnings: Vec<String>,
 }
 
@@ -128,25 +128,25 @@ pub struct Loaded {
 pub struct Entry {
     /// Which setting.
     pub key: &'static Key,
-    /// Its value as text; `***` for a secret, and words in brackets for one that is not set.
+    /// Its value as text. `***` for a secret, and words in parentheses if it is not set.
     pub value: String,
-    /// Where it was given.
+    /// Its source.
     pub source: String,
 }
 
-/// One thing that is wrong with the settings. It holds no value, secret or not.
+/// One mistake in the settings. It contains no value, secret or not.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {problem} ({origin})")]
 pub struct Mistake {
-    /// The setting, or the file that could not be read.
+    /// The setting, or the file that cannot be read.
     pub key: String,
-    /// Where it was given.
+    /// The source.
     pub origin: String,
     /// What is wrong.
     pub problem: String,
 }
 
-/// The settings cannot be used: everything that is wrong with them.
+/// The settings cannot be used. Lists all mistakes.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("the settings cannot be used:\n{}", lines(mistakes))]
 pub struct SettingsError {
@@ -161,8 +161,9 @@ fn lines(mistakes: &[Mistake]) -> String {
 impl Settings {
     /// Reads, layers and checks the settings.
     ///
-    /// Fails with every mistake found: an unreadable file, an unknown name in one of the two files, a value outside its
-    /// limits, a setting given twice in contradiction.
+    /// # Errors
+    /// All mistakes: an unreadable file, an unknown name in one of the two files, a value outside its limits, a setting that is given twice
+    /// with different values.
     pub fn load(sources: &Sources) -> Result<Loaded, SettingsError> {
         let mut findings = Findings::default();
         let layers = layers::collect(sources, &mut findings);
@@ -179,7 +180,7 @@ impl Settings {
         }
     }
 
-    /// Every section is read before the first missing one gives up, so that all mistakes are found.
+    /// Reads every section before it returns `None` for a missing one, so that all mistakes are found.
     fn read(reader: &mut Reader) -> Option<Self> {
         let http = HttpSettings::read(reader);
         let storage = StorageSettings::read(reader);

@@ -1,14 +1,14 @@
-//! When to stop: at a signal. And when not to.
+//! The signals: which ones stop the process, and which one does not.
 
 use std::future::Future;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The exit code of a process that was told twice to stop.
+/// The exit code after a second request to stop.
 const TOLD_TWICE: i32 = 130;
 
-/// Resolves at the first SIGTERM or SIGINT. From then on another one ends the process at once: whoever asks twice does not
-/// want to wait, and all that was acknowledged is on the disk.
+/// Resolves at the first SIGTERM or SIGINT. A second one ends the process at once: its sender does not want to wait, and all
+/// acknowledged changes are already on disk.
 ///
 /// # Errors
 /// The operating system refuses to deliver signals.
@@ -27,8 +27,8 @@ pub(crate) fn requested() -> std::io::Result<impl Future<Output = ()> + Send> {
     })
 }
 
-/// Goes on at SIGHUP, which would end the process: it is what asks other programs, and this one where it has a certificate, to
-/// look at their files again.
+/// Ignores SIGHUP, which would otherwise end the process. At SIGHUP other programs read their files again, and so does this one if it
+/// has a certificate.
 ///
 /// # Errors
 /// The operating system refuses to deliver signals.

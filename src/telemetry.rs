@@ -26,18 +26,18 @@ use pseudonyms::{Pseudonymous, Pseudonyms};
 use stderr::Stderr;
 pub(crate) use stderr::{LogCounts, counts, flush, say};
 
-/// The log could not be set up.
+/// Why the log could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TelemetryError {
-    /// The level is no filter; settings that were loaded never have such a one.
+    /// The level is not a valid filter. This never happens with loaded settings.
     #[error("the log level is not a filter")]
     Filter(#[from] ParseError),
-    /// The process has a log already.
+    /// The process already has a log.
     #[error("the log is set up already")]
     Twice(#[from] TryInitError),
 }
 
-/// Starts the log of this process, once. The entropy makes the key of the pseudonyms.
+/// Sets up the log of this process. Call it once. `entropy` creates the key of the pseudonyms.
 pub(crate) fn init(settings: &LogSettings, entropy: &dyn Entropy) -> Result<(), TelemetryError> {
     let terminal = io::stderr().is_terminal();
     let pretty = match settings.format {
@@ -60,8 +60,8 @@ pub(crate) fn init(settings: &LogSettings, entropy: &dyn Entropy) -> Result<(), 
     Ok(())
 }
 
-/// Lets a panic be told like anything else: by the log, once there is one. The usual report goes to standard error itself, names
-/// paths of the machine that built the program, and is no JSON.
+/// Reports panics in the log, once there is one. The default report goes directly to standard error, contains paths of the machine
+/// that built the program, and is not JSON.
 pub(crate) fn report_panics() {
     std::panic::set_hook(Box::new(report));
 }
@@ -76,13 +76,13 @@ fn report(panic: &PanicHookInfo<'_>) {
     }
 }
 
-/// Whether it may be logged at all. The storage engine frees memory while a thread ends, when the buffer of the log is gone
-/// already, and says so at its finest levels: that would end the process.
+/// Returns whether an event may be logged at all. sled frees memory while a thread ends and logs that at its finest levels.
+/// At that point the thread's log buffer no longer exists, and an attempt to log would end the process.
 fn is_safe(event: &Metadata<'_>) -> bool {
     *event.level() <= Level::INFO || !event.target().starts_with("sled")
 }
 
-/// One line an event. Colours are escape sequences, which have no place in a file.
+/// Writes each event as one line of text. Colours are escape sequences, which do not belong in a file.
 fn for_people<W>(filter: EnvFilter, writer: W, colours: bool) -> impl Subscriber + Send + Sync
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
@@ -96,7 +96,7 @@ where
         .finish()
 }
 
-/// One JSON object an event, the fields of the event beside its time and level.
+/// Writes each event as one JSON object, with its fields next to its time and level.
 fn for_machines<W>(filter: EnvFilter, writer: W) -> impl Subscriber + Send + Sync
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
@@ -111,12 +111,12 @@ where
         .finish()
 }
 
-/// Writes a field with its control characters escaped, so that nothing a client sends can begin a line of its own or drive
-/// the terminal (S71). The usual formatter lets a `%field` through as it is.
+/// Writes a field and escapes its control characters, so that a client's input can neither begin a new line nor control the terminal
+/// (S71). The default formatter writes a `%field` unescaped.
 fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
     match field.name() {
         "message" => {}
-        // What the bridge from the `log` crate adds; the line shows it as target already.
+        // The bridge from the `log` crate adds these fields. The line already shows them as its target.
         name if name.starts_with("log.") => return Ok(()),
         name => write!(writer, "{name}=")?,
     }

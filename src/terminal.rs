@@ -1,4 +1,4 @@
-//! Secrets that are typed at a terminal, which does not show them.
+//! Reads secrets from a terminal without showing them.
 
 use std::io::{self, IsTerminal as _, Stdin, Write as _};
 
@@ -8,19 +8,17 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::line_end::without_line_end;
 
-/// What a shell adds to the number of a signal for the exit code of what it ended.
+/// A shell adds this to the number of a signal for the exit code of a process that the signal ended.
 const ENDED_BY_SIGNAL: i32 = 128;
 
-/// The terminal of standard input while it shows nothing of what is typed. It is as before when this is dropped, and when a
-/// signal ends the process.
+/// The terminal of standard input with its echo turned off. The echo is restored when this is dropped and when a signal ends the process.
 pub(crate) struct Hidden {
     terminal: Stdin,
     before: Termios,
 }
 
 impl Hidden {
-    /// Hides what is typed from here on; `None` where standard input is no terminal. Needs a runtime, which looks out for
-    /// signals.
+    /// Turns the echo off. Returns `None` if standard input is not a terminal. Needs a runtime, which waits for signals.
     ///
     /// # Errors
     /// The terminal or the operating system refuses.
@@ -41,12 +39,12 @@ impl Hidden {
     /// Asks for one line. `None` at the end of the input.
     ///
     /// # Errors
-    /// The terminal cannot be read, or what it gives is not UTF-8.
+    /// The terminal cannot be read, or the input is not UTF-8.
     pub(crate) fn ask(&self, prompt: &str) -> io::Result<Option<String>> {
         say(prompt);
         let mut line = String::new();
         let read = self.terminal.read_line(&mut line);
-        // The one that was typed is not shown.
+        // The terminal did not show the user's line break either.
         say("\n");
         Ok((read? > 0).then(|| without_line_end(&line).to_owned()))
     }
@@ -59,18 +57,18 @@ impl Drop for Hidden {
 }
 
 fn restore(terminal: &Stdin, before: &Termios) {
-    // A terminal that is gone needs nothing.
+    // If the terminal is gone, nothing needs to be restored.
     let _ = tcsetattr(terminal, OptionalActions::Now, before);
 }
 
-/// Shows the terminal's user something. Standard output is for what a command prints.
+/// Shows a text to the user. Uses standard error, because standard output is for the result of a command.
 fn say(text: &str) {
     let mut err = io::stderr();
     let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
 }
 
-/// Ends the process at a signal that would end it anyway, with the terminal as it was. While it asks, it cannot be suspended:
-/// the shell would have a terminal that shows nothing.
+/// Restores the terminal and ends the process at each signal that would end it anyway. The process cannot be suspended while it
+/// asks, because the shell would then have a terminal without echo.
 fn restore_at_signals(before: Termios) -> io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

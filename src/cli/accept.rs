@@ -7,7 +7,7 @@ use super::complain;
 use crate::engine::sled::SledEngine;
 use crate::settings::Settings;
 
-/// Lets the next start take the database as it is. Works only while no server has it open.
+/// Makes the next start accept the database as it is. Fails while a server has it open.
 pub(super) fn older_data(settings: &Settings) -> ExitCode {
     let data_dir = &settings.storage.data_dir;
     let text = match SledEngine::accept_older_data(data_dir) {
@@ -18,7 +18,7 @@ pub(super) fn older_data(settings: &Settings) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    // Whoever reads may have gone away; what was asked is done all the same.
+    // The reader may have gone away; the command has succeeded all the same.
     let _ = writeln!(io::stdout().lock(), "{}: {text}", data_dir.display());
     ExitCode::SUCCESS
 }

@@ -12,11 +12,11 @@ use crate::settings::Settings;
 use crate::telemetry;
 use doorward_actors::store::chain::verify::{AuditFinding, AuditReport};
 
-/// What the engine keeps in memory for the walk, which looks at each record once.
+/// The engine's cache for the check, which reads each record once.
 const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 
-/// Checks the audit log of the data directory, and says where it ends. 0: it is whole. 1: it is broken. 2: that could not be
-/// found out.
+/// Checks the audit log of the data directory and prints its head. Exit code 0: the log is intact. 1: it is broken. 2: the check could
+/// not be completed.
 pub(super) fn verify(settings: &Settings, arguments: &VerifyAudit) -> ExitCode {
     let unknown = |error: &dyn std::error::Error| {
         complain(error);
@@ -36,7 +36,7 @@ pub(super) fn verify(settings: &Settings, arguments: &VerifyAudit) -> ExitCode {
     }
 }
 
-/// Whether the log begins where it did when that was noted.
+/// Returns whether the log begins with the record that was noted.
 fn begins_as_noted(report: &AuditReport, arguments: &VerifyAudit) -> bool {
     arguments.first.is_none_or(|noted| report.begins_with(noted.first, noted.before))
 }
@@ -98,12 +98,12 @@ fn text(report: &AuditReport, arguments: &VerifyAudit) -> Result<String, fmt::Er
     Ok(out)
 }
 
-/// Reads `SEQUENCE:HASH`, as the log of the server has it.
+/// Parses `SEQUENCE:HASH`, the format in the server's log.
 pub(super) fn head(text: &str) -> Result<AuditHead, &'static str> {
     AuditHead::parse(text).ok_or("this is the number of a record, a colon, and 64 hexadecimal digits")
 }
 
-/// Reads `FIRST` or `FIRST:HASH`.
+/// Parses `FIRST` or `FIRST:HASH`.
 pub(super) fn first(text: &str) -> Result<NotedStart, &'static str> {
     let wrong = "this is the number of a record, and may have a colon and 64 hexadecimal digits behind it";
     if let Some(start) = AuditStart::parse(text) {

@@ -1,4 +1,4 @@
-//! `doorward calibrate`: what a password hash may cost on this machine.
+//! `doorward calibrate`: measures the cost of a password hash on this machine.
 
 use std::fmt::Write as _;
 use std::num::NonZeroUsize;
@@ -11,30 +11,30 @@ use doorward_actors::{CalibrationError, HashBackend, HashCost, pace_of};
 use super::{CalibrateArgs, complain};
 use crate::ambient::{SystemClock, SystemEntropy};
 
-/// The least that the settings take (ASVS 11.4.2).
+/// The minimum cost that the settings accept (ASVS 11.4.2).
 const FLOOR: HashCost = HashCost { memory_kib: 19_456, iterations: 2 };
-/// The memory costs that are tried, in KiB, after the floor.
+/// The memory costs to measure after the floor, in KiB.
 const MEMORY_STEPS: [u32; 5] = [32_768, 65_536, 131_072, 262_144, 524_288];
-/// The most passes that the settings take.
+/// The maximum number of passes that the settings accept.
 const MAX_ITERATIONS: u32 = 16;
-/// The most threads that the settings take.
+/// The maximum number of threads that the settings accept.
 const MAX_THREADS: usize = 64;
-/// How long one measurement goes on once it is warm; a slow hash takes longer.
+/// How long one measurement lasts after its warm-up. A slow hash takes longer.
 const MEASURE_FOR: Duration = Duration::from_millis(600);
-/// After this long nothing further is measured.
+/// No further measurement begins after this time.
 const ENOUGH: Duration = Duration::from_secs(10);
-/// The memory that may be used where the system does not say how much there is, in KiB.
+/// The usable memory if the system does not report its memory, in KiB.
 const UNKNOWN_MEMORY_KIB: u64 = 1 << 20;
 
 /// One row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Measured {
     cost: HashCost,
-    /// One hash, while every thread computes one.
+    /// The time of one hash while every thread computes one.
     pace: Duration,
 }
 
-/// Measures, and prints a table and the lines of a `.env`.
+/// Measures, and prints a table and the lines for a `.env` file.
 pub(super) fn run(args: CalibrateArgs) -> ExitCode {
     let threads = args.threads.map_or_else(
         || std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MAX_THREADS),
@@ -57,8 +57,8 @@ pub(super) fn run(args: CalibrateArgs) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Measures the floor; then more memory, as far as time and memory go, because memory is what costs a guesser most (RFC 9106 §4);
-/// then, with the most memory that stays below the target, as many passes as the target leaves room for.
+/// Measures the floor first. Then measures more memory, as far as time and memory allow, because memory costs an attacker most
+/// (RFC 9106 §4). Finally takes the most expensive cost that stays below the target and measures it with as many passes as fit.
 fn rows(
     threads: usize,
     target: Duration,
@@ -85,7 +85,7 @@ fn rows(
     Ok(rows)
 }
 
-/// The dearest of the costs that stay below the target; the floor if none does.
+/// Returns the most expensive cost that stays within the target; the floor if none does.
 fn suggestion(target: Duration, rows: &[Measured]) -> Measured {
     let floor = Measured { cost: FLOOR, pace: Duration::MAX };
     let first = rows.first().copied().unwrap_or(floor);
@@ -96,7 +96,7 @@ fn ceiling_kib(threads: usize, memory_kib: u32) -> u64 {
     u64::from(memory_kib).saturating_mul(threads as u64)
 }
 
-/// What is printed.
+/// Formats the output.
 fn report(backend: HashBackend, threads: usize, target: Duration, rows: &[Measured]) -> String {
     let mut text = String::new();
     let mut line = |line: String| {
@@ -135,8 +135,8 @@ fn report(backend: HashBackend, threads: usize, target: Duration, rows: &[Measur
     text
 }
 
-/// A quarter of the memory that this process could still get, in KiB: the rest is for what else runs here. As Linux tells it, for
-/// the machine and for the container.
+/// Returns a quarter of the memory that is available to this process, in KiB. The rest is for other processes.
+/// Reads what Linux reports for the machine and for the container.
 fn usable_memory_kib() -> u64 {
     let machine = std::fs::read_to_string("/proc/meminfo").ok().as_deref().and_then(available_kib);
     let container = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
@@ -161,7 +161,7 @@ mod tests {
 
     const PLENTY: u64 = 1 << 40;
 
-    /// A machine on which a pass over a MiB takes this many microseconds.
+    /// Simulates a machine on which one pass over one MiB takes this many microseconds.
     fn measured(micros: u64, target_ms: u64, usable: u64, measurements: u32) -> Vec<Measured> {
         let count = Cell::new(0);
         let mut measure = |cost: HashCost| {

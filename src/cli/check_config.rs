@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use crate::settings::Loaded;
 
-/// Prints one line for each setting: name, value, source; and on standard error what may be meant otherwise.
+/// Prints one line for each setting: name, value, source. Prints the warnings on standard error.
 pub(super) fn print(loaded: &Loaded) -> ExitCode {
     for warning in &loaded.warnings {
         super::say(&format!("warning: {warning}"));
@@ -15,7 +15,7 @@ pub(super) fn print(loaded: &Loaded) -> ExitCode {
 }
 
 fn lines(loaded: &Loaded) -> String {
-    // Escaped, so that a control character in a value can neither forge a line nor drive the terminal.
+    // Escape control characters, so that a value can neither forge a line nor control the terminal.
     let rows: Vec<_> = loaded
         .entries
         .iter()

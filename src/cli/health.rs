@@ -1,8 +1,9 @@
 //! `doorward health`: asks a running server whether it is ready, over HTTP/1.1, plain or encrypted.
 //!
-//! The certificate of the server is not checked. It names the public host while the question goes to the loopback
-//! address, the question holds no secret, and the answer is believed for one bit. A check against `TLS_CERT` would call
-//! a server unhealthy that rightly refused a broken new file, and a restart would then make it one.
+//! It does not check the certificate of the server. The certificate names the public host, but the request goes to the loopback
+//! address. The request holds no secret, and only one bit of the response is used.
+//! A check against `TLS_CERT` would report a healthy server as unhealthy if it correctly kept its old certificate because the new
+//! file is broken. A restart would then make that server fail.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -23,10 +24,10 @@ use tokio_rustls::rustls::{self, ClientConfig, DigitallySignedStruct, SignatureS
 use super::complain;
 use crate::settings::HttpSettings;
 
-/// How long the whole question may take. Shorter than the five seconds that the Dockerfile grants the health check, so
-/// that the reason is printed before the container runtime loses patience.
+/// The maximum time for the whole exchange. It is shorter than the five seconds that the Dockerfile allows the health check, so the
+/// reason is printed before the container runtime stops the check.
 const DEADLINE: Duration = Duration::from_secs(4);
-/// The longest status line that is read, in bytes.
+/// The maximum length of the status line, in bytes.
 const MAX_STATUS_LINE: u64 = 256;
 
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +46,7 @@ enum HealthError {
     NotReady(String),
 }
 
-/// Where a server with these settings is to be asked from the same machine.
+/// Returns the URL of a server with these settings, as seen from the same machine.
 pub(super) fn url_of(http: &HttpSettings) -> String {
     let host = match http.host {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
@@ -56,7 +57,7 @@ pub(super) fn url_of(http: &HttpSettings) -> String {
     format!("{scheme}://{}/health/ready", SocketAddr::new(host, http.port))
 }
 
-/// Succeeds when the answer is 200.
+/// Asks the server. Succeeds if the status is 200.
 pub(super) fn ask(url: &str) -> ExitCode {
     let outcome = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -77,7 +78,7 @@ async fn ask_within(deadline: Duration, url: &str) -> Result<(), HealthError> {
 }
 
 async fn exchange(url: &str) -> Result<(), HealthError> {
-    // Parsing as a URI refuses spaces and line breaks, so nothing can be smuggled into the request below.
+    // A URI contains no spaces and no line breaks, so nothing can be injected into the request below.
     let uri: Uri = url.parse().map_err(|_| HealthError::BadUrl)?;
     let (encrypted, usual_port) = match uri.scheme_str() {
         Some("http") => (false, 80),
@@ -99,7 +100,7 @@ async fn exchange(url: &str) -> Result<(), HealthError> {
     converse(connector()?.connect(name, stream).await?, &request).await
 }
 
-/// Sends the question and reads the first line of the answer.
+/// Sends the request and reads the status line of the response.
 async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> Result<(), HealthError> {
     stream.write_all(request.as_bytes()).await?;
     stream.flush().await?;
@@ -122,7 +123,7 @@ fn connector() -> Result<TlsConnector, rustls::Error> {
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-/// Takes any certificate whose key the server has.
+/// Accepts any certificate. The server still has to prove that it has the private key.
 #[derive(Debug)]
 struct Anyone(WebPkiSupportedAlgorithms);
 
@@ -185,7 +186,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_that_never_answers_is_given_up() {
-        // It listens, so that connecting works, and nobody ever accepts.
+        // The socket listens, so a connection succeeds, but no process accepts it.
         let silent = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let url = format!("http://{}/", silent.local_addr().unwrap());
         let outcome = ask_within(Duration::from_millis(20), &url).await;

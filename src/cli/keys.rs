@@ -1,4 +1,4 @@
-//! `doorward keys list` and `doorward keys rotate`. Both work beside a running server.
+//! `doorward keys list` and `doorward keys rotate`. Both also work while a server runs.
 
 use std::process::ExitCode;
 
@@ -10,10 +10,10 @@ use crate::ambient::SystemClock;
 use crate::data_dir::key_files::KeyFiles;
 use crate::settings::Settings;
 
-/// How often a change is decided anew because a server made another one meanwhile.
+/// The maximum number of attempts. Each attempt but the first follows a change that a server made meanwhile.
 const MAX_ATTEMPTS: usize = 5;
 
-/// Why nothing was done.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 enum KeysCommandError {
     #[error("there are no keys in {0}: the first start of a server makes them")]
@@ -28,7 +28,7 @@ enum KeysCommandError {
     Contended,
 }
 
-/// Does what was asked.
+/// Runs the command.
 pub(super) fn run(settings: &Settings, command: &KeysCommand) -> ExitCode {
     let now = SystemClock::new().now();
     let done = match command {
@@ -84,8 +84,8 @@ fn rotate(settings: &Settings, compromised: bool, now: Timestamp) -> Result<Stri
         }
         let algorithm = if compromised { ring.may_replace(now)? } else { ring.may_rotate(now)? };
         let key = SigningKey::generate(algorithm)?;
-        // What the server noted of the present key: this command may run with other settings. The server notes its own when
-        // it takes the new key up.
+        // Uses the longest lifetime that the server noted for the present key, because this command may have other settings.
+        // The server notes its own lifetime when it picks up the new key.
         let lifetime = ring.signer(now).map_or(settings.tokens.access_token_lifetime, |key| key.longest_lifetime);
         if compromised {
             ring.replace(key.id().clone(), algorithm, lifetime, now, None);
@@ -101,14 +101,14 @@ fn rotate(settings: &Settings, compromised: bool, now: Timestamp) -> Result<Stri
     Err(KeysCommandError::Contended)
 }
 
-/// Which key is on its way, and that it was brought forward if it was planned for another time.
+/// Reports which key is about to take over, and whether it was brought forward.
 fn on_its_way(next: &RingKey, planned: Option<Timestamp>) -> String {
     let (key, from, warning) = (&next.id, next.signs_from.to_rfc3339(), put_right(planned));
     let now = if planned.is_some() { " now" } else { "" };
     format!("{warning}The key {key} is on its way already, and signs from {from}{now}.\n")
 }
 
-/// The warning that something was planned by a clock that was ahead, and is brought forward.
+/// Returns the warning that a change was planned by a clock that was ahead, and was brought forward.
 fn put_right(planned: Option<Timestamp>) -> String {
     planned.map_or_else(String::new, |planned| {
         let planned = planned.to_rfc3339();
@@ -116,7 +116,7 @@ fn put_right(planned: Option<Timestamp>) -> String {
     })
 }
 
-/// What was done, and what is still to come: this command sees only the files.
+/// Reports what was done and what the server will do. This command sees only the files.
 fn said(ring: &KeyRing) -> String {
     let Some(key) = ring.keys.last() else { return String::new() };
     let from = key.signs_from.to_rfc3339();

@@ -9,7 +9,7 @@ use crate::mail::Carrier;
 use crate::run::RunError;
 use crate::settings::Settings;
 
-/// Sends a test mail as any other would be sent, and says what became of it.
+/// Sends a test mail in the same way as any other mail, and prints the result.
 pub(super) async fn send_test(settings: Settings, test: TestMail) -> Result<(), RunError> {
     let to =
         Email::parse(&test.address).map_err(|error| RunError::Input { what: "the address", why: error.to_string() })?;

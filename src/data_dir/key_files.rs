@@ -1,9 +1,9 @@
-//! The signing keys in files: `DATA_DIR/keys`, for its owner alone.
+//! The signing keys in files: `DATA_DIR/keys`, accessible only to its owner.
 //!
-//! `ring.json` says which keys there are and how they stand; each key pair is a PKCS#8 file of its own. A key pair is written
-//! before the ring that names it and removed after it, so a kill leaves at worst a file that nobody names. Before the first
-//! of them an empty ring of revision 0 says that one is being made. A lock on the directory keeps a server and a command line
-//! apart; it is held for no longer than one change.
+//! `ring.json` lists the keys and their states. Each key pair is a PKCS#8 file of its own. A key pair is written before the ring that
+//! names it and removed after the ring that no longer names it. So a kill leaves at worst a file that no ring names.
+//! Before the first key pair, an empty ring of revision 0 is written, which marks that the first ring is being made.
+//! A lock on the directory keeps a server and a command apart. It is held for one change only.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
@@ -24,33 +24,33 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 
 use crate::files::{create_private_dir, sync_dir, write_whole};
 
-/// The directory in the data directory.
+/// The name of the directory in the data directory.
 const DIRECTORY: &str = "keys";
-/// The file that says which keys there are.
+/// The name of the file that lists the keys.
 const RING: &str = "ring.json";
-/// What is locked.
+/// The name of the lock file.
 const LOCK: &str = "lock";
-/// How the name of a key pair's file begins and ends; between them stands its `kid`.
+/// The start and the end of the name of a key pair's file. Its `kid` is in between.
 const PAIR: (&str, &str) = ("key-", ".pem");
-/// How the name of an unfinished file ends.
+/// The end of the name of an unfinished file.
 const UNFINISHED: &str = ".new";
-/// The layout of `ring.json`.
+/// The format version of `ring.json`.
 const VERSION: u32 = 1;
-/// The most bytes of any of these files: 32 keys and 64 events take about 16 KiB, a key pair under 3 KiB.
+/// The maximum size of any of these files, in bytes: 32 keys and 64 events take about 16 KiB, a key pair under 3 KiB.
 const MAX_BYTES: u64 = 256 * 1024;
-/// Characters in a line of PEM (RFC 7468 §2).
+/// The number of characters in a line of PEM (RFC 7468 §2).
 const PEM_LINE: usize = 64;
 
 /// The key files of one data directory.
 #[derive(Debug, Clone)]
 pub struct KeyFiles {
     directory: PathBuf,
-    /// The number of the user that this process runs as.
+    /// The effective user id of this process.
     user: u32,
 }
 
 impl KeyFiles {
-    /// Those of this data directory. Nothing is read or made yet.
+    /// Returns the key files of this data directory. Reads and creates nothing yet.
     #[must_use]
     pub fn in_data_dir(data_dir: &Path) -> Self {
         Self { directory: data_dir.join(DIRECTORY), user: rustix::process::geteuid().as_raw() }
@@ -60,7 +60,7 @@ impl KeyFiles {
         self.directory.join(name)
     }
 
-    /// The lock, until it is dropped; `None` where there is no directory yet.
+    /// Takes the lock, which is released when the file is dropped. Returns `None` if the directory does not exist yet.
     fn lock(&self) -> Result<Option<File>, KeyVaultFailure> {
         let metadata = match fs::metadata(&self.directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -74,11 +74,11 @@ impl KeyFiles {
         Ok(Some(lock))
     }
 
-    /// The ring, read under the lock.
+    /// Reads the ring. A caller that changes it holds the lock.
     fn ring(&self) -> Result<Option<KeyRing>, KeyVaultFailure> {
         let path = self.path(RING);
         let Some(text) = self.read(&path)? else {
-            // Without its ring a key pair is just a file; to make another ring would end what it signed.
+            // The ring is lost. A new ring would end all tokens that this key pair signed.
             let pairs = self.pairs()?;
             return match pairs.first() {
                 Some(pair) => Err(KeyVaultFailure(format!(
@@ -92,17 +92,17 @@ impl KeyFiles {
         let stored: StoredRing = serde_json::from_str(text.expose())
             .map_err(|error| KeyVaultFailure(format!("{} cannot be read: {error}", path.display())))?;
         let ring = stored.into_ring().map_err(|why| KeyVaultFailure(format!("{} {why}", path.display())))?;
-        // The first one was never finished: no key beside it signed anything.
+        // Revision 0: the first ring was never finished, so the key pairs beside it have signed nothing.
         Ok(Some(ring).filter(|ring| ring.revision > 0))
     }
 
-    /// Says that the first ring is being made, so that a key pair which a kill leaves without one is not taken for all that is
-    /// left of another.
+    /// Writes an empty ring of revision 0, which marks that the first ring is being made. If a kill then leaves a key pair without a ring,
+    /// that pair is not mistaken for the remains of a lost ring.
     fn announce(&self) -> Result<(), KeyVaultFailure> {
         self.write(RING, &Secret::new(StoredRing::of(&KeyRing::default(), 0).to_json()?))
     }
 
-    /// The files of key pairs.
+    /// Returns the files of all key pairs.
     fn pairs(&self) -> Result<Vec<PathBuf>, KeyVaultFailure> {
         self.files(|name| name.starts_with(PAIR.0) && name.ends_with(PAIR.1))
     }
@@ -138,7 +138,7 @@ impl KeyFiles {
         Err(KeyVaultFailure(format!("{} holds another key than its name says", path.display())))
     }
 
-    /// What a file holds; `None` if there is none. One that others may use is refused: it would be a secret in name only.
+    /// Reads a file; `None` if it does not exist. Refuses a file that others may use, because its content is not secret.
     fn read(&self, path: &Path) -> Result<Option<Secret>, KeyVaultFailure> {
         let file = match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -154,8 +154,10 @@ impl KeyFiles {
         Ok(Some(Secret::new(text)))
     }
 
-    /// What others may use is no secret. What belongs to another user, whom the superuser passes over, is theirs to change; and
-    /// what the superuser wrote beside it, a server that runs as that user could not read.
+    /// Refuses a file that others may use, because its content is not secret, and a file of another user.
+    ///
+    /// The superuser can open the file of another user, but that user could change it. And a server that runs as that user could not read
+    /// the files that the superuser writes beside it.
     fn refuse_others(&self, path: &Path, metadata: &fs::Metadata, wanted: &str) -> Result<(), KeyVaultFailure> {
         let (path, mode, owner) = (path.display(), metadata.permissions().mode() & 0o777, metadata.uid());
         if mode & 0o077 != 0 {
@@ -172,13 +174,13 @@ impl KeyFiles {
         Ok(())
     }
 
-    /// Writes a file whole or not at all.
+    /// Writes a file completely or not at all.
     fn write(&self, name: &str, text: &Secret) -> Result<(), KeyVaultFailure> {
         let (path, unfinished) = (self.path(name), self.path(&format!("{name}{UNFINISHED}")));
         write_whole(&path, &unfinished, text.expose().as_bytes()).map_err(|error| failure(&path, &error))
     }
 
-    /// Removes the key pairs that a ring does not name, and what a kill left unfinished.
+    /// Removes the key pairs that a ring does not name, and unfinished files that a kill left.
     fn remove_others(&self, ring: &KeyRing) -> Result<(), KeyVaultFailure> {
         let named: Vec<PathBuf> = ring.keys.iter().map(|key| self.path(&pair_name(&key.id))).collect();
         let mut others = self.pairs()?;
@@ -205,7 +207,7 @@ impl KeyVault for KeyFiles {
     }
 
     fn revision(&self) -> Result<Option<u64>, KeyVaultFailure> {
-        // Without the lock: the file is replaced whole.
+        // Needs no lock, because the file is always replaced as a whole.
         Ok(self.ring()?.map(|ring| ring.revision))
     }
 
@@ -219,13 +221,13 @@ impl KeyVault for KeyFiles {
         if present.is_none() {
             self.announce()?;
         }
-        // Before anything is added: one kill after the other must not heap up what nobody names.
+        // Done before anything is added. Otherwise repeated kills could pile up files that no ring names.
         self.remove_others(&present.unwrap_or_default())?;
         if let Some(key) = new {
             self.write(&pair_name(key.id()), &pem(key))?;
         }
         self.write(RING, &Secret::new(StoredRing::of(ring, ring.revision + 1).to_json()?))?;
-        // From here on the change is made, whatever is left to tidy up.
+        // The change is made at this point. A failure to tidy up does not undo it.
         if let Err(failure) = self.remove_others(ring) {
             tracing::warn!(%failure, "an old signing key could not be removed");
         }
@@ -256,7 +258,7 @@ fn failure(path: &Path, error: &io::Error) -> KeyVaultFailure {
     KeyVaultFailure(format!("{}: {error}", path.display()))
 }
 
-/// `ring.json`.
+/// The content of `ring.json`.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct StoredRing {

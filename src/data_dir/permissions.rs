@@ -1,7 +1,7 @@
-//! Who else may use what a data directory keeps.
+//! Protects the secrets of a data directory from other users of the machine.
 //!
-//! The directory itself may belong to a group, as a volume with Kubernetes' `fsGroup` does: each time it mounts one, Kubernetes
-//! gives the group every file in it. What is secret in there is then put right, which its owner may do.
+//! The directory itself may belong to a group, as a volume with Kubernetes' `fsGroup` does. Each time Kubernetes mounts the volume, it
+//! gives the group access to every file in it. This module then restricts the secret ones again, which their owner may do.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -10,26 +10,26 @@ use std::path::{Path, PathBuf};
 
 use crate::engine::sled::OpenError;
 
-/// The directories of a data directory that hold secrets: hashes, signing keys, and mails with links that open accounts.
+/// The directories that hold secrets: hashes, signing keys, and mails with links that open accounts.
 const DIRECTORIES: [&str; 3] = ["db", "keys", "mail"];
-/// The secrets that are files of their own.
+/// The secret files outside those directories.
 const FILES: [&str; 2] = ["secret_key", "service_token"];
-/// The bits of everybody but the owner.
+/// The permission bits of everyone but the owner.
 const OTHERS: u32 = 0o077;
-/// The bits of everybody but the owner and the group.
+/// The permission bits of everyone but the owner and the group.
 const EVERYBODY: u32 = 0o007;
-/// What lets the group write.
+/// The permission bit that lets the group write.
 const GROUP_WRITES: u32 = 0o020;
-/// What lets everybody write.
+/// The permission bit that lets everyone write.
 const EVERYBODY_WRITES: u32 = 0o002;
 
-/// Keeps others away from the secrets of a data directory, if it exists, and says which were open to them.
+/// Restricts the secrets of a data directory, if it exists, to their owner, and logs which of them others could use.
 ///
-/// A directory with secrets that others may enter is put right. So are the secret files of a data directory that is its group's;
-/// anywhere else, and when everybody may read them, they are refused where they are read.
+/// Always restricts a directory of secrets. Restricts a secret file only if the group may write to the data directory and everyone
+/// else may not use the file. All other secret files that others may use are refused when they are read.
 ///
 /// # Errors
-/// A directory that everybody may enter cannot be put right.
+/// A directory of secrets that everyone may use, and whose mode cannot be changed.
 pub(crate) fn protect(data_dir: &Path) -> Result<(), OpenError> {
     let Some(mode) = mode(data_dir)? else { return Ok(()) };
     if mode & (GROUP_WRITES | EVERYBODY_WRITES) != 0 {
@@ -51,7 +51,7 @@ pub(crate) fn protect(data_dir: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Takes from others what they may do with a file or directory that exists.
+/// Removes the permissions of others from a file or directory, if it exists.
 fn restrict(path: &Path, wanted: u32) -> Result<(), OpenError> {
     let Some(before) = mode(path)?.filter(|mode| mode & OTHERS != 0) else { return Ok(()) };
     let changed = fs::set_permissions(path, Permissions::from_mode(wanted));
@@ -71,12 +71,12 @@ fn restrict(path: &Path, wanted: u32) -> Result<(), OpenError> {
     Err(OpenError::at(path, io::Error::new(io::ErrorKind::PermissionDenied, problem)))
 }
 
-/// Whether the group may use a file that everybody may not.
+/// Returns whether the group may use a file, but not everyone.
 fn is_of_its_group(path: &Path) -> Result<bool, OpenError> {
     Ok(mode(path)?.is_some_and(|mode| mode & OTHERS != 0 && mode & EVERYBODY == 0))
 }
 
-/// The nine bits of a mode; `None` where there is nothing.
+/// Returns the nine permission bits of a mode; `None` if nothing exists at the path.
 fn mode(path: &Path) -> Result<Option<u32>, OpenError> {
     match fs::metadata(path) {
         Ok(metadata) => Ok(Some(metadata.permissions().mode() & 0o777)),

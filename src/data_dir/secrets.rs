@@ -1,4 +1,4 @@
-//! Secrets that Doorward makes for itself when the operator gives none (S07), kept in the data directory.
+//! The secrets that Doorward generates if the operator sets none (S07). They are kept in the data directory.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -12,20 +12,20 @@ use doorward_actors::ports::Entropy;
 use crate::files;
 use crate::line_end::without_line_end;
 
-/// The random bytes of a new secret: 256 bits, the strength of the strongest key made from one.
+/// The random bytes of a new secret: 256 bits, the strength of the strongest key that is derived from one.
 const RANDOM_BYTES: usize = 32;
-/// The shortest secret that is taken from a file, in bytes.
+/// The minimum length of a secret in a file, in bytes.
 const MIN_BYTES: usize = 32;
-/// The longest secret that is taken from a file, in bytes; anything longer is some other file.
+/// The maximum length of a secret in a file, in bytes. A longer file is not a secret.
 const MAX_BYTES: u64 = 4096;
 
-/// The secret `name` of a data directory: the one that is there, or else a new one of 256 bits in 64 hexadecimal digits,
+/// Returns the secret `name` of a data directory. If there is none, creates one of 256 bits, written as 64 hexadecimal digits. It is
 /// on disk before this returns.
 ///
-/// Call it only while the store of that directory is open, whose lock keeps two processes from each making one.
+/// Call it only while the store of that directory is open: its lock prevents two processes from each creating one.
 ///
 /// # Errors
-/// A file that others may read is refused, and so is one with fewer than 32 bytes: both would be a secret in name only.
+/// Refuses a file that others may use, because its content is not secret, and a file with fewer than 32 bytes.
 pub fn load_or_create(data_dir: &Path, name: &str, entropy: &dyn Entropy) -> io::Result<Secret> {
     match load(data_dir, name)? {
         Some(secret) => Ok(secret),
@@ -33,10 +33,10 @@ pub fn load_or_create(data_dir: &Path, name: &str, entropy: &dyn Entropy) -> io:
     }
 }
 
-/// The secret `name` of a data directory, if there is one.
+/// Returns the secret `name` of a data directory, if there is one.
 ///
 /// # Errors
-/// As [`load_or_create`].
+/// The same as for [`load_or_create`].
 pub fn load(data_dir: &Path, name: &str) -> io::Result<Option<Secret>> {
     let path = data_dir.join(name);
     match File::open(&path) {
@@ -83,7 +83,7 @@ fn create(data_dir: &Path, name: &str, path: &Path, entropy: &dyn Entropy) -> io
     }
     let secret = Secret::new(text);
 
-    // A kill leaves no half secret.
+    // A kill leaves no incomplete secret.
     files::write_whole(path, &data_dir.join(format!("{name}.new")), secret.expose().as_bytes())?;
     Ok(secret)
 }

@@ -1,9 +1,14 @@
-//! The engine on disk: [`SledEngine`] keeps rows in one embedded sled tree.
+//! The engine on disk: [`SledEngine`] keeps its rows in one embedded sled tree.
 //!
-//! Reads go straight to the tree, which answers from its cache in a few microseconds. Writes go through one committer
-//! thread, and what is acknowledged has reached the disk. The modules: `open` (what has to hold before a directory is used),
-//! `committer` (how changes become durable together), `recent` (rows that every check reads), `heads`, `sync` and `witness`
-//! (power cuts), `lock` and `health`.
+//! Reads go directly to the tree, which answers from its cache in a few microseconds.
+//! Writes go through one committer thread. An acknowledged write has reached the disk.
+//!
+//! - `open`: the checks before a directory is used.
+//! - `committer`: the group commit.
+//! - `recent`: a cache of the rows that every token check reads.
+//! - `heads`, `sync` and `witness`: protection against power cuts.
+//! - `lock`: the exclusive lock of the directory.
+//! - `health`: the failed state of the engine.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -41,22 +46,23 @@ use witness::Witness;
 
 use crate::files;
 
-/// How long a caller waits for a change to be durable. A healthy disk needs milliseconds, a busy one a second; one that
-/// takes this long is not coming back, and clients have given up.
+/// How long a caller waits for a change to be durable.
+/// A healthy disk needs milliseconds and a busy one a second. A disk that needs longer than this does not recover, and the clients have
+/// given up.
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
-/// What the engine keeps in memory. Its own default is 1 GiB.
+/// The size of the engine's cache, in bytes. The default of sled is 1 GiB.
 const CACHE_BYTES: u64 = 48 * 1024 * 1024;
-/// How often the number of commits is noted outside the engine while there are commits.
+/// How often the number of commits is written to the witness file, while there are commits.
 const WITNESS_EVERY: Duration = Duration::from_mins(1);
 
-/// How an engine is opened.
+/// The options to open an engine with.
 #[derive(Debug, Clone, Copy)]
 pub struct SledOptions {
-    /// How long a caller waits for a change to be durable; one that takes longer fails the engine for good.
+    /// How long a caller waits for a change to be durable. A change that takes longer fails the engine for good.
     pub write_deadline: Duration,
-    /// How much the engine keeps in memory, in bytes.
+    /// The size of the engine's cache, in bytes.
     pub cache_bytes: u64,
-    /// How often the number of commits is noted outside the engine, while there are any.
+    /// How often the number of commits is written to the witness file, while there are commits.
     pub witness_every: Duration,
 }
 
@@ -66,21 +72,22 @@ impl Default for SledOptions {
     }
 }
 
-/// The durable rows of one data directory, which it owns alone while it is open.
+/// The durable rows of one data directory. The engine owns the directory exclusively while it is open.
 ///
-/// After the first storage error, or a write that took too long, it is *failed*: it refuses every call, reads too, as
-/// those could show changes that never reached the disk. Only a restart of the process helps; see [`failed`](Self::failed).
+/// After the first storage error, or a write past its deadline, the engine is *failed*: it refuses every call.
+/// It refuses reads too, because they could show changes that never reached the disk.
+/// Only a restart of the process helps; see [`failed`](Self::failed).
 pub struct SledEngine {
-    // Before the tree: it is closed first, so that what is queued still finds the tree.
+    // Declared before the tree and so dropped first: the queued changes still need the tree.
     committer: Committer,
-    /// `None` once closed.
+    /// `None` after the engine was closed.
     open: Arc<RwLock<Option<Open>>>,
     health: Arc<Health>,
     recent: Arc<RecentRows>,
     feed: Arc<Feed>,
 }
 
-/// The open tree. The lock comes last, as it goes after the tree has let go of its files.
+/// The open tree. The lock is the last field: it is released after the tree has closed its files.
 struct Open {
     db: sled::Db,
     _lock: Arc<DirLock>,
@@ -108,7 +115,7 @@ impl Rows for Tree<'_> {
     }
 }
 
-/// The batch that writes these rows; `None` removes one.
+/// Builds the batch that writes these rows. `None` removes a row.
 fn batch(writes: &BTreeMap<Vec<u8>, Option<Vec<u8>>>) -> sled::Batch {
     let mut batch = sled::Batch::default();
     for (key, value) in writes {
@@ -121,7 +128,7 @@ fn batch(writes: &BTreeMap<Vec<u8>, Option<Vec<u8>>>) -> sled::Batch {
 }
 
 impl SledEngine {
-    /// Opens a data directory; makes it, for its owner alone, if it does not exist. Blocks, for as long as recovery takes.
+    /// Opens a data directory. Creates it, accessible only to its owner, if it does not exist. Blocks until recovery has finished.
     pub fn open(data_dir: &Path, options: SledOptions) -> Result<Self, OpenError> {
         files::create_private_dir(data_dir).map_err(|error| OpenError::at(data_dir, error))?;
         let lock = Arc::new(DirLock::take(data_dir)?);
@@ -144,14 +151,18 @@ impl SledEngine {
         Ok(Self { committer, open, health, recent, feed })
     }
 
-    /// The store in this engine. A change that makes the audit log larger than this, in bytes, removes its oldest records.
+    /// Returns a store on top of this engine. A change that makes the audit log larger than `audit_max_bytes` removes its oldest records.
     #[must_use]
     pub fn into_store(self, audit_max_bytes: u64) -> Store {
         Store::new(Arc::new(self), audit_max_bytes)
     }
 
-    /// Walks over the audit log of a data directory that no process has open, in constant memory. `expected` is a head that
-    /// was noted elsewhere. Changes no record; a directory of an older layout is refused, as it has no chain yet.
+    /// Verifies the audit log of a data directory that no process has open. Needs constant memory and changes no record.
+    ///
+    /// `expected` is an audit head that was noted elsewhere.
+    ///
+    /// # Errors
+    /// [`OpenError::Older`] if the directory has an older layout, because its audit log has no chain yet.
     pub fn verify_audit(
         data_dir: &Path,
         options: SledOptions,
@@ -171,30 +182,31 @@ impl SledEngine {
         }
     }
 
-    /// Forgets how much the engine of a data directory held, so that the next start takes what it finds there. For an operator who
-    /// put an older copy there, or removed the engine, on purpose. What is left of an engine without its data is put aside as
-    /// `db.lost`. Says whether anything was known.
+    /// Forgets how many commits the engine of a data directory held. The next start then accepts the data that it finds.
+    ///
+    /// This is for an operator who removed the engine or restored an older copy on purpose. An engine directory without data is
+    /// renamed to `db.lost`. Returns whether a number of commits was noted.
     pub fn accept_older_data(data_dir: &Path) -> Result<bool, OpenError> {
         let _lock = DirLock::take(data_dir)?;
         open::put_aside_if_empty(data_dir)?;
         Witness::of(data_dir).forget(data_dir)
     }
 
-    /// Makes the queued changes durable, refuses all further calls and gives the directory back, so that it can be opened
-    /// again. Blocks, for at most the write deadline. Dropping the engine does the same and swallows the error.
+    /// Makes the queued changes durable, refuses all further calls and releases the directory, which can then be opened again.
+    /// Blocks for at most the write deadline. Dropping the engine does the same and ignores the error.
     pub fn close(&self) -> Result<(), StoreFailure> {
         let outcome = self.committer.close();
         drop(self.open.write().unwrap_or_else(PoisonError::into_inner).take());
         outcome
     }
 
-    /// Ends with the reason when the engine fails; the process should then exit, to be started anew. Never ends otherwise.
+    /// Completes with the reason when the engine fails; the process should then exit and be restarted. Never completes otherwise.
     pub fn failed(&self) -> impl Future<Output = String> + Send + use<> {
         self.health.failed()
     }
 }
 
-/// Reads from the tree here and now.
+/// Reads from the tree on the calling thread.
 fn read<T>(
     open: &RwLock<Option<Open>>,
     health: &Health,

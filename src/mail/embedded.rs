@@ -1,6 +1,6 @@
-//! The templates that are in the binary.
+//! The templates that are built into the binary.
 
-/// The mails of one language; each is one file. Every kind is named here once, and the compiler wants the file of each.
+/// The mails of one language, each in a file of its own. Every kind is listed here once. A missing file is a compile error.
 macro_rules! mails {
     ($language:literal) => {
         mails!(
@@ -31,12 +31,12 @@ macro_rules! mails {
     };
 }
 
-/// How text parts are laid out.
+/// The layout of text parts.
 pub(super) const TEXT_FRAME: &str = "frame.txt";
-/// How HTML parts are laid out.
+/// The layout of HTML parts.
 pub(super) const HTML_FRAME: &str = "frame.html";
 
-/// Names and sources.
+/// Returns the names and sources of all built-in templates.
 pub(super) fn templates() -> impl Iterator<Item = (&'static str, &'static str)> {
     let frames: &[_] =
         &[(TEXT_FRAME, include_str!("templates/frame.txt")), (HTML_FRAME, include_str!("templates/frame.html"))];

@@ -1,4 +1,4 @@
-//! Every mail in every language as it reads, what values cannot do, replaced templates, and the spool.
+//! Tests of every mail in every language, of hostile values, of replaced templates, and of the spool.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -49,7 +49,7 @@ fn mail(kind: MailKind, locale: Locale) -> OutgoingMail {
     }
 }
 
-/// What quoted-printable stands for (RFC 2045, section 6.7).
+/// Decodes quoted-printable (RFC 2045, section 6.7).
 fn decoded(quoted: &str) -> String {
     let text = quoted.replace("=\r\n", "");
     let mut bytes = Vec::new();
@@ -67,7 +67,7 @@ fn decoded(quoted: &str) -> String {
     String::from_utf8(bytes).unwrap().replace("\r\n", "\n")
 }
 
-/// Headers, text part, HTML part, as a mail program would show them.
+/// The headers, the text part and the HTML part, as a mail program would show them.
 struct Read {
     headers: String,
     text: String,
@@ -85,7 +85,7 @@ fn read(ready: &Composed) -> Read {
     Read { headers: headers.replace("\r\n", "\n"), text: decoded(parts[1]), html: decoded(parts[2]) }
 }
 
-/// The words of an HTML part: its styles are looked at once, not in every snapshot.
+/// Returns an HTML part without its styles, which are checked once and not in every snapshot.
 fn without_styles(html: &str) -> String {
     let (head, rest) = html.split_once("<style>").unwrap();
     let (_, body) = rest.split_once("</style>\n").unwrap();
@@ -257,7 +257,7 @@ fn the_number_of_hours_is_right_in_romanian() {
 
 // Templates of an operator.
 
-/// A directory of templates, and what loading it says.
+/// Creates a directory of templates and loads it.
 fn load(files: &[(&str, &str)]) -> Result<Templates, String> {
     let dir = TempDir::new().unwrap();
     for (name, text) in files {
@@ -359,7 +359,7 @@ async fn a_mail_that_cannot_be_written_is_tried_again_and_leaves_nothing() {
     let transport = transport(&settings(&dir)).unwrap();
     let spool = dir.path().join("mail");
     let mail = mail(MailKind::NewSignIn, Locale::En);
-    // A directory of the file's name: the file can be written, but not given its name.
+    // A directory has the name of the file. So the file can be written, but cannot be renamed to it.
     fs::create_dir(spool.join("20261123T214510.123Z-new_sign_in-0123456789abcdef.eml")).unwrap();
     assert!(matches!(transport.send(&mail).await, Err(SendError::Transient(_))));
     assert_eq!(fs::read_dir(&spool).unwrap().count(), 1);

@@ -1,4 +1,4 @@
-//! Writes a mail as the message that travels (RFC 5322, RFC 2045).
+//! Composes a mail as a complete message (RFC 5322, RFC 2045).
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -14,27 +14,27 @@ use super::plain;
 use super::templates::{Failure, TEST, Templates, Words, Written};
 use crate::settings::{MailSettings, PublicUrl};
 
-/// The longest part of `Message-ID` before the `@`, in characters; a MIME boundary made of it must stay under 70.
+/// The maximum length of the part of `Message-ID` before the `@`, in characters. The MIME boundary is made of it and must stay under 70.
 const MAX_KEY: usize = 60;
-/// The longest value that a mail repeats, in characters. Addresses and nicknames are shorter; a user agent may be anything.
+/// The maximum length of a value in a mail, in characters. Addresses and nicknames are shorter, but a user agent has any length.
 const MAX_VALUE: usize = 254;
-/// What stays as it is in the query of a link (RFC 3986, section 2.3).
+/// The characters to escape in the query of a link: all but the unreserved ones (RFC 3986, section 2.3).
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// A mail as it travels.
+/// A composed mail, ready for delivery.
 pub(super) struct Composed {
     pub(super) envelope: Envelope,
     pub(super) bytes: Vec<u8>,
-    /// For the log, as is what follows: none of it holds a token.
+    /// This field and the following ones are for the log, up to `written_at`. None of them holds a token.
     pub(super) subject: String,
     pub(super) name: &'static str,
     pub(super) key: String,
     pub(super) written_at: Timestamp,
-    /// What an answer of a server must not be repeated with.
+    /// The token in the mail. If a response of the server contains it, only the code of that response is reported.
     pub(super) token: Option<doorward_actors::Secret>,
 }
 
-/// Writes mails.
+/// Composes mails.
 pub(super) struct Composer {
     templates: Templates,
     from: Mailbox,
@@ -46,12 +46,12 @@ impl Composer {
         Self { templates, from: settings.from.clone(), public_url: settings.public_url.clone() }
     }
 
-    /// The domain of `Message-ID`, which is also how this host calls itself.
+    /// Returns the domain of `Message-ID`. This host also introduces itself by it to a mail server.
     pub(super) fn domain(&self) -> &str {
         self.public_url.domain().unwrap_or_else(|| self.from.email.domain())
     }
 
-    /// Writes a mail of the domain.
+    /// Composes a mail for an account.
     pub(super) fn compose(&self, mail: &OutgoingMail) -> Result<Composed, SendError> {
         let words = self.words(mail)?;
         let name = mail.kind.as_str();
@@ -61,7 +61,7 @@ impl Composer {
         Ok(composed)
     }
 
-    /// Writes the mail of `doorward mail test`.
+    /// Composes the mail of `doorward mail test`.
     pub(super) fn compose_test(&self, to: &Email, locale: Locale, at: Timestamp) -> Result<Composed, SendError> {
         let words =
             Words { to: clean(to.as_str()), public_url: self.public_url.as_str().to_owned(), ..Words::default() };
@@ -76,7 +76,7 @@ impl Composer {
                 let token = utf8_percent_encode(token.expose(), ESCAPED);
                 Some(format!("{}{path}?token={token}", self.public_url.as_str()))
             }
-            // What was done to move an account to this address is not undone from there.
+            // This mail may go to the address to which the account moved. That address cannot undo the move, so it gets no link.
             (Some(_), None) if TokenPurpose::of_mail(*kind) == Some(TokenPurpose::Undo) => None,
             (Some(_), None) => return Err(SendError::Permanent("the mail has no token for its link".to_owned())),
         };
@@ -107,7 +107,7 @@ impl Composer {
         written_at: Timestamp,
     ) -> Result<Composed, SendError> {
         let Written { subject, text, html } = self.templates.write(name, locale, words).map_err(|failure| {
-            // Why it failed may repeat a value; the start has shown what is wrong with the template itself.
+            // The reason may contain a value, so it is not reported. The check at the start reports mistakes in the template itself.
             let Failure { template, line, .. } = failure;
             SendError::Transient(format!("the template {template} failed in line {line}"))
         })?;
@@ -123,7 +123,7 @@ impl Composer {
             .raw_header(header("Content-Language", locale.as_str()))
             .multipart(
                 MultiPart::alternative()
-                    // Neither quoted-printable nor base64 has these two characters beside each other.
+                    // Neither quoted-printable nor base64 contains `=_`, so no part contains the boundary.
                     .boundary(format!("=_{key}"))
                     .singlepart(part(ContentType::TEXT_PLAIN, text))
                     .singlepart(part(ContentType::TEXT_HTML, html)),
@@ -135,7 +135,7 @@ impl Composer {
     }
 }
 
-/// Where the page behind a mail's link is, below `PUBLIC_URL`.
+/// Returns the path of the page behind a mail's link, below `PUBLIC_URL`.
 fn path_of(kind: MailKind) -> Option<&'static str> {
     match kind {
         MailKind::VerifyAddress | MailKind::ConfirmNewAddress => Some("/email/verify"),
@@ -155,7 +155,7 @@ fn path_of(kind: MailKind) -> Option<&'static str> {
     }
 }
 
-/// Always quoted-printable, so that a line is never too long and what travels is ASCII.
+/// Builds a part. It is always quoted-printable, so that no line is too long and the message is ASCII.
 fn part(kind: ContentType, body: String) -> SinglePart {
     SinglePart::builder().header(kind).header(ContentTransferEncoding::QuotedPrintable).body(body)
 }
@@ -164,7 +164,7 @@ fn header(name: &'static str, value: &str) -> HeaderValue {
     HeaderValue::new(HeaderName::new_from_ascii_str(name), value.to_owned())
 }
 
-/// The address with its domain in ASCII, as every server takes it.
+/// Returns the address with its domain in ASCII, which every server accepts.
 fn recipient(to: &Email) -> Result<Address, SendError> {
     let inexpressible = || SendError::Permanent("the address of the recipient cannot be expressed in SMTP".to_owned());
     let (local, _) = to.as_str().rsplit_once('@').ok_or_else(inexpressible)?;
@@ -172,8 +172,8 @@ fn recipient(to: &Email) -> Result<Address, SendError> {
     Address::new(local, domain).map_err(|_| inexpressible())
 }
 
-/// A value without what could pass for structure: control characters, line breaks of any script, and the characters that
-/// turn the direction of writing.
+/// Returns a value without characters that could pass for structure: control characters, all line breaks of Unicode, and characters that
+/// change the direction of writing. Replaces each by a space.
 fn clean(value: &str) -> String {
     let disguise = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let mut cleaned: String =
@@ -182,14 +182,14 @@ fn clean(value: &str) -> String {
     cleaned
 }
 
-/// A time for people: `2026-11-23 21:45:10 UTC`.
+/// Formats a time for people: `2026-11-23 21:45:10 UTC`.
 fn spoken(at: Timestamp) -> String {
     let text = at.to_rfc3339();
     let seconds = text.split('.').next().unwrap_or_default();
     format!("{} UTC", seconds.replacen('T', " ", 1))
 }
 
-/// A key that can stand in `Message-ID`, in a MIME boundary and in the name of a file.
+/// Returns a key that is valid in `Message-ID`, in a MIME boundary and in a file name.
 fn plain_key(key: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '-' };
     key.chars().take(MAX_KEY).map(plain).collect()

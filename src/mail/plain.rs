@@ -1,11 +1,11 @@
-//! What a stranger chose, as a mail may show it: in words of ours, or in plain characters that no mail program makes a link of.
+//! Makes values that a stranger chose safe for a mail: in our own words, or in plain characters that no mail program turns into a link.
 
 use doorward_actors::Locale;
 
-/// The longest name that a mail repeats, in characters.
+/// The maximum length of a name in a mail, in characters.
 const MAX_NAME: usize = 32;
 
-/// Browsers by what stands in their user agent, those that call themselves like others first.
+/// Browsers by a mark in their user agent. Browsers that also contain the mark of another one come first.
 const BROWSERS: [(&str, &str); 11] = [
     ("Edg/", "Edge"),
     ("EdgA/", "Edge"),
@@ -20,7 +20,7 @@ const BROWSERS: [(&str, &str); 11] = [
     ("curl/", "curl"),
 ];
 
-/// Systems, in the same way.
+/// Operating systems by a mark in the user agent, in the same order.
 const SYSTEMS: [(&str, &str); 8] = [
     ("iPhone", "iOS"),
     ("iPad", "iPadOS"),
@@ -32,8 +32,8 @@ const SYSTEMS: [(&str, &str); 8] = [
     ("Linux", "Linux"),
 ];
 
-/// A name without what could pass for a link or for structure: at most 32 letters, digits, spaces, hyphens and apostrophes.
-/// Other characters become spaces.
+/// Returns a name that cannot pass for a link or for structure: at most 32 letters, combining marks, digits,
+/// spaces, hyphens, underscores and apostrophes. Replaces other characters by spaces.
 pub(super) fn name(chosen: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || is_mark(c) || matches!(c, ' ' | '-' | '_' | '\'' | '\u{2019}');
     let words: String = chosen.chars().map(|c| if plain(c) { c } else { ' ' }).collect();
@@ -41,12 +41,13 @@ pub(super) fn name(chosen: &str) -> String {
     words.chars().take(MAX_NAME).collect::<String>().trim_end().to_owned()
 }
 
-/// The combining marks that scripts of living languages are written with.
+/// Returns whether a character is a combining mark in the script of a living language.
 fn is_mark(c: char) -> bool {
     matches!(c, '\u{0300}'..='\u{036f}' | '\u{0591}'..='\u{05c7}' | '\u{064b}'..='\u{065f}' | '\u{0900}'..='\u{0dff}' | '\u{0e31}'..='\u{0e4e}')
 }
 
-/// An address; of one whose local part is long or has more than letters, digits and `.`, `-`, `_`, `+`, the domain alone.
+/// Returns an address. Shows only its domain if the local part is longer than 32 characters or has others than letters, digits and `.`,
+/// `-`, `_`, `+`.
 pub(super) fn address(chosen: &str) -> String {
     let Some((local, domain)) = chosen.rsplit_once('@') else { return String::new() };
     let plain = |c: char| c.is_alphanumeric() || is_mark(c) || matches!(c, '.' | '-' | '_' | '+');
@@ -54,7 +55,7 @@ pub(super) fn address(chosen: &str) -> String {
     format!("{shown}@{domain}")
 }
 
-/// The browser and the system that a user agent names, as in "Firefox on Linux".
+/// Returns the browser and the system of a user agent, such as "Firefox on Linux".
 pub(super) fn program(user_agent: &str, locale: Locale) -> String {
     let find = |names: &[(&str, &'static str)]| {
         names.iter().find(|(sign, _)| user_agent.contains(sign)).map(|(_, name)| *name)

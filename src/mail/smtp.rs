@@ -1,9 +1,10 @@
-//! Mails to an SMTP server.
+//! Sends mails to an SMTP server.
 //!
-//! Each mail has a connection of its own: an authentication service sends few, and a connection that is kept must be
-//! tested before each use and can still end between the test and the mail. The conversation is our own, because the three
-//! digits of a reply must decide whatever surrounds them, and because it has to be known at which step a server refused:
-//! what is wrong with the server or the settings is repaired one day, what is wrong with the mail is not
+//! Each mail has a connection of its own. An authentication service sends few mails, and a kept connection must be tested before each
+//! use and can still end between the test and the mail.
+//!
+//! The SMTP client is our own, for two reasons. Only the three digits of a reply may decide, whatever text surrounds them. And the caller
+//! must know at which step a server refused: a problem of the server or the settings will be repaired, a problem of the mail will not
 //! (docs/adr/050-our-own-smtp-conversation.md).
 
 mod capabilities;
@@ -31,13 +32,13 @@ use tls::Tls;
 
 pub use tls::TlsSetupError;
 
-/// How long the farewell may take, which changes nothing any more.
+/// How long `QUIT` may take. It no longer changes the result.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(2);
-/// The longest part of a server's answer that is repeated, in characters.
+/// The maximum length of a server's response in a message, in characters.
 const MAX_ANSWER: usize = 160;
-/// The longest word of a server's answer that is repeated, in characters: shorter than any token.
+/// The maximum length of a word of a server's response in a message, in characters: shorter than any token.
 const MAX_WORD: usize = 20;
-/// How this host calls itself where it has no name that means something elsewhere (RFC 5321, section 4.1.4).
+/// The name by which this host introduces itself if it has no public name (RFC 5321, section 4.1.4).
 const ADDRESS_LITERAL: &str = "[127.0.0.1]";
 
 /// An SMTP server.
@@ -46,7 +47,7 @@ pub(super) struct Smtp {
     tls: Option<Tls>,
     hello: String,
     send_timeout: Duration,
-    /// Whether the server was seen to lack `SMTPUTF8` the last time. It may have changed since.
+    /// Whether the server lacked `SMTPUTF8` at the last connection. This may have changed since.
     ascii_only: AtomicBool,
 }
 
@@ -62,30 +63,30 @@ impl Smtp {
         if !encrypted && server.login.is_some() {
             tracing::warn!("SMTP_URL begins with smtp://: the password for the mail server travels unencrypted");
         }
-        // A name without a dot is no name to the world.
+        // A name without a dot is not a public name.
         let hello = if domain.contains('.') { domain } else { ADDRESS_LITERAL };
         Ok(Self { server, tls, hello: hello.to_owned(), send_timeout, ascii_only: AtomicBool::new(false) })
     }
 
-    /// Where mails go, for people.
+    /// Returns the address of the server, for people.
     pub(super) fn place(&self) -> String {
         let SmtpSettings { host, port, .. } = &self.server;
         format!("{host}, port {port}")
     }
 
-    /// Connects as for a mail, to see what the server can do.
+    /// Connects in the same way as for a mail, to learn the capabilities of the server.
     pub(super) async fn probe(&self) {
         if let Ok(Ok((mut conversation, _))) = timeout(self.send_timeout, self.connect()).await {
             let _ = timeout(QUIT_TIMEOUT.min(self.send_timeout), conversation.quit()).await;
         }
     }
 
-    /// Whether the server takes mails to this address, as far as was seen.
+    /// Returns whether the server accepts mails to this address, as far as the last connection showed.
     pub(super) fn reaches(&self, to: &Email) -> bool {
         to.has_ascii_local_part() || !self.ascii_only.load(Ordering::Relaxed)
     }
 
-    /// Hands a mail over. Ends within the time for it, whatever the server does.
+    /// Delivers a mail. Ends within the send timeout, whatever the server does.
     pub(super) async fn deliver(&self, composed: &Composed) -> Result<(), SendError> {
         let Ok(outcome) = timeout(self.send_timeout, self.exchange(composed)).await else {
             let seconds = self.send_timeout.as_secs_f32();
@@ -127,7 +128,8 @@ impl Smtp {
         Ok(conversation)
     }
 
-    /// A conversation that is encrypted and logged in as the settings say. What fails here is no fault of the mail.
+    /// Opens a connection that is encrypted and logged in according to the settings.
+    /// All errors here are transient, because the mail causes none of them.
     async fn connect(&self) -> Result<(Conversation, Capabilities), SendError> {
         let SmtpSettings { security, host, port, login } = &self.server;
         let unreachable = |error: Broken| lost("no connection to the mail server", &error);
@@ -157,11 +159,11 @@ impl Smtp {
                 let stream = tls.connect(plain).await.map_err(|error| failed(error.into()))?;
                 encrypted = true;
                 conversation = Conversation::new(stream);
-                // What the server said before TLS counts for nothing (RFC 3207, section 4.2).
+                // Discard what the server said before TLS (RFC 3207, section 4.2).
                 capabilities = self.introduce(&mut conversation).await?;
             }
         }
-        // What the branches above must have done; a mistake in them must not cost a password.
+        // The branches above must have encrypted the connection. This check keeps a mistake in them from sending a password in plain text.
         if *security != SmtpSecurity::None && !encrypted {
             return Err(SendError::Transient("the connection to the mail server is not encrypted".to_owned()));
         }
@@ -180,8 +182,7 @@ impl Smtp {
     }
 }
 
-/// Logs in by the first mechanism that the server knows. Of a server's answer only the code is told: it may repeat the
-/// password.
+/// Logs in with the first mechanism that the server knows. Reports only the code of a reply, because its text may repeat the password.
 async fn log_in(
     conversation: &mut Conversation,
     capabilities: Capabilities,
@@ -191,14 +192,14 @@ async fn log_in(
     let encoded = |text: &str| Secret::new(BASE64.encode(text));
     let both = Secret::new(format!("\0{user}\0{}", password.expose()));
     let both = encoded(both.expose());
-    // PLAIN sends its only word with the command, and again to a server that asks for it.
+    // PLAIN sends its only word with the command, and once more if the server asks for it.
     let plain = (Secret::new(format!("AUTH PLAIN {}", both.expose())), vec![both]);
     let login = (Secret::new("AUTH LOGIN".to_owned()), vec![encoded(user), encoded(password.expose())]);
     let offered = [(capabilities.plain, plain), (capabilities.login, login)];
     let mut refused = None;
     for (_, (command, words)) in offered.into_iter().filter(|(offered, _)| *offered) {
         let failed = |broken: Broken| lost("the mail server did not accept the login", &broken);
-        // The words go out in order as the server asks, whatever it calls them (RFC 4954, section 4).
+        // Sends the words in order when the server asks, whatever name it gives them (RFC 4954, section 4).
         let mut reply = conversation.command(command.expose()).await.map_err(failed)?;
         for word in words {
             if reply.kind() == Kind::Intermediate {
@@ -207,7 +208,7 @@ async fn log_in(
         }
         match (reply.kind(), reply.code) {
             (Kind::Completed, _) => return Ok(()),
-            // It does not know the mechanism after all.
+            // The server does not know this mechanism after all.
             (Kind::Permanent, 500..=504) => refused = Some(reply.code),
             (_, code) => return Err(SendError::Transient(format!("the mail server did not accept the login: {code}"))),
         }
@@ -218,11 +219,11 @@ async fn log_in(
     }))
 }
 
-/// What an answer to a step of the mail means for the mail.
+/// Returns what a reply to a step of the delivery means for the mail.
 fn verdict(reply: &Reply, wanted: Kind, token: Option<&Secret>) -> Result<(), SendError> {
     match (reply.kind(), reply.code) {
         (kind, _) if kind == wanted => Ok(()),
-        // About the login, not about the mail (RFC 4954, section 6): it goes as soon as that is repaired.
+        // The reply is about the login, not about the mail (RFC 4954, section 6). The mail can be sent once the login is repaired.
         (_, code @ (530 | 534 | 535 | 538)) => {
             Err(SendError::Transient(format!("the mail server wants another login: {code}")))
         }
@@ -238,7 +239,7 @@ fn verdict(reply: &Reply, wanted: Kind, token: Option<&Secret>) -> Result<(), Se
     }
 }
 
-/// Before a mail is begun, every refusal is one of the server or the settings.
+/// Checks a reply before the mail is begun. A refusal at this point is about the server or the settings, so it is transient.
 fn welcomed(reply: &Reply) -> Result<(), SendError> {
     if reply.kind() == Kind::Completed {
         return Ok(());
@@ -246,15 +247,15 @@ fn welcomed(reply: &Reply) -> Result<(), SendError> {
     Err(SendError::Transient(format!("no connection to the mail server: {}", answer(reply, None))))
 }
 
-/// The conversation broke off.
+/// Reports that the connection was lost.
 fn lost(what: &str, broken: &Broken) -> SendError {
     let why = broken.to_string();
     let why: String = why.chars().filter(|c| !c.is_control()).take(MAX_ANSWER).collect();
     SendError::Transient(format!("{what}: {why}"))
 }
 
-/// The answer of a server, with its code and without whatever could be a link or a token: filters like to repeat what
-/// they found.
+/// Returns a server's response with its code, for the log. Replaces words that could be a link or a token, because spam filters often
+/// repeat what they found.
 fn answer(reply: &Reply, token: Option<&Secret>) -> String {
     let (code, text) = (reply.code.to_string(), reply.text());
     if token.is_some_and(|token| text.contains(token.expose())) {

@@ -1,4 +1,4 @@
-//! Mails as files, for a machine without a mail server: an operator or a test reads them there.
+//! Writes mails to files, for a machine without a mail server. An operator or a test reads them there.
 
 use std::fs;
 use std::io;
@@ -15,20 +15,20 @@ use crate::files::{create_private_dir, write_whole};
 /// A directory of `.eml` files.
 pub(super) struct Spool {
     directory: PathBuf,
-    /// How many files were begun, so that no two of them share a name while they are unfinished.
+    /// How many files were begun. The number keeps the names of unfinished files distinct.
     begun: Arc<AtomicU64>,
 }
 
 impl Spool {
-    /// Makes the directory if it is missing, for its owner alone: the mails in it hold links that open accounts.
+    /// Creates the directory if it is missing. Only its owner may enter it, because the mails contain links that open accounts.
     pub(super) fn open(directory: PathBuf) -> io::Result<Self> {
         create_private_dir(&directory)?;
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o700))?;
         Ok(Self { directory, begun: Arc::default() })
     }
 
-    /// Writes a mail to a file of its own; it is on the disk when this returns. A second attempt at the same mail
-    /// replaces the file of the first.
+    /// Writes a mail to a file of its own, which is durable when this returns. A second attempt at the same mail replaces the first file.
+    /// Returns the path of the file.
     pub(super) async fn keep(&self, composed: Composed) -> Result<String, SendError> {
         let stamp = composed.written_at.to_rfc3339().replace([':', '-'], "");
         let name = format!("{stamp}-{}-{}.eml", composed.name, composed.key);

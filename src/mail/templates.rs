@@ -1,9 +1,10 @@
-//! What mails say: one template for each mail and language, laid out by two frames.
+//! The texts of mails: one template for each mail and language, and two frames for the layout.
 //!
-//! A mail's template holds no markup, only the blocks `subject`, `lead`, `action` (the words on its button, for mails with
-//! a link) and `closing`; `common.jinja` of its language holds what every mail says. An empty line ends a paragraph. The
-//! text and the HTML part are laid out from the same words, so they cannot say different things, and all words pass the
-//! escaping of the HTML frame once, so no value can become markup (S36).
+//! The template of a mail has no markup. It only has the blocks `subject`, `lead`, `action` (the text of the button, for mails with a
+//! link) and `closing`. `common.jinja` of each language has the texts of all mails. An empty line ends a paragraph.
+//!
+//! The text part and the HTML part use the same words, so they cannot differ in content. The HTML frame escapes all words once, so no
+//! value can become markup (S36).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,9 +18,9 @@ use serde::Serialize;
 
 use super::embedded::{self, HTML_FRAME, TEXT_FRAME};
 
-/// The width of the lines of text parts, in characters. RFC 5322 recommends at most 78.
+/// The maximum line width of text parts, in characters. RFC 5322 recommends at most 78.
 const TEXT_WIDTH: usize = 72;
-/// What a mail's template and the common one may name.
+/// The variables that a mail's template and the common template may use.
 const MAIL_VARIABLES: [&str; 11] = [
     "nickname",
     "to",
@@ -33,9 +34,9 @@ const MAIL_VARIABLES: [&str; 11] = [
     "client_address",
     "user_agent",
 ];
-/// What the common template may name beside those.
+/// The additional variables of the common template.
 const COMMON_VARIABLES: [&str; 2] = ["amount", "unit"];
-/// What a frame may name.
+/// The variables that a frame may use.
 const FRAME_VARIABLES: [&str; 13] = [
     "subject",
     "greeting",
@@ -52,40 +53,40 @@ const FRAME_VARIABLES: [&str; 13] = [
     "colon",
 ];
 
-/// How many instructions one template may take: some hundred times what the built-in ones do. A loop over a million numbers
-/// is a mistake that must not hold up the mails.
+/// The maximum number of instructions of one template: some hundred times what the built-in ones need. A mistake such as a loop over a
+/// million numbers must not delay the mails.
 const FUEL: u64 = 100_000;
 
 /// The mail that `doorward mail test` sends.
 pub(super) const TEST: &str = "test";
 
-/// The templates cannot be used.
+/// Why the templates cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TemplateError {
     /// The directory or a file in it cannot be read.
     #[error("{}: {source}", path.display())]
     Unreadable {
-        /// What cannot be read.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// A file replaces nothing.
+    /// A file has the name of no built-in template.
     #[error("{}: there is no template of this name to replace", .0.display())]
     UnknownFile(PathBuf),
     /// A template is wrong.
     #[error("{file}, line {line}: {problem}")]
     Wrong {
-        /// Its file, or its name if it is built in.
+        /// The path of its file, or its name if it is built in.
         file: String,
-        /// Where in it, counted from 1.
+        /// The line, counted from 1.
         line: usize,
         /// What is wrong.
         problem: String,
     },
 }
 
-/// What a mail says beyond its template, as text that is ready to be shown.
+/// The values of a mail, as text that is ready to be shown.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Words {
     pub(super) nickname: String,
@@ -99,7 +100,7 @@ pub(super) struct Words {
     pub(super) public_url: String,
 }
 
-/// A mail in words.
+/// The texts of one mail.
 #[derive(Debug)]
 pub(super) struct Written {
     pub(super) subject: String,
@@ -110,13 +111,13 @@ pub(super) struct Written {
 /// Every template, compiled.
 pub(super) struct Templates {
     environment: Environment<'static>,
-    /// The files of those that an operator replaced.
+    /// The files of the templates that an operator replaced.
     replaced: BTreeMap<&'static str, PathBuf>,
 }
 
 impl Templates {
-    /// Compiles the templates, those in `directory` in place of built-in ones of the same name, and tries every mail in
-    /// every language, so that a mistake is found at the start and not when a mail is due.
+    /// Compiles the templates. A file in `directory` replaces the built-in template of the same name.
+    /// Renders every mail in every language, so that mistakes are found at the start and not when a mail is due.
     pub(super) fn load(directory: Option<&Path>) -> Result<Self, TemplateError> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -145,7 +146,7 @@ impl Templates {
         Ok(templates)
     }
 
-    /// Writes a mail in a language. `name` is that of a [`MailKind`] or [`TEST`].
+    /// Renders a mail in a language. `name` is the name of a [`MailKind`] or [`TEST`].
     pub(super) fn write(&self, name: &str, locale: Locale, words: &Words) -> Result<Written, Failure> {
         let language = locale.as_str();
         let (amount, unit) = amount_and_unit(words.valid_for.unwrap_or_default());
@@ -207,12 +208,12 @@ impl Templates {
         Ok(Written { subject, text, html })
     }
 
-    /// Writes every mail in every language, with all there is to say and with as little as possible.
+    /// Renders every mail in every language, with all values and with as few as possible.
     fn try_all(&self) -> Result<(), TemplateError> {
         let names = MailKind::ALL.into_iter().map(|kind| (kind.as_str(), kind.has_link())).chain([(TEST, false)]);
         for (name, has_link) in names {
             for locale in Locale::ALL {
-                // Not every mail of a kind with a link has one.
+                // Some mails of a kind with a link have none.
                 for (mut words, linked) in
                     [(Words::full(), has_link), (Words::default(), has_link), (Words::full(), false)]
                 {
@@ -220,7 +221,7 @@ impl Templates {
                     let written = self.write(name, locale, &words);
                     let written =
                         written.map_err(|failure| self.wrong_at(&failure.template, failure.line, failure.problem))?;
-                    // With next to nothing to say a subject may be empty; with everything it may not.
+                    // Without values a subject may be empty; with all values it must not be.
                     if written.subject.is_empty() && !words.nickname.is_empty() {
                         let template = format!("{}/{name}.jinja", locale.as_str());
                         return Err(self.wrong_at(&template, 1, "the block subject is empty".to_owned()));
@@ -231,7 +232,7 @@ impl Templates {
         Ok(())
     }
 
-    /// Looks for variables that nothing will ever be in, also where no sample leads.
+    /// Looks for unknown variables, also in branches that no sample reaches.
     fn check_names(&self, name: &str) -> Result<(), TemplateError> {
         let template = self.environment.get_template(name).map_err(|error| self.wrong(name, &error))?;
         let known = |variable: &str| match name {
@@ -245,7 +246,7 @@ impl Templates {
         let builtin = |variable: &str| self.environment.globals().any(|(global, _)| global == variable);
         let mut unknown: Vec<_> = template.undeclared_variables(false).into_iter().collect();
         unknown.retain(|variable| !known(variable) && !builtin(variable));
-        // Sorted, as a set has no order and a message should be the same each time.
+        // Sorted, because a set has no order and the message should always be the same.
         unknown.sort_unstable();
         match unknown.first() {
             None => Ok(()),
@@ -268,7 +269,7 @@ impl Templates {
 }
 
 impl Words {
-    /// Something of everything.
+    /// Sample values for every field.
     fn full() -> Self {
         Self {
             nickname: "Ann".to_owned(),
@@ -284,19 +285,19 @@ impl Words {
     }
 }
 
-/// A template that did not render.
+/// The failure to render a template.
 #[derive(Debug)]
 pub(super) struct Failure {
-    /// Its name.
+    /// The name of the template.
     pub(super) template: String,
-    /// Where in it, counted from 1.
+    /// The line, counted from 1.
     pub(super) line: usize,
-    /// Why. It may repeat a value.
+    /// The reason. It may contain a value.
     problem: String,
 }
 
 impl Failure {
-    /// `template` is where it happened unless the error knows better.
+    /// Creates a failure. `template` is used if the error does not name one.
     fn of(template: &str, error: &Error) -> Self {
         let kind = error.kind().to_string();
         Self {
@@ -307,7 +308,7 @@ impl Failure {
     }
 }
 
-/// The blocks of one template with values in them.
+/// The rendered blocks of one template.
 struct Blocks<'templates> {
     name: String,
     captured: Captured<'templates>,
@@ -351,7 +352,7 @@ impl<'templates> Blocks<'templates> {
     }
 }
 
-/// What a frame lays out.
+/// The values of a frame.
 #[derive(Serialize)]
 struct Frame<'mail> {
     subject: &'mail str,
@@ -376,7 +377,7 @@ struct Detail<'mail> {
 }
 
 impl Frame<'_> {
-    /// Breaks lines as text parts want them.
+    /// Wraps the lines for the text part.
     fn wrap(&mut self) {
         for text in self.lead.iter_mut().chain(&mut self.closing).chain([&mut self.footer]) {
             *text = wrapped(text);
@@ -384,7 +385,7 @@ impl Frame<'_> {
     }
 }
 
-/// Everything on one line, single spaces between words. A no-break space stays what it is.
+/// Puts everything on one line with single spaces between words. Keeps a no-break space.
 fn on_one_line(text: &str) -> String {
     let breaks = |c: char| c.is_ascii_whitespace() || c.is_control();
     text.split(breaks).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
@@ -408,7 +409,7 @@ fn wrapped(text: &str) -> String {
     lines
 }
 
-/// A span of time in the largest unit that says it exactly, days from two on; less than a minute counts as one.
+/// Returns a span of time in the largest unit that is exact. Uses days from two days on. Rounds less than a minute up to one.
 fn amount_and_unit(span: Duration) -> (u64, &'static str) {
     let minutes = (span.as_secs() / 60).max(1);
     match minutes {
@@ -418,14 +419,14 @@ fn amount_and_unit(span: Duration) -> (u64, &'static str) {
     }
 }
 
-/// Whether a line of a template names a variable.
+/// Returns whether a line of a template contains a variable.
 fn names(line: &str, variable: &str) -> bool {
     let in_word = |c: char| c.is_alphanumeric() || c == '_';
     line.match_indices(variable)
         .any(|(at, _)| !line[..at].ends_with(in_word) && !line[at + variable.len()..].starts_with(in_word))
 }
 
-/// The files of an operator by the name of the template that each is to replace.
+/// Returns an operator's files by the name of the template that each of them replaces.
 fn replacements(directory: Option<&Path>) -> Result<BTreeMap<String, (PathBuf, String)>, TemplateError> {
     let mut found = BTreeMap::new();
     if let Some(directory) = directory {
@@ -444,13 +445,13 @@ fn collect(folder: &Path, prefix: &str, found: &mut BTreeMap<String, (PathBuf, S
         let Some(file_name) = path.file_name().and_then(|name| name.to_str()) else {
             return Err(TemplateError::UnknownFile(path));
         };
-        // What is hidden is no template: editors and mounted volumes leave such files behind.
+        // Hidden files are not templates: editors and mounted volumes leave such files behind.
         if file_name.starts_with('.') {
             continue;
         }
         let name = format!("{prefix}{file_name}");
         if path.is_dir() {
-            // One level, of languages; a deeper folder would be looked into for ever if it were a link to its parent.
+            // There is one level of folders, for the languages. A deeper folder could be a link to its parent, which would never end.
             if !prefix.is_empty() || Locale::ALL.iter().all(|locale| locale.as_str() != file_name) {
                 return Err(TemplateError::UnknownFile(path));
             }

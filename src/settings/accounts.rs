@@ -7,29 +7,29 @@ use doorward_actors::RecoveryMode;
 use super::keys;
 use super::reader::{Reader, documented};
 
-/// What people who register may become and choose.
+/// What people who register may do and choose.
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own, and none excludes another")]
 pub struct AccountSettings {
-    /// The first account ever registered in a data directory becomes an administrator.
+    /// Whether the first account that is ever registered in a data directory becomes an administrator.
     pub first_user_is_admin: bool,
-    /// People may choose their own `customer_account`.
+    /// Whether people may choose their own `customer_account`.
     pub customer_account_self_service: bool,
-    /// People can log in only once their address is verified.
+    /// Whether people can log in only after their address is verified.
     pub require_email_verification: bool,
-    /// With that: how long an account may stay unverified, 1 to 365 days.
+    /// If verification is required: how long an account may stay unverified, 1 to 365 days.
     pub unverified_ttl: Duration,
-    /// A registration is answered alike for a free and a taken address.
+    /// Whether a registration gets the same response for a free and a taken address.
     pub enumeration_safe_registration: bool,
     /// How a forgotten password is replaced.
     pub recovery_mode: RecoveryMode,
-    /// How long a link to verify an address is good for, 1 to 720 hours.
+    /// How long a link to verify an address is valid, 1 to 720 hours.
     pub verification_ttl: Duration,
-    /// How long a link to choose a new password is good for, 5 minutes to a day.
+    /// How long a link to choose a new password is valid, 5 minutes to a day.
     pub recovery_ttl: Duration,
-    /// How long a link to confirm a new address is good for, 1 to 720 hours.
+    /// How long a link to confirm a new address is valid, 1 to 720 hours.
     pub address_change_ttl: Duration,
-    /// How long a link that undoes a change of address, password or passphrase is good for, 1 to 720 hours.
+    /// How long a link that undoes a change of address, password or passphrase is valid, 1 to 720 hours.
     pub undo_ttl: Duration,
 }
 

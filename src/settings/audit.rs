@@ -5,12 +5,12 @@ use std::time::Duration;
 use super::keys;
 use super::reader::{Reader, documented};
 
-/// How long audit records are kept.
+/// The limits of the audit log.
 #[derive(Debug, Clone)]
 pub struct AuditSettings {
-    /// After how long a record is removed, 1 to 3,650 days.
+    /// The age at which a record is removed, 1 to 3,650 days.
     pub retention: Duration,
-    /// How much the log may take, 1 MiB to 1 TiB, in bytes.
+    /// The maximum size of the log, 1 MiB to 1 TiB, in bytes.
     pub max_bytes: u64,
 }
 

@@ -1,10 +1,10 @@
-//! `.env` files: what `docker compose` and `node --env-file` read alike is read like that, and what they read differently is
-//! refused, so that no secret changes in silence (docs/adr/039).
+//! `.env` files. Accepts a line only if `docker compose` and `node --env-file` read it in the same way. Refuses all other lines, so
+//! that no secret silently gets another value (docs/adr/039).
 //!
-//! Each line stands for itself. Both programs let a quoted value go on over several lines; here it may not, because a quote
-//! that somebody forgot to close would swallow the settings behind it.
+//! Each line is parsed on its own. Both programs let a quoted value continue on the next lines. This parser does not, because an
+//! unclosed quote would swallow the settings after it.
 
-/// What is wrong with a line, in words that follow "line 7".
+/// What is wrong with a line. The text continues a sentence such as "line 7 …".
 pub(super) type Problem = &'static str;
 
 const NOT_A_SETTING: Problem = "is not NAME=value";
@@ -23,10 +23,10 @@ const BACKSLASH: Problem =
     "has a backslash in double quotes, which needs single quotes; \\n alone is taken, for a line break";
 const TEXT_BEHIND: Problem = "has text or a tab behind the quote that closes its value";
 
-/// The blank that both programs drop around names and values. Of a tab, older versions of node make a part of them.
+/// The space that both programs remove around names and values. Older versions of node keep a tab as a part of them.
 const BLANK: char = ' ';
 
-/// The lines that are neither empty nor a comment: the number of each, its name and what stands behind its `=`.
+/// Returns the lines that are neither empty nor a comment: the number of each, its name and the text after its `=`.
 pub(super) fn statements(text: &str) -> impl Iterator<Item = (usize, Result<(&str, &str), Problem>)> {
     let lines = text.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line).trim_start_matches(BLANK));
     let says_something = |line: &str| !line.trim_start().is_empty() && !line.trim_start().starts_with('#');
@@ -45,13 +45,13 @@ fn statement(line: &str) -> Result<(&str, &str), Problem> {
     if is_name { Ok((name, value)) } else { Err(NOT_A_SETTING) }
 }
 
-/// The value that stands behind a `=`; empty if nothing does.
+/// Parses the text after a `=`. Returns an empty value for an empty text.
 pub(super) fn value(behind: &str) -> Result<String, Problem> {
     let text = behind.trim_start_matches(BLANK);
     let mut chars = text.chars();
     match chars.next() {
         None if behind.is_empty() => Ok(String::new()),
-        // Newer versions of node take the next line for the value.
+        // Newer versions of node use the next line as the value.
         None => Err(NOTHING_BUT_BLANKS),
         Some('#') => Err(BEGINS_WITH_HASH),
         Some('`') => Err(BACKTICK),
@@ -61,11 +61,11 @@ pub(super) fn value(behind: &str) -> Result<String, Problem> {
     }
 }
 
-/// Quotes and backslashes inside stand for themselves.
+/// Quotes and backslashes inside the value are literal.
 fn without_quotes(text: &str) -> Result<String, Problem> {
     let value = match text.split_once('#') {
         Some((value, _)) if value.ends_with(' ') => value,
-        // node cuts it off there, docker compose does not.
+        // node cuts the value off there, docker compose does not.
         Some(_) => return Err(HASH),
         None => text,
     };
@@ -73,14 +73,14 @@ fn without_quotes(text: &str) -> Result<String, Problem> {
         return Err(DOLLAR);
     }
     let value = value.trim_end_matches(BLANK);
-    // docker compose drops such blanks, node does not.
+    // docker compose removes such white space, node does not.
     if value.starts_with(char::is_whitespace) || value.ends_with(char::is_whitespace) {
         return Err(BLANK_AT_EDGE);
     }
     Ok(value.to_owned())
 }
 
-/// Everything stands for itself up to the next quote, which docker compose passes over behind a backslash.
+/// Everything up to the next quote is literal. docker compose skips a quote after a backslash, so that is refused.
 fn in_single_quotes(text: &str) -> Result<String, Problem> {
     let (value, behind) = text.split_once('\'').ok_or(UNCLOSED)?;
     let backslashes = value.len() - value.trim_end_matches('\\').len();
@@ -91,7 +91,7 @@ fn in_single_quotes(text: &str) -> Result<String, Problem> {
     Ok(value.to_owned())
 }
 
-/// `\n` is a line break. Of the other escapes node knows none, and docker compose substitutes what follows a `$`.
+/// `\n` is a line break. node knows no other escape, and docker compose substitutes what follows a `$`, so both are refused.
 fn in_double_quotes(text: &str) -> Result<String, Problem> {
     let mut value = String::with_capacity(text.len());
     let mut chars = text.chars();
@@ -126,7 +126,7 @@ mod tests {
         first
     }
 
-    /// What both programs read, as their sources say and as node 20 and 24 do.
+    /// What both programs read, according to their source code and to node 20 and 24.
     #[test]
     fn g24_what_both_read_alike_is_read_like_that() {
         for (line, value) in [
@@ -224,14 +224,14 @@ mod tests {
     }
 
     proptest! {
-        /// A value that is taken stands in its line as it is, but for what `\n` means: nothing is added, dropped or replaced.
+        /// An accepted value appears in its line unchanged, except for `\n`: nothing is added, dropped or replaced.
         #[test]
         fn g24_no_value_is_changed(line in r#"[xy'"`\\$#n =\t]{0,16}"#) {
             let Ok(value) = value(&line) else { return Ok(()) };
             prop_assert!(line.contains(&value.replace('\n', "\\n")), "{line:?} became {value:?}");
         }
 
-        /// One line never changes what another says, so no quote swallows a setting.
+        /// A line never changes the meaning of another one, so no quote swallows a setting.
         #[test]
         fn g24_no_line_swallows_another(line in r#"[A=xy'"`\\$#n \t]{0,16}"#) {
             let text = format!("{line}\nB='z'\n{line}\n");

@@ -9,39 +9,39 @@ use super::origins::Origins;
 use super::reader::{Reader, documented};
 use doorward_actors::Networks;
 
-/// Where and how patiently the server listens.
+/// The settings of the listener: address, timeouts, limits, TLS and CORS.
 #[derive(Debug, Clone)]
 pub struct HttpSettings {
     /// The address to listen on.
     pub host: IpAddr,
-    /// The TCP port; 0 takes any free one.
+    /// The TCP port; 0 selects any free port.
     pub port: u16,
     /// How many connections may be open at once, 1 to 1,000,000.
     pub max_connections: usize,
     /// How many connections one client address may have open at once, 1 to 1,000,000.
     pub max_connections_per_address: usize,
-    /// How long the head of a request may take, 1 to 300 seconds.
+    /// How long a client may take to send the head of a request, 1 to 300 seconds.
     pub header_timeout: Duration,
     /// How long a request may take from its head to its answer, 1 to 3,600 seconds.
     pub request_timeout: Duration,
     /// How long an orderly stop may take, 1 to 600 seconds.
     pub shutdown_timeout: Duration,
-    /// The proxies whose word about the client's address counts.
+    /// The proxies that are trusted to report the client's address.
     pub trusted_proxies: Networks,
-    /// How many leading bits of an IPv6 address name one client, 32 to 128.
+    /// How many leading bits of an IPv6 address identify one client, 32 to 128.
     pub ipv6_prefix: u8,
     /// The certificate and its key; `None` for plain HTTP.
     pub tls: Option<TlsFiles>,
-    /// The origins whose pages may read answers in browsers.
+    /// The origins whose pages may read responses in browsers (CORS).
     pub cors_origins: Origins,
     /// Whether the documentation is served.
     pub docs: bool,
 }
 
-/// Where the certificate and its key are.
+/// The files of the certificate and its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// A PEM file with the certificate of the server first and the intermediate ones behind it.
+    /// A PEM file with the certificate of the server first, followed by the intermediate certificates.
     pub cert: PathBuf,
     /// A PEM file with the private key.
     pub key: PathBuf,
@@ -87,7 +87,7 @@ fn on_or_off(text: &str) -> Option<bool> {
 }
 
 impl TlsFiles {
-    /// Both or neither: one without the other would be a server that is quietly not encrypted.
+    /// Requires both files or neither. With only one of them the server would silently be unencrypted.
     #[expect(clippy::option_option, reason = "the outer one says whether the reading went well, as everywhere here")]
     fn read(reader: &mut Reader) -> Option<Option<Self>> {
         let (cert, key) = (reader.optional_path(&keys::TLS_CERT), reader.optional_path(&keys::TLS_KEY));

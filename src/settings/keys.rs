@@ -1,7 +1,7 @@
-//! The table of every setting: the one place that names them.
+//! The table of all settings: the only place that names them.
 //!
-//! The loader reads it, `check-config` prints it, and a test holds `config/default.toml`, `docs/settings.md` and
-//! `docker-compose.yml` to it.
+//! The loader reads it and `check-config` prints it. A test compares `config/default.toml`, `docs/settings.md` and `docker-compose.yml`
+//! with it.
 
 use std::fmt;
 
@@ -10,21 +10,21 @@ use std::fmt;
 pub struct Key {
     /// Its name in the environment and in `.env`.
     pub name: &'static str,
-    /// Other names that the environment may use for it.
+    /// Other names for it in the environment.
     pub aliases: &'static [&'static str],
     /// Its place in the TOML file, `section.key`.
     pub path: &'static str,
-    /// Other places that the TOML file may use for it.
+    /// Other places for it in the TOML file.
     pub path_aliases: &'static [&'static str],
-    /// What its values look like.
+    /// The kind of its values.
     pub kind: Kind,
-    /// The value of a setting that nobody gives; `None` for one that then has no value, as [`Key::when_unset`] says.
+    /// The default value. `None` if the setting then has no value; see [`Key::when_unset`].
     pub default: Option<&'static str>,
-    /// What it means, in one line.
+    /// Its meaning, in one line.
     pub meaning: &'static str,
 }
 
-/// What the values of a setting look like.
+/// The kinds of values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Text of 1 to 255 characters without control characters.
@@ -38,7 +38,7 @@ pub enum Kind {
         /// The largest value.
         max: u64,
     },
-    /// A whole number as above, or `auto`: the number of cores.
+    /// A whole number with the same limits, or `auto`: the number of cores.
     PerCore {
         /// The smallest value.
         min: u64,
@@ -61,11 +61,11 @@ pub enum Kind {
     SmtpUrl,
     /// A mailbox of RFC 5322: an address, or a name with an address in angle brackets.
     Mailbox,
-    /// An absolute URL of the web, with nothing behind its path.
+    /// An absolute web URL with nothing after its path.
     WebUrl,
-    /// IP addresses and networks, separated by commas; in the TOML file, an array as well.
+    /// IP addresses and networks, separated by commas. In the TOML file also an array.
     Networks,
-    /// Web origins, separated by commas; in the TOML file, an array as well.
+    /// Web origins, separated by commas. In the TOML file also an array.
     Origins,
 }
 
@@ -90,13 +90,13 @@ impl Key {
         self
     }
 
-    /// Whether the value must never be printed.
+    /// Returns whether the value must never be printed.
     #[must_use]
     pub fn is_secret(&self) -> bool {
         matches!(self.kind, Kind::Secret | Kind::SmtpUrl)
     }
 
-    /// What happens when nobody gives a setting that has no default.
+    /// Describes what a setting without a default means when it is not set.
     #[must_use]
     pub fn when_unset(&self) -> &'static str {
         match self.kind {
@@ -107,31 +107,31 @@ impl Key {
         }
     }
 
-    /// The name that holds the path of a file with the value, for secrets alone.
+    /// Returns the name that holds the path of a file with the value. Only secrets have one.
     #[must_use]
     pub fn file_name(&self) -> Option<String> {
         self.is_secret().then(|| format!("{}_FILE", self.name))
     }
 
-    /// The place of [`Key::file_name`] in the TOML file.
+    /// Returns the place of [`Key::file_name`] in the TOML file.
     #[must_use]
     pub fn file_path(&self) -> Option<String> {
         self.is_secret().then(|| format!("{}_file", self.path))
     }
 
-    /// The name and every alias.
+    /// Returns the name and all aliases.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         std::iter::once(self.name).chain(self.aliases.iter().copied())
     }
 
-    /// The place in the TOML file and every alias of it.
+    /// Returns the place in the TOML file and all its aliases.
     pub fn places(&self) -> impl Iterator<Item = &'static str> {
         std::iter::once(self.path).chain(self.path_aliases.iter().copied())
     }
 }
 
 impl fmt::Display for Kind {
-    /// The limits, in words that follow "must be".
+    /// Writes the limits as text that follows "must be".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text => f.write_str("1 to 255 characters, none of them a control character"),
@@ -169,12 +169,12 @@ const fn per_core(min: u64, max: u64) -> Kind {
     Kind::PerCore { min, max }
 }
 
-/// The most requests that a limit may grant in its span of time.
+/// The maximum number of requests that a limit may grant in its span of time.
 const MAX_PERMITS: u64 = 1_000_000;
 /// A year, in minutes.
 const YEAR_MINUTES: u64 = 365 * 24 * 60;
 
-/// Settings of the service that Doorward replaces which have no counterpart here: where it kept accounts, and where its log.
+/// Settings of the service that Doorward replaces, without a counterpart here: its account database and its log database.
 pub static RETIRED: &[&str] = &["DATABASE_URL", "LOG_DATABASE_URL"];
 
 macro_rules! keys {

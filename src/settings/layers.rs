@@ -1,7 +1,7 @@
-//! The four layers of settings, each read into the same form: text by place in the table, and where it was given.
+//! The four layers of settings. Each is read into the same form: the text and the source of each key of the table.
 //!
-//! figment lays them over each other and remembers which one a value came from. It never sees a raw environment value
-//! or `.env` line, because it would guess a type for it: an all-digit secret would become a number.
+//! figment merges them and remembers the source of each value. It never sees a raw environment value or `.env` line, because it would
+//! guess a type: a secret of digits would become a number.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -16,19 +16,19 @@ use figment::{Figment, Metadata, Profile, Provider};
 use super::keys::{self, Key, Kind};
 use super::{Mistake, Sources, dotenv, near};
 
-/// What some editors put before a text.
+/// Some editors write this mark at the start of a file.
 const BYTE_ORDER_MARK: char = '\u{feff}';
-/// The longest name of an unknown setting that is repeated in a message, in bytes.
+/// The maximum length of an unknown name that a message repeats, in bytes.
 const MAX_SHOWN_NAME: usize = 48;
 
-/// What one source gives. Keyed by [`Key::path`].
+/// The values of one source, by [`Key::path`].
 #[derive(Default)]
 struct Layer(BTreeMap<&'static str, Given>);
 
 struct Given {
     text: String,
     source: String,
-    /// Read from the file that `NAME_FILE` names.
+    /// Whether the text was read from the file that `NAME_FILE` names.
     from_file: bool,
 }
 
@@ -53,18 +53,18 @@ impl Provider for Layer {
     }
 }
 
-/// What is to be said of the sources.
+/// The mistakes and warnings about the sources.
 #[derive(Default)]
 pub(super) struct Findings {
-    /// What stops the program.
+    /// The mistakes, which stop the program.
     pub(super) mistakes: Vec<Mistake>,
-    /// What does not.
+    /// The warnings, which do not.
     pub(super) warnings: Vec<String>,
-    /// Where settings of [`keys::RETIRED`] are given.
+    /// The sources of settings in [`keys::RETIRED`].
     retired: Vec<String>,
 }
 
-/// Reads every source and lays them over each other.
+/// Reads every source and merges them.
 pub(super) fn collect(sources: &Sources, findings: &mut Findings) -> Figment {
     let mut layers = vec![defaults()];
     if let Some(path) = &sources.config_file {
@@ -86,7 +86,7 @@ pub(super) fn collect(sources: &Sources, findings: &mut Findings) -> Figment {
     layers.into_iter().fold(Figment::new(), Figment::merge)
 }
 
-/// The defaults with nothing over them.
+/// Returns only the defaults.
 pub(super) fn defaults_alone() -> Figment {
     Figment::new().merge(defaults())
 }
@@ -109,7 +109,7 @@ fn config_file(path: &Path, mistakes: &mut Vec<Mistake>) -> Layer {
     let root: Dict = match Toml::from_str(&text) {
         Ok(root) => root,
         Err(error) => {
-            // The parser's own message quotes the line, and the line may hold a secret.
+            // The parser's own message repeats the line, which may hold a secret.
             let line = error.span().map_or(1, |span| line_of(&text, span.start));
             mistakes.push(mistake("settings file", &file.to_string(), format!("line {line} is not valid TOML")));
             return layer;
@@ -145,7 +145,7 @@ fn config_file(path: &Path, mistakes: &mut Vec<Mistake>) -> Layer {
     layer
 }
 
-/// The text of a TOML value of the right type. Text must be quoted, so that `issuer = 007` is no surprise.
+/// Returns the text of a TOML value; `None` if its type is wrong. Text must be quoted, so that `issuer = 007` does not lose its zeros.
 fn toml_text(key: &Key, value: &Value) -> Option<String> {
     match (key.kind, value) {
         (_, Value::String(_, text)) => Some(text.clone()),
@@ -173,7 +173,7 @@ fn dotenv_file(path: &Path, findings: &mut Findings) -> Layer {
     };
     let mut names = BTreeMap::new();
     for (line, statement) in dotenv::statements(text.trim_start_matches(BYTE_ORDER_MARK)) {
-        // A line may hold a secret, so it is not repeated.
+        // A line may hold a secret, so messages do not repeat it.
         let mut refuse = |problem| mistakes.push(mistake(".env", &file, format!("line {line} {problem}")));
         match statement {
             Err(problem) => refuse(problem),
@@ -196,7 +196,7 @@ fn dotenv_file(path: &Path, findings: &mut Findings) -> Layer {
     Layer::from_names(&names, |name| format!("{file}: {name}"), mistakes)
 }
 
-/// The setting that a flat name means.
+/// Returns the setting of a flat name.
 fn key_of(name: &str) -> Option<&'static Key> {
     let means =
         |key: &Key| key.names().any(|known| known == name) || key.file_name().is_some_and(|known| known == name);
@@ -207,7 +207,7 @@ fn environment(variables: &[(OsString, OsString)], findings: &mut Findings) -> L
     let source = |name: &str| format!("environment variable {name}");
     let mut names = BTreeMap::new();
     for (name, value) in variables {
-        // A name that is not UTF-8 is none of ours.
+        // A name that is not UTF-8 cannot be a setting.
         let Some(name) = name.to_str() else { continue };
         let Some(key) = key_of(name) else {
             let value = value.to_string_lossy();
@@ -232,7 +232,7 @@ fn environment(variables: &[(OsString, OsString)], findings: &mut Findings) -> L
 }
 
 impl Layer {
-    /// A layer of flat names. An empty value counts as not given, so that a container can pass every name through.
+    /// Creates a layer from flat names. An empty value counts as not set, so a container can pass through every name.
     fn from_names(
         names: &BTreeMap<String, String>,
         source: impl Fn(&str) -> String,
@@ -278,8 +278,8 @@ impl Layer {
     }
 }
 
-/// A secret in one layer and its file in another is a contradiction, not an override: whoever moved a secret into a
-/// file wants to know that the old one is still lying about.
+/// Refuses a secret that is given in one layer and as a file in another. This is a contradiction, not an override: an operator who moved
+/// the secret into a file needs to know that the old one still exists.
 fn refuse_secrets_given_both_ways(layers: &[Layer], mistakes: &mut Vec<Mistake>) {
     for key in keys::ALL.iter().filter(|key| key.is_secret()) {
         let source = |from_file: bool| {
@@ -312,7 +312,7 @@ fn mistake(key: &str, source: &str, problem: String) -> Mistake {
     Mistake { key: key.to_owned(), origin: source.to_owned(), problem }
 }
 
-/// The name of an unknown setting, if it looks like one. A line of a wrapped secret does not: base64 ends in `=` too.
+/// Returns the name of an unknown setting if it looks like a name. A line of a wrapped secret does not, although base64 also ends in `=`.
 fn shown(name: &str) -> &str {
     let of = |case: fn(&char) -> bool| name.chars().all(|c| case(&c) || c.is_ascii_digit() || "_-.".contains(c));
     let plausible = of(char::is_ascii_lowercase) || of(char::is_ascii_uppercase);

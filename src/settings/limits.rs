@@ -7,32 +7,32 @@ use super::keys::{self, Key};
 use super::reader::{Reader, documented};
 use doorward_actors::Networks;
 
-/// The longest span of time of a limit.
+/// The longest span of time of a limit, in seconds.
 const MAX_SECONDS: u64 = 366 * 24 * 60 * 60;
 
-/// How many requests strangers and accounts may make.
+/// The rate limits and the limits of failed attempts.
 #[derive(Debug, Clone)]
 pub struct LimitSettings {
-    /// Per client address, on public routes.
+    /// The quota of a client address on public routes.
     pub public: Rate,
-    /// Per account, on bearer routes.
+    /// The quota of an account on bearer routes.
     pub private: Rate,
     /// Client addresses whose requests are not counted by address.
     pub allow: Networks,
     /// Client addresses whose requests are refused.
     pub deny: Networks,
-    /// How many failed attempts an account takes from strangers before it makes them wait, 1 to 100.
+    /// How many failed attempts of unknown clients an account accepts before it makes them wait, 1 to 100.
     pub login_failures: u32,
-    /// How many failed attempts one client address may make over all accounts before it waits, 1 to 10,000.
+    /// How many failed attempts one client address may make over all accounts before it must wait, 1 to 10,000.
     pub address_failures: u32,
 }
 
-/// So many requests in so much time.
+/// A number of requests in a span of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// How many, 1 to 1,000,000.
+    /// The number of requests, 1 to 1,000,000.
     pub permits: NonZeroU32,
-    /// In which span of time, 1 second to 366 days.
+    /// The span of time, 1 second to 366 days.
     pub per: Duration,
 }
 
@@ -70,7 +70,7 @@ impl Default for LimitSettings {
     }
 }
 
-/// A unit, with a positive whole number before it or none: `minute`, `10minute`.
+/// Parses a unit with an optional positive whole number before it: `minute`, `10minute`.
 fn time_unit(text: &str) -> Option<Duration> {
     let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
     let number = text.strip_suffix(unit)?;

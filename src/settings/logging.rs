@@ -6,27 +6,27 @@ use tracing_subscriber::filter::LevelFilter;
 use super::keys;
 use super::reader::{Reader, documented};
 
-/// What is logged, and in which form.
+/// What is logged, and in which format.
 #[derive(Debug, Clone)]
 pub struct LogSettings {
-    /// A level, or directives as `tracing_subscriber::EnvFilter` takes them; Python's names of levels are translated.
+    /// A level, or directives in the syntax of `tracing_subscriber::EnvFilter`. Python's level names are translated.
     pub level: String,
-    /// The form.
+    /// The format.
     pub format: LogFormat,
-    /// Whether e-mail addresses stand in it as they are.
+    /// Whether e-mail addresses are logged unchanged.
     pub pii: bool,
-    /// One in how many token checks that succeed is logged; 0 for none.
+    /// Of this many successful token checks, one is logged; 0 for none.
     pub verify_sample: u64,
 }
 
-/// The form of the log.
+/// The format of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// Pretty on a terminal, else JSON.
+    /// Pretty on a terminal, otherwise JSON.
     Auto,
     /// For people.
     Pretty,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -52,8 +52,8 @@ impl Default for LogSettings {
     }
 }
 
-/// A usable filter. `EnvFilter` takes a bare word that is no level for a target, so that the typo `inof` would silently log
-/// next to nothing: here a target needs its level.
+/// Returns a usable filter. A target must have a level here: `EnvFilter` treats a word that is not a level as a target, so the typo `inof`
+/// would silently log almost nothing.
 fn filter(text: &str) -> Option<String> {
     let complete = |directive: &str| {
         let (target, level) = match directive.rsplit_once('=') {
@@ -63,20 +63,20 @@ fn filter(text: &str) -> Option<String> {
         let level = level_of(level)?;
         Some(target.map_or(level.to_owned(), |target| format!("{target}={level}")))
     };
-    // A span directive may hold commas of its own; it must have its level too.
+    // A span directive may contain commas. It must have a level too.
     let directives: Vec<&str> = if text.contains('[') { vec![text] } else { text.split(',').collect() };
     let filter = directives.into_iter().map(complete).collect::<Option<Vec<_>>>()?.join(",");
     EnvFilter::try_new(&filter).is_ok().then_some(filter)
 }
 
-/// A level as `tracing` spells it. Python's names are taken, too, in any case, because the service that Doorward replaces was
-/// written in Python.
+/// Returns the level as `tracing` spells it. Also accepts Python's level names in any case, because the service that Doorward replaces
+/// was written in Python.
 fn level_of(name: &str) -> Option<&str> {
     let python = [("WARNING", "warn"), ("CRITICAL", "error"), ("FATAL", "error"), ("NOTSET", "trace")];
     if let Some((_, level)) = python.into_iter().find(|(python, _)| python.eq_ignore_ascii_case(name)) {
         return Some(level);
     }
-    // The parser of levels takes nothing at all for ERROR.
+    // The parser of levels reads an empty text as ERROR.
     (!name.is_empty() && name.parse::<LevelFilter>().is_ok()).then_some(name)
 }
 

@@ -1,4 +1,4 @@
-//! Mail: who carries it, who it is from, and what its links begin with.
+//! Mail: the transport, the sender and the base of links.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -13,35 +13,35 @@ use url::{Host, Url};
 use super::keys;
 use super::reader::{Reader, documented};
 
-/// The longest `MAIL_FROM`, in bytes.
+/// The maximum length of `MAIL_FROM`, in bytes.
 const MAX_MAILBOX: usize = 320;
 
-/// How mails are written, carried and retried.
+/// How mails are composed, delivered and retried.
 #[derive(Debug, Clone)]
 pub struct MailSettings {
-    /// The server that takes mails. `None`: they are written to files in the data directory.
+    /// The mail server. `None`: mails are written to files in the data directory.
     pub smtp: Option<SmtpSettings>,
-    /// A file of certificates in PEM that are trusted as roots beside the public ones.
+    /// A PEM file of certificates that are trusted as roots in addition to the public ones.
     pub smtp_ca_file: Option<PathBuf>,
-    /// What stands in `From`.
+    /// The value of the `From` header.
     pub from: Mailbox,
-    /// What every link begins with (S28).
+    /// The prefix of every link (S28).
     pub public_url: PublicUrl,
-    /// Addresses that the mail server is known not to take are refused; otherwise the answer warns of them.
+    /// Whether an address that the mail server is known not to accept is refused. Otherwise the response contains a warning.
     pub refuse_unreachable: bool,
-    /// The language of mails to people whose own is not known.
+    /// The language of mails to people whose language is not known.
     pub locale: Locale,
     /// A directory whose templates replace the built-in ones.
     pub templates_dir: Option<PathBuf>,
-    /// How long handing over one mail may take, 1 to 600 seconds.
+    /// How long the delivery of one mail may take, 1 to 600 seconds.
     pub send_timeout: Duration,
-    /// How often a mail is tried before it is given up, 1 to 100.
+    /// How many times a mail is tried before it is given up, 1 to 100.
     pub max_attempts: u32,
-    /// How many mails may be on their way at once, 1 to 64.
+    /// How many mails may be sent at once, 1 to 64.
     pub concurrency: usize,
 }
 
-/// An SMTP server, and how to talk to it.
+/// The address of an SMTP server and how to connect to it.
 #[derive(Debug, Clone)]
 pub struct SmtpSettings {
     /// Whether and how the connection is encrypted.
@@ -50,22 +50,22 @@ pub struct SmtpSettings {
     pub host: String,
     /// The TCP port.
     pub port: u16,
-    /// With what to log in, if at all.
+    /// The login, if the server needs one.
     pub login: Option<SmtpLogin>,
 }
 
-/// The encryption of an SMTP connection. There is no "if possible": whoever can strip it would decide.
+/// The encryption of an SMTP connection. There is no "if possible": an attacker who can strip the encryption would decide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SmtpSecurity {
     /// `smtp://`: none.
     None,
-    /// `smtp+starttls://`: the connection is upgraded before anything is said, or given up (RFC 3207).
+    /// `smtp+starttls://`: the connection is upgraded before a login or a mail is sent, or it is closed (RFC 3207).
     StartTls,
     /// `smtps://`: TLS from the first byte (RFC 8314).
     Tls,
 }
 
-/// A user of an SMTP server.
+/// The login of an SMTP server.
 #[derive(Clone)]
 pub struct SmtpLogin {
     /// The name.
@@ -76,13 +76,12 @@ pub struct SmtpLogin {
 
 impl fmt::Debug for SmtpLogin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The user of a mail service is often its API key.
+        // The user name of a mail service is often its API key.
         f.write_str("SmtpLogin(***)")
     }
 }
 
-/// The address under which people reach this service: `http` or `https`, a host, perhaps a port and a path, and no slash
-/// at its end.
+/// The public address of this service: `http` or `https`, a host, optionally a port and a path, and no slash at its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicUrl {
     base: String,
@@ -100,13 +99,13 @@ impl PublicUrl {
         (web && bare).then(|| Self { base: url.as_str().trim_end_matches('/').to_owned(), host })
     }
 
-    /// The URL, without a slash at its end.
+    /// Returns the URL, without a slash at its end.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.base
     }
 
-    /// Whether it leads everybody to the machine they use themselves.
+    /// Returns whether the host means the client's own machine for everyone.
     fn is_of_this_machine(&self) -> bool {
         match &self.host {
             Host::Domain(name) => is_local_name(name),
@@ -118,7 +117,7 @@ impl PublicUrl {
         }
     }
 
-    /// Its host, if that is a name that means the same everywhere: no IP address, not `localhost`.
+    /// Returns the host if it is a name that means the same everywhere: not an IP address and not `localhost`.
     #[must_use]
     pub fn domain(&self) -> Option<&str> {
         match &self.host {
@@ -157,7 +156,7 @@ impl SmtpSettings {
     }
 }
 
-/// A URL with two slashes and without a fragment; unlike the parser's own idea of one, without white space to be dropped.
+/// Parses a URL with two slashes and without a fragment. Refuses white space, which the URL parser would silently drop.
 fn plain_url(text: &str) -> Option<Url> {
     if !text.contains("://") || text.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\') {
         return None;
@@ -165,7 +164,7 @@ fn plain_url(text: &str) -> Option<Url> {
     Url::parse(text).ok().filter(|url| url.fragment().is_none())
 }
 
-/// The URL parser takes nearly anything for the host of a scheme that it does not know.
+/// Returns whether a name is a valid host name. The URL parser accepts almost any host if it does not know the scheme.
 fn is_host_name(name: &str) -> bool {
     let fits = |label: &str| {
         let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
@@ -174,7 +173,7 @@ fn is_host_name(name: &str) -> bool {
     name.len() <= 253 && name.trim_end_matches('.').split('.').all(fits)
 }
 
-/// A mailbox that fits on one line, its domain in the form in which every server takes it.
+/// Parses a mailbox that fits on one line. Converts its domain to ASCII, which every server accepts.
 fn mailbox(text: &str) -> Option<Mailbox> {
     if text.len() > MAX_MAILBOX || text.chars().any(char::is_control) {
         return None;
@@ -216,7 +215,7 @@ impl MailSettings {
         })
     }
 
-    /// What makes mails that a server carries of no use to those who get them.
+    /// Warns of settings that make mails from a mail server useless for their recipients.
     pub(super) fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if self.smtp.is_none() {
@@ -240,7 +239,7 @@ impl MailSettings {
     }
 }
 
-/// Whether a name means the machine on which it is used (RFC 6761, section 6.3).
+/// Returns whether a name means the machine on which it is used (RFC 6761, section 6.3).
 fn is_local_name(name: &str) -> bool {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
     name == "localhost" || name.ends_with(".localhost") || name.ends_with(".localdomain")

@@ -1,27 +1,27 @@
-//! Names in the environment that nearly are settings: a typo there has no effect, and nobody is told unless we do.
+//! Finds names in the environment that are similar to a setting. Such a typo has no effect, so the operator needs a warning.
 //!
-//! Whoever sees a warning at every start for something that is as it should be stops reading them, so the names that Docker,
-//! Kubernetes, systemd and desktops put into an environment give none.
+//! A warning at every start about a correct variable would teach operators to ignore warnings. So the names that Docker, Kubernetes,
+//! systemd and desktops put into an environment cause none.
 
 use super::keys;
 
-/// The prefix that people put before the name of a setting, as other programs want it.
+/// A prefix that operators may add to the name of a setting, because other programs use such prefixes.
 const OUR_PREFIX: &str = "DOORWARD_";
-/// What else Doorward reads from the environment.
+/// The other variables that Doorward reads.
 const OTHER_NAMES: [&str; 3] = ["DOORWARD_CONFIG", "DOORWARD_ADMIN_PASSWORD", "DOORWARD_ADMIN_PASSPHRASE"];
-/// Names of others that begin like settings or resemble one: of X sessions, of systemd's journal, of pass, of build scripts.
+/// Variables of other programs that begin like settings or resemble one: of X sessions, systemd's journal, pass and build scripts.
 const OTHERS: [&str; 4] = ["SESSION_MANAGER", "LOG_NAMESPACE", "PASSWORD_STORE_DIR", "BASE_DIR"];
-/// Words with which names of all kinds of programs begin. Here the first two words make a family.
+/// First words that are common in variables of many programs. For them, the first two words make a family.
 const COMMON_WORDS: [&str; 14] = [
     "ACCESS", "ADDRESS", "ADMIN", "CUSTOMER", "DATA", "FIRST", "HEADER", "KEY", "MAX", "PUBLIC", "REQUEST", "REQUIRE",
     "SECRET", "SERVICE",
 ];
-/// The fewest characters of a name that is compared by its letters: shorter ones are alike by chance.
+/// The minimum length of a name that is compared letter by letter, in characters. Shorter names are similar by chance.
 const MIN_CHARS: usize = 8;
-/// How many letters may differ.
+/// The maximum edit distance of a similar name.
 const MAX_DISTANCE: usize = 2;
 
-/// The setting that was meant by a name which is none, if it looks as if one was. `value` is what stands behind the name.
+/// Returns the setting that was probably meant by an unknown name. `value` is the value of that variable.
 pub(super) fn meant(name: &str, value: &str) -> Option<String> {
     let known = known();
     let name = name.to_ascii_uppercase().replace('-', "_");
@@ -30,7 +30,7 @@ pub(super) fn meant(name: &str, value: &str) -> Option<String> {
     }
     let bare = name.strip_prefix(OUR_PREFIX).unwrap_or(&name);
     let near = known.iter().map(|known| (distance(bare, known), known)).min_by_key(|(distance, _)| *distance)?;
-    // A name that is one but for its case or our prefix is alike by no chance.
+    // A name that differs only in its case or by our prefix is not similar by chance.
     if near.0 == 0 || near.0 <= MAX_DISTANCE && bare.chars().count() >= MIN_CHARS {
         return Some(near.1.clone());
     }
@@ -38,7 +38,7 @@ pub(super) fn meant(name: &str, value: &str) -> Option<String> {
     relatives.min_by_key(|known| (usize::MAX - shared_words(bare, known), distance(bare, known))).cloned()
 }
 
-/// Every name that the environment may use, canonical ones first.
+/// Returns every name that the environment may use, canonical ones first.
 fn known() -> Vec<String> {
     let canonical = keys::ALL.iter().map(|key| key.name.to_owned());
     let files = keys::ALL.iter().filter_map(|key| key.file_name());
@@ -46,7 +46,7 @@ fn known() -> Vec<String> {
     canonical.chain(files).chain(aliases).collect()
 }
 
-/// The beginning that a setting shares with its relatives, with the underscore behind it; `None` for a name of one word.
+/// Returns the prefix that a setting shares with its family, with the final underscore. `None` for a name of one word.
 fn family(name: &str) -> Option<String> {
     let (first, rest) = name.split_once('_')?;
     if !COMMON_WORDS.contains(&first) {
@@ -60,8 +60,8 @@ fn shared_words(one: &str, other: &str) -> usize {
     one.split('_').filter(|word| other.split('_').any(|same| same == *word)).count()
 }
 
-/// Whether Kubernetes or Docker made this name after a service: `MAIL_SERVICE_HOST`, `MAIL_PORT=tcp://10.0.0.7:25`,
-/// `MAIL_PORT_25_TCP_ADDR`, and of Docker's old links `MAIL_NAME=/web/mail` and `MAIL_ENV_…`.
+/// Returns whether Kubernetes or Docker created this name for a service: `MAIL_SERVICE_HOST`, `MAIL_PORT=tcp://10.0.0.7:25`,
+/// `MAIL_PORT_25_TCP_ADDR`, and for Docker's old links `MAIL_NAME=/web/mail` and `MAIL_ENV_…`.
 fn is_link(name: &str, value: &str) -> bool {
     let words: Vec<&str> = name.split('_').collect();
     let has = |wanted: [&str; 2]| words.windows(2).skip(1).any(|found| found == wanted);
@@ -77,7 +77,7 @@ fn is_link(name: &str, value: &str) -> bool {
         || words.iter().skip(1).any(|word| *word == "ENV")
 }
 
-/// How many letters have to be added, dropped or replaced to get from one to the other (Levenshtein).
+/// Returns the edit distance: how many letters must be added, dropped or replaced to turn one into the other (Levenshtein).
 fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();

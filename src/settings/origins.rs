@@ -2,13 +2,15 @@
 
 use url::Url;
 
-/// A set of web origins, each spelt as browsers send it in `Origin` (RFC 6454 §6.2).
+/// A set of web origins, each written as browsers send it in `Origin` (RFC 6454 §6.2).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origins(Vec<String>);
 
 impl Origins {
-    /// Origins, separated by commas. An empty text is an empty list. `None` if an item is spelt otherwise than a browser
-    /// would: a path, capitals, the default port, `*` and `null` would never match, or match too much.
+    /// Parses origins that are separated by commas. An empty text is an empty list.
+    ///
+    /// Returns `None` if an item is not written as a browser would write it. A path, capitals, the default port, `*` and `null` would never
+    /// match, or would match too much.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         if text.trim().is_empty() {
@@ -17,7 +19,7 @@ impl Origins {
         text.split(',').map(|item| origin(item.trim())).collect::<Option<_>>().map(Self)
     }
 
-    /// The origins, in the order given.
+    /// Returns the origins in the given order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(String::as_str)
     }
@@ -25,7 +27,7 @@ impl Origins {
 
 fn origin(item: &str) -> Option<String> {
     let origin = Url::parse(item).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?.origin();
-    // A star may stand in a URL, and is meant for a pattern by whoever writes it.
+    // A star is valid in a URL, but an operator who writes one means a pattern.
     (origin.ascii_serialization() == item && !item.contains('*')).then(|| item.to_owned())
 }
 

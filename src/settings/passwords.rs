@@ -9,24 +9,24 @@ use super::keys;
 use super::reader::{Reader, documented};
 use crate::breached::BreachedList;
 
-/// What a password hash costs, and what a new password must be like.
+/// The cost of a password hash, and the rules for a new password.
 #[derive(Debug, Clone)]
 pub struct PasswordSettings {
-    /// How many threads hash, 1 to 64. Times [`Self::hash_memory_kib`] it bounds the memory of hashing.
+    /// How many threads hash, 1 to 64. This number times [`Self::hash_memory_kib`] is the maximum memory of hashing.
     pub hash_threads: usize,
     /// Which implementation computes a hash.
     pub hash_backend: HashBackendChoice,
     /// The memory cost of a hash in KiB, 19,456 (ASVS 11.4.2) to 1,048,576.
     pub hash_memory_kib: u32,
-    /// The passes of a hash, 2 (ASVS 11.4.2) to 16.
+    /// The number of passes of a hash, 2 (ASVS 11.4.2) to 16.
     pub hash_iterations: u32,
-    /// How many jobs of each lane of the hashing threads may wait, 1 to 65,536.
+    /// How many jobs may wait in each lane of the hashing threads, 1 to 65,536.
     pub hash_queue: usize,
-    /// How long a hash may wait to begin, 100 milliseconds to 1 minute.
+    /// How long a hash may wait before it starts, 100 milliseconds to 1 minute.
     pub hash_deadline: Duration,
-    /// The lowest zxcvbn score of a new password, 0 to 4.
+    /// The minimum zxcvbn score of a new password, 0 to 4.
     pub min_score: u8,
-    /// A list of breached passwords.
+    /// The file of a list of breached passwords.
     pub breached_file: Option<PathBuf>,
 }
 
@@ -53,7 +53,7 @@ impl PasswordSettings {
     }
 }
 
-/// The list is opened and checked here and again where it is used, so that a wrong one is a mistake in the settings.
+/// Opens and checks the list here, so that a wrong file is reported as a mistake in the settings. It is opened again where it is used.
 #[expect(clippy::option_option, reason = "the outer one says whether the reading went well, as everywhere here")]
 fn breached_file(reader: &mut Reader) -> Option<Option<PathBuf>> {
     let key = &keys::BREACHED_PASSWORDS_FILE;

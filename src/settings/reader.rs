@@ -1,4 +1,4 @@
-//! Turns the text of a setting into its type, and collects what is wrong.
+//! Parses the text of each setting and collects the mistakes.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -15,14 +15,14 @@ use super::{Entry, Mistake};
 use crate::line_end::without_line_end;
 use doorward_actors::Networks;
 
-/// The fewest bytes of a secret. RFC 7518, section 3.2 asks an HMAC key to be as long as SHA-256's output.
+/// The minimum length of a secret, in bytes. RFC 7518, section 3.2 requires an HMAC key at least as long as SHA-256's output.
 const MIN_SECRET_BYTES: usize = 32;
-/// What examples carry instead of a secret.
+/// The placeholder for a secret in examples.
 const PLACEHOLDER: &str = "your_secret_key_here";
-/// The longest [`Kind::Text`], in characters.
+/// The maximum length of a [`Kind::Text`], in characters.
 const MAX_TEXT_CHARS: usize = 255;
 
-/// Reads settings one by one. A method that returns `None` has written down why.
+/// Reads settings one by one. A method that returns `None` has recorded a mistake.
 pub(super) struct Reader {
     layers: Figment,
     mistakes: Vec<Mistake>,
@@ -37,7 +37,7 @@ impl Reader {
         self.mistakes
     }
 
-    /// Every setting as it took effect.
+    /// Returns every setting as it took effect.
     pub(super) fn entries(&self) -> Vec<Entry> {
         let entry = |key: &'static Key| match self.find(key) {
             Some((_, source)) if key.is_secret() => Entry { key, value: "***".to_owned(), source },
@@ -47,7 +47,7 @@ impl Reader {
         keys::ALL.iter().copied().map(entry).collect()
     }
 
-    /// A value and where it was given; a secret without the line break at its end.
+    /// Returns a value and its source. A secret is returned without the line break at its end.
     fn find(&self, key: &Key) -> Option<(String, String)> {
         let value = self.layers.find_value(key.path).ok()?;
         let metadata = self.layers.get_metadata(value.tag())?;
@@ -68,7 +68,7 @@ impl Reader {
         parsed
     }
 
-    /// Reads a setting that may be missing: `Some(None)`.
+    /// Reads a setting that may be missing. Returns `Some(None)` if it is.
     #[expect(clippy::option_option, reason = "the outer one says whether the reading went well, as everywhere here")]
     pub(super) fn optional<T>(&mut self, key: &Key, parse: impl FnOnce(&str) -> Option<T>) -> Option<Option<T>> {
         match self.find(key) {
@@ -77,24 +77,24 @@ impl Reader {
         }
     }
 
-    /// A path.
+    /// Reads a path.
     pub(super) fn path(&mut self, key: &Key) -> Option<PathBuf> {
         self.parse(key, path_of)
     }
 
-    /// A path that may be missing: `Some(None)`.
+    /// Reads a path that may be missing. Returns `Some(None)` if it is.
     #[expect(clippy::option_option, reason = "the outer one says whether the reading went well, as everywhere here")]
     pub(super) fn optional_path(&mut self, key: &Key) -> Option<Option<PathBuf>> {
         self.optional(key, path_of)
     }
 
-    /// Writes down what is wrong with a setting.
+    /// Records a mistake in a setting.
     pub(super) fn refuse(&mut self, key: &Key, problem: String) {
         let origin = self.find(key).map(|(_, source)| source).unwrap_or_default();
         self.mistakes.push(Mistake { key: key.name.to_owned(), origin, problem });
     }
 
-    /// A whole number within the limits of the table.
+    /// Reads a whole number within the limits of the table.
     pub(super) fn integer<T: TryFrom<u64>>(&mut self, key: &Key) -> Option<T> {
         self.parse(key, |text| match key.kind {
             Kind::PerCore { min, max } if text == "auto" => cores().clamp(min, max).try_into().ok(),
@@ -103,17 +103,17 @@ impl Reader {
         })
     }
 
-    /// A span of time, given in minutes.
+    /// Reads a span of time in minutes.
     pub(super) fn minutes(&mut self, key: &Key) -> Option<Duration> {
         self.integer(key).map(Duration::from_mins)
     }
 
-    /// A span of time, given in seconds.
+    /// Reads a span of time in seconds.
     pub(super) fn seconds(&mut self, key: &Key) -> Option<Duration> {
         self.integer(key).map(Duration::from_secs)
     }
 
-    /// A span of time, given in milliseconds.
+    /// Reads a span of time in milliseconds.
     pub(super) fn milliseconds(&mut self, key: &Key) -> Option<Duration> {
         self.integer(key).map(Duration::from_millis)
     }
@@ -137,17 +137,17 @@ impl Reader {
         self.parse(key, |text| text.parse().ok())
     }
 
-    /// A list of networks; empty when nobody gives it.
+    /// Reads a list of networks; empty if it is not set.
     pub(super) fn networks(&mut self, key: &Key) -> Option<Networks> {
         self.optional(key, Networks::parse).map(Option::unwrap_or_default)
     }
 
-    /// A list of web origins; empty when nobody gives it.
+    /// Reads a list of web origins; empty if it is not set.
     pub(super) fn origins(&mut self, key: &Key) -> Option<Origins> {
         self.optional(key, Origins::parse).map(Option::unwrap_or_default)
     }
 
-    /// A secret that may be missing: `Some(None)`, to be made at the first start.
+    /// Reads a secret that may be missing. Returns `Some(None)` if it is; it is then created at the first start.
     #[expect(clippy::option_option, reason = "the outer one says whether the reading went well, as everywhere here")]
     pub(super) fn secret(&mut self, key: &Key) -> Option<Option<Secret>> {
         let Some((text, _)) = self.find(key) else { return Some(None) };
@@ -156,7 +156,7 @@ impl Reader {
             self.refuse(key, "is still the placeholder of the examples".to_owned());
             None
         } else if secret.expose().ends_with(['\r', '\n']) {
-            // To drop or to keep them would change a secret in silence that was read otherwise before.
+            // To drop or keep the line breaks would silently change a secret that an earlier version read in another way.
             self.refuse(key, "ends with more than one line break; leave one or none".to_owned());
             None
         } else if secret.expose().len() < MIN_SECRET_BYTES {
@@ -168,18 +168,18 @@ impl Reader {
     }
 }
 
-/// The documented defaults of a section, or of all of them.
+/// Returns the documented defaults of one section or of all of them.
 #[expect(clippy::expect_used, reason = "the defaults are constants, and a test reads every one of them")]
 pub(super) fn documented<T>(read: impl FnOnce(&mut Reader) -> Option<T>) -> T {
     read(&mut Reader::new(layers::defaults_alone(), Vec::new())).expect("the documented defaults are valid")
 }
 
-/// A NUL byte can be in no path; everything else is for the file system to judge.
+/// No path can contain a NUL byte. The file system checks everything else.
 fn path_of(text: &str) -> Option<PathBuf> {
     (!text.is_empty() && !text.contains('\0')).then(|| PathBuf::from(text))
 }
 
-/// Digits alone: no sign, no space, no separator.
+/// Parses digits only: no sign, no space, no separator.
 fn whole_number(text: &str, min: u64, max: u64) -> Option<u64> {
     if !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -187,7 +187,7 @@ fn whole_number(text: &str, min: u64, max: u64) -> Option<u64> {
     text.parse().ok().filter(|number| (min..=max).contains(number))
 }
 
-/// How many cores this process may use.
+/// Returns how many cores this process may use.
 fn cores() -> u64 {
     thread::available_parallelism().map_or(1, |cores| u64::try_from(cores.get()).unwrap_or(u64::MAX))
 }

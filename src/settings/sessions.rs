@@ -5,16 +5,16 @@ use std::time::Duration;
 use super::keys;
 use super::reader::{Reader, documented};
 
-/// How long sessions live and how they are kept.
+/// The lifetimes of sessions, and how the live ones are kept.
 #[derive(Debug, Clone)]
 pub struct SessionSettings {
-    /// A session idle for longer is over, 1 minute to 365 days.
+    /// How long a session may be idle before it expires, 1 minute to 365 days.
     pub idle_timeout: Duration,
-    /// The same for a session that is to be remembered, 1 to 365 days.
+    /// The same for a remembered session, 1 to 365 days.
     pub remembered_idle_timeout: Duration,
-    /// How long after its login a session is over, 1 to 365 days.
+    /// How long after its login a session expires, used or not, 1 to 365 days.
     pub lifetime: Duration,
-    /// How long a refresh token is honoured once it was replaced, 0 to 300 seconds.
+    /// How long a refresh token is still accepted after it was exchanged, 0 to 300 seconds.
     pub refresh_grace: Duration,
     /// How many sessions an account may have, 1 to 1,000.
     pub max_per_account: usize,
@@ -22,7 +22,7 @@ pub struct SessionSettings {
     pub shards: usize,
     /// How long after a login sensitive changes need no password, 1 minute to 1 day.
     pub reauth_window: Duration,
-    /// The same for what administrators do to others, to service tokens and to signing keys, 1 minute to 1 day.
+    /// The same for an administrator's changes to other accounts, service tokens and signing keys, 1 minute to 1 day.
     pub admin_reauth_window: Duration,
 }
 

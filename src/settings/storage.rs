@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use super::keys;
 use super::reader::{Reader, documented};
 
-/// Where the program keeps what must outlive it.
+/// Where the program keeps its persistent data.
 #[derive(Debug, Clone)]
 pub struct StorageSettings {
-    /// The directory of the database, the generated secrets and the mail spool; relative to the working directory.
+    /// The directory of the database, the generated secrets and the mail spool. Relative to the working directory.
     pub data_dir: PathBuf,
 }
 

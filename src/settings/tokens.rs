@@ -1,4 +1,4 @@
-//! Access tokens, and the token of services.
+//! Access tokens and the service token.
 
 use std::time::Duration;
 
@@ -8,27 +8,27 @@ pub use doorward_actors::SigningAlgorithm as Algorithm;
 use super::keys;
 use super::reader::{Reader, documented};
 
-/// How access tokens are signed and what they say; what services present.
+/// How access tokens are signed, their claims, and the service token.
 #[derive(Debug, Clone)]
 pub struct TokenSettings {
-    /// What signs access tokens, at least 32 bytes. `None`: made at the first start and kept in the data directory.
+    /// The secret that signs access tokens, at least 32 bytes. `None`: created at the first start and kept in the data directory.
     pub secret_key: Option<Secret>,
-    /// The signing secret before that one, whose tokens are accepted until they are over.
+    /// The signing secret before the present one. Its tokens are accepted until they expire.
     pub previous_secret_key: Option<Secret>,
-    /// What signs access tokens. Those that another algorithm signed before are accepted until they are over.
+    /// The algorithm that signs access tokens. Tokens that another algorithm signed before are accepted until they expire.
     pub algorithm: Algorithm,
-    /// After how long a key pair gives way to a new one; `None` for never.
+    /// The age at which a new key pair replaces a key pair; `None` for never.
     pub key_rotation: Option<Duration>,
-    /// How long an access token is good for, 1 minute to 365 days.
+    /// The lifetime of an access token, 1 minute to 365 days.
     pub access_token_lifetime: Duration,
     /// The `iss` claim.
     pub issuer: String,
     /// The `aud` claim.
     pub audience: String,
-    /// What services send in `X-Service-Token`, at least 32 visible ASCII characters. `None`: made at the first start
-    /// and kept in the data directory.
+    /// The token that services send in `X-Service-Token`, at least 32 visible ASCII characters.
+    /// `None`: created at the first start and kept in the data directory.
     pub service_token: Option<Secret>,
-    /// For how long a service may keep the answer of `/verify`, 0 to 300 seconds.
+    /// How long a service may cache the response of `/verify`, 0 to 300 seconds.
     pub verify_cache: Duration,
 }
 
@@ -46,7 +46,7 @@ impl TokenSettings {
         if let Some(Some(token)) = &service_token
             && !token.expose().bytes().all(|byte| byte.is_ascii_graphic())
         {
-            // It travels in a header, which would trim or refuse anything else, so that no service could ever match it.
+            // The token is sent in a header, which would trim or refuse any other character. No service could ever match it then.
             reader.refuse(&keys::SERVICE_TOKEN, "must be visible ASCII characters without spaces".to_owned());
         }
         Some(Self {

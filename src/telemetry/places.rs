@@ -1,11 +1,11 @@
-//! Where in the source something happened, without where the source lay when the program was built.
+//! Shortens paths of source files, so that the log does not show the directories of the machine that built the program.
 
 use std::borrow::Cow;
 
-/// What begins the field in which the bridge from the `log` crate names a file. Inside a value its quotes are escaped.
+/// The start of the field in which the bridge from the `log` crate names a file. Inside a value its quotes would be escaped.
 const FILE_FIELD: &str = "\"log.file\":\"";
 
-/// A file of the source from its crate on: `sled-0.34.7/src/lib.rs`, `core/src/option.rs`, or `src/app.rs` of this project.
+/// Returns the path from the crate on: `sled-0.34.7/src/lib.rs`, `core/src/option.rs`, or `src/app.rs` for this project.
 pub(super) fn of(path: &str) -> &str {
     if !path.starts_with('/') {
         return path;
@@ -14,7 +14,7 @@ pub(super) fn of(path: &str) -> &str {
     path[..before].rfind('/').map_or(path, |slash| &path[slash + 1..])
 }
 
-/// A JSON line of the log with the file of an event of the `log` crate from its crate on.
+/// Shortens the path of the source file in a JSON log line, for an event of the `log` crate.
 pub(super) fn shorten(line: &str) -> Cow<'_, str> {
     let Some(start) = line.find(FILE_FIELD).map(|field| field + FILE_FIELD.len()) else { return line.into() };
     let end = line[start..].find('"').map_or(line.len(), |length| start + length);

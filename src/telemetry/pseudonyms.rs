@@ -1,5 +1,5 @@
-//! E-mail addresses in the log: unless the operator wants them, each is replaced by a pseudonym, wherever it comes from, an
-//! answer of a mail server or a library's own line included.
+//! Replaces each e-mail address in the log by a pseudonym, unless the operator wants addresses in the log. This includes addresses in
+//! responses of mail servers and in log lines of libraries.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -10,11 +10,11 @@ use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use doorward_actors::Email;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// How many bytes of the hash name an address: few enough to read, and enough to tell a million addresses apart.
+/// The number of hash bytes in a pseudonym: short enough to read, and long enough to distinguish a million addresses.
 const SHOWN_BYTES: usize = 6;
 
-/// Gives the same address the same pseudonym for as long as the process runs. The key is made anew at each start and kept
-/// nowhere, so nobody can try addresses out against a log afterwards.
+/// Gives the same address the same pseudonym until the process ends. The key is created at each start and stored nowhere, so an
+/// attacker cannot test addresses against a log afterwards.
 #[derive(Debug, Clone)]
 pub(super) struct Pseudonyms {
     key: hmac::Key,
@@ -25,7 +25,7 @@ impl Pseudonyms {
         Self { key: hmac::Key::new(HMAC_SHA256, key) }
     }
 
-    /// The line with every address replaced.
+    /// Returns the line with every address replaced.
     fn rewrite<'a>(&self, line: &'a str) -> Cow<'a, str> {
         let mut rewritten = String::new();
         let mut rest = line;
@@ -63,7 +63,8 @@ impl Pseudonyms {
     }
 }
 
-/// What may stand before the `@`. Less than RFC 5322 allows, so that the name of a field before an address stays.
+/// Returns whether a character may precede the `@`. RFC 5322 allows more; without this limit, a field's name would become a part of
+/// the address.
 fn is_local(c: char) -> bool {
     c.is_alphanumeric() || "!#$%&'*+^_~.-".contains(c)
 }
@@ -72,7 +73,7 @@ fn is_domain(c: char) -> bool {
     c.is_alphanumeric() || c == '-' || c == '.'
 }
 
-/// A writer of whole lines that replaces addresses, if it is to.
+/// A writer of whole lines that replaces addresses, unless it has no pseudonyms.
 #[derive(Clone)]
 pub(super) struct Pseudonymous<W> {
     inner: W,
@@ -80,7 +81,7 @@ pub(super) struct Pseudonymous<W> {
 }
 
 impl<W> Pseudonymous<W> {
-    /// `None` leaves addresses as they are.
+    /// Creates a writer. `None` keeps addresses unchanged.
     pub(super) fn new(inner: W, pseudonyms: Option<Pseudonyms>) -> Self {
         Self { inner, pseudonyms: pseudonyms.map(Arc::new) }
     }
@@ -95,7 +96,7 @@ impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for Pseudonymous<W> {
 }
 
 impl<W: io::Write> io::Write for Pseudonymous<W> {
-    /// Takes the whole of an event, as the log writes each with one call.
+    /// Takes one whole event: the log writes each event with one call.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         match &self.pseudonyms {
             Some(pseudonyms) if line.contains(&b'@') => {

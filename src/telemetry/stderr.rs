@@ -1,5 +1,5 @@
-//! Standard error, written by a thread of its own: whoever has something to say neither waits for its reader nor fails
-//! with it ([ADR 040](../../docs/adr/040-a-log-that-holds-nothing-up.md)).
+//! Standard error, written by a thread of its own. A thread that logs never waits for the reader of standard error and never fails
+//! because of it ([ADR 040](../../docs/adr/040-a-log-that-holds-nothing-up.md)).
 
 use std::io::{self, Write};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -9,56 +9,56 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::places;
 
-/// The most bytes that wait: about 3,000 lines of requests. As much again may be on its way.
+/// The maximum size of the waiting lines, in bytes: about 3,000 lines of requests. The writer may hold as many again.
 const CAPACITY_BYTES: usize = 1024 * 1024;
-/// The most bytes of one write, unless a single line is longer: a pipe takes so many in one piece (POSIX, `PIPE_BUF` on Linux),
-/// so that lines of several processes on it do not mix.
+/// The maximum size of one write, in bytes, unless a single line is longer. A pipe takes up to this much in one piece (POSIX,
+/// `PIPE_BUF` on Linux), so lines of several processes on one pipe do not mix.
 const PIECE_BYTES: usize = 4096;
-/// How long the writer rests when a descriptor that does not block has no room.
+/// How long the writer pauses when a non-blocking descriptor is full.
 const PAUSE: Duration = Duration::from_millis(10);
-/// How long the end of the process may wait for the last lines.
+/// How long the process waits for the last lines when it ends.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
-/// How many lines were written since the start of the process, and how many were lost because standard error could not be
-/// written or took them too slowly.
+/// The number of lines written since the start of the process, and the number of lines lost. A line is lost if standard error fails
+/// or takes lines too slowly.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct LogCounts {
     pub(crate) written: u64,
     pub(crate) dropped: u64,
 }
 
-/// The lines on their way. One for each process, like the descriptor that it stands for.
+/// The queue of this process. Like its descriptor, there is one for each process.
 static LINES: OnceLock<Lines> = OnceLock::new();
 
-/// Lines that wait for the writer.
+/// The queue of lines for the writer.
 #[derive(Debug, Default)]
 struct Lines {
     state: Mutex<State>,
-    /// Something waits, or nothing does any more.
+    /// Signals that lines wait, or that all lines are written.
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
     waiting: Vec<u8>,
-    /// Whether the writer has lines in its hands.
+    /// Whether the writer is writing a batch.
     busy: bool,
     counts: LogCounts,
 }
 
-/// Says whole lines on standard error. Never blocks and never fails: what does not fit is dropped and counted.
+/// Writes whole lines to standard error. Never blocks and never fails: lines that do not fit are dropped and counted.
 pub(crate) fn say(text: &str) {
     lines().push(text.as_bytes());
 }
 
-/// Waits until all that was said is written, for a second at most.
+/// Waits until all queued lines are written, for at most a second.
 pub(crate) fn flush() {
     if let Some(lines) = LINES.get() {
         lines.flush(LAST_WAIT);
     }
 }
 
-/// What became of the lines so far.
+/// Returns how many lines were written and dropped so far.
 pub(crate) fn counts() -> LogCounts {
     LINES.get().map(|lines| lines.lock().counts).unwrap_or_default()
 }
@@ -70,7 +70,8 @@ fn lines() -> &'static Lines {
         Lines::default()
     });
     if first {
-        // Without a thread the lines wait and are dropped in the end; a process that gets none does not come far anyway.
+        // Without a thread the lines stay in the queue, and further ones are dropped when it is full.
+        // A process that cannot start a thread fails soon anyway.
         let _ = std::thread::Builder::new().name("log".to_owned()).spawn(|| lines.write_to(io::stderr()));
     }
     lines
@@ -81,7 +82,7 @@ impl Lines {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes whole lines, the last one with or without its end, if there is room.
+    /// Queues whole lines if there is room. The last line may lack its line end.
     fn push(&self, text: &[u8]) {
         let open = !text.ends_with(b"\n");
         let mut state = self.lock();
@@ -101,15 +102,15 @@ impl Lines {
         drop(self.changed.wait_timeout_while(self.lock(), within, open));
     }
 
-    /// Writes what waits and what comes, for as long as the process lives.
+    /// Writes queued lines until the process ends.
     fn write_to(&self, mut out: impl Write) {
         let mut batch = Vec::new();
         let mut torn = false;
-        // How many lines were lost when the log last said so.
+        // The number of dropped lines that the log has already reported.
         let mut told = 0;
         loop {
             self.take(&mut batch);
-            // Now there is room for the line that says so, and what was written last went well.
+            // `take` has just emptied the queue, so it has room for the warning. `!torn` means that the last write succeeded.
             let dropped = self.lock().counts.dropped;
             if dropped > told && !torn {
                 tracing::warn!(dropped = dropped - told, "lines of the log were lost: nobody took them in time");
@@ -124,7 +125,7 @@ impl Lines {
         }
     }
 
-    /// Swaps a batch that is written for what waits; waits until something does.
+    /// Waits until lines are queued, then swaps them for the batch that was written.
     fn take(&self, batch: &mut Vec<u8>) {
         batch.clear();
         let mut state = self.lock();
@@ -137,12 +138,12 @@ impl Lines {
     }
 }
 
-/// How many lines end in a text.
+/// Returns the number of line ends in a text.
 fn ends(text: &[u8]) -> u64 {
     text.iter().map(|byte| u64::from(*byte == b'\n')).sum()
 }
 
-/// Whole lines, as many at a time as one write may have.
+/// Splits a text into pieces of whole lines, each as large as one write may be.
 fn pieces(mut text: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let fitting = text[..text.len().min(PIECE_BYTES)].iter().rposition(|byte| *byte == b'\n');
@@ -153,8 +154,8 @@ fn pieces(mut text: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Writes a piece, and gives back how much of it was. `torn` says whether the output ended inside a line, and afterwards
-/// whether it failed: the next piece then begins a line of its own.
+/// Writes a piece and returns how many of its bytes were written. On entry, `torn` says whether the output ended inside a line; a line
+/// break is then written first. On return, it says whether this write failed.
 fn write(out: &mut impl Write, piece: &[u8], torn: &mut bool) -> usize {
     if *torn && write_all(out, b"\n") == 0 {
         return 0;
@@ -178,13 +179,13 @@ fn write_all(out: &mut impl Write, text: &[u8]) -> usize {
     written
 }
 
-/// What the log writes to: each event with one call.
+/// The writer of the log, which writes each event with one call.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stderr;
 
 impl Write for Stderr {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        // Lines are text; anything else goes as it is.
+        // Lines are UTF-8 text. Other bytes are queued unchanged.
         match std::str::from_utf8(line) {
             Ok(text) => lines().push(places::shorten(text).as_bytes()),
             Err(_) => lines().push(line),
@@ -209,7 +210,7 @@ impl MakeWriter<'_> for Stderr {
 mod tests {
     use super::*;
 
-    /// Takes so many bytes in all, and then fails.
+    /// A writer that takes this many bytes in total and then fails.
     struct Full {
         room: usize,
         taken: Vec<u8>,

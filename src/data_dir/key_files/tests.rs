@@ -20,7 +20,7 @@ impl Data {
         self.0.path().join("keys").join(name)
     }
 
-    /// The names in the directory, but for the lock.
+    /// Returns the names in the directory, without the lock.
     fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(self.0.path().join("keys")).unwrap();
         let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -113,7 +113,7 @@ fn s07_nobody_but_their_owner_reads_or_changes_keys() {
     let stored = data.files().load().unwrap().unwrap();
     fs::remove_file(data.path(LOCK)).unwrap();
     let names = || fs::read_dir(data.0.path().join("keys")).unwrap().count();
-    // As if the superuser came along, whom no mode keeps out.
+    // Simulates the superuser, who can read a file whatever its mode.
     let own = data.files();
     let superuser = KeyFiles { user: own.user + 1, ..own };
     let said = format!("belongs to user {}", superuser.user - 1);
@@ -187,7 +187,7 @@ fn a_change_that_was_decided_on_an_older_ring_is_refused() {
 fn a_kill_in_the_middle_leaves_the_ring_as_it_was_and_what_it_left_goes_with_the_next_change() {
     let data = Data::new();
     let key = data.begin(SigningAlgorithm::EdDsa);
-    // A pair without a ring that names it, and halves of both.
+    // A key pair that no ring names, an unfinished ring and an unfinished key pair.
     let lost = SigningKey::generate(SigningAlgorithm::EdDsa).unwrap();
     data.files().write(&pair_name(lost.id()), &pem(&lost)).unwrap();
     fs::write(data.path("ring.json.new"), "{").unwrap();

@@ -1,9 +1,10 @@
-//! The one writer: an OS thread that makes changes durable, many with one flush.
+//! The only writer: an OS thread that makes changes durable by group commit.
 //!
-//! The thread takes what waits in its channel, works out each change against one [`Overlay`], applies all of them as
-//! one batch, flushes, and only then answers. Having one writer makes every change atomic without transactions
-//! (whose lock would be process-wide), and one flush for a group is what makes durable writes fast: an asynchronous
-//! flush per change deadlocks the engine.
+//! The thread takes the queued changes and works out each of them against one [`Overlay`]. It applies all of them as one batch,
+//! flushes, and answers only then.
+//!
+//! One writer makes every change atomic without sled's transactions, whose lock is process-wide. One flush for a group is what makes
+//! durable writes fast. One asynchronous flush for each change would deadlock the engine.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -23,34 +24,34 @@ use super::lock::DirLock;
 use super::recent::RecentRows;
 use super::witness::Witness;
 
-/// How many changes wait at most. A caller that finds the queue full waits for room within its own deadline.
+/// The maximum number of queued changes. A caller that finds the queue full waits for a free place, within its own deadline.
 const QUEUE_CHANGES: usize = 1024;
-/// How many changes share a flush at most, so that the first of them is not kept waiting for ever.
+/// The maximum number of changes in one group. Without a limit the first change of a group could wait for ever.
 const GROUP_CHANGES: usize = 512;
-/// How much a group writes at most, in bytes: half a segment of the engine, far below the 48 MiB of its cache.
+/// The maximum size of a group's writes, in bytes: half a segment of the engine, far below its cache of 48 MiB.
 const GROUP_BYTES: usize = 256 * 1024;
 
-/// In how many parts a caller waits for its change.
+/// The number of timers into which a caller's deadline is divided; see `Committer::change`.
 const PATIENCE_PARTS: u32 = 10;
 
-/// Where the caller of a change is answered, once it is known whether the group it was in is durable.
+/// Where to send the answer for a change, once the outcome of its group is known.
 type Answer = oneshot::Sender<Result<(), StoreFailure>>;
-/// A change that waits, with the place in the queue that it gives back when it is taken out.
+/// A queued change. Its permit is its place in the queue; the writer releases it when it takes the change.
 type Queued = (Change, Answer, OwnedSemaphorePermit);
 
-/// The sending side of the writer.
+/// The callers' side of the writer.
 pub(super) struct Committer {
-    /// `None` once closed, which ends the thread when it has done what is queued. The channel has no bound of its own, so
-    /// that nobody holds a sender while waiting for room: it would keep the thread from ending.
+    /// `None` after `close`: the thread then ends when the queue is empty. The channel itself is unbounded. So no caller holds a
+    /// sender while it waits for a free place, which would keep the thread from ending.
     queue: Mutex<Option<mpsc::Sender<Queued>>>,
     room: Arc<Semaphore>,
     thread: Mutex<Option<Thread>>,
     health: Arc<Health>,
-    /// How long a caller waits for its change to be durable; more than that fails the store.
+    /// How long a caller waits for its change to be durable. A change that takes longer fails the store.
     deadline: Duration,
 }
 
-/// What fails the store.
+/// An error that fails the store.
 #[derive(Debug, thiserror::Error)]
 enum Broken {
     #[error("the engine failed: {0}")]
@@ -63,12 +64,12 @@ enum Broken {
 
 struct Thread {
     handle: JoinHandle<()>,
-    /// Disconnected when the thread has let go of the engine.
+    /// Disconnected when the thread has released the engine.
     ended: mpsc::Receiver<()>,
 }
 
 impl Committer {
-    /// Starts a writer.
+    /// Starts the writer thread.
     pub(super) fn start(writer: Writer, deadline: Duration) -> std::io::Result<Self> {
         let health = Arc::clone(&writer.health);
         let (queue, changes) = mpsc::channel();
@@ -86,7 +87,7 @@ impl Committer {
         })
     }
 
-    /// Makes a change durable, or reports why not. A caller that goes away leaves its change in the queue.
+    /// Makes a change durable, or returns why it failed. If the caller goes away, its change stays in the queue.
     pub(super) async fn change(&self, change: Change) -> Result<(), StoreFailure> {
         self.health.check()?;
         let (answer, answered) = oneshot::channel();
@@ -95,8 +96,9 @@ impl Committer {
             // The writer drops a change unanswered only when the store has failed.
             answered.await.unwrap_or_else(|_| Err(self.health.fail("its writer is gone".to_owned())))
         };
-        // The runtime's clock, not the port: no test needs to move it, and a paused one would expire here at once. In parts, so
-        // that a process which was frozen for longer finds one of them over, and not the disk too slow.
+        // This uses the runtime's clock, not the `Clock` port: no test needs to move it, and a paused clock would expire here at once.
+        // The deadline is divided into several timers. If the process was frozen for longer than the deadline, only one of them expires.
+        // So the store does not mistake the freeze for a slow disk and fail.
         let patience = async {
             for _ in 0..PATIENCE_PARTS {
                 tokio::time::sleep(self.deadline / PATIENCE_PARTS).await;
@@ -116,8 +118,8 @@ impl Committer {
         queue.as_ref().ok_or_else(closed)?.send((change, answer, place)).map_err(|_| closed())
     }
 
-    /// Takes no more changes, makes the queued ones durable and ends the thread. Blocks for at most the deadline of a
-    /// write; a writer that is stuck in the engine is left behind, and then the store has failed.
+    /// Refuses further changes, makes the queued ones durable and ends the thread. Blocks for at most the write deadline.
+    /// If the writer is stuck in the engine, this leaves it behind and the store has failed.
     pub(super) fn close(&self) -> Result<(), StoreFailure> {
         drop(self.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.room.close();
@@ -136,13 +138,15 @@ impl Committer {
 
 impl Drop for Committer {
     fn drop(&mut self) {
-        // Whoever wants to know calls it before; a failure is logged where it is found.
+        // A caller that needs the error calls `close` itself. Each failure is logged where it is found.
         let _ = self.close();
     }
 }
 
-/// Runs one change: keeps what it wrote or forgets it. The outer error fails the engine, the inner one this change alone. A panic
-/// is caught here, so that its caller is answered like those of the group, after the engine has failed and with the reason.
+/// Runs one change, and keeps or discards its writes. The outer error fails the engine; the inner error fails only this change.
+///
+/// A panic is caught here. Its caller then gets the same answer as the rest of the group, with the reason, after the engine
+/// has failed.
 fn work_out(change: &mut Change, overlay: &mut Overlay<'_>) -> Result<Result<(), StoreFailure>, Broken> {
     match catch_unwind(AssertUnwindSafe(|| change(overlay))) {
         Ok(Ok(Verdict::Keep)) => {
@@ -163,28 +167,28 @@ fn work_out(change: &mut Change, overlay: &mut Overlay<'_>) -> Result<Result<(),
     }
 }
 
-/// How many commits are durable, and how many of them are noted outside the engine.
+/// The number of durable commits, and how many of them the witness file records.
 pub(super) struct Progress {
     witness: Witness,
     commits: u64,
     noted: u64,
-    /// When they were last noted. No clock of a port: it only says when to write a file again.
+    /// When they were last noted. This is not the `Clock` port: it only decides when to write the file again.
     noted_at: Instant,
     every: Duration,
 }
 
 impl Progress {
-    /// The progress of an engine that holds this many commits, all of which are noted.
+    /// Starts with an engine that holds this many commits, all of them noted.
     pub(super) fn new(witness: Witness, commits: u64, every: Duration) -> Self {
         Self { witness, commits, noted: commits, noted_at: Instant::now(), every }
     }
 
-    /// For how long there is nothing to note; `None` for as long as there is no commit.
+    /// Returns how long to wait before the next note. `None` if there is no new commit to note.
     fn quiet(&self) -> Option<Duration> {
         (self.noted != self.commits).then(|| self.every.saturating_sub(self.noted_at.elapsed()))
     }
 
-    /// Notes how many commits are durable. Commits do not depend on it: if it fails, the next one is noted.
+    /// Notes the number of durable commits. Commits do not depend on it: if it fails, a later note replaces it.
     fn note(&mut self) {
         if self.noted == self.commits {
             return;
@@ -196,16 +200,16 @@ impl Progress {
     }
 }
 
-/// The thread's side: owns the only way to write.
+/// The thread's side. It owns the only way to write.
 pub(super) struct Writer {
     pub(super) db: sled::Db,
     pub(super) health: Arc<Health>,
-    /// What it changed is taken out of there.
+    /// The writer removes the rows that it changes from this cache.
     pub(super) recent: Arc<RecentRows>,
-    /// Told of each commit once it is durable.
+    /// The writer reports each durable commit to this feed.
     pub(super) feed: Arc<Feed>,
     pub(super) progress: Progress,
-    /// Held here too, as a stuck writer still has the directory open. The last field, so that it goes after the engine.
+    /// A stuck writer still has the directory open, so it holds the lock too. Last field: released after the engine.
     pub(super) _lock: Arc<DirLock>,
 }
 
@@ -213,7 +217,7 @@ impl Writer {
     fn run(mut self, changes: &mpsc::Receiver<Queued>) {
         while let Some(first) = self.next(changes) {
             if self.health.has_failed() {
-                // Dropping a change tells its caller; see `Committer::change`.
+                // Dropping a change answers its caller; see `Committer::change`.
                 continue;
             }
             let mut answers = Vec::new();
@@ -223,26 +227,26 @@ impl Writer {
                 Ok(Err(broken)) => Err(self.health.fail(broken.to_string())),
                 Err(_) => Err(self.health.fail(Broken::Panic.to_string())),
             };
-            // A caller gave up meanwhile and the engine is failed: nobody may be told that anything is done.
+            // If a caller's deadline expired meanwhile, the engine has failed, and no change of the group may be acknowledged.
             let committed = committed.and_then(|begun| self.health.check().map(|()| begun)).map(|begun| {
                 if let Some(begun) = begun {
                     self.feed.finish(begun);
                 }
             });
-            // A refusal too is answered after the flush: it may rest on a change of the same group.
+            // A refusal also waits for the flush, because it may depend on a change of the same group.
             for (answer, outcome) in answers {
-                // The caller may have given up; the change stands.
+                // The caller may have gone away; its change is made all the same.
                 let _ = answer.send(committed.clone().and(outcome));
             }
         }
         self.progress.note();
     }
 
-    /// The next change, once there is one; `None` when there will be none. Meanwhile notes how many commits there were.
+    /// Waits for the next change; `None` after `close`. While it waits, it notes the number of commits when that is due.
     fn next(&mut self, changes: &mpsc::Receiver<Queued>) -> Option<Queued> {
         while let Some(quiet) = self.progress.quiet() {
             match changes.recv_timeout(quiet) {
-                // Even if there is always another change.
+                // A due note is also written when the queue is never empty.
                 Ok(queued) if !quiet.is_zero() => return Some(queued),
                 Err(RecvTimeoutError::Disconnected) => return None,
                 Ok(queued) => {
@@ -255,7 +259,7 @@ impl Writer {
         changes.recv().ok()
     }
 
-    /// Makes a group of changes durable; `None` if it wrote nothing.
+    /// Makes a group of changes durable. Returns `None` if the group wrote nothing.
     fn commit(
         &mut self,
         first: Queued,
@@ -278,19 +282,19 @@ impl Writer {
             next = if room { changes.try_recv().ok() } else { None };
         }
         if overlay.bytes() == 0 {
-            // Whatever a refusal of this group rests on was made durable by a group before.
+            // The group only contains refusals or reads. What they depend on was made durable by an earlier group.
             return Ok(None);
         }
         let commits = self.progress.commits + 1;
         store::note_commits(&mut overlay, commits)?;
         overlay.keep();
         let writes = overlay.into_writes();
-        // Before anybody can read what is written here.
+        // The feed and the cache must know of the change before anyone can read what it writes.
         let begun = self.feed.begin(writes.iter().map(|(key, value)| (key.as_slice(), value.as_deref())));
         self.recent.change(writes.keys().map(Vec::as_slice));
         self.db.apply_batch(super::batch(&writes))?;
         self.recent.changed(writes.keys().map(Vec::as_slice));
-        // Durable when this returns; see `sync`.
+        // The writes are durable when this returns; see `sync`.
         self.db.flush()?;
         self.progress.commits = commits;
         Ok(Some(begun))

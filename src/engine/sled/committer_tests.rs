@@ -1,4 +1,4 @@
-//! The writer under failures that no well-behaved change can cause.
+//! Tests of the writer under failures that a correct change cannot cause.
 
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -49,7 +49,7 @@ fn record(request_id: String) -> AuditRecord {
     }
 }
 
-/// A process that was frozen, as by a debugger, a container that is paused or a machine that is moved.
+/// A process can be frozen by a debugger, by a paused container or by the migration of its machine.
 #[tokio::test]
 async fn r03_a_process_that_was_frozen_during_a_write_goes_on() {
     let dir = tempfile::tempdir().unwrap();
@@ -93,7 +93,7 @@ async fn a_change_that_shares_a_group_with_a_panic_is_not_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
     let engine = engine(&dir, Duration::from_secs(10));
     let (release, released) = mpsc::channel::<()>();
-    // Holds the group open until the other two are in the queue behind it.
+    // Keeps the group open until the other two changes are in the queue.
     let hold = change(move |_| {
         released.recv().unwrap();
         Ok(Verdict::Keep)
@@ -121,7 +121,7 @@ async fn a_write_past_its_deadline_fails_the_store_and_what_waits_behind_it_is_n
     let engine = engine(&dir, Duration::from_millis(50));
     let (release, released) = mpsc::channel::<()>();
     let stuck = change(move |_| {
-        // Ends, with an error, when the test lets go of the other side.
+        // Returns an error when the test drops the other side.
         let _ = released.recv();
         Ok(Verdict::Keep)
     });
@@ -221,7 +221,7 @@ async fn r14_0b_commits_are_noted_outside_the_engine_as_time_passes_and_at_a_sto
     assert_eq!(noted(&dir), r#"{"version":1,"commits":1}"#);
     store.probe().await.unwrap();
     store.probe().await.unwrap();
-    // The second was taken up after the first was noted.
+    // The second probe was taken from the queue after the first one was noted.
     assert_ne!(noted(&dir), r#"{"version":1,"commits":1}"#);
     engine.close().unwrap();
     assert_eq!(noted(&dir), r#"{"version":1,"commits":3}"#);

@@ -9,13 +9,13 @@ use doorward_actors::store::migrations::{self, MigrationError};
 /// Why a data directory could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Another process, or another store in this one, has it open.
+    /// Another process, or another engine in this process, has the directory open.
     #[error("the data directory {} is in use by another doorward process; stop that one first", .data_dir.display())]
     InUse {
         /// The directory.
         data_dir: PathBuf,
     },
-    /// A newer version of this program wrote it.
+    /// A newer version of this program wrote the data.
     #[error(
         "the data was written by a newer version of doorward (layout {found}, this one knows up to {known}); \
          run that version, or restore a backup made by this one"
@@ -26,7 +26,7 @@ pub enum OpenError {
         /// The newest layout that this program knows.
         known: u32,
     },
-    /// An older version wrote it, and this was not to change it.
+    /// An older version wrote the data, and this command must not migrate it.
     #[error("the data has layout {found}, not {known}; let the server start with it once, which migrates it")]
     Older {
         /// The layout of the data.
@@ -34,7 +34,7 @@ pub enum OpenError {
         /// The layout of this program.
         known: u32,
     },
-    /// The engine is missing or empty, and there was one.
+    /// The engine is missing or empty, but there was one before.
     #[error(
         "{} held a database, and {0}/db is missing or empty now; nothing was changed. Restore the whole data directory from \
          a backup. If the database was removed on purpose, run `doorward accept-older-data`: the next start then makes an \
@@ -44,7 +44,7 @@ pub enum OpenError {
         /// The data directory.
         data_dir: PathBuf,
     },
-    /// The engine holds less than it did.
+    /// The engine holds fewer commits than it did before.
     #[error(
         "the database in {} is older than it was: it holds {found} commits, and {noted} were noted in witness.json; no record \
          was changed. Restore a newer backup of the whole data directory. If an older copy was put there on purpose, or \
@@ -55,27 +55,27 @@ pub enum OpenError {
         data_dir: PathBuf,
         /// How many commits the engine holds.
         found: u64,
-        /// How many it held at least.
+        /// The minimum number of commits that it held before.
         noted: u64,
     },
-    /// What notes how many commits the engine held cannot be read.
+    /// The file that notes the number of commits cannot be read.
     #[error("{} cannot be read; restore it from a backup, or run `doorward accept-older-data`", .path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
     },
-    /// The engine's writes do not reach the disk before they count as durable.
+    /// The engine counts writes as durable before they reach the disk.
     #[error("the storage engine does not sync what it writes, as this program was linked wrongly; use another build")]
     Unsynced,
-    /// What is stored is damaged.
+    /// The stored data is damaged.
     #[error("the data is damaged: {0}; restore a backup")]
     Corrupt(String),
-    /// This process may not use it.
+    /// This process lacks the permission to use a file or directory.
     #[error("no permission to use {}: {source}", .path.display())]
     Permission {
         /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The file system failed.
@@ -83,7 +83,7 @@ pub enum OpenError {
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The engine failed.

@@ -1,13 +1,14 @@
-//! The heads of the engine's segments, looked at before the engine opens its file.
+//! Checks the heads of the engine's segments before the engine opens its file.
 //!
-//! The engine's file is a row of segments. The head of each (20 bytes: a checksum, the log sequence number of its first byte,
-//! and up to which number the log was stable when it was begun) is how recovery finds the log. Recovery begins its check of the
-//! newest part in the segment of the highest stable number. If that segment is missing, it takes *everything* for lost.
+//! The engine's file is a sequence of segments. Each segment begins with a head of 20 bytes: a checksum, the log sequence number of
+//! the segment's first byte, and the number up to which the log was stable when the segment was begun. Recovery finds the log by
+//! these heads. It begins its check of the newest part in the segment that contains the highest stable number.
+//! If that segment is missing, recovery treats *everything* as lost.
 //!
-//! Older versions of this program let the engine write such numbers before the bytes were durable (see `sync`), so a power cut
-//! could leave a head without the segment it calls stable. What came after the missing segment was never
-//! acknowledged, as an acknowledgement needed a sync of the whole file. So the later heads are blanked, and recovery finds
-//! everything before.
+//! Older versions of this program let the engine write stable numbers before the bytes were durable (see `sync`). So a power cut
+//! could leave a head without the segment that it calls stable. Nothing after the missing segment was ever acknowledged, because an
+//! acknowledgement needed a sync of the whole file. So this module overwrites the later heads with zeros, and recovery finds
+//! everything before them.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -15,26 +16,26 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-/// How long a segment is, in bytes: the engine's default, which this program never changes.
+/// The size of a segment, in bytes: the engine's default, which this program never changes.
 pub(super) const SEGMENT_BYTES: u64 = 512 * 1024;
-/// How long its head is, in bytes.
+/// The size of a head, in bytes.
 const HEAD_BYTES: usize = 20;
-/// What both numbers of a head are combined with by XOR.
+/// The engine combines both numbers of a head with this mask by XOR.
 const MASK: i64 = i64::MAX;
 
 /// The head of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Head {
-    /// The number of the segment's first byte in the log.
+    /// The log sequence number of the segment's first byte.
     first: u64,
-    /// Up to where the log was stable when the segment was begun; -1 if nothing was.
+    /// The number up to which the log was stable when the segment was begun; -1 if nothing was stable.
     stable: i64,
-    /// Where the segment is in the file.
+    /// The offset of the segment in the file, in bytes.
     place: u64,
 }
 
 impl Head {
-    /// Reads a head; `None` if its checksum is wrong, as that of a free segment is.
+    /// Parses a head. Returns `None` if its checksum is wrong, which is also the case for a free segment.
     fn parse(place: u64, bytes: &[u8; HEAD_BYTES]) -> Option<Self> {
         let (checksum, numbers) = bytes.split_first_chunk()?;
         if crc32fast::hash(numbers) != u32::from_le_bytes(*checksum) ^ u32::MAX {
@@ -46,17 +47,17 @@ impl Head {
     }
 }
 
-/// What the heads of a file say.
+/// The result of a check of all heads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Heads {
-    /// How many segments are in use.
+    /// The number of segments in use.
     pub(super) used: usize,
-    /// How many heads were blanked, as they call a segment stable that is missing.
+    /// The number of heads that were overwritten, because they call a missing segment stable.
     pub(super) blanked: usize,
 }
 
-/// Looks at every head of the engine in a directory and blanks those that would make it lose what is good. `None` if there is
-/// no data file.
+/// Checks every head in an engine directory and overwrites those that would make recovery lose good data.
+/// Returns `None` if there is no data file.
 pub(super) fn check(engine_dir: &Path) -> io::Result<Option<Heads>> {
     let file = match OpenOptions::new().read(true).write(true).open(engine_dir.join("db")) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -77,7 +78,7 @@ pub(super) fn check(engine_dir: &Path) -> io::Result<Option<Heads>> {
     Ok(Some(Heads { used: used - blanked, blanked }))
 }
 
-/// The heads of segments from a number on, by that number; and how many there are in all.
+/// Reads the heads of the segments from this number on, by that number, and the number of segments in use in the whole file.
 fn read(file: &File, from: u64) -> io::Result<(BTreeMap<u64, Head>, usize)> {
     let (mut heads, mut used) = (BTreeMap::new(), 0);
     let length = file.metadata()?.len();
@@ -96,7 +97,7 @@ fn read(file: &File, from: u64) -> io::Result<(BTreeMap<u64, Head>, usize)> {
     Ok((heads, used))
 }
 
-/// The number of the segment that is called stable and is not there, if later ones are.
+/// Returns the number of the segment that is called stable but is missing, if there are later segments.
 fn missing(heads: &BTreeMap<u64, Head>, from: u64) -> Option<u64> {
     let stable = heads.values().filter_map(|head| u64::try_from(head.stable).ok()).fold(from, u64::max);
     let wanted = stable / SEGMENT_BYTES * SEGMENT_BYTES;
@@ -104,7 +105,8 @@ fn missing(heads: &BTreeMap<u64, Head>, from: u64) -> Option<u64> {
     (later && !heads.contains_key(&wanted)).then_some(wanted)
 }
 
-/// The number of the segment that the engine's newest snapshot ends in; 0 without one. The engine reads no segment before it.
+/// Returns the number of the segment in which the engine's newest snapshot ends; 0 without a snapshot.
+/// The engine reads no earlier segment.
 fn snapshot_at(engine_dir: &Path) -> io::Result<u64> {
     let mut newest = 0;
     for entry in std::fs::read_dir(engine_dir)? {
@@ -132,7 +134,8 @@ mod tests {
         bytes
     }
 
-    /// A file with these segments, as number of the segment and number up to which it calls the log stable; what is left of it.
+    /// Checks a file with these segments, each given as its number and the number up to which it calls the log stable.
+    /// Returns the result and the segments that are left.
     fn left_of(segments: &[Option<(u64, i64)>], snapshot: Option<u64>) -> (Heads, Vec<Option<u64>>) {
         let dir = tempfile::tempdir().unwrap();
         let file = File::create(dir.path().join("db")).unwrap();
@@ -165,20 +168,20 @@ mod tests {
         // Segment 2 is called stable and is missing.
         let lost = [Some((0, -1)), Some((1, s(1) - 1)), None, Some((3, s(2) + 9)), Some((4, s(2) + 9))];
         assert_eq!(left_of(&lost, None), (Heads { used: 2, blanked: 2 }, vec![Some(0), Some(1), None, None, None]));
-        // What is left can call stable what is missing in its turn.
+        // A remaining head can call another missing segment stable.
         let twice = [Some((0, -1)), None, Some((2, s(1) + 1)), None, Some((4, s(3) + 1))];
         assert_eq!(left_of(&twice, None), (Heads { used: 1, blanked: 2 }, vec![Some(0), None, None, None, None]));
-        // Segments are reused: their order in the file is not that of the log, and freed ones are missing for good.
+        // Segments are reused. Their order in the file is not their order in the log, and freed ones are missing for good.
         let reused = [Some((9, s(8) + 5)), Some((7, s(7) - 1)), None, Some((8, s(7) + 1))];
         assert_eq!(left_of(&reused, None), (Heads { used: 3, blanked: 0 }, vec![Some(9), Some(7), None, Some(8)]));
-        // The newest one is missing, or begins beyond what is stable: that is an ordinary tear.
+        // If the newest segment is missing, or begins after the stable part, that is an ordinary torn write.
         let torn = [Some((0, -1)), Some((1, s(0) + 5)), None, Some((3, s(1) + 5))];
         assert_eq!(left_of(&torn, None).0, Heads { used: 3, blanked: 0 });
     }
 
     #[test]
     fn r14_0c_a_snapshot_stands_for_the_segments_before_it() {
-        // Recovery begins in segment 2, where the snapshot ends; 1 is of no matter.
+        // Recovery begins in segment 2, where the snapshot ends, so segment 1 does not matter.
         let kept = [Some((0, -1)), None, Some((2, s(1) + 5)), Some((3, s(2) + 5))];
         assert_eq!(left_of(&kept, Some(2 * S + 77)).0, Heads { used: 3, blanked: 0 });
         let lost = [Some((0, -1)), Some((1, 5)), None, Some((3, s(1) + 5))];

@@ -1,4 +1,4 @@
-//! Whether the store still works. It fails once and for good.
+//! Whether the store still works. A failure is final.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,19 +8,19 @@ use tokio::sync::watch;
 
 /// The health of one open store, shared by its callers and its committer.
 pub(super) struct Health {
-    /// The same as `reason` being set, cheap enough to look at before every read.
+    /// `true` if `reason` is set. Reading it is cheap enough to do before every read of the store.
     failed: AtomicBool,
-    /// Why the store failed, once it has.
+    /// Why the store failed; `None` while it works.
     reason: watch::Sender<Option<String>>,
 }
 
 impl Health {
-    /// A store that works.
+    /// Creates the health of a store that works.
     pub(super) fn new() -> Self {
         Self { failed: AtomicBool::new(false), reason: watch::Sender::new(None) }
     }
 
-    /// Declares the store failed. The first reason stands; the engine's errors are sticky, so nothing takes this back.
+    /// Declares the store failed. Keeps the first reason. The engine's errors are permanent, so nothing resets this.
     pub(super) fn fail(&self, reason: String) -> StoreFailure {
         let first = self.reason.send_if_modified(|known| {
             let first = known.is_none();
@@ -36,17 +36,17 @@ impl Health {
         self.failure()
     }
 
-    /// An error if the store failed.
+    /// Returns an error if the store failed.
     pub(super) fn check(&self) -> Result<(), StoreFailure> {
         if self.failed.load(Ordering::Acquire) { Err(self.failure()) } else { Ok(()) }
     }
 
-    /// Whether the store failed.
+    /// Returns whether the store failed.
     pub(super) fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)
     }
 
-    /// Ends with the reason when the store fails; never ends if it does not.
+    /// Completes with the reason when the store fails. Never completes if it does not.
     pub(super) fn failed(&self) -> impl Future<Output = String> + Send + use<> {
         let mut reason = self.reason.subscribe();
         async move {
@@ -56,7 +56,7 @@ impl Health {
             };
             match known {
                 Some(reason) => reason,
-                // The store was closed without ever failing.
+                // The store was closed without a failure.
                 None => std::future::pending().await,
             }
         }

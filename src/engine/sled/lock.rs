@@ -1,4 +1,4 @@
-//! The data directory is owned by one process.
+//! The lock that gives one process exclusive ownership of a data directory.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -9,19 +9,19 @@ use fs4::fs_std::FileExt as _;
 
 use super::OpenError;
 
-/// How often and how long to wait for another owner to go: half a second in all. A process that is just ending has the lock
-/// until the kernel has cleared it away, and so has a child that was forked and has not begun its own program yet.
+/// How often and how long to wait for another owner to release the lock: half a second in total. An ending process holds the lock
+/// until the kernel has cleaned up. So does a forked child that has not yet executed its own program.
 const TRIES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// The exclusive ownership of a data directory, for as long as this lives. The kernel ends it with the process, however
-/// that ends, so a kill leaves no stale lock behind.
+/// The exclusive ownership of a data directory, until this value is dropped. The kernel releases it when the process ends in any
+/// way, so a killed process leaves no stale lock.
 pub(super) struct DirLock {
     _file: File,
 }
 
 impl DirLock {
-    /// Takes a data directory, which exists.
+    /// Takes the lock of an existing data directory.
     pub(super) fn take(data_dir: &Path) -> Result<Self, OpenError> {
         let path = data_dir.join("lock");
         let file = OpenOptions::new()

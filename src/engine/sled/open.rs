@@ -1,4 +1,4 @@
-//! Opens the engine: looked at before, and refused if it lost what it held.
+//! Opens the engine. Checks its files first, and refuses an engine that has lost data.
 
 use std::fs::File;
 use std::io;
@@ -13,26 +13,26 @@ use super::witness::Witness;
 use super::{OpenError, SledOptions, Tree, heads, sync};
 use crate::files::{create_private_dir, sync_dir};
 
-/// How often the engine cleans up and flushes in the background; its garbage collection depends on it.
+/// How often the engine cleans up and flushes in the background, in milliseconds. Its garbage collection depends on it.
 const FLUSH_EVERY_MS: u64 = 500;
-/// How often and how long to wait for an engine of this same process to let go of its files: 5 s in all.
+/// How often and how long to wait until an engine of this same process has closed its files: 5 s in total.
 const REOPEN_TRIES: u32 = 500;
 const REOPEN_PAUSE: Duration = Duration::from_millis(10);
-/// The shortest file of parameters that the engine reads, in bytes; it replaces a shorter one.
+/// The shortest parameter file that the engine reads, in bytes. The engine replaces a shorter one.
 const MIN_PARAMETERS: usize = 9;
 
-/// Where the engine of a data directory is.
+/// Returns the path of the engine in a data directory.
 pub(super) fn dir(data_dir: &Path) -> PathBuf {
     data_dir.join("db")
 }
 
-/// Opens the engine of a data directory, whose lock is held, and brings it to the current layout; makes it if there never was
-/// one. Gives the number of commits that it holds. All of it is durable then.
+/// Opens the engine of a data directory and migrates it to the current layout. Creates the engine if there never was one.
+/// The caller holds the lock. Returns the number of commits in the engine, all of which are durable.
 pub(super) fn open_or_make(data_dir: &Path, options: SledOptions) -> Result<(sled::Db, u64), OpenError> {
     let (engine_dir, witness) = (dir(data_dir), Witness::of(data_dir));
     let db = open(data_dir, options)?;
     migrate(&db)?;
-    // This start is a commit of its own: a write that shows whether the engine syncs.
+    // Each start makes one commit of its own: this write shows whether the engine syncs.
     let commits = store::commits_of(&Tree(&db))? + 1;
     let before = sync::calls();
     {
@@ -51,7 +51,7 @@ pub(super) fn open_or_make(data_dir: &Path, options: SledOptions) -> Result<(sle
     Ok((db, commits))
 }
 
-/// Brings the rows to the current layout, each step in a batch of its own.
+/// Migrates the rows to the current layout. Each step is a batch of its own.
 fn migrate(db: &sled::Db) -> Result<(), OpenError> {
     loop {
         let tree = Tree(db);
@@ -65,8 +65,8 @@ fn migrate(db: &sled::Db) -> Result<(), OpenError> {
     }
 }
 
-/// Opens the engine of a data directory, whose lock is held. Changes no record. An engine that is missing, empty or older
-/// than it was is refused, as far as possible before the engine itself writes to its file.
+/// Opens the engine of a data directory. The caller holds the lock. Changes no record.
+/// Refuses an engine that is missing, empty or older than it was, if possible before the engine writes to its file.
 pub(super) fn open(data_dir: &Path, options: SledOptions) -> Result<sled::Db, OpenError> {
     let (engine_dir, noted) = (dir(data_dir), Witness::of(data_dir).commits()?);
     let at = |error| OpenError::at(&engine_dir, error);
@@ -84,7 +84,7 @@ pub(super) fn open(data_dir: &Path, options: SledOptions) -> Result<sled::Db, Op
     create_private_dir(&engine_dir).map_err(at)?;
     remove_leftovers(&engine_dir).map_err(at)?;
     let db = open_files(&engine_dir, options)?;
-    // A kill during the first start of an older version may have left one segment without a layout, and never more.
+    // If a process was killed during the first start of an older version, there may be one segment without a layout, but never more.
     if !db.contains_key(layout::FORMAT_VERSION)? && (noted.is_some() || heads.used > 1) {
         return Err(lost());
     }
@@ -95,7 +95,7 @@ pub(super) fn open(data_dir: &Path, options: SledOptions) -> Result<sled::Db, Op
     Ok(db)
 }
 
-/// Renames an engine directory that has no data, so that the next start makes another one. The caller syncs the data directory.
+/// Renames an engine directory that has no data. The next start then creates a new one. The caller syncs the data directory.
 pub(super) fn put_aside_if_empty(data_dir: &Path) -> Result<(), OpenError> {
     let (engine_dir, aside) = (dir(data_dir), data_dir.join("db.lost"));
     if !engine_dir.exists() {
@@ -108,8 +108,9 @@ pub(super) fn put_aside_if_empty(data_dir: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Opens the engine's files. The directory is ours by our own lock, so if they are still locked, that is an engine of this
-/// process whose background threads have not ended yet.
+/// Opens the engine's files.
+/// This process already holds the lock of the directory. If the files are still locked, the owner is an engine of this process
+/// whose background threads have not ended yet.
 fn open_files(engine_dir: &Path, options: SledOptions) -> Result<sled::Db, OpenError> {
     let config =
         sled::Config::new().path(engine_dir).cache_capacity(options.cache_bytes).flush_every_ms(Some(FLUSH_EVERY_MS));
@@ -125,8 +126,8 @@ fn open_files(engine_dir: &Path, options: SledOptions) -> Result<sled::Db, OpenE
     Err(OpenError::InUse { data_dir: engine_dir.to_owned() })
 }
 
-/// Removes what a kill or a power cut while the engine opened may have left and what would make it refuse to open again. Only
-/// under the lock: another process may be in the middle of making these files.
+/// Removes files that make the engine refuse to open. A kill or a power cut while the engine opens can leave such files.
+/// Call it only while holding the lock: another process may be creating these files.
 fn remove_leftovers(engine_dir: &Path) -> io::Result<()> {
     for path in files(engine_dir)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -135,8 +136,8 @@ fn remove_leftovers(engine_dir: &Path) -> io::Result<()> {
             std::fs::remove_file(&path)?;
         }
     }
-    // The engine writes its parameters, which are always the same, in several pieces and does not sync them. It makes them anew
-    // if they are missing, and fails if they are not whole.
+    // The engine writes its parameters, which are always the same, in several pieces and does not sync them.
+    // It creates the file again if it is missing, and fails if it is incomplete.
     let parameters = engine_dir.join("conf");
     if parameters.exists() && !is_whole(&std::fs::read(&parameters)?) {
         tracing::warn!(path = %parameters.display(), "removing what a start that was cut short left behind");
@@ -145,14 +146,14 @@ fn remove_leftovers(engine_dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the engine's parameters are whole: their checksum is behind them.
+/// Returns whether the parameter file is complete. It ends with its checksum.
 fn is_whole(parameters: &[u8]) -> bool {
     parameters.split_last_chunk().is_some_and(|(body, checksum)| {
         parameters.len() >= MIN_PARAMETERS && crc32fast::hash(body) == u32::from_le_bytes(*checksum)
     })
 }
 
-/// Makes the engine's files and their names durable; it does so itself only for what it writes later.
+/// Makes the engine's files and their names durable. The engine syncs only what it writes later.
 fn sync_files(engine_dir: &Path) -> io::Result<()> {
     for path in files(engine_dir)? {
         File::open(path)?.sync_all()?;

@@ -1,55 +1,57 @@
-//! Rows that were asked for lately, of the one kind that every token check reads.
+//! A cache of recently read rows, of the one kind that every token check reads.
 //!
-//! The tree finds one of a million accounts in a page that it may have to read from the disk and always has to search; here it
-//! is one look into a table. What is told is never older than what the tree tells (S38): the committer takes a row out before it
-//! changes it, and until it has, nothing of it is kept here.
+//! To find one of a million accounts, the tree always searches a page, and may have to read that page from disk. The cache needs one
+//! look-up in a table. Its answers are never older than those of the tree (S38): the committer removes a row before it changes it,
+//! and nothing is cached for the row until the change is in the tree.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
 
-/// Parts that are locked apart, so that threads rarely wait for each other: 16.
+/// The cache has 2^4 = 16 parts with a lock each, so that threads rarely wait for each other.
 const PART_BITS: u32 = 4;
-/// How much all of them hold: 48 MiB, of some 400 bytes each.
+/// The maximum size of all parts together: 48 MiB. A row takes about 400 bytes.
 const MOST_BYTES: u64 = 48 * 1024 * 1024;
-/// What a row takes besides its value: its key, its place in the table and in the order in which they are forgotten.
+/// The size of a cached row besides its value: its key, its slot in the table and its place in the eviction order.
 const OVERHEAD_BYTES: u64 = 80;
-/// How many of the forgotten a part notes, to know them when they come back: few, as each takes as much room as a known one.
+/// How many evicted keys a part remembers, to recognise them when they are read again. The number is small, because each of them
+/// takes as much room as a cached row.
 const NOTED: usize = 64;
 
-/// Rows whose keys are a prefix and a number of eight bytes.
+/// The cache. The key of a cached row is the prefix and a number of eight bytes.
 pub(super) struct RecentRows {
     prefix: &'static [u8],
     parts: Vec<Mutex<Part>>,
 }
 
-/// What was asked about lately. What was asked about least goes first.
+/// One part of the cache. It evicts the least used rows first.
 struct Part {
     rows: Cache<u64, Box<[u8]>, Bytes>,
-    /// Grows when a change begins and when it is done. What was read before that may be of before the change, and is not kept.
+    /// Incremented when a change begins and when it ends.
+    /// A value that was read before the last increment may be outdated and is not cached.
     changes: u64,
-    /// A change is under way.
+    /// Whether a change is in progress.
     changing: bool,
 }
 
-/// What is known of a row.
+/// The result of a cache look-up.
 pub(super) enum Recent {
-    /// Its value.
+    /// A hit, with the value.
     Known(Vec<u8>),
-    /// Nothing; what is read from the tree now can be [kept](RecentRows::keep) under this number.
+    /// A miss. The value that the tree returns now can be [kept](RecentRows::keep) under this number.
     Unknown(u64),
-    /// Rows of its kind are not kept.
+    /// Rows of this kind are not cached.
     Never,
 }
 
 impl RecentRows {
-    /// Keeps rows whose keys begin with this.
+    /// Creates a cache for rows whose keys begin with this prefix.
     pub(super) fn new(prefix: &'static [u8]) -> Self {
         Self { prefix, parts: (0..1 << PART_BITS).map(|_| Mutex::new(Part::new())).collect() }
     }
 
-    /// The value of a row, if it is here.
+    /// Looks up a row.
     pub(super) fn read(&self, key: &[u8]) -> Recent {
         let Some(id) = self.number(key) else { return Recent::Never };
         let part = self.part(id);
@@ -59,7 +61,7 @@ impl RecentRows {
         }
     }
 
-    /// Keeps what the tree said after [`Self::read`] gave this number, unless rows changed since.
+    /// Caches the value that the tree returned after [`Self::read`] gave this number, unless rows changed since then.
     pub(super) fn keep(&self, key: &[u8], number: u64, stored: &[u8]) {
         let Some(id) = self.number(key) else { return };
         let mut part = self.part(id);
@@ -68,8 +70,8 @@ impl RecentRows {
         }
     }
 
-    /// Takes rows out that are about to change, and tells by the tree alone until [`Self::changed`]. Called by the one writer, as
-    /// is that.
+    /// Removes rows that are about to change. Nothing is cached in their parts until [`Self::changed`].
+    /// Only the one writer calls this method and [`Self::changed`].
     pub(super) fn change<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) {
         for id in keys.filter_map(|key| self.number(key)) {
             let mut part = self.part(id);
@@ -79,12 +81,12 @@ impl RecentRows {
         }
     }
 
-    /// The tree has the change.
+    /// Ends a change: the tree now contains it.
     pub(super) fn changed<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) {
         for id in keys.filter_map(|key| self.number(key)) {
             let mut part = self.part(id);
             part.changing = false;
-            // What was read while it changed may be of before it.
+            // A value that was read during the change may be the old one.
             part.changes += 1;
         }
     }
@@ -94,9 +96,9 @@ impl RecentRows {
     }
 
     fn part(&self, id: u64) -> MutexGuard<'_, Part> {
-        // The highest bits of a product that spreads numbers which have something in common (Fibonacci hashing).
+        // Fibonacci hashing: the highest bits of the product are spread evenly, also for ids with a common pattern.
         let part = id.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (u64::BITS - PART_BITS);
-        // So few bits are a number below that of the parts.
+        // `PART_BITS` bits are always a valid index into `parts`.
         self.parts[usize::try_from(part).unwrap_or_default()].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -108,7 +110,7 @@ impl Part {
     }
 }
 
-/// What an account takes, in bytes.
+/// Weighs a cached row, in bytes.
 struct Bytes;
 
 impl Weighter<u64, Box<[u8]>> for Bytes {
@@ -167,7 +169,7 @@ mod tests {
         for known in [false, true, true] {
             assert!((1..=100_000).all(|n| ask(n) == known));
         }
-        // One that is asked about often stays, whatever comes.
+        // A row that is read often stays in the cache, however many other rows are read.
         for n in 100_001..300_000 {
             ask(n);
             assert!(n % 16 != 0 || ask(1));

@@ -1,30 +1,30 @@
-//! Makes the engine sync its data file before it takes a write for durable.
+//! Makes the engine sync its data file before it counts a write as durable.
 //!
-//! On Linux, sled 0.34.7 follows each `pwrite` with `sync_file_range` and then takes the bytes for durable: it answers the
-//! flush, and writes into the head of a later segment that everything up to here is stable. `sync_file_range(2)` says that it
-//! flushes no cache of the disk and no metadata. If the head of the later segment survives a power cut and the segment before
-//! it does not, recovery finds that what should be stable is missing and replays nothing.
+//! On Linux, sled 0.34.7 calls `sync_file_range` after each `pwrite` and then counts the bytes as durable. It completes the flush,
+//! and writes into the head of a later segment that everything up to here is stable. But `sync_file_range(2)` flushes neither the
+//! cache of the disk nor metadata. If the head of the later segment survives a power cut and the segment before it does not,
+//! recovery finds that a stable segment is missing and replays nothing.
 //!
-//! Where the system lacks the call (`ENOSYS`), sled calls `fsync` instead, before it counts the write as durable
-//! (`pagecache/iobuf.rs`, `write_to_log`). So this program defines the function itself and always answers that. See
-//! docs/adr/037.
+//! If the system lacks the call (`ENOSYS`), sled calls `fsync` instead before it counts the write as durable
+//! (`pagecache/iobuf.rs`, `write_to_log`). So this program defines the function itself and always answers `ENOSYS`.
+//! See docs/adr/037.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How often the engine called [`sync_file_range`] in this process.
+/// The number of calls of [`sync_file_range`] in this process.
 static CALLS: AtomicU64 = AtomicU64::new(0);
 
-/// How often the engine was told to sync the whole file, in this process. Rises with each of its writes on Linux, and never
-/// elsewhere, where it syncs without asking.
+/// Returns how often the engine was told to sync the whole file in this process. On Linux each write of the engine raises the number.
+/// Elsewhere it stays 0, because the engine always syncs there.
 pub(super) fn calls() -> u64 {
     CALLS.load(Ordering::Relaxed)
 }
 
-/// Takes the place of the C library's function of this name: fails with `ENOSYS`, for any file and range.
-// The proof. An exported name is unsafe because it replaces what others link to by it. The C library's function has this
-// signature (`int sync_file_range(int, off64_t, off64_t, unsigned int)`, glibc and musl, 64-bit offsets), it is allowed to
-// fail with ENOSYS, and callers must expect that, as kernels before 2.6.17 and some sandboxes answer so. The body touches no
-// memory of the caller and cannot panic. The one caller in this program is sled; a hint that is refused costs anyone else
+/// Replaces the C library's function of this name. Fails with `ENOSYS` for any file and range.
+// Safety. An exported name is unsafe because it replaces the function that others link to by that name. The signature is that of
+// the C library (`int sync_file_range(int, off64_t, off64_t, unsigned int)`, glibc and musl, 64-bit offsets). The function is
+// allowed to fail with ENOSYS, and callers must expect that: kernels before 2.6.17 and some sandboxes answer so. The body touches
+// no memory of the caller and cannot panic. The only caller in this program is sled. For any other caller the refused call costs
 // speed and no data.
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "the name has to be the one that the engine calls; the proof is above")]

@@ -1,8 +1,8 @@
-//! What a mail server says it can do, in its answer to `EHLO` (RFC 5321, section 4.1.1.1).
+//! The capabilities that a mail server announces in its reply to `EHLO` (RFC 5321, section 4.1.1.1).
 
 use super::reply::Reply;
 
-/// The extensions of a server that matter here.
+/// The SMTP extensions that this client uses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an independent offer of the server")]
 pub(super) struct Capabilities {
@@ -19,11 +19,11 @@ pub(super) struct Capabilities {
 }
 
 impl Capabilities {
-    /// Reads the lines after the first one, which is a greeting. Keywords count in any case.
+    /// Parses the lines after the first one, which is a greeting. Keywords are case-insensitive.
     pub(super) fn of(reply: &Reply) -> Self {
         let mut found = Self::default();
         for line in reply.lines.iter().skip(1) {
-            // `AUTH=LOGIN` is the form from before RFC 2554, which some servers still write.
+            // `AUTH=LOGIN` is the syntax from before RFC 2554, which some servers still send.
             let mut words = line.split([' ', '\t', '=']).filter(|word| !word.is_empty());
             let Some(keyword) = words.next() else { continue };
             let is = |word: &str, name: &str| word.eq_ignore_ascii_case(name);

@@ -1,4 +1,4 @@
-//! One conversation with a mail server, command by command.
+//! One SMTP connection, command by command.
 
 use std::io;
 
@@ -7,26 +7,26 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use super::capabilities::Capabilities;
 use super::reply::{Kind, NoReply, Reader, Reply};
 
-/// How much is read at once, in bytes.
+/// The maximum number of bytes of one read.
 const PIECE: usize = 2048;
 
-/// What carries a conversation: a TCP connection, or TLS over one.
+/// The transport of a conversation: a TCP connection, or TLS over one.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
-/// Why a conversation cannot go on.
+/// Why a conversation cannot continue.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Broken {
     /// The connection failed.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// The server closed the connection instead of an answer.
+    /// The server closed the connection instead of sending a reply.
     #[error("the server closed the connection")]
     Closed,
-    /// What came is no answer.
+    /// The received bytes are not a reply.
     #[error("its answer begins with no code")]
     NoReply,
-    /// The server said something before it was asked. Answers no longer belong to commands.
+    /// The server sent something before it was asked. From then on, replies can no longer be matched to commands.
     #[error("it answers more than it was asked")]
     OutOfStep,
 }
@@ -37,10 +37,10 @@ impl From<NoReply> for Broken {
     }
 }
 
-/// A connection on which commands and replies take turns.
+/// A connection on which commands and replies alternate.
 pub(super) struct Conversation {
     stream: Box<dyn Stream>,
-    /// What was read and belongs to no reply yet.
+    /// Bytes that were read but belong to no reply yet.
     ahead: Vec<u8>,
 }
 
@@ -49,7 +49,7 @@ impl Conversation {
         Self { stream, ahead: Vec::new() }
     }
 
-    /// The next reply of the server.
+    /// Reads the next reply of the server.
     pub(super) async fn reply(&mut self) -> Result<Reply, Broken> {
         let mut reader = Reader::default();
         loop {
@@ -60,7 +60,7 @@ impl Conversation {
             }
             let mut piece = [0; PIECE];
             match self.stream.read(&mut piece).await {
-                // A server may close right after its last word, with or without ceremony.
+                // A server may close the connection right after its last reply, with or without a proper close.
                 Ok(0) => return reader.close()?.ok_or(Broken::Closed),
                 Err(error) => return reader.close().ok().flatten().ok_or(Broken::Io(error)),
                 Ok(read) => self.ahead.extend_from_slice(piece.get(..read).unwrap_or_default()),
@@ -78,8 +78,8 @@ impl Conversation {
         self.reply().await
     }
 
-    /// Introduces this host, by `HELO` where the server refuses `EHLO` itself (RFC 5321, sections 3.2 and 4.2.4) and not
-    /// the client.
+    /// Introduces this host by `EHLO`. Falls back to `HELO` if the server refuses the command itself and not the client (RFC 5321,
+    /// sections 3.2 and 4.2.4).
     pub(super) async fn hello(&mut self, name: &str) -> Result<(Reply, Capabilities), Broken> {
         let reply = self.command(&format!("EHLO {name}")).await?;
         if matches!(reply.code, 500..=504 | 550) {
@@ -89,7 +89,7 @@ impl Conversation {
         Ok((reply, capabilities))
     }
 
-    /// Sends a mail after the server's 3yz to `DATA`, and waits for the reply to it.
+    /// Sends a mail after the server's 3yz reply to `DATA`, and waits for the final reply.
     pub(super) async fn mail(&mut self, bytes: &[u8]) -> Result<Reply, Broken> {
         if !self.ahead.is_empty() {
             return Err(Broken::OutOfStep);
@@ -99,26 +99,27 @@ impl Conversation {
             self.stream.flush().await
         };
         let Err(error) = sent.await else { return self.reply().await };
-        // A server that does not want the rest may say so and close. Only its refusal counts: it has not seen all.
+        // A server that does not want the rest of the mail may say so and close.
+        // Only a refusal counts, because the server has not seen the whole mail.
         match self.reply().await {
             Ok(reply) if matches!(reply.kind(), Kind::Transient | Kind::Permanent) => Ok(reply),
             _ => Err(Broken::Io(error)),
         }
     }
 
-    /// The stream, to be encrypted. What the server said after its last reply came from before TLS and counts for nothing
-    /// (RFC 3207, section 4.2), so it ends the conversation.
+    /// Returns the stream for encryption. Fails if the server sent anything after its last reply: that came before TLS and must not count
+    /// (RFC 3207, section 4.2).
     pub(super) fn into_stream(self) -> Result<Box<dyn Stream>, Broken> {
         if self.ahead.is_empty() { Ok(self.stream) } else { Err(Broken::OutOfStep) }
     }
 
-    /// Says goodbye. The answer changes nothing.
+    /// Sends `QUIT`. The reply does not matter.
     pub(super) async fn quit(&mut self) {
         let _ = self.command("QUIT").await;
     }
 }
 
-/// A mail as it travels: dots at the beginning of lines doubled, one dot at the end (RFC 5321, section 4.5.2).
+/// Encodes a mail for `DATA`: doubles dots at the start of lines and ends with a single dot (RFC 5321, section 4.5.2).
 fn stuffed(bytes: &[u8]) -> Vec<u8> {
     let mut sent = Vec::with_capacity(bytes.len() + 64);
     let mut at_line_start = true;

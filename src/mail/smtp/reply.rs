@@ -1,23 +1,23 @@
 //! Replies of a mail server (RFC 5321, section 4.2).
 //!
-//! Only the three digits decide. The text may be missing, long, or in any encoding; it is kept for people alone.
+//! Only the three digits decide. The text may be missing, long, or in any encoding. It is kept only for people.
 
-/// The most bytes of one reply. A reply has a few lines of at most 512 bytes (RFC 5321, section 4.5.3.1.5); servers that
-/// quote a spam report write more.
+/// The maximum size of one reply, in bytes. A reply has a few lines of at most 512 bytes (RFC 5321, section 4.5.3.1.5), but servers
+/// that quote a spam report write more.
 const MAX_REPLY: usize = 64 * 1024;
-/// The most bytes of text that are kept of one line.
+/// The maximum number of bytes that are kept of one line.
 const MAX_KEPT: usize = 1024;
 
-/// What kind of reply it is, by its first digit (RFC 5321, section 4.2.1).
+/// The kind of a reply, by its first digit (RFC 5321, section 4.2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// 2yz: done.
     Completed,
     /// 3yz: the server waits for more.
     Intermediate,
-    /// 4yz: not now.
+    /// 4yz: a transient failure.
     Transient,
-    /// 5yz: never.
+    /// 5yz: a permanent failure.
     Permanent,
 }
 
@@ -40,17 +40,17 @@ impl Reply {
         }
     }
 
-    /// All lines as one, for people.
+    /// Returns all lines as one, for people.
     pub(super) fn text(&self) -> String {
         self.lines.join(" ")
     }
 }
 
-/// What is not the beginning of a reply: its first line begins with no code from 200 to 599.
+/// The error that bytes are not a reply, because the first line does not begin with a code from 200 to 599.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NoReply;
 
-/// Puts a reply together from bytes as they arrive.
+/// Assembles a reply from bytes as they arrive.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
     line: Vec<u8>,
@@ -62,7 +62,7 @@ pub(super) struct Reader {
 impl Reader {
     /// Takes bytes up to the end of the reply. Returns how many it took, and the reply once it is complete.
     ///
-    /// A reply that is longer than [`MAX_REPLY`] ends there: its code is known by then.
+    /// A reply ends after [`MAX_REPLY`] bytes even if it is longer: its code is known by then.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(usize, Option<Reply>), NoReply> {
         for (at, &byte) in bytes.iter().enumerate() {
             self.read += 1;
@@ -81,7 +81,7 @@ impl Reader {
         Ok((bytes.len(), None))
     }
 
-    /// The server closed the connection: what arrived is the reply if it has its code. `None` if nothing arrived.
+    /// Ends the reply after the server closed the connection. It is valid if it has its code. Returns `None` if nothing arrived.
     pub(super) fn close(&mut self) -> Result<Option<Reply>, NoReply> {
         if self.read == 0 { Ok(None) } else { self.finish().map(Some) }
     }
@@ -94,14 +94,14 @@ impl Reader {
         Ok(Reply { code: code.ok_or(NoReply)?, lines })
     }
 
-    /// Whether the line that ends here is the last one of the reply.
+    /// Ends a line. Returns whether it is the last line of the reply.
     fn end_line(&mut self) -> Result<bool, NoReply> {
         let line = std::mem::take(&mut self.line);
         let line = line.strip_suffix(b"\r").unwrap_or(&line);
         match (code_of(line), self.code) {
-            // The codes of all lines should be equal; where they differ, the last one is the verdict.
+            // All lines should have the same code. If they differ, the last one counts.
             (Some(code), _) => self.code = Some(code),
-            // A line without a code inside a reply of several lines is more of its text.
+            // A line without a code inside a reply of several lines is a part of its text.
             (None, Some(_)) => {
                 self.lines.push(lossy(line));
                 return Ok(false);
@@ -118,7 +118,7 @@ impl Reader {
 fn code_of(line: &[u8]) -> Option<u16> {
     let digits = std::str::from_utf8(line.get(..3)?).ok()?;
     let plain = digits.bytes().all(|digit| digit.is_ascii_digit());
-    // A fourth digit makes it a number and not a code.
+    // With a fourth digit it is a number and not a code.
     let alone = !line.get(3).is_some_and(u8::is_ascii_digit);
     let code = digits.parse().ok()?;
     (plain && alone && (200..600).contains(&code)).then_some(code)

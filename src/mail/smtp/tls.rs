@@ -1,4 +1,4 @@
-//! The certificates that a mail server may show.
+//! TLS connections to a mail server, and the certificates that they accept.
 
 use std::fs;
 use std::io;
@@ -11,36 +11,36 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 
-/// The certificates for the mail server cannot be used.
+/// Why TLS for the mail server cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsSetupError {
     /// The file cannot be read.
     #[error("SMTP_CA_FILE {}: {source}", path.display())]
     Unreadable {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The file holds no certificate, or one that is none.
+    /// The file contains no certificate, or an invalid one.
     #[error("SMTP_CA_FILE {}: it holds no usable certificate in PEM", .0.display())]
     NoCertificate(PathBuf),
-    /// TLS cannot be set up at all.
+    /// The TLS library refuses its configuration.
     #[error("TLS cannot be set up: {0}")]
     Library(#[from] rustls::Error),
-    /// The name of the server cannot stand in a certificate.
+    /// The name of the server is not valid in a certificate.
     #[error("SMTP_URL: {0} is no name that a certificate can name")]
     Name(String),
 }
 
-/// Encrypts connections to one server, whose certificate must name it.
+/// Encrypts connections to one server. The server's certificate must contain its name.
 pub(super) struct Tls {
     connector: TlsConnector,
     name: ServerName<'static>,
 }
 
 impl Tls {
-    /// Trusts the public authorities that are built in, and those of this file.
+    /// Trusts the built-in public authorities and the certificates in `ca_file`.
     pub(super) fn new(host: &str, ca_file: Option<&Path>) -> Result<Self, TlsSetupError> {
         let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         if let Some(path) = ca_file {
@@ -63,7 +63,7 @@ impl Tls {
         Ok(Self { connector: TlsConnector::from(Arc::new(config)), name })
     }
 
-    /// Agrees on TLS and checks the certificate.
+    /// Does the TLS handshake and checks the certificate.
     pub(super) async fn connect(
         &self,
         stream: Box<dyn super::conversation::Stream>,

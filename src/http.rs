@@ -1,4 +1,4 @@
-//! The HTTP front: the accept loop, what every request goes through, and the route families.
+//! The HTTP front end: the accept loop, the steps that every request takes, and the route families.
 //!
 //! This module knows the actors' handles and nothing of the store behind them.
 
@@ -76,10 +76,10 @@ pub use routes::{Access, Class, Documented, RouteInfo, route_table};
 pub(crate) use server::{ServerSettings, listen, serve};
 pub(crate) use tls::{Tls, TlsError};
 
-/// The routes of one family. Boxed, so that the type of the whole stays readable and compiles fast.
+/// The routes of one family. They are boxed, so that the type of all routes stays readable and compiles fast.
 type Family = BoxedFilter<(Response,)>;
 
-/// What all routes share.
+/// The state that all routes share.
 pub(crate) struct Api {
     handles: Handles,
     rules: ApiRules,
@@ -87,32 +87,31 @@ pub(crate) struct Api {
     readers: Readers,
 }
 
-/// What the operator says about answers.
+/// The operator's settings for answers.
 #[derive(Debug, Clone)]
 pub(crate) struct ApiRules {
-    /// For how long a service may keep the answer of `/verify`.
+    /// For how long a service may cache the answer of `/verify`.
     pub(crate) verify_cache: Duration,
     /// Whether the documentation is served.
     pub(crate) docs: bool,
-    /// Where people reach this service, without a slash at its end.
+    /// The URL under which users reach this service, without a trailing slash.
     pub(crate) public_url: String,
-    /// An address that no mail can be sent to is refused; otherwise the answer warns of it.
+    /// Whether an address that no mail can be sent to is refused. If not, the answer has a warning.
     pub(crate) refuse_unreachable: bool,
-    /// The longest that an answer may wait for something to happen.
+    /// The longest that an answer may wait for an event.
     pub(crate) longest_wait: Duration,
 }
 
-/// `PUBLIC_URL` where nobody has set it.
+/// The value of `PUBLIC_URL` if it is not set.
 const UNKNOWN_URL: &str = "http://127.0.0.1:8000";
 
 impl ApiRules {
-    /// Where people reach this service, if the operator has said so.
+    /// Returns the URL under which users reach this service, if the operator has set it.
     fn known_url(&self) -> Option<&str> {
         Some(self.public_url.as_str()).filter(|url| *url != UNKNOWN_URL)
     }
 
-    /// The path under which people reach this service, without a slash at its end: what stands before every path that a
-    /// browser is told.
+    /// Returns the path of the public URL, without a trailing slash. Every path that a browser receives must begin with it.
     fn base_path(&self) -> &str {
         let after_scheme = self.public_url.split_once("://").map_or("", |(_, rest)| rest);
         after_scheme.find('/').map_or("", |at| &after_scheme[at..])
@@ -133,13 +132,13 @@ impl Default for ApiRules {
 }
 
 impl Api {
-    /// An interface in front of these actors. `service_token` is the one of the settings.
+    /// Creates the API in front of these actors. `service_token` is the token from the settings.
     pub(crate) fn new(handles: Handles, service_token: SecretDigest, rules: ApiRules) -> Arc<Self> {
         handles.services.admit_built_in(service_token);
         Arc::new(Self { handles, rules, admission: Admission::default(), readers: Readers::default() })
     }
 
-    /// The same with another heartbeat of streams.
+    /// Creates the same with another heartbeat of streams.
     #[cfg(test)]
     fn beating(handles: Handles, service_token: SecretDigest, heartbeat: Duration) -> Arc<Self> {
         handles.services.admit_built_in(service_token);
@@ -147,10 +146,10 @@ impl Api {
         Arc::new(Self { handles, rules, admission: Admission::default(), readers })
     }
 
-    /// What the answer to who sets this address warns of: that no mail can be sent to it, as far as is known.
+    /// Returns the warning for a request that sets this address: no mail can be sent to it, as far as the mailer knows.
     ///
     /// # Errors
-    /// Such addresses are refused here.
+    /// Such an address is refused if the settings say so.
     fn warning_of(&self, email: &Email) -> Result<Option<&'static str>, ApiError> {
         match self.handles.mailer.reaches(email) {
             true => Ok(None),
@@ -159,13 +158,13 @@ impl Api {
         }
     }
 
-    /// Ends the answers that would go on for ever, so that the listener can stop.
+    /// Ends the answers that would go on forever, so that the listener can stop.
     pub(crate) fn end_streams(&self) {
         self.readers.end();
     }
 }
 
-/// All routes, as [`serve`] takes them.
+/// Returns all routes, as [`serve`] takes them.
 pub(crate) fn service(
     api: &Arc<Api>,
 ) -> impl Service<Request<TrackedBody>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static
@@ -173,8 +172,8 @@ pub(crate) fn service(
     TowerToHyperService::new(warp::service(routes(api)))
 }
 
-/// Joins the families. Each request pays for the families it passes on its way, so the hot ones stand first and the
-/// rest are a step behind them.
+/// Joins the families. A request costs a little for each family that it passes, so the busiest come first and all others
+/// are one step behind them.
 fn routes(api: &Arc<Api>) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
     let rest: Family = health::routes(api)
         .or(login::routes(api))
@@ -218,15 +217,15 @@ fn routes(api: &Arc<Api>) -> impl Filter<Extract = (Response,), Error = Infallib
     verify::routes(api).or(quick).unify().or(rest).unify().recover(error::recover).unify()
 }
 
-/// `openapi.json`, for tests that compare every answer with it.
+/// Returns `openapi.json`, for tests that compare every answer with it.
 #[doc(hidden)]
 #[must_use]
 pub fn openapi_document() -> serde_json::Value {
-    // It is made of texts and maps, which always serialise.
+    // The document consists of texts and maps, which always serialise.
     serde_json::to_value(openapi::document(None)).unwrap_or_default()
 }
 
-/// Serves a route that does nothing on the accept loop, without end: what benchmarks measure the others against.
+/// Serves a route that does nothing on the accept loop, until the process ends. Benchmarks compare the other routes with it.
 #[doc(hidden)]
 pub async fn serve_bare(listener: TcpListener) {
     let settings = ServerSettings::plain(8192, Duration::from_secs(30));

@@ -20,7 +20,7 @@ struct KeyList {
     keys: Vec<Key>,
     /// Always null.
     next: Option<String>,
-    /// After how many days a key pair is replaced by a new one; null if never.
+    /// After how many days a key pair gives way to a new one; null if it never does.
     rotation_days: Option<u64>,
 }
 

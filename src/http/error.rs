@@ -73,7 +73,7 @@ pub(crate) enum ApiError {
     UnknownSession,
     /// 404: the key has no counter.
     UnknownLimit,
-    /// 405. The edge adds `Allow`.
+    /// 405: the edge adds `Allow`.
     MethodNotAllowed,
     /// 408: the body did not arrive in time.
     BodyTooSlow,

@@ -217,7 +217,7 @@ async fn page(api: &Api, after: Cursor, limit: usize) -> Result<RevocationPage, 
     })
 }
 
-/// Returns when the log has an entry after this cursor, when the wait is over, or when the listener stops.
+/// Returns when the log has an entry after this cursor, when the wait has ended, or when the listener stops.
 async fn wait_for_more(api: &Api, after: Cursor, wait: Duration) {
     let mut head = api.handles.revocations.head();
     let mut ending = api.readers.ending.subscribe();

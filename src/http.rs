@@ -1,4 +1,4 @@
-//! The HTTP front end: the accept loop, the steps that every request passes, and the route families.
+//! The HTTP front end: the accept loop, the steps that every request takes, and the route families.
 //!
 //! This module knows the actors' handles but not the store behind them.
 
@@ -76,7 +76,7 @@ pub use routes::{Access, Class, Documented, RouteInfo, route_table};
 pub(crate) use server::{ServerSettings, listen, serve};
 pub(crate) use tls::{Tls, TlsError};
 
-/// The routes of one family. Boxed to keep the type of the whole filter readable and its compilation fast.
+/// The routes of one family. They are boxed, so that the type of all routes stays readable and compiles fast.
 type Family = BoxedFilter<(Response,)>;
 
 /// The state that all routes share.
@@ -87,31 +87,31 @@ pub(crate) struct Api {
     readers: Readers,
 }
 
-/// The operator's settings for responses.
+/// The operator's settings for answers.
 #[derive(Debug, Clone)]
 pub(crate) struct ApiRules {
-    /// How long a service may cache the response of `/verify`.
+    /// For how long a service may cache the answer of `/verify`.
     pub(crate) verify_cache: Duration,
     /// Whether the documentation is served.
     pub(crate) docs: bool,
-    /// The public URL of this service, without a slash at its end.
+    /// The URL under which users reach this service, without a trailing slash.
     pub(crate) public_url: String,
-    /// Whether an address that no mail can reach is refused. Otherwise the response contains a warning.
+    /// Whether an address that no mail can be sent to is refused. If not, the answer has a warning.
     pub(crate) refuse_unreachable: bool,
-    /// The maximum time for which a response may wait for an event.
+    /// The longest that an answer may wait for an event.
     pub(crate) longest_wait: Duration,
 }
 
-/// The default value of `PUBLIC_URL`.
+/// The value of `PUBLIC_URL` if it is not set.
 const UNKNOWN_URL: &str = "http://127.0.0.1:8000";
 
 impl ApiRules {
-    /// Returns the public URL of this service, if the operator has set it.
+    /// Returns the URL under which users reach this service, if the operator has set it.
     fn known_url(&self) -> Option<&str> {
         Some(self.public_url.as_str()).filter(|url| *url != UNKNOWN_URL)
     }
 
-    /// Returns the path of the public URL, without a slash at its end. It is the prefix of every path that is sent to a browser.
+    /// Returns the path of the public URL, without a trailing slash. Every path that a browser receives must begin with it.
     fn base_path(&self) -> &str {
         let after_scheme = self.public_url.split_once("://").map_or("", |(_, rest)| rest);
         after_scheme.find('/').map_or("", |at| &after_scheme[at..])
@@ -132,13 +132,13 @@ impl Default for ApiRules {
 }
 
 impl Api {
-    /// Creates the API in front of these actors. `service_token` is the token of the settings.
+    /// Creates the API in front of these actors. `service_token` is the token from the settings.
     pub(crate) fn new(handles: Handles, service_token: SecretDigest, rules: ApiRules) -> Arc<Self> {
         handles.services.admit_built_in(service_token);
         Arc::new(Self { handles, rules, admission: Admission::default(), readers: Readers::default() })
     }
 
-    /// Does the same with another heartbeat interval of streams.
+    /// Creates the same with another heartbeat of streams.
     #[cfg(test)]
     fn beating(handles: Handles, service_token: SecretDigest, heartbeat: Duration) -> Arc<Self> {
         handles.services.admit_built_in(service_token);
@@ -146,10 +146,10 @@ impl Api {
         Arc::new(Self { handles, rules, admission: Admission::default(), readers })
     }
 
-    /// Returns the warning for a client that sets this address: as far as is known, no mail can reach it.
+    /// Returns the warning for a request that sets this address: no mail can be sent to it, as far as the mailer knows.
     ///
     /// # Errors
-    /// [`ApiError::UNREACHABLE`] if the settings refuse such addresses.
+    /// Such an address is refused if the settings say so.
     fn warning_of(&self, email: &Email) -> Result<Option<&'static str>, ApiError> {
         match self.handles.mailer.reaches(email) {
             true => Ok(None),
@@ -158,13 +158,13 @@ impl Api {
         }
     }
 
-    /// Ends the streaming responses, which would otherwise never end, so that the listener can stop.
+    /// Ends the answers that would go on forever, so that the listener can stop.
     pub(crate) fn end_streams(&self) {
         self.readers.end();
     }
 }
 
-/// Returns a service with all routes, for [`serve`].
+/// Returns all routes, as [`serve`] takes them.
 pub(crate) fn service(
     api: &Arc<Api>,
 ) -> impl Service<Request<TrackedBody>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static
@@ -172,8 +172,8 @@ pub(crate) fn service(
     TowerToHyperService::new(warp::service(routes(api)))
 }
 
-/// Joins the families. A request is matched against one family after the other. So the frequently used families come first, and the
-/// others are one level deeper.
+/// Joins the families. A request costs a little for each family that it passes, so the busiest come first and all others
+/// are one step behind them.
 fn routes(api: &Arc<Api>) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
     let rest: Family = health::routes(api)
         .or(login::routes(api))
@@ -217,15 +217,15 @@ fn routes(api: &Arc<Api>) -> impl Filter<Extract = (Response,), Error = Infallib
     verify::routes(api).or(quick).unify().or(rest).unify().recover(error::recover).unify()
 }
 
-/// Returns `openapi.json`, for tests that compare every response with it.
+/// Returns `openapi.json`, for tests that compare every answer with it.
 #[doc(hidden)]
 #[must_use]
 pub fn openapi_document() -> serde_json::Value {
-    // The document consists of texts and maps, which can always be serialised.
+    // The document consists of texts and maps, which always serialise.
     serde_json::to_value(openapi::document(None)).unwrap_or_default()
 }
 
-/// Serves one route that does nothing, on the real accept loop, without end. Benchmarks compare the other routes with it.
+/// Serves a route that does nothing on the accept loop, until the process ends. Benchmarks compare the other routes with it.
 #[doc(hidden)]
 pub async fn serve_bare(listener: TcpListener) {
     let settings = ServerSettings::plain(8192, Duration::from_secs(30));

@@ -1,5 +1,5 @@
-//! Who may go on: admission, limits, authentication and authorisation, in this order, after the path and before the
-//! body.
+//! Decides whether a request may go on: admission, limits, authentication and authorisation, in this order, after the path and
+//! before the body.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::my_account::current_password;
 use super::routes::Class;
 
 impl Api {
-    /// Does the work of a request within the bound of its class.
+    /// Runs the work of a request within the bounds of its class.
     pub(super) async fn admit(
         &self,
         context: &RequestContext,
@@ -30,7 +30,7 @@ impl Api {
         answer.unwrap_or_else(ApiError::into_response)
     }
 
-    /// The error, with the time that the hashing threads need for what waits now, if that is why the client is to come back.
+    /// Returns the error. For a 503 of a class that hashes, the wait covers the hashes that are queued now.
     fn timed(&self, class: Class, error: ApiError) -> ApiError {
         let lane = match class {
             Class::Login => HashLane::Verification,
@@ -55,7 +55,7 @@ impl Api {
         answer
     }
 
-    /// Anyone, counted by address.
+    /// Admits anyone. The request is counted by address.
     pub(super) fn anyone(&self, context: &RequestContext) -> Result<(), ApiError> {
         if let Some(standing) = self.handles.limits.check_public(context.address())? {
             context.note(standing);
@@ -63,7 +63,7 @@ impl Api {
         Ok(())
     }
 
-    /// Somebody who reads the documentation, counted by address in an allowance of its own.
+    /// Admits a reader of the documentation. The request is counted by address in a quota of its own.
     pub(super) fn docs_reader(&self, context: &RequestContext) -> Result<(), ApiError> {
         let limits = &self.handles.limits;
         let counted = limits.check_denied(context.address()).and_then(|()| limits.check_docs(context.address()));
@@ -73,21 +73,21 @@ impl Api {
         })
     }
 
-    /// A user with a live session, not counted.
+    /// Authenticates a user with a live session. The request is not counted.
     pub(super) async fn authenticate(&self, context: &RequestContext) -> Result<Principal, ApiError> {
         let principal = self.handles.sessions.authenticate(context.bearer()?).await?;
         context.speaks_for(principal.account.id);
         Ok(principal)
     }
 
-    /// A user with a live session, counted by account.
+    /// Authenticates a user with a live session. The request is counted by account.
     pub(super) async fn user(&self, context: &RequestContext) -> Result<Principal, ApiError> {
         let principal = self.authenticate(context).await?;
         context.note(self.handles.limits.check_private(principal.account.id)?);
         Ok(principal)
     }
 
-    /// An administrator with a live session. Who is kept out is put on record.
+    /// Authenticates an administrator with a live session. A refusal is recorded in the audit log.
     pub(super) async fn admin(&self, context: &RequestContext) -> Result<Principal, ApiError> {
         let found = self.authenticate(context).await;
         if matches!(found, Err(ApiError::Unauthenticated { token_sent: true })) {
@@ -101,7 +101,7 @@ impl Api {
         Err(ApiError::AdminOnly)
     }
 
-    /// An administrator who showed the password or logged in recently enough (S77). Asked once the body is there: while it
+    /// Authenticates an administrator who sent the password or logged in recently enough (S77). Called once the body is there: while it
     /// arrived, the session may have ended and the role may have changed (S37, S38).
     pub(super) async fn proven_admin(
         &self,
@@ -114,7 +114,7 @@ impl Api {
         Ok(self.handles.users.prove(&admin, event, current, context.origin()).await?)
     }
 
-    /// Why an administrator's change was not made, whose session ended or lost its role while it was being made.
+    /// Returns why an administrator's change was refused, if the session ended or lost its role during the change.
     pub(super) async fn revoked_admin(&self, context: &RequestContext) -> ApiError {
         self.admin(context).await.err().unwrap_or(ApiError::Unauthenticated { token_sent: true })
     }
@@ -135,8 +135,8 @@ impl Api {
         }
     }
 
-    /// A service with this scope, by `X-Service-Token`. To anyone else the route is not there, and asking for it counts by
-    /// address, so that secrets are not guessed at full speed (S22).
+    /// Authenticates a service with this scope, by `X-Service-Token`. Others get 404 and are counted by address, so that secrets
+    /// cannot be guessed at full speed (S22).
     pub(super) async fn a_service(
         &self,
         context: &RequestContext,
@@ -147,7 +147,7 @@ impl Api {
         Ok(service)
     }
 
-    /// A service with this scope that shows its token in one of several ways; others are asked who they are, and counted by
+    /// Authenticates a service with this scope that may send its token in one of several ways. Others get 401 and are counted by
     /// address.
     pub(super) async fn service(&self, context: &RequestContext, scope: ServiceScope) -> Result<Asking, ApiError> {
         let (token, name) = match context.service_credential()? {
@@ -166,13 +166,13 @@ impl Api {
         Ok(Asking { service, digest })
     }
 
-    /// Whether a service may still do this.
+    /// Whether a service is still valid and has the scope.
     pub(super) async fn still_may(&self, digest: &SecretDigest, scope: ServiceScope) -> bool {
         let found = self.handles.services.find_digest(digest).await;
         found.is_ok_and(|service| service.is_some_and(|service| service.may(scope)))
     }
 
-    /// What a known service gets that may not do this. That is put on record.
+    /// Fails if the service lacks the scope. The refusal is recorded in the audit log.
     pub(super) fn must_have(
         &self,
         service: &Service,
@@ -183,7 +183,7 @@ impl Api {
             return Ok(());
         }
         self.handles.audit.service_denied(service.name(), context.origin());
-        // A bearer beside `X-Service-Token` is a user's, and lacks nothing.
+        // A bearer token beside `X-Service-Token` belongs to a user, so the scope is not missing from it.
         let bearer = !context.claims_to_be_a_service() && context.bearer().is_ok();
         Err(ApiError::ScopeMissing { bearer })
     }
@@ -211,7 +211,7 @@ impl Api {
     }
 }
 
-/// A service that asks for something, and the hash of the secret that it showed.
+/// A service that makes a request, and the hash of the secret that it sent.
 pub(super) struct Asking {
     pub(super) service: Arc<Service>,
     pub(super) digest: SecretDigest,

@@ -1,5 +1,5 @@
-//! `/accounts_management`: what administrators do with all accounts. Not limited by rate, so that an administrator
-//! can act during an attack.
+//! `/accounts_management`: administrators manage all accounts. Not rate-limited, so that an administrator can act during
+//! an attack.
 
 use std::sync::Arc;
 
@@ -20,9 +20,9 @@ use super::register::{RegisterRequest, WireLocale};
 use super::{Api, Family};
 use doorward_actors::{AccountOverview, AdminChange, DeleteError, OwnChange, Password, RegisterError, UpdateError};
 
-/// How many accounts a page has if the caller does not say.
+/// How many accounts a page has if the request does not say.
 const DEFAULT_LIMIT: usize = 100;
-/// The most a page may have: about 300 KB of body.
+/// The most accounts of a page: about 300 KB of body.
 const MAX_LIMIT: usize = 1000;
 
 /// What an account may do.
@@ -56,7 +56,7 @@ impl From<WireRole> for Role {
 #[derive(Serialize, ToSchema)]
 #[expect(clippy::struct_excessive_bools, reason = "the fields are the interface's, and none excludes another")]
 struct AccountObject<'a> {
-    /// Given once, never reused.
+    /// Never reused.
     #[schema(minimum = 1)]
     id: u64,
     nickname: &'a str,
@@ -66,9 +66,9 @@ struct AccountObject<'a> {
     role: WireRole,
     lock: bool,
     email_verified: bool,
-    /// Whether the password was on the list of breached ones at the last login; until there is another one.
+    /// Whether the password was in the list of breached passwords at the last login. A new password resets it.
     password_compromised: bool,
-    /// The last activity, RFC 3339, UTC; null if there was none. The spelling is the established one.
+    /// The last activity, RFC 3339, UTC; null if there was none. The spelling is that of the established interface.
     #[schema(format = DateTime)]
     iddle_time: Option<String>,
     /// How long ago that was; null if there was none.
@@ -79,7 +79,7 @@ struct AccountObject<'a> {
     /// RFC 3339, UTC.
     #[schema(format = DateTime)]
     created_at: String,
-    /// That no mail can be sent to the address; in the answer that makes an account only.
+    /// Says that no mail can be sent to the address. Only in the answer that creates an account.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     warning: Option<&'static str>,
@@ -106,7 +106,7 @@ impl<'a> AccountObject<'a> {
     }
 }
 
-/// What to change; what is left out or null stays. Lock, role and password act on live tokens at once.
+/// What to change. A member that is left out or null stays as it is. Lock, role and password affect live tokens at once.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct AccountChange {
@@ -124,17 +124,17 @@ struct AccountChange {
     locale: Option<WireLocale>,
     role: Option<WireRole>,
     lock: Option<bool>,
-    /// The password of the caller as it is now. Another's role, email, password or passphrase needs it, or a login within
-    /// `ADMIN_REAUTH_MINUTES`.
+    /// The caller's current password. Needed to change another account's role, email, password or passphrase, unless the caller
+    /// logged in within `ADMIN_REAUTH_MINUTES`.
     #[schema(value_type = Option<String>, format = Password)]
     current_password: Option<Secret>,
 }
 
-/// Who deletes another's account shows the password, or has logged in recently enough. Other fields are passed over, as the
-/// established interface does not look at the body.
+/// To delete another's account, administrators send their password or have logged in recently enough. Other members are
+/// ignored, because the established interface ignores the body.
 #[derive(Default, Deserialize, ToSchema)]
 struct AccountDeletion {
-    /// The password of the caller as it is now.
+    /// The caller's current password.
     #[schema(value_type = Option<String>, format = Password)]
     current_password: Option<Secret>,
 }
@@ -160,7 +160,7 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
     let (list_api, create_api, show_api) = (Arc::clone(api), Arc::clone(api), Arc::clone(api));
     let (change_api, delete_api) = (Arc::clone(api), Arc::clone(api));
     let all = || warp::path!("accounts_management");
-    // The id is taken as text: what is no integer is of the wrong shape (422), not an unknown path.
+    // The id is taken as text, so that a text that is not an integer is a 422 and not an unknown path.
     let one = || warp::path!("accounts_management" / String);
     let list = all().and(warp::get()).and(context()).then(move |context: Arc<RequestContext>| {
         let api = Arc::clone(&list_api);
@@ -205,7 +205,7 @@ async fn list(api: &Api, context: &RequestContext) -> Result<Response, ApiError>
     Ok(json_reply(&accounts.iter().map(AccountObject::of).collect::<Vec<_>>()))
 }
 
-/// Make an account
+/// Create an account
 ///
 /// Its role is `user`.
 #[utoipa::path(post, path = "/accounts_management/", operation_id = "create_account", tag = "Administration",
@@ -216,7 +216,7 @@ async fn list(api: &Api, context: &RequestContext) -> Result<Response, ApiError>
 async fn create(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     api.admin(context).await?;
     let registration = context.json::<RegisterRequest>(payload).await?.parse(None)?;
-    // Asked again: while the body arrived, the session may have ended and the role may have changed (S37, S38).
+    // Checked again: while the body arrived, the session may have ended and the role may have changed (S37, S38).
     let admin = api.admin(context).await?;
     let warning = api.warning_of(&registration.email)?;
     match api.handles.users.create_by_admin(&admin, registration, context.origin()).await {
@@ -259,7 +259,7 @@ async fn change(api: &Api, context: &RequestContext, id: &str, payload: Payload)
     api.admin(context).await?;
     let id = account_id(id)?;
     let (change, current) = context.json::<AccountChange>(payload).await?.parse()?;
-    // Asked again: while the body arrived, the session may have ended and the role may have changed (S37, S38).
+    // Checked again: while the body arrived, the session may have ended and the role may have changed (S37, S38).
     let admin = api.admin(context).await?;
     let warning = change.own.email.as_ref().map(|email| api.warning_of(email)).transpose()?.flatten();
     match api.handles.users.update_by_admin(&admin, id, change, current, context.origin()).await {
@@ -290,7 +290,7 @@ async fn delete(api: &Api, context: &RequestContext, id: &str, payload: Payload)
     let id = account_id(id)?;
     let typed: AccountDeletion = context.optional_json(payload).await?.unwrap_or_default();
     let current = current_password(typed.current_password)?;
-    // Asked again: while the body arrived, the session may have ended and the role may have changed (S37, S38).
+    // Checked again: while the body arrived, the session may have ended and the role may have changed (S37, S38).
     let admin = api.admin(context).await?;
     match api.handles.users.delete_by_admin(&admin, id, current, context.origin()).await {
         Ok(()) => Ok(json_reply(&Message::new(format!("User {id} has been successfully deleted")))),
@@ -300,8 +300,8 @@ async fn delete(api: &Api, context: &RequestContext, id: &str, payload: Payload)
     }
 }
 
-/// Reads `skip` and `limit`. Other parameters are passed over; of two with one name the last counts. A name alone has an empty
-/// value, which is none of these.
+/// Reads `skip` and `limit`. Ignores other parameters. If a name is there twice, both must be valid and the last one counts.
+/// A name without a value counts as empty, which is invalid.
 fn page(query: Option<&str>) -> Result<Page, ApiError> {
     let mut page = Page { skip: 0, limit: DEFAULT_LIMIT };
     let mut errors = Vec::new();

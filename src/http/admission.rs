@@ -1,5 +1,5 @@
-//! How many requests of each kind may be inside at once, and how much their bodies may take: the bound before the actors'
-//! unbounded mailboxes (R08, R10).
+//! Bounds how many requests of each class may be inside at once and how much memory their bodies may take. This bound stands
+//! before the actors' unbounded mailboxes (R08, R10).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,28 +11,28 @@ use super::edge::MAX_BODY_BYTES;
 use super::error::ApiError;
 use super::routes::Class;
 
-/// Waiting for a hash takes about 23 ms a request and thread; 256 waiting on two threads is about three seconds of
-/// work, and the hasher's own queue refuses what would wait longer. Their bodies and those that still arrive hold 64 KiB for each
-/// place, so 16 MiB at worst.
+/// A hash takes about 23 ms of one thread. 256 requests on two threads are about three seconds of work, and the hasher's own
+/// queue refuses what would wait longer. The bodies inside and those that still arrive may take 64 KiB for each place
+/// together, so 16 MiB at worst.
 const LOGIN: usize = 256;
-/// As many registrations and recoveries, at a door of their own, so that no flood of them keeps logins out.
+/// As many registrations and recoveries, in places of their own, so that a flood of them does not keep logins out.
 const CREDENTIAL: usize = 256;
-/// Owners looking after their own accounts: bodies hold 32 MiB at worst.
+/// Requests of owners about their own accounts: their bodies take 32 MiB at worst.
 const ACCOUNT: usize = 512;
-/// Owners looking at what happened to their accounts: a full page is about 1,000 × 600 bytes, held twice while it is written,
-/// so 40 MiB at worst. They send no bodies.
+/// Requests of owners about the events of their accounts. A full page is about 1,000 × 600 bytes, held twice while it is
+/// written, so 40 MiB at worst. They have no bodies.
 const EVENTS: usize = 32;
-/// Administrators: a full page of a list is about 1,000 × 300 bytes, held twice while it is written, so 40 MiB at
-/// worst, and their bodies hold 4 MiB.
+/// Requests of administrators. A full page of a list is about 1,000 × 300 bytes, held twice while it is written, so 40 MiB
+/// at worst. Their bodies take 4 MiB.
 const ADMIN: usize = 64;
-/// Token checks hold no body and about 4 KiB each; this many in one mailbox at 100,000/s are answered within 0.05 s.
+/// Token checks have no body and take about 4 KiB each. At 100,000/s, this many in one mailbox are answered within 0.05 s.
 const VERIFY: usize = 4096;
-/// Services about tokens: bodies hold 32 MiB at worst.
+/// Requests of services about tokens: their bodies take 32 MiB at worst.
 const SERVICE: usize = 512;
-/// Probes: a handful of monitors; more than this at once is no monitor.
+/// Probes. A handful of monitors need no more than this at once.
 const OPERATOR: usize = 64;
 
-/// The doors of the classes.
+/// The bounds of all classes.
 #[derive(Debug)]
 pub(crate) struct Admission {
     login: Arc<Door>,
@@ -45,7 +45,7 @@ pub(crate) struct Admission {
     operator: Arc<Door>,
 }
 
-/// What a class may hold.
+/// The bounds of one class: its places and the space for its bodies.
 #[derive(Debug)]
 struct Door {
     places: Arc<Semaphore>,
@@ -75,8 +75,8 @@ impl Default for Admission {
 }
 
 impl Admission {
-    /// Lets a request in, or refuses it at once: a queue here would only hide the overload. The permit ends with the
-    /// request. Classes answered from memory need none.
+    /// Admits a request or refuses it at once, because a queue here would only hide the overload. The place ends with the
+    /// request. Classes that are answered from memory need none.
     pub(super) fn enter(&self, class: Class) -> Result<Option<Place>, ApiError> {
         let door = match class {
             Class::Login => &self.login,
@@ -95,25 +95,25 @@ impl Admission {
     }
 }
 
-/// A place inside a class, given up when this is dropped.
+/// A place in a class. Dropping it gives the place back.
 #[derive(Debug)]
 pub(super) struct Place {
     door: Arc<Door>,
-    /// `None` while its request waits for its own body.
+    /// `None` while the request waits for its own body.
     permit: Option<OwnedSemaphorePermit>,
-    /// What its body takes, once it has arrived.
+    /// The space that its body takes, once it has arrived.
     body: Option<BodyRoom>,
 }
 
 impl Place {
-    /// Gives the place up for a while: a peer that sends its body slowly must not keep others out (R06). The body arrives in the
-    /// room that the class has for bodies.
+    /// Gives the place up while the body arrives: a peer that sends slowly must not keep others out (R06). The body uses the
+    /// space that the class has for bodies.
     pub(super) fn step_aside(&mut self) -> BodyRoom {
         self.permit = None;
         self.door.bodies.begin()
     }
 
-    /// Takes a place again, if there is one, with the body that has arrived.
+    /// Takes a place again, with the body that has arrived. Fails if all are taken.
     pub(super) fn step_back(&mut self, body: Option<BodyRoom>) -> Result<(), ApiError> {
         let permit = Arc::clone(&self.door.places).try_acquire_owned();
         self.permit = Some(permit.map_err(|_| ApiError::Unavailable(Duration::from_secs(1)))?);

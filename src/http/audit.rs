@@ -1,4 +1,4 @@
-//! `/audit` and `/my_account/events`: what happened, for administrators and for those it happened to.
+//! `/audit` and `/my_account/events`: the audit log, for administrators and for the owners of accounts.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -28,29 +28,29 @@ mod event;
 pub(super) mod export;
 pub(super) mod stream;
 
-/// How many events a page has if the caller does not say.
+/// How many events a page has if the request does not say.
 const DEFAULT_LIMIT: usize = 100;
-/// The most a page may have: at 300 bytes each, and 600 at worst, under a megabyte of body.
+/// The most events of a page: at 300 bytes each, and 600 at worst, the body stays under a megabyte.
 const MAX_LIMIT: usize = 1000;
-/// How many records one page may look at: some 40 ms of work. A filter that fits few of them gives short pages.
+/// The most records that one page may examine: some 40 ms of work. A filter that few of them match gives short pages.
 const SCAN: usize = 10_000;
-/// How many exports may be under way at once. Each holds about 200 KB.
+/// The most exports at once. Each holds about 200 KB.
 const EXPORTS: usize = 4;
-/// How many clients may follow the log at once. Each holds about 200 KB while it reads, and a connection.
+/// The most clients that follow the log at once. Each holds about 200 KB while it reads, and a connection.
 const STREAMS: usize = 32;
 
-/// How often a stream sends a comment when it has nothing else to send: shorter than what proxies usually wait.
+/// How often an idle stream sends a comment. This is shorter than the usual timeout of proxies.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// The places for answers that take long. They hold no place of their class, which is given up once their head is there.
+/// The places for long answers. Such an answer holds no place of its class: it gives that up once its head is sent.
 pub(super) struct Readers {
     exports: Arc<Semaphore>,
     streams: Arc<Semaphore>,
-    /// For services that wait for revocations.
+    /// The places for services that wait for revocations.
     pub(super) feeds: Feeds,
     /// True once the listener stops.
     pub(super) ending: watch::Sender<bool>,
-    /// How often a stream says that it lives, and looks whether its reader may still read.
+    /// How often a stream sends a sign of life and checks whether its reader may still read.
     pub(super) heartbeat: Duration,
 }
 
@@ -67,37 +67,37 @@ impl Default for Readers {
 }
 
 impl Readers {
-    /// With another heartbeat.
+    /// Creates them with another heartbeat.
     #[cfg(test)]
     pub(super) fn beating(heartbeat: Duration) -> Self {
         Self { heartbeat, ..Self::default() }
     }
 
-    /// Ends the streams; exports may go on until the deadline of the stop.
+    /// Ends the streams. Exports may go on until the deadline of the shutdown.
     pub(super) fn end(&self) {
         self.ending.send_replace(true);
     }
 }
 
-/// Takes a place, or says when there may be one: when a minute has passed, an export is often done.
+/// Takes a place. If there is none, the error says to retry in a minute, because an export is often finished by then.
 pub(super) fn place(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ApiError> {
     let busy = |_| ApiError::Unavailable(Duration::from_mins(1));
     Arc::clone(places).try_acquire_owned().map_err(busy)
 }
 
-/// An answer whose body is made piece by piece.
+/// Returns an answer whose body is produced piece by piece.
 fn streamed(body: impl Stream<Item = Piece> + Send + Sync + 'static, media_type: &'static str) -> Response {
     let mut response = warp::reply::stream(body).into_response();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     response
 }
 
-/// A page of what happened, the newest first.
+/// A page of events, the newest first.
 #[derive(Serialize, ToSchema)]
 struct Events {
     events: Vec<Event>,
-    /// What to send as `cursor` for the next page; null on the last one. A page may be short, or empty, and still have a next
-    /// one: the work for one page is bounded.
+    /// The value of `cursor` for the next page; null on the last one. A page may be short or empty and still have a next one,
+    /// because the work for one page is bounded.
     next: Option<String>,
 }
 
@@ -134,9 +134,9 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
     list.or(export).unify().or(stream).unify().or(own).unify().boxed()
 }
 
-/// List what happened, the newest first
+/// List the events, the newest first
 ///
-/// A page looks at 10,000 records at most, so it may be short or empty and still have a `next`.
+/// A page examines at most 10,000 records, so it may be short or empty and still have a `next`.
 #[utoipa::path(get, path = "/audit/", operation_id = "list_audit", tag = "Administration",
     params(
     ("event" = Option<closed_sets::AuditEvent>, Query, description = "What happened"),
@@ -169,9 +169,9 @@ async fn list(api: &Api, context: &RequestContext) -> Result<Response, ApiError>
     Ok(json_reply(&Events::of(&page, Event::of)))
 }
 
-/// List what happened to my account, the newest first
+/// List the events of my account, the newest first
 ///
-/// What an administrator or Doorward itself did is shown without their addresses, sessions and numbers.
+/// Events that an administrator or Doorward itself caused are shown without their addresses, sessions and numbers.
 #[utoipa::path(get, path = "/my_account/events", operation_id = "list_my_events", tag = "Account",
     params(
     ("event" = Option<closed_sets::AuditEvent>, Query, description = "What happened"),
@@ -208,13 +208,13 @@ async fn own(api: &Api, context: &RequestContext) -> Result<Response, ApiError> 
     Ok(json_reply(&Events::of(&page, |sequence, record| Event::for_owner(sequence, record, owner))))
 }
 
-/// Who reads the log, in a form in which it can be asked again whether they still may.
+/// Who reads the log. Keeps what is needed to check again whether they still may.
 enum Reader {
     Admin { bearer: String, principal: Box<Principal> },
     Service { name: ServiceName, digest: SecretDigest },
 }
 
-/// Lets an administrator or a service with the scope `audit` in.
+/// Admits an administrator or a service with the scope `audit`.
 async fn reader(api: &Api, context: &RequestContext) -> Result<Reader, ApiError> {
     let service = api.service_of(context).await?;
     if let (Some(service), Some(secret)) = (&service, context.service_token())
@@ -222,7 +222,7 @@ async fn reader(api: &Api, context: &RequestContext) -> Result<Reader, ApiError>
     {
         return Ok(Reader::Service { name: service.name().clone(), digest: SecretDigest::of(secret) });
     }
-    // Counted whatever else comes along, so that no bearer makes guesses free (S22).
+    // A wrong service token is counted even if a bearer token is sent too. Otherwise a bearer would make guesses free (S22).
     let is_wrong = service.is_none() && context.claims_to_be_a_service();
     let wrong = if is_wrong { Some(api.unknown_service(context, false, true).await) } else { None };
     if context.has_bearer() || !context.claims_to_be_a_service() {
@@ -242,7 +242,7 @@ async fn reader(api: &Api, context: &RequestContext) -> Result<Reader, ApiError>
 }
 
 impl Reader {
-    /// Whether they may still read. Not a use of a session: nobody needs to be there for a long answer.
+    /// Whether they may still read. This does not count as a use of the session, because nobody needs to be there for a long answer.
     async fn may_still_read(&self, api: &Api) -> bool {
         match self {
             Self::Admin { bearer, .. } => {
@@ -253,7 +253,7 @@ impl Reader {
         }
     }
 
-    /// Resolves when they may not read any more; they are looked for again and again.
+    /// Resolves when they may no longer read. It checks this once per heartbeat.
     async fn barred(&self, api: &Api) {
         loop {
             tokio::time::sleep(api.readers.heartbeat).await;
@@ -263,7 +263,7 @@ impl Reader {
         }
     }
 
-    /// Who they are, for the record.
+    /// Returns who they are, for the audit log.
     fn named(&self) -> AuditReader {
         match self {
             Self::Admin { principal, .. } => AuditReader::from(&**principal),
@@ -272,7 +272,7 @@ impl Reader {
     }
 }
 
-/// The fields of a query, read one by one. Ones that nobody asks for are passed over.
+/// The fields of a query, read one by one. Unknown ones are ignored.
 struct Fields {
     given: BTreeMap<String, String>,
     errors: Vec<FieldError>,
@@ -283,7 +283,7 @@ impl Fields {
         Ok(Self { given: form::parse(context.query().unwrap_or_default().as_bytes())?, errors: Vec::new() })
     }
 
-    /// Fails with everything that could not be read.
+    /// Fails if any field was invalid. The error has all of them.
     fn finish(self) -> Result<(), ApiError> {
         if self.errors.is_empty() { Ok(()) } else { Err(ApiError::Invalid(self.errors)) }
     }
@@ -339,13 +339,13 @@ impl Fields {
         limit.unwrap_or(DEFAULT_LIMIT)
     }
 
-    /// To callers it is opaque; it is the number of the record that was looked at last.
+    /// Reads the cursor: the number of the last record that was examined. Clients must treat it as opaque.
     fn cursor(&mut self) -> Option<u64> {
         self.read("cursor", "This is no cursor of this list", |text| number(text).filter(|sequence| *sequence > 0))
     }
 }
 
-/// Digits and nothing else.
+/// Parses a number that consists of digits only.
 fn number(text: &str) -> Option<u64> {
     text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()))
 }

@@ -1,8 +1,8 @@
-//! The room that the request bodies of one class share: those that still arrive, and those whose requests are inside.
+//! The space that the request bodies of one class share: those that still arrive, and those of requests inside.
 //!
-//! A request that waits for its own body has no place in its class, so that peers which send slowly keep nobody out (R06). So what
-//! arrives has a bound of its own. Where it is reached, the body that has been arriving for longest gives way: a body that comes
-//! at once always finds room, and many slow ones hold no more than this.
+//! A request that waits for its own body has no place in its class, so that slow senders keep nobody out (R06). Therefore the
+//! arriving bodies have a bound of their own. When it is reached, the body that has been arriving for longest is dropped:
+//! a body that arrives fast always finds space, and many slow ones take no more than this bound.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,28 +12,28 @@ use tokio::sync::Notify;
 
 use super::error::ApiError;
 
-/// The room for the bodies of one class.
+/// The space for the bodies of one class.
 #[derive(Debug)]
 pub(super) struct Bodies {
-    /// How much they take at most, in bytes.
+    /// The most that they may take, in bytes.
     most: usize,
     held: Mutex<Held>,
 }
 
 #[derive(Debug, Default)]
 struct Held {
-    /// How much all of them take, in bytes.
+    /// What all of them take, in bytes.
     bytes: usize,
-    /// The number of the next one.
+    /// The number of the next body.
     next: u64,
-    /// Those that still arrive, the oldest first.
+    /// The bodies that still arrive, the oldest first.
     arriving: BTreeMap<u64, Arriving>,
 }
 
 #[derive(Debug)]
 struct Arriving {
     bytes: usize,
-    /// Told when it has to give way.
+    /// Notified when the body must give way.
     gives_way: Arc<Notify>,
 }
 
@@ -42,7 +42,7 @@ impl Bodies {
         Self { most, held: Mutex::default() }
     }
 
-    /// A body begins to arrive.
+    /// Registers a body that begins to arrive.
     pub(super) fn begin(self: &Arc<Self>) -> BodyRoom {
         let gives_way = Arc::new(Notify::new());
         let mut held = self.lock();
@@ -59,7 +59,7 @@ impl Bodies {
 }
 
 impl Held {
-    /// Takes a body out that still arrives, and what it takes.
+    /// Removes a body that still arrives, and frees its space.
     fn leave(&mut self, number: u64) -> Option<Arriving> {
         let arriving = self.arriving.remove(&number)?;
         self.bytes -= arriving.bytes;
@@ -67,23 +67,23 @@ impl Held {
     }
 }
 
-/// What one body takes, given back when this is dropped.
+/// The space of one body. Dropping it gives the space back.
 #[derive(Debug)]
 pub(super) struct BodyRoom {
     bodies: Arc<Bodies>,
     number: u64,
     gives_way: Arc<Notify>,
-    /// How much it takes now that it has arrived, in bytes.
+    /// What the body takes, in bytes, once it has arrived.
     arrived: Option<usize>,
 }
 
 impl BodyRoom {
-    /// Takes room for so many bytes more. Fails if the body has given way, or has to because it has been arriving for longest.
+    /// Takes this many more bytes. Fails if the body has given way, or must because it has been arriving for longest.
     pub(super) fn grow(&mut self, bytes: usize) -> Result<(), ApiError> {
         let mut held = self.bodies.lock();
         while held.bytes + bytes > self.bodies.most {
             let Some(oldest) = held.arriving.first_key_value().map(|(number, _)| *number) else { break };
-            // Its reader drops the body when it is told.
+            // Its reader drops the body when it is notified.
             if let Some(arriving) = held.leave(oldest) {
                 arriving.gives_way.notify_one();
             }
@@ -96,7 +96,7 @@ impl BodyRoom {
         Ok(())
     }
 
-    /// Resolves when the body has to give way.
+    /// Resolves when the body must give way.
     pub(super) fn gives_way(&self) -> impl Future<Output = ApiError> + use<> {
         let gives_way = Arc::clone(&self.gives_way);
         async move {
@@ -105,7 +105,7 @@ impl BodyRoom {
         }
     }
 
-    /// The body is complete, and gives way to no other.
+    /// Marks the body as complete. It no longer gives way to others.
     pub(super) fn arrived(&mut self) -> Result<(), ApiError> {
         let arriving = self.bodies.lock().arriving.remove(&self.number);
         self.arrived = Some(arriving.ok_or_else(Self::no_room)?.bytes);
@@ -146,7 +146,7 @@ mod tests {
         let told: Vec<_> = slow.iter().map(|body| body.gives_way().now_or_never().is_some()).collect();
         assert_eq!(told, [true, true, false, false, false, false, false, false, false, false]);
         assert!(slow[0].grow(1).is_err() && slow[1].arrived().is_err());
-        // The oldest that is left gives way to no newer one.
+        // The oldest remaining body does not push out a newer one.
         assert!(slow[2].grow(6).is_err());
         assert_eq!(bodies.lock().bytes, 85);
         quick.arrived().unwrap();

@@ -1,4 +1,4 @@
-//! The request body as it arrives, watched: how far it came decides what a timeout means and how a connection ends.
+//! Watches how a request body arrives. Its progress decides what a timeout means and how a connection ends.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,13 +12,13 @@ const COMPLETE: u8 = 0;
 const UNREAD: u8 = 1;
 const ARRIVING: u8 = 2;
 
-/// How far the body of a request came. HTTP/1 answers one request at a time, so there is one for each connection, which
-/// tells how the connection may end; with HTTP/2 there is one for each request.
+/// How far the body of a request has arrived. HTTP/1 answers one request at a time, so a connection has one of these, and it tells
+/// how the connection may end. With HTTP/2 each request has its own.
 #[derive(Debug, Default)]
 pub(crate) struct BodyProgress(AtomicU8);
 
 impl BodyProgress {
-    /// Whether somebody waits for more of the body.
+    /// Whether a handler waits for more of the body.
     pub(super) fn is_arriving(&self) -> bool {
         self.0.load(Ordering::Relaxed) == ARRIVING
     }
@@ -33,7 +33,7 @@ impl BodyProgress {
     }
 }
 
-/// A request body that notes its progress.
+/// A request body that records its progress.
 #[derive(Debug)]
 pub(crate) struct TrackedBody {
     inner: Incoming,
@@ -41,7 +41,7 @@ pub(crate) struct TrackedBody {
 }
 
 impl TrackedBody {
-    /// Watches a body; what the connection's last request left in `progress` is forgotten.
+    /// Watches a body. `progress` is reset, because it still has the state of the connection's previous request.
     pub(super) fn new(inner: Incoming, progress: Arc<BodyProgress>) -> Self {
         progress.set(if inner.is_end_stream() { COMPLETE } else { UNREAD });
         Self { inner, progress }

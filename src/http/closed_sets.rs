@@ -1,7 +1,7 @@
-//! The closed sets of texts that the interface takes and gives, as `openapi.json` names them. A generated client has one
-//! type for each.
+//! The closed sets of texts in requests and answers, as `openapi.json` names them. A generated client has one type for
+//! each.
 //!
-//! Nothing is ever of these types: what the program works with is the enumeration behind each, where there is one.
+//! These types have no values. The program works with the enumeration behind each, if there is one.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use doorward_actors::LimitKey;
 use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
-/// Declares the schema of each set: its name, and every text of it.
+/// Declares the schema of each set: its name and all its texts.
 macro_rules! closed_sets {
     ($($(#[doc = $doc:literal])+ $name:ident = $texts:expr;)+) => {$(
         $(#[doc = $doc])+
@@ -32,19 +32,19 @@ macro_rules! closed_sets {
 }
 
 closed_sets! {
-    /// Something that is put on record.
+    /// An event of the audit log.
     AuditEvent = doorward_actors::AuditEvent::ALL.iter().map(|event| event.as_str());
-    /// Whether it was done.
+    /// Whether it was done or refused.
     AuditOutcome = doorward_actors::AuditOutcome::ALL.map(doorward_actors::AuditOutcome::as_str);
-    /// Why it was not done.
+    /// Why it was refused.
     AuditRefusal = doorward_actors::AuditRefusal::ALL.iter().map(|refusal| refusal.as_str());
-    /// What a file of the audit log is.
+    /// The format of an export of the audit log.
     ExportFormat = ["ndjson", "csv"];
     /// What a mail is about.
     MailTemplate = doorward_actors::MailKind::ALL.map(doorward_actors::MailKind::as_str);
-    /// Whether a mail will be tried (`queued`), or not unless an administrator says so (`dead`).
+    /// `queued`: it will be tried. `dead`: it will not, unless an administrator retries it.
     MailState = ["queued", "dead"];
-    /// What is counted: `public` and `private` are requests, all others failed attempts.
+    /// What is counted: requests for `public` and `private`, failed attempts for all others.
     RateLimitPolicy = LimitKey::POLICIES;
     /// What was revoked.
     RevocationKind = ["session_ended", "account_locked", "account_deleted", "role_changed", "keys_replaced"];
@@ -52,11 +52,11 @@ closed_sets! {
     ServiceScope = doorward_actors::ServiceScope::ALL.iter().map(|scope| scope.as_str());
     /// How access tokens are signed.
     SigningAlgorithm = doorward_actors::SigningAlgorithm::ALL.map(doorward_actors::SigningAlgorithm::as_str);
-    /// `next`: published, and signs soon. `signing`. `retired`: its tokens are accepted until they are over.
+    /// `next`: published, will sign soon. `signing`: signs now. `retired`: its tokens are accepted until they expire.
     KeyState = ["next", "signing", "retired"];
     /// Whether an actor runs.
     ActorState = ["starting", "running", "restarting", "stopped"];
-    /// The vector instructions of the fast implementation of password hashes; `portable`: the one that runs everywhere.
+    /// The vector instructions of the fast password hashing. `portable`: the implementation that runs everywhere.
     HasherBackend = ["avx512", "avx2", "neon", "portable"];
     /// `verification`: logins and sensitive changes. `creation`: registrations, new passwords, recoveries, password checks.
     HasherLaneName = ["verification", "creation"];
@@ -68,7 +68,7 @@ closed_sets! {
     OauthError = ["invalid_client", "invalid_request", "insufficient_scope"];
 }
 
-/// A file of text. Clients must not take it apart by its media type, as a line of it is no JSON document of the whole.
+/// A text file. Its schema is binary, so that clients do not parse it by its media type: a line is not the whole document.
 pub(super) enum TextFile {}
 
 impl PartialSchema for TextFile {

@@ -1,4 +1,4 @@
-//! How many connections one client may have: a bound below the common one, so that one address cannot take all places.
+//! Bounds the connections of one client, below the bound for all, so that one address cannot take all places.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipnet::IpNet;
 
-/// The open connections by client. It holds clients with an open connection alone, so it is never larger than
+/// The open connections by client. Only clients with an open connection are kept, so it is never larger than
 /// `MAX_CONNECTIONS`.
 #[derive(Debug, Clone)]
 pub(super) struct ConnectionCounts {
@@ -24,12 +24,12 @@ pub(super) struct Counted {
 }
 
 impl ConnectionCounts {
-    /// At most `most` for each IPv4 address and for each IPv6 network of this prefix (0 to 128).
+    /// Allows at most `most` for each IPv4 address and for each IPv6 network with this prefix length (0 to 128).
     pub(super) fn new(most: usize, ipv6_prefix: u8) -> Self {
         Self { counts: Arc::default(), most, ipv6_prefix }
     }
 
-    /// Counts a connection; `None` when its client has as many as it may.
+    /// Counts a connection. `None` if its client has as many as it may.
     pub(super) fn enter(&self, address: IpAddr) -> Option<Counted> {
         let client = self.client_of(address);
         let mut counts = self.lock();

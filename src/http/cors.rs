@@ -1,7 +1,7 @@
-//! Whose pages may read answers in a browser (the Fetch standard, "HTTP CORS protocol"; S67).
+//! Decides which pages may read answers in a browser (the Fetch standard, "HTTP CORS protocol"; S67).
 //!
-//! There are no credentials in its sense: tokens travel in `Authorization`, which a page sets itself, and there are no
-//! cookies. So an allowed origin is one whose scripts are trusted with the tokens of the people who use them.
+//! There are no credentials in the sense of that standard: a page itself sets the token in `Authorization`, and there are
+//! no cookies. So an allowed origin is one whose scripts are trusted with the tokens of their users.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -18,19 +18,19 @@ use super::openapi;
 use super::routes::Resolved;
 use crate::settings::Origins;
 
-/// What a page may send and read beside what it may always send and read: the headers that the documentation of the routes
-/// names, so that none is forgotten.
+/// The headers that a page may send and those that it may read, beyond those that the standard always allows. They come
+/// from the documentation of the routes, so that none is forgotten.
 static HEADERS: LazyLock<(HeaderValue, HeaderValue)> = LazyLock::new(|| {
     let (taken, given) = openapi::headers_for_pages();
-    // Names of headers and commas fit into a header.
+    // Header names and commas are valid in a header.
     let list = |names: BTreeSet<String>| {
         let names: Vec<String> = names.into_iter().collect();
         HeaderValue::from_str(&names.join(", ")).unwrap_or(HeaderValue::from_static(""))
     };
     (list(taken), list(given))
 });
-/// How long a browser may remember the answer to its question, in seconds. A removed origin keeps asking for as long at
-/// worst, and is refused the answers all the same.
+/// How long a browser may cache the answer to a preflight, in seconds. After an origin is removed, its pages may send
+/// requests for at most this long, but cannot read the answers.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
 /// The allowed origins.
@@ -39,7 +39,7 @@ pub(crate) struct Cors {
     origins: Vec<HeaderValue>,
 }
 
-/// What an answer says about its reader.
+/// What an answer says about the page that may read it.
 #[derive(Debug, Clone)]
 pub(super) struct CorsAnswer {
     /// Whether answers depend on the origin at all.
@@ -50,12 +50,12 @@ pub(super) struct CorsAnswer {
 
 impl Cors {
     pub(crate) fn new(origins: &Origins) -> Self {
-        // Their check left nothing that a header could not carry.
+        // The settings have already rejected origins that are not valid in a header.
         Self { origins: origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect() }
     }
 
-    /// Whether the page behind a request may read its answer. Never on a route of services alone: their secret belongs in
-    /// no browser.
+    /// Decides whether the page behind a request may read its answer. Never on a route for services only, because their
+    /// secret does not belong in a browser.
     pub(super) fn judge(&self, headers: &HeaderMap, resolved: Resolved) -> CorsAnswer {
         let mut given = headers.get_all(ORIGIN).iter();
         let origin = match (given.next(), given.next()) {
@@ -67,7 +67,7 @@ impl Cors {
 }
 
 impl CorsAnswer {
-    /// The answer to a browser that asks what an allowed page may do (a preflight); `None` for every other request.
+    /// Returns the answer to a browser that asks what an allowed page may do (a preflight). `None` for every other request.
     pub(super) fn preflight(&self, parts: &Parts, resolved: Resolved) -> Option<Response> {
         let asks = parts.method == Method::OPTIONS && parts.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
         let methods = resolved.allow().filter(|_| asks && self.origin.is_some())?;
@@ -80,7 +80,7 @@ impl CorsAnswer {
         Some(response)
     }
 
-    /// Puts it on an answer, whatever its status: a page must be able to read a refusal too.
+    /// Adds the headers to an answer, whatever its status: a page must be able to read errors too.
     pub(super) fn apply(self, headers: &mut HeaderMap) {
         if self.varies {
             headers.append(VARY, HeaderValue::from_static("Origin"));

@@ -1,4 +1,4 @@
-//! `GET /docs` and `GET /openapi.json`: the documentation, from the binary alone. No other host is asked for anything.
+//! `GET /docs` and `GET /openapi.json`: the documentation. All of it is in the binary; nothing is loaded from other hosts.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -13,16 +13,15 @@ use super::error::ApiError;
 use super::extract::{RequestContext, context};
 use super::{Api, Family, openapi};
 
-/// Scripts come from here alone and none stand in the page. Swagger UI sets style attributes, and its style sheet and
-/// icons carry images as `data:` URLs. Nothing may frame the page: it takes tokens.
+/// Scripts only come from this origin, and there are no inline scripts. Swagger UI sets style attributes, and its style sheet and
+/// icons contain images as `data:` URLs. Framing is forbidden, because users enter tokens here.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 /// An hour: the files change only with the version of the service.
 const CACHE: HeaderValue = HeaderValue::from_static("public, max-age=3600");
-/// The page and nothing but its files. The other files of the package (source maps, other bundles) are for developers
-/// of it.
+/// The files that the page needs. The other files of the package (source maps, other bundles) are for its developers.
 const FILES: [&str; 7] = [
     "swagger-ui.css",
     "index.css",
@@ -33,7 +32,7 @@ const FILES: [&str; 7] = [
     "favicon-16x16.png",
 ];
 
-/// `PUBLIC_URL` may have a path, which a proxy in front takes away: it stands before every path in the page.
+/// Builds the routes. `PUBLIC_URL` may have a path that a proxy in front removes. Every path in the page begins with it.
 pub(super) fn routes(api: &Arc<Api>) -> Family {
     if !api.rules.docs {
         return warp::any().and_then(async || Err::<Response, _>(warp::reject::not_found())).boxed();
@@ -44,7 +43,7 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
         Err(limited) => limited.into_response(),
     };
     let base = api.rules.base_path().to_owned();
-    // Written once; each answer shares the bytes. The document is made of texts and maps, which always serialise.
+    // Written once; each answer shares the bytes. The document consists of texts and maps, which always serialise.
     let document = Bytes::from(serde_json::to_vec(&openapi::document(api.rules.known_url())).unwrap_or_default());
     let config = Arc::new(Config::new([format!("{base}/openapi.json")]).validator_url("none"));
     let page_config = Arc::clone(&config);
@@ -59,7 +58,7 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
     answer.and(context()).map(move |answer, context: Arc<RequestContext>| counted(&context, answer)).boxed()
 }
 
-/// The page. Its links are made absolute, because `/docs` and `/docs/` are one page and relative links would differ.
+/// Returns the page. `/docs` and `/docs/` are one page, for which relative links would differ, so its links are made absolute.
 fn page(config: &Arc<Config<'static>>, base: &str) -> Response {
     let Ok(Some(file)) = utoipa_swagger_ui::serve("index.html", Arc::clone(config)) else {
         return ApiError::Internal.into_response();
@@ -76,7 +75,7 @@ fn file(name: &str, config: &Arc<Config<'static>>) -> Response {
         return ApiError::NotFound.into_response();
     }
     match utoipa_swagger_ui::serve(name, Arc::clone(config)) {
-        // The bundle has 1.5 MB: it is sent from the binary itself, never copied per request.
+        // The bundle has 1.5 MB. It is sent from the binary itself and never copied per request.
         Ok(Some(SwaggerFile { bytes: Cow::Borrowed(bytes), content_type, .. })) => {
             asset(Bytes::from_static(bytes), &content_type)
         }

@@ -1,4 +1,4 @@
-//! What happens to every request, whatever its route: its name, its deadline, its log line, the headers of its answer.
+//! The steps that every request takes, whatever its route: its id, its deadline, its log line, the headers of its answer.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -32,21 +32,21 @@ use super::routes::{self, Class, Resolved};
 use super::{forwarded, host, rate_limit, request_id};
 use crate::settings::Networks;
 
-/// The largest request body, in bytes. The largest useful one, a registration at every limit, has under 5 KiB.
+/// The largest request body, in bytes. The largest valid one, a registration at every limit, has under 5 KiB.
 pub(super) const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// How long a browser comes back over TLS alone, in seconds: a year, as RFC 6797 §6.1.1 has it in its example. Not for
-/// the subdomains: what runs there is not ours to promise.
+/// For how many seconds a browser uses only TLS: a year, as in the example of RFC 6797 §6.1.1. Subdomains are not
+/// included, because other services may run there.
 pub(super) const HSTS: &str = "max-age=31536000";
 
-/// What the edge is told by the operator.
+/// The operator's settings for the edge.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct EdgeSettings {
-    /// The proxies whose word about the client's address counts.
+    /// The proxies that are trusted to name the client's address.
     pub(crate) trusted_proxies: Networks,
-    /// Those who write the same headers and are not believed.
+    /// The peers that send the same headers but are not trusted.
     pub(crate) unlisted_proxies: UnlistedProxies,
-    /// Whose pages may read answers.
+    /// The origins whose pages may read answers.
     pub(crate) cors: Cors,
     /// Which successes of the busiest routes are logged.
     pub(crate) sampling: Sampling,
@@ -54,10 +54,10 @@ pub(crate) struct EdgeSettings {
     pub(super) refusals: Refusals,
 }
 
-/// Picks one in so many, in turn.
+/// Picks every n-th request.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Sampling {
-    /// One in how many; 0 for none.
+    /// Picks one of this many; 0 picks none.
     one_in: u64,
     seen: Arc<AtomicU64>,
 }
@@ -67,13 +67,13 @@ impl Sampling {
         Self { one_in, seen: Arc::default() }
     }
 
-    /// Whether this one is picked.
+    /// Whether this request is picked.
     fn picks(&self) -> bool {
         self.one_in != 0 && self.seen.fetch_add(1, Ordering::Relaxed).is_multiple_of(self.one_in)
     }
 }
 
-/// What the handler of a request found out about it.
+/// What was learned about a request while it was handled.
 #[derive(Clone, Copy)]
 struct Noted {
     address: IpAddr,
@@ -84,22 +84,22 @@ struct Noted {
 /// What the accept loop knows of a request before it is read.
 #[derive(Clone)]
 pub(super) struct Arrival {
-    /// What holds for all requests.
+    /// The settings for all requests.
     pub(super) settings: Arc<EdgeSettings>,
-    /// The other end of the socket.
+    /// The peer of the socket.
     pub(super) peer: IpAddr,
     /// Whether the request came encrypted.
     pub(super) tls: bool,
-    /// Where it finds its place, if its connection is not one.
+    /// The places of HTTP/2 requests. `None` for HTTP/1, where the connection counts as the request's place.
     pub(super) places: Option<RequestPlaces>,
     /// How long the answer may take.
     pub(super) timeout: Duration,
-    /// How far the body came.
+    /// How much of the body has arrived.
     pub(super) progress: Arc<BodyProgress>,
 }
 
-/// Answers one request. Whatever happens inside, this is an answer with the fixed headers. A head that hyper itself
-/// cannot read (400, 431) never comes here; see `unreadable`.
+/// Answers one request. Whatever happens inside, the result is an answer with the fixed headers. A head that hyper itself
+/// cannot read (400, 431) does not reach this function; see `unreadable`.
 pub(super) async fn answer<S>(routes: S, request: Request<Incoming>, arrival: Arrival) -> Result<Response, Infallible>
 where
     S: Service<Request<TrackedBody>, Response = Response, Error = Infallible>,
@@ -130,7 +130,7 @@ where
     };
 
     let work = async {
-        // What is answered from memory and waits for no body needs no place, and a monitor must get through.
+        // An answer from memory that waits for no body needs no place, and monitors must always get through.
         let placeless = matches!(resolved.class(), Class::Docs | Class::Static | Class::Operator);
         let place = match arrival.places.as_ref().filter(|_| !placeless) {
             None => Ok(None),
@@ -143,18 +143,18 @@ where
         if let Ok(Some(place)) = place {
             response.extensions_mut().insert(place);
         }
-        // Refused before anybody looked for the client behind a proxy.
+        // The fallback is for requests that were refused before the client behind a proxy was determined.
         let early = Noted { address: peer, account: None, standing: None };
         let noted = response.extensions_mut().remove::<Noted>().unwrap_or(early);
         finish(&mut response, &id, resolved, cors, tls, noted.standing);
         if version == Version::HTTP_2 {
-            // It ends requests without ending connections, and forbids the header (RFC 9113 §8.2.2).
+            // HTTP/2 ends a request without the connection, and forbids this header (RFC 9113 §8.2.2).
             response.headers_mut().remove(CONNECTION);
             if is_head {
                 leave_out_body(&mut response);
             }
         } else if chunked {
-            // Nobody watches the framing of what follows a chunked body, so nothing may follow it; see `framing`.
+            // The framing guard does not follow chunked bodies, so no request may come after one; see `framing`.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let (class, status) = (resolved.class(), response.status());
@@ -176,7 +176,7 @@ where
                 )
             };
         }
-        // A failing check is news; of succeeding ones a sample is enough.
+        // A failing check is worth a line. Of the successful ones a sample is enough.
         if !quiet || status.is_server_error() {
             if refusals.takes(class, status, address, noted.account) { answered!(info) } else { answered!(debug) }
         } else if class == Class::Verify && status == StatusCode::OK && sampling.picks() {
@@ -186,11 +186,11 @@ where
         }
         response
     };
-    // Pinned where it stands: each wrapper around a future of this size would otherwise copy it once per request.
+    // Pinned in place: each wrapper around a future of this size would otherwise copy it once per request.
     Ok(std::pin::pin!(work).instrument(span).await)
 }
 
-/// Runs the routes under the deadline; a panic in them ends this request alone.
+/// Runs the routes with the deadline. A panic in them ends only this request.
 async fn dispatch<S>(
     routes: S,
     mut parts: Parts,
@@ -211,12 +211,12 @@ where
     if !parts.uri.path().starts_with('/') {
         return ApiError::NotFound.into_response();
     }
-    // hyper has checked that there is one length at most and that it is a number; one too large for us is too large.
+    // hyper has checked that there is at most one length and that it is a number. One that does not fit is too large.
     let declared = parts.headers.get(CONTENT_LENGTH).map(|length| length.to_str().ok().and_then(|n| n.parse().ok()));
     if declared.is_some_and(|length| length.is_none_or(|n: usize| n > MAX_BODY_BYTES)) {
         return ApiError::BodyTooLarge.into_response();
     }
-    // On every route, whether it looks at the header or not: something before us may have chosen the other one (S63).
+    // On every route, even if it ignores the header: a proxy in front may have used the other credential (S63).
     if parts.headers.get_all(AUTHORIZATION).iter().nth(1).is_some() {
         return ApiError::TWO_AUTHORIZATIONS.into_response();
     }
@@ -254,7 +254,7 @@ where
     response
 }
 
-/// Renders an error that a route returned and sets what every response carries (S66).
+/// Renders an error that a route returned, and sets the headers that every answer has (S66).
 fn finish(
     response: &mut Response,
     id: &HeaderValue,
@@ -283,7 +283,7 @@ fn finish(
     cors.apply(headers);
 }
 
-/// Answers `HEAD`: the length of the body without the body. In HTTP/1 hyper remembers the method and does this itself.
+/// Answers `HEAD` with the length of the body but without the body. Over HTTP/1 hyper does this itself.
 fn leave_out_body(response: &mut Response) {
     let body = std::mem::replace(response.body_mut(), Response::default().into_body());
     if let Some(length) = body.size_hint().exact() {
@@ -291,8 +291,7 @@ fn leave_out_body(response: &mut Response) {
     }
 }
 
-/// The same place without its trailing slash; `None` when there is nothing to take away. Two slashes stay: that is
-/// another path.
+/// Returns the URI without its trailing slash, or `None` if it has none. Two slashes stay, because that is another path.
 fn without_trailing_slash(uri: &Uri) -> Option<Uri> {
     let bare = uri.path().strip_suffix('/').filter(|bare| !bare.is_empty() && !bare.ends_with('/'))?;
     let path_and_query = match uri.query() {
@@ -302,7 +301,7 @@ fn without_trailing_slash(uri: &Uri) -> Option<Uri> {
     path_and_query.ok().map(Uri::from)
 }
 
-/// The method for the log: any token can be a method, the usual ones are all we name.
+/// Returns the method for the log. A method can be any token, so only the usual ones are named.
 fn known_method(method: &Method) -> &'static str {
     const KNOWN: [(&Method, &str); 8] = [
         (&Method::GET, "GET"),

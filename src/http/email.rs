@@ -1,7 +1,7 @@
-//! `/email`: showing that mail to an address arrives, and undoing what was done to an account. Whoever has the token may do it;
-//! there is nobody to be logged in.
+//! `/email`: confirms that mail to an address arrives, and undoes changes to an account. The token in the mail is enough; no
+//! login is needed.
 //!
-//! `GET` is a page that asks, `POST` does it, from JSON or from the form of that page.
+//! `GET` is a page that asks. `POST` does it, from JSON or from the form of that page.
 
 use std::sync::Arc;
 
@@ -19,11 +19,11 @@ use super::pages::{self, Topic};
 use super::recovery::Message;
 use super::{Api, Family};
 
-/// What the links to each page are good for.
+/// The purposes of the links to each page.
 const VERIFIES: [TokenPurpose; 2] = [TokenPurpose::VerifyAddress, TokenPurpose::ConfirmAddress];
 const UNDOES: [TokenPurpose; 2] = [TokenPurpose::Undo, TokenPurpose::CancelAddressChange];
 
-/// What the link in a mail carried.
+/// The token of a link in a mail.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct TokenRequest {
@@ -81,7 +81,7 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
     ask.or(verify).unify().or(resend).unify().or(ask_cancel).unify().or(cancel).unify().boxed()
 }
 
-/// The page that asks whether the address is to be confirmed. Opening it changes nothing (S29).
+/// Shows the page that asks whether to confirm the address. Opening it changes nothing (S29).
 async fn ask(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     api.anyone(context)?;
     let token = context.link_token();
@@ -100,7 +100,7 @@ async fn ask(api: &Api, context: &RequestContext) -> Result<Response, ApiError> 
 
 /// Confirm an e-mail address
 ///
-/// The address of a new account, or the new address of an account, by the token that was mailed to it. The token works
+/// The address of a new account or the new address of an account, by the token that was mailed to it. The token works
 /// once. A page with a form for it is at the same path.
 #[utoipa::path(post, path = "/email/verify", operation_id = "verify_email", tag = "Account", request_body = TokenRequest,
     responses(
@@ -117,7 +117,7 @@ async fn verify(api: &Api, context: &RequestContext, payload: Payload) -> Result
     }
 }
 
-/// Send the mail that verifies an address again
+/// Send the verification mail again
 ///
 /// The answer is the same whether the address has an unverified account, a verified one or none (S12).
 #[utoipa::path(post, path = "/email/verify/resend", operation_id = "resend_verification", tag = "Account",
@@ -132,7 +132,7 @@ async fn resend(api: &Api, context: &RequestContext, payload: Payload) -> Result
     Ok(json_reply_with(StatusCode::ACCEPTED, &Message::new(message)))
 }
 
-/// The page that asks whether what was done since the mail is to be undone.
+/// Shows the page that asks whether to undo what was done since the mail.
 async fn ask_cancel(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     api.anyone(context)?;
     let token = context.link_token();
@@ -145,9 +145,9 @@ async fn ask_cancel(api: &Api, context: &RequestContext) -> Result<Response, Api
 
 /// Undo a change of e-mail address, password or passphrase
 ///
-/// By the token of the mail that told of it. The account has the address again that the mail went to, passwords and passphrases
-/// set since are unusable, every session ends, and a mail by which a new password is chosen is on its way to that address. A
-/// page with a form for it is at the same path.
+/// By the token of the mail about the change. The account gets back the address that the mail went to. Passwords and passphrases
+/// set since then become unusable, and every session ends. A mail for choosing a new password is sent to that address.
+/// A page with a form for it is at the same path.
 #[utoipa::path(post, path = "/email/cancel", operation_id = "cancel_email_change", tag = "Account",
     request_body = TokenRequest, responses(
     (status = 200, description = "What was done since the mail is undone", body = Message),
@@ -162,13 +162,13 @@ async fn cancel(api: &Api, context: &RequestContext, payload: Payload) -> Result
     }
 }
 
-/// That it is done, in the form in which it was asked for.
+/// Reports success in the format of the request: as a page for a form, else as JSON.
 fn told(context: &RequestContext, topic: Topic, message: &'static str) -> Response {
     if context.is_form() { pages::done(context.page_language(), topic) } else { json_reply(&Message::new(message)) }
 }
 
-/// Answers why it was not done. The form of the page is told that it worked if the link was used a moment ago, as its button may be
-/// pressed twice. If it was used earlier, the page says what it did.
+/// Answers a request that failed. If the link was used a moment ago, a form gets the page of success, because users press buttons
+/// twice. If the link was used earlier, the page says what it did.
 async fn not_done(
     api: &Api,
     context: &RequestContext,
@@ -183,13 +183,13 @@ async fn not_done(
     Ok(if link.is_recent { pages::done_again(locale, &link) } else { pages::used(locale, &link) })
 }
 
-/// The page of a link that is no longer good: what it did, if it was used.
+/// Answers a link that is no longer valid, with a page that says what it did if it was used.
 pub(super) async fn opened_again(api: &Api, token: &Secret, purposes: &[TokenPurpose]) -> Result<Response, ApiError> {
     let link = used_link(api, token, purposes).await?;
     Ok(pages::used(link.locale, &link))
 }
 
-/// What a link did that is no longer good. The refusal is the same for one that was never used and one for another page.
+/// Returns what a used link did. The error is the same for a link that was never used and for a link of another page.
 pub(super) async fn used_link(api: &Api, token: &Secret, purposes: &[TokenPurpose]) -> Result<UsedLink, ApiError> {
     let link = api.handles.users.used_link(token.expose()).await?;
     link.filter(|link| purposes.contains(&link.purpose)).ok_or(ApiError::BAD_TOKEN)

@@ -1,4 +1,4 @@
-//! What went wrong, as clients see it: RFC 9457 problems with one human sentence and no detail of the inside.
+//! The errors that clients see: RFC 9457 problems with one sentence for people and no internal detail.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -14,17 +14,17 @@ use warp::reply::{Reply, Response};
 
 use super::closed_sets;
 
-/// Why an address outside ASCII is refused or warned of.
+/// The reason why an address with a non-ASCII local part is refused, or the warning about it.
 pub(super) const UNREACHABLE: &str =
     "No mail can be sent to this address: the mail server takes only ASCII before the @";
 
-/// One thing that is wrong with a request body.
+/// One error in a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct FieldError {
-    /// Where: a JSON Pointer (RFC 6901) into the body, `?name` for a query parameter, or a header.
+    /// Where it is: a JSON Pointer (RFC 6901) into the body, `?name` for a query parameter, or the name of a header.
     #[schema(example = "/email")]
     pub(crate) pointer: String,
-    /// What: one human sentence.
+    /// What is wrong, in one sentence.
     pub(crate) detail: Cow<'static, str>,
 }
 
@@ -34,71 +34,71 @@ impl FieldError {
     }
 }
 
-/// Every way a request ends without success. Rendered by the edge, which knows the request id and the path.
+/// Every error that a request can end with. The edge renders it, because the edge knows the request id and the path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ApiError {
-    /// 400: the request is broken below the level of fields (not JSON, two `Authorization` headers).
+    /// 400: the request is malformed below the level of fields (not JSON, two `Authorization` headers).
     Malformed(&'static str),
-    /// 400: well-formed, but a rule refuses it. The text is for the client.
+    /// 400: well-formed, but a rule refuses it. The client sees the text.
     Refused(Cow<'static, str>),
-    /// 401: no live credential. `token_sent` tells a missing token from a dead one (RFC 6750 §3.1).
+    /// 401: no valid credential. `token_sent` distinguishes an invalid token from a missing one (RFC 6750 §3.1).
     Unauthenticated { token_sent: bool },
-    /// 401: no live service token where one is asked for (RFC 6749 §5.2). `basic` when it came by HTTP Basic.
+    /// 401: no valid service token on a route that requires one (RFC 6749 §5.2). `basic`: it was sent by HTTP Basic.
     ServiceUnauthenticated { basic: bool, sent: bool },
-    /// 400: a form that is not what RFC 7662 and RFC 7009 ask for.
+    /// 400: a form that does not meet RFC 7662 or RFC 7009.
     InvalidRequest(&'static str),
-    /// 403: the service token lacks the scope of the route. `bearer` when it came as bearer (RFC 6750 §3.1).
+    /// 403: the service token lacks the scope of the route. `bearer`: it was sent as bearer (RFC 6750 §3.1).
     ScopeMissing { bearer: bool },
-    /// 404: no service token with this number, given as the caller wrote it.
+    /// 404: no service token has this number, which is repeated as the client wrote it.
     UnknownServiceToken(String),
-    /// 410: some of what comes after the cursor is gone.
+    /// 410: some revocations after the cursor are no longer kept.
     CursorTooOld,
-    /// 415: a body that is not declared as a form.
+    /// 415: the body is not declared as a form.
     NotForm,
-    /// 415: a compressed body, or one encoded in another way.
+    /// 415: the body is compressed or has another content coding.
     Encoded,
-    /// 401 at login: unknown, wrong and locked are one answer (S10).
+    /// 401 at login: the same answer for an unknown account, a wrong password and a locked account (S10).
     IncorrectCredentials,
-    /// 403: an administrator's route.
+    /// 403: the route is for administrators only.
     AdminOnly,
-    /// 403: a sensitive change needs `current_password` or a login at most this old (S05, S77; RFC 9470).
+    /// 403: a sensitive change needs `current_password` or a login at most this long ago (S05, S77; RFC 9470).
     ReauthenticationNeeded(Duration),
-    /// 404: no such path, or none that the caller may know of.
+    /// 404: no such path, or one that the client may not know about.
     NotFound,
-    /// 404: no account with this number, given as the caller wrote it.
+    /// 404: no account has this number, which is repeated as the client wrote it.
     UnknownAccount(String),
-    /// 404: no mail with this number, given as the caller wrote it.
+    /// 404: no mail has this number, which is repeated as the client wrote it.
     UnknownMail(String),
-    /// 404: the account has no live session of this name.
+    /// 404: the account has no live session with this id.
     UnknownSession,
-    /// 404: nothing is counted by this key.
+    /// 404: the key has no counter.
     UnknownLimit,
-    /// 405; the edge adds `Allow`.
+    /// 405: the edge adds `Allow`.
     MethodNotAllowed,
     /// 408: the body did not arrive in time.
     BodyTooSlow,
     /// 409: no administrator would be left (S58).
     LastAdmin,
-    /// 409: keys are not made here, or there are too many of them.
+    /// 409: the keys are not generated here, or there are too many.
     NotRotated(RotateRefusal),
-    /// 413: more than 64 KiB of body.
+    /// 413: the body exceeds 64 KiB.
     BodyTooLarge,
-    /// 415: a body that is not declared as JSON.
+    /// 415: the body is not declared as JSON.
     NotJson,
-    /// 422: the fields are not of the right shape.
+    /// 422: fields are missing or invalid.
     Invalid(Vec<FieldError>),
-    /// 429: too many requests, or too many failed attempts; how long to wait.
+    /// 429: too many requests or failed attempts. Holds how long to wait.
     Limited(Limited),
-    /// 503: busy or failing; when to try again.
+    /// 503: overloaded or failing. Holds how long to wait before a retry.
     Unavailable(Duration),
-    /// 500: a defect. The cause is in the log under the same request id.
+    /// 500: a defect. The log has the cause under the same request id.
     Internal,
 }
 
 /// An error body (RFC 9457).
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Problem<'a> {
-    /// Always `about:blank`: the status says it all (RFC 9457 §4.2.1).
+    /// Always `about:blank`: the status says everything (RFC 9457 §4.2.1).
     #[schema(example = "about:blank")]
     pub(crate) r#type: &'static str,
     /// The name of the status.
@@ -106,51 +106,51 @@ pub(crate) struct Problem<'a> {
     /// The status code.
     #[schema(minimum = 400, maximum = 599)]
     pub(crate) status: u16,
-    /// One human sentence about this occurrence.
+    /// One sentence about this occurrence.
     pub(crate) detail: Cow<'a, str>,
-    /// The request id, as in `X-Request-Id`; the log of the service knows it too.
+    /// The request id, as in `X-Request-Id`. The log has it too.
     pub(crate) instance: &'a str,
     /// At `/oauth2/…`: the code of RFC 6749 §5.2 and RFC 6750 §3.1.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, value_type = closed_sets::OauthError)]
     pub(crate) error: Option<&'static str>,
-    /// With 422: each thing that is wrong.
+    /// With 422: every error in the request.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     #[schema(required = false)]
     pub(crate) errors: &'a [FieldError],
 }
 
 impl ApiError {
-    /// 400: which of two credentials counts must not be guessed (S63).
+    /// 400: guessing which of two credentials counts would be unsafe (S63).
     pub(super) const TWO_AUTHORIZATIONS: Self = Self::Malformed("There is more than one Authorization header");
-    /// 400: two headers of proxies, and what they say cannot both be true (S18).
+    /// 400: the two proxy headers contradict each other (S18).
     pub(super) const TWO_CLIENTS: Self = Self::Malformed("Forwarded and X-Forwarded-For name different clients");
-    /// 400: not exactly one host that can be read (RFC 9112 §3.2, RFC 9113 §8.3.1).
+    /// 400: the request does not name exactly one valid host (RFC 9112 §3.2, RFC 9113 §8.3.1).
     pub(super) const NO_HOST: Self = Self::Malformed("A request names exactly one host");
-    /// 400: which session is to end must not be guessed.
+    /// 400: guessing which of two sessions to end would be unsafe.
     pub(super) const TWO_SESSIONS: Self =
         Self::Refused(Cow::Borrowed("The access token and the refresh token belong to different sessions"));
-    /// 400: a one-time token that is good for nothing here, whatever the cause (S26, S27).
+    /// 400: the one-time token is not valid. The answer is the same whatever the cause (S26, S27).
     pub(super) const BAD_TOKEN: Self =
         Self::Refused(Cow::Borrowed("This link is not good: it was used, replaced by a newer one, or is over"));
     /// 400: a wrong passphrase, or an account that cannot be recovered.
     pub(super) const NO_MATCH: Self = Self::Refused(Cow::Borrowed("Entered details do not match"));
     /// 400: another account has the address.
     pub(super) const EMAIL_TAKEN: Self = Self::Refused(Cow::Borrowed("Email already registered"));
-    /// 400: the mail server takes no such address.
+    /// 400: the mail server does not accept such an address.
     pub(super) const UNREACHABLE: Self = Self::Refused(Cow::Borrowed(UNREACHABLE));
     /// 400: another account has the nickname.
     pub(super) const NICKNAME_TAKEN: Self = Self::Refused(Cow::Borrowed("Nickname already taken"));
-    /// 400: customer plans are the administrators' business here.
+    /// 400: only administrators choose customer plans.
     pub(super) const CUSTOMER_ACCOUNT_NOT_ALLOWED: Self =
         Self::Refused(Cow::Borrowed("The customer account cannot be chosen here, only \"none\""));
 
-    /// 400: the password is not good enough, with the reason.
+    /// 400: the password is too weak, with the reason.
     pub(super) fn weak(reason: WeakPassword) -> Self {
         Self::Refused(Cow::Owned(reason.to_string()))
     }
 
-    /// The status of each error.
+    /// Returns the status of the error.
     pub(crate) const fn status(&self) -> StatusCode {
         match self {
             Self::Malformed(_) | Self::Refused(_) | Self::InvalidRequest(_) => StatusCode::BAD_REQUEST,
@@ -211,7 +211,7 @@ impl ApiError {
         })
     }
 
-    /// The code that clients of OAuth 2.0 look for.
+    /// Returns the code that OAuth 2.0 clients look for.
     const fn code(&self) -> Option<&'static str> {
         match self {
             Self::ServiceUnauthenticated { .. } => Some("invalid_client"),
@@ -221,7 +221,7 @@ impl ApiError {
         }
     }
 
-    /// How long to wait before another try, for the errors that pass.
+    /// Returns how long to wait before a retry, for errors that are temporary.
     pub(super) const fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Limited(limited) => Some(limited.retry_after),
@@ -230,7 +230,7 @@ impl ApiError {
         }
     }
 
-    /// The problem as a response. `allow` is the value of `Allow` for a 405.
+    /// Renders the problem as a response. `allow` is the value of `Allow` for a 405.
     pub(super) fn render(&self, request_id: &str, allow: Option<&str>) -> Response {
         let status = self.status();
         let errors: &[FieldError] = if let Self::Invalid(errors) = self { errors } else { &[] };
@@ -243,7 +243,7 @@ impl ApiError {
             error: self.code(),
             errors,
         };
-        // Strings and a number always serialise; an empty body would still carry the status.
+        // Strings and a number always serialise. Even an empty body would have the status.
         let mut response = Response::new(serde_json::to_vec(&problem).unwrap_or_default().into());
         *response.status_mut() = status;
         let headers = response.headers_mut();
@@ -282,11 +282,11 @@ impl ApiError {
                     headers.insert(ALLOW, allow);
                 }
             }
-            // Which encodings a body may have (RFC 9110 §12.5.3).
+            // Tells which content codings a body may have (RFC 9110 §12.5.3).
             Self::Encoded => {
                 headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             }
-            // What is left of the body would be read as the next request.
+            // Otherwise the rest of the body would be read as the next request.
             Self::BodyTooSlow | Self::BodyTooLarge => {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -296,12 +296,12 @@ impl ApiError {
     }
 }
 
-/// A wait as `Retry-After` says it: whole seconds, rounded up, at least one (RFC 9110 §10.2.3).
+/// Returns a wait as `Retry-After` needs it: whole seconds, rounded up, at least one (RFC 9110 §10.2.3).
 pub(super) fn whole_seconds(wait: Duration) -> u64 {
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
-/// The error travels in the response's extensions to the edge, the one place that renders problems.
+/// The error travels in the response's extensions to the edge, which is the only place that renders problems.
 impl Reply for ApiError {
     fn into_response(self) -> Response {
         let mut response = Response::default();
@@ -311,14 +311,14 @@ impl Reply for ApiError {
     }
 }
 
-/// What a request that no route took becomes.
+/// Answers a request that no route accepted.
 pub(super) async fn recover(rejection: Rejection) -> Result<Response, Infallible> {
     let error = if rejection.is_not_found() {
         ApiError::NotFound
     } else if rejection.find::<warp::reject::MethodNotAllowed>().is_some() {
         ApiError::MethodNotAllowed
     } else {
-        // Routes reject for nothing else: this is a defect of a route.
+        // Routes reject for no other reason, so this is a defect in a route.
         tracing::error!(?rejection, "a route rejected in an unknown way");
         ApiError::Internal
     };

@@ -1,4 +1,4 @@
-//! What handlers take from a request: credentials, the client's address, the body.
+//! What handlers read from a request: the credentials, the client's address and the body.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -29,13 +29,13 @@ use super::error::{ApiError, FieldError};
 use super::routes::Class;
 use super::{form, json};
 
-/// Where services present their secret.
+/// The header in which services send their token.
 pub(super) const X_SERVICE_TOKEN: HeaderName = HeaderName::from_static("x-service-token");
 
-/// From where a browser says a request comes (Fetch Metadata §2.4).
+/// The header in which a browser says which site a request comes from (Fetch Metadata §2.4).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// A request's head, as the edge leaves it to handlers. Lives as long as its request.
+/// The head of a request, as the edge passes it to handlers. It lives as long as its request.
 #[derive(Debug)]
 pub(super) struct RequestContext {
     address: IpAddr,
@@ -45,11 +45,11 @@ pub(super) struct RequestContext {
     class: Class,
     /// Whether the head announces a body.
     has_body: bool,
-    /// Where it is inside, while its handler runs.
+    /// The place in its class that the request holds while its handler runs.
     place: Mutex<Option<Place>>,
-    /// How the allowance stands that it was counted in, for the headers of its answer.
+    /// The state of the quota that counted the request, for the headers of the answer.
     standing: Mutex<Option<Standing>>,
-    /// The number of the account that it speaks for, once that is known; 0 until then, which is nobody's.
+    /// The number of the account that the request authenticates as. 0 until that is known; no account has the number 0.
     account: AtomicU64,
 }
 
@@ -68,56 +68,56 @@ impl RequestContext {
         Self { address, request_id, headers, query, class, has_body, place, standing, account }
     }
 
-    /// What the request's route draws on.
+    /// Returns the class of the request's route.
     pub(super) fn class(&self) -> Class {
         self.class
     }
 
-    /// The query, undecoded.
+    /// Returns the query, not decoded.
     pub(super) fn query(&self) -> Option<&str> {
         self.query.as_deref()
     }
 
-    /// The token in the query, as the link of a mail carries it; empty if there is none that can be read.
+    /// Returns the token in the query, as the link in a mail carries it. Empty if there is none or it cannot be decoded.
     pub(super) fn link_token(&self) -> Secret {
         form::only(self.query().unwrap_or_default(), "token").unwrap_or_else(|| Secret::new(String::new()))
     }
 
-    /// The language that the caller prefers among those we have.
+    /// Returns the language that the client prefers among the supported ones.
     pub(super) fn language(&self) -> Option<Locale> {
         let lines = self.headers.get_all(ACCEPT_LANGUAGE).iter().filter_map(|line| line.to_str().ok());
         Locale::from_accept_language(&lines.collect::<Vec<_>>().join(","))
     }
 
-    /// The language of a page that answers: the one of the page before it, which it names in the query, else what the
-    /// caller prefers.
+    /// Returns the language of a page that answers. This is the language of the page before it, which the query names, or
+    /// else the one that the client prefers.
     pub(super) fn page_language(&self) -> Locale {
         let named = form::only(self.query().unwrap_or_default(), "locale");
         named.and_then(|tag| Locale::from_tag(tag.expose())).or_else(|| self.language()).unwrap_or_default()
     }
 
-    /// Whether a form was sent, and not by a page of somebody else. A browser says where a form comes from, except over
-    /// plain HTTP (Fetch Metadata); what a form can do here depends on its token alone, so this is a second fence.
+    /// Whether the body is a form and no page of another origin sent it. A browser says where a form comes from, except over
+    /// plain HTTP (Fetch Metadata). This is a second line of defence: what a form can do here depends on its token alone.
     pub(super) fn is_form(&self) -> bool {
         let foreign = self.headers.get(SEC_FETCH_SITE).is_some_and(|site| site.as_bytes() != b"same-origin");
         !foreign && is_of_type(&self.headers, "application/x-www-form-urlencoded")
     }
 
-    /// The client's address, IPv4-mapped ones folded.
+    /// Returns the client's address. IPv4-mapped addresses are folded to IPv4.
     pub(super) fn address(&self) -> IpAddr {
         self.address
     }
 
-    /// Where the request comes from, for the record.
+    /// Returns where the request comes from, for the audit log.
     pub(super) fn origin(&self) -> Origin {
-        // Usually ASCII (RFC 9110 §10.1.5); what is not text at all is still worth a look.
+        // Usually ASCII (RFC 9110 §10.1.5). Other bytes are kept in lossy form, because they still help an investigation.
         let agent = self.headers.get(USER_AGENT).map(|agent| String::from_utf8_lossy(agent.as_bytes()));
         let id = self.request_id.to_str().ok().map(str::to_owned);
         Origin::new(Some(self.address), agent.as_deref(), id)
     }
 
-    /// The bearer token (RFC 6750 §2.1), from the one `Authorization` header alone. Any other scheme counts as no
-    /// token.
+    /// Returns the bearer token (RFC 6750 §2.1). Only a single `Authorization` header counts: two are an error.
+    /// Any other scheme counts as no token.
     pub(super) fn bearer(&self) -> Result<&str, ApiError> {
         let mut given = self.headers.get_all(AUTHORIZATION).iter();
         let (first, second) = (given.next(), given.next());
@@ -131,12 +131,12 @@ impl RequestContext {
         if !scheme.eq_ignore_ascii_case(b"bearer") || token.is_empty() {
             return Err(ApiError::Unauthenticated { token_sent: false });
         }
-        // A token is ASCII; one that is not is a dead one.
+        // Tokens are ASCII, so any other text is an invalid token.
         let token = std::str::from_utf8(token).ok().filter(|token| token.is_ascii());
         token.ok_or(ApiError::Unauthenticated { token_sent: true })
     }
 
-    /// What was presented once in `X-Service-Token`; twice is not at all.
+    /// Returns the value of `X-Service-Token`. If the header is there twice, this returns `None`.
     pub(super) fn service_token(&self) -> Option<&[u8]> {
         let mut given = self.headers.get_all(X_SERVICE_TOKEN).iter();
         match (given.next(), given.next()) {
@@ -145,8 +145,8 @@ impl RequestContext {
         }
     }
 
-    /// The token that a service shows where no user's comes along: in `X-Service-Token`, as bearer, or by HTTP Basic as the
-    /// password of its name (RFC 6749 §2.3.1). More than one of these is refused (§2.3).
+    /// Returns the credential of a service, for routes that take no user's token beside it: in `X-Service-Token`, as bearer,
+    /// or by HTTP Basic as the password that belongs to its name (RFC 6749 §2.3.1). More than one is an error (§2.3).
     pub(super) fn service_credential(&self) -> Result<ServiceCredential, ApiError> {
         let header = self.headers.contains_key(X_SERVICE_TOKEN);
         let Some(authorization) = self.headers.get(AUTHORIZATION).map(HeaderValue::as_bytes) else {
@@ -171,12 +171,12 @@ impl RequestContext {
         })
     }
 
-    /// Whether a bearer token was presented, right or wrong.
+    /// Whether the request has an `Authorization` header, valid or not.
     pub(super) fn has_bearer(&self) -> bool {
         self.headers.contains_key(AUTHORIZATION)
     }
 
-    /// Whether the caller wants server-sent events.
+    /// Whether the client asks for server-sent events.
     pub(super) fn wants_events(&self) -> bool {
         let accepts = |value: &HeaderValue| {
             let ranges = value.to_str().unwrap_or_default().split(',');
@@ -193,28 +193,29 @@ impl RequestContext {
         form::filled(&self.read(payload).await?)
     }
 
-    /// Whether somebody presented a service token, right or wrong.
+    /// Whether the request has an `X-Service-Token` header, valid or not.
     pub(super) fn claims_to_be_a_service(&self) -> bool {
         self.headers.contains_key(X_SERVICE_TOKEN)
     }
 
-    /// Which answers the client has already (RFC 9110 §13.1.2).
+    /// Returns the entity tags of the answers that the client has cached (RFC 9110 §13.1.2).
     pub(super) fn if_none_match(&self) -> Option<&[u8]> {
         self.headers.get(IF_NONE_MATCH).map(HeaderValue::as_bytes)
     }
 
-    /// The id of the last event that a client has of a stream (WHATWG HTML §9.2.4).
+    /// Returns the id of the last event that the client received from a stream (WHATWG HTML §9.2.4).
     pub(super) fn last_event_id(&self) -> Option<&[u8]> {
         self.headers.get("last-event-id").map(HeaderValue::as_bytes)
     }
 
-    /// Reads the body as JSON of exactly the fields of `T`.
+    /// Reads the body as JSON that has exactly the fields of `T`.
     pub(super) async fn json<T: DeserializeOwned>(&self, payload: Payload) -> Result<T, ApiError> {
         let missing = || ApiError::Invalid(vec![FieldError::new("", "A JSON body is required")]);
         self.optional_json(payload).await?.ok_or_else(missing)
     }
 
-    /// Reads the body as JSON or, from a page of ours, as a form of exactly the fields of `T`, which are texts.
+    /// Reads the body as JSON or, if one of our own pages sent it, as a form. Both have exactly the fields of `T`, and the
+    /// fields of a form are texts.
     pub(super) async fn json_or_form<T: DeserializeOwned>(&self, payload: Payload) -> Result<T, ApiError> {
         if !self.is_form() {
             return self.json(payload).await;
@@ -222,14 +223,14 @@ impl RequestContext {
         let body = self.read(payload).await?;
         let fields = form::filled(&body)?;
         let fields: BTreeMap<_, _> = fields.iter().map(|(name, value)| (name, value.expose())).collect();
-        // Room for all of it with every byte escaped, so that it never grows.
+        // Large enough even if every byte is escaped, so the buffer never grows and leaves no copy of a secret behind.
         let mut text = Zeroizing::new(Vec::with_capacity(8 * body.len() + 2));
         // Texts always serialise.
         let _ = serde_json::to_writer(&mut *text, &fields);
         json::parse(&text)
     }
 
-    /// Reads the body as JSON if there is one: an empty body and `null` are none.
+    /// Reads the body as JSON if there is one. An empty body and `null` count as no body.
     pub(super) async fn optional_json<T: DeserializeOwned>(&self, payload: Payload) -> Result<Option<T>, ApiError> {
         if !self.has_body {
             return Ok(None);
@@ -241,38 +242,38 @@ impl RequestContext {
         if bytes.is_empty() || bytes.trim_ascii() == b"null" { Ok(None) } else { json::parse(&bytes).map(Some) }
     }
 
-    /// Puts the request into a place, or takes it out.
+    /// Puts the request into a place, or takes it out with `None`.
     pub(super) fn take_place(&self, place: Option<Place>) {
         *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place;
     }
 
-    /// Notes how the allowance stands that the request was counted in; the last word counts.
+    /// Records the state of the quota that counted the request. A later call replaces an earlier one.
     pub(super) fn note(&self, standing: Standing) {
         *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = Some(standing);
     }
 
-    /// Notes whom the request speaks for, for the log.
+    /// Records the account that the request authenticates as, for the request log.
     pub(super) fn speaks_for(&self, account: AccountId) {
         self.account.store(account.get(), Ordering::Relaxed);
     }
 
-    /// Whom the request speaks for, if that is known.
+    /// Returns the account that the request authenticates as, if it is known.
     pub(super) fn account(&self) -> Option<AccountId> {
         AccountId::new(self.account.load(Ordering::Relaxed))
     }
 
-    /// How the allowance stands, if the request was counted.
+    /// Returns the state of the quota, if the request was counted.
     pub(super) fn standing(&self) -> Option<Standing> {
         *self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads the body to its end, outside the place of the request and inside the room that its class has for bodies.
+    /// Reads the body to its end. Meanwhile the request gives up its place and uses the space that its class has for bodies.
     async fn read(&self, payload: Payload) -> Result<Zeroizing<Vec<u8>>, ApiError> {
         if !is_plain(&self.headers) {
             return Err(ApiError::Encoded);
         }
         let place = || self.place.lock().unwrap_or_else(PoisonError::into_inner);
-        // A request without a place, which no route that reads a body has, is bounded by its own size alone.
+        // A request without a place is bounded by its own size alone. No route that reads a body is without one.
         let Some(mut room) = place().as_mut().map(Place::step_aside) else { return read(payload, None).await };
         let gives_way = room.gives_way();
         let bytes = tokio::select! {
@@ -285,10 +286,10 @@ impl RequestContext {
     }
 }
 
-/// How a service says who it is.
+/// How a service authenticates.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum ServiceCredential {
-    /// Not at all.
+    /// It does not.
     None,
     /// With something that cannot be a token.
     Unreadable { basic: bool },
@@ -298,7 +299,7 @@ pub(super) enum ServiceCredential {
     Named { name: String, token: Zeroizing<Vec<u8>> },
 }
 
-/// The name and the token of HTTP Basic (RFC 7617 §2), each encoded like a form (RFC 6749 §2.3.1).
+/// Decodes the name and the token of HTTP Basic (RFC 7617 §2). Both are form-encoded inside it (RFC 6749 §2.3.1).
 fn basic(encoded: &[u8]) -> Option<ServiceCredential> {
     let pair = Zeroizing::new(BASE64.decode(encoded).ok()?);
     let colon = pair.iter().position(|b| *b == b':')?;
@@ -307,15 +308,15 @@ fn basic(encoded: &[u8]) -> Option<ServiceCredential> {
     Some(ServiceCredential::Named { name, token: Zeroizing::new(token) })
 }
 
-/// The context of the request, put there by the edge. Never rejects behind the edge.
+/// Extracts the context of the request, which the edge has put there. Behind the edge this never rejects.
 pub(super) fn context() -> impl Filter<Extract = (Arc<RequestContext>,), Error = Rejection> + Copy {
     warp::ext::get::<Arc<RequestContext>>()
 }
 
-/// A request body that nobody has read yet.
+/// A request body that has not been read yet.
 pub(super) struct Payload(BoxStream<'static, Result<Bytes, warp::Error>>);
 
-/// The body of the request, unread: handlers read it once they know who sends it.
+/// Extracts the body of the request, unread. Handlers read it once they know who sends it.
 pub(super) fn payload() -> impl Filter<Extract = (Payload,), Error = Rejection> + Copy {
     fn whole(stream: impl Stream<Item = Result<impl Buf, warp::Error>> + Send + 'static) -> Payload {
         Payload(stream.map(|piece| piece.map(|mut piece| piece.copy_to_bytes(piece.remaining()))).boxed())
@@ -323,28 +324,28 @@ pub(super) fn payload() -> impl Filter<Extract = (Payload,), Error = Rejection> 
     warp::body::stream().map(whole)
 }
 
-/// A success with a JSON body.
+/// Returns a 200 with a JSON body.
 pub(super) fn json_reply(body: &impl Serialize) -> Response {
     json_reply_with(StatusCode::OK, body)
 }
 
-/// It is done, and there is nothing to say of it.
+/// Returns a 204.
 pub(super) fn no_content() -> Response {
     let mut response = Response::default();
     *response.status_mut() = StatusCode::NO_CONTENT;
     response
 }
 
-/// A JSON body under another status.
+/// Returns a JSON body with another status.
 pub(super) fn json_reply_with(status: StatusCode, body: &impl Serialize) -> Response {
-    // Our bodies are structs of texts, numbers and lists, which always serialise.
+    // The bodies are structs of texts, numbers and lists, which always serialise.
     let mut response = Response::new(serde_json::to_vec(body).unwrap_or_default().into());
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
-/// Whether the one `Content-Type` is this, with no parameter but `charset=utf-8`.
+/// Whether there is exactly one `Content-Type`, it is `wanted`, and it has no parameter except `charset=utf-8`.
 fn is_of_type(headers: &HeaderMap, wanted: &str) -> bool {
     let mut given = headers.get_all(CONTENT_TYPE).iter();
     let (Some(value), None) = (given.next(), given.next()) else { return false };
@@ -359,7 +360,7 @@ fn is_of_type(headers: &HeaderMap, wanted: &str) -> bool {
         })
 }
 
-/// Whether a body is as it was before any encoding, such as `gzip` (RFC 9110 §8.4.1).
+/// Whether the body has no content coding such as `gzip` (RFC 9110 §8.4.1).
 fn is_plain(headers: &HeaderMap) -> bool {
     headers.get_all(CONTENT_ENCODING).iter().all(|line| {
         let mut codings = line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
@@ -367,23 +368,24 @@ fn is_plain(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Reads a body to its end and counts: a chunked one declares no length. It may hold secrets, so no copy of it is left behind.
+/// Reads a body to its end and checks its size while it arrives, because a chunked body declares no length. The body may
+/// hold secrets, so the buffers here are wiped.
 async fn read(Payload(mut pieces): Payload, mut room: Option<&mut BodyRoom>) -> Result<Zeroizing<Vec<u8>>, ApiError> {
     let mut bytes = Zeroizing::new(Vec::new());
     while let Some(piece) = pieces.next().await {
-        // The peer broke off or sent broken chunks; it may not even see the answer.
+        // The peer closed the connection or sent invalid chunks. It may not even see the answer.
         let piece = piece.map_err(|_| ApiError::Malformed("The request body is incomplete"))?;
         if bytes.len() + piece.len() > MAX_BODY_BYTES {
             return Err(ApiError::BodyTooLarge);
         }
         let needed = bytes.len() + piece.len();
         if needed > bytes.capacity() {
-            // Twice as much as before, so that tiny pieces are not copied again and again; what is taken is counted before.
+            // The capacity doubles, so that many small pieces do not cause a copy each. The room is taken before the memory.
             let wanted = needed.max(2 * bytes.capacity()).min(MAX_BODY_BYTES);
             if let Some(room) = &mut room {
                 room.grow(wanted - bytes.capacity())?;
             }
-            // By hand: a vector that grows by itself leaves what it held behind.
+            // By hand: a vector that grows by itself frees its old buffer without wiping it.
             let mut larger = Zeroizing::new(Vec::with_capacity(wanted));
             larger.extend_from_slice(&bytes);
             bytes = larger;
@@ -393,29 +395,29 @@ async fn read(Payload(mut pieces): Payload, mut room: Option<&mut BodyRoom>) -> 
     Ok(bytes)
 }
 
-/// An account number from a path. What is not an integer is of the wrong shape; an integer that no account can have
-/// is just unknown, and is named as it was written.
+/// Parses an account number in a path. A text that is not an integer is an invalid request (422). An integer that no
+/// account can have is an unknown account (404), and the error repeats it as the client wrote it.
 pub(super) fn account_id(segment: &str) -> Result<AccountId, ApiError> {
     number(segment, "An account id is an integer")?
         .and_then(AccountId::new)
         .ok_or_else(|| ApiError::UnknownAccount(echoed(segment)))
 }
 
-/// The number of a mail from a path, read like that of an account.
+/// Parses the number of a mail in a path. The errors are as in [`account_id`].
 pub(super) fn mail_id(segment: &str) -> Result<MailId, ApiError> {
     number(segment, "A mail id is an integer")?
         .and_then(MailId::new)
         .ok_or_else(|| ApiError::UnknownMail(echoed(segment)))
 }
 
-/// The number of a service token from a path, read like that of an account; 0 is the one of the settings.
+/// Parses the number of a service token in a path. The errors are as in [`account_id`]. 0 is the token from the settings.
 pub(super) fn service_token_id(segment: &str) -> Result<ServiceTokenId, ApiError> {
     number(segment, "A service token id is an integer")?
         .map(ServiceTokenId::new)
         .ok_or_else(|| ApiError::UnknownServiceToken(echoed(segment)))
 }
 
-/// An integer; `None` for one that is negative or huge.
+/// Parses an integer. Returns `None` if it is negative or does not fit.
 fn number(segment: &str, otherwise: &'static str) -> Result<Option<u64>, ApiError> {
     let digits = segment.strip_prefix('-').unwrap_or(segment);
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
@@ -424,7 +426,7 @@ fn number(segment: &str, otherwise: &'static str) -> Result<Option<u64>, ApiErro
     Ok(segment.parse().ok())
 }
 
-/// A number as it was written, cut to a sane length.
+/// Returns a number as the client wrote it, cut to 24 characters.
 fn echoed(segment: &str) -> String {
     segment.chars().take(24).collect()
 }
@@ -483,7 +485,7 @@ mod tests {
         assert!(shown(&[]) == Ok(ServiceCredential::None));
         assert!(shown(&[(X_SERVICE_TOKEN, "a")]) == token("a"));
         assert!(shown(&[(AUTHORIZATION, "Bearer a")]) == token("a"));
-        // my app:dws_1, with the space written as a form does.
+        // This is `my app:dws_1`; the space is form-encoded as `+`.
         let named = ServiceCredential::Named { name: "my app".to_owned(), token: b"dws_1".to_vec().into() };
         assert!(shown(&[(AUTHORIZATION, "Basic bXkrYXBwOmR3c18x")]) == Ok(named));
         for bad in ["Basic", "Basic !", "basic bm8tY29sb24=", "Basic /////w=="] {

@@ -1,5 +1,5 @@
-//! The families over a real listener and real actors, with the store in memory: statuses, spellings and the order of
-//! checks.
+//! Tests of the families over a real listener and real actors, with the store in memory: statuses, spellings and the order
+//! of checks.
 
 #[cfg(test)]
 mod session_tests;
@@ -26,7 +26,7 @@ use tokio::net::TcpListener;
 
 use super::{Access, Api, Documented, ServerSettings, route_table, serve};
 
-/// What the table says of the pages that links in mails lead to.
+/// The documentation entry of the pages that links in mails lead to.
 const PAGE: Documented = Documented::No("a page for people");
 const SERVICE_TOKEN: &str = "a-service-token-of-a-good-length";
 const PLENTY: u32 = 10_000;
@@ -83,7 +83,7 @@ impl App {
         }
         let response = request.send().await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
-        // A stream has no end to wait for.
+        // A stream does not end, so its body is not read.
         let is_stream = headers.get("content-type").is_some_and(|kind| kind == "text/event-stream");
         let bytes = if is_stream { Bytes::new() } else { response.bytes().await.unwrap() };
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
@@ -104,7 +104,7 @@ impl App {
             .await
     }
 
-    /// Registers somebody and logs them in; the answer is their token.
+    /// Registers a user and logs in. Returns the access token.
     async fn person(&self, name: &str) -> String {
         assert_eq!(self.post("/register", &registration(name)).await.status, 201);
         let login = self.post("/login", &json!({"email": format!("{name}@example.com"), "password": PASSWORD})).await;
@@ -254,7 +254,7 @@ async fn s54_every_route_keeps_out_whom_it_must_before_it_reads_the_body() {
     let user = app.person("ulla").await;
     for route in route_table() {
         let path = route.path.replace("{id}", "2").replace("{file}", "index.css");
-        // No route takes this body, so whoever is let in learns at most that.
+        // No route that reads a body accepts this one, so a request that is let in is refused for its body.
         let nonsense = (route.method != Method::GET).then(|| json!({"x": 1}));
         let status = async |headers: &[(&str, &str)]| {
             app.send(route.method.clone(), &path, headers, nonsense.as_ref()).await.status.as_u16()
@@ -266,14 +266,14 @@ async fn s54_every_route_keeps_out_whom_it_must_before_it_reads_the_body() {
         let name = format!("{} {}", route.method, route.path);
         match route.access {
             Access::Public => {
-                // A page without its token is a refusal for people.
+                // Without a token, a page shows an error.
                 let expected = if route.documented == PAGE { &[400][..] } else { &[200, 422] };
                 assert!(expected.contains(&none) && none == dead, "{name}: {none} {dead}");
                 assert_eq!(twice, 400, "{name}");
             }
             Access::Bearer => {
                 assert_eq!((none, dead, twice), (401, 401, 400), "{name}");
-                // There is no session of this name.
+                // No session has this id.
                 let expected = if route.path == "/my_account/sessions/{id}" { [404, 422] } else { [200, 422] };
                 let done = route.path == "/my_account/sessions" && as_user == 204;
                 assert!(done || expected.contains(&as_user), "{name}: {as_user}");
@@ -282,7 +282,7 @@ async fn s54_every_route_keeps_out_whom_it_must_before_it_reads_the_body() {
                 assert_eq!((none, dead, twice, as_user), (401, 401, 400, 403), "{name}");
                 if route.method != Method::DELETE {
                     let as_admin = status(&[("authorization", &bearer(&admin))]).await;
-                    // There is no mail to try again.
+                    // There is no mail or service token with this number.
                     let has_no_such = ["/outbox/{id}/retry", "/service_tokens/{id}/rotate"].contains(&route.path);
                     let expected = if has_no_such { &[404, 422][..] } else { &[200, 422] };
                     assert!(expected.contains(&as_admin), "{name}: {as_admin}");
@@ -364,7 +364,7 @@ async fn s52_s72_a_failing_store_is_never_valid_and_strangers_learn_no_more() {
     let token = app.person("root").await;
     assert_eq!(app.send(Method::GET, "/health/ready", &[], None).await.body, json!({"status": "ready"}));
     app.engine.break_down("on purpose");
-    // Readiness is remembered for a moment.
+    // Readiness is cached for a moment.
     app.clock.advance(Duration::from_secs(5));
     let verified = app.verify(&token).await;
     assert_eq!((verified.status.as_u16(), verified.headers.contains_key("retry-after")), (503, true));
@@ -447,7 +447,7 @@ async fn s12_s22_what_is_mailed_to_an_address_is_answered_alike_and_limited() {
         assert_eq!(known.body, unknown.body);
         assert_eq!(app.post(path, &json!({"email": "x"})).await.body["errors"][0]["pointer"], "/email");
         assert_eq!(app.post(path, &json!({"email": "nobody@example.com"})).await.status, 429);
-        // A person who opens a link is told the same by a page.
+        // A person who opens a link gets the same answer as a page.
         let page = app.send(Method::GET, "/email/verify?token=x", &[], None).await;
         assert_eq!(
             (page.status.as_u16(), &page.headers["content-type"]),

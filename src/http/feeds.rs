@@ -1,4 +1,4 @@
-//! The places of those who wait for revocations.
+//! The places for services that wait for revocations.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,17 +9,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::ApiError;
 
-/// How many may wait at once, with or without server-sent events. Each holds some 60 KB while it reads, and a connection.
+/// How many may wait at once, by stream or by a long poll. Each holds some 60 KB while it reads, and a connection.
 const PLACES: usize = 256;
-/// How many of them with the same token: a service that opens too many must not keep the others from hearing of logouts.
+/// How many may wait with the same token. A service that opens too many must not keep the others from receiving revocations.
 const PLACES_PER_TOKEN: usize = 64;
-/// How many read the log at once. After a mass logout all who wait have much to read: what they read is in memory, so that more
-/// at once would only keep others from the processor.
+/// How many read the log at once. After a mass logout all of them have much to read. What they read is in memory, so more
+/// at once would only compete for the processor.
 const TURNS: usize = 4;
-/// When there may be a place again.
+/// When to retry if there is no place.
 const RETRY_AFTER: Duration = Duration::from_mins(1);
 
-/// Who waits, and who reads.
+/// The waiting and the reading services.
 #[derive(Debug, Clone)]
 pub(super) struct Feeds {
     /// How many wait, by service token.
@@ -33,7 +33,7 @@ impl Default for Feeds {
     }
 }
 
-/// A place, given back when this is dropped.
+/// A place. Dropping it gives the place back.
 #[derive(Debug)]
 pub(super) struct FeedPlace {
     feeds: Feeds,
@@ -41,7 +41,7 @@ pub(super) struct FeedPlace {
 }
 
 impl Feeds {
-    /// Takes a place for whoever showed this token.
+    /// Takes a place for the service with this token.
     pub(super) fn take(&self, service: ServiceTokenId) -> Result<FeedPlace, ApiError> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let own = taken.get(&service).copied().unwrap_or_default();
@@ -52,7 +52,7 @@ impl Feeds {
         Ok(FeedPlace { feeds: self.clone(), service })
     }
 
-    /// Waits for a turn to read the log, in the order of asking. There is one after the other until the process ends.
+    /// Waits for a turn to read the log, first come, first served. The result is always `Some`, because the semaphore is never closed.
     pub(super) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.turns).acquire_owned().await.ok()
     }

@@ -1,4 +1,4 @@
-//! From what was typed to what is usable: all fields are parsed, and all that fail are told at once.
+//! Parses the typed fields of a body into usable values. All fields are parsed, and all errors are reported together.
 
 use std::fmt::Display;
 
@@ -6,7 +6,7 @@ use doorward_actors::{CustomerAccount, Email, Nickname, Passphrase, Password, Se
 
 use super::error::{ApiError, FieldError};
 
-/// Collects what is wrong with a body.
+/// Collects the errors of a body.
 #[derive(Debug, Default)]
 pub(super) struct Fields(Vec<FieldError>);
 
@@ -23,7 +23,7 @@ impl Fields {
         self.take("/nickname", Nickname::parse(typed))
     }
 
-    /// A password under the name that the route has for it.
+    /// Parses a password. `pointer` is the field's name on this route.
     pub(super) fn password(&mut self, pointer: &str, typed: impl Into<Secret>) -> Option<Password> {
         self.take(pointer, Password::new(typed))
     }
@@ -36,7 +36,7 @@ impl Fields {
         self.take("/customer_account", CustomerAccount::parse(typed))
     }
 
-    /// Nothing, or everything that was wrong.
+    /// Fails if any field had an error. The error has all of them.
     pub(super) fn check(self) -> Result<(), ApiError> {
         if self.0.is_empty() { Ok(()) } else { Err(self.into()) }
     }
@@ -48,7 +48,7 @@ impl From<Fields> for ApiError {
     }
 }
 
-/// The domain words its errors as clauses; clients read sentences.
+/// Makes a sentence of an error. The domain writes its errors as clauses, but clients read sentences.
 fn sentence(error: &impl Display) -> String {
     let clause = error.to_string();
     let mut chars = clause.chars();

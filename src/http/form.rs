@@ -1,7 +1,7 @@
-//! Forms: what a page of ours sends, and what stands in a query (`application/x-www-form-urlencoded`, WHATWG URL §5.1).
+//! Forms: the bodies that our pages send, and queries (`application/x-www-form-urlencoded`, WHATWG URL §5.1).
 //!
-//! Stricter than the standard where it would change what somebody typed: what is not UTF-8 is refused, not replaced,
-//! and no name may come twice (S63).
+//! Stricter than the standard, which would change what a user typed: text that is not UTF-8 is refused instead of
+//! replaced, and no name may occur twice (S63).
 
 use std::collections::BTreeMap;
 
@@ -10,13 +10,13 @@ use zeroize::Zeroizing;
 
 use super::error::ApiError;
 
-/// The fields by name, empty ones too. For queries: an empty field stands there for something that was meant, such as a
-/// variable that was not set, and what it was to restrict must not be left open.
+/// Parses the fields by name, including empty ones. For queries: an empty field there is usually a mistake, such as a variable
+/// that was not set. If it were ignored, the restriction that was meant would be missing.
 pub(super) fn parse(form: &[u8]) -> Result<BTreeMap<String, String>, ApiError> {
     Ok(read(form)?.into_iter().map(|(name, value)| (name, value.expose().to_owned())).collect())
 }
 
-/// As [`parse`], for forms whose values may be secrets.
+/// Parses like [`parse`], for forms whose values may be secrets.
 pub(super) fn read(form: &[u8]) -> Result<BTreeMap<String, Secret>, ApiError> {
     let mut fields = BTreeMap::new();
     for pair in form.split(|b| *b == b'&').filter(|pair| !pair.is_empty()) {
@@ -29,16 +29,16 @@ pub(super) fn read(form: &[u8]) -> Result<BTreeMap<String, Secret>, ApiError> {
     Ok(fields)
 }
 
-/// The fields by name that have a value. For bodies: a page sends the fields that nobody filled in too, and OAuth takes
-/// a parameter without a value for one that was not sent (RFC 6749 §3.1).
+/// Parses the fields that have a value. For bodies: a page also sends fields that the user left empty, and OAuth treats a
+/// parameter without a value as not sent (RFC 6749 §3.1).
 pub(super) fn filled(form: &[u8]) -> Result<BTreeMap<String, Secret>, ApiError> {
     let mut fields = read(form)?;
     fields.retain(|_, value| !value.expose().is_empty());
     Ok(fields)
 }
 
-/// The one value of a name in a query that others may have added to: programs append what they track readers by, twice or
-/// in any encoding. `None` if it is not there, cannot be read, or has two different values.
+/// Returns the value of one name in a query to which other programs may have added: they append tracking parameters, twice or
+/// in any encoding. `None` if the name is missing, cannot be decoded, or has two different values.
 pub(super) fn only(query: &str, name: &str) -> Option<Secret> {
     let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     let mut values = pairs.filter(|(key, _)| decode(key.as_bytes()).is_ok_and(|key| key.expose() == name));
@@ -47,7 +47,7 @@ pub(super) fn only(query: &str, name: &str) -> Option<Secret> {
     values.all(|(_, other)| same(other)).then_some(value)
 }
 
-/// A name or a value as it was typed. A percent sign that no two hexadecimal digits follow stands for itself.
+/// Decodes a name or a value. A percent sign that is not followed by two hexadecimal digits stands for itself.
 pub(super) fn decode(encoded: &[u8]) -> Result<Secret, ApiError> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(encoded.len()));
     let mut rest = encoded;

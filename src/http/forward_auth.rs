@@ -1,4 +1,5 @@
-//! `GET /forward_auth`: a proxy asks, before it passes a request on, whose it is. One mailbox hop, no body read.
+//! `GET /forward_auth`: a proxy asks who sent a request before it passes the request on. One mailbox hop; the body is not
+//! read.
 
 use std::sync::Arc;
 
@@ -19,8 +20,8 @@ const NICKNAME: HeaderName = HeaderName::from_static("x-auth-nickname");
 const ROLE: HeaderName = HeaderName::from_static("x-auth-role");
 const SESSION: HeaderName = HeaderName::from_static("x-auth-session");
 
-/// What a value of a header has percent-encoded beside everything that is not ASCII: control characters, so that no value
-/// ends a line, and the percent sign, so that every value reads back.
+/// The characters that are percent-encoded in a header value, besides all non-ASCII ones: control characters, so that no
+/// value ends a line, and the percent sign, so that every value can be decoded.
 const ENCODED: &AsciiSet = &CONTROLS.add(b'%');
 
 pub(super) fn routes(api: &Arc<Api>) -> Family {
@@ -37,8 +38,8 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 
 /// May this request pass?
 ///
-/// For proxies, which send the head of their client's request. The answer has no body; its headers say who the user is, in
-/// percent-encoded UTF-8. The session's idle clock restarts. Not counted: a proxy asks for every request.
+/// For proxies, which send the head of their client's request. The answer has no body. Its headers name the user in percent-encoded
+/// UTF-8. The session's idle time starts again. Not counted, because a proxy asks for every request.
 #[utoipa::path(get, path = "/forward_auth", operation_id = "forward_auth", tag = "Services",
     params(
     ("role" = Option<WireRole>, Query, description = "`admin`: only administrators pass. `user` (default): everybody with a live token"),
@@ -70,10 +71,10 @@ async fn forward_auth(api: &Api, context: &RequestContext) -> Result<Response, A
     Ok(response)
 }
 
-/// Whether the role that is asked for is that of administrators.
+/// Whether the query asks for the role of administrators.
 fn wants_admin(context: &RequestContext) -> Result<bool, ApiError> {
     let fields = form::parse(context.query().unwrap_or_default().as_bytes())?;
-    // A misspelt name, and a role that is left empty, must not let everybody pass.
+    // A misspelt name or an empty role must not let everybody pass.
     if let Some(name) = fields.keys().find(|name| *name != "role") {
         return Err(ApiError::Invalid(vec![FieldError::new(format!("?{name}"), "There is no such field")]));
     }
@@ -84,9 +85,9 @@ fn wants_admin(context: &RequestContext) -> Result<bool, ApiError> {
     }
 }
 
-/// A text as a header carries it.
+/// Encodes a text as a header value.
 fn value(text: &str) -> Result<HeaderValue, ApiError> {
-    // What is encoded so is visible ASCII and spaces, which a header can always carry.
+    // The encoded text is visible ASCII and spaces, which are always valid in a header.
     HeaderValue::try_from(utf8_percent_encode(text, ENCODED).to_string()).map_err(|_| ApiError::Internal)
 }
 

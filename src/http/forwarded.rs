@@ -1,12 +1,12 @@
-//! Whose request it is: the socket's peer or, behind proxies that the operator trusts, the client that they name
-//! (S17, S18, R06).
+//! Which client a request comes from: the socket's peer or, behind proxies that the operator trusts, the client that the
+//! proxies name (S17, S18, R06).
 //!
 //! `X-Forwarded-For` and `Forwarded` (RFC 7239) grow to the right: each proxy appends the address that it was called
-//! from. So only the right end was written by somebody we know. They are read from there, hop by hop, while the hops are
-//! trusted; the first one that is not is the client, and what stands left of it is the client's own invention.
+//! from. So only the right end is trustworthy. The entries are read from there as long as they name trusted proxies.
+//! The first one that does not is the client. Everything left of it may be forged by the client.
 //!
-//! `Forwarded` is taken apart from the right as well. From the left, a client could open a quoted string and let it
-//! swallow what the proxy appended.
+//! `Forwarded` is parsed from the right as well. If it were parsed from the left, a client could open a quoted string that
+//! swallows what the proxy appended.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,31 +20,30 @@ use super::error::ApiError;
 use crate::settings::Networks;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// How often an unlisted proxy is warned of.
+/// The shortest time between two warnings about unlisted proxies.
 const WARN_EVERY: Duration = Duration::from_hours(1);
 
-/// The client's address, IPv4-mapped ones folded.
+/// Returns the client's address. IPv4-mapped addresses are folded to IPv4.
 ///
-/// From a peer that is not trusted, both headers mean nothing. An entry that names no address (malformed, obfuscated,
-/// `unknown`, empty) ends the reading: the last trusted hop before it counts. Where every hop is trusted, it is the
-/// outermost one.
+/// Both headers of a peer that is not trusted are ignored. An entry without an address (malformed, obfuscated, `unknown`,
+/// empty) ends the reading: the last trusted hop before it is the client. If every hop is trusted, the outermost one is the client.
 ///
 /// # Errors
-/// Both headers are there and name different clients. Most proxies write one and pass the other on as the client sent
-/// it, so there is no telling which one to believe.
+/// Both headers are there and name different clients. Most proxies write one of them and pass the other on as the client
+/// sent it, so it is unknown which one is true.
 pub(super) fn client(peer: IpAddr, trusted: &Networks, headers: &HeaderMap) -> Result<IpAddr, ApiError> {
     let peer = peer.to_canonical();
     if !trusted.contains(peer) {
         return Ok(peer);
     }
     let named = |name, split: Split, address_of: AddressOf| {
-        // All lines are one list (RFC 9110 §5.3), here with its end first. Bytes that are no text spoil their own entry.
+        // All lines are one list (RFC 9110 §5.3), here read from its end. Bytes that are not UTF-8 only make their own entry invalid.
         let lines = headers.get_all(&name).iter().rev();
         let lines: Vec<_> = lines.map(|line| String::from_utf8_lossy(line.as_bytes())).collect();
         let hops = lines.iter().flat_map(|line| entries(line, split)).map(address_of);
         (!lines.is_empty()).then(|| outermost(peer, trusted, hops))
     };
-    // Some proxies write `Forwarded` for the protocol or the host alone: it names no client then, and contradicts nobody.
+    // Some proxies write `Forwarded` only for the protocol or the host. Such a header names no client, so it contradicts nothing.
     let says_who = headers.get_all(FORWARDED).iter().next_back().is_some_and(|line| {
         entries(&String::from_utf8_lossy(line.as_bytes()), at_comma_outside_quotes).next().is_some_and(has_for)
     });
@@ -55,12 +54,12 @@ pub(super) fn client(peer: IpAddr, trusted: &Networks, headers: &HeaderMap) -> R
     }
 }
 
-/// Whether a request names a client in a way that only proxies do.
+/// Whether a request has a header that names a client, as only proxies send it.
 pub(super) fn claims(headers: &HeaderMap) -> bool {
     headers.contains_key(X_FORWARDED_FOR) || headers.contains_key(FORWARDED)
 }
 
-/// Warns of peers that name clients though they are no trusted proxies: behind an unlisted proxy, all clients are one.
+/// Warns about peers that name clients but are not trusted proxies. All clients behind an unlisted proxy count as one.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct UnlistedProxies {
     /// When it last warned.
@@ -68,7 +67,7 @@ pub(crate) struct UnlistedProxies {
 }
 
 impl UnlistedProxies {
-    /// Notes such a peer. At most one warning in [`WARN_EVERY`], as any stranger can cause it; returns whether there was one.
+    /// Records such a peer. Warns at most once in [`WARN_EVERY`], because any client can cause it. Returns whether it warned.
     pub(super) fn note(&self, peer: IpAddr) -> bool {
         let now = Instant::now();
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
@@ -86,7 +85,7 @@ impl UnlistedProxies {
     }
 }
 
-/// Follows the hops, the nearest first, while they are trusted.
+/// Follows the hops, the nearest first, as long as they are trusted.
 fn outermost(peer: IpAddr, trusted: &Networks, hops: impl Iterator<Item = Option<IpAddr>>) -> IpAddr {
     let mut last = peer;
     for hop in hops {
@@ -99,12 +98,12 @@ fn outermost(peer: IpAddr, trusted: &Networks, hops: impl Iterator<Item = Option
     last
 }
 
-/// Cuts the last entry off a list; what is left of it comes first.
+/// Cuts the last entry off a list. Returns the rest of the list, then the entry.
 type Split = fn(&str) -> (Option<&str>, &str);
-/// The address that an entry names.
+/// Returns the address that an entry names.
 type AddressOf = fn(&str) -> Option<IpAddr>;
 
-/// The entries of a line, the last one first.
+/// Returns the entries of a line, the last one first.
 fn entries(line: &str, cut: Split) -> impl Iterator<Item = &str> {
     let mut uncut = Some(line);
     std::iter::from_fn(move || {
@@ -131,12 +130,12 @@ fn at_comma_outside_quotes(list: &str) -> (Option<&str>, &str) {
     (None, list)
 }
 
-/// Whether an odd number of backslashes stands before this place.
+/// Whether an odd number of backslashes stands before this position.
 fn is_escaped(bytes: &[u8], at: usize) -> bool {
     bytes[..at].iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
 }
 
-/// The address in the one `for` of an element of `Forwarded`.
+/// Returns the address in the only `for` of an element of `Forwarded`. Two are an error.
 fn forwarded_for(element: &str) -> Option<IpAddr> {
     let mut found: Option<String> = None;
     let mut rest = element;
@@ -158,7 +157,7 @@ fn forwarded_for(element: &str) -> Option<IpAddr> {
     }
 }
 
-/// Whether an element of `Forwarded` says anything about the client, or cannot be read.
+/// Whether an element of `Forwarded` has a `for` or cannot be parsed.
 fn has_for(element: &str) -> bool {
     let mut rest = element;
     loop {
@@ -175,8 +174,8 @@ fn has_for(element: &str) -> bool {
     }
 }
 
-/// A token or a quoted string (RFC 9110 §5.6.4) at the start of a text, and what follows it. A token may hold colons and
-/// brackets too, as some proxies do not quote them.
+/// Parses a token or a quoted string (RFC 9110 §5.6.4) at the start of a text. Returns it and the rest. A token may
+/// contain colons and brackets too, because some proxies do not quote them.
 fn value(text: &str) -> Option<(String, &str)> {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find([';', ' ', '\t', '"', '\\']).unwrap_or(text.len());
@@ -194,8 +193,8 @@ fn value(text: &str) -> Option<(String, &str)> {
     None
 }
 
-/// The address of a node (RFC 7239 §6): with or without a port, IPv6 in brackets or, without a port, bare. A zone id says
-/// something about the proxy's own machine and is left out. `unknown` and obfuscated names are no addresses.
+/// Parses the address of a node (RFC 7239 §6): with or without a port, IPv6 in brackets or, without a port, without them.
+/// A zone id is ignored, because it refers to the proxy's own machine. `unknown` and obfuscated names are not addresses.
 fn node(text: &str) -> Option<IpAddr> {
     let address = |text: &str| -> Option<IpAddr> {
         let (address, zone) = text.split_once('%').unwrap_or((text, "-"));
@@ -213,7 +212,7 @@ fn node(text: &str) -> Option<IpAddr> {
     }
 }
 
-/// A port or an obfuscated one.
+/// Whether a text is a port number or an obfuscated port.
 fn is_port(text: &str) -> bool {
     let digits = (1..=5).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
     let hidden = text

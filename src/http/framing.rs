@@ -1,21 +1,21 @@
-//! No two readings of where a request ends (S68).
+//! Prevents request smuggling: no proxy in front may find the end of a request in another place (S68).
 //!
-//! hyper takes a bare line feed for a line end, and where a head has both `Content-Length` and `Transfer-Encoding` it
-//! drops the former without a trace; of two equal lengths it takes one. All are allowed (RFC 9112 §2.2, §6.3), but a proxy in front of us may read them
-//! the other way, and the difference is how requests are smuggled. So the bytes are watched before hyper sees them:
-//! in such a head one byte becomes NUL, which no head may contain, and hyper answers 400 and closes.
+//! hyper accepts a bare line feed as a line end. If a head has both `Content-Length` and `Transfer-Encoding`, it silently drops
+//! the former. Of two equal lengths it takes one. All this is allowed (RFC 9112 §2.2, §6.3), but a proxy in front may
+//! decide otherwise, and requests are smuggled through the difference. So the guard checks the bytes before hyper sees
+//! them. In such a head it replaces one byte by NUL, which no head may contain. hyper then answers 400 and closes.
 //!
-//! The guard follows bodies by `Content-Length` alone. It stops watching at a chunked one, and the edge answers every
-//! chunked request with `Connection: close`, so no head comes after it.
+//! The guard only follows bodies with `Content-Length`. It stops at a chunked body. The edge answers every chunked
+//! request with `Connection: close`, so no head comes after it.
 
-/// The longest line that is kept while it arrives in pieces; hyper refuses heads long before this.
+/// The longest line that is kept while it arrives in pieces. hyper refuses heads long before this.
 const MAX_LINE_BYTES: usize = 64 * 1024;
 
-/// Watches one connection's input.
+/// Watches the input of one connection.
 #[derive(Debug, Default)]
 pub(super) struct FramingGuard {
     state: State,
-    /// The line that began in an earlier piece.
+    /// The part of a line that arrived in earlier pieces.
     carried: Vec<u8>,
     head: Head,
 }
@@ -24,13 +24,13 @@ pub(super) struct FramingGuard {
 enum State {
     #[default]
     Head,
-    /// This many bytes of body are still to come.
+    /// This many bytes of the body are still to come.
     Body(u64),
-    /// The connection ends with the present request.
+    /// The connection ends with this request.
     Unwatched,
 }
 
-/// What was seen of the present head.
+/// What was seen of the current head.
 #[derive(Debug, Default)]
 struct Head {
     begun: bool,
@@ -40,7 +40,7 @@ struct Head {
 }
 
 impl FramingGuard {
-    /// Looks at newly arrived bytes and spoils an ambiguous head among them.
+    /// Checks newly arrived bytes, and makes a head among them invalid if it is ambiguous.
     pub(super) fn inspect(&mut self, bytes: &mut [u8]) {
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -71,7 +71,7 @@ impl FramingGuard {
         }
     }
 
-    /// Takes a line up to its line feed; false if it makes the head ambiguous.
+    /// Takes a line up to its line feed. Returns false if the line makes the head ambiguous.
     fn line_is_fine(&mut self, line: &[u8]) -> bool {
         if self.carried.is_empty() {
             let Some(line) = line.strip_suffix(b"\r") else { return false };
@@ -87,13 +87,13 @@ impl FramingGuard {
 
     fn take(&mut self, line: &[u8]) -> bool {
         if !line.is_empty() {
-            // The first line is the request line; it has no colon before its first space, so it looks like no field.
+            // The first line is the request line. It has no colon before its first space, so it is not mistaken for a field.
             self.head.begun = true;
             self.head.field(line);
             return true;
         }
         if !self.head.begun {
-            // Empty lines before a request are passed over (RFC 9112 §2.2).
+            // Empty lines before a request are ignored (RFC 9112 §2.2).
             return true;
         }
         let head = std::mem::take(&mut self.head);
@@ -114,7 +114,7 @@ impl Head {
             let value = std::str::from_utf8(&value[1..]).ok().and_then(|value| value.trim().parse().ok());
             match (value, self.length) {
                 (Some(length), None) => self.length = Some(length),
-                // Two of them are refused even where they say the same, as RFC 9110 §8.6 lets us.
+                // Two lengths are refused even if they are equal, which RFC 9110 §8.6 permits.
                 _ => self.broken_length = true,
             }
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
@@ -129,7 +129,7 @@ mod tests {
 
     use super::*;
 
-    /// What hyper would see, when the input arrives in pieces of this size.
+    /// Returns what hyper would see if the input arrived in pieces of this size.
     fn seen(input: &str, piece: usize) -> String {
         let mut guard = FramingGuard::default();
         let mut bytes = input.as_bytes().to_vec();

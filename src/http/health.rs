@@ -1,4 +1,4 @@
-//! `/health`: whether the process lives, whether it can work, and for its operators how it is inside.
+//! `/health`: whether the process answers, whether it can work and, for its operators, the state of its parts.
 
 use std::sync::Arc;
 
@@ -15,14 +15,14 @@ use super::{Api, Family, closed_sets};
 use crate::telemetry::{self, LogCounts};
 use doorward_actors::{HasherHealth, HealthReport, LaneHealth, StoreHealth};
 
-/// One word.
+/// The state in one word.
 #[derive(Serialize, ToSchema)]
 struct Status {
     #[schema(value_type = closed_sets::ProbeStatus)]
     status: &'static str,
 }
 
-/// How all of it is.
+/// The state of all parts.
 #[derive(Serialize, ToSchema)]
 struct SystemHealth<'a> {
     #[schema(value_type = closed_sets::SystemStatus)]
@@ -61,7 +61,7 @@ struct Actor<'a> {
 #[schema(as = StoreHealth)]
 struct Store {
     ok: bool,
-    /// How long a durable write and a read took just now.
+    /// How long a durable write and a read have just taken, in milliseconds.
     probe_ms: u64,
 }
 
@@ -82,8 +82,8 @@ struct Hasher {
     refused: u64,
     /// Each kind of work waits in a lane of its own.
     lanes: Vec<Lane>,
-    /// Whether the list of breached passwords could be read when it was last asked; null where there is none. While it cannot,
-    /// no new password is taken.
+    /// Whether the list of breached passwords was readable when it was last used; null if there is none. While it is not readable,
+    /// no new password is accepted.
     breached_list_readable: Option<bool>,
 }
 
@@ -94,9 +94,9 @@ struct Lane {
     #[schema(value_type = closed_sets::HasherLaneName)]
     name: &'static str,
     queued: usize,
-    /// How many jobs may wait; one more is refused.
+    /// How many jobs may wait. Any further job is refused.
     capacity: usize,
-    /// How many jobs were done, those that needed no hash among them.
+    /// How many jobs were done, including those that needed no hash.
     handled: u64,
     refused: u64,
 }
@@ -134,12 +134,12 @@ struct Sessions {
     live: usize,
 }
 
-/// The log of the process, since its start.
+/// The log lines since the process started.
 #[derive(Serialize, ToSchema)]
 struct Log {
     /// How many lines were written.
     written: u64,
-    /// How many lines were lost, because standard error could not be written or took them too slowly.
+    /// How many lines were lost because standard error could not be written or was too slow.
     dropped: u64,
 }
 
@@ -151,7 +151,7 @@ impl From<LogCounts> for Log {
 
 pub(super) fn routes(api: &Arc<Api>) -> Family {
     let (ready_api, actors_api) = (Arc::clone(api), Arc::clone(api));
-    // No admission for this one: it says only that the process answers, and a busy process does.
+    // No admission here: the answer only shows that the process answers, and a busy process does.
     let live = warp::path!("health" / "live").and(warp::get()).then(async || live());
     let ready =
         warp::path!("health" / "ready").and(warp::get()).and(context()).then(move |context: Arc<RequestContext>| {
@@ -175,7 +175,7 @@ fn live() -> Response {
 
 /// Can it work?
 ///
-/// Asks the store and the actors.
+/// Checks the store and the actors.
 #[utoipa::path(get, path = "/health/ready", operation_id = "health_ready", tag = "Operation",
     responses(
     (status = 200, description = "It can", body = Status),
@@ -185,16 +185,16 @@ async fn ready(api: &Api) -> Result<Response, ApiError> {
     Ok(if api.handles.health.ready().await { json_reply(&Status { status: "ready" }) } else { not_ready() })
 }
 
-/// Every 503 says when to come back.
+/// Returns a 503. Like every 503 it says when to retry.
 fn not_ready() -> Response {
     let mut response = json_reply_with(StatusCode::SERVICE_UNAVAILABLE, &Status { status: "not_ready" });
     response.headers_mut().insert(hyper::header::RETRY_AFTER, hyper::header::HeaderValue::from_static("1"));
     response
 }
 
-/// How is it inside?
+/// What is the state of its parts?
 ///
-/// For administrators and services; nobody else learns that this exists.
+/// For administrators and services. All others get 404.
 #[utoipa::path(get, path = "/health/actors", operation_id = "health_actors", tag = "Operation",
     responses(
     (status = 200, description = "How all of it is", body = SystemHealth<'_>),

@@ -1,7 +1,7 @@
-//! Which host a request names: exactly one, or it is refused.
+//! Checks that a request names exactly one host.
 //!
-//! A proxy in front may choose by the host where a request goes. A request that names none, two or a broken one may be
-//! read one way there and another here (RFC 9112 §3.2).
+//! A proxy in front may choose by the host where a request goes. A request with no host, two hosts or an invalid one might
+//! be understood differently there and here (RFC 9112 §3.2).
 
 use hyper::header::HOST;
 use hyper::http::request::Parts;
@@ -10,8 +10,8 @@ use hyper::{HeaderMap, Version};
 
 use super::error::ApiError;
 
-/// Refuses a request whose host is missing, given twice or unreadable. HTTP/1.0 knew no `Host`. In HTTP/2 `:authority`
-/// does as well, and must agree with a `Host` beside it (RFC 9113 §8.3.1).
+/// Refuses a request whose host is missing, given twice or invalid. HTTP/1.0 requests need none. In HTTP/2, `:authority`
+/// is enough, and must agree with a `Host` beside it (RFC 9113 §8.3.1).
 pub(super) fn check(parts: &Parts) -> Result<(), ApiError> {
     let host = one(&parts.headers)?;
     let is_fine = match parts.version {
@@ -25,7 +25,7 @@ pub(super) fn check(parts: &Parts) -> Result<(), ApiError> {
     if is_fine { Ok(()) } else { Err(ApiError::NO_HOST) }
 }
 
-/// The one `Host` there is. It may be empty, which means that the target has no host.
+/// Returns the only `Host`. It may be empty, which means that the target has no host.
 fn one(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
     let mut given = headers.get_all(HOST).iter();
     match (given.next(), given.next()) {
@@ -35,7 +35,7 @@ fn one(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
     }
 }
 
-/// A host with a port or none, and no user. A comma would be part of a name, but is in none: it joins two lines.
+/// Whether a text is a host with or without a port, and without a user. A comma is refused: it would come from two joined lines.
 fn is_host(text: &str) -> bool {
     text.is_empty() || (!text.contains(['@', ',']) && text.parse::<Authority>().is_ok())
 }

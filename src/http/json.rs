@@ -1,7 +1,8 @@
-//! Strict JSON: what a body must be before a handler sees it.
+//! Strict JSON: the checks that a body passes before a handler sees it.
 //!
-//! Bytes → UTF-8 → JSON without duplicate names (400), then fields of the right names and types (422). Duplicate
-//! names are refused at any depth, because two parsers may disagree on which one counts (RFC 8259 §4, S63).
+//! The body must be UTF-8 and JSON without duplicate names, or the answer is 400. Then its fields must have the right
+//! names and types, or the answer is 422. Duplicate names are refused at any depth, because two parsers may disagree on
+//! which one counts (RFC 8259 §4, S63).
 
 use std::collections::HashSet;
 use std::fmt;
@@ -10,7 +11,7 @@ use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _, MapAcce
 
 use super::error::{ApiError, FieldError};
 
-/// The longest field name that is repeated in an answer, in characters; ours have at most 16.
+/// The most characters of a field name that an answer repeats. Our own names have at most 16.
 const MAX_ECHOED_CHARS: usize = 64;
 
 /// Reads a body as `T`, which must be a struct with `deny_unknown_fields`.
@@ -23,7 +24,7 @@ pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
             "The request body is not valid JSON"
         })
     })?;
-    // serde would also read a struct from an array, by position.
+    // Without this check, serde would also accept an array, by position.
     if shape != Shape::Object {
         return Err(ApiError::Invalid(vec![FieldError::new("", "This must be a JSON object")]));
     }
@@ -31,7 +32,7 @@ pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     serde_path_to_error::deserialize(&mut json).map_err(|error| ApiError::Invalid(vec![field_error(&error)]))
 }
 
-/// Says where and what, without repeating any value: it may be a password in the wrong place (S09).
+/// Returns where the error is and what is wrong. It repeats no value, because that may be a misplaced password (S09).
 fn field_error(error: &serde_path_to_error::Error<serde_json::Error>) -> FieldError {
     use serde_path_to_error::Segment;
     let mut pointer = String::new();
@@ -50,10 +51,10 @@ fn field_error(error: &serde_path_to_error::Error<serde_json::Error>) -> FieldEr
     if text.starts_with("unknown field `") {
         return FieldError::new(pointer, "This field is not allowed here");
     }
-    // What follows `expected` is ours: a type or a list of variants. What stands before it is the caller's value.
+    // The text after `expected` is ours: a type or a list of variants. The text before it contains the client's value.
     let expected = text.rsplit_once("expected ").map_or("another type", |(_, rest)| rest);
     let expected = match expected.split(" at line ").next().unwrap_or(expected) {
-        // The words of Rust for what JSON has other words for.
+        // JSON has other words for these than Rust.
         "u64" => "an integer of at least 0",
         "a sequence" => "an array",
         expected => expected,
@@ -61,7 +62,7 @@ fn field_error(error: &serde_path_to_error::Error<serde_json::Error>) -> FieldEr
     FieldError::new(pointer, format!("This field must be {expected}"))
 }
 
-/// Appends one reference token of a JSON Pointer (RFC 6901 §3), cut to a sane length.
+/// Appends one reference token of a JSON Pointer (RFC 6901 §3), cut to a fixed length.
 fn push_segment(pointer: &mut String, name: &str) {
     pointer.push('/');
     for c in name.chars().filter(|c| !c.is_control()).take(MAX_ECHOED_CHARS) {

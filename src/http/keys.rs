@@ -1,4 +1,4 @@
-//! `/.well-known/jwks.json`: the public keys, for whoever checks tokens without asking. `/keys`: all keys, for administrators.
+//! `/.well-known/jwks.json`: the public keys, for services that check tokens themselves. `/keys`: all keys, for administrators.
 
 use std::sync::Arc;
 
@@ -24,19 +24,19 @@ struct KeyList {
     rotation_days: Option<u64>,
 }
 
-/// A key and how it stands. Nothing of the key itself.
+/// A key and its state, without the key material.
 #[derive(Serialize, ToSchema)]
 struct Key {
-    /// Its name: for a key pair, the RFC 7638 thumbprint that stands in `kid`. That of a secret stands in no token.
+    /// The id of the key. For a key pair: the RFC 7638 thumbprint, which tokens have as `kid`. The id of a secret is in no token.
     #[schema(example = "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k")]
     kid: String,
     #[schema(value_type = closed_sets::SigningAlgorithm)]
     algorithm: &'static str,
     #[schema(value_type = closed_sets::KeyState)]
     state: &'static str,
-    /// Whether it stands in `/.well-known/jwks.json`. A secret never does.
+    /// Whether it is in `/.well-known/jwks.json`. A secret never is.
     published: bool,
-    /// Whether its tokens can be checked: not those of an earlier `SECRET_KEY` that was not given as `SECRET_KEY_PREVIOUS`.
+    /// Whether its tokens can be checked. False for an earlier `SECRET_KEY` that is not set as `SECRET_KEY_PREVIOUS`.
     accepted: bool,
     /// RFC 3339, UTC.
     #[schema(format = DateTime)]
@@ -44,10 +44,10 @@ struct Key {
     /// RFC 3339, UTC.
     #[schema(format = DateTime)]
     signs_from: String,
-    /// When another one takes its place, if one does. RFC 3339, UTC.
+    /// When another key replaces it, if one does. RFC 3339, UTC.
     #[schema(format = DateTime)]
     retired_at: Option<String>,
-    /// Until when its tokens are accepted, once it is to be retired. RFC 3339, UTC.
+    /// Until when its tokens are accepted, once its replacement is scheduled. RFC 3339, UTC.
     #[schema(format = DateTime)]
     accepted_until: Option<String>,
 }
@@ -72,10 +72,10 @@ impl Key {
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct KeyRotation {
-    /// Whether the present key is in wrong hands: then the new one signs at once, and every other one goes, with all tokens
-    /// that it signed.
+    /// Whether the present key is compromised. Then the new key signs at once, and all other keys are removed. The tokens
+    /// that they signed become invalid.
     compromised: Option<bool>,
-    /// The password of the caller as it is now; needed unless they logged in within `ADMIN_REAUTH_MINUTES`.
+    /// The caller's current password; needed unless they logged in within `ADMIN_REAUTH_MINUTES`.
     #[schema(value_type = Option<String>, format = Password)]
     current_password: Option<Secret>,
 }
@@ -116,10 +116,10 @@ async fn list(api: &Api, context: &RequestContext) -> Result<Response, ApiError>
     Ok(json_reply(&KeyList { keys: keys.list().iter().map(Key::of).collect(), next: None, rotation_days }))
 }
 
-/// Make a new signing key
+/// Create a new signing key
 ///
-/// It is published at once and signs a quarter of an hour later, so that whoever checks tokens knows it by then; the answer says
-/// when. Until then, asking again answers with the same key.
+/// It is published at once and signs a quarter of an hour later, so that services which check tokens know it by then. The answer
+/// has the time. Until then, another request returns the same key.
 #[utoipa::path(post, path = "/keys/rotate", operation_id = "rotate_keys", tag = "Administration",
     request_body(content = Option<KeyRotation>, description = "May be left out"),
     responses(
@@ -143,8 +143,8 @@ async fn rotate(api: &Api, context: &RequestContext, payload: Payload) -> Result
 
 /// The public keys
 ///
-/// A JSON Web Key Set (RFC 7517) of the keys that sign access tokens, those that will soon and those that did, until their tokens are
-/// over. It is empty where tokens are signed with a secret alone.
+/// A JSON Web Key Set (RFC 7517) of the keys that sign access tokens now, those that will soon, and earlier ones until their tokens
+/// have expired. It is empty if tokens are signed with a secret only.
 #[utoipa::path(get, path = "/.well-known/jwks.json", operation_id = "key_set", tag = "Services", params(
     ("If-None-Match" = Option<String>, Header, description = "`ETag` of the answer before: it is not sent again while it is the same"),
 ), responses(
@@ -155,13 +155,13 @@ fn published(keys: &PublishedKeys, known: Option<&[u8]>) -> Response {
     let is_known = known.is_some_and(|known| names(known, &keys.etag));
     let mut response = if is_known { Response::default() } else { Response::new(keys.body.clone().into()) };
     let headers = response.headers_mut();
-    // Clients that look at the type expect this one; RFC 7517 §8.5 has another, which not all know.
+    // Clients that check the type expect this one. RFC 7517 §8.5 registers another, which not all of them know.
     if !is_known {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
     let max_age = format!("public, max-age={}", KEY_SET_MAX_AGE.as_secs());
     for (name, value) in [(CACHE_CONTROL, max_age.as_str()), (ETAG, keys.etag.as_str())] {
-        // Digits and base64 fit into a header.
+        // Digits and base64 are valid in a header.
         if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(name, value);
         }
@@ -172,7 +172,7 @@ fn published(keys: &PublishedKeys, known: Option<&[u8]>) -> Response {
     response
 }
 
-/// Whether `If-None-Match` names this tag, by the weak comparison (RFC 9110 §13.1.2).
+/// Whether `If-None-Match` contains this tag, by the weak comparison (RFC 9110 §13.1.2).
 fn names(header: &[u8], etag: &str) -> bool {
     let tags = header.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
     tags.map(|tag| tag.strip_prefix(b"W/").unwrap_or(tag)).any(|tag| tag == b"*" || tag == etag.as_bytes())

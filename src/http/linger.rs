@@ -1,11 +1,11 @@
-//! A socket that lets a refused upload read its refusal, and waits for no reader for ever.
+//! A socket that lets a client read why its upload was refused, and does not wait forever for a client that does not read.
 //!
-//! hyper bounds how long a peer may take to send, not how long it may take to read: a write that makes no progress
-//! within its time ends the connection here.
+//! hyper bounds how long a peer may take to send, but not how long it may take to read. Here, a write that makes no
+//! progress within its time ends the connection.
 //!
-//! Closing a socket with unread input makes the kernel send a reset, and the peer may lose the 413 that was already
-//! on its way. So when a request's body was left unread, the sending side is closed first and what still arrives is
-//! thrown away, for a bounded time and amount (RFC 9112 §9.6).
+//! If a socket with unread input is closed, the kernel sends a reset, and the peer may lose the 413 that was already on
+//! its way. So if a request's body was left unread, the sending side is closed first. Input that still arrives is
+//! discarded, for a bounded time and amount (RFC 9112 §9.6).
 
 use std::io;
 use std::pin::Pin;
@@ -23,19 +23,19 @@ use super::unreadable;
 
 /// How long a peer may take to notice: a few round trips across the world.
 const LINGER: Duration = Duration::from_secs(1);
-/// How much is thrown away at most: four times the largest allowed body.
+/// How much is discarded at most: four times the largest allowed body.
 const MAX_DISCARDED_BYTES: usize = 256 * 1024;
 
-/// A stream, encrypted or not, that watches its input for ambiguous framing, and whose shutdown lingers when its last
-/// request left input unread.
+/// A stream, encrypted or not, that checks its input for ambiguous framing. Its shutdown lingers if its last request left
+/// input unread.
 #[derive(Debug)]
 pub(super) struct LingeringStream<I> {
     stream: I,
-    /// `None` where requests have frames of their own (HTTP/2).
+    /// `None` for HTTP/2, whose requests are framed by the protocol.
     framing: Option<FramingGuard>,
     /// Whether the stream is encrypted.
     tls: bool,
-    /// What is sent instead of what was to be written, and how much of it is gone.
+    /// The answer that is sent in place of one of hyper's own, and how many bytes of it have been sent.
     instead: Option<(Vec<u8>, usize)>,
     progress: Arc<BodyProgress>,
     lingering: Option<Pin<Box<Sleep>>>,
@@ -47,12 +47,12 @@ pub(super) struct LingeringStream<I> {
     writes: WriteProgress,
 }
 
-/// How the writes to a stream go, for somebody who does not hold it.
+/// The progress of the writes to a stream, readable without owning the stream.
 #[derive(Debug, Clone, Default)]
 pub(super) struct WriteProgress(Arc<AtomicU64>);
 
 impl WriteProgress {
-    /// Resolves once one and the same write has waited for so long; looks for it about as often.
+    /// Resolves once the same write has waited for `patience`. It checks about as often, so it may take twice as long.
     pub(super) async fn stalled_for(&self, patience: Duration) {
         let mut before = 0;
         loop {
@@ -65,7 +65,7 @@ impl WriteProgress {
         }
     }
 
-    /// The number of the write that waits is odd; the next even one means that none does.
+    /// Notes whether a write waits. The number is odd while one does, and the next even number means that none does.
     fn note(&self, waits: bool) {
         let write = self.0.load(Ordering::Relaxed);
         if (write % 2 == 1) != waits {
@@ -75,17 +75,17 @@ impl WriteProgress {
 }
 
 impl<I> LingeringStream<I> {
-    /// A stream of HTTP/1 that gives up on a write after `patience` without progress.
+    /// Creates an HTTP/1 stream, whose writes fail after `patience` without progress.
     pub(super) fn http1(stream: I, tls: bool, progress: Arc<BodyProgress>, patience: Duration) -> Self {
         Self { framing: Some(FramingGuard::default()), tls, ..Self::new(stream, progress, patience) }
     }
 
-    /// A stream of HTTP/2, which refuses one request without ending the others, so it never lingers.
+    /// Creates an HTTP/2 stream. It never lingers, because HTTP/2 can refuse one request without ending the others.
     pub(super) fn http2(stream: I, patience: Duration) -> Self {
         Self { tls: true, ..Self::new(stream, Arc::default(), patience) }
     }
 
-    /// How its writes go.
+    /// Returns the progress of its writes.
     pub(super) fn writes(&self) -> WriteProgress {
         self.writes.clone()
     }
@@ -105,7 +105,7 @@ impl<I> LingeringStream<I> {
         }
     }
 
-    /// Passes on how a write went, and ends it when the peer has read nothing for too long.
+    /// Returns the result of a write, or an error if the peer has read nothing for too long.
     fn unless_stalled<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         self.writes.note(written.is_pending());
         if written.is_ready() {
@@ -120,7 +120,7 @@ impl<I> LingeringStream<I> {
 }
 
 impl<I: AsyncWrite + Unpin> LingeringStream<I> {
-    /// Whether something else is sent instead of these bytes, now or since an earlier try to write them.
+    /// Whether another answer is sent instead of these bytes, since this or an earlier attempt to write them.
     fn is_replaced(&mut self, bytes: &[u8]) -> bool {
         if self.instead.is_none() && self.framing.is_some() {
             self.instead = unreadable::instead_of(bytes, self.tls).map(|answer| (answer, 0));
@@ -169,7 +169,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for LingeringStream<I> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        // An answer of hyper's own is all in one piece.
+        // hyper writes its own answers in one piece.
         let alone = slices.iter().filter(|slice| !slice.is_empty()).count() == 1;
         if alone && let Some(bytes) = slices.iter().find(|slice| !slice.is_empty()) {
             return self.poll_write(cx, bytes);
@@ -183,7 +183,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for LingeringStream<I> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Encryption has a buffer of its own, so that it is here that a peer which does not read is noticed.
+        // TLS buffers writes, so a peer that does not read is only noticed here.
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         self.unless_stalled(cx, flushed)
     }

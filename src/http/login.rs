@@ -1,4 +1,4 @@
-//! `POST /login` and `POST /logout`: opening and ending a session.
+//! `POST /login` and `POST /logout`: open and end a session.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::register::AccountSummary;
 use super::{Api, Family};
 use doorward_actors::{LoginAttempt, LoginError, Secret};
 
-/// Somebody who wants in.
+/// A login.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct LoginRequest {
@@ -31,18 +31,18 @@ struct LoginRequest {
 /// An open session.
 #[derive(Serialize, ToSchema)]
 struct LoginReply<'a> {
-    /// Goes into `Authorization: Bearer …`.
+    /// The token for `Authorization: Bearer …`.
     access_token: &'a str,
     #[schema(example = "bearer")]
     token_type: &'static str,
-    /// How long the token is good for, in seconds.
+    /// How long the access token is valid, in seconds.
     expires_in: u64,
-    /// Goes to `POST /refresh` for the next access token.
+    /// The token for `POST /refresh`, which returns the next access token.
     refresh_token: &'a str,
     user: AccountSummary<'a>,
 }
 
-/// Which session is to end, if there is no live access token to say so.
+/// The session to end, if no valid access token names it.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct LogoutRequest {
@@ -51,7 +51,7 @@ struct LogoutRequest {
     refresh_token: Option<Secret>,
 }
 
-/// It is done.
+/// The result of a request.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Detail {
     /// One sentence.
@@ -102,31 +102,31 @@ async fn login(api: &Api, context: &RequestContext, payload: Payload) -> Result<
 
 /// End this session
 ///
-/// Its tokens are dead everywhere from the answer on. The session is the one of the access token, or of the refresh token in
-/// the body, which serves as well once the access token is over.
+/// After the answer its tokens are invalid everywhere. The session is the one of the access token. Once that has expired, a refresh
+/// token in the body is enough.
 #[utoipa::path(post, path = "/logout", tag = "Session", request_body = Option<LogoutRequest>, responses(
     (status = 200, description = "The session is over", body = Detail),
     (status = 400, description = "The access token and the refresh token are live and belong to different sessions"),
 ))]
 async fn logout(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
-    // Not counted: whoever has used up the allowance must still be able to end the session.
+    // Not counted: a client that has used up its quota must still be able to end the session.
     let by_access = match api.authenticate(context).await {
         Err(error) if !matches!(error, ApiError::Unauthenticated { .. }) => return Err(error),
         by_access => by_access,
     };
-    // What cannot be read names no session. The established interface takes no body, and what a client of it sends all the
-    // same means nothing.
+    // A body that cannot be read is ignored. The established interface has no body here, so its clients may send anything.
     let body = context.optional_json::<LogoutRequest>(payload).await.unwrap_or_default();
     let token = body.and_then(|body| body.refresh_token);
     let principal = match (by_access, token) {
         (by_access, None) => by_access?,
-        // Nothing that is wrong with the refresh token keeps a session alive that is to be ended.
+        // Errors of the refresh token are ignored here, because the access token already names the session to end.
         (Ok(principal), Some(token)) => match api.handles.users.look_at_refresh(token, context.origin()).await {
             Ok(Some(holder)) if holder.session != principal.session => return Err(ApiError::TWO_SESSIONS),
             _ => principal,
         },
         (Err(_), Some(token)) => {
-            // No neighbour who used up the allowance of their address keeps this session alive either.
+            // A valid refresh token is not counted. Otherwise other clients at the address could use up its quota and keep the
+            // session alive.
             if api.handles.users.owner_of_refresh(token.clone(), context.origin()).await?.is_none() {
                 api.anyone(context)?;
             }

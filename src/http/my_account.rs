@@ -1,4 +1,4 @@
-//! `/my_account`: what owners do with their own account.
+//! `/my_account`: owners manage their own account.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ struct MyAccount<'a> {
     email: &'a str,
     customer_account: &'a str,
     email_verified: bool,
-    /// The address it will have once the owner confirms it there; null if no change was asked for.
+    /// The new address, until the owner confirms it by mail; null if no change is pending.
     #[schema(format = Email)]
     pending_email: Option<&'a str>,
     /// The language of its mails.
@@ -34,8 +34,8 @@ struct MyAccount<'a> {
     created_at: String,
 }
 
-/// What to change; what is left out or null stays. A new email, password or passphrase needs `current_password`, or a
-/// login within the last few minutes.
+/// What to change. A member that is left out or null stays as it is. A new email, password or passphrase needs
+/// `current_password` or a login within the last few minutes.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct MyAccountChange {
@@ -51,7 +51,7 @@ struct MyAccountChange {
     customer_account: Option<String>,
     /// The language of its mails.
     locale: Option<WireLocale>,
-    /// The password as it is now.
+    /// The current password.
     #[schema(value_type = Option<String>, format = Password)]
     current_password: Option<Secret>,
 }
@@ -61,30 +61,30 @@ struct MyAccountChange {
 struct Changed<'a> {
     #[serde(flatten)]
     message: Message,
-    /// After a new password: with what this session goes on. Its earlier refresh tokens are dead.
+    /// After a change of password: the new refresh token of this session. Its earlier ones are revoked.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, nullable = false, format = Password, example = "dwr_…")]
     refresh_token: Option<&'a str>,
 }
 
-/// Whoever asks for something sensitive shows the password, or has logged in recently enough.
+/// Proof for a sensitive request: the password, unless the login is recent enough.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = MyAccountDeletion)]
 pub(super) struct Reauthentication {
-    /// The password of the caller as it is now.
+    /// The caller's current password.
     #[schema(value_type = Option<String>, format = Password)]
     pub(super) current_password: Option<Secret>,
 }
 
 impl Reauthentication {
-    /// The password, if one was sent.
+    /// Parses the password, if one was sent.
     pub(super) fn parse(self) -> Result<Option<Password>, ApiError> {
         current_password(self.current_password)
     }
 }
 
-/// The password of the caller, if one was sent.
+/// Parses the caller's current password, if one was sent.
 pub(super) fn current_password(typed: Option<Secret>) -> Result<Option<Password>, ApiError> {
     let mut fields = Fields::default();
     let current = typed.and_then(|password| fields.password("/current_password", password));
@@ -133,9 +133,9 @@ async fn show(api: &Api, context: &RequestContext) -> Result<Response, ApiError>
 
 /// Change my account
 ///
-/// A new password ends all other sessions and the refresh tokens of this one, which gets a new one, and the next sensitive change
-/// needs `current_password`. Where mail is set up, a new e-mail address takes effect once it is confirmed by
-/// the link that is mailed to it.
+/// A new password ends all other sessions and revokes the refresh tokens of this one, which gets a new one. After it, the next
+/// sensitive change needs `current_password`. If mail is set up, a new e-mail address takes effect once the link that
+/// is mailed to it is used.
 #[utoipa::path(put, path = "/my_account/", operation_id = "change_my_account", tag = "Account",
     request_body = MyAccountChange, responses(
     (status = 200, description = "The account is changed", body = Changed<'_>),
@@ -145,7 +145,7 @@ async fn show(api: &Api, context: &RequestContext) -> Result<Response, ApiError>
 async fn change(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     api.user(context).await?;
     let typed: MyAccountChange = context.json(payload).await?;
-    // Asked again, and not counted again: while the body arrived, the session may have ended (S37, S38).
+    // Checked again but not counted again: while the body arrived, the session may have ended (S37, S38).
     let principal = api.authenticate(context).await?;
     let mut fields = Fields::default();
     let change = OwnChange {
@@ -164,7 +164,7 @@ async fn change(api: &Api, context: &RequestContext, payload: Payload) -> Result
             message: Message::new("Account details updated successfully").warning(warning),
             refresh_token: changed.refresh_token.as_ref().map(Secret::expose),
         })),
-        // The account went while it was being changed, and the token with it.
+        // The account was deleted meanwhile, so the token is no longer valid.
         Err(UpdateError::Unknown) => Err(ApiError::Unauthenticated { token_sent: true }),
         Err(error) => Err(error.into()),
     }
@@ -172,7 +172,7 @@ async fn change(api: &Api, context: &RequestContext, payload: Payload) -> Result
 
 /// Delete my account
 ///
-/// Its sessions go with it; its number is never given again.
+/// Its sessions end. Its number is never reused.
 #[utoipa::path(delete, path = "/my_account/delete", operation_id = "delete_my_account", tag = "Account",
     request_body = Option<Reauthentication>, responses(
     (status = 200, description = "The account is gone", body = Detail),
@@ -182,7 +182,7 @@ async fn change(api: &Api, context: &RequestContext, payload: Payload) -> Result
 async fn delete(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     api.user(context).await?;
     let typed: Reauthentication = context.optional_json(payload).await?.unwrap_or_default();
-    // Asked again, and not counted again: while the body arrived, the session may have ended (S37, S38).
+    // Checked again but not counted again: while the body arrived, the session may have ended (S37, S38).
     let principal = api.authenticate(context).await?;
     let current = typed.parse()?;
     match api.handles.users.delete_own(&principal, current, context.origin()).await {

@@ -1,4 +1,4 @@
-//! What services of OAuth 2.0 expect: introspection (RFC 7662), revocation (RFC 7009) and metadata (RFC 8414).
+//! The endpoints that OAuth 2.0 services expect: introspection (RFC 7662), revocation (RFC 7009) and metadata (RFC 8414).
 
 use std::sync::Arc;
 
@@ -13,22 +13,22 @@ use super::error::ApiError;
 use super::extract::{Payload, RequestContext, context, json_reply, payload};
 use super::{Api, Family};
 
-/// A token to look at or to revoke.
+/// A token to inspect or to revoke.
 #[derive(Deserialize, ToSchema)]
 #[expect(dead_code, reason = "describes the form, which is read by its names")]
 struct TokenForm {
     /// The token.
     #[schema(format = Password)]
     token: String,
-    /// `access_token`, or anything else: it is not looked at.
+    /// `access_token` or anything else: it is ignored.
     #[schema(nullable = false)]
     token_type_hint: Option<String>,
 }
 
-/// What is known of a token (RFC 7662 §2.2). Of one that is not live only `active` is said.
+/// The claims of a token (RFC 7662 §2.2). For an inactive token the answer has only `active`.
 #[derive(Default, Serialize, ToSchema)]
 struct Introspection {
-    /// Whether it is live.
+    /// Whether it is valid now.
     active: bool,
     /// Always `Bearer`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -58,7 +58,7 @@ struct Introspection {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     aud: Option<String>,
-    /// The name of the token; those that were issued before tokens had names have none.
+    /// The id of the token. Tokens that were issued before tokens had ids have none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     jti: Option<String>,
@@ -93,19 +93,19 @@ impl Introspection {
     }
 }
 
-/// What this server can do (RFC 8414 §2).
+/// The capabilities of this server (RFC 8414 §2).
 #[derive(Serialize, ToSchema)]
 struct Metadata {
     issuer: String,
-    /// Where the public keys are. There are none while tokens are signed with a secret.
+    /// The URL of the public keys. The set is empty while tokens are signed with a secret.
     jwks_uri: String,
     introspection_endpoint: String,
     introspection_endpoint_auth_methods_supported: [&'static str; 2],
     revocation_endpoint: String,
     revocation_endpoint_auth_methods_supported: [&'static str; 1],
-    /// Always empty: nobody logs in by way of OAuth 2.0 here. Left out, it would stand for some.
+    /// Always empty, because there is no login by OAuth 2.0 here. If it were left out, default values would apply.
     grant_types_supported: [&'static str; 0],
-    /// Always empty, likewise.
+    /// Always empty, for the same reason.
     response_types_supported: [&'static str; 0],
     service_documentation: String,
 }
@@ -130,7 +130,7 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
     introspect.or(revoke).unify().or(metadata).unify().boxed()
 }
 
-/// Look at a token
+/// Inspect a token
 ///
 /// RFC 7662. It does not count as a use of the session. Needs the scope `introspect`.
 #[utoipa::path(post, path = "/oauth2/introspect", operation_id = "introspect", tag = "Services",
@@ -142,7 +142,7 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 async fn introspect(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     api.service(context, ServiceScope::Introspect).await?;
     let token = token(context, payload).await?;
-    // Asked again: while the body arrived, the service token may have been revoked.
+    // Checked again: while the body arrived, the service token may have been revoked.
     api.service(context, ServiceScope::Introspect).await?;
     match api.handles.sessions.inspect(token.expose()).await {
         Ok(inspected) => Ok(json_reply(&Introspection::of(&inspected))),
@@ -153,8 +153,8 @@ async fn introspect(api: &Api, context: &RequestContext, payload: Payload) -> Re
 
 /// Revoke a token
 ///
-/// RFC 7009. The session that an access or refresh token belongs to is over when this is answered, with every token of it.
-/// 200 too for a token that is not live. Needs the scope `revoke`.
+/// RFC 7009. Before the answer, the session of an access or refresh token has ended, and all its tokens are revoked.
+/// A token that is not valid is answered with 200, too. Needs the scope `revoke`.
 #[utoipa::path(post, path = "/oauth2/revoke", operation_id = "revoke", tag = "Services",
     request_body(content = TokenForm, content_type = "application/x-www-form-urlencoded"), responses(
     (status = 200, description = "It is dead, if it ever lived"),
@@ -165,7 +165,7 @@ async fn revoke(api: &Api, context: &RequestContext, payload: Payload) -> Result
     api.service(context, ServiceScope::Revoke).await?;
     let token = token(context, payload).await?;
     let service = api.service(context, ServiceScope::Revoke).await?.service;
-    // One that is not live, or is none, is as good as revoked (RFC 7009 §2.2).
+    // A token that is not valid counts as revoked (RFC 7009 §2.2).
     if let Some(principal) = holder(api, context, token).await? {
         context.speaks_for(principal.account.id);
         api.handles.sessions.revoke(&principal, service.name(), context.origin()).await?;
@@ -173,7 +173,7 @@ async fn revoke(api: &Api, context: &RequestContext, payload: Payload) -> Result
     Ok(Response::default())
 }
 
-/// Whose session a token of either kind belongs to.
+/// Returns the owner of the session that an access or refresh token belongs to.
 async fn holder(api: &Api, context: &RequestContext, token: Secret) -> Result<Option<Principal>, ApiError> {
     match api.handles.sessions.look(token.expose()).await {
         Ok(principal) => Ok(Some(principal)),
@@ -182,9 +182,9 @@ async fn holder(api: &Api, context: &RequestContext, token: Secret) -> Result<Op
     }
 }
 
-/// What this server can do
+/// Show the capabilities of this server
 ///
-/// RFC 8414. The issuer is `PUBLIC_URL`; tokens name it too where `TOKEN_ISSUER` is set to it.
+/// RFC 8414. The issuer is `PUBLIC_URL`. Tokens name the same issuer if `TOKEN_ISSUER` has the same value.
 #[utoipa::path(get, path = "/.well-known/oauth-authorization-server", operation_id = "oauth_metadata", tag = "Services",
     responses((status = 200, description = "The metadata", body = Metadata)))]
 fn metadata(api: &Api) -> Response {
@@ -202,7 +202,7 @@ fn metadata(api: &Api) -> Response {
     })
 }
 
-/// The token in the form.
+/// Reads the token in the form.
 async fn token(context: &RequestContext, payload: Payload) -> Result<Secret, ApiError> {
     let fields = context.form(payload).await.map_err(|error| match error {
         ApiError::Malformed(detail) => ApiError::InvalidRequest(detail),

@@ -1,6 +1,6 @@
-//! `GET /openapi.json`: the interface as `OpenAPI` 3.1, from the types and handlers themselves.
+//! `GET /openapi.json`: the interface as `OpenAPI` 3.1, generated from the types and handlers.
 //!
-//! What is the same for many routes (who may use it, how it refuses) is not written at the handlers but filled in
+//! What many routes have in common (who may use them, how they refuse) is not written at the handlers. It is filled in
 //! from the route table.
 
 use std::collections::BTreeSet;
@@ -102,17 +102,17 @@ const SERVICE_BEARER: &str = "serviceBearer";
 )]
 struct ApiDocument;
 
-/// The document. `server` is the URL that its paths begin at; without one they begin where the document is.
+/// Generates the document. `server` is the URL that its paths begin at. Without one they begin where the document is.
 pub(super) fn document(server: Option<&str>) -> Document {
     let mut document = ApiDocument::openapi();
     document.servers = server.map(|url| vec![Server::new(url)]);
     document
 }
 
-/// A header that many answers have. The document says each once.
+/// A header that many answers have. The document describes each one once.
 struct CommonHeader {
     name: &'static str,
-    /// Whether an answer that may have it always does.
+    /// Whether it is always there, in the answers that may have it.
     required: bool,
     kind: Type,
     description: &'static str,
@@ -167,13 +167,13 @@ impl CommonHeader {
     fn describe(&self) -> RefOr<Header> {
         let header =
             HeaderBuilder::new().schema(Some(Object::with_type(self.kind.clone()))).description(Some(self.description));
-        // A member of headers that utoipa has no name for.
+        // `required` is a member of header objects that utoipa does not support.
         let required = self.required.then(|| Extensions::from_iter([("required", true)]));
         RefOr::T(header.extensions(required).build())
     }
 }
 
-/// A reference to a header of [`COMMON_HEADERS`].
+/// Returns a reference to a header of [`COMMON_HEADERS`].
 fn common(name: &str) -> RefOr<Header> {
     RefOr::Ref(Ref::new(format!("#/components/headers/{name}")))
 }
@@ -182,7 +182,7 @@ struct FromTheRouteTable;
 
 impl Modify for FromTheRouteTable {
     fn modify(&self, document: &mut Document) {
-        // The document is made of texts and maps, which always serialise.
+        // The document consists of texts and maps, which always serialise.
         let in_requests = schemas_in("requestBody", &serde_json::to_value(&*document).unwrap_or_default());
         let components = document.components.get_or_insert_default();
         let bearer = Http::builder().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
@@ -206,7 +206,7 @@ impl Modify for FromTheRouteTable {
     }
 }
 
-/// The names of the schemas that this part of an operation (`requestBody`, `responses`) refers to, at any depth.
+/// Returns the names of the schemas that this part of the operations (`requestBody`, `responses`) refers to, at any depth.
 fn schemas_in(part: &str, document: &Value) -> BTreeSet<String> {
     fn add(value: &Value, schemas: &Value, names: &mut BTreeSet<String>) {
         let reference = value.get("$ref").and_then(Value::as_str);
@@ -229,7 +229,7 @@ fn schemas_in(part: &str, document: &Value) -> BTreeSet<String> {
     names
 }
 
-/// Requires every member of an answer that may be null: such a member is always there. In requests it may be left out.
+/// Marks every nullable member of an answer as required, because it is always there. In requests it may be left out.
 fn say_what_is_always_there(schema: &mut RefOr<Schema>) {
     let RefOr::T(Schema::Object(object)) = schema else { return };
     let nullable =
@@ -266,14 +266,14 @@ fn operation<'a>(item: &'a mut PathItem, method: &Method) -> Option<&'a mut Oper
     }
 }
 
-/// Adds who may use a route and the refusals that follow from it. What a handler says about a status stays; every
+/// Adds who may use a route, and the refusals that follow from that. What a handler says about a status is kept. Every
 /// refusal is a [`Problem`].
 fn describe(operation: &mut Operation, route: &RouteInfo) {
     let by = |scheme: &str| SecurityRequirement::new::<_, [&str; 0], &str>(scheme, []);
     operation.security = match route.access {
-        // The refresh token in the body is enough, once the access token is over.
+        // Once the access token has expired, the refresh token in the body is enough.
         Access::Bearer if route.path == "/logout" => Some(vec![by(USER_AUTH), SecurityRequirement::default()]),
-        // The rule for the whole document.
+        // The default of the whole document applies.
         Access::Bearer | Access::Admin => None,
         Access::Public => Some(vec![]),
         Access::Service(_) => Some(vec![by(SERVICE_AUTH), by(SERVICE_BEARER), by(SERVICE_BASIC)]),
@@ -318,8 +318,8 @@ fn describe(operation: &mut Operation, route: &RouteInfo) {
     }
 }
 
-/// Takes away what utoipa says of every optional or unsigned value: a parameter that is left out is not null, and numbers
-/// of accounts are larger than an `int64` may be.
+/// Removes what utoipa assumes about optional and unsigned values. A parameter that is left out is not null, and account
+/// numbers may exceed an `int64`.
 fn describe_parameter(schema: &mut Object) {
     if let SchemaType::Array(kinds) = &mut schema.schema_type {
         kinds.retain(|kind| *kind != Type::Null);
@@ -332,12 +332,12 @@ fn describe_parameter(schema: &mut Object) {
     }
 }
 
-/// Whether a request of this route needs a place and may be refused by address. Others are answered from memory.
+/// Whether requests of this route need a place and may be refused by address. The others are answered from memory.
 fn is_admitted(route: &RouteInfo) -> bool {
     route.class != Class::Static && route.path != "/health/live"
 }
 
-/// How a request of this route may be refused, whatever its handler says.
+/// Returns how requests of this route may be refused, whatever its handler says.
 fn refusals(route: &RouteInfo, has_body: bool) -> Vec<(&'static str, &'static str)> {
     let mut refusals = Vec::new();
     match route.access {
@@ -375,8 +375,8 @@ fn refusals(route: &RouteInfo, has_body: bool) -> Vec<(&'static str, &'static st
     refusals
 }
 
-/// What pages of other origins have to know of headers: those that requests may have, and those of answers. Not of routes
-/// for services alone, whose secret belongs in no browser.
+/// Returns the headers that pages of other origins may send and those that they may read. Routes for services only are
+/// left out, because their secret does not belong in a browser.
 pub(super) fn headers_for_pages() -> (BTreeSet<String>, BTreeSet<String>) {
     let mut document = document(None);
     let (mut taken, mut given) = (BTreeSet::from([REQUEST_ID.to_owned()]), BTreeSet::new());

@@ -1,5 +1,5 @@
-//! `/outbox`: the mails that wait to be sent, and those that could not be. What a mail says and the token of its link
-//! are not shown to anybody (S24).
+//! `/outbox`: the mails that wait to be sent, and the dead letters. The content of a mail and the token of its link are
+//! never shown (S24).
 
 use std::sync::Arc;
 
@@ -14,23 +14,23 @@ use super::extract::{RequestContext, context, json_reply, mail_id, no_content};
 use super::recovery::Message;
 use super::{Api, Family, closed_sets, form};
 
-/// How many mails a page has if the caller does not say.
+/// How many mails a page has if the request does not say.
 const DEFAULT_LIMIT: usize = 100;
-/// The most a page may have: at 300 bytes of reason each under a megabyte of body.
+/// The most mails of a page: with 300 bytes of reason each, the body stays under a megabyte.
 const MAX_LIMIT: usize = 1000;
 
-/// A page of mails, by number.
+/// A page of mails, ordered by number.
 #[derive(Serialize, ToSchema)]
 struct Outbox<'a> {
     mails: Vec<Mail<'a>>,
-    /// What to send as `cursor` for the next page; null on the last one.
+    /// The value of `cursor` for the next page; null on the last one.
     next: Option<String>,
 }
 
-/// A mail that was not handed over yet.
+/// A mail that the mail server has not accepted yet.
 #[derive(Serialize, ToSchema)]
 struct Mail<'a> {
-    /// Given once, never reused.
+    /// Never reused.
     #[schema(minimum = 1)]
     id: u64,
     #[schema(format = Email)]
@@ -40,9 +40,9 @@ struct Mail<'a> {
     template: &'static str,
     #[schema(value_type = closed_sets::MailState)]
     state: &'static str,
-    /// How often it was tried.
+    /// The number of attempts.
     attempts: u32,
-    /// RFC 3339, UTC; null when it is dead.
+    /// RFC 3339, UTC; null if the mail is dead.
     #[schema(format = DateTime)]
     next_attempt_at: Option<String>,
     /// Why the last attempt failed.
@@ -92,7 +92,7 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
     list.or(retry).unify().or(delete).unify().boxed()
 }
 
-/// List the mails that were not handed over yet
+/// List the mails that have not been sent yet
 #[utoipa::path(get, path = "/outbox/", operation_id = "list_mails", tag = "Administration",
     params(
     ("limit" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "How many to return (100), 1 to 1,000"),
@@ -104,7 +104,7 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 async fn list(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     api.admin(context).await?;
     let (after, limit) = page(context.query())?;
-    // One more than was asked for tells whether there is another page.
+    // One more than asked for shows whether there is another page.
     let mut mails = api.handles.mailer.list(after, limit + 1).await?;
     let more = mails.len() > limit;
     mails.truncate(limit);
@@ -112,9 +112,9 @@ async fn list(api: &Api, context: &RequestContext) -> Result<Response, ApiError>
     Ok(json_reply(&Outbox { mails: mails.iter().map(Mail::of).collect(), next }))
 }
 
-/// Try a mail again, at once
+/// Try a mail again at once
 ///
-/// Its attempts are counted anew, so a dead one lives again.
+/// Its attempts are counted from zero, so a dead mail is tried again.
 #[utoipa::path(post, path = "/outbox/{id}/retry", operation_id = "retry_mail", tag = "Administration",
     params(
     ("id" = i64, Path, description = "The number of the mail"),
@@ -133,7 +133,7 @@ async fn retry(api: &Api, context: &RequestContext, id: &str) -> Result<Response
     }
 }
 
-/// Delete a mail, unsent
+/// Delete a mail without sending it
 #[utoipa::path(delete, path = "/outbox/{id}", operation_id = "delete_mail", tag = "Administration",
     params(
     ("id" = i64, Path, description = "The number of the mail"),
@@ -152,8 +152,8 @@ async fn delete(api: &Api, context: &RequestContext, id: &str) -> Result<Respons
     }
 }
 
-/// Reads `cursor` and `limit`. Other parameters are passed over. To callers a cursor is opaque; it is the number of the last
-/// mail of the page before.
+/// Reads `cursor` and `limit`. Ignores other parameters. Clients must treat a cursor as opaque; it is the number of the last
+/// mail of the previous page.
 fn page(query: Option<&str>) -> Result<(Option<MailId>, usize), ApiError> {
     let fields = form::parse(query.unwrap_or_default().as_bytes())?;
     let mut errors = Vec::new();

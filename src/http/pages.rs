@@ -1,7 +1,7 @@
-//! The pages that links in mails lead to: plain HTML from the binary, with a style sheet of their own, no script and
-//! nothing from anywhere else.
+//! The pages that links in mails lead to: plain HTML from the binary, with a style sheet inside. They have no script and
+//! load nothing else.
 //!
-//! A page that is opened changes nothing, as mail scanners open links too; its one button does (S29). Every value that
+//! Opening a page changes nothing, because mail scanners open links too. Only its button does (S29). Every value that
 //! comes from outside is escaped (S36).
 
 mod texts;
@@ -23,7 +23,7 @@ use texts::Texts;
 const STYLE: &str = include_str!("pages/style.css");
 const X_ROBOTS_TAG: HeaderName = HeaderName::from_static("x-robots-tag");
 
-/// Nothing but this style sheet and forms to this place; nobody frames the pages (CSP 3 §6, §8.3 for the hash).
+/// Allows only this style sheet and forms to this origin, and forbids framing (CSP 3 §6, §8.3 for the hash).
 static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     let hash = STANDARD.encode(digest::digest(&digest::SHA256, STYLE.as_bytes()));
     let policy = format!(
@@ -32,25 +32,25 @@ static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
 });
 
-/// What is asked before something is done, or said once it is done.
+/// What a page asks before it is done, or reports once it is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Topic {
-    /// The address of a new account.
+    /// Confirm the address of a new account.
     Verify,
-    /// The new address of an account.
+    /// Confirm the new address of an account.
     Change,
-    /// What was done to the account since a mail.
+    /// Undo what was done to the account since a mail.
     Undo,
 }
 
-/// What is wrong with what somebody typed on the page for a new password.
+/// An error in what a user typed on the page for a new password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Complaint {
     Weak(WeakPassword),
     PasswordTooLong,
     PassphraseMissing,
     PassphraseTooLong,
-    /// Not the passphrase of the account.
+    /// It is not the passphrase of the account.
     NoMatch,
 }
 
@@ -72,7 +72,7 @@ impl Complaint {
     }
 }
 
-/// Asks whether this is what the owner of the token wants; the button sends the token to where the page came from.
+/// Asks whether the owner of the token wants this. The button sends the token to the URL of the page.
 pub(super) fn question(topic: Topic, about: &TokenPreview, token: &str) -> Response {
     let texts = Texts::of(about.locale);
     let (title, text, button, otherwise) = match topic {
@@ -85,7 +85,7 @@ pub(super) fn question(topic: Topic, about: &TokenPreview, token: &str) -> Respo
     page(about.locale, StatusCode::OK, title, &main)
 }
 
-/// Says that it is done.
+/// Reports that it is done.
 pub(super) fn done(locale: Locale, topic: Topic) -> Response {
     let texts = Texts::of(locale);
     let (title, text) = match topic {
@@ -96,13 +96,13 @@ pub(super) fn done(locale: Locale, topic: Topic) -> Response {
     notice(locale, StatusCode::OK, title, text)
 }
 
-/// Says that the password is the new one.
+/// Reports that the password is changed.
 pub(super) fn password_changed(locale: Locale) -> Response {
     let texts = Texts::of(locale);
     notice(locale, StatusCode::OK, texts.reset_done_title, texts.reset_done_text)
 }
 
-/// Says what was said when a link was used, for its form sent again a moment later.
+/// Repeats the answer to the first use of a link, for a form that is sent again a moment later.
 pub(super) fn done_again(locale: Locale, link: &UsedLink) -> Response {
     match link.purpose {
         TokenPurpose::VerifyAddress => done(locale, Topic::Verify),
@@ -112,13 +112,13 @@ pub(super) fn done_again(locale: Locale, link: &UsedLink) -> Response {
     }
 }
 
-/// Says that the password of the form sent before counts, not the one of this form.
+/// Reports that the password of an earlier form was set, not the one of this form.
 pub(super) fn password_kept(locale: Locale) -> Response {
     let texts = Texts::of(locale);
     notice(locale, ApiError::BAD_TOKEN.status(), texts.reset_kept_title, texts.reset_kept_text)
 }
 
-/// Says what a link did when it was used, and what to do next. It names no account, as somebody else may open the link by then.
+/// Reports what a used link did and what to do next. It names no account, because somebody else may open the link by then.
 pub(super) fn used(locale: Locale, link: &UsedLink) -> Response {
     let texts = Texts::of(locale);
     let text = match link.purpose {
@@ -131,13 +131,13 @@ pub(super) fn used(locale: Locale, link: &UsedLink) -> Response {
     notice(locale, ApiError::BAD_TOKEN.status(), texts.used_title, &text)
 }
 
-/// A time to the minute, in the order in which ISO 8601 writes it: the same in every language.
+/// Writes a time to the minute in the order of ISO 8601, which is the same in every language.
 fn spoken(at: Timestamp) -> String {
     let minute: String = at.to_rfc3339().chars().take("2000-01-01T00:00".len()).collect();
     format!("{} UTC", minute.replace('T', " "))
 }
 
-/// Asks for a new password, and for the passphrase of the account where that is needed too. With a complaint, it says what was wrong.
+/// Asks for a new password, and for the account's passphrase if it is needed. A complaint says what was wrong before.
 pub(super) fn new_password(
     status: StatusCode,
     about: &TokenPreview,
@@ -150,7 +150,7 @@ pub(super) fn new_password(
             .filter(|complaint| complaint.is_about_passphrase() == passphrase)
             .map(|complaint| complaint.text(texts))
     };
-    // For password managers; without a name it is not sent.
+    // For password managers. The field has no name, so browsers do not send it.
     let mut inputs = format!(
         "<input type=\"email\" autocomplete=\"username\" value=\"{}\" readonly hidden>",
         escaped(&about.address)
@@ -182,7 +182,7 @@ pub(super) fn new_password(
     page(about.locale, status, texts.reset_title, &main)
 }
 
-/// Turns a refusal into a page when it is a person who sees it: who opened a link or sent a form.
+/// Turns an error into a page, for routes that only people use: they opened a link or sent a form.
 pub(super) fn for_people(context: &RequestContext, mut response: Response) -> Response {
     match response.extensions_mut().remove::<ApiError>() {
         Some(error) => refusal(context.page_language(), &error),
@@ -190,7 +190,7 @@ pub(super) fn for_people(context: &RequestContext, mut response: Response) -> Re
     }
 }
 
-/// The same where programs may send JSON too.
+/// Turns an error into a page if the request is a form, for routes to which programs may send JSON.
 pub(super) fn for_forms(context: &RequestContext, response: Response) -> Response {
     if context.is_form() { for_people(context, response) } else { response }
 }
@@ -210,17 +210,17 @@ fn refusal(locale: Locale, error: &ApiError) -> Response {
     response
 }
 
-/// A page that only says something.
+/// Returns a page that only has a text.
 fn notice(locale: Locale, status: StatusCode, title: &str, text: &str) -> Response {
     page(locale, status, title, &format!("<p>{}</p>", escaped(text)))
 }
 
-/// A field for something that must not be read over a shoulder.
+/// An input field for a secret, which is not shown while it is typed.
 struct Input {
     name: &'static str,
     label: &'static str,
     hint: &'static str,
-    /// Attributes of its own.
+    /// Its other attributes.
     rules: &'static str,
     complaint: Option<&'static str>,
     focused: bool,
@@ -242,8 +242,8 @@ fn secret_input(input: &Input) -> String {
     )
 }
 
-/// A form to where the page came from, without the token in the address: that one may end up in a history or a log. The
-/// answer is to be in the language of the page.
+/// Writes a form that goes back to the URL of the page, with the token in the body: a token in the URL may end up in a
+/// history or a log. The query asks for the answer in the language of the page.
 fn form(locale: Locale, token: &str, inputs: &str, button: &str) -> String {
     format!(
         "<form method=\"post\" action=\"?locale={}\" accept-charset=\"utf-8\">\
@@ -273,8 +273,8 @@ fn page(locale: Locale, status: StatusCode, title: &str, main: &str) -> Response
     response
 }
 
-/// A text with the names of the account in it, as HTML. What the names hold is not looked at again, and their direction of
-/// writing is kept to themselves.
+/// Fills the account's names into a text and returns HTML. Braces inside a name are not filled again. The writing direction
+/// of a name does not affect the text around it.
 fn filled(text: &str, about: &TokenPreview) -> String {
     let mut html = String::new();
     let mut rest = text;
@@ -288,7 +288,7 @@ fn filled(text: &str, about: &TokenPreview) -> String {
     html + &escaped(rest)
 }
 
-/// A text as it may stand in an element or between double quotes (HTML §13.1.2).
+/// Escapes a text for an element or for an attribute in double quotes (HTML §13.1.2).
 fn escaped(text: &str) -> String {
     let mut html = String::with_capacity(text.len());
     for c in text.chars() {

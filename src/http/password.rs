@@ -1,4 +1,4 @@
-//! `POST /password/check`: how good a password would be, before anybody has it.
+//! `POST /password/check`: rates a password before it is used.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::extract::{Payload, RequestContext, context, json_reply, payload};
 use super::fields::Fields;
 use super::{Api, Family};
 
-/// A password that somebody thinks of, and the names of the account that it would be for.
+/// A candidate password and the names of the account that it is for.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct PasswordCheckRequest {
@@ -28,26 +28,26 @@ struct PasswordCheckRequest {
     nickname: Option<String>,
 }
 
-/// How good a password would be.
+/// The strength of a password.
 #[derive(Serialize, ToSchema)]
 struct PasswordStrength {
-    /// Whether it would be taken for an account with these names.
+    /// Whether it would be accepted for an account with these names.
     acceptable: bool,
-    /// How soon a guesser would find it: 0 (at once) to 4 (hardly ever).
+    /// How hard it is to guess: 0 (found at once) to 4 (very hard).
     #[schema(minimum = 0, maximum = 4)]
     score: u8,
     /// What is wrong with it; null if nothing is.
     warning: Option<String>,
-    /// What would make it better.
+    /// How to improve it.
     suggestions: Vec<String>,
-    /// Whether it is on the service's list of breached passwords; null where there is none.
+    /// Whether it is in the service's list of breached passwords; null if there is no list.
     breached: Option<bool>,
 }
 
 impl From<PasswordReport> for PasswordStrength {
     fn from(report: PasswordReport) -> Self {
         let PasswordReport { weakness, score, warning, suggestions, breached } = report;
-        // What decides comes first; the advice says more than "too easy to guess" does.
+        // The rule that refuses the password comes first. But the estimator's advice says more than "too easy to guess".
         let warning = match weakness {
             Some(doorward_actors::WeakPassword::Guessable) | None => {
                 warning.or_else(|| weakness.map(|weak| weak.to_string()))
@@ -71,10 +71,10 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
         .boxed()
 }
 
-/// Ask how good a password would be
+/// Rate a password
 ///
-/// Makes nothing, and puts nothing on record. What registration and a change of the password judge by, so that a form can say it
-/// beforehand.
+/// Changes nothing and records nothing. The rules are those of registration and of a change of password, so a form can show the
+/// result before it is sent.
 #[utoipa::path(post, path = "/password/check", operation_id = "password_check", tag = "Account",
     request_body = PasswordCheckRequest,
     responses((status = 200, description = "How good it would be", body = PasswordStrength)))]

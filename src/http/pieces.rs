@@ -1,5 +1,5 @@
-//! Answers that are made piece by piece, as fast as they are read. Whoever makes them waits until there is room for the
-//! next piece, and no longer than its reader may read.
+//! Answers that are produced piece by piece, as fast as they are read. The producer waits until there is room for the
+//! next piece, and stops if the reader may no longer read.
 
 use std::io;
 use std::sync::Arc;
@@ -11,33 +11,33 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::sync::{mpsc, watch};
 
-/// How long a piece may wait to be read. One has at most some 150 KB, so that who reads more slowly than 500 bytes a
-/// second gives its place to others.
+/// How long a piece may wait to be read. A piece has at most some 150 KB, so a reader slower than 500 bytes a second loses
+/// its place to others.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// A piece of a body. An error breaks the answer off, so that nobody takes a part for the whole.
+/// A piece of a body. An error aborts the answer, so that a part of it is not mistaken for the whole.
 pub(super) type Piece = Result<Bytes, io::Error>;
 
-/// Nobody waits for more, or nobody may have it.
+/// Nobody reads any more, or the reader may no longer read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Over;
 
-/// Where the pieces of one answer go. When it is dropped, a file that was not finished breaks off, and events end.
+/// Accepts the pieces of one answer. Dropping it aborts a file that was not finished, and ends a stream of events.
 #[derive(Debug)]
 pub(super) struct Pieces {
     sender: mpsc::Sender<Piece>,
-    /// True when the answer may end as it is.
+    /// True if the answer may end here.
     whole: Arc<AtomicBool>,
-    /// True once the listener stops; `None` for an answer that may go on until the deadline of the stop.
+    /// True once the listener stops. `None` for an answer that may go on until the deadline of the shutdown.
     ending: Option<watch::Receiver<bool>>,
 }
 
-/// A file: it is whole when it says so, and a stop leaves it the time that requests in flight have.
+/// Returns a file. It is complete once it is finished. At a shutdown it has as much time as any request in flight.
 pub(super) fn file() -> (Pieces, impl Stream<Item = Piece> + Send + Sync + 'static) {
     answer(false, None)
 }
 
-/// Events without end: they may break off anywhere, and do at a stop.
+/// Returns a stream of events without end. It may end at any event, and ends at a shutdown.
 pub(super) fn events(ending: watch::Receiver<bool>) -> (Pieces, impl Stream<Item = Piece> + Send + Sync + 'static) {
     answer(true, Some(ending))
 }
@@ -46,12 +46,12 @@ fn answer(
     whole: bool,
     ending: Option<watch::Receiver<bool>>,
 ) -> (Pieces, impl Stream<Item = Piece> + Send + Sync + 'static) {
-    // One piece waits while the next is made, and none is made before there is room: whoever reads slowly slows us down.
+    // One piece waits while the next is produced, and none is produced before there is room. So slow readers slow the producer.
     let (sender, mut pieces) = mpsc::channel(1);
     let whole = Arc::new(AtomicBool::new(whole));
     let mut is_whole = Some(Arc::clone(&whole));
     let body = futures_util::stream::poll_fn(move |cx| match pieces.poll_recv(cx) {
-        // Said once: after an error there is nothing.
+        // The error is returned once. After it the body has ended.
         Poll::Ready(None) => Poll::Ready(
             is_whole
                 .take()
@@ -64,7 +64,7 @@ fn answer(
 }
 
 impl Pieces {
-    /// Waits for room for a piece; `barred` resolves when its reader may not read on.
+    /// Waits for room and sends a piece. `barred` resolves when the reader may no longer read.
     pub(super) async fn send(&mut self, piece: Piece, barred: impl Future<Output = ()>) -> Result<(), Over> {
         let ending = async {
             match &mut self.ending {
@@ -81,17 +81,17 @@ impl Pieces {
         }
     }
 
-    /// Resolves when nobody wants more.
+    /// Resolves when nobody reads any more.
     pub(super) async fn closed(&self) {
         self.sender.closed().await;
     }
 
-    /// Whether nobody wants more.
+    /// Whether nobody reads any more.
     pub(super) fn is_closed(&self) -> bool {
         self.sender.is_closed()
     }
 
-    /// Nothing is missing.
+    /// Marks the answer as complete.
     pub(super) fn finish(self) {
         self.whole.store(true, Ordering::Release);
     }

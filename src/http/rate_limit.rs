@@ -1,4 +1,4 @@
-//! `RateLimit` and `RateLimit-Policy`: how an allowance stands (IETF draft on rate limit header fields).
+//! `RateLimit` and `RateLimit-Policy`: the state of a quota (IETF draft on rate limit header fields).
 
 use std::fmt::Write as _;
 
@@ -11,15 +11,15 @@ use super::error::whole_seconds;
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// Says how an allowance stands: `RateLimit: "public";r=99;t=6`, `RateLimit-Policy: "public";q=100;w=600`. `r` is what is left,
-/// `t` the seconds until all of it is back (when nothing is left: until something is), `q` all of it, `w` the seconds in which
-/// that grows back.
+/// Adds the state of a quota: `RateLimit: "public";r=99;t=6`, `RateLimit-Policy: "public";q=100;w=600`. `r` is what is left, `q` the
+/// whole quota, and `w` the seconds in which the whole quota is refilled. `t` is the seconds until it is full again or,
+/// if nothing is left, until the next request is allowed.
 pub(super) fn describe(standing: Standing, headers: &mut HeaderMap) {
     let Standing { policy, quota, window, remaining, reset } = standing;
     let mut line = String::with_capacity(40);
     let mut put = |name, args: std::fmt::Arguments<'_>| {
         line.clear();
-        // Writing to a string cannot fail; the names of policies are ours and letters alone.
+        // Writing to a string cannot fail. The names of policies are our own and consist of letters.
         if line.write_fmt(args).is_ok()
             && let Ok(value) = HeaderValue::from_str(&line)
         {

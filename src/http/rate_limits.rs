@@ -1,4 +1,4 @@
-//! `/rate_limits`: what is counted against clients and accounts, for administrators to look at and to forget.
+//! `/rate_limits`: the counters of clients and accounts, for administrators to list and to reset.
 
 use std::sync::Arc;
 
@@ -12,37 +12,37 @@ use super::error::{ApiError, FieldError, whole_seconds};
 use super::extract::{RequestContext, context, json_reply, no_content};
 use super::{Api, Family, closed_sets, form};
 
-/// How many a page has if the caller does not say.
+/// How many counters a page has if the request does not say.
 const DEFAULT_LIMIT: usize = 100;
-/// The most a page may have, of about 200 bytes each.
+/// The most counters of a page, of about 200 bytes each.
 const MAX_LIMIT: usize = 1000;
 
-/// A page of what is counted, by key.
+/// A page of counters, ordered by key.
 #[derive(Serialize, ToSchema)]
 struct RateLimits {
     rate_limits: Vec<RateLimit>,
-    /// What to send as `cursor` for the next page; null on the last one.
+    /// The value of `cursor` for the next page; null on the last one.
     next: Option<String>,
 }
 
-/// Something that is counted, and how it stands.
+/// A counter and its state.
 #[derive(Serialize, ToSchema)]
 struct RateLimit {
-    /// What to name in `DELETE /rate_limits/{key}`.
+    /// The key for `DELETE /rate_limits/{key}`.
     #[schema(example = "login-address-192.0.2.7")]
     key: String,
     /// `public` and `private` count requests, all others failed attempts.
     #[schema(value_type = closed_sets::RateLimitPolicy)]
     policy: &'static str,
-    /// The account, if it is counted by one that exists.
+    /// The account, if the counter belongs to one that exists.
     account_id: Option<u64>,
-    /// The client's address, or the network that stands for it.
+    /// The client's address, or the network that counts as one client.
     address: Option<String>,
-    /// How much is allowed: requests, or failed attempts until the first wait.
+    /// How many requests are allowed, or how many failed attempts before the first wait.
     quota: u32,
-    /// How much of that is left.
+    /// How many of them are left.
     remaining: u32,
-    /// How many seconds the next one has to wait; null when it may come.
+    /// How many seconds the next request or attempt must wait; null if it need not.
     retry_after: Option<u64>,
 }
 
@@ -75,7 +75,7 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
     list.or(clear).unify().boxed()
 }
 
-/// List what is counted against clients and accounts
+/// List the counters of clients and accounts
 #[utoipa::path(get, path = "/rate_limits/", operation_id = "list_rate_limits", tag = "Administration",
     params(
     ("policy" = Option<closed_sets::RateLimitPolicy>, Query, description = "Only this"),
@@ -97,9 +97,9 @@ async fn list(api: &Api, context: &RequestContext) -> Result<Response, ApiError>
     Ok(json_reply(&RateLimits { rate_limits: page.limits.iter().map(RateLimit::of).collect(), next }))
 }
 
-/// Forget what is counted by a key
+/// Reset a counter
 ///
-/// Whoever waited because of it may try again at once.
+/// A client that had to wait because of it may try again at once.
 #[utoipa::path(delete, path = "/rate_limits/{key}", operation_id = "clear_rate_limit", tag = "Administration",
     params(
     ("key" = String, Path, description = "`key` of the list"),
@@ -118,14 +118,14 @@ async fn clear(api: &Api, context: &RequestContext, key: &str) -> Result<Respons
     }
 }
 
-/// What a list was asked for.
+/// The parsed query of a list.
 struct Asked {
     filter: LimitFilter,
     after: Option<LimitKey>,
     limit: usize,
 }
 
-/// Reads the query. Other parameters are passed over.
+/// Reads the query. Ignores other parameters.
 fn asked(query: Option<&str>) -> Result<Asked, ApiError> {
     let fields = form::parse(query.unwrap_or_default().as_bytes())?;
     let mut errors = Vec::new();

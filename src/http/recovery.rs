@@ -1,4 +1,4 @@
-//! `POST /recovery`: a new password for whoever knows the passphrase.
+//! `POST /recovery`: sets a new password for a user who knows the passphrase.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -14,30 +14,30 @@ use super::fields::Fields;
 use super::{Api, Family};
 use doorward_actors::{RecoverError, RecoveryAttempt, Secret};
 
-/// Somebody who lost the password.
+/// A recovery by passphrase.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct RecoveryRequest {
     /// The address of the account.
     #[schema(format = Email, example = "ann@example.com", max_length = 254)]
     email: String,
-    /// The passphrase of the account. Case and spacing do not matter.
+    /// The passphrase of the account. Case and spacing are ignored.
     #[schema(value_type = String, format = Password, min_length = 1, example = "my first car was blue")]
     passphrase: Secret,
-    /// The password from now on; the rules of registration apply.
+    /// The new password. The rules of registration apply.
     #[schema(value_type = String, format = Password, example = "quiet-lamp-forest")]
     new_password: Secret,
 }
 
-/// Whatever way the new password was permitted.
+/// The message of every kind of recovery.
 pub(super) const PASSWORD_CHANGED: &str = "Password changed successfully";
 
-/// It is done.
+/// The result of a request.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Message {
     /// One sentence.
     pub(super) message: Cow<'static, str>,
-    /// What the caller should know besides, such as that no mail can be sent to the address.
+    /// A warning, such as that no mail can be sent to the address.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     warning: Option<&'static str>,
@@ -68,7 +68,7 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 
 /// Set a new password by passphrase
 ///
-/// Every session of the account ends. Nobody is logged in by this.
+/// Every session of the account ends. The answer opens no session.
 #[utoipa::path(post, path = "/recovery", tag = "Account", request_body = RecoveryRequest, responses(
     (status = 200, description = "The password is changed", body = Message),
     (status = 400, description = "Entered details do not match, the same for unknown accounts; a weak password; or recovery by passphrase is not offered"),

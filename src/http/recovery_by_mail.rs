@@ -1,4 +1,4 @@
-//! `POST /recovery/request` and `/recovery/confirm`: a new password for whoever gets the account's mail.
+//! `POST /recovery/request` and `/recovery/confirm`: a new password for the person who receives the account's mail.
 
 use std::sync::Arc;
 
@@ -17,20 +17,20 @@ use super::pages::{self, Complaint};
 use super::recovery::{Message, PASSWORD_CHANGED};
 use super::{Api, Family};
 
-/// What the links to this page are good for.
+/// The purposes of the links to this page.
 const RECOVERS: [TokenPurpose; 1] = [TokenPurpose::ResetPassword];
 
-/// Somebody who lost the password and got the mail.
+/// A recovery by the token of a mail.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct MailedRecoveryRequest {
     /// The token of the link. It works once.
     #[schema(value_type = String, format = Password)]
     token: Secret,
-    /// The password from now on; the rules of registration apply.
+    /// The new password. The rules of registration apply.
     #[schema(value_type = String, format = Password, example = "quiet-lamp-forest")]
     new_password: Secret,
-    /// The passphrase of the account, where the service asks for both; elsewhere a new one.
+    /// The account's passphrase, if the service asks for it too; otherwise a new one.
     #[schema(value_type = Option<String>, format = Password, min_length = 1, example = "my first car was blue")]
     passphrase: Option<Secret>,
 }
@@ -58,10 +58,10 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
     request.or(ask).unify().or(confirm).unify().boxed()
 }
 
-/// Ask for a mail that leads to a new password
+/// Ask for a mail to set a new password
 ///
-/// The answer is the same whether the address has an account or not (S12). Where recovery by mail is not offered, it is on its
-/// way only to an account whose address was never verified.
+/// The answer is the same whether the address has an account or not (S12). If the service does not offer recovery by mail, only an
+/// account whose address was never verified or whose password was undone gets a mail.
 #[utoipa::path(post, path = "/recovery/request", operation_id = "request_recovery", tag = "Account",
     request_body = AddressRequest, responses(
     (status = 202, description = "If the address has an account, a mail is on its way", body = Message),
@@ -74,7 +74,7 @@ async fn request(api: &Api, context: &RequestContext, payload: Payload) -> Resul
     Ok(json_reply_with(StatusCode::ACCEPTED, &Message::new(message)))
 }
 
-/// The page with the form for a new password. Opening it changes nothing (S29).
+/// Shows the page with the form for a new password. Opening it changes nothing (S29).
 async fn ask(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     api.anyone(context)?;
     form(api, &context.link_token(), None).await
@@ -82,9 +82,9 @@ async fn ask(api: &Api, context: &RequestContext) -> Result<Response, ApiError> 
 
 /// Set a new password by mail
 ///
-/// By the token that was mailed; where the service asks for both, by the passphrase too. Every session of the account
-/// ends, and so does its passphrase, unless it was just shown: a new one can be set along with the password. Nobody is logged
-/// in by this. A page with a form for it is at the same path.
+/// By the token that was mailed and, if the service asks for both, by the passphrase too. Every session of the account ends.
+/// If the passphrase was not asked for, the old one is removed, and the request may set a new one. The answer opens no
+/// session. A page with a form for it is at the same path.
 #[utoipa::path(post, path = "/recovery/confirm", operation_id = "confirm_recovery", tag = "Account",
     request_body = MailedRecoveryRequest, responses(
     (status = 200, description = "The password is changed", body = Message),
@@ -97,7 +97,7 @@ async fn confirm(api: &Api, context: &RequestContext, payload: Payload) -> Resul
     match (recover(api, context, typed).await, context.is_form()) {
         (Ok(()), true) => Ok(pages::password_changed(context.page_language())),
         (Ok(()), false) => Ok(json_reply(&Message::new(PASSWORD_CHANGED))),
-        // Whoever mistyped gets the form again; the token is still good.
+        // After a typing error the form is shown again. The token is still valid.
         (Err(Failure { error, complaint: Some(complaint) }), true) => {
             form(api, &token, Some((complaint, error.status()))).await
         }
@@ -108,8 +108,9 @@ async fn confirm(api: &Api, context: &RequestContext, payload: Payload) -> Resul
     }
 }
 
-/// Answers a form whose link is not good. If the link was used a moment ago, it says that this worked, or that the password chosen
-/// then counts if this is another. If it was used earlier, or the passwords cannot be compared, it says what the link did.
+/// Answers a form whose link is no longer valid. If the link was used a moment ago, the page says that this worked or, if the
+/// form has another password, that the first one counts. If the link was used earlier, or the passwords cannot be
+/// compared, the page says what the link did.
 async fn sent_again(
     api: &Api,
     context: &RequestContext,
@@ -126,7 +127,7 @@ async fn sent_again(
     })
 }
 
-/// Why there is no new password: for programs, and for people who can mend it on the page.
+/// Why there is no new password: the error for programs, and the complaint for people who can correct it on the page.
 struct Failure {
     error: ApiError,
     complaint: Option<Complaint>,
@@ -148,7 +149,7 @@ async fn recover(api: &Api, context: &RequestContext, typed: MailedRecoveryReque
     Ok(api.handles.users.recover_by_mail(attempt, context.origin()).await?)
 }
 
-/// The page with the form, with what was wrong if it was sent before.
+/// Shows the page with the form and, if the form was sent before, what was wrong with it.
 async fn form(api: &Api, token: &Secret, again: Option<(Complaint, StatusCode)>) -> Result<Response, ApiError> {
     let Some(about) = api.handles.users.preview_token(token.expose()).await? else {
         return opened_again(api, token, &RECOVERS).await;

@@ -1,4 +1,4 @@
-//! `POST /refresh`: the next access token of a session, for a refresh token.
+//! `POST /refresh`: exchanges a refresh token for the next access token of its session.
 
 use std::sync::Arc;
 
@@ -12,25 +12,25 @@ use super::error::ApiError;
 use super::extract::{Payload, RequestContext, context, json_reply, payload};
 use super::{Api, Family};
 
-/// Somebody whose session is to go on.
+/// A request for the next access token.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct RefreshRequest {
-    /// The one that came with the last access token.
+    /// The refresh token that came with the last access token.
     #[schema(value_type = String, format = Password)]
     refresh_token: Secret,
 }
 
-/// A session that goes on.
+/// The next tokens of a session.
 #[derive(Serialize, ToSchema)]
 struct RefreshReply<'a> {
-    /// Goes into `Authorization: Bearer …`. The one before it stays good until its own end.
+    /// The token for `Authorization: Bearer …`. The one before it stays valid until it expires.
     access_token: &'a str,
     #[schema(example = "bearer")]
     token_type: &'static str,
-    /// How long the access token is good for, in seconds.
+    /// How long the access token is valid, in seconds.
     expires_in: u64,
-    /// Takes the place of the one that was sent, which is used up.
+    /// The next refresh token. The one that was sent is used up.
     refresh_token: &'a str,
 }
 
@@ -50,7 +50,7 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 /// Get the next access token
 ///
 /// A refresh token works once. Within `REFRESH_GRACE_SECONDS` it may be sent again, by another tab or after a lost answer, and
-/// leads to the same next refresh token. Later, its use ends the session, and the owner is told.
+/// returns the same next refresh token. If it is used later, its session ends and the owner is notified.
 #[utoipa::path(post, path = "/refresh", tag = "Session", request_body = RefreshRequest, responses(
     (status = 200, description = "The session goes on", body = RefreshReply<'_>),
     (status = 401, description = "The refresh token is not good; the same whatever the cause"),
@@ -58,7 +58,7 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 async fn refresh(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
     let typed: RefreshRequest = context.json(payload).await?;
     let token = typed.refresh_token;
-    // Whoever has one that was issued is nobody's neighbour, and needs no allowance of an address.
+    // The owner of an issued token is counted by account, so that other clients at the same address cannot use up the quota.
     match api.handles.users.owner_of_refresh(token.clone(), context.origin()).await? {
         Some(owner) => context.note(api.handles.limits.check_private(owner)?),
         None => api.anyone(context)?,

@@ -1,5 +1,4 @@
-//! Which answers are lines of the request log, of those that a client gets as many of as it likes: refusals, and what is
-//! answered from memory.
+//! Limits the request log for answers that a client can cause in any number: refusals, and answers from memory.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -11,30 +10,30 @@ use hyper::StatusCode;
 
 use super::routes::Class;
 
-/// For how long the lines of one kind are counted together.
+/// How long the lines of one kind are counted together.
 const WINDOW: Duration = Duration::from_mins(1);
-/// How many answers of one kind have a line of their own in that time.
+/// How many answers of one kind get a line each in that time.
 const SINGLE: u64 = 10;
-/// How many answers of all kinds together do, so that many addresses cannot make the log grow by more: 200 KB a minute. The
-/// kinds that are told apart are no more than these.
+/// How many answers of all kinds together get a line each. So the log grows by at most 200 KB a minute, however many
+/// addresses there are. It also bounds how many kinds are counted separately.
 const MOST: u64 = 600;
 
-/// What makes two answers one kind.
+/// Two answers with the same values are of one kind.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Kind {
-    /// The client, as the limits know it.
+    /// The client, as the rate limits know it.
     network: IpAddr,
     account: Option<AccountId>,
     status: StatusCode,
 }
 
-/// The answers since the last count.
+/// The answers since the last summary.
 #[derive(Debug, Default)]
 struct Window {
     kinds: HashMap<Kind, Lines>,
     /// How many lines of all kinds were written.
     written: u64,
-    /// How many were left out of kinds that are not told apart.
+    /// How many lines were left out because their kinds are not counted separately.
     others: u64,
 }
 
@@ -45,7 +44,7 @@ struct Lines {
     left_out: u64,
 }
 
-/// Decides about lines, and logs how many were left out. What it keeps is bounded by [`MOST`].
+/// Decides which answers get a line, and logs how many did not. Its memory is bounded by [`MOST`].
 #[derive(Debug, Clone, Default)]
 pub(super) struct Refusals {
     networks: ClientNetworks,
@@ -53,12 +52,13 @@ pub(super) struct Refusals {
 }
 
 impl Refusals {
-    /// `ipv6_prefix` is how many leading bits of an IPv6 address name one client (`IPV6_PREFIX`).
+    /// `ipv6_prefix` is how many leading bits of an IPv6 address identify one client (`IPV6_PREFIX`).
     pub(super) fn new(ipv6_prefix: u8) -> Self {
         Self { networks: ClientNetworks { ipv6_prefix, ..ClientNetworks::default() }, window: Arc::default() }
     }
 
-    /// Whether an answer has a line of its own. Failures of ours have, and successes that count in the limits of a client.
+    /// Whether an answer gets a line of its own. Errors of the server, except 503, do, and so do successes that the rate
+    /// limits bound.
     pub(super) fn takes(&self, class: Class, status: StatusCode, address: IpAddr, account: Option<AccountId>) -> bool {
         let from_memory = class == Class::Static && !status.is_server_error();
         if !from_memory && !status.is_client_error() && status != StatusCode::SERVICE_UNAVAILABLE {
@@ -79,7 +79,7 @@ impl Refusals {
         takes
     }
 
-    /// Says every minute how many lines were left out.
+    /// Logs every minute how many lines were left out. Never returns.
     pub(super) async fn keep_count(self) {
         loop {
             tokio::time::sleep(WINDOW).await;
@@ -87,7 +87,7 @@ impl Refusals {
         }
     }
 
-    /// Says how many lines were left out, and begins anew.
+    /// Logs how many lines were left out, and starts a new count.
     pub(super) fn count(&self) {
         let Window { kinds, others, .. } =
             std::mem::take(&mut *self.window.lock().unwrap_or_else(PoisonError::into_inner));

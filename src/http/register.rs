@@ -1,4 +1,4 @@
-//! `POST /register`: a new account.
+//! `POST /register`: creates an account.
 
 use std::sync::Arc;
 
@@ -16,14 +16,14 @@ use super::recovery::Message;
 use super::{Api, Family};
 use doorward_actors::{RegisterError, Registered, Registration};
 
-/// Says nothing about whether the address had an account.
+/// Does not reveal whether the address had an account.
 const CONCEALED: &str = "If this address can be registered, a mail is on its way to it.";
 
-/// A new account. Everything but `customer_account` is required.
+/// A new account. All members except `customer_account` and `locale` are required.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RegisterRequest {
-    /// Unique, whatever its case.
+    /// Unique. Case is ignored.
     #[schema(format = Email, example = "ann@example.com", max_length = 254)]
     email: String,
     /// Unique.
@@ -33,17 +33,17 @@ pub(super) struct RegisterRequest {
     /// bytes.
     #[schema(value_type = String, format = Password, example = "quiet-lamp-tree")]
     password: Secret,
-    /// Opens the way back when the password is lost. Case and spacing do not matter. At most 1,024 bytes.
+    /// Recovers the account if the password is lost. Case and spacing are ignored. At most 1,024 bytes.
     #[schema(value_type = String, format = Password, min_length = 1, example = "my first car was blue")]
     passphrase: Secret,
     /// Only `none` unless the service lets users choose.
     #[schema(example = "none", max_length = 64)]
     customer_account: Option<String>,
-    /// The language of its mails; what `Accept-Language` prefers if nothing is said, else the operator's.
+    /// The language of its mails. If left out: the one that `Accept-Language` prefers, else the operator's.
     locale: Option<WireLocale>,
 }
 
-/// A language that mails are written in.
+/// A language of mails.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[schema(as = Locale)]
@@ -80,7 +80,7 @@ impl From<Locale> for WireLocale {
 }
 
 impl RegisterRequest {
-    /// The registration; its language is `preferred` if the body names none.
+    /// Parses the registration. Its language is `preferred` if the body names none.
     pub(super) fn parse(self, preferred: Option<Locale>) -> Result<Registration, ApiError> {
         let mut fields = Fields::default();
         let email = fields.email(&self.email);
@@ -100,16 +100,16 @@ impl RegisterRequest {
     }
 }
 
-/// Who an account is.
+/// The names of an account.
 #[derive(Serialize, ToSchema)]
 pub(super) struct AccountSummary<'a> {
-    /// Given once, never reused.
+    /// Never reused.
     #[schema(minimum = 1)]
     id: u64,
     nickname: &'a str,
     #[schema(format = Email)]
     email: &'a str,
-    /// That no mail can be sent to the address.
+    /// Says that no mail can be sent to the address.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     warning: Option<&'static str>,
@@ -134,10 +134,10 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
         .boxed()
 }
 
-/// Make an account
+/// Create an account
 ///
-/// The first account of a fresh service becomes its administrator, if the service is set up so. A service that is set
-/// up not to tell which addresses have an account answers 202, whether the address had one or not.
+/// The first account of a new service becomes its administrator, if the service is set up for this. A service that is set
+/// up not to reveal which addresses have an account answers 202, whether the address had one or not.
 #[utoipa::path(post, path = "/register", tag = "Account", request_body = RegisterRequest, responses(
     (status = 201, description = "The account was made", body = AccountSummary<'_>),
     (status = 202, description = "Whether the account was made is told by mail", body = Message),

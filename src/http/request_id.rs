@@ -1,4 +1,4 @@
-//! The name a request goes by in answers, logs and audit records.
+//! The id of a request in answers, logs and audit records.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::LazyLock;
@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
 
-/// Where the id travels, both ways.
+/// The header of the id, in requests and answers.
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// The longest id that is taken from a caller: a UUID or a trace id fits well.
+/// The longest id that is accepted from a client. A UUID or a trace id is shorter.
 const MAX_CHARS: usize = 64;
 
-/// The id of a request: the caller's if there is exactly one and it is sane (S71), else a new one.
+/// Returns the id of a request: the client's if there is exactly one and it is valid (S71), else a new one.
 pub(super) fn of(headers: &HeaderMap) -> HeaderValue {
     let mut given = headers.get_all(X_REQUEST_ID).iter();
     match (given.next(), given.next()) {
@@ -25,9 +25,9 @@ fn is_sane(id: &[u8]) -> bool {
     (1..=MAX_CHARS).contains(&id.len()) && id.iter().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(b))
 }
 
-/// A new id: 128 bits in hexadecimal. It names a request and opens nothing, so a counter under a keyed hash, whose
-/// key is random per process, does: unique in practice, not countable from outside, and far cheaper than asking for
-/// random bytes.
+/// Returns a new id: 128 bits in hexadecimal. It is not a credential, so a counter under a keyed hash is enough, whose key
+/// is random for each process. Such ids are unique in practice, they cannot be counted from outside, and they cost far
+/// less than random bytes.
 pub(super) fn new() -> HeaderValue {
     static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     static COUNTER: AtomicU64 = AtomicU64::new(0);
@@ -42,7 +42,7 @@ pub(super) fn new() -> HeaderValue {
             pair[1] = HEX[usize::from(byte & 15)];
         }
     }
-    // Hexadecimal digits are always a header value; the fallback is never taken.
+    // Hexadecimal digits are always valid in a header, so the fallback is never used.
     HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("unnamed"))
 }
 

@@ -1,7 +1,7 @@
-//! How many requests may be open over HTTP/2 at once, on all its connections together.
+//! Bounds how many HTTP/2 requests may be open at once, on all connections together.
 //!
-//! A connection of HTTP/1 has one request at a time, so `MAX_CONNECTIONS` bounds them; one of HTTP/2 has many. Together
-//! they get as many places as there may be connections, and each client as many as it may have connections (R06).
+//! An HTTP/1 connection has one request at a time, so `MAX_CONNECTIONS` bounds them. An HTTP/2 connection has many. All
+//! HTTP/2 requests together may be as many as all connections, and those of one client as many as its connections (R06).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -26,17 +26,17 @@ pub(super) struct RequestPlace {
 }
 
 impl RequestPlaces {
-    /// So many for all, and those of `by_client` for each client.
+    /// Creates `all` places, of which each client may take as many as `by_client` allows.
     pub(super) fn new(all: usize, by_client: ConnectionCounts) -> Self {
         Self { all: Arc::new(Semaphore::new(all)), by_client: Some(by_client) }
     }
 
-    /// The same places, as a trusted proxy takes them or as a client does.
+    /// Returns the same places, to be taken by a trusted proxy or by a client.
     pub(super) fn of_proxy(&self, is_proxy: bool) -> Self {
         Self { all: Arc::clone(&self.all), by_client: self.by_client.clone().filter(|_| !is_proxy) }
     }
 
-    /// Takes a place; `None` when there is none.
+    /// Takes a place. `None` if there is none.
     pub(super) fn enter(&self, peer: IpAddr) -> Option<RequestPlace> {
         let counted = match &self.by_client {
             None => None,

@@ -1,4 +1,4 @@
-//! `GET /revocations`: what services have to hear of that check tokens themselves, a page at a time or as it happens.
+//! `GET /revocations`: the revocations, for services that check tokens themselves. By page or as a stream.
 
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
@@ -22,35 +22,35 @@ use super::feeds::FeedPlace;
 use super::pieces::{self, Over, Pieces};
 use super::{Api, Family, closed_sets, form};
 
-/// How many revocations one page has at most: some 120 KB.
+/// The most revocations of one page: some 120 KB.
 const PAGE: usize = 1000;
-/// How many are sent at once at most.
+/// The most revocations that a stream sends at once.
 const BATCH: usize = 256;
-/// The longest that a caller may ask us to wait.
+/// The longest wait that a client may ask for, in seconds.
 const MAX_WAIT: u64 = 30;
-/// Asks nginx not to collect the events before it passes them on.
+/// Tells nginx not to buffer the events.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// What was revoked after a cursor, the oldest first.
+/// The revocations after a cursor, the oldest first.
 #[derive(Serialize, ToSchema)]
 struct Revocations {
-    /// What to send as `after` next.
+    /// The value of `after` for the next request.
     #[schema(example = "42-9c0f1b7e")]
     cursor: String,
     events: Vec<RevocationEvent>,
 }
 
-/// Something that makes tokens worthless, or wrong in what they say.
+/// An event that makes tokens invalid, or makes their claims outdated.
 #[derive(Serialize, ToSchema)]
 struct RevocationEvent {
     #[schema(value_type = closed_sets::RevocationKind)]
     kind: &'static str,
-    /// With `session_ended`: the session whose tokens are dead, as their claim `sid`.
+    /// With `session_ended`: the session whose tokens are revoked, as in their claim `sid`.
     session_id: Option<String>,
-    /// `null` with `keys_replaced`, which concerns everybody.
+    /// `null` with `keys_replaced`, which concerns all accounts.
     #[schema(minimum = 1)]
     account_id: Option<u64>,
-    /// With `role_changed`: the role from now on.
+    /// With `role_changed`: the new role.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, nullable = false)]
     role: Option<WireRole>,
@@ -91,19 +91,19 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 /// Where to begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum After {
-    /// Nowhere: the caller wants to know where the log ends.
+    /// At the end of the log: the client asks for the current cursor.
     Nothing,
-    /// With everything that is kept.
+    /// At the oldest entry that is kept.
     Start,
-    /// After this one.
+    /// After this cursor.
     Cursor(Cursor),
 }
 
-/// A place in the log: behind the revocation of this number.
+/// A place in the log: after the revocation with this number.
 ///
-/// It is written as `42-9c0f1b7e`: the number and the mark of that revocation. After a backup was restored the number may be
-/// another one's, whose mark is another. The place before all that is kept has no mark, and needs none: what is gone there
-/// concerns no token that lives.
+/// It is written as `42-9c0f1b7e`: the number and the mark of that revocation. After a backup was restored, another revocation may
+/// have the same number, but its mark differs. The place before the oldest entry has no mark. It needs none, because the
+/// entries that are gone concern only expired tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Cursor {
     number: u64,
@@ -126,9 +126,9 @@ impl Cursor {
         Some(Self { number: number(digits)?, mark })
     }
 
-    /// Whether the log still has what this was given out for.
+    /// Checks that the log still has the entry that this cursor was issued for.
     async fn check(self, api: &Api) -> Result<Self, ApiError> {
-        // One that is not kept is looked at with the page: it is too old, or nobody's yet.
+        // If the entry is not kept, reading the page tells whether the cursor is too old or was never issued.
         let is_same = api.handles.revocations.mark(self.number).await?.is_none_or(|mark| self.mark == Some(mark));
         if is_same { Ok(self) } else { Err(ApiError::CursorTooOld) }
     }
@@ -143,15 +143,15 @@ impl fmt::Display for Cursor {
     }
 }
 
-/// A number in digits alone.
+/// Parses a number that consists of digits only.
 fn number(text: &str) -> Option<u64> {
     text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// What was revoked
+/// List the revocations
 ///
-/// Ordered and kept for the lifetime of the longest access token. Without `after`, the present cursor and no events. With
-/// `Accept: text/event-stream`, server-sent events that go on for ever; `id` is the cursor. Needs the scope `revocations`.
+/// Ordered, and kept for the lifetime of the longest access token. Without `after`, the answer has the current cursor and no events.
+/// With `Accept: text/event-stream`, a stream of server-sent events without end; `id` is the cursor. Needs the scope `revocations`.
 #[utoipa::path(get, path = "/revocations", operation_id = "revocations", tag = "Services",
     params(
     ("after" = Option<String>, Query, pattern = "^(start|[0-9]{1,18}(-[0-9a-f]{8})?)$", description = "The cursor of the answer before, or `start` for all that is kept"),
@@ -182,14 +182,14 @@ async fn revocations(api: &Arc<Api>, context: &RequestContext) -> Result<Respons
     if asks_where && !events {
         return Ok(json_reply(&Revocations { cursor: after.to_string(), events: Vec::new() }));
     }
-    // A stream reads by itself; here it matters whether its cursor is good.
+    // A stream reads its entries itself. Here it only matters whether the cursor is valid.
     let first = page(api, after, if events { 1 } else { PAGE }).await?;
     if events {
         return follow(api, &asking, after);
     }
     if first.revocations.is_empty() && !wait.is_zero() {
         let _place = api.readers.feeds.take(asking.service.id())?;
-        // Waiting costs nothing; those who ask for something now must not be kept out by it.
+        // Waiting costs nothing, so it must not keep out clients that ask for something now.
         context.take_place(None);
         let barred = tokio::select! {
             () = wait_for_more(api, after, wait.min(api.rules.longest_wait)) => false,
@@ -217,7 +217,7 @@ async fn page(api: &Api, after: Cursor, limit: usize) -> Result<RevocationPage, 
     })
 }
 
-/// Returns when there is something after this number, when the time is over, or when the listener stops.
+/// Returns when the log has an entry after this cursor, when the wait has ended, or when the listener stops.
 async fn wait_for_more(api: &Api, after: Cursor, wait: Duration) {
     let mut head = api.handles.revocations.head();
     let mut ending = api.readers.ending.subscribe();
@@ -228,14 +228,14 @@ async fn wait_for_more(api: &Api, after: Cursor, wait: Duration) {
     }
 }
 
-/// Resolves when the service may not read any more; that is looked at again and again.
+/// Resolves when the service may no longer read. It checks this once per heartbeat.
 async fn barred(api: &Api, digest: &SecretDigest) {
     while api.still_may(digest, ServiceScope::Revocations).await {
         tokio::time::sleep(api.readers.heartbeat).await;
     }
 }
 
-/// Reads the query and the header. Other parameters are passed over.
+/// Reads the query and the header. Ignores other parameters.
 fn asked(query: Option<&str>, last_event_id: Option<&[u8]>) -> Result<(After, Duration), ApiError> {
     let fields = form::parse(query.unwrap_or_default().as_bytes())?;
     let mut errors = Vec::new();
@@ -250,7 +250,7 @@ fn asked(query: Option<&str>, last_event_id: Option<&[u8]>) -> Result<(After, Du
             After::Cursor,
         ),
     };
-    // A client that connects again says in the header how far it came, and in the query where it began.
+    // A client that reconnects sends its last event in the header, and its first cursor still in the query.
     let after = match last_event_id {
         Some(id) => cursor("Last-Event-ID", Some(std::str::from_utf8(id).unwrap_or("?"))),
         None => cursor("?after", fields.get("after").map(String::as_str)),
@@ -262,7 +262,7 @@ fn asked(query: Option<&str>, last_event_id: Option<&[u8]>) -> Result<(After, Du
     if errors.is_empty() { Ok((after, Duration::from_secs(wait.unwrap_or(0)))) } else { Err(ApiError::Invalid(errors)) }
 }
 
-/// Server-sent events (WHATWG HTML §9.2) from here on.
+/// Starts a stream of server-sent events (WHATWG HTML §9.2).
 fn follow(api: &Arc<Api>, asking: &Asking, after: Cursor) -> Result<Response, ApiError> {
     let place = api.readers.feeds.take(asking.service.id())?;
     let (pieces, body) = pieces::events(api.readers.ending.subscribe());
@@ -275,11 +275,11 @@ fn follow(api: &Arc<Api>, asking: &Asking, after: Cursor) -> Result<Response, Ap
     Ok(response)
 }
 
-/// The one who sends. When it ends, the client connects again if it wants to, and is told then what is wrong.
+/// The task that sends the events. When it ends, the client may reconnect and then gets the reason as an error.
 struct Follow {
     api: Arc<Api>,
     digest: SecretDigest,
-    /// What was sent last.
+    /// The last cursor that was sent.
     after: Cursor,
     pieces: Pieces,
     _place: FeedPlace,
@@ -291,13 +291,13 @@ impl Follow {
     }
 
     async fn follow(&mut self) -> Result<(), Over> {
-        // Subscribed before the first look, so that nothing falls between the two.
+        // Subscribed before the first read, so that no revocation is missed in between.
         let mut head = self.api.handles.revocations.head();
         let mut ending = self.api.readers.ending.subscribe();
         let mut heartbeat = tokio::time::interval(self.api.readers.heartbeat);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         heartbeat.reset();
-        // Before anything happens, so that whoever began "now" and is cut off goes on from here and not from a later "now".
+        // Sent at once. A client that began at the current end and loses its connection continues from here, not from a later end.
         self.send(format!("id: {}\n\n", self.after)).await?;
         loop {
             let durable = *head.borrow_and_update();
@@ -318,12 +318,12 @@ impl Follow {
         }
     }
 
-    /// Sends what comes next. A reader who is so slow that it is gone by now connects again and learns of the gap.
+    /// Sends the next entries. If a slow reader's next entry is gone, the stream ends; the reader reconnects and gets a 410.
     async fn catch_up(&mut self) -> Result<(), Over> {
         let page = page(&self.api, self.after, BATCH).await.map_err(|_| Over)?;
         let mut batch = String::new();
         for (number, revocation) in &page.revocations {
-            // Our events always serialise, and JSON has no line breaks of its own.
+            // Our events always serialise, and JSON text has no line breaks of its own.
             let data = serde_json::to_string(&RevocationEvent::of(revocation)).map_err(|_| Over)?;
             let cursor = Cursor::at(*number, revocation);
             let _ = write!(batch, "id: {cursor}\ndata: {data}\n\n");
@@ -339,7 +339,7 @@ impl Follow {
         if self.api.still_may(&self.digest, ServiceScope::Revocations).await { Ok(()) } else { Err(Over) }
     }
 
-    /// Waits for room: one batch waits at most, and one is with the connection.
+    /// Waits until there is room. At most one batch waits, and one is with the connection.
     async fn send(&mut self, text: String) -> Result<(), Over> {
         self.pieces.send(Ok(text.into()), barred(&self.api, &self.digest)).await
     }

@@ -1,4 +1,4 @@
-//! `GET /`: what this is.
+//! `GET /`: tells what this service is.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use warp::reply::Response;
 use super::extract::json_reply;
 use super::{Api, Family};
 
-/// What answers here.
+/// The service that answers here.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Welcome {
     /// A greeting.
     message: &'static str,
     /// The version of the service.
     version: &'static str,
-    /// Where the documentation is; null where it is switched off.
+    /// The URL path of the documentation; null if it is switched off.
     docs: Option<String>,
 }
 
@@ -26,7 +26,7 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
     warp::path::end().and(warp::get()).map(move || welcome(docs.clone())).boxed()
 }
 
-/// What answers here
+/// Show which service answers here
 #[utoipa::path(get, path = "/", tag = "Service",
     responses((status = 200, description = "What answers here", body = Welcome)))]
 fn welcome(docs: Option<String>) -> Response {

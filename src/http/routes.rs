@@ -1,4 +1,4 @@
-//! The table of all routes: what `Allow`, admission, the request log, the documentation and the access tests agree on.
+//! The table of all routes. `Allow`, admission, the request log, the documentation and the access tests all use it.
 
 use doorward_actors::ServiceScope;
 use hyper::Method;
@@ -12,38 +12,39 @@ pub enum Access {
     Bearer,
     /// An administrator with a live session.
     Admin,
-    /// A service with this scope, by `X-Service-Token`, as bearer or by HTTP Basic. Others are asked who they are.
+    /// A service with this scope, by `X-Service-Token`, as bearer or by HTTP Basic. Others get 401.
     Service(ServiceScope),
-    /// A service with this scope, by `X-Service-Token`, that presents a user's token. To others the route is not there.
+    /// A service with this scope, by `X-Service-Token`, that also sends a user's token. Without a valid service token the
+    /// answer is 404.
     ServiceAndBearer(ServiceScope),
-    /// An administrator or a service with this scope, by `X-Service-Token`. To others the route is not there.
+    /// An administrator or a service with this scope, by `X-Service-Token`. Clients that are neither get 404.
     HiddenAdminOrService(ServiceScope),
     /// An administrator or a service with this scope, by `X-Service-Token`.
     AdminOrService(ServiceScope),
 }
 
-/// Which share of the server a route draws on; see `http::admission`.
+/// The share of the server that a route uses; see `http::admission`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// Shows a password: waits in the lane of verifications for its hash.
+    /// Requests that carry a password. Their hash waits in the lane for verifications.
     Login,
-    /// Is to get a new credential, or wants to know how good one is: waits in the lane of creations.
+    /// Requests that set a new credential or ask how strong one is. Their hash waits in the lane for creations.
     Credential,
-    /// A user about their own account.
+    /// A user's requests about their own account.
     Account,
-    /// A user about what happened to their own account.
+    /// A user's requests about the events of their own account.
     Events,
-    /// An administrator about others' accounts.
+    /// An administrator's requests about other accounts.
     Admin,
-    /// Services checking tokens, and proxies: the hot path, without a body.
+    /// Token checks by services and proxies: the hot path, without a body.
     Verify,
-    /// Services about tokens and revocations.
+    /// Requests of services about tokens and revocations.
     Service,
     /// Probes and health.
     Operator,
-    /// The documentation, answered from memory and counted by itself.
+    /// The documentation. It is answered from memory and has a quota of its own.
     Docs,
-    /// Answered from memory at once: never refused.
+    /// Answered from memory at once, and never refused.
     Static,
 }
 
@@ -61,12 +62,12 @@ pub enum Documented {
 pub struct RouteInfo {
     /// The method. `HEAD` is served wherever `GET` is and has no entry of its own.
     pub method: Method,
-    /// The path as a template, as documented: `/accounts_management/{id}`. A trailing slash is the documented
-    /// spelling of the established interface; every path works with and without it.
+    /// The path as a template, as documented: `/accounts_management/{id}`. Some paths of the established interface are
+    /// documented with a trailing slash. Every path works with and without it.
     pub path: &'static str,
     /// Who may use it.
     pub access: Access,
-    /// What it draws on.
+    /// The share of the server that it uses.
     pub class: Class,
     /// Whether it is in the documentation.
     pub documented: Documented,
@@ -88,8 +89,8 @@ const fn page(path: &'static str) -> RouteInfo {
     RouteInfo { method: Method::GET, path, access: Access::Public, class: Class::Account, documented: PAGES }
 }
 
-/// All routes, the most frequent first: it is searched from the front. A fixed path comes before a template that
-/// would match it.
+/// All routes, the most frequent first, because the table is searched from the front. A fixed path comes before a
+/// template that would match it.
 static ROUTES: [RouteInfo; 58] = [
     route(Method::POST, "/verify", Access::ServiceAndBearer(ServiceScope::Verify), Class::Verify),
     route(Method::GET, "/forward_auth", Access::Bearer, Class::Verify),
@@ -151,7 +152,7 @@ static ROUTES: [RouteInfo; 58] = [
     undocumented("/docs/{file}"),
 ];
 
-/// All routes, for tests that must not miss one (S54).
+/// Returns all routes, for tests that must not miss one (S54).
 #[doc(hidden)]
 #[must_use]
 pub fn route_table() -> &'static [RouteInfo] {
@@ -159,25 +160,25 @@ pub fn route_table() -> &'static [RouteInfo] {
 }
 
 impl RouteInfo {
-    /// Whether services alone use it, whose secret belongs in no browser.
+    /// Whether only services use it. Their secret does not belong in a browser.
     pub(super) const fn is_for_services(&self) -> bool {
         matches!(self.access, Access::Service(_) | Access::ServiceAndBearer(_))
     }
 }
 
-/// What the table knows of a request.
+/// The result of looking a request up in the table.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Resolved {
-    /// This route.
+    /// The request matches this route.
     Route(&'static RouteInfo),
-    /// The path of this route, but no route of that path has the method.
+    /// The path is the one of this route, but no route of that path has the method.
     OtherMethod(&'static RouteInfo),
-    /// No such path.
+    /// No route has this path.
     Unknown,
 }
 
 impl Resolved {
-    /// The template for the log, never the raw path: that would let clients write into it (S71).
+    /// Returns the template for the log. The raw path is never logged, because clients could write into the log with it (S71).
     pub(super) fn template(self) -> &'static str {
         match self {
             Self::Route(info) | Self::OtherMethod(info) => info.path,
@@ -185,17 +186,17 @@ impl Resolved {
         }
     }
 
-    /// What the request draws on; an error answered from memory draws on nothing.
+    /// Returns the class of the request. An error that is answered from memory has the class `Static`.
     pub(super) fn class(self) -> Class {
         if let Self::Route(info) = self { info.class } else { Class::Static }
     }
 
-    /// Whether the log line of a success belongs at debug: these come many times a second.
+    /// Whether a success is logged at debug level, because such requests come many times a second.
     pub(super) fn is_quiet(self) -> bool {
         matches!(self, Self::Route(info) if matches!(info.class, Class::Verify | Class::Service | Class::Operator))
     }
 
-    /// The value of `Allow` for the path (RFC 9110 §10.2.1).
+    /// Returns the value of `Allow` for the path (RFC 9110 §10.2.1).
     pub(super) fn allow(self) -> Option<String> {
         let (Self::Route(known) | Self::OtherMethod(known)) = self else { return None };
         let mut methods = Vec::new();
@@ -214,7 +215,7 @@ pub(super) fn resolve(method: &Method, path: &str) -> Resolved {
     let path = path.strip_suffix('/').unwrap_or(path);
     let mut same_path = None;
     for info in &ROUTES {
-        // A fixed path shadows the templates after it, whatever the method.
+        // A fixed path hides the templates after it, whatever the method.
         if same_path.is_some_and(|known: &RouteInfo| known.path != info.path) || !matches(info.path, path) {
             continue;
         }
@@ -226,11 +227,11 @@ pub(super) fn resolve(method: &Method, path: &str) -> Resolved {
     same_path.map_or(Resolved::Unknown, Resolved::OtherMethod)
 }
 
-/// Whether a path without its trailing slash is one of a template's.
+/// Whether `path`, which has no trailing slash, matches the template.
 fn matches(template: &str, path: &str) -> bool {
     let template = template.strip_suffix('/').unwrap_or(template);
     let mut segments = path.split('/');
-    // A parameter is a whole segment, and takes one that is not empty.
+    // A parameter is a whole segment, which must not be empty.
     let fits = |wanted: &str| {
         segments
             .next()

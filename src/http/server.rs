@@ -1,8 +1,8 @@
 //! The accept loop: who may connect, how long a peer may take, and how the listener stops.
 //!
-//! `warp::serve` gives hyper no timer and has no connection cap, so this module owns the loop (R06). A connection
-//! costs one permit for as long as it lives; at the cap nothing is accepted and new peers wait in the kernel's
-//! backlog. A client with too many connections is not left waiting, since it would hold up the others: it is cut off.
+//! `warp::serve` gives hyper no timer and has no connection cap, so this module has its own loop (R06). A connection
+//! holds one permit while it lives. At the cap nothing is accepted, and new peers wait in the kernel's backlog.
+//! A client with too many connections would hold up the others if it waited, so its new connection is closed instead.
 
 use std::convert::Infallible;
 use std::io;
@@ -34,48 +34,48 @@ use super::streams::{Busy, Offered, StreamTasks};
 use super::tls::{self, Tls};
 use crate::settings::HttpSettings;
 
-/// The most bytes a request line and its headers may have together; more is answered with 431. A bearer token of ours
-/// has under 1 KiB, and browsers and proxies add at most a few more.
+/// The most bytes of a request line and its headers together. More is answered with 431. Our bearer tokens have under
+/// 1 KiB, and browsers and proxies add at most a few more.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
-/// The read buffer of a connection: one full set of headers and as much of the body again. It grows on demand; at the
-/// default of 8,192 connections that is 256 MiB if every one of them sends as much as it may and then waits.
+/// The largest read buffer of a connection: one full set of headers and as much of the body again. It grows on demand.
+/// With the default of 8,192 connections this is 256 MiB if each of them sends as much as it may and then waits.
 const MAX_BUFFER_BYTES: usize = 2 * MAX_HEADER_BYTES;
-/// How often the log says at most that a client has too many connections.
+/// The shortest time between two log lines that say that a client has too many connections.
 const COMPLAIN_EVERY: Duration = Duration::from_mins(1);
-/// The pause after the first accept error that is about this process (out of descriptors or memory); it doubles up to
-/// [`LONGEST_ACCEPT_PAUSE`], so that a full descriptor table is waited out instead of spun on.
+/// The pause after the first accept error that concerns this process (out of descriptors or memory). It doubles up to
+/// [`LONGEST_ACCEPT_PAUSE`], so that a full descriptor table does not cause a busy loop.
 const FIRST_ACCEPT_PAUSE: Duration = Duration::from_millis(10);
-/// The longest such pause: a second of refusing is about what a client's own retry bears.
+/// The longest such pause. A client's own retry usually survives one second of refused connections.
 const LONGEST_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// How many requests an HTTP/2 connection may have open at once. RFC 9113 §6.5.2 recommends 100 at least, for pages of
-/// many parts; ours have few, and each open request may cost a head and a body.
+/// How many requests an HTTP/2 connection may have open at once. RFC 9113 §6.5.2 recommends at least 100, for pages
+/// with many parts. Our pages have few, and each open request may cost a head and a body.
 const MAX_STREAMS: u32 = 32;
-/// How much of the bodies of an HTTP/2 connection may wait unread: four of the largest.
+/// How many bytes of all bodies of an HTTP/2 connection may wait unread: four of the largest.
 const CONNECTION_WINDOW: u32 = 256 * 1024;
-/// How much of one body may wait unread: all of the largest.
+/// How many bytes of one body may wait unread: one of the largest.
 const STREAM_WINDOW: u32 = 64 * 1024;
-/// How much of an answer may wait to be sent.
+/// How many bytes of an answer may wait to be sent.
 const SEND_BUFFER: usize = 64 * 1024;
-/// How many requests a peer may take back before they are looked at (CVE-2023-44487); more end the connection.
+/// How many requests a peer may reset before they are accepted (CVE-2023-44487). More end the connection.
 const MAX_PENDING_RESETS: usize = 20;
-/// How many broken requests a peer may send; more end the connection.
+/// How many invalid requests a peer may send. More end the connection.
 const MAX_ERROR_RESETS: usize = 128;
-/// How often an HTTP/2 peer is asked whether it is still there.
+/// How often an HTTP/2 peer is pinged to see whether it is still there.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
-/// How long it may take to say so.
+/// How long the peer may take to answer a ping.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the peer of an idle HTTP/2 connection may take to agree to its end.
+/// How long the peer of an idle HTTP/2 connection may take to close it after GOAWAY.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// How long a peer may read nothing of an answer once the server stops.
+/// How long a peer may read nothing of an answer once the server is stopping.
 const LAST_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How many connections may wait to be accepted; the kernel cuts it to `net.core.somaxconn`. With the usual 128, a burst
-/// of a few milliseconds makes the next client wait a whole second, after which its kernel asks again.
+/// How many connections may wait to be accepted. The kernel limits it to `net.core.somaxconn`. With the usual 128,
+/// a burst of a few milliseconds makes the next client wait a whole second until its kernel retries.
 const BACKLOG: u32 = 4096;
 
-/// A listener at this address, which may have been left a moment ago.
+/// Listens at this address. A process that has just ended may have used it before.
 pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
@@ -83,32 +83,32 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// How long peers may take and how many there may be.
+/// How long peers may take and how many connections there may be.
 #[derive(Debug, Clone)]
 pub(crate) struct ServerSettings {
-    /// The most connections at once, and the most requests of all those that speak HTTP/2.
+    /// The most connections at once, and the most HTTP/2 requests at once on all connections together.
     pub(crate) max_connections: usize,
-    /// The most connections at once of one client, unless it is a trusted proxy, and its most requests over HTTP/2.
+    /// The most connections of one client at once, and its most HTTP/2 requests. Does not limit trusted proxies.
     pub(crate) max_connections_per_address: usize,
-    /// How many leading bits of an IPv6 address name one client.
+    /// How many leading bits of an IPv6 address identify one client.
     pub(crate) ipv6_prefix: u8,
-    /// How long a peer may take to send a complete request head, and before it to agree on the encryption. Idle
-    /// keep-alive connections end after the same time, because hyper starts the clock when it begins to wait.
+    /// How long a peer may take for a complete request head, and before that for the TLS handshake. An idle keep-alive
+    /// connection ends after the same time, because hyper starts the clock when it begins to wait.
     pub(crate) header_timeout: Duration,
-    /// How long a request may take from its head to its answer: a body that is still arriving then is answered with
-    /// 408 and the connection closes, a handler that is still busy with 503 and `Retry-After`. A peer that reads
-    /// nothing of its answer for as long is cut off, over HTTP/2 from this answer alone.
+    /// How long a request may take from its head to its answer. If the body is still arriving then, the answer is 408 and
+    /// the connection closes. If a handler is still busy, the answer is 503 with `Retry-After`. A peer that reads nothing
+    /// of its answer for this long is cut off: over HTTP/2 only from this answer.
     pub(crate) request_timeout: Duration,
     /// How long requests in flight may take to finish once the listener has stopped.
     pub(crate) shutdown_timeout: Duration,
     /// The certificate; `None` for plain HTTP.
     pub(crate) tls: Option<Tls>,
-    /// What the edge is told.
+    /// The settings of the edge.
     pub(crate) edge: EdgeSettings,
 }
 
 impl ServerSettings {
-    /// As the operator says.
+    /// Takes the settings from the operator.
     pub(crate) fn new(http: &HttpSettings, shutdown_timeout: Duration, tls: Option<Tls>, verify_sample: u64) -> Self {
         Self {
             max_connections: http.max_connections,
@@ -128,7 +128,7 @@ impl ServerSettings {
         }
     }
 
-    /// Plain HTTP for so many connections from anywhere, each deadline the same.
+    /// Returns settings for plain HTTP with this many connections from any client. Every deadline is `patience`.
     pub(crate) fn plain(max_connections: usize, patience: Duration) -> Self {
         Self {
             max_connections,
@@ -145,7 +145,7 @@ impl ServerSettings {
 
 /// Serves `routes` until `shutdown` resolves, then stops accepting and lets requests in flight finish.
 ///
-/// Returns whether all connections ended by themselves within the shutdown timeout; the rest were cut off.
+/// Returns whether all connections ended by themselves within the shutdown timeout. The others were cut off.
 pub(crate) async fn serve<S>(
     listener: TcpListener,
     routes: S,
@@ -160,7 +160,7 @@ where
     let counts = ConnectionCounts::new(settings.max_connections_per_address, settings.ipv6_prefix);
     let (stop, stopping) = watch::channel(false);
     let server = Server::new(routes, &settings, stopping);
-    // Ends with this function.
+    // These tasks end with this function.
     let mut upkeep = JoinSet::new();
     let refusals = settings.edge.refusals.clone();
     upkeep.spawn(refusals.clone().keep_count());
@@ -194,29 +194,29 @@ where
             server.answer_on(stream, peer).await;
             drop((counted, permit));
         });
-        // Finished tasks are few: each accept reaps all that ended since the last.
+        // At most a few tasks have finished: each accept reaps all that ended since the last one.
         while connections.try_join_next().is_some() {}
     }
 
-    // From here on new peers are refused, not left waiting.
+    // From here on new peers are refused instead of waiting.
     drop(listener);
     stop.send_replace(true);
     let all_ended = async { while connections.join_next().await.is_some() {} };
     let drained = timeout(settings.shutdown_timeout, all_ended).await.is_ok();
-    // What is left is past its deadline; nothing may reach the actors after this.
+    // These connections are past their deadline. Nothing may reach the actors after this.
     connections.shutdown().await;
     refusals.count();
     drained
 }
 
-/// What every connection is served with.
+/// What each connection is served with.
 #[derive(Clone)]
 struct Server<S> {
     routes: S,
     edge: Arc<EdgeSettings>,
     acceptor: Option<TlsAcceptor>,
     http1: http1::Builder,
-    /// Those of HTTP/2.
+    /// The places of HTTP/2 requests.
     requests: RequestPlaces,
     header_timeout: Duration,
     request_timeout: Duration,
@@ -251,8 +251,8 @@ where
         }
     }
 
-    /// Serves one connection to its end. Errors in here are the peer's: a broken request, a reset, a head that took too
-    /// long. Nothing of ours failed.
+    /// Serves one connection until it ends. Errors in here are the peer's: a malformed request, a reset, a head that took
+    /// too long. They are not failures of the service.
     async fn answer_on(mut self, stream: TcpStream, peer: IpAddr) {
         let Some(acceptor) = self.acceptor.take() else { return self.http1(stream, peer, false).await };
         let mut stopping = self.stopping.clone();
@@ -268,7 +268,7 @@ where
         }
     }
 
-    /// What the edge knows of the requests of a connection.
+    /// Returns what the edge needs to know about the requests of a connection.
     fn arrival(&self, peer: IpAddr, tls: bool) -> Arrival {
         let progress = Arc::new(BodyProgress::default());
         let settings = Arc::clone(&self.edge);
@@ -312,7 +312,7 @@ where
         let arrival = Arrival { places: Some(places), ..self.arrival(peer, true) };
         let routes = self.routes;
         let service = service_fn(move |request| {
-            // Each request has a body of its own on the way.
+            // Over HTTP/2 bodies arrive side by side, so each request needs its own progress.
             let arrival = Arrival { progress: Arc::new(BodyProgress::default()), ..arrival.clone() };
             let (routes, work) = (routes.clone(), busy.begin());
             async move {
@@ -354,14 +354,14 @@ where
     }
 }
 
-/// Resolves once the server is told to stop.
+/// Resolves once the server has to stop.
 async fn told(stopping: &mut watch::Receiver<bool>) {
-    // What it gives back is a lock, which nobody may hold on to.
+    // The result holds a lock, so it is dropped at once.
     drop(stopping.wait_for(|stopping| *stopping).await);
 }
 
-/// The next connection, with its permit. Waits for a permit first, so that at the cap nothing is accepted. `None` never
-/// comes while the semaphore is open, and nobody closes it.
+/// Accepts the next connection and returns it with its permit. Waits for the permit first, so that at the cap nothing is
+/// accepted. Returns `None` only if the semaphore is closed, which never happens.
 async fn accept(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
@@ -371,7 +371,7 @@ async fn accept(
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                // Answers are small and complete: waiting to fill a segment only adds latency.
+                // Answers are small and complete. Waiting to fill a segment would only add latency.
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "no TCP_NODELAY");
                 }
@@ -387,7 +387,7 @@ async fn accept(
     }
 }
 
-/// Whether an accept error is about one connection that died in the backlog, not about this process.
+/// Whether an accept error concerns one connection that died in the backlog, not this process.
 fn is_about_the_peer(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,4 +1,4 @@
-//! `/service_tokens`: what services show to say who they are, for administrators to give out and to take back.
+//! `/service_tokens`: administrators issue and revoke the tokens by which services authenticate.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,27 +21,27 @@ use super::extract::{
 use super::my_account::Reauthentication;
 use super::{Api, Family, closed_sets, form};
 
-/// How long a replaced secret goes on working if nobody says otherwise.
+/// How long a replaced secret stays valid if the request does not say.
 const DEFAULT_OVERLAP: Duration = Duration::from_hours(24);
-/// How many tokens a page has if the caller does not say.
+/// How many tokens a page has if the request does not say.
 const DEFAULT_LIMIT: usize = 100;
-/// The most a page may have.
+/// The most tokens of a page.
 const MAX_LIMIT: usize = 1000;
 
-/// A token to be made.
+/// A token to be created.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ServiceTokenRequest {
-    /// Who it is for, 1 to 64 bytes. No two tokens have the same name.
+    /// The name of the service, 1 to 64 bytes. No two tokens have the same name.
     #[schema(min_length = 1, max_length = 64, example = "billing")]
     name: String,
     /// What it may do: `verify`, `introspect`, `revoke`, `revocations`, `audit`, `metrics`, `backup`.
     #[schema(min_items = 1, value_type = Vec<closed_sets::ServiceScope>)]
     scopes: Vec<String>,
-    /// RFC 3339: when it is over; never if this is left out.
+    /// RFC 3339: when it expires; never if this is left out.
     #[schema(format = DateTime)]
     expires_at: Option<String>,
-    /// The password of the caller as it is now; needed unless they logged in within `ADMIN_REAUTH_MINUTES`.
+    /// The caller's current password; needed unless they logged in within `ADMIN_REAUTH_MINUTES`.
     #[schema(value_type = Option<String>, format = Password)]
     current_password: Option<Secret>,
 }
@@ -50,30 +50,30 @@ struct ServiceTokenRequest {
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct RotationRequest {
-    /// How long the present secret goes on working: 0 to 2,592,000 seconds (30 days), 86,400 if this is left out.
+    /// How long the present secret stays valid: 0 to 2,592,000 seconds (30 days); 86,400 if this is left out.
     #[schema(maximum = 2_592_000)]
     overlap_seconds: Option<u64>,
-    /// The password of the caller as it is now; needed unless they logged in within `ADMIN_REAUTH_MINUTES`.
+    /// The caller's current password; needed unless they logged in within `ADMIN_REAUTH_MINUTES`.
     #[schema(value_type = Option<String>, format = Password)]
     current_password: Option<Secret>,
 }
 
-/// A token with its secret, shown this once.
+/// A token with its secret, which is shown only once.
 #[derive(Serialize, ToSchema)]
 struct IssuedServiceToken<'a> {
-    /// Given once, never reused.
+    /// Never reused.
     #[schema(minimum = 1)]
     id: u64,
     name: &'a str,
     #[schema(value_type = Vec<closed_sets::ServiceScope>)]
     scopes: Vec<&'static str>,
-    /// RFC 3339, UTC; null for a token without an end.
+    /// RFC 3339, UTC; null if it does not expire.
     #[schema(format = DateTime)]
     expires_at: Option<String>,
-    /// RFC 3339, UTC: until when the secret before this one works; null if there is none.
+    /// RFC 3339, UTC: until when the previous secret stays valid; null if there is none.
     #[schema(format = DateTime)]
     replaced_until: Option<String>,
-    /// What the service sends. It is not kept and cannot be shown again.
+    /// The secret that the service sends. It is not stored and cannot be shown again.
     #[schema(format = Password, example = "dws_…")]
     token: &'a str,
 }
@@ -81,18 +81,18 @@ struct IssuedServiceToken<'a> {
 /// A token without its secret.
 #[derive(Serialize, ToSchema)]
 struct ListedServiceToken {
-    /// 0 is the token of the settings (`SERVICE_TOKEN`).
+    /// 0 is the token from the settings (`SERVICE_TOKEN`).
     id: u64,
     name: String,
     #[schema(value_type = Vec<closed_sets::ServiceScope>)]
     scopes: Vec<&'static str>,
-    /// RFC 3339, UTC; null for the token of the settings.
+    /// RFC 3339, UTC; null for the token from the settings.
     #[schema(format = DateTime)]
     created_at: Option<String>,
-    /// RFC 3339, UTC; null for a token without an end.
+    /// RFC 3339, UTC; null if it does not expire.
     #[schema(format = DateTime)]
     expires_at: Option<String>,
-    /// RFC 3339, UTC: until when the secret before this one works; null if there is none.
+    /// RFC 3339, UTC: until when the previous secret stays valid; null if there is none.
     #[schema(format = DateTime)]
     replaced_until: Option<String>,
     /// RFC 3339, UTC, to the minute; null if it was never used.
@@ -100,11 +100,11 @@ struct ListedServiceToken {
     last_used_at: Option<String>,
 }
 
-/// A page of tokens, by number.
+/// A page of tokens, ordered by number.
 #[derive(Serialize, ToSchema)]
 struct ServiceTokens {
     service_tokens: Vec<ListedServiceToken>,
-    /// What to send as `cursor` for the next page; null on the last one.
+    /// The value of `cursor` for the next page; null on the last one.
     next: Option<String>,
 }
 
@@ -192,9 +192,9 @@ async fn list(api: &Api, context: &RequestContext) -> Result<Response, ApiError>
     Ok(json_reply(&ServiceTokens { service_tokens: tokens.iter().map(|token| listed(token, now)).collect(), next }))
 }
 
-/// Make a service token
+/// Create a service token
 ///
-/// Its secret is in the answer and nowhere else.
+/// Its secret is in this answer and nowhere else.
 #[utoipa::path(post, path = "/service_tokens/", operation_id = "create_service_token", tag = "Administration",
     request_body = ServiceTokenRequest, responses(
     (status = 201, description = "It is made", body = IssuedServiceToken<'_>),
@@ -220,7 +220,7 @@ async fn create(api: &Api, context: &RequestContext, payload: Payload) -> Result
 
 /// Give a service token another secret
 ///
-/// The present one goes on working for a while; one that was replaced before it ends at once.
+/// The present secret stays valid for a while. A secret that was replaced earlier becomes invalid at once.
 #[utoipa::path(post, path = "/service_tokens/{id}/rotate", operation_id = "rotate_service_token",
     tag = "Administration", params(
     ("id" = i64, Path, description = "The number of the token"),
@@ -252,7 +252,7 @@ async fn rotate(api: &Api, context: &RequestContext, id: &str, payload: Payload)
 
 /// Revoke a service token
 ///
-/// No request that begins after the answer passes with it.
+/// A request that begins after the answer cannot use it.
 #[utoipa::path(delete, path = "/service_tokens/{id}", operation_id = "revoke_service_token", tag = "Administration",
     params(
     ("id" = i64, Path, description = "The number of the token"),
@@ -276,7 +276,7 @@ async fn revoke(api: &Api, context: &RequestContext, id: &str, payload: Payload)
     }
 }
 
-/// A token that administrators may change.
+/// Parses the number of a token that administrators may change.
 fn changeable(id: &str) -> Result<ServiceTokenId, ApiError> {
     match service_token_id(id)? {
         ServiceTokenId::BUILT_IN => {
@@ -286,7 +286,7 @@ fn changeable(id: &str) -> Result<ServiceTokenId, ApiError> {
     }
 }
 
-/// Checks what a token is to be like; everything that is wrong is told at once.
+/// Validates the request for a new token. The error has everything that is wrong.
 fn parse(request: &ServiceTokenRequest) -> Result<(ServiceName, ServiceScopes, Option<Timestamp>), ApiError> {
     let mut errors = Vec::new();
     let name = ServiceName::parse(&request.name);
@@ -313,7 +313,7 @@ fn parse(request: &ServiceTokenRequest) -> Result<(ServiceName, ServiceScopes, O
     }
 }
 
-/// Reads `cursor` and `limit`. Other parameters are passed over.
+/// Reads `cursor` and `limit`. Ignores other parameters.
 fn page(query: Option<&str>) -> Result<(Option<ServiceTokenId>, usize), ApiError> {
     let fields = form::parse(query.unwrap_or_default().as_bytes())?;
     let mut errors = Vec::new();

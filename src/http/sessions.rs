@@ -26,19 +26,19 @@ struct Sessions<'a> {
 /// A live session.
 #[derive(Serialize, ToSchema)]
 struct SessionObject<'a> {
-    /// What to name in the other routes. It opens nothing.
+    /// The id for the other routes. It is not a credential.
     id: String,
-    /// What its owner calls it; null if nothing.
+    /// The name that its owner gave it; null if none.
     label: Option<&'a str>,
-    /// When it was opened by a login, RFC 3339, UTC.
+    /// When the login opened it, RFC 3339, UTC.
     #[schema(format = DateTime)]
     created_at: String,
     /// When it was last used, RFC 3339, UTC.
     #[schema(format = DateTime)]
     last_active_at: String,
-    /// From where the login came.
+    /// The address that the login came from.
     address: Option<String>,
-    /// What the client called itself at the login.
+    /// The `User-Agent` of the client at the login.
     user_agent: Option<&'a str>,
     /// Whether the request was made in this session.
     current: bool,
@@ -58,17 +58,17 @@ impl<'a> SessionObject<'a> {
     }
 }
 
-/// What to call a session.
+/// The new name of a session.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct SessionChange {
-    /// 1 to 64 characters; null takes the label away.
+    /// 1 to 64 characters; null removes the label.
     #[schema(required = true, min_length = 1, max_length = 64, example = "Phone")]
     #[serde(deserialize_with = "present")]
     label: Option<String>,
 }
 
-/// A member that may be null and must not be left out.
+/// Reads a member that may be null but must not be left out.
 fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     Option::deserialize(deserializer)
 }
@@ -157,7 +157,7 @@ async fn end_others(api: &Api, context: &RequestContext) -> Result<Response, Api
 async fn label(api: &Api, context: &RequestContext, id: &str, payload: Payload) -> Result<Response, ApiError> {
     api.user(context).await?;
     let typed: SessionChange = context.json(payload).await?;
-    // Asked again, and not counted again: while the body arrived, the session may have ended (S37, S38).
+    // Checked again but not counted again: while the body arrived, the session may have ended (S37, S38).
     let owner = api.authenticate(context).await?;
     let wrong = |_| ApiError::Invalid(vec![FieldError::new("/label", LABEL_RULE)]);
     let label = typed.label.map(|label| SessionLabel::parse(&label)).transpose().map_err(wrong)?;
@@ -198,7 +198,7 @@ async fn list_of(api: &Api, context: &RequestContext, id: &str) -> Result<Respon
 
 /// End all sessions of an account
 ///
-/// Of the caller's own account, all but the one in which this is asked.
+/// If it is the caller's own account, the session of this request is kept.
 #[utoipa::path(delete, path = "/accounts_management/{id}/sessions", operation_id = "end_sessions", tag = "Administration",
     params(
     ("id" = i64, Path, description = "The number of the account"),
@@ -235,7 +235,7 @@ async fn end_one_of(api: &Api, context: &RequestContext, id: &str, session: &str
 
 const LABEL_RULE: &str = "A label is 1 to 64 characters, none of them a control character";
 
-/// An account that there is.
+/// Returns the id of an account that exists.
 async fn known(api: &Api, id: &str) -> Result<AccountId, ApiError> {
     let id = account_id(id)?;
     api.handles.users.get(id).await?.map(|_| id).ok_or_else(|| unknown(id))
@@ -245,7 +245,7 @@ fn unknown(id: AccountId) -> ApiError {
     ApiError::UnknownAccount(id.to_string())
 }
 
-/// The id of a session from a path. What cannot be one is as unknown as one that is another account's (S55).
+/// Parses the id of a session in a path. A text that cannot be one gets the same answer as another account's session (S55).
 fn session_id(segment: &str) -> Result<SessionId, ApiError> {
     SessionId::parse(segment).ok_or(ApiError::UnknownSession)
 }

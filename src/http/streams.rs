@@ -1,10 +1,10 @@
-//! The requests of one HTTP/2 connection: the tasks that answer them, whether any of them is at work, and whether their
-//! answers are read.
+//! The requests of one HTTP/2 connection: the tasks that answer them, whether any of them is being worked on, and whether
+//! their answers are read.
 //!
-//! HTTP/2 lets its reader hold back each answer by itself, so that a busy connection says nothing about the others
-//! (RFC 9113 §5.2). hyper asks for no more of a body while the reader takes nothing, and waits for ever. So an answer is
-//! handed over in pieces, the time of each is kept, and the task that hands them over is dropped when it is up, which
-//! makes HTTP/2 reset the stream and forget what waited.
+//! An HTTP/2 peer can hold back each answer separately, so activity on a connection says nothing about a single answer
+//! (RFC 9113 §5.2). While the peer takes nothing, hyper requests no more of the body and waits forever. So each answer is
+//! handed over in pieces, each with a time limit. When the limit is reached, the task that hands them over is dropped.
+//! Then HTTP/2 resets the stream and discards what waited.
 
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,20 +21,20 @@ use tokio::time::{Sleep, sleep, timeout};
 
 use super::requests::RequestPlace;
 
-/// The most bytes of an answer that are handed over at once: what a frame holds (RFC 9113 §4.2). Whoever reads less than
-/// this within the time for a request is cut off.
+/// The most bytes of an answer that are handed over at once: the size of a frame (RFC 9113 §4.2). A peer that reads less
+/// than this within the time for a request is cut off.
 const PIECE: usize = 16 * 1024;
 
 tokio::task_local! {
-    /// The answer of the stream whose task this is.
+    /// The answer of the stream that the current task serves.
     static OFFERED: Offered;
 }
 
-/// The tasks of a connection. They end with it: dropping this cuts off what is left, as with HTTP/1.
+/// The tasks of a connection. They end with it: dropping this aborts those that are left, as with HTTP/1.
 #[derive(Debug)]
 pub(super) struct StreamTasks(TaskExecutor);
 
-/// Where hyper puts the tasks.
+/// The executor on which hyper runs the tasks.
 #[derive(Debug, Clone)]
 pub(super) struct TaskExecutor {
     tasks: Arc<Mutex<JoinSet<()>>>,
@@ -43,7 +43,7 @@ pub(super) struct TaskExecutor {
 }
 
 impl StreamTasks {
-    /// Tasks that wait for the readers of their answers for so long.
+    /// Creates an executor whose tasks wait at most this long for the readers of their answers.
     pub(super) fn new(patience: Duration) -> Self {
         Self(TaskExecutor { tasks: Arc::default(), patience })
     }
@@ -73,7 +73,7 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for TaskExecutor {
     }
 }
 
-/// Runs the task of a stream, and drops it once a piece of its answer has waited for so long.
+/// Runs the task of a stream. Drops it once a piece of its answer has waited for `patience`.
 async fn unless_unread(task: impl Future<Output = ()>, patience: Duration) {
     let offered = Offered::default();
     let mut task = pin!(OFFERED.scope(offered.clone(), task));
@@ -99,12 +99,12 @@ async fn unless_unread(task: impl Future<Output = ()>, patience: Duration) {
     .await;
 }
 
-/// Which piece of an answer waits to be taken; 0 for none.
+/// The number of the piece that waits to be taken; 0 if none does.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Offered(Arc<AtomicU64>);
 
 impl Offered {
-    /// That of the task which runs this.
+    /// Returns the one of the current task.
     pub(super) fn here() -> Self {
         OFFERED.try_with(Clone::clone).unwrap_or_default()
     }
@@ -114,8 +114,8 @@ impl Offered {
     }
 }
 
-/// How many requests of a connection we are at work on. One whose answer waits for the peer to read on does not count:
-/// otherwise a peer could hold a connection for ever by reading nothing. Each piece that is read is news, though.
+/// How many requests of a connection are being worked on. A request whose answer waits for the peer does not count, because
+/// otherwise a peer could hold a connection forever by reading nothing. But each piece that is read restarts the idle time.
 #[derive(Debug, Clone)]
 pub(super) struct Busy(Arc<watch::Sender<usize>>);
 
@@ -126,14 +126,14 @@ impl Default for Busy {
 }
 
 impl Busy {
-    /// A request begins.
+    /// Registers a request that begins.
     pub(super) fn begin(&self) -> Work {
         let mut work = Work { busy: Arc::clone(&self.0), counted: false };
         work.count(true);
         work
     }
 
-    /// Resolves once nothing has been at work for so long, from now on.
+    /// Resolves once nothing has been worked on for `patience`, counted from now.
     pub(super) fn idle_for(&self, patience: Duration) -> impl Future<Output = ()> + use<> {
         let mut count = self.0.subscribe();
         async move {
@@ -149,7 +149,7 @@ impl Busy {
     }
 }
 
-/// The work on one request, over when this is dropped.
+/// The work on one request. Dropping it ends the work.
 #[derive(Debug)]
 pub(super) struct Work {
     busy: Arc<watch::Sender<usize>>,
@@ -166,12 +166,12 @@ impl Work {
         self.counted = counted;
     }
 
-    /// Something of it was read, so that nobody is idle.
+    /// Notes that a piece of the answer was read, which restarts the idle time.
     fn goes_on(&self) {
         self.busy.send_modify(|_| {});
     }
 
-    /// Goes on while this body is sent, in the place that its request has.
+    /// Keeps the work and the place of the request while this body is sent.
     pub(super) fn with<B>(self, body: B, offered: Offered, place: Option<Arc<RequestPlace>>) -> WatchedBody<B> {
         WatchedBody { body, rest: Bytes::new(), pieces: 0, offered, work: self, _place: place }
     }
@@ -183,11 +183,11 @@ impl Drop for Work {
     }
 }
 
-/// The body of an answer. Between two looks at it the peer's window is full.
+/// The body of an answer. Between two polls of it the peer's window is full.
 #[derive(Debug)]
 pub(super) struct WatchedBody<B> {
     body: B,
-    /// What the body gave and was not handed over yet.
+    /// What the body produced and was not handed over yet.
     rest: Bytes,
     /// How many pieces were handed over.
     pieces: u64,
@@ -196,8 +196,8 @@ pub(super) struct WatchedBody<B> {
     _place: Option<Arc<RequestPlace>>,
 }
 
-/// How much is handed over of what there is. hyper gives a piece to HTTP/2 as soon as one byte of it may be sent, so the
-/// last byte goes alone: when it is taken, all before it may be sent, too.
+/// Returns how many of `length` bytes to hand over next. hyper passes a piece to HTTP/2 as soon as one byte of it may be
+/// sent. So the last byte goes alone: when it is taken, everything before it may be sent, too.
 fn next_piece(length: usize) -> usize {
     if length <= 1 { length } else { PIECE.min(length - 1) }
 }
@@ -208,7 +208,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for WatchedBody<B> {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = &mut *self;
-        // Who asks for the next one has taken the one before.
+        // A poll for the next piece means that the one before was taken.
         if this.offered.0.swap(0, Ordering::Relaxed) != 0 {
             this.work.goes_on();
         }
@@ -312,7 +312,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn r06_a_task_lives_as_long_as_its_answer_is_read() {
         let patience = Duration::from_secs(10);
-        // A reader who takes a piece every nine seconds, and one who takes two and no more.
+        // One reader takes a piece every nine seconds. The other takes two and no more.
         for (taken, finishes) in [(5, true), (2, false)] {
             let finished = Arc::new(AtomicU64::new(0));
             let task = async {
@@ -330,7 +330,7 @@ mod tests {
             assert!(timeout(Duration::from_mins(1), unless_unread(task, patience)).await.is_ok());
             assert_eq!(finished.load(Ordering::Relaxed) == 1, finishes);
         }
-        // Where there is nothing to read, nobody is late.
+        // Where there is nothing to read, no reader is late.
         let quiet = async {
             let body = http_body_util::StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, ()>>());
             let _ = Busy::default().begin().with(body, Offered::here(), None).frame().await;

@@ -1,4 +1,4 @@
-//! The edge over raw sockets: what only a real connection shows. The routes are stand-ins; the families have their
+//! Tests of the edge over raw sockets: what only a real connection shows. The routes are stand-ins; the families have their
 //! own tests.
 
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::error::{ApiError, recover};
 use super::extract::context;
 use super::{ServerSettings, serve};
 
-/// Far more than any of these exchanges takes; reached only when something hangs.
+/// Far longer than any of these exchanges takes. It is only reached if something hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn patient() -> ServerSettings {
@@ -105,7 +105,7 @@ async fn within<F: Future>(future: F) -> F::Output {
 
 async fn read_to_end(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
-    // A reset after the answer is an end, too; what came before it counts.
+    // A reset after the answer ends it too. What was read before the reset counts.
     let _ = within(stream.read_to_end(&mut answer)).await;
     String::from_utf8_lossy(&answer).into_owned()
 }
@@ -287,7 +287,7 @@ async fn r06_a_peer_that_does_not_read_is_cut_off() {
     let server = start(ServerSettings { max_connections: 1, request_timeout: soon, ..patient() }).await;
     let mut deaf = server.connect().await;
     deaf.write_all(b"GET /docs/huge HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-    // The only place is free again once the deaf peer has lost it.
+    // The only place is free again once the peer that does not read is cut off.
     let answer = server.exchange("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
     assert!(answer.ends_with("root"), "{answer}");
     drop(deaf);
@@ -316,7 +316,7 @@ async fn r11_a_request_in_flight_is_answered_during_shutdown() {
     read_until(&mut idle, "root").await;
     let mut busy = server.connect().await;
     busy.write_all(b"GET /docs/slow HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-    // The slow handler is reached long before this, and answers long after.
+    // By then the request has long reached the slow handler, which answers long after.
     tokio::time::sleep(Duration::from_millis(100)).await;
     let address = server.address;
     let stopping = tokio::spawn(server.stop());

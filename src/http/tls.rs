@@ -22,59 +22,59 @@ use tokio_rustls::rustls::{self, ServerConfig};
 
 use crate::settings::TlsFiles;
 
-/// The name of HTTP/2 in the negotiation (RFC 9113 §3.1).
+/// The name of HTTP/2 in ALPN (RFC 9113 §3.1).
 pub(super) const H2: &[u8] = b"h2";
-/// That of HTTP/1.1 (RFC 7301 §6).
+/// The name of HTTP/1.1 in ALPN (RFC 7301 §6).
 const HTTP_1_1: &[u8] = b"http/1.1";
-/// How often the files are looked at. They are small, and a certificate is renewed weeks before it ends.
+/// How often the files are read. They are small, and a certificate is renewed weeks before it expires.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// The most bytes of either file: a chain of a dozen large certificates has under 64 KiB.
+/// The most bytes of either file. A chain of a dozen large certificates has under 64 KiB.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// Why a certificate cannot be used. Each names the setting.
+/// Why a certificate cannot be used. Each error names the setting.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
     #[error("{setting}: {path} cannot be read: {source}")]
     Unreadable {
-        /// Which setting.
+        /// The name of the setting.
         setting: &'static str,
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// What happened.
+        /// The cause.
         source: io::Error,
     },
-    /// No certificate, or one that is broken.
+    /// The file has no certificate, or an invalid one.
     #[error("TLS_CERT: {0} must hold PEM certificates that can be read, that of the server first")]
     Certificate(PathBuf),
-    /// No key, or one that cannot be used.
+    /// The file has no key, or one that cannot be used.
     #[error("TLS_KEY: {0} must hold a PEM private key that can be used, not encrypted")]
     Key(PathBuf),
-    /// They do not belong together.
+    /// The key does not belong to the certificate.
     #[error("TLS_KEY: the key in {0} is not that of TLS_CERT")]
     Mismatch(PathBuf),
-    /// The library refused.
+    /// The TLS library refused.
     #[error("TLS_CERT: {0}")]
     Library(#[from] rustls::Error),
-    /// The signal that asks for a look cannot be received.
+    /// SIGHUP, which asks for a reload, cannot be received.
     #[error("TLS_CERT: signals cannot be received: {0}")]
     Signal(io::Error),
 }
 
-/// The certificate in use, and what negotiates with it.
+/// The certificate in use and the acceptor that uses it.
 #[derive(Clone)]
 pub(crate) struct Tls {
     acceptor: TlsAcceptor,
     files: Arc<Files>,
-    /// SIGHUP, until somebody waits for it.
+    /// SIGHUP, until [`Tls::keep_fresh`] takes it.
     hangup: Arc<Mutex<Option<Signal>>>,
 }
 
 impl Tls {
-    /// Reads the files. SIGHUP makes it look at them again from here on.
+    /// Reads the files. From here on, SIGHUP does not end the process but reloads them.
     ///
     /// # Errors
-    /// They cannot be used.
+    /// The files cannot be used.
     pub(crate) fn load(files: &TlsFiles) -> Result<Self, TlsError> {
         let files = Arc::new(Files::load(files.clone())?);
         let resolver = Arc::new(Resolver(Arc::clone(&files)));
@@ -92,7 +92,7 @@ impl Tls {
         self.acceptor.clone()
     }
 
-    /// Takes up new files as they come, without end.
+    /// Reloads the files when they change. Never returns.
     pub(super) async fn keep_fresh(self) {
         let mut hangup = self.hangup.lock().unwrap_or_else(PoisonError::into_inner).take();
         loop {
@@ -117,7 +117,7 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// What a look at the files found.
+/// The result of reading the files again.
 #[derive(Debug, PartialEq, Eq)]
 enum Look {
     Unchanged,
@@ -129,7 +129,7 @@ struct Files {
     paths: TlsFiles,
     provider: Arc<CryptoProvider>,
     current: ArcSwap<CertifiedKey>,
-    /// What was last looked at, good or not: a broken pair is complained of once. `None` for files that were unreadable.
+    /// The digest of what was read last, valid or not, so that an invalid pair is reported once. `None`: the files were unreadable.
     seen: Mutex<Option<[u8; SHA256_OUTPUT_LEN]>>,
 }
 
@@ -141,8 +141,8 @@ impl Files {
         Ok(Self { paths, provider, current, seen: Mutex::new(Some(contents.digest())) })
     }
 
-    /// Looks whether the contents changed, and takes them up if they can be used. The times of files are not asked:
-    /// secrets that are mounted into containers change behind a link.
+    /// Reads the files and uses their contents if they have changed and are valid. File times are ignored, because secrets
+    /// that are mounted into containers change behind a link.
     fn look(&self) -> Result<Look, TlsError> {
         let contents = Contents::read(&self.paths);
         let digest = contents.as_ref().ok().map(Contents::digest);
@@ -155,7 +155,7 @@ impl Files {
     }
 }
 
-/// The two files as they are.
+/// The contents of both files.
 struct Contents {
     cert: Vec<u8>,
     key: Secret,
@@ -202,7 +202,7 @@ impl Contents {
     }
 }
 
-/// Presents the certificate of the moment, whatever name is asked for.
+/// Presents the current certificate, whatever server name the client asks for.
 struct Resolver(Arc<Files>);
 
 impl ResolvesServerCert for Resolver {

@@ -1,8 +1,8 @@
-//! Answers to heads that cannot be read, as all other answers look.
+//! Gives answers to unreadable heads the same form as all other answers.
 //!
-//! A head that is no HTTP, or too large, never reaches the edge: hyper answers it by itself, with a status and nothing
-//! else. Such an answer is recognised on its way out, by the request id that it lacks, and gets the body and the headers
-//! of ours (S66).
+//! A head that is not HTTP, or is too large, never reaches the edge. hyper answers it itself, with a status and nothing
+//! else. Such an answer is recognised on its way out, because it has no request id. It gets the body and the headers of
+//! our own answers (S66).
 
 use std::borrow::Cow;
 
@@ -12,10 +12,10 @@ use super::edge::HSTS;
 use super::error::Problem;
 use super::request_id;
 
-/// The longest answer that hyper gives by itself, in bytes; it has about 100.
+/// The longest answer that hyper writes itself, in bytes. It has about 100.
 const MAX_BARE_BYTES: usize = 256;
 
-/// What to send instead of these bytes, if they are an answer of hyper's own.
+/// Returns what to send instead of these bytes, if they are an answer that hyper wrote itself.
 pub(super) fn instead_of(written: &[u8], tls: bool) -> Option<Vec<u8>> {
     if written.len() > MAX_BARE_BYTES || !written.starts_with(b"HTTP/1.1 4") {
         return None;

@@ -1,4 +1,4 @@
-//! `POST /verify`: a service asks whether a user's token is live. The hot path: one mailbox hop, no body read.
+//! `POST /verify`: a service checks a user's token. This is the hot path: one mailbox hop, and the body is not read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::error::ApiError;
 use super::extract::{RequestContext, context, json_reply};
 use super::{Api, Family};
 
-/// Whom a live token speaks for.
+/// The owner of a valid token.
 #[derive(Serialize, ToSchema)]
 struct Verified<'a> {
     #[schema(minimum = 1)]
@@ -24,19 +24,19 @@ struct Verified<'a> {
     email: &'a str,
     nickname: &'a str,
     role: WireRole,
-    /// Always true: a token that is not live is answered with 401.
+    /// Always true: an invalid token is answered with 401.
     valid: bool,
-    /// Always false: a locked account has no live token.
+    /// Always false: a locked account has no valid token.
     lock: bool,
     customer_account: &'a str,
-    /// Whether the password was on the list of breached ones at the last login; until there is another one.
+    /// Whether the password was in the list of breached passwords at the last login. A new password resets it.
     password_compromised: bool,
-    /// The session that the token belongs to, as its claim `sid`.
+    /// The session that the token belongs to, as in its claim `sid`.
     session_id: String,
-    /// RFC 3339, UTC: when the token is over, if its session does not end before.
+    /// RFC 3339, UTC: when the token expires, unless its session ends earlier.
     #[schema(format = DateTime)]
     expires_at: String,
-    /// RFC 3339, UTC: when the session is over unless it is used before.
+    /// RFC 3339, UTC: when the session expires, unless it is used before.
     #[schema(format = DateTime)]
     idle_expires_at: String,
 }
@@ -55,8 +55,8 @@ pub(super) fn routes(api: &Arc<Api>) -> Family {
 
 /// Check a user's token
 ///
-/// For services, which show who they are in `X-Service-Token` and the user's token as bearer. The session's idle
-/// clock restarts. Needs the scope `verify`.
+/// For services. They authenticate by `X-Service-Token` and send the user's token as bearer. The session's idle time starts
+/// again. Needs the scope `verify`.
 #[utoipa::path(post, path = "/verify", tag = "Services", responses(
     (status = 200, description = "The token is live. `Cache-Control` says for how long that may be taken for granted",
         body = Verified<'_>),
@@ -86,8 +86,8 @@ async fn verify(api: &Api, context: &RequestContext) -> Result<Response, ApiErro
     Ok(response)
 }
 
-/// For how long the answer may be kept: no longer than the operator allows, and never beyond the end of the token or of the
-/// session if nobody uses it. `None` for not at all, which is what answers say by themselves.
+/// Returns how long the answer may be cached: at most as long as the operator allows, and never beyond the end of the token
+/// or the idle end of the session. `None` forbids caching, which is the default of all answers.
 fn cache_control(principal: &Principal, now: Timestamp, allowed: Duration) -> Option<HeaderValue> {
     let left = principal.expires_at.min(principal.idle_expires_at).since(now);
     let seconds = allowed.min(left).as_secs();

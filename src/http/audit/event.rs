@@ -1,4 +1,4 @@
-//! An audit record as it is shown.
+//! An audit record as the interface shows it.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -9,11 +9,11 @@ use utoipa::ToSchema;
 
 use crate::http::closed_sets;
 
-/// Something that happened.
+/// An event of the audit log.
 #[derive(Serialize, ToSchema)]
 #[expect(clippy::struct_field_names, reason = "the names are those of the interface")]
 pub(super) struct Event {
-    /// Its place in the log; numbers have no gaps, but an account's own events do.
+    /// Its number in the log. The log has no gaps, but the events of one account do.
     #[schema(minimum = 1)]
     sequence: u64,
     /// RFC 3339, UTC.
@@ -24,10 +24,10 @@ pub(super) struct Event {
     /// Who did it: `account:7`, `admin:3`, `service:name`, `system` or `anonymous`.
     #[schema(example = "account:7")]
     actor: String,
-    /// The id of the account it was done to, if one is known.
+    /// The id of the account it was done to, if that is known.
     #[schema(minimum = 1)]
     subject: Option<u64>,
-    /// Where the request came from.
+    /// The address that the request came from.
     address: Option<String>,
     user_agent: Option<String>,
     session_id: Option<String>,
@@ -35,11 +35,11 @@ pub(super) struct Event {
     /// `success` or `refused`.
     #[schema(value_type = closed_sets::AuditOutcome)]
     outcome: &'static str,
-    /// Why it was refused; null when it was not.
+    /// Why it was refused; null if it was not.
     #[schema(value_type = Option<closed_sets::AuditRefusal>)]
     reason: Option<&'static str>,
-    /// Of `account.updated`: what of the account changed, parted by spaces. Of `audit.pruned`: where the log began then, as
-    /// `FIRST:HASH`.
+    /// For `account.updated`: the changed parts of the account, separated by spaces. For `audit.pruned`: where the log begins
+    /// since then, as `FIRST:HASH`.
     #[schema(example = "password pending_email")]
     details: Option<String>,
 }
@@ -78,8 +78,8 @@ impl Event {
         }
     }
 
-    /// The same for the owner of the account it was done to. Who knocked at the account from where is theirs to know; where an
-    /// administrator or a service sat, and which of them it was, is not.
+    /// Shows the record to the owner of the account. Owners see the addresses of their own and of anonymous requests. They do
+    /// not see where an administrator or a service was, nor which of them it was.
     pub(super) fn for_owner(sequence: u64, record: &AuditRecord, owner: AccountId) -> Self {
         let whole = Self::of(sequence, record);
         let actor = match &record.actor {
@@ -90,13 +90,13 @@ impl Event {
             AuditActorKind::System => "system",
             AuditActorKind::Service(_) => "service",
         };
-        // An expired session is the owner's own.
+        // An expired session is one of the owner's own.
         let session_id = whole.session_id.filter(|_| record.actor == AuditActorKind::System);
         let actor = actor.to_owned();
         Self { actor, address: None, user_agent: None, request_id: None, session_id, ..whole }
     }
 
-    /// The cells of a line of CSV, in the order of [`Self::NAMES`], safe to open in a spreadsheet.
+    /// Returns the cells of a CSV line, in the order of [`Self::NAMES`], safe to open in a spreadsheet.
     pub(super) fn cells(&self) -> [Cow<'_, str>; 12] {
         let optional = |text: &'_ Option<String>| text.clone().unwrap_or_default();
         [
@@ -116,8 +116,8 @@ impl Event {
     }
 }
 
-/// A text that no spreadsheet takes for a formula: what begins like one gets an apostrophe in front, also behind a semicolon,
-/// where spreadsheets of many languages begin a new cell (OWASP, CSV injection).
+/// Keeps spreadsheets from treating a text as a formula: a text that begins like one gets an apostrophe in front. So does
+/// the text after a semicolon, where spreadsheets in many languages begin a new cell (OWASP, CSV injection).
 fn harmless(text: &str) -> Cow<'static, str> {
     let mut safe = String::with_capacity(text.len() + 1);
     let mut begins = true;

@@ -1,4 +1,4 @@
-//! `GET /audit/export`: the log as a file, a piece at a time.
+//! `GET /audit/export`: returns the log as a file, piece by piece.
 
 use std::io;
 use std::sync::Arc;
@@ -16,17 +16,17 @@ use crate::http::extract::RequestContext;
 use crate::http::pieces::{self, Over, Piece, Pieces};
 use crate::http::{Api, closed_sets};
 
-/// How many events one piece has at most: some 75 KB, at worst 150 KB.
+/// The most events of one piece: some 75 KB, at worst 150 KB.
 const PIECE: usize = 256;
-/// How many records are looked at for one piece.
+/// The most records that are examined for one piece.
 const PIECE_SCAN: usize = 4096;
 
-/// What the file is.
+/// The format of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
-    /// One JSON object a line.
+    /// One JSON object for each line.
     Ndjson,
-    /// RFC 4180, with a header.
+    /// RFC 4180, with a header line.
     Csv,
 }
 
@@ -54,9 +54,9 @@ impl Format {
     }
 }
 
-/// Take the log away as a file, the oldest first
+/// Export the log as a file, the oldest first
 ///
-/// It ends with the record of the export itself. A body that breaks off is not the whole of it.
+/// It ends with the record of the export itself. If the body is aborted, the file is incomplete.
 #[utoipa::path(get, path = "/audit/export", operation_id = "export_audit", tag = "Administration",
     params(
     ("format" = Option<closed_sets::ExportFormat>, Query, description = "What the file is: `ndjson` unless said otherwise"),
@@ -100,7 +100,7 @@ struct Export {
     reader: Reader,
     filter: AuditFilter,
     format: Format,
-    /// The newest record when it began; what comes later is not part of it.
+    /// The newest record when the export began. Later ones are not part of it.
     last: u64,
     _place: OwnedSemaphorePermit,
 }
@@ -112,7 +112,7 @@ impl Export {
         }
     }
 
-    /// Makes pieces until the end, or until nobody wants them any more or may have them.
+    /// Sends pieces until the end, or until nobody reads any more or the reader may no longer read.
     async fn pour(&self, pieces: &mut Pieces) -> Result<(), Over> {
         if self.format == Format::Csv {
             pieces.send(header(), self.reader.barred(&self.api)).await?;
@@ -175,7 +175,7 @@ fn piece(format: Format, events: impl Iterator<Item = Event>) -> Piece {
     }
 }
 
-/// Lines of CSV, ended by CR LF (RFC 4180 §2).
+/// Writes lines of CSV, which end with CR LF (RFC 4180 §2).
 fn csv<C: AsRef<[u8]>>(lines: impl Iterator<Item = [C; 12]>) -> Piece {
     let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
     for line in lines {

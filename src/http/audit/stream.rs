@@ -1,4 +1,4 @@
-//! `GET /audit/stream`: the log as it grows, as server-sent events (WHATWG HTML §9.2).
+//! `GET /audit/stream`: follows the log as server-sent events (WHATWG HTML §9.2).
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -16,17 +16,17 @@ use crate::http::extract::RequestContext;
 use crate::http::pieces::{self, Over, Pieces};
 use crate::http::{Api, closed_sets};
 
-/// How many events are sent at once at most.
+/// The most events that are sent at once.
 const BATCH: usize = 256;
-/// How many records are looked at for one batch.
+/// The most records that are examined for one batch.
 const BATCH_SCAN: usize = 4096;
-/// Asks nginx not to collect the events before it passes them on.
+/// Tells nginx not to buffer the events.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Follow the log
 ///
-/// Server-sent events: `id` is the sequence, `data` an event as in `/audit/`. It begins after `Last-Event-ID`, or now. A
-/// comment comes every 15 seconds. It ends with the session of the reader.
+/// Server-sent events: `id` is the sequence, `data` an event as in `/audit/`. It begins after `Last-Event-ID` or, without that, at
+/// the current end. A comment is sent every 15 seconds. The stream ends when the reader's session ends.
 #[utoipa::path(get, path = "/audit/stream", operation_id = "follow_audit", tag = "Administration",
     params(
     ("Last-Event-ID" = Option<u64>, Header, description = "Begin after this one"),
@@ -59,7 +59,7 @@ pub(in crate::http) async fn stream(api: &Arc<Api>, context: &RequestContext) ->
     Ok(response)
 }
 
-/// After which record to begin.
+/// Returns the number of the record after which to begin.
 fn begin(last_event_id: Option<&[u8]>, status: &AuditStatus) -> Result<u64, ApiError> {
     let head = status.head.sequence;
     let Some(id) = last_event_id else { return Ok(head) };
@@ -67,12 +67,12 @@ fn begin(last_event_id: Option<&[u8]>, status: &AuditStatus) -> Result<u64, ApiE
     id.ok_or_else(|| ApiError::Invalid(vec![FieldError::new("Last-Event-ID", "This is no record of this log")]))
 }
 
-/// The one who sends. When it ends, the client connects again if it wants to, and is told then what is wrong.
+/// The task that sends the events. When it ends, the client may reconnect and then gets the reason as an error.
 struct Follow {
     api: Arc<Api>,
     reader: Reader,
     filter: AuditFilter,
-    /// The record that was looked at last.
+    /// The number of the last record that was examined.
     after: u64,
     pieces: Pieces,
     _place: OwnedSemaphorePermit,
@@ -84,13 +84,13 @@ impl Follow {
     }
 
     async fn follow(&mut self, first: u64) -> Result<(), Over> {
-        // Subscribed before the first look, so that nothing falls between the two.
+        // Subscribed before the first read, so that no event is missed in between.
         let mut head = self.api.handles.audit.head();
         let mut ending = self.api.readers.ending.subscribe();
         let mut heartbeat = tokio::time::interval(self.api.readers.heartbeat);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         if self.after + 1 < first {
-            // Records between were pruned: the client learns that it has a gap, and where it ends.
+            // The records in between were pruned. The client learns that it has a gap, and where the gap ends.
             self.send(format!("event: gap\ndata: {{\"first\":{first}}}\n\n")).await?;
         }
         loop {
@@ -109,8 +109,8 @@ impl Follow {
         }
     }
 
-    /// Sends what there is after the last record, up to the newest durable one: one that a crash may still take back, and its
-    /// number with it, is nobody's yet.
+    /// Sends the records after the last one, up to the newest durable one. A later record may be lost in a crash, and its number
+    /// given to another, so it is not sent yet.
     async fn catch_up(&mut self, durable: u64) -> Result<(), Over> {
         while self.after < durable {
             self.must_be_reader().await?;
@@ -124,7 +124,7 @@ impl Follow {
             let page = self.api.handles.audit.page(query).await.map_err(|_| Over)?;
             let mut batch = String::new();
             for (sequence, record) in page.entries.iter().filter(|(sequence, _)| *sequence <= durable) {
-                // Our events always serialise, and JSON has no line breaks of its own.
+                // Our events always serialise, and JSON text has no line breaks of its own.
                 let data = serde_json::to_string(&Event::of(*sequence, record)).map_err(|_| Over)?;
                 let _ = write!(batch, "id: {sequence}\ndata: {data}\n\n");
             }
@@ -140,7 +140,7 @@ impl Follow {
         if self.reader.may_still_read(&self.api).await { Ok(()) } else { Err(Over) }
     }
 
-    /// Waits for room: one batch waits at most, and one is with the connection.
+    /// Waits until there is room. At most one batch waits, and one is with the connection.
     async fn send(&mut self, text: String) -> Result<(), Over> {
         self.pieces.send(Ok(text.into()), self.reader.barred(&self.api)).await
     }

@@ -1,4 +1,4 @@
-//! What becomes of sessions when messages about them come late.
+//! What happens to sessions when messages about them are late.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,7 +8,7 @@ use doorward_actors::{AccountChange, AccountId, Role};
 
 use super::*;
 
-/// A change of an account that no actor hears of.
+/// Changes an account directly in the store, without telling any actor.
 async fn change(app: &App, account: u64, change: AccountChange, ends: EndSessions) {
     let update = AccountUpdate {
         id: AccountId::new(account).unwrap(),
@@ -52,7 +52,7 @@ async fn s38_nobody_keeps_a_dead_session_in_memory_by_asking() {
     change(&app, 1, AccountChange::default(), EndSessions::All).await;
     let sessions = &app.system.handles().sessions;
     assert_eq!(sessions.live(), 1, "its shard was not told");
-    // The second question is behind what the first one brought about.
+    // The second request is handled after the effects of the first.
     for _ in 0..2 {
         assert_eq!(app.verify(&token).await.status, 401);
     }

@@ -1,4 +1,4 @@
-//! Answers that go on and on: events, exports and the log of revocations.
+//! Tests of answers without an early end: events, exports and the log of revocations.
 
 use super::*;
 
@@ -22,7 +22,7 @@ async fn s38_exports_that_nobody_reads_give_their_places_back_when_their_reader_
     let (root, admin) = (app.person("root").await, app.person("ulla").await);
     let role = json!({"role": "admin"});
     assert_eq!(app.with_token(Method::PUT, "/accounts_management/2", &root, Some(&role)).await.status, 200);
-    // So many that an export fits into no buffer on its way.
+    // So many that an export does not fit into the buffers on its way.
     let record = |number: i64| AuditRecord {
         at: Timestamp::from_millis(number),
         event: AuditEvent::Login,
@@ -46,7 +46,7 @@ async fn s38_exports_that_nobody_reads_give_their_places_back_when_their_reader_
     let free = async { while ask().bearer_auth(&root).send().await.unwrap().status() == 503 {} };
     tokio::time::timeout(Duration::from_secs(30), free).await.expect("a place is held");
     for mut unread in held {
-        // What was on its way arrives, and then an error instead of an end that looks like one.
+        // What was on its way arrives. Then an error follows, because a normal end would look complete.
         while unread.chunk().await.map(|chunk| assert!(chunk.is_some(), "it ended as if it were whole")).is_ok() {}
     }
 }

@@ -33,7 +33,7 @@ fn s61_every_operation_tells_of_the_refusals_of_its_route() {
         let operation = &document["paths"][route.path][route.method.as_str().to_lowercase()];
         let tells = |status: &str| operation["responses"].get(status).is_some();
         let may = format!("{} {}", route.method, route.path);
-        // Who shows a credential may show a bad one; to strangers hidden routes are not there.
+        // A client that sends a credential may send an invalid one. Hidden routes do not answer 401 to strangers.
         let is_hidden = matches!(route.access, Access::HiddenAdminOrService(_));
         let who = operation.get("security").unwrap_or(&document["security"]).as_array().unwrap();
         assert!(tells("401") || who.is_empty() || is_hidden, "{may}");
@@ -71,7 +71,7 @@ fn security_is_what_the_contract_says() {
     assert_eq!(schemes["serviceAuth"]["name"], "X-Service-Token");
 }
 
-/// Every operation with its name.
+/// Returns every operation with its name.
 fn operations(document: &Value) -> Vec<(String, &Value)> {
     let items = document["paths"].as_object().unwrap().iter();
     items
@@ -138,15 +138,15 @@ fn f18_schemas_say_what_clients_rely_on() {
     };
     let (in_requests, in_answers) = (schemas_in("requestBody", &document), schemas_in("responses", &document));
     for (name, schema) in schemas {
-        // One schema cannot say both that a member may be left out and that it is always there, so no schema is of both kinds
-        // that has a member of which it matters.
+        // A schema cannot say both that a member may be left out and that it is always there. So no schema with such a member
+        // is used in requests and in answers.
         let is_request = in_requests.contains(name) && !in_answers.contains(name);
         let required = |member: &str| schema["required"].as_array().is_some_and(|all| all.contains(&json!(member)));
         for (member, property) in schema["properties"].as_object().into_iter().flatten() {
             if ["email", "pending_email"].contains(&member.as_str()) {
                 assert_eq!(property["format"], "email", "{name}.{member}");
             }
-            // An answer has every member that may be null, and says so.
+            // An answer has every nullable member, and its schema says so.
             assert!(is_request || !nullable(property) || required(member), "{name}.{member}");
         }
     }
@@ -203,8 +203,8 @@ fn f18_a_request_may_leave_out_what_may_be_null_even_where_other_fields_are_pass
 
 #[test]
 fn s56_no_request_schema_admits_other_fields() {
-    // The established interface does not look at the body of a deletion, and forms of services may have fields of other
-    // profiles (RFC 7662 §2.1, RFC 7009 §2.1).
+    // The established interface ignores the body of a deletion, and forms of services may have fields of other profiles
+    // (RFC 7662 §2.1, RFC 7009 §2.1).
     const OPEN: [&str; 2] = ["AccountDeletion", "TokenForm"];
     let document = parsed();
     let requests = schemas_in("requestBody", &document);

@@ -1,4 +1,4 @@
-//! What the pages promise to whoever opens them.
+//! What the pages guarantee to the people who open them.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -25,7 +25,7 @@ fn about(nickname: &str, locale: Locale) -> TokenPreview {
     TokenPreview { nickname, purpose, address, locale, asks_for_passphrase: true }
 }
 
-/// Those that have a text of their own.
+/// The purposes that have a text of their own.
 const DISTINCT: [TokenPurpose; 4] =
     [TokenPurpose::VerifyAddress, TokenPurpose::ConfirmAddress, TokenPurpose::ResetPassword, TokenPurpose::Undo];
 
@@ -78,7 +78,7 @@ fn every_page_of_every_language_is_whole() {
                 assert!(!text.contains(absent), "{absent} in {text}");
             }
             assert_eq!(page.matches("<h1>").count(), 1);
-            // Each field has a label, and what describes it is there.
+            // Each field has a label, and the elements that describe it exist.
             for input in page.split("<input id=\"").skip(1) {
                 let name = input.split('"').next().unwrap();
                 assert!(page.contains(&format!("<label for=\"{name}\">")));
@@ -158,7 +158,7 @@ fn a_refusal_that_passes_says_when_to_come_back() {
     let response = for_people(&context(), warp::reply::Reply::into_response(wait.clone()));
     assert_eq!((response.status().as_u16(), &response.headers()["retry-after"]), (429, &HeaderValue::from_static("7")));
     assert!(text(response).contains("lang=\"ro\""));
-    // A program that sent JSON gets its problem.
+    // A program that sent JSON gets its problem as JSON.
     let kept = for_forms(&context(), warp::reply::Reply::into_response(wait));
     assert!(kept.extensions().get::<ApiError>().is_some());
 }

@@ -1,4 +1,4 @@
-//! What the pages say, in each language. `{nickname}` and `{address}` stand for those of the account and `{at}` for a time;
+//! The texts of the pages, in each language. `{nickname}` and `{address}` stand for those of the account and `{at}` for a time.
 //! `Texts` is one struct, so that a language cannot lack a text.
 
 use doorward_actors::Locale;
@@ -58,7 +58,7 @@ pub(super) struct Texts {
 }
 
 impl Texts {
-    /// Those of a language.
+    /// Returns the texts of a language.
     pub(super) const fn of(locale: Locale) -> &'static Self {
         match locale {
             Locale::En => &EN,

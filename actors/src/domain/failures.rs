@@ -1,8 +1,8 @@
-//! How failed attempts are held against an account and an address: each further one is waited for longer, none for ever.
+//! The counters of failed attempts against an account and an address. Each further failure makes the next wait longer, up to a limit.
 //!
-//! An attempt counts as failed from the moment it is let in, and is taken back when it succeeds or was never made: so however
-//! many come at once, no more than the allowance are under way (S15). One that finds the allowance used up by attempts under way
-//! waits for their outcome before it is refused.
+//! An attempt counts as failed from its admission on. The count is taken back if it succeeds or was never made.
+//! So however many attempts arrive at once, no more than the allowance run at the same time (S15).
+//! An attempt that finds the allowance used up by running attempts waits for their outcome before it is refused.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -13,32 +13,32 @@ use super::account::AccountId;
 use super::email::EmailKey;
 use super::time::Timestamp;
 
-/// The first wait; it doubles with each failure after it.
+/// The first wait; it doubles with each further failure.
 const FIRST_WAIT: Duration = Duration::from_mins(1);
-/// The longest wait (S19: nobody is locked out for good).
+/// The maximum wait (S19: no account is locked for ever).
 const LONGEST_WAIT: Duration = Duration::from_hours(1);
-/// After how many doublings the longest wait is reached; no more failures than this beyond the allowance are counted.
+/// The number of doublings until the maximum wait. Failures beyond the allowance are counted only up to this number.
 const DOUBLINGS: u32 = 6;
 
-/// What somebody tries to get right.
+/// The kind of an attempt that is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Guarded {
     /// A password, at login.
     Login,
     /// A passphrase, at recovery.
     Passphrase,
-    /// The current password, by somebody who is logged in.
+    /// The current password, in a logged-in session.
     Reauthentication,
-    /// A one-time token of a mail.
+    /// A one-time token from a mail.
     OneTimeToken,
     /// A service token.
     ServiceToken,
-    /// Nothing: each request for a verification mail to an address counts, so that nobody's mailbox is flooded.
+    /// No secret: each request for a verification mail to an address counts, so that nobody's mailbox is flooded.
     Mail,
     /// A refresh token.
     Refresh,
-    /// Nothing: each request for a recovery mail to an address counts, apart from those for verification mails, so that nobody
-    /// keeps an owner from the one by asking for the other.
+    /// No secret: each request for a recovery mail to an address counts.
+    /// They are counted apart from requests for verification mails, so that nobody can block one by requesting the other.
     RecoveryMail,
 }
 
@@ -55,7 +55,7 @@ impl Guarded {
         Self::RecoveryMail,
     ];
 
-    /// The kind as it is written in keys and answers.
+    /// Returns the kind as it is written in keys and answers.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -70,7 +70,7 @@ impl Guarded {
         }
     }
 
-    /// The number under which it is stored; never given to another kind.
+    /// Returns the number under which the kind is stored. It is never reused for another kind.
     #[must_use]
     pub const fn number(self) -> u8 {
         match self {
@@ -85,19 +85,19 @@ impl Guarded {
         }
     }
 
-    /// The kind with this number.
+    /// Returns the kind with this number.
     #[must_use]
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.number() == number)
     }
 }
 
-/// The account that attempts are about, whether it exists or not: 128 bits of the hash of its address's key (S13, S16).
+/// The account that attempts are about, existing or not: 128 bits of the hash of its address's key (S13, S16).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SubjectKey([u8; 16]);
 
 impl SubjectKey {
-    /// The key of the account with this address.
+    /// Returns the key of the account with this address.
     #[must_use]
     pub fn of(email: &EmailKey) -> Self {
         let hash = digest(&SHA256, email.as_str().as_bytes());
@@ -106,56 +106,56 @@ impl SubjectKey {
         Self(key)
     }
 
-    /// The key from its bytes.
+    /// Makes a key from its bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
-    /// The bytes, as the store keeps them.
+    /// Returns the bytes, as the store keeps them.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
 }
 
-/// What failures are counted by: an account, an address, or an account from an address.
+/// The subject of a failure counter: an account, an address, or an account from an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FailureScope {
-    /// An account, by all who never logged in to it.
+    /// An account, for all clients from which its owner never logged in.
     Account(SubjectKey),
-    /// An address, over all accounts.
+    /// An address, for all accounts.
     Address(IpAddr),
-    /// An account, from an address from which its owner logged in before.
+    /// An account, for an address from which its owner has logged in before.
     Known(SubjectKey, IpAddr),
 }
 
-/// One counter of failures.
+/// A counter of failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FailureKey {
-    /// What was tried.
+    /// What was attempted.
     pub kind: Guarded,
-    /// By what it is counted.
+    /// What it is counted against.
     pub scope: FailureScope,
 }
 
 /// A counter as the store keeps it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoredFailures {
-    /// How many failures count now.
+    /// The number of failures that count at this time.
     pub count: u32,
-    /// When the last of them was.
+    /// When the last failure happened.
     pub last_at: Timestamp,
     /// The account, if there is one.
     pub account: Option<AccountId>,
 }
 
-/// How many failures are free and how soon one is forgotten.
+/// The free number of failures and the time after which one is forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FailureRule {
-    /// From which failure on the next attempt has to wait, at least 1.
+    /// The number of failures after which the next attempt has to wait, at least 1.
     pub(crate) allowance: u32,
-    /// How long it takes to forget one failure.
+    /// The time after which one failure is forgotten.
     pub(crate) forget: Duration,
 }
 
@@ -166,9 +166,9 @@ pub(crate) type Moment = i64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Failures {
     count: u32,
-    /// When the last attempt was let in that has not succeeded; what the next one waits for is counted from here.
+    /// When the last attempt that has not succeeded was admitted; the wait of the next attempt starts here.
     last: Moment,
-    /// From when on forgetting is counted; it moves by whole failures, so that attempts in between do not put it off.
+    /// Start of the forgetting period. It moves by whole failures, so that attempts in between do not delay forgetting.
     forgotten_at: Moment,
 }
 
@@ -176,20 +176,20 @@ impl Failures {
     /// No failures.
     pub(crate) const NONE: Self = Self { count: 0, last: 0, forgotten_at: 0 };
 
-    /// A counter of nothing but attempts that are under way now.
+    /// Makes a counter that holds only attempts that are running now.
     pub(crate) fn under_way(attempts: u32, now: Moment) -> Self {
         Self { count: attempts, last: Moment::MIN, forgotten_at: now }
     }
 
-    /// The counter as it was stored, now that the wall clock says `now`. A clock that was set back makes nobody wait for longer
-    /// than the counter says (R05).
+    /// Restores a stored counter at the wall clock time `now`.
+    /// A clock that was set back makes nobody wait longer than the counter says (R05).
     pub(crate) fn restore(stored: &StoredFailures, now: Timestamp, moment: Moment) -> Self {
         let ago = i64::try_from(now.since(stored.last_at).as_millis()).unwrap_or(i64::MAX);
         let then = moment.saturating_sub(ago);
         Self { count: stored.count, last: then, forgotten_at: then }
     }
 
-    /// What is to be stored of it.
+    /// Returns the counter in its stored form.
     pub(crate) fn stored(&self, account: Option<AccountId>, now: Timestamp, moment: Moment) -> StoredFailures {
         let ago = moment.saturating_sub(self.last.max(self.forgotten_at));
         StoredFailures {
@@ -199,7 +199,7 @@ impl Failures {
         }
     }
 
-    /// Lets an attempt in and counts it as failed; or says how long to wait.
+    /// Admits an attempt and counts it as failed; otherwise returns how long to wait.
     pub(crate) fn attempt(&mut self, rule: FailureRule, now: Moment) -> Result<(), Duration> {
         let wait = self.wait(rule, now);
         if !wait.is_zero() {
@@ -215,37 +215,37 @@ impl Failures {
         Ok(())
     }
 
-    /// How many failures were counted, forgotten or not, when the last was, and from when on forgetting counts.
+    /// Returns the number of counted failures (including forgotten ones), the time of the last one, and the start of forgetting.
     pub(crate) fn parts(&self) -> (u32, Moment, Moment) {
         (self.count, self.last, self.forgotten_at)
     }
 
-    /// The counter from its parts.
+    /// Makes a counter from its parts.
     pub(crate) fn from_parts(count: u32, last: Moment, forgotten_at: Moment) -> Self {
         Self { count, last, forgotten_at }
     }
 
-    /// Takes an attempt back that was let in.
+    /// Takes back an attempt that was admitted.
     pub(crate) fn take_back(&mut self) {
         self.count = self.count.saturating_sub(1);
-        // It was let in, so nothing had to be waited for; nor has anything now.
+        // It was admitted, so there was nothing to wait for; neither is there now.
         self.last = Moment::MIN;
     }
 
-    /// How long the next attempt has to wait; zero when it may come.
+    /// Returns how long the next attempt has to wait; zero if it may be made now.
     pub(crate) fn wait(&self, rule: FailureRule, now: Moment) -> Duration {
         let Some(beyond) = self.count.checked_sub(rule.allowance) else { return Duration::ZERO };
         let wait = FIRST_WAIT.saturating_mul(1 << beyond.min(DOUBLINGS)).min(LONGEST_WAIT);
         wait.saturating_sub(since(self.last, now))
     }
 
-    /// How many failures are not forgotten yet.
+    /// Returns the number of failures that are not forgotten yet.
     pub(crate) fn count(&self, rule: FailureRule, now: Moment) -> u32 {
         let forgotten = since(self.forgotten_at, now).as_millis() / rule.forget.as_millis().max(1);
         self.count.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX))
     }
 
-    /// Whether it is as if there never was a failure.
+    /// Returns whether all failures are forgotten and no wait is left.
     pub(crate) fn is_forgotten(&self, rule: FailureRule, now: Moment) -> bool {
         self.count(rule, now) == 0 && self.wait(rule, now).is_zero()
     }
@@ -359,8 +359,8 @@ mod tests {
     }
 
     proptest! {
-        /// However attempts come, fail and are taken back, no more than the allowance and one for each wait that was sat out
-        /// are ever under way or failed within what is not forgotten.
+        /// However attempts arrive, fail and are taken back: the attempts that are running or failed and not yet forgotten never exceed the
+        /// allowance plus one for each completed wait.
         #[test]
         fn s15_attempts_are_bounded(steps in prop::collection::vec((0_i64..5 * MINUTE, any::<bool>()), 1..200)) {
             let mut failures = Failures::NONE;
@@ -382,7 +382,7 @@ mod tests {
             prop_assert!(failed <= RULE.allowance + DOUBLINGS + 2 * hours + 1, "{failed} in {hours} h");
         }
 
-        /// Nobody waits longer than an hour, whatever the counter went through.
+        /// No wait exceeds an hour, whatever the history of the counter.
         #[test]
         fn s19_no_wait_is_longer_than_an_hour(steps in prop::collection::vec(0_i64..200 * MINUTE, 1..100)) {
             let mut failures = Failures::NONE;

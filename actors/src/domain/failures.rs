@@ -1,7 +1,7 @@
 //! The counters of failed attempts against an account and an address. Each further failure makes the next wait longer, up to a limit.
 //!
 //! An attempt counts as failed from its admission on. The count is taken back if it succeeds or was never made.
-//! So however many attempts arrive at once, no more than the allowance run at the same time (S15).
+//! So no more attempts than the allowance run at the same time, even if many arrive at once (S15).
 //! An attempt that finds the allowance used up by running attempts waits for their outcome before it is refused.
 
 use std::net::IpAddr;

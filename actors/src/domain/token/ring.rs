@@ -12,8 +12,8 @@ use crate::domain::time::Timestamp;
 /// How long verifiers may cache the published key set: the `max-age` in the `Cache-Control` header of the set.
 pub const KEY_SET_MAX_AGE: Duration = Duration::from_mins(5);
 /// How long a new key is published before it signs.
-/// This exceeds [`KEY_SET_MAX_AGE`] by the time until a change at the command line is noticed, and by the ten minutes for which
-/// common clients cache a set whatever its headers say.
+/// This exceeds both [`KEY_SET_MAX_AGE`] and the ten minutes for which common clients cache a set whatever its headers say.
+/// It also covers the 5 s until a server notices a change at the command line (ADR 020).
 pub(crate) const PUBLISHED_AHEAD: Duration = Duration::from_mins(15);
 /// How much longer than its last token an old key is kept, for verifiers whose clocks are slow.
 const KEPT_LONGER: Duration = Duration::from_mins(1);

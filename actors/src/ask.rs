@@ -1,4 +1,4 @@
-//! Asking an actor: how a question can fail, and what a client is told then.
+//! Requests to actors: the ways in which they fail, and what the client is told then.
 
 use std::time::Duration;
 
@@ -10,18 +10,18 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Why an actor gave no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AskError {
-    /// It is being restarted, or the system stops.
+    /// The actor is restarting, or the system is stopping.
     #[error("the actor is not running")]
     NotRunning,
-    /// It took the question and failed, or was stopped, before it answered.
+    /// The actor took the request, but failed or was stopped before it answered.
     #[error("the actor ended before it answered")]
     Lost,
-    /// It did not answer in time. The question may still be handled later.
+    /// The actor did not answer in time. It may still handle the request later.
     #[error("the actor did not answer in time")]
     TimedOut,
 }
 
-/// Doorward cannot do this just now; nothing may be concluded from it but that one can try again.
+/// Doorward cannot do this now. The client learns nothing else from it and may try again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unavailable {
     /// When to try again; at least one second.

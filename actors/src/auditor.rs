@@ -1,10 +1,10 @@
-//! The audit log's own actor: it records what goes with no change of the store, such as a failed login, removes what is too
-//! old or too much, and says in the log of the process how far the audit log goes.
+//! The actor of the audit log. It writes records that belong to no change of the store, such as a failed login, removes records
+//! that are too old or exceed the size limit, and logs the head of the audit log.
 //!
-//! Nobody can fill the log with refusals: of those that cost their maker no hash, one of a kind is taken in a while, all of them
-//! together fill at most half of what the log may take, and what is left out is counted (S75).
+//! Nobody can fill the log with refusals. A refusal that cost its client no hash is recorded once per kind and time window.
+//! All refusals together take at most half of the log. Refusals that are left out are counted (S75).
 //!
-//! Records of changes travel in the commit of the change itself and never pass here.
+//! The record of a change is written in the commit of that change and never passes through this actor.
 
 mod seldom;
 
@@ -31,39 +31,40 @@ use crate::store::{Store, StoreFailure};
 use crate::trust::Trust;
 use seldom::{Seldom, Verdict};
 
-/// How long the drain of the last records may take: a commit, which the store itself bounds at 10 s.
+/// How long the drain of the last records may take: one commit, which the store limits to 10 s.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(12);
-/// The most records that wait for a commit: about 300 bytes each, so at most some 5 MB. What is refused without a hash comes in
-/// seldom and the others as fast as hashes are computed, so this is reached when the store hangs; then records are counted
-/// instead.
+/// The maximum number of records that wait for a commit. Each takes about 300 bytes, together some 5 MB.
+/// Few refusals without a hash are taken, and the others arrive only as fast as hashes are computed.
+/// So the limit is reached only while the store hangs. Records beyond the limit are only counted.
 const MAX_PENDING: usize = 16_384;
-/// How many records go into one change: some 10 ms of the committer, behind which everybody's writes wait.
+/// The maximum number of records in one commit: some 10 ms of the committer, which all other writes wait for.
 const COMMIT_GROUP: usize = 512;
-/// How many different records of who is known are taken in ten minutes: what administrators read, and where they were kept out.
+/// The maximum number of different records per ten minutes in sessions: reads of the log and denied access.
 const KNOWN_IN_WINDOW: usize = 1024;
-/// How many of strangers who were kept out.
+/// The maximum number of different records of denied access per ten minutes without a session.
 const DENIED_IN_WINDOW: usize = 256;
-/// How many of attempts that cost their maker no hash: at most some 150,000 a day, 60 MB, however many addresses there are.
+/// The maximum number of different records per ten minutes of attempts that cost no hash.
+/// This is at most some 150,000 a day, or 60 MB, however many addresses there are.
 const ATTEMPTS_IN_WINDOW: usize = 1024;
-/// How often what is too old or too much is looked for.
+/// How often records that are too old or exceed the size limit are removed.
 const TEND_PERIOD: Duration = Duration::from_mins(10);
-/// How often refusals that are not on record are counted in a record.
+/// How often the number of refusals that were left out is recorded.
 const COUNT_PERIOD: Duration = Duration::from_mins(1);
 /// How often the head is logged.
 const HEAD_PERIOD: Duration = Duration::from_hours(1);
-/// How many records one commit removes. Each costs the committer a few microseconds, so that nobody else's write waits long.
+/// How many records one commit removes. Each takes the committer a few microseconds, so that other writes do not wait long.
 const PRUNE_GROUP: usize = 512;
 
-/// How long audit records are kept.
+/// The limits of the audit log.
 #[derive(Debug, Clone, Copy)]
 pub struct AuditSettings {
-    /// For how long.
+    /// How long records are kept.
     pub retention: Duration,
-    /// How much they may take, with their index, in bytes.
+    /// The maximum size of the records and their index, in bytes.
     pub max_bytes: u64,
 }
 
-/// Who reads the log.
+/// A reader of the log.
 #[derive(Debug, Clone)]
 pub enum AuditReader {
     /// An administrator, in a session.
@@ -73,7 +74,7 @@ pub enum AuditReader {
         /// The session.
         session: SessionId,
     },
-    /// A service, by its name.
+    /// A service, identified by its name.
     Service(ServiceName),
 }
 
@@ -83,7 +84,7 @@ impl From<&Principal> for AuditReader {
     }
 }
 
-/// The way to the audit log.
+/// The handle of the auditor.
 #[derive(Clone)]
 pub struct AuditHandle {
     mailbox: Arc<Mailbox<Message>>,
@@ -93,17 +94,17 @@ pub struct AuditHandle {
 
 pub(crate) enum Message {
     Append(AuditRecord),
-    /// Append it unless one of its kind was taken a moment ago.
+    /// Append it unless one of its kind was written recently.
     AppendSeldom(AuditRecord),
-    /// The commit under way is done; sent by its own task.
+    /// The running commit is done. Sent by its own task.
     Committed,
-    /// Answered when everything before it is committed.
+    /// Answered when every record before it is committed.
     Settle(Reply<()>),
-    /// Remove what is too old or too much. Sent by a timer, and by tests, who are answered when it is done.
+    /// Remove records that are too old or exceed the size limit. Sent by a timer, and by tests, which get a reply when it is done.
     Tend(Option<Reply<()>>),
-    /// The removal under way is done; sent by its own task.
+    /// The running removal is done. Sent by its own task.
     Tended,
-    /// Put on record how many refusals were left out. Sent by a timer.
+    /// Record the number of refusals that were left out. Sent by a timer.
     Count,
     /// Log the head. Sent by a timer.
     LogHead,
@@ -114,7 +115,7 @@ impl AuditHandle {
         Self { mailbox, store, clock }
     }
 
-    /// Puts a record on its way to the log; does not wait for it.
+    /// Sends a record to the log, without waiting for it.
     pub(crate) fn record(&self, record: AuditRecord) {
         let event = record.event.as_str();
         if let Err(error) = self.mailbox.tell(Message::Append(record)) {
@@ -122,15 +123,15 @@ impl AuditHandle {
         }
     }
 
-    /// Waits until every record sent before is in the store.
+    /// Waits until every record that was sent before is in the store.
     pub async fn settle(&self) {
         if let Err(error) = self.mailbox.ask(DRAIN_DEADLINE, Message::Settle).await {
             tracing::warn!(%error, "the audit log did not settle");
         }
     }
 
-    /// Puts on record that somebody was kept out. Does not wait, and takes one record of each client and reason in ten minutes,
-    /// as anybody can cause them at will.
+    /// Records that a client was denied access, without waiting.
+    /// Writes at most one record per client and reason in ten minutes, because anybody can cause them at will.
     pub fn denied(&self, whom: Option<&Principal>, refusal: AuditRefusal, origin: Origin) {
         let account = whom.map(|principal| principal.account.id);
         let record = AuditRecord {
@@ -146,7 +147,7 @@ impl AuditHandle {
         self.seldom(record);
     }
 
-    /// Puts on record that a known service was kept out of what is not for it; one record in ten minutes. Does not wait.
+    /// Records that a service lacked the scope for a request, at most once in ten minutes, without waiting.
     pub fn service_denied(&self, service: &ServiceName, origin: Origin) {
         let record = AuditRecord {
             at: self.clock.now(),
@@ -161,44 +162,44 @@ impl AuditHandle {
         self.seldom(record);
     }
 
-    /// Puts on record that somebody read pages of the log: one record of each of them in ten minutes. Does not wait.
+    /// Records that somebody read pages of the log, at most once per reader in ten minutes, without waiting.
     pub fn was_read(&self, reader: &AuditReader, origin: Origin) {
         self.seldom(self.by_reader(reader, AuditEvent::AuditRead, origin));
     }
 
-    /// Puts on record, durably, that somebody takes the log away or follows it.
+    /// Records durably that somebody exports or follows the log.
     pub async fn is_taken(&self, reader: &AuditReader, event: AuditEvent, origin: Origin) -> Result<(), Unavailable> {
         Ok(self.store.append_audit(vec![self.by_reader(reader, event, origin)]).await?)
     }
 
-    /// A page of the log.
+    /// Returns a page of the log.
     pub async fn page(&self, query: AuditQuery) -> Result<AuditPage, Unavailable> {
         Ok(self.store.audit_page(query).await?)
     }
 
-    /// The log in short.
+    /// Returns a summary of the log.
     pub async fn status(&self) -> Result<AuditStatus, Unavailable> {
         Ok(self.store.audit_status().await?)
     }
 
-    /// The number of the newest durable record, as it grows.
+    /// Returns the number of the newest durable record, as a channel that follows it.
     #[must_use]
     pub fn head(&self) -> watch::Receiver<u64> {
         self.store.audit_head()
     }
 
-    /// Removes what is too old or too much and waits until it is gone.
+    /// Removes records that are too old or exceed the size limit, and waits until they are gone.
     #[cfg(feature = "testing")]
     pub(crate) async fn tend(&self) -> Result<(), crate::ask::AskError> {
         self.mailbox.ask(Duration::from_mins(1), |reply| Message::Tend(Some(reply))).await
     }
 
-    /// Puts a refusal on its way to the log: by itself if it cost a hash, else unless one of its kind was taken a moment ago.
+    /// Sends a refusal to the log: always if it cost a hash, otherwise only if none of its kind was written recently.
     pub(crate) fn refused(&self, record: AuditRecord) {
         if record.cost_a_hash() { self.record(record) } else { self.seldom(record) }
     }
 
-    /// Puts a record on its way to the log unless one of its kind was taken a moment ago.
+    /// Sends a record to the log unless one of its kind was written recently.
     pub(crate) fn seldom(&self, record: AuditRecord) {
         let event = record.event.as_str();
         if let Err(error) = self.mailbox.tell(Message::AppendSeldom(record)) {
@@ -215,21 +216,21 @@ impl AuditHandle {
     }
 }
 
-/// Batches records: while one commit is under way the next ones gather, so that a burst costs few commits.
+/// Batches records: while one commit is running, the next records gather, so that a burst needs only a few commits.
 pub(crate) struct AuditActor {
     store: Store,
     clock: Arc<dyn Clock>,
     settings: AuditSettings,
-    /// How many leading bits of an IPv6 address name one client.
+    /// The number of leading bits of an IPv6 address that identify one client.
     ipv6_prefix: u8,
-    /// The commits under way, so that a stop can wait for them.
+    /// The running commits, so that a stop can wait for them.
     commits: TaskTracker,
-    /// Whether the wall clock may be believed. It outlives a crash of the actor.
+    /// Whether the wall clock can be trusted. It outlives a crash of the actor.
     trust: Mutex<Trust>,
     leases: Leases,
     /// How many refusals are not on record since the last time they were counted there. It outlives a crash of the actor.
     left_out: Arc<AtomicU64>,
-    /// Set when the actor stops: a removal under way then ends after its present commit.
+    /// Set when the actor stops. A running removal then ends after its current commit.
     stopping: Arc<AtomicBool>,
 }
 
@@ -240,9 +241,9 @@ pub(crate) struct State {
     by_known: Seldom,
     denied: Seldom,
     attempts: Seldom,
-    /// When refusals that were left out were last counted in a record, by the monotonic clock.
+    /// When the number of left-out refusals was last recorded, on the monotonic clock.
     counted_at: Duration,
-    /// Those who wait for the removal under way; `None` when there is none.
+    /// The callers that wait for the running removal; `None` if none is running.
     tending: Option<Vec<Reply<()>>>,
     mailbox: Arc<Mailbox<Message>>,
     _timers: [Timer; 3],
@@ -278,8 +279,8 @@ impl Process for AuditActor {
         match message {
             Message::Append(record) => self.take(state, record),
             Message::AppendSeldom(record) => {
-                // Strangers must not use up what is there for those who are known, nor those who guess what is there for
-                // those who are kept out.
+                // Each group has its own limit, so that clients without a session cannot use up the limit of those with one,
+                // and clients that guess cannot use up the limit of records of denied access.
                 let seldom = match (record.session, record.event) {
                     (Some(_), _) => &mut state.by_known,
                     (None, AuditEvent::AccessDenied) => &mut state.denied,
@@ -356,7 +357,7 @@ impl AuditActor {
         self.left_out.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// Puts on record how many refusals were left out, once a minute.
+    /// Records the number of left-out refusals, at most once a minute.
     fn count(&self, state: &mut State) {
         let now = self.clock.monotonic();
         if now.saturating_sub(state.counted_at) >= COUNT_PERIOD
@@ -367,7 +368,7 @@ impl AuditActor {
         }
     }
 
-    /// The record of how many refusals were left out since the last one; `None` if none were.
+    /// Builds the record of the refusals that were left out since the last such record; `None` if there were none.
     fn counted(&self) -> Option<AuditRecord> {
         let left_out = self.left_out.swap(0, Ordering::Relaxed);
         if left_out == 0 {
@@ -386,7 +387,7 @@ impl AuditActor {
         Committer { store: self.store.clone(), left_out: Arc::clone(&self.left_out), most_refused }
     }
 
-    /// Begins to remove what is too old or too much, unless that is under way.
+    /// Begins to remove records that are too old or exceed the size limit, unless a removal is running.
     fn tend(&self, state: &mut State, reply: Option<Reply<()>>) {
         let under_way = state.tending.is_some();
         state.tending.get_or_insert_default().extend(reply);
@@ -411,15 +412,16 @@ impl AuditActor {
         });
     }
 
-    /// Whether something may be deleted for its age now.
+    /// Returns whether the wall clock can be trusted enough to delete records for their age.
     fn believes_the_clock(&self, newest: Option<Timestamp>) -> bool {
         let mut trust = self.trust.lock().unwrap_or_else(PoisonError::into_inner);
         trust.believes(self.clock.now(), self.clock.monotonic(), newest)
     }
 }
 
-/// Logs what `doorward audit verify --head` compares with; it must reach a place that whoever edits the data directory does not
-/// reach. So everything that appends to the log does so when it begins and when it ends.
+/// Logs the head, with which `doorward audit verify --head` compares.
+/// The head must reach a place that is out of reach for an attacker who edits the data directory.
+/// So everything that appends to the log calls this when it begins and when it ends.
 pub(crate) async fn log_head(store: &Store) {
     match store.audit_status().await {
         Ok(status) => tell_head(&status),
@@ -431,7 +433,7 @@ fn tell_head(status: &AuditStatus) {
     tracing::info!(head = %status.head, first = status.checkpoint.first, bytes = status.bytes, "audit head");
 }
 
-/// A record of what Doorward itself did.
+/// Builds a record of an action of Doorward itself.
 fn of_system(event: AuditEvent, at: Timestamp) -> AuditRecord {
     AuditRecord {
         at,
@@ -445,7 +447,7 @@ fn of_system(event: AuditEvent, at: Timestamp) -> AuditRecord {
     }
 }
 
-/// Removes what is too old or too much, a group at a time; the answer is how many records went.
+/// Removes records that are too old or exceed the size limit, one group at a time; returns the number of removed records.
 async fn prune(
     store: &Store,
     now: Timestamp,
@@ -467,11 +469,11 @@ async fn prune(
     }
 }
 
-/// Writes what waited.
+/// Writes the waiting records.
 struct Committer {
     store: Store,
     left_out: Arc<AtomicU64>,
-    /// How much refusals may take of the log, in bytes.
+    /// The maximum size of the refusals in the log, in bytes.
     most_refused: u64,
 }
 
@@ -487,7 +489,7 @@ impl Committer {
     }
 }
 
-/// The same records in the same order, for changes of a bounded size.
+/// Splits records into groups of a bounded size, in the same order.
 fn groups(records: Vec<AuditRecord>) -> impl Iterator<Item = Vec<AuditRecord>> {
     let mut records = records.into_iter();
     std::iter::from_fn(move || {

@@ -1,10 +1,9 @@
-//! A bounded pool of threads that compute argon2id, the only place where passwords are judged and hashed.
+//! A bounded pool of threads that compute argon2id. Passwords are judged and hashed only here.
 //!
-//! Neither ever runs on an async thread. Each thread reuses one block of memory, so the pool never holds more than threads
-//! × cost, however many logins arrive; what does not fit into the queue is refused at once with an estimate of when to
-//! come back. Logins and new credentials wait in lanes of their own and take turns, so that a flood of one kind leaves the
-//! other its share. The threads run at lower scheduling priority than the async ones, so token checks stay quick while many
-//! people log in.
+//! Neither ever runs on an async thread. Each thread reuses one block of memory, so the pool never takes more than threads × cost,
+//! however many logins arrive. A job that finds its queue full is refused at once with an estimate of when to try again.
+//! Logins and new credentials wait in separate lanes and take turns, so that a flood of one kind leaves the other its share.
+//! The threads have a lower scheduling priority than the async threads, so that token checks stay fast while many people log in.
 
 mod argon2id;
 mod backend;
@@ -38,44 +37,44 @@ pub use lanes::Lane as HashLane;
 use lanes::Lane;
 use pool::{Pool, Task};
 
-/// When to come back while the list of breached passwords cannot be read: that takes somebody to mend it.
+/// How long a client is asked to wait while the list of breached passwords cannot be read, which an operator has to fix.
 const LIST_RETRY: Duration = Duration::from_secs(30);
 
-/// How the pool works.
+/// The settings of the pool.
 #[derive(Debug, Clone, Copy)]
 pub struct HasherSettings {
-    /// How many threads, at least 1.
+    /// The number of threads, at least 1.
     pub threads: usize,
-    /// Which code may compute the hashes.
+    /// The implementations that may compute the hashes.
     pub backend: HashBackendChoice,
-    /// What a new hash costs.
+    /// The cost of a new hash.
     pub cost: HashCost,
-    /// How many jobs of each lane may wait.
+    /// The maximum number of waiting jobs in each lane.
     pub queue: usize,
-    /// How long a job may wait before it is refused instead of computed.
+    /// The maximum time that a job waits before it is refused instead of computed.
     pub deadline: Duration,
 }
 
-/// The pool could not be made: the cost is outside what argon2 allows, or a thread could not be started.
+/// The pool could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum HasherStartError {
     /// The cost is outside what argon2 allows.
     #[error("the cost of a password hash is not possible: {0}")]
     Cost(argon2::Error),
-    /// The operating system gave no thread.
+    /// The operating system did not start a thread.
     #[error("a hashing thread could not be started: {0}")]
     Thread(#[from] std::io::Error),
 }
 
-/// Judges, hashes and verifies passwords and passphrases. Cloning it gives another way to the same threads; they end when the
-/// last one is dropped and the queue is empty.
+/// Judges, hashes and verifies passwords and passphrases. A clone uses the same threads.
+/// The threads end when the last clone is dropped and the queue is empty.
 #[derive(Clone)]
 pub struct HasherHandle {
     pool: Arc<Pool>,
     _threads: Arc<Threads>,
 }
 
-/// Ends the threads when the last handle goes.
+/// Ends the threads when the last handle is dropped.
 struct Threads(Arc<Pool>);
 
 /// The outcome of comparing a secret with a hash.
@@ -83,15 +82,15 @@ struct Threads(Arc<Pool>);
 pub(crate) struct Verdict {
     /// The secret is the one that was hashed.
     pub(crate) matches: bool,
-    /// The hash was made at another cost than today's and ought to be renewed (S06).
+    /// The hash was made at a cost other than today's and should be renewed (S06).
     pub(crate) outdated: bool,
-    /// The secret is a password that guessers are known to have. Says nothing about whether it matches.
+    /// The secret is on the list of breached passwords, whether it matches or not.
     pub(crate) breached: bool,
 }
 
 impl HasherHandle {
-    /// Chooses the code that hashes and starts the threads. Computes one hash, so it takes as long as one. `breached` is the operator's list of breached
-    /// passwords, if there is one.
+    /// Chooses the implementation and starts the threads. Computes one hash, so it takes as long as one.
+    /// `breached` is the operator's list of breached passwords, if there is one.
     pub fn start(
         settings: HasherSettings,
         policy: PasswordPolicy,
@@ -108,7 +107,7 @@ impl HasherHandle {
         let took = clock.monotonic().saturating_sub(began);
         drop(memory);
         let pool = Arc::new(Pool::new(settings, backend, Judge::new(policy, breached), clock, entropy, decoy, took));
-        // Made before the threads, so that those already started end if a later one cannot be.
+        // Created before the threads, so that those already started end if a later one cannot be started.
         let threads = Arc::new(Threads(Arc::clone(&pool)));
         for number in 0..settings.threads.max(1) {
             let pool = Arc::clone(&pool);
@@ -117,7 +116,7 @@ impl HasherHandle {
         Ok(Self { pool, _threads: threads })
     }
 
-    /// A salted hash of a new password, if it is good enough. One that is not costs no hash.
+    /// Returns a salted hash of a new password, if it is good enough. For a weak password no hash is computed.
     pub(crate) async fn hash_new(
         &self,
         candidate: Candidate,
@@ -126,8 +125,8 @@ impl HasherHandle {
         Ok(self.hash_all(Some(candidate), [secret]).await?.map(|[hash]| hash))
     }
 
-    /// As [`Self::hash_new`], and a hash of the passphrase that goes with it. One place in the queue serves both, so that no first
-    /// hash is computed in vain because there is no place for the second.
+    /// As [`Self::hash_new`], and also returns a hash of its passphrase.
+    /// Both take one place in the queue, so that the first hash is not wasted because there is no place for the second.
     pub(crate) async fn hash_both(
         &self,
         candidate: Candidate,
@@ -138,7 +137,7 @@ impl HasherHandle {
         Ok(hashes.map(|[password, passphrase]| (password, passphrase)))
     }
 
-    /// A salted hash of a secret that needs no judging: a passphrase, or a password that is in use.
+    /// Returns a salted hash of a secret that is not judged: a passphrase, or a password in use.
     pub(crate) async fn hash(&self, secret: Secret) -> Result<CredentialHash, Unavailable> {
         let hashes = self.hash_all(None, [secret]).await?;
         // Nothing was judged.
@@ -158,16 +157,17 @@ impl HasherHandle {
         }
     }
 
-    /// Compares a password with a hash, and looks whether it is a breached one. Takes the time of a hash of today's cost, also
-    /// where the stored one was cheaper. With the hash of nobody's (`None`) it costs the same and never matches.
+    /// Compares a password with a hash, and looks it up in the list of breached passwords.
+    /// Takes at least the time of a hash at today's cost, even if the stored one was cheaper.
+    /// Without a hash (`None`) it takes the same time and never matches.
     pub(crate) async fn verify(&self, secret: Secret, against: Option<CredentialHash>) -> Result<Verdict, Unavailable> {
         let verdict = self.ask(Lane::Verification, |reply| Task::VerifyInUse { secret, against, reply }).await?;
         // Nothing was judged.
         verdict.map_err(|_| Unavailable::default())
     }
 
-    /// Compares a passphrase with its hash, or with nobody's (`None`), for somebody who wants this new password. One that is not
-    /// good enough costs no hash, whether there is an account or not.
+    /// Compares a passphrase with its hash, or with none (`None`), for a client that wants this new password.
+    /// If the password is not good enough, no hash is computed, whether the account exists or not.
     pub(crate) async fn verify_passphrase(
         &self,
         candidate: Candidate,
@@ -177,11 +177,11 @@ impl HasherHandle {
         self.ask(Lane::Creation, |reply| Task::Verify { candidate, secret: passphrase, against, reply }).await
     }
 
-    /// Says how good a password would be for somebody with these names. Computes no hash.
+    /// Reports how good a password would be for an owner with these names. Computes no hash.
     pub async fn judge(&self, password: Password, names: OwnNames) -> Result<PasswordReport, Unavailable> {
         let candidate = Candidate { password, names };
         let report = self.ask(Lane::Creation, |reply| Task::Judge { candidate, reply }).await?;
-        // A report says itself what is weak.
+        // The report itself says what is weak.
         report.map_err(|_| Unavailable::default())
     }
 
@@ -197,24 +197,24 @@ impl HasherHandle {
             Ok(Ok(outcome)) => Ok(Ok(outcome)),
             Ok(Err(Rejected::Weak(weak))) => Ok(Err(weak)),
             Ok(Err(Rejected::Unknown)) => Err(Unavailable { retry_after: LIST_RETRY }),
-            // It waited for too long, or could not be done.
+            // The job waited too long, or could not be done.
             Err(_) => Err(self.pool.refusal(lane)),
         }
     }
 
-    /// How long what waits in a lane now will take, and what of the other lane comes in between; at least one second.
+    /// Returns how long the waiting jobs of a lane will take, including jobs of the other lane in between; at least one second.
     #[must_use]
     pub fn wait(&self, lane: HashLane) -> Duration {
         self.pool.refusal(lane).retry_after
     }
 
-    /// What the pool reports about itself.
+    /// Returns the health report of the pool.
     #[must_use]
     pub fn health(&self) -> HasherHealth {
         self.pool.health()
     }
 
-    /// Makes one hashing job panic behind all that wait; returns when it has.
+    /// Makes one hashing job panic after all waiting jobs; returns when it has.
     #[cfg(feature = "testing")]
     pub(crate) async fn inject_panic(&self) {
         let (reply, passed) = oneshot::channel();

@@ -1,4 +1,4 @@
-//! What the domain needs from outside: time, randomness and mail. The binary implements these; tests bring their own.
+//! The ports: what the domain needs from outside, such as time, randomness and mail. The binary implements them, and so do tests.
 
 use std::time::Duration;
 
@@ -10,57 +10,57 @@ use crate::domain::secret::Secret;
 use crate::domain::time::Timestamp;
 use crate::domain::token::{KeyRing, SigningKey};
 
-/// Where time comes from.
+/// The source of time.
 pub trait Clock: Send + Sync + 'static {
-    /// The wall-clock time, for what is stored and shown.
+    /// Returns the wall-clock time, for values that are stored or shown.
     fn now(&self) -> Timestamp;
 
-    /// Time since some fixed moment, never going back, for limits and back-offs.
+    /// Returns the time since a fixed moment, which never goes back, for limits and back-offs.
     fn monotonic(&self) -> Duration;
 }
 
-/// Where unguessable bytes come from.
+/// The source of unguessable bytes.
 pub trait Entropy: Send + Sync + 'static {
-    /// Fills the buffer with bytes nobody can guess.
+    /// Fills the buffer with unguessable bytes.
     fn fill(&self, buffer: &mut [u8]);
 }
 
-/// A list of passwords that became known in breaches of other services, which guessers try first.
+/// A list of passwords from breaches of other services, which attackers try first.
 pub trait BreachedPasswords: Send + Sync + 'static {
-    /// Whether this password is on the list. Called on a hashing thread, so it may read from the disk.
+    /// Returns whether this password is on the list. Called on a hashing thread, so it may read from the disk.
     fn contains(&self, password: &Secret) -> Result<bool, BreachedListFailure>;
 }
 
-/// The list of breached passwords cannot be read. The text is for the log; it holds nothing of a password.
+/// The list of breached passwords cannot be read. The text is for the log and contains nothing of a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the list of breached passwords cannot be read: {0}")]
 pub struct BreachedListFailure(pub String);
 
-/// Where the ring of keys is kept, and the key pairs in it. Every method may block for as long as the disk takes.
+/// The storage of the key ring and its key pairs. Every method may block for the duration of disk operations.
 ///
-/// A command line may change the ring beside a running server; the revision keeps the two from undoing each other.
+/// A command line may change the ring while a server runs; the revision keeps them from overwriting each other's changes.
 pub trait KeyVault: Send + Sync + 'static {
-    /// The ring and its key pairs as they are written; `None` before there is one.
+    /// Reads the ring and its key pairs; `None` if there is none yet.
     fn load(&self) -> Result<Option<StoredKeys>, KeyVaultFailure>;
 
-    /// The revision of the ring that is written, without reading any key.
+    /// Returns the revision of the stored ring, without reading any key.
     fn revision(&self) -> Result<Option<u64>, KeyVaultFailure>;
 
-    /// Writes a ring in place of the one with its revision, as the next one, and with it a key pair that is new. It is durable
-    /// before this returns. Pairs that the ring does not name go.
+    /// Replaces the stored ring, which must have the revision of `ring`, by `ring` with the next revision; adds a new key pair, if given.
+    /// Everything is durable before this returns. Key pairs that the ring does not name are deleted.
     fn replace(&self, ring: &KeyRing, new: Option<&SigningKey>) -> Result<(), ReplaceKeysError>;
 }
 
-/// What a [`KeyVault`] holds.
+/// The content of a [`KeyVault`].
 #[derive(Debug, Clone)]
 pub struct StoredKeys {
     /// The ring.
     pub ring: KeyRing,
-    /// Every key pair that it names.
+    /// All its key pairs.
     pub pairs: Vec<SigningKey>,
 }
 
-/// The keys cannot be read or written. The text is for operators; it holds nothing of a key.
+/// The keys cannot be read or written. The text is for operators and contains nothing of a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct KeyVaultFailure(pub String);
@@ -68,37 +68,37 @@ pub struct KeyVaultFailure(pub String);
 /// Why a ring was not written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReplaceKeysError {
-    /// Another one was written meanwhile.
+    /// Another ring was written in the meantime.
     #[error("the ring of keys changed meanwhile")]
     Stale,
-    /// It could not be.
+    /// The vault failed.
     #[error(transparent)]
     Failed(#[from] KeyVaultFailure),
 }
 
-/// What carries mails out of the house.
+/// The transport that delivers mails.
 #[async_trait]
 pub trait MailTransport: Send + Sync + 'static {
-    /// Writes a mail and hands it over. `Ok` means that the next in line has taken responsibility for it: an SMTP server
-    /// answered 250 to the whole of it, or it is in a file that is on the disk.
+    /// Renders a mail and hands it over. `Ok` means that the receiver has taken responsibility for it: an SMTP server answered 250 to
+    /// the whole mail, or the mail is in a file that is synced to the disk.
     async fn send(&self, mail: &OutgoingMail) -> Result<(), SendError>;
 
-    /// Finds out what [`reaches`](Self::reaches) answers from. Ends within the time that a mail may take.
+    /// Collects the information for [`reaches`](Self::reaches). Ends within the time that a mail may take.
     async fn probe(&self) {}
 
-    /// Whether mails to this address can be sent, as far as is known; it asks nobody.
+    /// Returns whether mails to this address can be sent, as far as is known. It makes no requests.
     fn reaches(&self, _to: &Email) -> bool {
         true
     }
 }
 
-/// Why a mail was not handed over. The texts are for operators; they hold no token and no more of the mail than its recipient.
+/// Why a mail was not handed over. The texts are for operators; they contain no token and nothing of the mail but its recipient.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// It may work later: no connection, a time-out, a 4xx answer, a full disk.
+    /// A later attempt may succeed: no connection, a time-out, a 4xx answer, a full disk.
     #[error("{0}")]
     Transient(String),
-    /// It will never work: a 5xx answer, a recipient that the transport cannot express.
+    /// No attempt can succeed: a 5xx answer, or a recipient that the transport cannot express.
     #[error("{0}")]
     Permanent(String),
 }

@@ -1,7 +1,7 @@
-//! What every actor of Doorward has in common: a mailbox that survives restarts, vital signs, and a host that keeps both.
+//! The common parts of all actors: a mailbox that survives restarts, vital signs, and a host that maintains both.
 //!
-//! An actor implements [`Process`]. A [`Mailbox`] is what its handle holds: it finds the running incarnation at every
-//! call, so a restart shows as [`AskError::NotRunning`] while it lasts and as nothing afterwards.
+//! An actor implements [`Process`]. Its handle holds a [`Mailbox`], which looks up the running incarnation in each call.
+//! During a restart, calls therefore fail with [`AskError::NotRunning`]; afterwards they work again.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use crate::ask::AskError;
 use crate::health::Vitals;
 use crate::ports::Clock;
 
-/// Where an answer goes. Dropping it tells the asker that there will be none.
+/// The channel for an answer. Dropping it tells the caller that there will be no answer.
 pub(crate) type Reply<T> = oneshot::Sender<T>;
 
-/// One kind of actor: how it starts, what it does with a message, and what it leaves in order when it stops.
+/// A kind of actor: how it starts, handles a message, and cleans up when it stops.
 ///
-/// `Err` from [`Process::handle`] is a crash, like a panic: the supervisor restarts the actor and its queue is lost. A
-/// refusal that a caller has to hear about travels in the reply instead.
+/// `Err` from [`Process::handle`] is a crash, like a panic: the supervisor restarts the actor, and its queue is lost.
+/// A refusal for the caller is sent in the reply instead.
 pub(crate) trait Process: Send + Sync + 'static {
     type Message: Send + 'static;
     type State: Send + 'static;
@@ -35,30 +35,31 @@ pub(crate) trait Process: Send + Sync + 'static {
         message: Self::Message,
     ) -> impl Future<Output = Result<(), String>> + Send;
 
-    /// Runs when the actor was drained, after its last message; not after a crash.
+    /// Runs after the last message when the actor was drained, but not after a crash.
     fn stop(&self, _state: &mut Self::State) -> impl Future<Output = ()> + Send {
         async {}
     }
 }
 
-/// What travels to an actor.
+/// A message in the mailbox of an actor.
 pub(crate) enum Letter<M> {
     Work(M),
-    /// Answered by the host itself: shows that the mailbox moves.
+    /// Answered by the host itself, which shows that the actor processes its mailbox.
     Ping(Reply<()>),
-    /// Makes the actor fail, for tests of supervision.
+    /// Makes the actor fail, in tests of supervision.
     #[cfg(feature = "testing")]
     Fault(crate::testing::Fault),
 }
 
-/// The way to an actor, for as long as the system runs.
+/// The address of an actor, valid as long as the system runs.
 pub(crate) struct Mailbox<M: Send + 'static> {
     /// The running incarnation; `None` before the first start, during a restart and after the stop.
     current: ArcSwapOption<Address<M>>,
     vitals: Arc<Vitals>,
 }
 
-/// One incarnation of an actor and how many letters wait for it. The count starts anew with each, as a crash loses the queue.
+/// One incarnation of an actor and the number of its waiting letters.
+/// Each incarnation starts counting at zero, because a crash loses the queue.
 struct Address<M: Send + 'static> {
     actor: ActorRef<Letter<M>>,
     waiting: Arc<AtomicU64>,
@@ -73,24 +74,24 @@ impl<M: Send + 'static> Mailbox<M> {
         &self.vitals
     }
 
-    /// How many letters wait.
+    /// Returns the number of waiting letters.
     pub(crate) fn depth(&self) -> u64 {
         self.current.load().as_ref().map_or(0, |address| address.waiting.load(Ordering::Relaxed))
     }
 
-    /// Sends a message and does not wait.
+    /// Sends a message without waiting.
     pub(crate) fn tell(&self, message: M) -> Result<(), AskError> {
         self.post(Letter::Work(message))
     }
 
-    /// Sends a question and waits for its answer, at most as long as the deadline.
+    /// Sends a request and waits for its answer until the deadline.
     pub(crate) async fn ask<R>(&self, deadline: Duration, question: impl FnOnce(Reply<R>) -> M) -> Result<R, AskError> {
         let (reply, answer) = oneshot::channel();
         self.tell(question(reply))?;
         wait(deadline, answer).await
     }
 
-    /// Whether the actor takes a letter off its queue within the deadline.
+    /// Checks that the actor takes a letter from its queue within the deadline.
     pub(crate) async fn ping(&self, deadline: Duration) -> Result<(), AskError> {
         let (reply, answer) = oneshot::channel();
         self.post(Letter::Ping(reply))?;
@@ -105,7 +106,7 @@ impl<M: Send + 'static> Mailbox<M> {
     fn post(&self, letter: Letter<M>) -> Result<(), AskError> {
         let current = self.current.load();
         let address = current.as_ref().ok_or(AskError::NotRunning)?;
-        // Counted before it is sent, so that the actor never takes off more than was put on.
+        // Counted before it is sent, so that the actor never takes more letters than were counted.
         address.waiting.fetch_add(1, Ordering::Relaxed);
         address.actor.send_message(letter).map_err(|_| {
             address.waiting.fetch_sub(1, Ordering::Relaxed);
@@ -113,7 +114,7 @@ impl<M: Send + 'static> Mailbox<M> {
         })
     }
 
-    /// No incarnation runs any more.
+    /// Notes that no incarnation is running any more.
     pub(crate) fn clear(&self) {
         self.current.store(None);
     }
@@ -127,7 +128,7 @@ async fn wait<R>(deadline: Duration, answer: oneshot::Receiver<R>) -> Result<R, 
     }
 }
 
-/// Runs one incarnation of a [`Process`] as a ractor actor and keeps its vital signs.
+/// Runs one incarnation of a [`Process`] as a ractor actor and maintains its vital signs.
 pub(crate) struct Host<P: Process> {
     process: Arc<P>,
     mailbox: Arc<Mailbox<P::Message>>,
@@ -140,7 +141,7 @@ impl<P: Process> Host<P> {
     }
 }
 
-/// The state of an incarnation and the count of its waiting letters.
+/// The state of an incarnation and the number of its waiting letters.
 pub(crate) struct Hosted<S> {
     state: S,
     waiting: Arc<AtomicU64>,
@@ -190,9 +191,9 @@ impl<P: Process> Actor for Host<P> {
     }
 }
 
-/// Sends a message to an actor after a while, again and again, until its incarnation ends.
+/// Sends a message to an actor periodically, until its incarnation ends.
 ///
-/// The task is tied to the returned guard, which the actor keeps in its state: a restarted actor starts its own.
+/// The task ends when the returned guard is dropped. The actor keeps the guard in its state, so a restarted actor has its own timer.
 pub(crate) fn every<M: Send + 'static>(
     period: Duration,
     mailbox: &Arc<Mailbox<M>>,
@@ -205,13 +206,13 @@ pub(crate) fn every<M: Send + 'static>(
         ticks.tick().await;
         loop {
             ticks.tick().await;
-            // While the actor is down there is nobody to remind; its next incarnation has a timer of its own.
+            // While the actor is down, nobody needs the message; its next incarnation has its own timer.
             let _ = mailbox.tell(message());
         }
     }))
 }
 
-/// A running timer; it ends when this is dropped.
+/// A running timer, which ends when it is dropped.
 pub(crate) struct Timer(tokio::task::JoinHandle<()>);
 
 impl Drop for Timer {

@@ -1,4 +1,4 @@
-//! Who is restarted, how soon and how often; past that the process exits with the reason.
+//! The supervisor: it restarts actors with a back-off, and ends the process with a reason if restarts do not help.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -13,24 +13,24 @@ use crate::health::{ActorState, Vitals};
 use crate::ports::Clock;
 use crate::process::{Host, Mailbox, Process};
 
-/// How many restarts of one actor within [`BUDGET_WINDOW`] are taken for bad luck. One more is a fault that restarting does not
-/// mend, and the process exits so that its own supervisor (or a person) sees it.
+/// The number of restarts of one actor within [`BUDGET_WINDOW`] that are tolerated.
+/// With one more, restarting does not help, and the process exits so that its own supervisor (or a person) notices.
 const RESTART_BUDGET: usize = 10;
 /// See [`RESTART_BUDGET`].
 const BUDGET_WINDOW: Duration = Duration::from_mins(1);
-/// The pause before the first restart; it doubles with each failure within the window.
+/// The pause before the first restart; it doubles with each further failure within the window.
 const FIRST_BACK_OFF: Duration = Duration::from_millis(20);
-/// The longest pause. All ten pauses of a budget add up to 0.02 + 0.04 + … + 2 + 2 + 2 ≈ 8.5 s, so an actor that fails at
-/// every start ends the process after about that long.
+/// The maximum pause. All ten pauses of a budget add up to 0.02 + 0.04 + … + 2 + 2 + 2 ≈ 8.5 s.
+/// So an actor that fails at every start ends the process after about that time.
 const MAX_BACK_OFF: Duration = Duration::from_secs(2);
 
 type StartFuture = Pin<Box<dyn Future<Output = Result<ActorCell, String>> + Send>>;
 
-/// How one child is started and known. It lives as long as the supervisor.
+/// How one child is started and identified. It lives as long as the supervisor.
 pub(crate) struct ChildSpec {
     vitals: Arc<Vitals>,
     start: Box<dyn Fn(ActorCell) -> StartFuture + Send + Sync>,
-    /// Forgets the incarnation that ended.
+    /// Clears the mailbox of the incarnation that ended.
     clear: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -42,7 +42,7 @@ impl ChildSpec {
             vitals,
             start: Box::new(move |supervisor| {
                 let host = Host::new(Arc::clone(&process), Arc::clone(&mailbox), Arc::clone(&clock));
-                // Without a name: ractor's names are global to the process, ours belong to one system.
+                // Without a name, because ractor's names are global to the process, but ours belong to one system.
                 Box::pin(async move {
                     match supervisor.spawn_linked(None, host, ()).await {
                         Ok((actor, _)) => Ok(actor.get_cell()),
@@ -55,27 +55,27 @@ impl ChildSpec {
     }
 }
 
-/// A child and its record of failures.
+/// A child and its recent failures.
 struct Child {
     spec: ChildSpec,
     cell: Option<ActorCell>,
-    /// When it failed within the window, on the monotonic clock; at most the budget and one more.
+    /// The times of its failures within the window, on the monotonic clock; at most one more than the budget.
     failures: VecDeque<Duration>,
 }
 
 /// Supervises every actor of one system, one for one.
 pub(crate) struct Supervisor {
     clock: Arc<dyn Clock>,
-    /// Set once, with the reason, when a child cannot be kept alive.
+    /// Set once, with the reason, when a child cannot be kept running.
     gave_up: watch::Sender<Option<String>>,
 }
 
 pub(crate) enum SupervisorMessage {
-    /// The pause is over: start this child again.
+    /// The pause has ended: start this child again.
     Restart(usize),
-    /// What came of it. A start runs beside the mailbox, as a child may have to wait for a commit before it can be ready.
+    /// The outcome of a start, which runs outside the mailbox because a child may wait for a commit before it is ready.
     Started(usize, Result<ActorCell, String>),
-    /// Drains every child in the given order, each with its queue handled, and waits for it. From here on nothing is restarted.
+    /// Drains every child in the given order, including its queue, and waits for it. Nothing is restarted afterwards.
     Drain(tokio::sync::oneshot::Sender<()>),
 }
 
@@ -89,7 +89,7 @@ impl Supervisor {
         Self { clock, gave_up }
     }
 
-    /// Notes a failure and decides what follows: a restart after a pause, or the end.
+    /// Notes a failure and either restarts the child after a pause or gives up.
     fn child_failed(&self, myself: &ActorRef<SupervisorMessage>, index: usize, child: &mut Child, cause: &str) {
         let vitals = &child.spec.vitals;
         child.cell = None;
@@ -115,7 +115,7 @@ impl Supervisor {
         myself.send_after(pause, move || SupervisorMessage::Restart(index));
     }
 
-    /// Takes in a child that was started again, unless it has failed already: its failure came before this, and was nobody's.
+    /// Adopts a restarted child. If it has already failed, its failure event came too early to be assigned and is handled here.
     fn child_started(
         &self,
         myself: &ActorRef<SupervisorMessage>,
@@ -131,7 +131,7 @@ impl Supervisor {
     }
 }
 
-/// The pause before the n-th restart within the window.
+/// Returns the pause before the n-th restart within the window.
 fn back_off(failures: usize) -> Duration {
     let doublings = u32::try_from(failures.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
     FIRST_BACK_OFF.saturating_mul(1 << doublings).min(MAX_BACK_OFF)
@@ -149,7 +149,7 @@ impl Actor for Supervisor {
     ) -> Result<Self::State, ActorProcessingErr> {
         let mut children = Vec::new();
         for spec in specs {
-            // At the first start there is nothing to fall back on: a child that cannot start ends the attempt.
+            // At the first start there is no earlier incarnation: if a child cannot start, the system does not start.
             let cell = (spec.start)(myself.get_cell())
                 .await
                 .map_err(|cause| format!("actor {} did not start: {cause}", spec.vitals.name()))?;
@@ -179,13 +179,13 @@ impl Actor for Supervisor {
                     self.child_started(&myself, index, child, outcome);
                 }
             }
-            // Nothing is started any more, and what was on its way is stopped with the supervisor.
+            // Nothing is started any more; a start that is still running is stopped together with the supervisor.
             SupervisorMessage::Restart(_) | SupervisorMessage::Started(..) => {}
             SupervisorMessage::Drain(done) => {
                 state.draining = true;
                 for child in &mut state.children {
                     if let Some(cell) = child.cell.take() {
-                        // The caller holds the deadline of the whole stop.
+                        // The caller enforces the deadline of the whole stop.
                         if let Err(error) = cell.drain_and_wait(None).await {
                             tracing::warn!(actor = child.spec.vitals.name(), %error, "an actor did not drain");
                         }

@@ -1,4 +1,4 @@
-//! Accounts: registration, login, recovery, and what their owners and administrators do to them.
+//! Accounts: registration, login, recovery, and the changes that owners and administrators make.
 
 mod actor;
 mod errors;
@@ -38,17 +38,18 @@ use crate::process::{Mailbox, Reply};
 use crate::session::{Principal, SessionHandle, SessionSummary};
 use crate::store::{ListedAccount, Page, Store, StoredToken};
 
-/// The shortest pause between two mails of one purpose to one account that anybody can ask for.
+/// The minimum pause between two requested mails of one purpose to one account.
 pub(crate) const RESEND_PAUSE: Duration = Duration::from_mins(1);
-/// The shortest pause between two verification mails that follow a login with the right password.
+/// The minimum pause between two verification mails that follow a login with the right password.
 pub(crate) const LOGIN_RESEND_PAUSE: Duration = Duration::from_mins(10);
-/// How long after a link was used its form, sent again, is answered like the first time. A second press, a reload and a lost
-/// answer come within minutes; later it helps more to say when the link was used.
+/// How long after the use of a link a resubmitted form gets the same answer as the first time.
+/// A second press, a reload or a lost answer happens within minutes; later, the answer says when the link was used.
 pub(crate) const REPEAT_WITHIN: Duration = Duration::from_mins(10);
-/// How long a flow may take: two hashes, each at most its queue's deadline and itself, and two commits of at most 10 s.
+/// The maximum duration of a flow: two hashes, each limited by the deadline of its queue plus its own computation,
+/// and two commits of at most 10 s each.
 const FLOW_DEADLINE: Duration = Duration::from_secs(40);
 
-/// The rules that an operator sets for accounts.
+/// The operator's rules for accounts.
 #[derive(Debug, Clone, Copy)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -57,39 +58,41 @@ const FLOW_DEADLINE: Duration = Duration::from_secs(40);
 pub struct AccountRules {
     /// Whether the first account of a data directory becomes an administrator (`FIRST_USER_IS_ADMIN`).
     pub first_user_is_admin: bool,
-    /// Whether owners choose their own customer plan (`CUSTOMER_ACCOUNT_SELF_SERVICE`).
+    /// Whether owners may choose their own customer plan (`CUSTOMER_ACCOUNT_SELF_SERVICE`).
     pub customer_account_self_service: bool,
-    /// How long after a login a change of credentials needs no password (`REAUTH_MINUTES`).
+    /// How long after a login credentials can be changed without a password (`REAUTH_MINUTES`).
     pub reauth_window: Duration,
-    /// How long after a login administrators change credentials and roles of others, delete them, and change service tokens and
-    /// signing keys without a password (`ADMIN_REAUTH_MINUTES`).
+    /// How long after a login an administrator needs no password for sensitive changes (`ADMIN_REAUTH_MINUTES`):
+    /// changing the credentials or roles of others, deleting them, and changing service tokens or signing keys.
     pub admin_reauth_window: Duration,
-    /// Whether an account can log in only once its address is verified (`REQUIRE_EMAIL_VERIFICATION`). Then, too, a registration
-    /// takes the place of an unverified one of the same address, and unverified ones are removed after a while.
+    /// Whether an account can log in only after its address is verified (`REQUIRE_EMAIL_VERIFICATION`).
+    /// If so, a registration also replaces an unverified one of the same address, and unverified accounts are removed after
+    /// `unverified_ttl`.
     pub require_email_verification: bool,
-    /// After how long those are removed (`UNVERIFIED_TTL_DAYS`).
+    /// The age at which unverified accounts are removed (`UNVERIFIED_TTL_DAYS`).
     pub unverified_ttl: Duration,
     /// How a forgotten password is replaced (`RECOVERY_MODE`).
     pub recovery_mode: RecoveryMode,
-    /// Whether a registration is answered alike for a free and a taken address (`ENUMERATION_SAFE_REGISTRATION`).
+    /// Whether a registration gets the same answer for a free and a taken address (`ENUMERATION_SAFE_REGISTRATION`).
     pub enumeration_safe_registration: bool,
-    /// How long a link to verify an address is good.
+    /// How long a link that verifies an address is valid.
     pub verification_ttl: Duration,
-    /// How long a link to choose a new password is good.
+    /// How long a link for choosing a new password is valid.
     pub recovery_ttl: Duration,
-    /// How long a link to confirm a new address is good.
+    /// How long a link that confirms a new address is valid.
     pub address_change_ttl: Duration,
-    /// How long a link that undoes a change of address, password or passphrase is good, and an old address stays reserved
+    /// How long a link that undoes a change of address, password or passphrase is valid, and how long an old address stays reserved
     /// (`ADDRESS_CHANGE_UNDO_HOURS`).
     pub undo_ttl: Duration,
-    /// The language of an account that chose none (`MAIL_LOCALE`).
+    /// The language of an account whose owner chose none (`MAIL_LOCALE`).
     pub default_locale: Locale,
 }
 
 /// How a forgotten password is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecoveryMode {
-    /// By the passphrase alone, the established way. An account whose address was never verified is claimed by mail.
+    /// By the passphrase alone, as in earlier versions.
+    /// An account whose address was never verified can be claimed by mail.
     Passphrase,
     /// By mail alone.
     Email,
@@ -99,7 +102,7 @@ pub enum RecoveryMode {
     EmailAndPassphrase,
 }
 
-/// Somebody who wants an account.
+/// The data of a registration.
 #[derive(Debug, Clone)]
 pub struct Registration {
     /// Its address.
@@ -110,62 +113,62 @@ pub struct Registration {
     pub password: Password,
     /// Its recovery passphrase.
     pub passphrase: Passphrase,
-    /// Its customer plan; none if nothing is said.
+    /// Its customer plan; [`CustomerAccount::none`] if not given.
     pub customer_account: Option<CustomerAccount>,
-    /// The language of its mails; the operator's if nothing is said.
+    /// The language of its mails; the operator's default if not given.
     pub locale: Option<Locale>,
 }
 
-/// What came of a registration.
+/// The outcome of a registration.
 #[derive(Debug, Clone)]
 #[expect(clippy::large_enum_variant, reason = "there is one for each registration, and nearly all are the large one")]
 pub enum Registered {
-    /// There is a new account.
+    /// A new account was created.
     Created(Account),
-    /// Whether there is, only the owner of the address learns, by mail.
+    /// The answer does not say whether an account was created; only the owner of the address learns it, by mail.
     Concealed,
 }
 
-/// Somebody who forgot the password and has a link from a mail.
+/// A recovery with the link from a mail.
 #[derive(Debug, Clone)]
 pub struct MailedRecovery {
     /// The token of the link.
     pub token: Secret,
-    /// The password from now on.
+    /// The new password.
     pub new_password: Password,
-    /// The recovery passphrase of the account, where it is asked for as well; elsewhere a new one.
+    /// The recovery passphrase of the account, if the recovery mode requires it; otherwise a new passphrase.
     pub passphrase: Option<Passphrase>,
 }
 
-/// What a one-time token would do. Looking at it changes nothing (S29).
+/// The effect that a one-time token would have. Reading it changes nothing (S29).
 #[derive(Debug, Clone)]
 pub struct TokenPreview {
-    /// How the owner of the account is called.
+    /// The nickname of the owner of the account.
     pub nickname: String,
-    /// What it is good for.
+    /// The purpose of the token.
     pub purpose: TokenPurpose,
-    /// The address it is about.
+    /// The address that the token is about.
     pub address: String,
     /// The language of the account.
     pub locale: Locale,
-    /// Whether a recovery by it has to show the passphrase as well.
+    /// Whether a recovery with it also requires the passphrase.
     pub asks_for_passphrase: bool,
 }
 
-/// What the link of a mail did when it was used. It is for the holder of the link, and says nothing else about the account.
+/// The effect that a link from a mail had. It is shown to the holder of the link and tells nothing else about the account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UsedLink {
-    /// What it was used for.
+    /// The purpose it was used for.
     pub purpose: TokenPurpose,
-    /// When.
+    /// When it was used.
     pub at: Timestamp,
-    /// Whether that was so lately that a form sent again is answered like the first.
+    /// Whether the use is so recent that a resubmitted form gets the same answer as the first time.
     pub is_recent: bool,
     /// The language of the account.
     pub locale: Locale,
 }
 
-/// What a confirmed token did.
+/// The effect of a confirmed token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confirmed {
     /// The account's address is verified.
@@ -174,29 +177,29 @@ pub enum Confirmed {
     AddressChanged,
 }
 
-/// Somebody who wants to log in.
+/// The data of a login.
 #[derive(Debug, Clone)]
 pub struct LoginAttempt {
     /// The address of the account.
     pub email: Email,
     /// The password.
     pub password: Password,
-    /// Whether the session is to live through days without use.
+    /// Whether the session is to stay alive through days without use.
     pub remember: bool,
 }
 
-/// Somebody who forgot the password and knows the passphrase.
+/// A recovery with the passphrase.
 #[derive(Debug, Clone)]
 pub struct RecoveryAttempt {
     /// The address of the account.
     pub email: Email,
     /// The recovery passphrase.
     pub passphrase: Passphrase,
-    /// The password from now on.
+    /// The new password.
     pub new_password: Password,
 }
 
-/// What owners change about their own account; `None` leaves a field alone.
+/// A change by owners to their own account; `None` leaves a field unchanged.
 #[derive(Debug, Clone, Default)]
 pub struct OwnChange {
     /// A new address.
@@ -214,49 +217,49 @@ pub struct OwnChange {
 }
 
 impl OwnChange {
-    /// Whether it changes what the owner is recognised or reached by (S05).
+    /// Returns whether it changes a credential or the address (S05).
     pub(crate) fn is_sensitive(&self) -> bool {
         self.email.is_some() || self.password.is_some() || self.passphrase.is_some()
     }
 }
 
-/// An account that its owner changed.
+/// The outcome of a change by the owner.
 #[derive(Debug, Clone)]
 pub struct OwnChanged {
     /// The account after the change.
     pub account: Account,
-    /// With what the session goes on from now on, if the password was changed; earlier refresh tokens of it are dead.
+    /// The next refresh token of the session, if the password was changed; the session's earlier ones are no longer valid.
     pub refresh_token: Option<Secret>,
 }
 
-/// What administrators change about an account; `None` leaves a field alone.
+/// A change by an administrator to an account; `None` leaves a field unchanged.
 #[derive(Debug, Clone, Default)]
 pub struct AdminChange {
-    /// What the owner could change too.
+    /// The part that the owner could change too.
     pub own: OwnChange,
     /// A new role.
     pub role: Option<Role>,
-    /// Lock or unlock it.
+    /// Locks the account if true, unlocks it if false.
     pub locked: Option<bool>,
 }
 
 impl AdminChange {
-    /// Whether it could give somebody else the account, or its account more power (S77).
+    /// Returns whether it could give the account to somebody else or more power to the account (S77).
     pub(crate) fn is_sensitive(&self) -> bool {
         self.own.is_sensitive() || self.role.is_some()
     }
 }
 
-/// A login that succeeded.
+/// A successful login.
 #[derive(Debug, Clone)]
 pub struct LoggedIn {
-    /// Whose.
+    /// The account.
     pub account: Account,
     /// The bearer token of the new session.
     pub access_token: Secret,
-    /// How long it is good for.
+    /// How long the access token is valid.
     pub expires_in: Duration,
-    /// With what the next access token is got.
+    /// The refresh token, which is exchanged for the next access token.
     pub refresh_token: Secret,
 }
 
@@ -267,13 +270,13 @@ pub struct AccountOverview {
     pub account: Account,
     /// When it was last active, in a live session or an ended one.
     pub last_active_at: Option<Timestamp>,
-    /// How long ago that was.
+    /// The time since then.
     pub idle: Option<Duration>,
-    /// How many live sessions it has.
+    /// The number of its live sessions.
     pub live_sessions: usize,
 }
 
-/// The way to the accounts.
+/// The handle of the user actor.
 #[derive(Clone)]
 pub struct UserHandle {
     mailbox: Arc<Mailbox<Message>>,
@@ -294,18 +297,18 @@ impl UserHandle {
         Self { mailbox, store, sessions, clock, recovery_mode }
     }
 
-    /// How a forgotten password is replaced here.
+    /// Returns how a forgotten password is replaced here.
     #[must_use]
     pub fn recovery_mode(&self) -> RecoveryMode {
         self.recovery_mode
     }
 
-    /// Makes an account for somebody who asked for one.
+    /// Creates an account for its owner.
     pub async fn register(&self, registration: Registration, origin: Origin) -> Result<Registered, RegisterError> {
         self.ask(origin, |reply| Request::Register { registration, by: Creator::Owner, reply }).await?
     }
 
-    /// Makes an account on behalf of an administrator; its role is user.
+    /// Creates an account with the role user, on behalf of an administrator.
     pub async fn create_by_admin(
         &self,
         admin: &Principal,
@@ -318,33 +321,34 @@ impl UserHandle {
         Ok(AccountOverview { account, last_active_at: None, idle: None, live_sessions: 0 })
     }
 
-    /// Opens a session for whoever knows the password. Exactly one hash is computed, whatever the outcome (S11).
+    /// Opens a session if the password is right. Computes exactly one hash, whatever the outcome (S11).
     pub async fn login(&self, attempt: LoginAttempt, origin: Origin) -> Result<LoggedIn, LoginError> {
         self.ask(origin, |reply| Request::Login { attempt, reply }).await?
     }
 
-    /// Replaces the password for whoever knows the passphrase, and ends every session of the account (S31).
+    /// Replaces the password if the passphrase is right, and ends every session of the account (S31).
     pub async fn recover(&self, attempt: RecoveryAttempt, origin: Origin) -> Result<(), RecoverError> {
         self.ask(origin, |reply| Request::Recover { attempt, reply }).await?
     }
 
-    /// Sends another verification mail, if there is an account to verify. Says nothing about whether there is (S12).
+    /// Sends another verification mail if the address has an unverified account. The answer does not tell whether it has (S12).
     pub async fn resend_verification(&self, email: Email, origin: Origin) -> Result<(), Unavailable> {
         Ok(self.ask(origin, |reply| Request::ResendVerification { email, reply }).await?)
     }
 
-    /// Sends a mail by which a new password is chosen, if there is an account. Says nothing about whether there is (S12).
+    /// Sends a mail for choosing a new password if the address has an account. The answer does not tell whether it has (S12).
     pub async fn request_recovery(&self, email: Email, origin: Origin) -> Result<(), Unavailable> {
         Ok(self.ask(origin, |reply| Request::MailReset { email, reply }).await?)
     }
 
-    /// Replaces the password for whoever has a good link, and ends every session of the account (S31).
+    /// Replaces the password if the link is valid, and ends every session of the account (S31).
     pub async fn recover_by_mail(&self, recovery: MailedRecovery, origin: Origin) -> Result<(), MailedRecoveryError> {
         self.ask(origin, |reply| Request::RecoverByMail { recovery, reply }).await?
     }
 
-    /// Whether a password is the one that was chosen with this link, if it was used [lately](UsedLink::is_recent). `BadToken` if
-    /// that can no longer be known. It counts as an attempt to log in, so that a used link helps nobody to guess.
+    /// Returns whether a password is the one that was chosen with this link, if the link was used [recently](UsedLink::is_recent).
+    /// Returns `BadToken` if that can no longer be known.
+    /// Counts as a login attempt, so that a used link does not help to guess the password.
     pub async fn repeats_recovery(
         &self,
         token: Secret,
@@ -354,18 +358,18 @@ impl UserHandle {
         self.ask(origin, |reply| Request::RepeatRecovery { token, password, reply }).await?
     }
 
-    /// Takes the address that a link was mailed to as its owner's.
+    /// Marks the address to which a link was mailed as verified by its owner.
     pub async fn confirm_email(&self, token: Secret, origin: Origin) -> Result<Confirmed, ConfirmError> {
         self.ask(origin, |reply| Request::ConfirmEmail { token, reply }).await?
     }
 
-    /// Takes back what was done to an account since the mail with this link: the address, the secrets that were set, the
-    /// sessions. A mail by which a new password is chosen follows.
+    /// Undoes the changes to an account since the mail with this link: restores the address, makes secrets set since unusable and ends
+    /// sessions. Then sends a mail for choosing a new password.
     pub async fn undo(&self, token: Secret, origin: Origin) -> Result<(), ConfirmError> {
         self.ask(origin, |reply| Request::Undo { token, reply }).await?
     }
 
-    /// What a one-time token would do; `None` for one that is not good.
+    /// Returns the effect that a one-time token would have; `None` if the token is not valid.
     pub async fn preview_token(&self, token: &str) -> Result<Option<TokenPreview>, Unavailable> {
         let Some(hash) = TokenHash::of(token) else { return Ok(None) };
         let Some(StoredToken { account, token, .. }) = self.store.one_time_token(&hash).await? else { return Ok(None) };
@@ -381,7 +385,7 @@ impl UserHandle {
         }))
     }
 
-    /// What a link did that was used, if it is the last of its purpose that was.
+    /// Returns the effect that a used link had, if it was the last used link of its purpose.
     pub async fn used_link(&self, token: &str) -> Result<Option<UsedLink>, Unavailable> {
         let Some(hash) = TokenHash::of(token) else { return Ok(None) };
         let Some(used) = self.store.used_token(&hash).await? else { return Ok(None) };
@@ -391,8 +395,9 @@ impl UserHandle {
         Ok(account.map(of))
     }
 
-    /// Changes the principal's own account. A new address, password or passphrase needs the current password or a fresh
-    /// login; a new password ends the other sessions, the refresh tokens of this one and the freshness of its login.
+    /// Changes the principal's own account.
+    /// A new address, password or passphrase requires the current password or a recent login.
+    /// A new password ends the other sessions, the refresh tokens of this session, and the recency of its login.
     pub async fn update_own(
         &self,
         principal: &Principal,
@@ -404,7 +409,7 @@ impl UserHandle {
         self.ask(origin, |reply| Request::UpdateOwn { principal, change, current_password, reply }).await?
     }
 
-    /// Deletes the principal's own account, given the current password or a fresh login.
+    /// Deletes the principal's own account; requires the current password or a recent login.
     pub async fn delete_own(
         &self,
         principal: &Principal,
@@ -415,8 +420,9 @@ impl UserHandle {
         self.ask(origin, |reply| Request::DeleteOwn { principal, current_password, reply }).await?
     }
 
-    /// Whether an administrator may do something sensitive that is no change of an account: with the current password, or a login
-    /// within `ADMIN_REAUTH_MINUTES` (S77). A refusal is put on record as one of this event. The answer is the administrator.
+    /// Verifies that an administrator may do something sensitive that does not change an account, and returns the administrator.
+    /// Requires the current password or a login within `ADMIN_REAUTH_MINUTES` (S77).
+    /// Records a refusal under `event`.
     pub async fn prove(
         &self,
         admin: &Principal,
@@ -428,8 +434,9 @@ impl UserHandle {
         self.ask(origin, |reply| Request::Prove { admin, event, current_password, reply }).await?
     }
 
-    /// Changes any account. Locking it or giving it another password ends its sessions. Another's role, password, passphrase
-    /// or address needs the current password of the administrator, or a login within `ADMIN_REAUTH_MINUTES`.
+    /// Changes any account. Locking it or giving it another password ends its sessions.
+    /// Changing the role, password, passphrase or address of another account requires the current password of the administrator,
+    /// or a login within `ADMIN_REAUTH_MINUTES`.
     pub async fn update_by_admin(
         &self,
         admin: &Principal,
@@ -442,8 +449,8 @@ impl UserHandle {
         self.ask(origin, |reply| Request::UpdateByAdmin { admin, id, change, current_password, reply }).await?
     }
 
-    /// Deletes any account but the administrator's own, given the current password of the administrator or a login within
-    /// `ADMIN_REAUTH_MINUTES`.
+    /// Deletes any account except the administrator's own.
+    /// Requires the current password of the administrator, or a login within `ADMIN_REAUTH_MINUTES`.
     pub async fn delete_by_admin(
         &self,
         admin: &Principal,
@@ -455,12 +462,12 @@ impl UserHandle {
         self.ask(origin, |reply| Request::DeleteByAdmin { admin, id, current_password, reply }).await?
     }
 
-    /// A page of accounts, by number.
+    /// Returns a page of accounts, sorted by number.
     pub async fn list(&self, page: Page) -> Result<Vec<AccountOverview>, Unavailable> {
         self.overviews(self.store.accounts(page).await?).await
     }
 
-    /// One account.
+    /// Returns one account.
     pub async fn get(&self, id: AccountId) -> Result<Option<AccountOverview>, Unavailable> {
         let found = self.store.listed_account(id).await?;
         Ok(self.overviews(found.into_iter().collect()).await?.pop())
@@ -483,7 +490,7 @@ impl UserHandle {
         Ok(listed.into_iter().map(overview).collect())
     }
 
-    /// Removes accounts that were not verified in time, as a timer otherwise does; returns when that has begun.
+    /// Removes accounts that were not verified in time, as the timer does; returns when the removal has begun.
     #[cfg(feature = "testing")]
     pub(crate) async fn remove_unverified(&self) -> Result<(), crate::ask::AskError> {
         let origin = Origin::default();
@@ -502,7 +509,7 @@ impl UserHandle {
     }
 }
 
-/// The account of a registration that conceals nothing, as those for somebody else are.
+/// Returns the account of a registration that is not concealed. Registrations on behalf of somebody else never are.
 fn created(registered: Registered) -> Result<Account, RegisterError> {
     match registered {
         Registered::Created(account) => Ok(account),

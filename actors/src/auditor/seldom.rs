@@ -1,4 +1,4 @@
-//! Records that somebody could cause as often as they like: one of each in a while.
+//! A limit on records that a client can cause at will: only one of each kind in a time window.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -9,12 +9,14 @@ use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord, AuditRefusal
 use crate::domain::network::ClientNetworks;
 use crate::domain::session::SessionId;
 
-/// For how long one record stands for all of its kind.
+/// How long one record stands for all of its kind.
 const WINDOW: Duration = Duration::from_mins(10);
-/// Which part of all kinds one account, service or network may cause: nobody keeps others off the record (S75).
+/// The part of all kinds that one account, service or network may cause is 1/`SHARE`, so that nobody can use up the room of
+/// others (S75).
 const SHARE: usize = 16;
 
-/// What makes two records one kind. A refusal is of the same kind in every session of an account: logging in again is free.
+/// The properties that make two records the same kind.
+/// A refusal is of the same kind in every session of an account, because a new session costs nothing.
 #[derive(PartialEq, Eq, Hash)]
 struct Kind {
     event: AuditEvent,
@@ -25,29 +27,29 @@ struct Kind {
     network: Option<IpAddr>,
 }
 
-/// Who caused a record: who is known, else where they were.
+/// The source of a record: the account or service if known, otherwise the network.
 #[derive(PartialEq, Eq, Hash)]
 enum Source {
     Known(AuditActorKind),
     Network(Option<IpAddr>),
 }
 
-/// What becomes of a record.
+/// The decision about a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It is to be taken.
+    /// The record is to be written.
     Taken,
-    /// One of its kind was taken a moment ago.
+    /// A record of its kind was written in the same window.
     Known,
-    /// There is no room for another kind.
+    /// There is no room for another kind in this window.
     LeftOut,
 }
 
-/// What was taken lately.
+/// The kinds of records that were written in the current window.
 pub(super) struct Seldom {
-    /// How many different ones are taken in that time: whoever has many addresses cannot make the log grow by more.
+    /// The maximum number of kinds per window, which also limits a client with many addresses.
     most: usize,
-    /// How many leading bits of an IPv6 address name one client (`IPV6_PREFIX`).
+    /// The number of leading bits of an IPv6 address that identify one client (`IPV6_PREFIX`).
     ipv6_prefix: u8,
     began: Duration,
     taken: HashSet<Kind>,
@@ -59,7 +61,7 @@ impl Seldom {
         Self { most, ipv6_prefix, began: Duration::ZERO, taken: HashSet::new(), sources: HashMap::new() }
     }
 
-    /// What becomes of a record. `now` is of the monotonic clock.
+    /// Decides about a record. `now` is on the monotonic clock.
     pub(super) fn judge(&mut self, record: &AuditRecord, now: Duration) -> Verdict {
         if now.saturating_sub(self.began) >= WINDOW {
             *self = Self { began: now, ..Self::new(self.most, self.ipv6_prefix) };

@@ -1,4 +1,4 @@
-//! Accounts and what may be changed about them.
+//! Accounts and the changes that can be made to them.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -6,12 +6,12 @@ use std::num::NonZeroU64;
 use super::session::Acting;
 use super::{audit::AuditField, email::Email, mail::Locale, nickname::Nickname, time::Timestamp};
 
-/// The number of an account: positive, given once, never given again.
+/// The number of an account: positive and never assigned twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AccountId(NonZeroU64);
 
 impl AccountId {
-    /// An account number; `None` for zero, which no account has.
+    /// Returns the id with this number; `None` for zero, which no account has.
     #[must_use]
     pub const fn new(number: u64) -> Option<Self> {
         match NonZeroU64::new(number) {
@@ -20,7 +20,7 @@ impl AccountId {
         }
     }
 
-    /// The number.
+    /// Returns the number.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0.get()
@@ -43,7 +43,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// The role as it travels: `user` or `admin`.
+    /// Returns the role as the API writes it: `user` or `admin`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -53,17 +53,17 @@ impl Role {
     }
 }
 
-/// The customer plan of an account, a word that Doorward keeps for other services and gives no meaning.
+/// The customer plan of an account: a word that Doorward keeps for other services and does not interpret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CustomerAccount(String);
 
-/// Why a text is not a customer plan.
+/// The error for a text that is not a customer plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a customer account is 1 to 64 letters, digits, spaces, dots, dashes or underscores")]
 pub struct CustomerAccountError;
 
 impl CustomerAccount {
-    /// The plan of an account that has none.
+    /// Returns the plan of an account that has none.
     #[must_use]
     pub fn none() -> Self {
         Self("none".to_owned())
@@ -79,31 +79,32 @@ impl CustomerAccount {
         Ok(Self(typed.to_owned()))
     }
 
-    /// Whether this is the plan of an account that has none.
+    /// Returns whether this is the plan of an account that has none.
     #[must_use]
     pub fn is_none(&self) -> bool {
         self.0 == "none"
     }
 
-    /// The plan as text.
+    /// Returns the plan as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// A salted hash of a password or passphrase, in PHC string format. Not printable: a leaked hash can be guessed offline.
+/// A salted hash of a password or passphrase, in PHC string format.
+/// `Debug` hides it, because a leaked hash can be guessed offline.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CredentialHash(String);
 
 impl CredentialHash {
-    /// A hash in PHC string format.
+    /// Wraps a hash in PHC string format.
     #[must_use]
     pub fn from_phc(phc: String) -> Self {
         Self(phc)
     }
 
-    /// The PHC string, for the hasher and the store alone.
+    /// Returns the PHC string. Only the hasher and the store use it.
     #[must_use]
     pub fn as_phc(&self) -> &str {
         &self.0
@@ -126,69 +127,71 @@ pub struct Account {
     pub email: Email,
     /// Its public name, unique by key.
     pub nickname: Nickname,
-    /// The hash of its password; `None` if it has none that opens anything, because it was made unusable.
+    /// The hash of its password; `None` if the account has no usable password, because it was made unusable.
     pub password_hash: Option<CredentialHash>,
-    /// At which revision the password was set.
+    /// The account revision at which the password was set.
     pub password_revision: u64,
-    /// The hash of its recovery passphrase; `None` as with the password.
+    /// The hash of its recovery passphrase; `None` if the account has no usable one.
     pub passphrase_hash: Option<CredentialHash>,
-    /// At which revision the passphrase was set.
+    /// The account revision at which the passphrase was set.
     pub passphrase_revision: u64,
     /// Its customer plan.
     pub customer_account: CustomerAccount,
-    /// What it may do.
+    /// Its role.
     pub role: Role,
-    /// Whether an administrator made it for somebody else. Such an account never gives way to a second registration.
+    /// Whether an administrator created it for somebody else. Such an account is never replaced by a second registration.
     pub made_by_admin: bool,
     /// A locked account cannot log in and has no live session.
     pub locked: bool,
-    /// Whether its owner showed that mail to `email` arrives.
+    /// Whether its owner has shown that mail to `email` arrives.
     pub email_verified: bool,
-    /// The address it will have once its owner shows that mail there arrives (S33). Not unique until then.
+    /// The next address, once its owner has shown that mail there arrives (S33). It need not be unique until then.
     pub pending_email: Option<Email>,
-    /// The address that it had before the changes of address that can still be undone. It stays the account's own.
+    /// The address before the changes of address that can still be undone. It stays reserved for this account.
     pub reserved_email: Option<ReservedEmail>,
     /// The language of its mails.
     pub locale: Locale,
-    /// Whether its password was found on the list of breached ones when it was last shown; until there is another one.
+    /// Whether its password was on the list of breached passwords when it was last presented. A new password resets it.
     pub password_compromised: bool,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Timestamp,
-    /// Counts the times all its sessions were ended at once. A session is alive only while it carries this number, so
-    /// the one commit that raises it ends them everywhere, whatever an actor still remembers.
+    /// The number of times that all its sessions were ended at once.
+    /// A session is alive only while it has this number, so the commit that increments it ends all sessions on every node,
+    /// even if an actor still has them in memory.
     pub session_epoch: u64,
-    /// Counts every change of this record. A change that was decided on an older revision is refused, so nothing is
-    /// decided on a credential that was replaced meanwhile.
+    /// The number of changes of this record.
+    /// The store refuses a change that was decided on an older revision, so no decision rests on a credential that was replaced in the
+    /// meantime.
     pub revision: u64,
 }
 
-/// An address that an account can go back to: the one before the earliest change that can still be undone, whatever came
-/// after it.
+/// An address to which an account can go back: the one before the earliest change that can still be undone,
+/// regardless of later changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReservedEmail {
     /// The address.
     pub email: Email,
     /// Whether it was verified.
     pub verified: bool,
-    /// When the change can no longer be undone, and others may have the address.
+    /// When the change can no longer be undone and the address is free for others.
     pub until: Timestamp,
 }
 
 impl Account {
-    /// The address before the changes of address that can still be undone at this time.
+    /// Returns the address before the changes of address that can still be undone at this time.
     #[must_use]
     pub fn reserved_at(&self, now: Timestamp) -> Option<&ReservedEmail> {
         self.reserved_email.as_ref().filter(|reserved| now < reserved.until)
     }
 
-    /// Whether this account can act as an administrator: the last such one cannot vanish (S58).
+    /// Returns whether this account can act as an administrator. The last such account cannot be removed, locked or demoted (S58).
     #[must_use]
     pub fn is_active_admin(&self) -> bool {
         self.role == Role::Admin && !self.locked
     }
 }
 
-/// An account about to be made.
+/// An account that is to be created.
 #[derive(Debug, Clone)]
 pub struct NewAccount {
     /// Its address.
@@ -203,29 +206,29 @@ pub struct NewAccount {
     pub customer_account: CustomerAccount,
     /// The language of its mails.
     pub locale: Locale,
-    /// When it is made.
+    /// When it is created.
     pub created_at: Timestamp,
-    /// In whose name it is made; `None` for owners and the operator.
+    /// The acting session; `None` for owners and the operator.
     pub acting: Option<Acting>,
-    /// How its role is found.
+    /// How its role is determined.
     pub role: NewRole,
-    /// Whether it may take the place of an account with the same address that nobody took up: of an ordinary user, never
-    /// verified, never logged in to and not locked. That one is deleted in the same commit, so that nobody can squat on an
-    /// address.
+    /// Whether it may replace an account with the same address that nobody uses: an ordinary user that was never verified, never logged
+    /// in to and is not locked.
+    /// The same commit deletes that account, so that nobody can squat on an address.
     pub replaces_unverified: bool,
 }
 
-/// How the role of a new account is found.
+/// How the role of a new account is determined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NewRole {
     /// This role.
     Exactly(Role),
-    /// Administrator if the data directory never had one, else user. The store decides it atomically with the write, so
-    /// two first registrations make one administrator.
+    /// Administrator if the data directory never had one, otherwise user.
+    /// The store decides this atomically with the write, so two simultaneous first registrations create only one administrator.
     AdminIfFirst,
 }
 
-/// For how long a change of address can be undone.
+/// The period in which a change of address can be undone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Undoable {
     /// When the change is made.
@@ -234,40 +237,40 @@ pub struct Undoable {
     pub until: Timestamp,
 }
 
-/// What to change about an account; `None` leaves a field alone.
+/// A change to an account; `None` leaves a field unchanged.
 #[derive(Debug, Clone, Default)]
 pub struct AccountChange {
     /// A new address.
     pub email: Option<Email>,
-    /// With a new address: until when that can be undone. `None` ends what could be undone before as well.
+    /// With a new address: the period in which the change can be undone. `None` also ends the period of earlier changes.
     pub undoable: Option<Undoable>,
     /// A new public name.
     pub nickname: Option<Nickname>,
-    /// A new password, hashed, or none that opens anything. It was judged, so it is not compromised unless
-    /// `password_compromised` says so.
+    /// The hash of a new password; the inner `None` makes the password unusable.
+    /// The new password was checked, so it is not compromised unless `password_compromised` says so.
     pub password_hash: Option<Option<CredentialHash>>,
-    /// The same password, hashed at another cost.
+    /// The hash of the same password with other cost parameters.
     pub renewed_hash: Option<CredentialHash>,
-    /// A new passphrase, hashed, or none that opens anything.
+    /// The hash of a new passphrase; the inner `None` makes the passphrase unusable.
     pub passphrase_hash: Option<Option<CredentialHash>>,
     /// A new customer plan.
     pub customer_account: Option<CustomerAccount>,
     /// A new role.
     pub role: Option<Role>,
-    /// Lock or unlock it.
+    /// Locks the account if true, unlocks it if false.
     pub locked: Option<bool>,
-    /// Whether the address is verified. After a new `email` in the same change.
+    /// Whether the address is verified. Applied after a new `email` in the same change.
     pub email_verified: Option<bool>,
-    /// Set or drop the pending address.
+    /// Sets or removes the pending address.
     pub pending_email: Option<Option<Email>>,
     /// A new language.
     pub locale: Option<Locale>,
-    /// Whether the password is known to be compromised. After a new `password_hash` in the same change.
+    /// Whether the password is known to be compromised. Applied after a new `password_hash` in the same change.
     pub password_compromised: Option<bool>,
 }
 
 impl AccountChange {
-    /// What of this account it makes another. A credential is taken for a new one whatever it was.
+    /// Returns the fields of this account that the change modifies. A credential always counts as modified.
     #[must_use]
     pub fn fields(&self, account: &Account) -> Vec<AuditField> {
         let is_new = |new: bool, field| new.then_some(field);
@@ -293,9 +296,9 @@ impl AccountChange {
         .collect()
     }
 
-    /// The account after this change. The store calls it, so that every engine applies a change alike: a new address
-    /// counts as unverified, a locked account has no address that waits to be confirmed, the revision rises, and the session
-    /// epoch rises with `ends_sessions`.
+    /// Returns the account after this change. The store calls it, so that every engine applies a change in the same way.
+    /// A new address counts as unverified, a locked account has no pending address, the revision increases, and the session epoch
+    /// increases if `ends_sessions` is true.
     #[must_use]
     pub fn apply(&self, account: &Account, ends_sessions: bool) -> Account {
         let mut after = account.clone();
@@ -340,8 +343,8 @@ impl AccountChange {
         after
     }
 
-    /// The address that stays the account's own once it has another one: the one before the earliest change that can still
-    /// be undone, unless the account goes back to it.
+    /// Returns the address that stays reserved for the account after a change of address: the one before the earliest change that can
+    /// still be undone, unless the account goes back to it.
     fn reserves(&self, account: &Account, new: &Email) -> Option<ReservedEmail> {
         let undoable = self.undoable?;
         let first = match &account.reserved_email {

@@ -15,7 +15,7 @@ use super::time::Timestamp;
 /// The longest name of a service, in bytes.
 const MAX_SERVICE_NAME_BYTES: usize = 64;
 
-/// One line of the audit log. The store numbers it in the order of commits.
+/// One record of the audit log. The store numbers records in the order of commits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditRecord {
     /// When it happened.
@@ -24,26 +24,26 @@ pub struct AuditRecord {
     pub event: AuditEvent,
     /// Who did it.
     pub actor: AuditActorKind,
-    /// Whose account it was done to, when that is known. A failed login at an address nobody has has no subject.
+    /// The account that the event is about, if known. A failed login at an address without an account has no subject.
     pub subject: Option<AccountId>,
-    /// The session it was done in, or that was opened or ended.
+    /// The session in which it was done, or the session that was opened or ended.
     pub session: Option<SessionId>,
     /// Where the request came from.
     pub origin: Origin,
-    /// Why it was refused; `None` when it was done.
+    /// Why it was refused; `None` if it was done.
     pub refusal: Option<AuditRefusal>,
-    /// What else there is to say of it.
+    /// Further details.
     pub details: Option<AuditDetails>,
 }
 
-/// What a record says beyond who did what to whom.
+/// Details of a record beyond its actor, subject and event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AuditDetails {
-    /// What of an account is another than before; never what it was or is.
+    /// The fields of the account that changed. Neither the old nor the new values are recorded.
     Changed(Vec<AuditField>),
-    /// Where the log began once its oldest records were removed.
+    /// The start of the log after its oldest records were removed.
     Pruned(AuditStart),
-    /// How many refusals this one record stands for.
+    /// The number of refusals for which this one record stands.
     Counted(u64),
 }
 
@@ -61,7 +61,7 @@ impl fmt::Display for AuditDetails {
 }
 
 impl AuditRecord {
-    /// The record of the end of a session that nobody asked for.
+    /// Builds the record of a session end that nobody requested.
     pub(crate) fn of_session(session: &Session, event: AuditEvent, at: Timestamp) -> Self {
         Self {
             at,
@@ -75,14 +75,14 @@ impl AuditRecord {
         }
     }
 
-    /// How it ended.
+    /// Returns whether it was done or refused.
     #[must_use]
     pub fn outcome(&self) -> AuditOutcome {
         if self.refusal.is_none() { AuditOutcome::Success } else { AuditOutcome::Refused }
     }
 
-    /// Whether it is on record by itself, however often its like happens: a refusal whose maker had to pay for it with the hash
-    /// of a password or passphrase. Of every other refusal, one record stands for its like of the same account and network (S75).
+    /// Returns whether the refusal always gets a record of its own: the client had to pay for it with a password or passphrase hash.
+    /// All other refusals of one kind, account and network share one record (S75).
     #[must_use]
     pub fn cost_a_hash(&self) -> bool {
         use AuditRefusal::{Conflict, Locked, UnknownAccount, Unverified, WrongPassphrase, WrongPassword};
@@ -94,14 +94,14 @@ impl AuditRecord {
         )
     }
 
-    /// The record of an account that gave way to the one whose making this records.
+    /// Builds the record that an unverified account was deleted and replaced by the new account that this record is about.
     #[must_use]
     pub fn of_replaced(&self, account: AccountId) -> Self {
         Self { event: AuditEvent::UnverifiedRemoved, subject: Some(account), ..self.clone() }
     }
 }
 
-/// How something ended.
+/// Whether an event succeeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuditOutcome {
     /// It was done.
@@ -111,10 +111,10 @@ pub enum AuditOutcome {
 }
 
 impl AuditOutcome {
-    /// Both of them.
+    /// Both outcomes.
     pub const ALL: [Self; 2] = [Self::Success, Self::Refused];
 
-    /// The outcome as it is written in an answer.
+    /// Returns the outcome as the API writes it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -124,12 +124,12 @@ impl AuditOutcome {
     }
 }
 
-/// The name of a service: 1 to 64 bytes of text without control characters, and no space at either end.
+/// The name of a service: 1 to 64 bytes of text without control characters, with no space at either end.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ServiceName(String);
 
 impl ServiceName {
-    /// Takes a name; `None` for anything that is not one.
+    /// Parses a name; `None` if it is not valid.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         let fits = (1..=MAX_SERVICE_NAME_BYTES).contains(&name.len()) && name.trim() == name;
@@ -146,15 +146,15 @@ impl ServiceName {
 /// Who did something. Written as `anonymous`, `account:7`, `admin:3`, `system` or `service:billing`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum AuditActorKind {
-    /// Somebody who was not logged in.
+    /// A client that was not logged in.
     Anonymous,
     /// The owner of this account.
     Account(AccountId),
-    /// An administrator, by their account.
+    /// An administrator, identified by their account.
     Admin(AccountId),
     /// Doorward itself, or its operator at the command line.
     System,
-    /// A service, by its name.
+    /// A service, identified by its name.
     Service(ServiceName),
 }
 
@@ -170,7 +170,7 @@ impl fmt::Display for AuditActorKind {
     }
 }
 
-/// Declares a closed set of codes together with its written form and its number in storage, each said once.
+/// Declares a closed set of codes, each once with its text and its number in storage.
 macro_rules! codes {
     ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $number:literal $text:literal,)+ }) => {
         $(#[$meta])*
@@ -181,25 +181,25 @@ macro_rules! codes {
             /// Every code of the set.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-            /// The code as it is written in an answer or a log.
+            /// Returns the code as it is written in an answer or a log.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)+ }
             }
 
-            /// The code that is written so.
+            /// Returns the code with this text.
             #[must_use]
             pub fn from_text(text: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|code| code.as_str() == text)
             }
 
-            /// The number under which it is stored; never given to another code.
+            /// Returns the number under which the code is stored. It is never reused for another code.
             #[must_use]
             pub const fn number(self) -> u8 {
                 match self { $(Self::$variant => $number,)+ }
             }
 
-            /// The code with this number.
+            /// Returns the code with this number.
             #[must_use]
             pub const fn from_number(number: u8) -> Option<Self> {
                 match number { $($number => Some(Self::$variant),)+ _ => None }
@@ -211,81 +211,81 @@ macro_rules! codes {
 codes! {
     /// What happened.
     AuditEvent {
-        /// An account was made by its owner.
+        /// An account was created by its owner.
         Registered = 1 "account.registered",
-        /// An account was made by an administrator or at the command line.
+        /// An account was created by an administrator or at the command line.
         AccountCreated = 2 "account.created",
         /// An account was changed.
         AccountUpdated = 3 "account.updated",
         /// An account was deleted.
         AccountDeleted = 4 "account.deleted",
-        /// Somebody logged in, or failed to.
+        /// A login succeeded or failed.
         Login = 5 "session.login",
         /// A session was ended by its owner.
         Logout = 6 "session.logout",
-        /// A session ended because it was idle or old.
+        /// A session ended because it was idle for too long or reached its maximum lifetime.
         SessionExpired = 7 "session.expired",
-        /// A session made room for a newer one of the same account.
+        /// A session was ended to make room for a newer one of the same account.
         SessionEvicted = 8 "session.evicted",
-        /// A password was replaced by way of the passphrase.
+        /// A password was replaced by means of the passphrase.
         Recovered = 9 "account.recovered",
-        /// An address was shown to be its owner's.
+        /// An address was verified by its owner.
         EmailVerified = 10 "email.verified",
-        /// Another verification mail was asked for.
+        /// Another verification mail was requested.
         VerificationSent = 11 "email.verification_sent",
-        /// A new address was shown to be the owner's and took the place of the old one.
+        /// A new address was verified by the owner and replaced the old one.
         EmailChanged = 12 "email.changed",
-        /// A change of address was undone, or dropped while it was pending.
+        /// A change of address was undone, or cancelled while it was pending.
         EmailChangeCancelled = 13 "email.change_cancelled",
-        /// A mail to choose a new password was asked for.
+        /// A mail for choosing a new password was requested.
         RecoveryRequested = 14 "account.recovery_requested",
         /// An account was removed because its address was not verified in time.
         UnverifiedRemoved = 15 "account.unverified_removed",
-        /// A mail was queued anew.
+        /// A mail was queued again.
         MailRetried = 16 "mail.retried",
         /// A mail was deleted.
         MailDeleted = 17 "mail.deleted",
-        /// The password of a login was found on the list of breached ones, and the account was marked.
+        /// The password of a login was found on the list of breached passwords, and the account was marked.
         PasswordCompromised = 18 "account.password_compromised",
-        /// What was counted against an account or an address was forgotten.
+        /// The counts of failed attempts of an account or an address were cleared.
         LimitCleared = 22 "limit.cleared",
         /// The oldest records of the audit log were removed.
         AuditPruned = 30 "audit.pruned",
-        /// Somebody read pages of the audit log; one record for each session and ten minutes.
+        /// Pages of the audit log were read; one record per session every ten minutes.
         AuditRead = 31 "audit.read",
-        /// Somebody took the audit log away as a file.
+        /// The audit log was exported as a file.
         AuditExported = 32 "audit.exported",
-        /// Somebody began to follow the audit log.
+        /// A client began to follow the audit log.
         AuditFollowed = 33 "audit.followed",
-        /// Somebody was kept out of what is for others; one record for each of them, reason and ten minutes.
+        /// A client was denied access; one record per client and reason every ten minutes.
         AccessDenied = 34 "access.denied",
-        /// So many refusals are not on record by themselves, for want of room; at most one record a minute.
+        /// A number of refusals have no record of their own for lack of room; at most one such record a minute.
         RefusalsCounted = 37 "audit.refusals_counted",
-        /// A new signing key was made, to sign from a time on.
+        /// A new signing key was created, which signs from a given time on.
         KeyRotated = 40 "key.rotated",
-        /// A signing key was removed after the last of its tokens was over.
+        /// A signing key was removed after the last of its tokens had expired.
         KeyRemoved = 41 "key.removed",
-        /// A new signing key took the place of all others at once; the tokens that they signed are dead.
+        /// A new signing key replaced all others at once; the tokens that they signed are no longer valid.
         KeyReplaced = 42 "key.replaced",
-        /// Access tokens are signed with another algorithm or secret from here on.
+        /// From now on, access tokens are signed with another algorithm or secret.
         KeySwitched = 43 "key.switched",
-        /// A refresh token was refused. Exchanges that succeed are not on record.
+        /// A refresh token was refused. Successful exchanges are not recorded.
         Refresh = 45 "session.refresh",
-        /// A refresh token was used again after it was replaced, and its session was ended.
+        /// A refresh token was used again after its rotation, and its session was ended.
         RefreshReused = 46 "session.refresh_reused",
         /// A session was ended from the list of sessions, by its owner or an administrator.
         SessionEnded = 47 "session.ended",
-        /// A session was given a label, or lost it.
+        /// A label was added to a session or removed from it.
         SessionLabelled = 48 "session.labelled",
-        /// A service token was made.
+        /// A service token was created.
         ServiceTokenCreated = 55 "service_token.created",
-        /// A service token got another secret.
+        /// A service token received a new secret.
         ServiceTokenRotated = 56 "service_token.rotated",
         /// A service token was revoked.
         ServiceTokenRevoked = 57 "service_token.revoked",
-        /// A session was ended by a service that has its token.
+        /// A session was ended by a service that holds its token.
         SessionRevokedByService = 58 "session.revoked_by_service",
-        /// A mail was not queued, as there were too many of its kind; one record a day for each count that was full.
+        /// A mail was not queued because a quota was used up; one record a day for each quota.
         MailWithheld = 75 "mail.withheld",
     }
 }
@@ -295,7 +295,7 @@ codes! {
     AuditField {
         /// The address.
         Email = 1 "email",
-        /// The address that waits to be confirmed.
+        /// The address that is waiting for confirmation.
         PendingEmail = 2 "pending_email",
         /// The public name.
         Nickname = 3 "nickname",
@@ -309,7 +309,7 @@ codes! {
         Locale = 7 "locale",
         /// The role.
         Role = 8 "role",
-        /// Whether it is locked.
+        /// Whether the account is locked.
         Lock = 9 "lock",
     }
 }
@@ -325,7 +325,7 @@ codes! {
         WrongPassphrase = 3 "wrong_passphrase",
         /// The account is locked.
         Locked = 4 "locked",
-        /// The session is too old for this and no password came along.
+        /// The login of the session is too old for this, and the request had no password.
         ReauthenticationNeeded = 5 "reauthentication_needed",
         /// The address is taken.
         EmailTaken = 6 "email_taken",
@@ -335,47 +335,47 @@ codes! {
         LastAdmin = 8 "last_admin",
         /// The new password is too weak.
         WeakPassword = 9 "weak_password",
-        /// The account changed meanwhile.
+        /// The account was changed in the meantime.
         Conflict = 10 "conflict",
-        /// An administrator cannot delete the own account this way.
+        /// Administrators cannot delete their own account this way.
         OwnAccount = 11 "own_account",
-        /// Owners do not choose their own customer plan here.
+        /// Owners may not choose their own customer plan here.
         CustomerAccountNotAllowed = 12 "customer_account_not_allowed",
         /// The address of the account was never verified.
         Unverified = 13 "unverified",
-        /// A one-time token was not good.
+        /// A one-time token was not valid.
         BadToken = 14 "bad_token",
-        /// There were too many failed attempts before it.
+        /// There were too many failed attempts before this one.
         TooManyAttempts = 15 "too_many_attempts",
-        /// It is for administrators.
+        /// Only administrators may do this.
         AdminOnly = 20 "admin_only",
-        /// The access token is not live.
+        /// The access token is not valid.
         DeadToken = 21 "dead_token",
         /// The service token is wrong.
         WrongServiceToken = 22 "wrong_service_token",
-        /// A mail of this kind went to the account a moment ago.
+        /// A mail of this kind was sent to the account shortly before.
         TooSoon = 23 "too_soon",
         /// The address is verified already.
         AlreadyVerified = 24 "already_verified",
-        /// What was asked for is not offered here.
+        /// The requested function is not offered here.
         NotOffered = 25 "not_offered",
-        /// The refresh token is of no living session.
+        /// The refresh token does not belong to a live session.
         BadRefreshToken = 35 "bad_refresh_token",
-        /// The session in whose name it was to be done was ended meanwhile, or lost its role.
+        /// The acting session was ended in the meantime, or its account lost the role.
         Revoked = 36 "revoked",
         /// The service token lacks the scope.
         ScopeMissing = 40 "scope_missing",
         /// Another service token has this name.
         NameTaken = 41 "name_taken",
-        /// There are as many service tokens as there may be.
+        /// The maximum number of service tokens is reached.
         TooManyTokens = 42 "too_many_tokens",
-        /// The service token is over.
+        /// The service token has expired.
         TokenOver = 43 "token_over",
         /// There is no service token with this number.
         UnknownServiceToken = 44 "unknown_service_token",
-        /// Access tokens are signed with a secret, which its operator changes.
+        /// Access tokens are signed with a secret, which only the operator can change.
         SecretSigns = 45 "secret_signs",
-        /// There are as many signing keys as there may be.
+        /// The maximum number of signing keys is reached.
         TooManyKeys = 46 "too_many_keys",
         /// There were too many mails of this kind for the account, the address or the client.
         TooManyMails = 75 "too_many_mails",

@@ -1,4 +1,4 @@
-//! E-mail addresses and the one key under which an account is known.
+//! E-mail addresses, and the key by which an account is identified.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,34 +7,34 @@ use idna::uts46::{AsciiDenyList, Hyphens, Uts46};
 use unicode_normalization::UnicodeNormalization as _;
 use unicode_normalization::char::is_combining_mark;
 
-/// The longest address in its ASCII form, in bytes (RFC 5321 §4.5.3.1.3, less the angle brackets).
+/// The maximum length of an address in its ASCII form, in bytes (RFC 5321 §4.5.3.1.3, without the angle brackets).
 const MAX_ADDRESS_BYTES: usize = 254;
-/// The longest local part, in bytes (RFC 5321 §4.5.3.1.1).
+/// The maximum length of the local part, in bytes (RFC 5321 §4.5.3.1.1).
 const MAX_LOCAL_BYTES: usize = 64;
 
-/// An e-mail address in the form mail is sent to, together with the key that makes it unique.
+/// An e-mail address in the form to which mail is sent, together with the key that makes it unique.
 ///
-/// The local part is NFKC-normalised and keeps its letter case; the domain is in lower case. The *key* lower-cases the
-/// local part too and writes the domain in IDNA ASCII form, so case and Unicode spellings of one address are one
-/// account on every path: uniqueness, login, limits and mail (CVE-2025-24806). Sub-addresses (`a+b@…`) are different
-/// mailboxes and stay different accounts. Quoted local parts and IP literals are refused.
+/// The local part is NFKC-normalised and keeps its letter case; the domain is in lower case.
+/// The *key* also has the local part in lower case, and the domain in IDNA ASCII form.
+/// So all case and Unicode spellings of one address are one account everywhere: uniqueness, login, limits and mail (CVE-2025-24806).
+/// Sub-addresses (`a+b@…`) are different mailboxes and stay different accounts. Quoted local parts and IP literals are refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Email {
     address: String,
     key: EmailKey,
 }
 
-/// The canonical form of an address: equal for every spelling of it.
+/// The canonical form of an address: equal for all its spellings.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EmailKey(String);
 
-/// Why a text is not an e-mail address.
+/// The error for a text that is not an e-mail address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum EmailError {
     /// There is no local part, no domain, or not exactly one `@`.
     #[error("an e-mail address has one part before and one after a single @")]
     Shape,
-    /// The part before the `@` has a character or a dot where none may be, or is too long.
+    /// The part before the `@` has an invalid character or a misplaced dot, or is too long.
     #[error("the part before the @ is not valid")]
     Local,
     /// The part after the `@` is not a domain name.
@@ -46,7 +46,7 @@ pub enum EmailError {
 }
 
 impl Email {
-    /// Parses an address as a person typed or pasted it; white space and invisible marks around it are not part of it.
+    /// Parses an address as typed or pasted by a person; removes white space and invisible characters around it.
     pub fn parse(typed: &str) -> Result<Self, EmailError> {
         let typed = typed.trim_matches(|c: char| c.is_whitespace() || is_invisible(c));
         // Checked before any normalisation, so that a huge input costs nothing.
@@ -68,20 +68,20 @@ impl Email {
         Ok(Self { address: format!("{local}@{unicode_domain}"), key: EmailKey(key) })
     }
 
-    /// The address for people and mail.
+    /// Returns the address for people and mail.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.address
     }
 
-    /// Whether the part before the `@` is ASCII, so that every mail server takes the address. The domain always has an
-    /// ASCII form; other local parts need `SMTPUTF8` (RFC 6531).
+    /// Returns whether the part before the `@` is ASCII, so that every mail server accepts the address.
+    /// The domain always has an ASCII form; other local parts need `SMTPUTF8` (RFC 6531).
     #[must_use]
     pub fn has_ascii_local_part(&self) -> bool {
         self.address.rsplit_once('@').is_some_and(|(local, _)| local.is_ascii())
     }
 
-    /// The key under which the account is known.
+    /// Returns the key by which the account is identified.
     #[must_use]
     pub fn key(&self) -> &EmailKey {
         &self.key
@@ -95,23 +95,23 @@ impl fmt::Display for Email {
 }
 
 impl EmailKey {
-    /// A key as the store kept it; `None` for what cannot be one. It is not parsed again: an address cannot be made of
-    /// every key, as lower case may be longer than what was typed.
+    /// Makes a key from its stored form; `None` for a text that cannot be one.
+    /// It is not parsed as an address, because a key may be too long for one: lower case may be longer than the typed text.
     #[must_use]
     pub fn from_stored(key: String) -> Option<Self> {
         let (local, domain) = key.rsplit_once('@')?;
         if local.is_empty() || domain.is_empty() { None } else { Some(Self(key)) }
     }
 
-    /// The key as text.
+    /// Returns the key as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// RFC 5322 `dot-atom`, with letters and digits of any script (RFC 6532), and the marks and joiners that words of many
-/// scripts are written with, where UTS 46 has them in a label.
+/// Checks that a local part is an RFC 5322 `dot-atom` with letters and digits of any script (RFC 6532).
+/// It may also contain the marks and joiners with which many scripts are written, where UTS 46 allows them in a label.
 fn check_local(local: &str) -> Result<(), EmailError> {
     let allowed = |c: char| {
         if c.is_ascii() {
@@ -130,30 +130,30 @@ fn check_local(local: &str) -> Result<(), EmailError> {
     Ok(())
 }
 
-/// Whether a character is part of a word only beside letters: a combining mark, or a joiner.
+/// Returns whether a character is part of a word only next to letters: a combining mark or a joiner.
 fn joins(c: char) -> bool {
     (is_combining_mark(c) && !c.is_alphanumeric()) || matches!(c, '\u{200c}' | '\u{200d}')
 }
 
-/// Whether marks and joiners stand where UTS 46 (sections 4.1 and 7, `ContextJ`) has them, and none of them is one that it
-/// drops as invisible: two spellings that look the same would be two accounts.
+/// Returns whether marks and joiners are where UTS 46 (sections 4.1 and 7, `ContextJ`) allows them, and none is one that UTS 46 removes
+/// as invisible. Otherwise two spellings that look the same would be two accounts.
 fn joined_well(local: &str) -> bool {
     let (processed, valid) = Uts46::new().to_unicode(local.as_bytes(), AsciiDenyList::EMPTY, Hyphens::Allow);
     let count = |text: &str| text.chars().filter(|c| joins(*c)).count();
     valid.is_ok() && count(&processed) >= count(local)
 }
 
-/// What programs put around pasted text and nobody sees: byte order marks, zero-width spaces, marks of direction.
+/// Returns whether a character is invisible and may surround pasted text: byte order marks, zero-width spaces, direction marks.
 pub(super) fn is_invisible(c: char) -> bool {
     matches!(c, '\u{feff}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}' | '\u{2066}'..='\u{2069}')
 }
 
-/// NFKC, which leaves ASCII as it is: most addresses are, and the store parses one at every look at an account.
+/// Normalises to NFKC. ASCII text needs none; most addresses are ASCII, and the store parses one whenever it reads an account.
 fn nfkc(text: &str) -> Cow<'_, str> {
     if text.is_ascii() { Cow::Borrowed(text) } else { Cow::Owned(text.nfkc().collect()) }
 }
 
-/// The domain as people read it. Only a label that IDNA encoded reads differently.
+/// Returns the domain as people read it. Only labels in IDNA encoding differ.
 fn unicode_domain(ascii: &str) -> Cow<'_, str> {
     if ascii.contains("xn--") { Cow::Owned(idna::domain_to_unicode(ascii).0) } else { Cow::Borrowed(ascii) }
 }
@@ -161,7 +161,7 @@ fn unicode_domain(ascii: &str) -> Cow<'_, str> {
 fn ascii_domain(domain: &str) -> Result<String, EmailError> {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'-';
     let ascii = if domain.bytes().all(plain) && !domain.contains("xn--") {
-        // What IDNA would leave as it is.
+        // IDNA would leave it unchanged.
         Cow::Borrowed(domain)
     } else {
         idna::domain_to_ascii_cow(domain.as_bytes(), AsciiDenyList::STD3).map_err(|_| EmailError::Domain)?
@@ -169,7 +169,7 @@ fn ascii_domain(domain: &str) -> Result<String, EmailError> {
     let labels_fit = ascii
         .split('.')
         .all(|label| !label.is_empty() && label.len() <= 63 && !label.starts_with('-') && !label.ends_with('-'));
-    // A top-level label of digits alone would be an IP address written without brackets.
+    // A top-level label of digits only would be an IP address without brackets.
     let top_is_a_name = ascii.rsplit('.').next().is_some_and(|top| !top.bytes().all(|b| b.is_ascii_digit()));
     if !ascii.contains('.') || ascii.len() > 253 || !labels_fit || !top_is_a_name {
         return Err(EmailError::Domain);

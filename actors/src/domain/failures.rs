@@ -1,8 +1,8 @@
-//! How failed attempts are held against an account and an address: each further one is waited for longer, none for ever.
+//! The counters of failed attempts against an account and an address. Each further failure makes the next wait longer, up to a limit.
 //!
-//! An attempt counts as failed from the moment it is admitted. It is taken back when it succeeds or is not made. So however many
-//! attempts come at once, at whatever node, no more than the allowance are under way (S15). An attempt that finds the allowance
-//! used up by attempts under way waits for their outcome before it is refused.
+//! An attempt counts as failed from its admission on. The count is taken back if it succeeds or was never made.
+//! So no more attempts than the allowance run at the same time, even if many arrive at once (S15).
+//! An attempt that finds the allowance used up by running attempts waits for their outcome before it is refused.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -13,34 +13,34 @@ use super::account::AccountId;
 use super::email::EmailKey;
 use super::time::Timestamp;
 
-/// The first wait; it doubles with each failure after it.
+/// The first wait; it doubles with each further failure.
 const FIRST_WAIT: Duration = Duration::from_mins(1);
-/// The longest wait (S19: nobody is locked out for good).
+/// The maximum wait (S19: no account is locked for ever).
 const LONGEST_WAIT: Duration = Duration::from_hours(1);
 /// How long the outcome of an attempt is waited for: a hash is computed or refused before.
 pub(crate) const ATTEMPT_LASTS: Duration = Duration::from_secs(10);
 /// After how many doublings the longest wait is reached; no more failures than this beyond the allowance are counted.
 const DOUBLINGS: u32 = 6;
 
-/// What somebody tries to get right.
+/// The kind of an attempt that is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Guarded {
     /// A password, at login.
     Login,
     /// A passphrase, at recovery.
     Passphrase,
-    /// The current password, by somebody who is logged in.
+    /// The current password, in a logged-in session.
     Reauthentication,
-    /// A one-time token of a mail.
+    /// A one-time token from a mail.
     OneTimeToken,
     /// A service token.
     ServiceToken,
-    /// Nothing: each request for a verification mail to an address counts, so that nobody's mailbox is flooded.
+    /// No secret: each request for a verification mail to an address counts, so that nobody's mailbox is flooded.
     Mail,
     /// A refresh token.
     Refresh,
-    /// Nothing: each request for a recovery mail to an address counts, apart from those for verification mails, so that nobody
-    /// keeps an owner from the one by asking for the other.
+    /// No secret: each request for a recovery mail to an address counts.
+    /// They are counted apart from requests for verification mails, so that nobody can block one by requesting the other.
     RecoveryMail,
 }
 
@@ -57,7 +57,7 @@ impl Guarded {
         Self::RecoveryMail,
     ];
 
-    /// The kind as it is written in keys and answers.
+    /// Returns the kind as it is written in keys and answers.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -72,7 +72,7 @@ impl Guarded {
         }
     }
 
-    /// The number under which it is stored; never given to another kind.
+    /// Returns the number under which the kind is stored. It is never reused for another kind.
     #[must_use]
     pub const fn number(self) -> u8 {
         match self {
@@ -87,19 +87,19 @@ impl Guarded {
         }
     }
 
-    /// The kind with this number.
+    /// Returns the kind with this number.
     #[must_use]
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.number() == number)
     }
 }
 
-/// The account that attempts are about, whether it exists or not: 128 bits of the hash of its address's key (S13, S16).
+/// The account that attempts are about, existing or not: 128 bits of the hash of its address's key (S13, S16).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SubjectKey([u8; 16]);
 
 impl SubjectKey {
-    /// The key of the account with this address.
+    /// Returns the key of the account with this address.
     #[must_use]
     pub fn of(email: &EmailKey) -> Self {
         let hash = digest(&SHA256, email.as_str().as_bytes());
@@ -108,36 +108,36 @@ impl SubjectKey {
         Self(key)
     }
 
-    /// The key from its bytes.
+    /// Makes a key from its bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
-    /// The bytes, as the store keeps them.
+    /// Returns the bytes, as the store keeps them.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
 }
 
-/// What failures are counted by: an account, an address, or an account from an address.
+/// The subject of a failure counter: an account, an address, or an account from an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FailureScope {
-    /// An account, by all who never logged in to it.
+    /// An account, for all clients from which its owner never logged in.
     Account(SubjectKey),
-    /// An address, over all accounts.
+    /// An address, for all accounts.
     Address(IpAddr),
-    /// An account, from an address from which its owner logged in before.
+    /// An account, for an address from which its owner has logged in before.
     Known(SubjectKey, IpAddr),
 }
 
-/// One counter of failures.
+/// A counter of failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FailureKey {
-    /// What was tried.
+    /// What was attempted.
     pub kind: Guarded,
-    /// By what it is counted.
+    /// What it is counted against.
     pub scope: FailureScope,
 }
 
@@ -431,8 +431,8 @@ mod tests {
     }
 
     proptest! {
-        /// However attempts come, fail and are taken back, no more than the allowance and one for each wait that was sat out
-        /// are ever under way or failed within what is not forgotten.
+        /// However attempts arrive, fail and are taken back: the attempts that are running or failed and not yet forgotten never exceed the
+        /// allowance plus one for each completed wait.
         #[test]
         fn s15_attempts_are_bounded(steps in prop::collection::vec((0_i64..5 * MINUTE, any::<bool>()), 1..200)) {
             let mut failures = none();
@@ -454,7 +454,7 @@ mod tests {
             prop_assert!(failed <= RULE.allowance + DOUBLINGS + 2 * hours + 1, "{failed} in {hours} h");
         }
 
-        /// Nobody waits longer than an hour, whatever the counter went through.
+        /// No wait exceeds an hour, whatever the history of the counter.
         #[test]
         fn s19_no_wait_is_longer_than_an_hour(steps in prop::collection::vec(0_i64..200 * MINUTE, 1..100)) {
             let mut failures = none();

@@ -1,4 +1,4 @@
-//! Mails: what is told to whom, in which language, whatever carries it.
+//! Mails: their kinds, languages and contents, independent of the transport.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use super::one_time::TokenPurpose;
 use super::secret::Secret;
 use super::time::Timestamp;
 
-/// A language that mails are written in.
+/// A language of mails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Locale {
     /// English.
@@ -28,7 +28,7 @@ impl Locale {
     /// Every language, English first.
     pub const ALL: [Self; 5] = [Self::En, Self::De, Self::Fr, Self::Es, Self::Ro];
 
-    /// The language as a tag of RFC 5646: `en`, `de`, `fr`, `es` or `ro`.
+    /// Returns the language as a tag of RFC 5646: `en`, `de`, `fr`, `es` or `ro`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -40,28 +40,28 @@ impl Locale {
         }
     }
 
-    /// The language of a tag, whatever its region or script: `de-AT` is German. `None` for one that mails are not written in.
+    /// Returns the language of a tag, ignoring region and script: `de-AT` is German. `None` if mails are not available in it.
     #[must_use]
     pub fn from_tag(tag: &str) -> Option<Self> {
         let language = tag.trim().split(['-', '_']).next()?;
         Self::ALL.into_iter().find(|locale| locale.as_str().eq_ignore_ascii_case(language))
     }
 
-    /// The best language of an `Accept-Language` header, its lines joined by commas (RFC 9110 §12.5.4, §5.3): the one with the
-    /// highest weight, the earlier of two with the same. `None` when it leaves the choice to us or names none that mails are
-    /// written in.
+    /// Returns the best language of an `Accept-Language` header, its lines joined by commas (RFC 9110 §12.5.4, §5.3).
+    /// This is the language with the highest weight, and the earlier one of two with the same weight.
+    /// `None` if the header leaves the choice to us or names no language of mails.
     #[must_use]
     pub fn from_accept_language(header: &str) -> Option<Self> {
         let mut named: Vec<(Self, u16)> = Vec::new();
         let mut refused = Vec::new();
         let mut any_other = 0;
-        // Longer lists are somebody playing; browsers send a handful.
+        // Browsers send only a few ranges; the rest of a longer list is ignored.
         for range in header.split(',').take(32) {
             let mut parts = range.split(';').map(str::trim);
             let tag = parts.next().unwrap_or_default();
             let weight = parts.find_map(|part| part.strip_prefix(['q', 'Q'])?.strip_prefix('='));
             match (Self::from_tag(tag), weight.map_or(Some(1000), thousandths)) {
-                // `en-GB;q=0` refuses the English of Britain alone.
+                // `en-GB;q=0` refuses British English only.
                 (Some(locale), Some(0)) if tag.len() == locale.as_str().len() => refused.push(locale),
                 (Some(locale), Some(weight)) => named.push((locale, weight)),
                 (None, Some(weight)) if tag == "*" => any_other = any_other.max(weight),
@@ -69,13 +69,13 @@ impl Locale {
             }
         }
         named.retain(|(locale, weight)| *weight > 0 && !refused.contains(locale));
-        // The first of the heaviest: `max_by_key` takes the last.
+        // `max_by_key` returns the last maximum, and the first is wanted.
         let best = named.iter().rev().max_by_key(|(_, weight)| *weight);
         match best {
             Some((locale, weight)) if *weight >= any_other => Some(*locale),
             None if refused.is_empty() => None,
             _ if any_other == 0 => None,
-            // Whatever is not named weighs more than what is.
+            // The unnamed languages weigh more than the named ones.
             _ => {
                 let is_named = |locale: &Self| named.iter().any(|(named, _)| named == locale);
                 Self::ALL.into_iter().find(|locale| !refused.contains(locale) && !is_named(locale))
@@ -84,7 +84,7 @@ impl Locale {
     }
 }
 
-/// A weight between 0 and 1 in thousandths; `None` for anything else.
+/// Parses a weight between 0 and 1 into thousandths; `None` for anything else.
 fn thousandths(weight: &str) -> Option<u16> {
     let (whole, fraction) = weight.trim().split_once('.').unwrap_or((weight.trim(), ""));
     if fraction.len() > 3 || !fraction.bytes().all(|b| b.is_ascii_digit()) {
@@ -98,36 +98,36 @@ fn thousandths(weight: &str) -> Option<u16> {
     }
 }
 
-/// What a mail is about. Each has a template of the same name in every language.
+/// The subject of a mail. Each kind has a template of the same name in every language.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MailKind {
-    /// Show that mail to this address arrives; carries a link.
+    /// Asks to verify this address; contains a link.
     VerifyAddress,
-    /// Choose a new password; carries a link.
+    /// Offers to choose a new password; contains a link.
     ResetPassword,
-    /// Show that mail to the new address arrives; carries a link.
+    /// Asks to confirm the new address; contains a link.
     ConfirmNewAddress,
-    /// To the old address: a change to a new one was asked for; carries a link that undoes it.
+    /// Tells the old address that a change of address was requested; contains a link that undoes it.
     AddressChangePending,
-    /// To the old address: the account has another one now; carries a link that undoes it.
+    /// Tells the old address that the account has another address now; contains a link that undoes it.
     AddressChanged,
-    /// The password was changed; carries a link that undoes it.
+    /// The password was changed; contains a link that undoes it.
     PasswordChanged,
-    /// The password was replaced by way of recovery; carries a link that undoes it.
+    /// The password was replaced by a recovery; contains a link that undoes it.
     RecoveryUsed,
     /// The account was locked.
     AccountLocked,
     /// The account was unlocked.
     AccountUnlocked,
-    /// Somebody logged in from an address that the account was not used from before.
+    /// Somebody logged in from an address from which the account was not used before.
     NewSignIn,
     /// The account was deleted.
     AccountDeleted,
     /// Somebody tried to register this address, which has an account already.
     AddressInUse,
-    /// A refresh token was used again after it was replaced, and its session was ended.
+    /// A refresh token was used again after its rotation, and its session was ended.
     RefreshReused,
-    /// The passphrase was set; carries a link that undoes it.
+    /// The passphrase was set; contains a link that undoes it.
     PassphraseChanged,
     /// The passphrase was made unusable, and the owner may choose a new one.
     PassphraseNeeded,
@@ -153,7 +153,7 @@ impl MailKind {
         Self::PassphraseNeeded,
     ];
 
-    /// The name of its template.
+    /// Returns the name of its template.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -175,14 +175,14 @@ impl MailKind {
         }
     }
 
-    /// Whether it carries a link with a one-time token. One that undoes a change is left out where the address is itself the
-    /// outcome of a change that can still be undone.
+    /// Returns whether it contains a link with a one-time token.
+    /// The undo link is left out if the address itself results from a change that can still be undone.
     #[must_use]
     pub const fn has_link(self) -> bool {
         TokenPurpose::of_mail(self).is_some()
     }
 
-    /// Whether it is sent because somebody asked for it or named its address, and not because something happened to an account.
+    /// Returns whether it is sent because a client requested it or named its address, and not because something happened to an account.
     #[must_use]
     pub const fn is_asked_for(self) -> bool {
         matches!(
@@ -195,59 +195,58 @@ impl MailKind {
         )
     }
 
-    /// Whether it is worth nothing without its link.
+    /// Returns whether it is useless without its link.
     #[must_use]
     pub const fn is_only_a_link(self) -> bool {
         matches!(self, Self::VerifyAddress | Self::ResetPassword | Self::ConfirmNewAddress)
     }
 
-    /// Whether the change that it belongs to must not be made without it: nobody moves an account to another address unless
-    /// both addresses are told.
+    /// Returns whether its change must not be made without it: an account moves to another address only if both addresses are notified.
     #[must_use]
     pub const fn is_required(self) -> bool {
         matches!(self, Self::ConfirmNewAddress | Self::AddressChangePending)
     }
 
-    /// Whether it is sent before the others: recovery, and what happened to an account, come before confirmations (S75).
+    /// Returns whether it is sent before the others: recovery mails and notices come before confirmations (S75).
     #[must_use]
     pub const fn is_urgent(self) -> bool {
         !matches!(self, Self::VerifyAddress | Self::ConfirmNewAddress | Self::AddressInUse)
     }
 }
 
-/// What a mail says beyond its template. A template uses what it needs.
+/// The values for a template. A template uses those that it needs.
 #[derive(Debug, Clone, Default)]
 pub struct MailValues {
-    /// How the owner is addressed.
+    /// The name with which the mail addresses the owner.
     pub nickname: String,
     /// The token of the link, for the kinds that have one.
     pub token: Option<Secret>,
-    /// How long the link is good for.
+    /// How long the link is valid.
     pub valid_for: Option<Duration>,
     /// The new address of the account.
     pub new_address: Option<Email>,
     /// When it happened.
     pub at: Option<Timestamp>,
-    /// From where it was done.
+    /// The client address from which it was done.
     pub client_address: Option<IpAddr>,
-    /// With what it was done.
+    /// The user agent with which it was done.
     pub user_agent: Option<String>,
 }
 
-/// A mail ready to be written and sent.
+/// A mail that is ready to be rendered and sent.
 #[derive(Debug, Clone)]
 pub struct OutgoingMail {
-    /// To whom.
+    /// The recipient.
     pub to: Email,
-    /// What about.
+    /// The subject.
     pub kind: MailKind,
-    /// In which language.
+    /// The language.
     pub locale: Locale,
-    /// What it says.
+    /// The values for the template.
     pub values: MailValues,
-    /// The part of `Message-ID` before the `@`: the same at each attempt, so that a duplicate can be recognised.
+    /// The part of `Message-ID` before the `@`: the same in each attempt, so that duplicates can be recognised.
     pub message_key: String,
-    /// When it was written, for the `Date` header: the same at each attempt.
+    /// When it was written, for the `Date` header: the same in each attempt.
     pub written_at: Timestamp,
 }
 

@@ -1,10 +1,10 @@
-//! What stands for one client among all addresses.
+//! The network that identifies one client.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::networks::Networks;
 
-/// How many leading bits of an IPv6 address stand for one client, and which networks are treated apart.
+/// The length of the IPv6 prefix that identifies one client, and the networks with special treatment.
 #[derive(Debug, Clone)]
 pub struct ClientNetworks {
     /// The length of the IPv6 prefix that one subscriber usually has to itself (`IPV6_PREFIX`), 1 to 128 (S17).
@@ -16,14 +16,14 @@ pub struct ClientNetworks {
 }
 
 impl Default for ClientNetworks {
-    /// /64, and nobody treated apart.
+    /// /64, and no network has special treatment.
     fn default() -> Self {
         Self { ipv6_prefix: 64, allow: Networks::default(), deny: Networks::default() }
     }
 }
 
 impl ClientNetworks {
-    /// What stands for a client: an IPv4 address, also when it came mapped into IPv6, or an IPv6 network (S17).
+    /// Returns the address that identifies a client: its IPv4 address, even if mapped into IPv6, or its IPv6 network (S17).
     #[must_use]
     pub fn of(&self, client: IpAddr) -> IpAddr {
         match client.to_canonical() {
@@ -32,20 +32,20 @@ impl ClientNetworks {
         }
     }
 
-    /// Whether a client is not counted by address.
+    /// Returns whether a client is exempt from counting by address.
     #[must_use]
     pub fn allows(&self, client: IpAddr) -> bool {
         self.allow.contains(client)
     }
 
-    /// Whether a client is refused. What is on both lists is refused.
+    /// Returns whether a client is refused. A client on both lists is refused.
     #[must_use]
     pub fn denies(&self, client: IpAddr) -> bool {
         self.deny.contains(client)
     }
 }
 
-/// The leading bits of an IPv6 address; the rest are zero.
+/// Returns the leading bits of an IPv6 address; the other bits are zero.
 pub(crate) fn prefix_of(address: Ipv6Addr, bits: u8) -> Ipv6Addr {
     let mask = u128::MAX.checked_shl(128 - u32::from(bits.min(128))).unwrap_or(0);
     Ipv6Addr::from_bits(address.to_bits() & mask)

@@ -4,16 +4,16 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// A set of IP networks. IPv4-mapped IPv6 networks (RFC 4291 §2.5.5.2) count as the IPv4 networks that they stand for.
+/// A set of IP networks. IPv4-mapped IPv6 networks (RFC 4291 §2.5.5.2) count as the IPv4 networks that they represent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Networks {
-    /// Disjoint and in order, so that a lookup is a binary search.
+    /// Disjoint and sorted, so that a look-up is a binary search.
     networks: Vec<IpNet>,
 }
 
 impl Networks {
-    /// Networks (RFC 4632 notation) and addresses, separated by commas. An empty text is an empty list. `None` if an
-    /// item is neither, or has bits behind its prefix: whoever writes `10.0.0.1/8` may have meant one address.
+    /// Parses networks (RFC 4632 notation) and addresses, separated by commas. An empty text is an empty list.
+    /// `None` if an item is neither, or has bits set after its prefix: `10.0.0.1/8` may be meant as one address.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         if text.trim().is_empty() {
@@ -25,7 +25,7 @@ impl Networks {
         Some(Self { networks })
     }
 
-    /// Whether one of the networks holds this address, IPv4-mapped or not.
+    /// Returns whether one of the networks contains this address, IPv4-mapped or not.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
@@ -33,15 +33,14 @@ impl Networks {
         self.networks[..after].last().is_some_and(|network| network.contains(&address))
     }
 
-    /// Whether the list is empty.
+    /// Returns whether the list is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.networks.is_empty()
     }
 }
 
-/// One item of a list. Addresses are read by the standard library, which takes no leading zeros: some programs read those
-/// as octal.
+/// Parses one item of a list. The standard library parses the address and accepts no leading zeros, which some programs read as octal.
 fn network(item: &str) -> Option<IpNet> {
     let given = match item.split_once('/') {
         None => IpNet::from(item.parse::<IpAddr>().ok()?),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use unicode_normalization::UnicodeNormalization as _;
 
-/// The longest nickname, in characters.
+/// The maximum length of a nickname, in characters.
 const MAX_CHARS: usize = 64;
 
 /// A nickname: 1 to 64 visible characters, in NFC, with no control or direction-changing character.
@@ -14,33 +14,33 @@ pub struct Nickname {
     key: NicknameKey,
 }
 
-/// The form in which nicknames are compared: two that a reader would call the same (letter case, width, composed or
-/// decomposed accents) have one key.
+/// The form in which nicknames are compared. Nicknames that look the same to a reader (apart from letter case, width, and composed or
+/// decomposed accents) have the same key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NicknameKey(String);
 
-/// Why a text is not a nickname.
+/// The error for a text that is not a nickname.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NicknameError {
-    /// Nothing but white space.
+    /// It is empty or only white space.
     #[error("a nickname has at least one visible character")]
     Empty,
-    /// More than 64 characters.
+    /// It has more than 64 characters.
     #[error("a nickname has at most 64 characters")]
     TooLong,
-    /// A control, formatting or direction-changing character.
+    /// It has a control, formatting or direction-changing character.
     #[error("a nickname has no control or invisible characters")]
     Invisible,
 }
 
 impl Nickname {
-    /// Parses a nickname as a person typed it; surrounding white space is not part of it.
+    /// Parses a nickname as typed by a person; removes white space around it.
     pub fn parse(typed: &str) -> Result<Self, NicknameError> {
         let typed = typed.trim();
         if typed.len() > 8 * MAX_CHARS {
             return Err(NicknameError::TooLong);
         }
-        // ASCII is its own normal form: most nicknames are, and the store parses one at every look at an account.
+        // ASCII text is already normalised. Most nicknames are ASCII, and the store parses one whenever it reads an account.
         let text: String = if typed.is_ascii() { typed.to_owned() } else { typed.nfc().collect() };
         if text.is_empty() {
             return Err(NicknameError::Empty);
@@ -59,13 +59,13 @@ impl Nickname {
         Ok(Self { text, key: NicknameKey(key) })
     }
 
-    /// The nickname as it is shown.
+    /// Returns the nickname as it is shown.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The key by which it is unique.
+    /// Returns the key, which is unique among accounts.
     #[must_use]
     pub fn key(&self) -> &NicknameKey {
         &self.key
@@ -79,15 +79,15 @@ impl fmt::Display for Nickname {
 }
 
 impl NicknameKey {
-    /// The key as text.
+    /// Returns the key as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Control characters, line separators, zero-width and bidirectional formatting characters (UAX #9), tags, and the
-/// fillers that show as nothing: each can make one name look like another or break a line of a log.
+/// Returns whether a character is a control character, line separator, zero-width or bidirectional formatting character (UAX #9), tag,
+/// or invisible filler. Each of them can make one name look like another or break a line of a log.
 fn is_invisible(c: char) -> bool {
     c.is_control()
         || matches!(c,

@@ -1,8 +1,8 @@
-//! One-time tokens: what a link in a mail carries.
+//! One-time tokens: the credentials in the links of mails.
 //!
-//! A token is never stored. It is derived from a random seed, which waits in the outbox with its mail, and a key that is
-//! derived from the signing secret; the store keeps its hash alone. So a mail can be written again after a crash, and a
-//! copy of the database is not a bundle of keys (S24; ASVS 11.5.1).
+//! A token is never stored. It is derived from a random seed, which waits in the outbox with its mail, and from a key that is
+//! derived from the signing secret. The store keeps only its hash.
+//! So a mail can be rendered again after a crash, and a copy of the database gives no access (S24; ASVS 11.5.1).
 
 use std::fmt;
 
@@ -15,24 +15,24 @@ use super::mail::MailKind;
 use super::secret::Secret;
 use super::time::Timestamp;
 
-/// What the key of one-time tokens is derived for, so that no other use of the signing secret gives the same key.
+/// The label from which the key is derived, so that no other use of the signing secret produces the same key.
 const KEY_LABEL: &[u8] = b"doorward one-time tokens, version 1";
 /// The length of a written token: 256 bits in base64.
 const TOKEN_CHARS: usize = 43;
 
-/// What a token is good for. It is good for nothing else (S27).
+/// The purpose of a token. A token works for no other purpose (S27).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TokenPurpose {
-    /// Shows that mail to the account's address arrives.
+    /// Verifies the address of the account.
     VerifyAddress,
     /// Chooses a new password.
     ResetPassword,
-    /// Shows that mail to the pending address arrives, and makes it the account's.
+    /// Verifies the pending address and makes it the address of the account.
     ConfirmAddress,
-    /// Drops the pending address. Only earlier versions issued it.
+    /// Removes the pending address. Only earlier versions issued it.
     CancelAddressChange,
-    /// Takes back what was done since: the account has this address again, secrets set since are unusable, and sessions end.
-    /// An account may have several.
+    /// Undoes the changes since it was issued: restores this address, makes secrets set since unusable and ends the sessions.
+    /// An account may have several such tokens.
     Undo,
 }
 
@@ -41,7 +41,7 @@ impl TokenPurpose {
     pub const ALL: [Self; 5] =
         [Self::VerifyAddress, Self::ResetPassword, Self::ConfirmAddress, Self::CancelAddressChange, Self::Undo];
 
-    /// The number under which it is stored; never given to another purpose.
+    /// Returns the number under which the purpose is stored. It is never reused for another purpose.
     #[must_use]
     pub const fn number(self) -> u8 {
         match self {
@@ -53,7 +53,8 @@ impl TokenPurpose {
         }
     }
 
-    /// The number that goes into the token. Mails that earlier versions queued may still carry a link that cancels.
+    /// Returns the number from which the token is derived.
+    /// `Undo` shares that of `CancelAddressChange`, because mails queued by earlier versions may still contain such a link.
     const fn derivation(self) -> u8 {
         match self {
             Self::Undo => Self::CancelAddressChange.number(),
@@ -61,13 +62,13 @@ impl TokenPurpose {
         }
     }
 
-    /// The purpose with this number.
+    /// Returns the purpose with this number.
     #[must_use]
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|purpose| purpose.number() == number)
     }
 
-    /// What the link of such a mail is good for.
+    /// Returns the purpose of the link in a mail of this kind.
     #[must_use]
     pub const fn of_mail(kind: MailKind) -> Option<Self> {
         match kind {
@@ -84,18 +85,18 @@ impl TokenPurpose {
     }
 }
 
-/// 256 random bits from which a token is derived. Worthless without the key.
+/// The 256 random bits from which a token is derived. They are worthless without the key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TokenSeed([u8; 32]);
 
 impl TokenSeed {
-    /// A seed from random bytes.
+    /// Makes a seed from random bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The bytes, as the store keeps them.
+    /// Returns the bytes, as the store keeps them.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -108,12 +109,12 @@ impl fmt::Debug for TokenSeed {
     }
 }
 
-/// SHA-256 of a written token: under what the store finds it.
+/// The SHA-256 of a written token, by which the store finds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TokenHash([u8; 32]);
 
 impl TokenHash {
-    /// The hash of a token as it was presented, without what a copy had around it; `None` for what cannot be one.
+    /// Hashes a token as it was presented, without spaces and invisible characters around it; `None` for a text that cannot be a token.
     #[must_use]
     pub fn of(token: &str) -> Option<Self> {
         let token = token.trim_matches(|c: char| c.is_whitespace() || is_invisible(c));
@@ -123,7 +124,7 @@ impl TokenHash {
         Some(Self::of_issued(&Secret::new(token.to_owned())))
     }
 
-    /// The hash of a token that was just derived.
+    /// Hashes a token that was just derived.
     pub(crate) fn of_issued(token: &Secret) -> Self {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.expose().as_bytes());
         let mut bytes = [0; 32];
@@ -131,32 +132,31 @@ impl TokenHash {
         Self(bytes)
     }
 
-    /// A hash as the store kept it.
+    /// Makes a hash from its stored bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The bytes, as the store keeps them.
+    /// Returns the bytes, as the store keeps them.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 }
 
-/// A token about to be issued to the account that it is issued with; it replaces an older one of the same purpose (S26), but
-/// for one that undoes what was done since.
+/// A token that is to be issued to an account. It replaces an older one of the same purpose (S26), unless its purpose is `Undo`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewToken {
-    /// Under what it is found.
+    /// The hash by which it is found.
     pub hash: TokenHash,
-    /// What it is good for.
+    /// Its purpose.
     pub purpose: TokenPurpose,
-    /// The address it is mailed to, or that it is about: a token for one address says nothing about another.
+    /// The address that it is mailed to or is about. A token for one address proves nothing about another.
     pub address: EmailKey,
     /// When it was issued.
     pub issued_at: Timestamp,
-    /// When it is over. Until its mail is handed over this is the latest possible end; then its life begins.
+    /// When it expires. Until its mail is handed over, this is the latest possible time; the lifetime begins with the handover.
     pub expires_at: Timestamp,
 }
 
@@ -164,14 +164,14 @@ pub struct NewToken {
 pub(crate) struct OneTimeKey(hmac::Key);
 
 impl OneTimeKey {
-    /// The key that belongs to a signing secret.
+    /// Derives the key from a signing secret.
     pub(crate) fn derive(signing_secret: &Secret) -> Self {
         let root = hmac::Key::new(hmac::HMAC_SHA256, signing_secret.expose().as_bytes());
         let derived = hmac::sign(&root, KEY_LABEL);
         Self(hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()))
     }
 
-    /// The token of a seed for a purpose: 43 URL-safe characters.
+    /// Derives the token of a seed for a purpose: 43 URL-safe characters.
     pub(crate) fn token(&self, purpose: TokenPurpose, seed: &TokenSeed) -> Secret {
         let mut context = hmac::Context::with_key(&self.0);
         context.update(&[purpose.derivation()]);

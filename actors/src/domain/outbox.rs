@@ -1,4 +1,4 @@
-//! Mails that wait to be sent: records, written in the same commit as what they tell of.
+//! The outbox: records of mails to be sent. Each is written in the same commit as the event that it reports.
 
 mod bounds;
 
@@ -19,21 +19,21 @@ use super::time::Timestamp;
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 /// The longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
-/// The longest reason for a failure that is kept, in bytes.
+/// The maximum length of a stored reason for a failure, in bytes.
 const MAX_ERROR_BYTES: usize = 300;
 
-/// The number of a mail: positive, given once, rising.
+/// The number of a mail: positive, increasing, never assigned twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MailId(u64);
 
 impl MailId {
-    /// A mail number; `None` for zero.
+    /// Returns the id with this number; `None` for zero.
     #[must_use]
     pub const fn new(number: u64) -> Option<Self> {
         if number == 0 { None } else { Some(Self(number)) }
     }
 
-    /// The number.
+    /// Returns the number.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
@@ -46,45 +46,45 @@ impl fmt::Display for MailId {
     }
 }
 
-/// A mail about to be queued. Its first attempt is due at once.
+/// A mail that is to be queued. Its first attempt is due at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewMail {
-    /// To whom.
+    /// The recipient.
     pub to: Email,
-    /// What about.
+    /// The subject.
     pub kind: MailKind,
-    /// In which language.
+    /// The language.
     pub locale: Locale,
-    /// How the owner is addressed.
+    /// The name with which the mail addresses the owner.
     pub nickname: String,
-    /// From what the token of its link is derived, for the kinds that have one.
+    /// The seed of the token of its link, for the kinds that have one.
     pub seed: Option<TokenSeed>,
-    /// Under what that token is found: its life begins when the mail is handed over. `None` for mails of older versions, whose
-    /// tokens live from the request on.
+    /// The hash by which that token is found. Its lifetime begins when the mail is handed over.
+    /// `None` for mails of older versions, whose tokens live from the request on.
     pub token: Option<TokenHash>,
-    /// How long its link is good for.
+    /// How long its link is valid.
     pub valid_for: Option<Duration>,
     /// The new address of the account.
     pub new_address: Option<Email>,
-    /// From where it was done.
+    /// The client address from which it was done.
     pub client_address: Option<IpAddr>,
-    /// The client that it is counted against and takes turns as: its address, or its IPv6 network. `None` where nobody is
-    /// counted: the operator, administrators, and clients on the list of those that are not counted.
+    /// The client that it is counted against and takes turns as: its address, or its IPv6 network.
+    /// `None` if no client is counted: for the operator, administrators, and clients on the list of uncounted ones.
     pub network: Option<IpAddr>,
-    /// With what it was done.
+    /// The user agent with which it was done.
     pub user_agent: Option<String>,
-    /// When it was written, which is when what it tells of happened.
+    /// When it was written, which is when the reported event happened.
     pub written_at: Timestamp,
-    /// The same at each attempt, so that a duplicate can be recognised: part of `Message-ID`.
+    /// A part of `Message-ID` that is the same in each attempt, so that duplicates can be recognised.
     pub message_key: [u8; 16],
 }
 
 /// Whether a mail will be tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MailState {
-    /// It will.
+    /// It will be tried again.
     Queued,
-    /// Not unless an administrator says so: it cannot be delivered, or was tried often enough.
+    /// It is tried again only if an administrator requests it: it cannot be delivered, or had the maximum number of attempts.
     Dead,
 }
 
@@ -93,53 +93,53 @@ pub enum MailState {
 pub struct QueuedMail {
     /// Its number.
     pub id: MailId,
-    /// The account it goes away with; `None` for one that outlives its account.
+    /// The account with which it is deleted; `None` for a mail that outlives its account.
     pub account: Option<AccountId>,
     /// The mail.
     pub mail: NewMail,
     /// Whether it will be tried again.
     pub state: MailState,
-    /// How often it was tried.
+    /// The number of attempts so far.
     pub attempts: u32,
-    /// When it is due; of a dead one, when it was last tried.
+    /// When it is due; for a dead mail, when it was last tried.
     pub next_attempt_at: Timestamp,
     /// Why the last attempt failed.
     pub last_error: Option<String>,
 }
 
 impl QueuedMail {
-    /// Whether it is to be sent now.
+    /// Returns whether it is to be sent now.
     pub(crate) fn is_due(&self, now: Timestamp) -> bool {
         self.state == MailState::Queued && self.next_attempt_at <= now
     }
 }
 
-/// What came of an attempt.
+/// The outcome of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MailOutcome {
-    /// The next in line has it: the record goes, and the life of its link begins.
+    /// The next mail server accepted it: the record is removed, and the lifetime of its link begins.
     Sent {
-        /// When.
+        /// When it was accepted.
         at: Timestamp,
     },
-    /// It failed and is tried again then.
+    /// It failed and is tried again at `at`.
     Retry {
-        /// When.
+        /// When the next attempt is due.
         at: Timestamp,
         /// Why it failed.
         error: String,
     },
     /// It failed and is not tried again.
     Dead {
-        /// When that was.
+        /// When it failed.
         at: Timestamp,
         /// Why it failed.
         error: String,
     },
 }
 
-/// How long to wait after so many failed attempts: ten seconds, doubling to an hour, spread by a fifth either way so that
-/// a burst of mails does not come back as a burst. `spread` is any random number.
+/// Returns the pause after this number of failed attempts: 10 s, doubling up to one hour.
+/// It varies by a fifth either way, so that a burst of mails does not come back as a burst. `spread` is any random number.
 pub(crate) fn pause_after(attempts: u32, spread: u32) -> Duration {
     let doublings = attempts.saturating_sub(1).min(16);
     let pause = FIRST_PAUSE.saturating_mul(1 << doublings).min(LONGEST_PAUSE);
@@ -147,7 +147,7 @@ pub(crate) fn pause_after(attempts: u32, spread: u32) -> Duration {
     pause * (800 + spread % 401) / 1000
 }
 
-/// A reason short enough to keep and without control characters: it may hold what a mail server said.
+/// Cuts a reason to a length that can be kept and replaces control characters by spaces, because it may quote a mail server.
 pub(crate) fn tidy_error(error: &str) -> String {
     let mut kept = String::new();
     for c in error.chars().map(|c| if c.is_control() { ' ' } else { c }) {

@@ -6,17 +6,17 @@ use zeroize::Zeroizing;
 
 use super::secret::Secret;
 
-/// The longest passphrase as typed, in bytes; checked before it is normalised or hashed.
+/// The maximum length of a passphrase as typed, in bytes; checked before it is normalised or hashed.
 pub(crate) const MAX_BYTES: usize = 1024;
 
 /// A recovery passphrase in the form that is hashed: NFKC, lower case, one space between words.
 #[derive(Debug, Clone)]
 pub struct Passphrase(Secret);
 
-/// Why a text is not a passphrase.
+/// The error for a text that is not a passphrase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PassphraseError {
-    /// Nothing but white space.
+    /// It has no visible character.
     #[error("a passphrase has at least one visible character")]
     Empty,
     /// More than 1,024 bytes.
@@ -25,13 +25,13 @@ pub enum PassphraseError {
 }
 
 impl Passphrase {
-    /// Takes a passphrase as a person typed it.
+    /// Parses a passphrase as typed by a person.
     pub fn parse(typed: &str) -> Result<Self, PassphraseError> {
         if typed.len() > MAX_BYTES {
             return Err(PassphraseError::TooLong);
         }
         let fold = || typed.nfkc().flat_map(char::to_lowercase).nfkc();
-        // Made as long as it gets at once: a text that grows leaves pieces of itself behind.
+        // Allocated at its final size: a text that grows leaves copies of itself in memory.
         let mut folded = Zeroizing::new(String::with_capacity(fold().map(char::len_utf8).sum()));
         folded.extend(fold());
         let words: Vec<&str> = folded.split_whitespace().collect();
@@ -42,7 +42,7 @@ impl Passphrase {
         Ok(Self(Secret::new(words.join(" "))))
     }
 
-    /// The normalised passphrase, for the hasher alone.
+    /// Returns the normalised passphrase. Only the hasher uses it.
     #[must_use]
     pub fn secret(&self) -> &Secret {
         &self.0

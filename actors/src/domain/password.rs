@@ -1,22 +1,22 @@
-//! Passwords: what is taken at all, and what is good enough.
+//! Passwords: their limits and the rules for new ones.
 
 mod strength;
 
 use super::secret::Secret;
 use super::{email::Email, nickname::Nickname};
 
-/// The longest password, in bytes; checked before anything is hashed (S03).
+/// The maximum length of a password, in bytes; checked before anything is hashed (S03).
 pub(crate) const MAX_BYTES: usize = 1024;
-/// From this many characters on, a password needs no classes of characters (S02).
+/// The length in characters from which a password needs no character classes (S02).
 const LONG_ENOUGH_CHARS: usize = 15;
-/// The fewest characters of any password (S02).
+/// The minimum length of a password, in characters (S02).
 const MIN_CHARS: usize = 8;
-/// Words that a guesser would try first at this product (S04).
+/// Words that an attacker of this product would try first (S04).
 const PRODUCT_WORDS: [&str; 1] = ["doorward"];
-/// The shortest label of a domain that counts as a name of its own, in bytes: not `com`, `org`, `co`.
+/// The minimum length of a domain label that counts as a name, in bytes; this excludes `com`, `org`, `co`.
 const MIN_LABEL: usize = 4;
 
-/// A password as a person typed it: never trimmed, truncated or normalised, at most 1,024 bytes.
+/// A password as typed by a person: never trimmed, truncated or normalised, at most 1,024 bytes.
 #[derive(Debug, Clone)]
 pub struct Password(Secret);
 
@@ -28,53 +28,53 @@ pub struct PasswordTooLong;
 /// Why a password is not good enough. The text is shown to its owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WeakPassword {
-    /// Fewer than 8 characters.
+    /// It has fewer than 8 characters.
     #[error("Password is too weak: it must have at least 8 characters")]
     TooShort,
-    /// Fewer than 15 characters and not all four classes.
+    /// It has fewer than 15 characters and not all four classes.
     #[error(
         "Password is too weak: with fewer than 15 characters it must have an upper case letter, a lower case letter, \
          a digit and a special character"
     )]
     TooPlain,
-    /// It is common, or close to the account's own names.
+    /// It is common, or similar to the account's own names.
     #[error("Password is too weak: it is too common or too easy to guess")]
     Guessable,
-    /// It is on the operator's list of passwords that guessers have.
+    /// It is on the operator's list of breached passwords.
     #[error("Password is too weak: it became known in a breach of another service")]
     Breached,
 }
 
 impl Password {
-    /// Takes a password.
+    /// Takes a password as typed; only its length is limited.
     pub fn new(typed: impl Into<Secret>) -> Result<Self, PasswordTooLong> {
         let typed = typed.into();
         if typed.expose().len() > MAX_BYTES { Err(PasswordTooLong) } else { Ok(Self(typed)) }
     }
 
-    /// The password, for the hasher alone.
+    /// Returns the password. Only the hasher uses it.
     #[must_use]
     pub fn secret(&self) -> &Secret {
         &self.0
     }
 }
 
-/// What a guesser knows of the person a password is for.
+/// The data that an attacker may know about the owner of a password.
 #[derive(Debug, Clone, Default)]
 pub struct OwnNames {
     /// The address of the account.
     pub email: Option<Email>,
-    /// Its public name; left out where it must not be given away.
+    /// Its public name; `None` where using it would reveal it.
     pub nickname: Option<Nickname>,
 }
 
 impl OwnNames {
-    /// The names of an account with this address and, where it may be known, this nickname.
+    /// Collects the names of an account with this address and, where it may be used, this nickname.
     pub(crate) fn new(email: &Email, nickname: Option<&Nickname>) -> Self {
         Self { email: Some(email.clone()), nickname: nickname.cloned() }
     }
 
-    /// Every word that a guesser would begin with.
+    /// Returns the words that an attacker would try first.
     fn words(&self) -> Vec<&str> {
         let mut words = PRODUCT_WORDS.to_vec();
         if let Some(email) = self.email.as_ref().map(Email::as_str) {
@@ -91,34 +91,34 @@ impl OwnNames {
     }
 }
 
-/// The runs of letters in a name.
+/// Splits a name into its runs of letters.
 fn parts(name: &str) -> impl Iterator<Item = &str> {
     name.split(|c: char| !c.is_alphabetic()).filter(|part| !part.is_empty())
 }
 
-/// What a new password must be like.
+/// The requirements for a new password.
 #[derive(Debug, Clone, Copy)]
 pub struct PasswordPolicy {
-    /// The lowest acceptable zxcvbn score, 0 (refuse nothing) to 4.
+    /// The minimum zxcvbn score, from 0 (refuses nothing) to 4.
     pub min_score: u8,
 }
 
-/// How good a password is for a person, as far as that can be told without a list of breached ones.
+/// An appraisal of a password for its owner, without the list of breached passwords.
 #[derive(Debug, Clone)]
 pub(crate) struct Appraisal {
-    /// 0 (found at once) to 4.
+    /// The score, from 0 (found at once) to 4.
     pub(crate) score: u8,
-    /// Why it is not good enough, if it is not.
+    /// Why it is not good enough; `None` if it is.
     pub(crate) weakness: Option<WeakPassword>,
-    /// What is wrong with it, in a sentence.
+    /// The problem with it, in a sentence.
     pub(crate) warning: Option<String>,
-    /// What would make it better, in sentences.
+    /// Possible improvements, in sentences.
     pub(crate) suggestions: Vec<String>,
 }
 
 impl PasswordPolicy {
-    /// Judges a new password: its length and classes (S02), then how soon a guesser who knows common passwords and these names
-    /// would find it (S04; ASVS 6.2.4, 6.2.11). Takes up to some milliseconds of computing.
+    /// Judges a new password: first its length and classes (S02), then how fast an attacker who knows common passwords and these names
+    /// would find it (S04; ASVS 6.2.4, 6.2.11). Takes up to a few milliseconds of computing.
     pub(crate) fn appraise(self, password: &Password, names: &OwnNames) -> Appraisal {
         let text = password.secret().expose();
         let strength = strength::of(text, &names.words());
@@ -127,9 +127,9 @@ impl PasswordPolicy {
         Appraisal { score, weakness, warning, suggestions }
     }
 
-    /// As [`PasswordPolicy::appraise`], for who wants to know no more than whether it is good enough.
+    /// As [`PasswordPolicy::appraise`], but only checks that the password is good enough.
     pub(crate) fn check(self, password: &Password, names: &OwnNames) -> Result<(), WeakPassword> {
-        // Costs nothing, so it comes first.
+        // This check costs nothing, so it comes first.
         if let Some(weakness) = too_simple(password.secret().expose()) {
             return Err(weakness);
         }
@@ -137,7 +137,7 @@ impl PasswordPolicy {
     }
 }
 
-/// What is wrong with the length and the classes of a password (S02).
+/// Returns the problem with the length and the classes of a password (S02).
 fn too_simple(text: &str) -> Option<WeakPassword> {
     let chars = text.chars().count();
     if chars < MIN_CHARS {

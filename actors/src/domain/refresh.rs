@@ -1,9 +1,10 @@
-//! Refresh tokens: what a client gets its next access token with.
+//! Refresh tokens: a client exchanges one for its next access token.
 //!
-//! A session has one family of them, a chain in which each token is derived from the one before: the successor is an HMAC
-//! of its predecessor under a key that is derived from the signing secret. So whoever presents the same token twice gets the
-//! same successor, and the store keeps nothing but the hash of the present one. A tag under another such key and a random
-//! seed of the family shows that a token was issued at all, so that an old one is known for what it is, however old (ADR 022).
+//! A session has one family of refresh tokens, a chain in which each token is derived from the one before.
+//! The successor is an HMAC of its predecessor under a key that is derived from the signing secret.
+//! A client that presents the same token twice therefore gets the same successor, and the store needs only the hash of the present one.
+//! A tag, made with another such key and a random seed of the family, proves that a token was issued.
+//! So an old token is recognised as such, however old it is (ADR 022).
 
 use std::fmt;
 use std::time::Duration;
@@ -18,18 +19,18 @@ use super::secret::Secret;
 use super::session::SessionId;
 use super::time::Timestamp;
 
-/// What every refresh token begins with, so that scanners for leaked secrets know it.
+/// The prefix of every refresh token, by which scanners for leaked secrets recognise it.
 const PREFIX: &str = "dwr_";
-/// What the keys are derived for, so that no other use of the signing secret gives the same ones.
+/// The labels from which the keys are derived, so that no other use of the signing secret produces the same keys.
 const CHAIN_LABEL: &[u8] = b"doorward refresh tokens, version 1";
 const TAG_LABEL: &[u8] = b"doorward tags of refresh tokens, version 1";
-/// Account 8, session 16, generation 4, secret 32, tag 16.
+/// The bytes of a token: account 8, session 16, generation 4, secret 32, tag 16.
 const TOKEN_BYTES: usize = 76;
 const TAG_BYTES: usize = 16;
 /// The length of a written token.
 const TOKEN_CHARS: usize = PREFIX.len() + 102;
-/// How many replaced tokens can still be honoured at the same time. More exchanges than these within the grace are no client's
-/// need.
+/// The maximum number of replaced tokens that are accepted at the same time.
+/// No client needs more exchanges within the grace period.
 const MAX_RECENT: usize = 16;
 
 /// SHA-256 of the secret part of a refresh token.
@@ -37,13 +38,13 @@ const MAX_RECENT: usize = 16;
 pub struct RefreshHash([u8; 32]);
 
 impl RefreshHash {
-    /// A hash as the store kept it.
+    /// Makes a hash from its stored bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The bytes, as the store keeps them.
+    /// Returns the bytes, as the store keeps them.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -57,11 +58,11 @@ impl RefreshHash {
     }
 }
 
-/// The 256 bits of a refresh token that nobody can guess.
+/// The secret 256 bits of a refresh token.
 #[derive(Clone)]
 struct RefreshSecret(Zeroizing<[u8; 32]>);
 
-/// A refresh token, taken apart.
+/// A parsed refresh token.
 #[derive(Clone)]
 pub(crate) struct RefreshToken {
     pub(crate) account: AccountId,
@@ -72,7 +73,7 @@ pub(crate) struct RefreshToken {
 }
 
 impl RefreshToken {
-    /// Takes a written token apart; `None` for what cannot be one.
+    /// Parses a written token; `None` for a text that cannot be a token.
     pub(crate) fn parse(written: &str) -> Option<Self> {
         if written.len() != TOKEN_CHARS {
             return None;
@@ -91,7 +92,7 @@ impl RefreshToken {
         Some(Self { account: AccountId::new(account)?, session, generation, secret, tag })
     }
 
-    /// The token as it travels.
+    /// Returns the token in its written form.
     pub(crate) fn write(&self) -> Secret {
         let mut bytes = Zeroizing::new(Vec::with_capacity(TOKEN_BYTES));
         bytes.extend(self.account.get().to_be_bytes());
@@ -105,61 +106,61 @@ impl RefreshToken {
         Secret::new(written)
     }
 
-    /// What the store is shown of it once its tag was checked: that of this family.
+    /// Builds the proof for the store, without checking the tag. The caller checks that the tag is one of this family.
     pub(crate) fn untagged(&self, family: &RefreshFamily) -> RefreshProof {
         let Self { account, session, generation, .. } = *self;
         RefreshProof { account, session, seed: family.seed, generation, hash: RefreshHash::of(&self.secret) }
     }
 }
 
-/// What can be told of a token that was issued without the token: enough to judge it, too little to use it.
+/// The properties of an issued token without its secret: enough to judge it, too little to use it.
 #[derive(Debug, Clone, Copy)]
 pub struct RefreshProof {
-    /// Whose session it says it belongs to.
+    /// The account that the token names.
     pub account: AccountId,
-    /// Which session that is.
+    /// The session that the token names.
     pub session: SessionId,
-    /// The seed of the family that it was issued to. The session may have another one by now.
+    /// The seed of the family in which it was issued. The session may have another family by now.
     seed: [u8; 32],
     generation: u32,
     hash: RefreshHash,
 }
 
 impl RefreshProof {
-    /// The hash of the token.
+    /// Returns the hash of the token.
     #[must_use]
     pub const fn hash(&self) -> RefreshHash {
         self.hash
     }
 }
 
-/// What a presented token is worth.
+/// The judgement of a presented token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefreshVerdict {
-    /// It is the present one.
+    /// It is the present token.
     Current,
-    /// It was replaced a moment ago, by the one that is this many generations younger and is the present one.
+    /// It was replaced within the grace period; the present token is `behind` generations newer.
     Recent {
-        /// How many, at least 1.
+        /// The number of generations, at least 1.
         behind: u32,
     },
-    /// It was issued, and replaced too long ago: two parties hold tokens of this family.
+    /// It was issued, but replaced too long ago: two parties hold tokens of this family.
     Reused,
-    /// It is of another family, as since a new password was set in the session, or younger than the present one, as after a
-    /// backup was restored: as good as never issued.
+    /// It belongs to another family (a new password was set in the session) or is newer than the present token (a backup was restored).
+    /// It is treated as if it had never been issued.
     Unknown,
 }
 
-/// The refresh tokens of one session, as the store keeps them. Nothing in it opens anything.
+/// The refresh tokens of one session, as the store keeps them. This value gives no access.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RefreshFamily {
-    /// Under what the tags of the family are made.
+    /// The seed of the tags of the family.
     pub seed: [u8; 32],
-    /// The number of the present token; the first has 0.
+    /// The generation of the present token; the first is 0.
     pub generation: u32,
     /// The hash of the present token.
     pub current: RefreshHash,
-    /// When the tokens before it were replaced, the newest first. Ones that are no longer honoured fall away.
+    /// When the tokens before it were replaced, newest first. Times past the grace period are dropped.
     pub replaced_at: Vec<Timestamp>,
 }
 
@@ -174,7 +175,7 @@ impl fmt::Debug for RefreshFamily {
 }
 
 impl RefreshFamily {
-    /// What a token that was issued to this family is worth at `now`.
+    /// Judges at `now` a token that was issued in this family.
     #[must_use]
     pub fn judge(&self, proof: &RefreshProof, now: Timestamp, grace: Duration) -> RefreshVerdict {
         if proof.seed != self.seed {
@@ -185,14 +186,14 @@ impl RefreshFamily {
             None | Some(0) => RefreshVerdict::Unknown,
             Some(behind) => {
                 let replaced = usize::try_from(behind - 1).ok().and_then(|at| self.replaced_at.get(at));
-                // A clock that was set back by more than the grace makes no token honoured for longer.
+                // A clock that was set back by more than the grace period does not extend the time for which a token is accepted.
                 let honoured = |at: &Timestamp| now.since(*at) <= grace && at.since(now) <= grace;
                 if replaced.is_some_and(honoured) { RefreshVerdict::Recent { behind } } else { RefreshVerdict::Reused }
             }
         }
     }
 
-    /// The family once its present token is replaced; `None` at the end of the numbers.
+    /// Returns the family after its present token is replaced; `None` if the generation would overflow.
     #[must_use]
     pub fn renewed(&self, successor: RefreshHash, now: Timestamp, grace: Duration) -> Option<Self> {
         let recent = self.replaced_at.iter().copied().take_while(|at| now.since(*at) <= grace);
@@ -202,7 +203,7 @@ impl RefreshFamily {
     }
 }
 
-/// What is derived from one signing secret.
+/// The keys that are derived from one signing secret.
 struct Derived {
     chain: hmac::Key,
     tags: hmac::Key,
@@ -215,7 +216,7 @@ impl Derived {
         Self { chain: derive(CHAIN_LABEL), tags: derive(TAG_LABEL) }
     }
 
-    /// The secret of the token of this generation, from that of the one before.
+    /// Derives the secret of the token of this generation from the secret of the one before.
     fn next(&self, token: &RefreshToken, generation: u32, secret: &RefreshSecret) -> RefreshSecret {
         let mut context = hmac::Context::with_key(&self.chain);
         context.update(&token.account.get().to_be_bytes());
@@ -240,8 +241,8 @@ impl Derived {
     }
 }
 
-/// Issues refresh tokens and knows those that were issued, with the signing secret and the one before it, if it is still given.
-/// What neither of them tagged is worth nothing, so a changed secret ends every family.
+/// Issues refresh tokens and verifies that they were issued, with the signing secret and, if it is still configured, the previous one.
+/// A token with the tag of neither is worthless, so a changed secret ends every family.
 pub(crate) struct RefreshKeys {
     present: Derived,
     previous: Option<Derived>,
@@ -252,7 +253,7 @@ impl RefreshKeys {
         Self { present: Derived::from(signing_secret), previous: previous.map(Derived::from) }
     }
 
-    /// A new family from 512 random bits, and its first token.
+    /// Begins a family with 512 random bits; returns it with its first token.
     pub(crate) fn begin(
         &self,
         account: AccountId,
@@ -268,7 +269,7 @@ impl RefreshKeys {
         (family, token)
     }
 
-    /// The present token of a family, from its secret.
+    /// Builds the present token of a family from its secret.
     fn write(
         &self,
         family: &RefreshFamily,
@@ -281,7 +282,7 @@ impl RefreshKeys {
         token
     }
 
-    /// What the store is shown of a token, if it was ever issued to this family.
+    /// Returns the proof of a token for the store; `None` if the token was never issued in this family.
     pub(crate) fn proof(&self, family: &RefreshFamily, token: &RefreshToken) -> Option<RefreshProof> {
         let proof = token.untagged(family);
         let is_of = |keys: &Derived| {
@@ -290,19 +291,20 @@ impl RefreshKeys {
         (is_of(&self.present) || self.previous.as_ref().is_some_and(is_of)).then_some(proof)
     }
 
-    /// The hash of the token that takes the place of this one.
+    /// Returns the hash of the token that replaces this one.
     pub(crate) fn successor(&self, token: &RefreshToken) -> RefreshHash {
         RefreshHash::of(&self.present.next(token, token.generation.saturating_add(1), &token.secret))
     }
 
-    /// The present token of a family, from an earlier one; `None` if the chain does not lead there, as when the signing secret
-    /// was changed in between and the one before is not given.
+    /// Derives the present token of a family from an earlier one.
+    /// `None` if the chain does not lead there, for example because the signing secret changed and the previous one is not configured.
     pub(crate) fn present(&self, family: &RefreshFamily, from: &RefreshToken) -> Option<RefreshToken> {
         let behind = family.generation.checked_sub(from.generation)?;
         if usize::try_from(behind).ok()? > MAX_RECENT {
             return None;
         }
-        // The secret may have been changed after any of the exchanges: so many of them with the one before it, the rest with it.
+        // The signing secret may have changed after any of the exchanges: try each number of exchanges with the previous secret, then the
+        // rest with the present one.
         let mut changed = from.secret.clone();
         for generation in from.generation..=family.generation {
             let secret = (generation..family.generation)
@@ -343,7 +345,7 @@ mod tests {
         key("a").begin(account(), SessionId::from_bytes([byte; 16]), &[byte; 64])
     }
 
-    /// Replaces the present token at each of these times; the answer is every token from the first on.
+    /// Replaces the present token at each of these times; returns the family and all tokens.
     fn exchanged(times: &[i64]) -> (RefreshFamily, Vec<RefreshToken>) {
         let (mut family, first) = begin(1);
         let mut tokens = vec![first];
@@ -430,7 +432,7 @@ mod tests {
         ] {
             assert_eq!(verdict(&forged), None);
         }
-        // The family as a backup has it, from before the last exchanges.
+        // The family as a backup from before the last exchanges has it.
         let older = exchanged(&[100]).0;
         let proof = key("a").proof(&older, &tokens[3]).unwrap();
         assert_eq!(older.judge(&proof, at(1000), GRACE), RefreshVerdict::Unknown);
@@ -447,7 +449,7 @@ mod tests {
             assert!(key("a").proof(&family, token).is_none());
         }
         for _ in 0..4 {
-            // Shown to the earlier family, and judged when the present one is there.
+            // Proofs from the earlier family, judged while the present family is stored.
             for proof in &proofs {
                 assert_eq!(family.judge(proof, at(1000), GRACE), RefreshVerdict::Unknown);
             }
@@ -463,7 +465,7 @@ mod tests {
         let keys = changed("a", "b");
         let proof = keys.proof(&family, &tokens[1]).unwrap();
         assert_eq!(family.judge(&proof, at(200), GRACE), RefreshVerdict::Current);
-        // What was exchanged before the change is followed over it, however many exchanges came before and after.
+        // Exchanges before the change are followed across it, however many exchanges came before and after.
         let mut chain = (family, tokens);
         for seconds in [101, 102, 103] {
             let last = chain.1.last().unwrap();
@@ -475,7 +477,7 @@ mod tests {
                 assert_eq!(present.write().expose(), chain.1.last().unwrap().write().expose());
             }
         }
-        // From then on the new secret does by itself.
+        // From then on, the new secret alone is enough.
         assert!(key("b").proof(&chain.0, chain.1.last().unwrap()).is_some());
     }
 }

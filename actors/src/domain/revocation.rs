@@ -1,5 +1,5 @@
-//! What services that check tokens themselves have to hear of: sessions that ended before their tokens did, and accounts whose
-//! tokens say something that is no longer so.
+//! The revocations for services that verify tokens themselves: sessions that ended before their tokens expired, and accounts whose
+//! tokens contain outdated claims.
 
 use aws_lc_rs::digest;
 
@@ -7,36 +7,36 @@ use super::account::{AccountId, Role};
 use super::session::SessionId;
 use super::time::Timestamp;
 
-/// Something that makes tokens worthless, or wrong in what they say.
+/// An event that invalidates tokens or makes their claims outdated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Revocation {
     /// When it happened.
     pub at: Timestamp,
-    /// Whose tokens it concerns; `None` with [`Revoked::KeysReplaced`], which concerns everybody's.
+    /// The account whose tokens are affected; `None` with [`Revoked::KeysReplaced`], which affects all accounts.
     pub account: Option<AccountId>,
-    /// What happened.
+    /// The kind of event.
     pub what: Revoked,
 }
 
-/// What happened. An account's sessions are named one by one whenever they end, so that the id of the session (`sid`) alone says
-/// whether a token is dead; the other kinds say more about the account.
+/// The kind of event. Each session that ends is listed individually, so the session id (`sid`) alone tells whether a token is revoked.
+/// The other kinds tell more about the account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Revoked {
-    /// This session ended, whatever ended it.
+    /// This session ended, for any reason.
     Session(SessionId),
     /// The account was locked.
     AccountLocked,
     /// The account was deleted.
     AccountDeleted,
-    /// The account has this role now; a token issued before names another.
+    /// The account has this role now; earlier tokens contain another one.
     Role(Role),
-    /// Every key that was published before is worthless, and so is what it signed.
+    /// All keys that were published before, and all tokens that they signed, are invalid.
     KeysReplaced,
 }
 
 impl Revocation {
-    /// A few bits of what this is and no other one: with its number, they name it across a restore of a backup, after which
-    /// numbers are given again.
+    /// Returns a hash that identifies this revocation together with its number, even after a backup was restored and numbers are
+    /// assigned again.
     #[must_use]
     pub fn mark(&self) -> u32 {
         let mut told = digest::Context::new(&digest::SHA256);
@@ -53,7 +53,7 @@ impl Revocation {
 }
 
 impl Revoked {
-    /// The kind as it is written.
+    /// Returns the kind as text.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -66,26 +66,26 @@ impl Revoked {
     }
 }
 
-/// What is kept of the log of revocations. Numbers have no gaps.
+/// The kept part of the log of revocations. The numbers have no gaps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RevocationSpan {
-    /// The number before the oldest one that is kept: whoever has seen this one misses nothing.
+    /// The number before the oldest kept one. A reader that has seen this number has missed nothing.
     pub before: u64,
     /// The number of the newest one; 0 if there never was one.
     pub last: u64,
 }
 
-/// Why revocations after a number cannot be told.
+/// Why the revocations after a number cannot be listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CursorError {
-    /// Some of them are gone, or the number is another one's now.
+    /// Some of them were removed, or the number now belongs to another revocation.
     TooOld,
-    /// There is no such number yet.
+    /// The number has not been assigned yet.
     Future,
 }
 
 impl RevocationSpan {
-    /// Whether what came after this number can be told.
+    /// Checks that all revocations after this number can be listed.
     pub fn check(self, after: u64) -> Result<(), CursorError> {
         if after > self.last {
             Err(CursorError::Future)

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, de};
 use zeroize::Zeroizing;
 
-/// Text that is secret: it cannot be printed, formatted or serialised, and its memory is overwritten when it is dropped.
+/// A secret text. It cannot be printed, formatted or serialised, and its memory is overwritten when it is dropped.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<String>);
 
@@ -16,7 +16,7 @@ impl Secret {
         Self(Zeroizing::new(value))
     }
 
-    /// The secret itself. Every caller of this is a place to look at in a review.
+    /// Returns the secret itself. Reviews should check every caller.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -29,7 +29,7 @@ impl From<String> for Secret {
     }
 }
 
-/// Reads a text straight into memory that is overwritten when it is dropped.
+/// Deserialises a text directly into memory that is overwritten when it is dropped.
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Text;
@@ -60,15 +60,15 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// SHA-256 of a high-entropy secret, the only form in which such a secret is kept or compared.
+/// The SHA-256 of a high-entropy secret, the only form in which such a secret is stored or compared.
 ///
-/// [`SecretDigest::matches`] compares in constant time; `==` does not, and is for looking up what was presented, whose
-/// digest nobody can choose. Not for passwords: those need a slow hash.
+/// [`SecretDigest::matches`] compares in constant time. `==` does not; it serves to look up a presented secret, whose digest nobody
+/// can choose. Not for passwords, which need a slow hash.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SecretDigest([u8; 32]);
 
 impl SecretDigest {
-    /// The digest of a secret.
+    /// Computes the digest of a secret.
     #[must_use]
     pub fn of(secret: &[u8]) -> Self {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, secret);
@@ -77,25 +77,25 @@ impl SecretDigest {
         Self(bytes)
     }
 
-    /// A digest as the store kept it.
+    /// Makes a digest from its stored bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The bytes, as the store keeps them.
+    /// Returns the bytes, as the store keeps them.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// Whether a presented secret is the one this digest was made of.
+    /// Returns whether a presented secret has this digest.
     #[must_use]
     pub fn matches(&self, presented: &[u8]) -> bool {
         self.is(&Self::of(presented))
     }
 
-    /// Whether these two are the same, in constant time.
+    /// Returns whether two digests are equal, in constant time.
     pub(crate) fn is(&self, presented: &Self) -> bool {
         aws_lc_rs::constant_time::verify_slices_are_equal(&self.0, &presented.0).is_ok()
     }

@@ -1,7 +1,8 @@
-//! Service tokens: what services show to say who they are, and what each of them may do.
+//! Service tokens: the credentials of services, and what each token may do.
 //!
-//! A token has 256 random bits, is shown once and kept as its SHA-256 alone. It is found by that hash, whose bytes nobody can
-//! choose: how long a look-up takes says nothing about any token (S50).
+//! A token has 256 random bits, is shown once, and is stored only as its SHA-256 hash.
+//! The store finds it by that hash, whose bytes nobody can choose.
+//! The duration of a look-up therefore tells nothing about any token (S50).
 
 use std::fmt;
 use std::time::Duration;
@@ -14,17 +15,18 @@ use super::secret::{Secret, SecretDigest};
 use super::session::Acting;
 use super::time::Timestamp;
 
-/// What every token begins with, so that scanners for leaked secrets find it.
+/// The prefix of every token, which scanners for leaked secrets can find.
 const PREFIX: &str = "dws_";
-/// How many bytes of the hash of what stands before it make the checksum at the end: six characters.
+/// The length of the checksum at the end of a token, in bytes: six characters.
+/// It is the start of the hash of the text before it.
 const CHECK_BYTES: usize = 4;
-/// The name of the token of the settings.
+/// The name of the token from the settings.
 const BUILT_IN_NAME: &str = "default";
 
-/// Declares the scopes, each with its written form and its bit, each said once.
+/// Declares the scopes, each once with its text and its bit.
 macro_rules! scopes {
     ($($(#[$doc:meta])* $variant:ident = $bit:literal $text:literal,)+) => {
-        /// Something that a service may do.
+        /// An operation that a service may be allowed to do.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum ServiceScope { $($(#[$doc])* $variant,)+ }
 
@@ -32,19 +34,19 @@ macro_rules! scopes {
             /// Every scope, in the order in which they are listed.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-            /// The scope as it is written.
+            /// Returns the scope as text.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)+ }
             }
 
-            /// The scope that is written so.
+            /// Returns the scope with this text.
             #[must_use]
             pub fn from_text(text: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|scope| scope.as_str() == text)
             }
 
-            /// The bit under which it is stored; never given to another scope.
+            /// Returns the bit under which the scope is stored. It is never reused for another scope.
             const fn bit(self) -> u16 {
                 match self { $(Self::$variant => 1 << $bit,)+ }
             }
@@ -53,19 +55,19 @@ macro_rules! scopes {
 }
 
 scopes! {
-    /// Ask about a user's token at `/verify`.
+    /// Check a user's token at `/verify`.
     Verify = 0 "verify",
-    /// Ask about any token (RFC 7662).
+    /// Introspect any token (RFC 7662).
     Introspect = 1 "introspect",
     /// End the session of a token (RFC 7009).
     Revoke = 2 "revoke",
-    /// Follow what was revoked.
+    /// Follow the log of revocations.
     Revocations = 3 "revocations",
     /// Read the audit log.
     Audit = 4 "audit",
-    /// See how the service is inside.
+    /// Read the metrics of the service.
     Metrics = 5 "metrics",
-    /// Take backups. No route asks for it yet.
+    /// Take backups. No route requires it yet.
     Backup = 6 "backup",
 }
 
@@ -74,34 +76,34 @@ scopes! {
 pub struct ServiceScopes(u16);
 
 impl ServiceScopes {
-    /// What the token of the settings may do.
+    /// The scopes of the token from the settings.
     pub const BUILT_IN: Self =
         Self(ServiceScope::Verify.bit() | ServiceScope::Introspect.bit() | ServiceScope::Metrics.bit());
 
-    /// Whether this scope is among them.
+    /// Returns whether the set contains this scope.
     #[must_use]
     pub const fn contains(self, scope: ServiceScope) -> bool {
         self.0 & scope.bit() != 0
     }
 
-    /// Whether there is none.
+    /// Returns whether the set is empty.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// The scopes, in the order of [`ServiceScope::ALL`].
+    /// Returns the scopes, in the order of [`ServiceScope::ALL`].
     pub fn iter(self) -> impl Iterator<Item = ServiceScope> {
         ServiceScope::ALL.iter().copied().filter(move |scope| self.contains(*scope))
     }
 
-    /// The bits, as the store keeps them.
+    /// Returns the bits, as the store keeps them.
     #[must_use]
     pub const fn bits(self) -> u16 {
         self.0
     }
 
-    /// The scopes of these bits; `None` if one of them is no scope's.
+    /// Returns the scopes of these bits; `None` if a bit belongs to no scope.
     #[must_use]
     pub fn from_bits(bits: u16) -> Option<Self> {
         let known: Self = ServiceScope::ALL.iter().copied().collect();
@@ -115,21 +117,21 @@ impl FromIterator<ServiceScope> for ServiceScopes {
     }
 }
 
-/// The number of a service token, given once and never again. 0 is the token of the settings.
+/// The number of a service token, never assigned twice. 0 is the token from the settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceTokenId(u64);
 
 impl ServiceTokenId {
-    /// The token of the settings (`SERVICE_TOKEN`).
+    /// The token from the settings (`SERVICE_TOKEN`).
     pub const BUILT_IN: Self = Self(0);
 
-    /// The token with this number.
+    /// Returns the id with this number.
     #[must_use]
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
 
-    /// The number.
+    /// Returns the number.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
@@ -142,12 +144,12 @@ impl fmt::Display for ServiceTokenId {
     }
 }
 
-/// A secret that was replaced and works for a while longer.
+/// A secret that was replaced but still works for a while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReplacedSecret {
     /// Its hash.
     pub digest: SecretDigest,
-    /// When it is over.
+    /// When it stops working.
     pub until: Timestamp,
 }
 
@@ -156,69 +158,70 @@ pub struct ReplacedSecret {
 pub struct ServiceToken {
     /// Its number.
     pub id: ServiceTokenId,
-    /// Whose it is; no two tokens have the same name.
+    /// The name of the service; no two tokens have the same name.
     pub name: ServiceName,
-    /// What it may do.
+    /// Its scopes.
     pub scopes: ServiceScopes,
     /// The hash of the secret.
     pub digest: SecretDigest,
-    /// The secret before it, where it was rotated.
+    /// The secret before the last rotation, if there was one.
     pub replaced: Option<ReplacedSecret>,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Timestamp,
-    /// When it is over, if ever.
+    /// When it expires, if ever.
     pub expires_at: Option<Timestamp>,
-    /// When it was last used, to the minute.
+    /// When it was last used, with a precision of one minute.
     pub last_used_at: Option<Timestamp>,
 }
 
 impl ServiceToken {
-    /// The name of the token of the settings, which nobody else may have.
+    /// Returns whether this is the reserved name of the token from the settings.
     #[must_use]
     pub fn is_reserved(name: &ServiceName) -> bool {
         name.as_str() == BUILT_IN_NAME
     }
 
-    /// Whether it is not over at `now`. The moment of expiry itself counts as over.
+    /// Returns whether it has not expired at `now`. At the exact time of expiry it has already expired.
     #[must_use]
     pub fn is_current(&self, now: Timestamp) -> bool {
         self.expires_at.is_none_or(|end| now < end)
     }
 }
 
-/// A service token about to be made.
+/// A service token that is to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewServiceToken {
-    /// In whose name it is made, if in anybody's.
+    /// The acting session, if there is one.
     pub acting: Option<Acting>,
-    /// Whose it is.
+    /// The name of the service.
     pub name: ServiceName,
-    /// What it may do.
+    /// Its scopes.
     pub scopes: ServiceScopes,
     /// The hash of the secret.
     pub digest: SecretDigest,
-    /// When it is made.
+    /// When it is created.
     pub created_at: Timestamp,
-    /// When it is over, if ever.
+    /// When it expires, if ever.
     pub expires_at: Option<Timestamp>,
 }
 
 /// A new secret for an existing service token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServiceTokenRotation {
-    /// In whose name it is made, if in anybody's.
+    /// The acting session, if there is one.
     pub acting: Option<Acting>,
     /// The hash of the new secret.
     pub digest: SecretDigest,
-    /// When the present secret is over. One that was replaced before it is over at once.
+    /// When the present secret stops working. A secret that was replaced earlier stops working at once.
     pub until: Timestamp,
 }
 
-/// How long a replaced secret may go on working, at most.
+/// The maximum time for which a replaced secret still works.
 pub const MAX_OVERLAP: Duration = Duration::from_hours(30 * 24);
 
-/// Makes a secret: `dws_`, 43 characters of 256 random bits and 6 of a checksum, so that a scanner can tell one from a text that
-/// only looks like it. The checksum is the first four bytes of the SHA-256 of what stands before it.
+/// Makes a secret: `dws_`, 43 characters of 256 random bits and 6 characters of a checksum.
+/// The checksum lets a scanner tell a secret from a text that only looks like one.
+/// It is the first four bytes of the SHA-256 of the text before it.
 pub(crate) fn make_secret(random: &[u8; 32]) -> Secret {
     let mut secret = String::with_capacity(PREFIX.len() + 49);
     secret.push_str(PREFIX);
@@ -228,7 +231,7 @@ pub(crate) fn make_secret(random: &[u8; 32]) -> Secret {
     Secret::new(secret)
 }
 
-/// The name of the token of the settings.
+/// Returns the name of the token from the settings.
 pub(crate) fn built_in_name() -> Option<ServiceName> {
     ServiceName::parse(BUILT_IN_NAME)
 }

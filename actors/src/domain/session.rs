@@ -1,4 +1,4 @@
-//! Sessions: what a login opens, and when it is over.
+//! Sessions: a login opens one, and these rules say when it ends.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -13,29 +13,29 @@ use super::time::Timestamp;
 /// The longest user agent that is kept, in bytes.
 const MAX_USER_AGENT_BYTES: usize = 256;
 
-/// The name of a session: 128 random bits (S40), written as 22 characters of URL-safe base64. Knowing it opens nothing; only a
-/// signed token that carries it does.
+/// The id of a session: 128 random bits (S40), written as 22 characters of URL-safe base64.
+/// The id alone gives no access; only a signed token that contains it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId([u8; 16]);
 
 impl SessionId {
-    /// A session id from random bytes.
+    /// Makes a session id from random bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
-    /// The bytes, as the store keeps them.
+    /// Returns the bytes, as the store keeps them.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
 
-    /// Reads the written form; `None` for anything that is not exactly one.
+    /// Parses the written form; `None` for any other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut bytes = [0; 16];
-        // The decoder wants room for its own estimate, so it gets two bytes more than an id has.
+        // The decoder checks the buffer against its own size estimate, which is two bytes more than an id has.
         let mut buffer = [0; 18];
         let length = URL_SAFE_NO_PAD.decode_slice(text, &mut buffer).ok()?;
         if length != bytes.len() {
@@ -52,19 +52,19 @@ impl fmt::Display for SessionId {
     }
 }
 
-/// Where a request came from, for the record.
+/// The origin of a request, for the record.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origin {
     /// The client's address.
     pub address: Option<IpAddr>,
-    /// What the client calls itself, cut to 256 bytes with control characters removed.
+    /// The client's `User-Agent`, cut to 256 bytes, without control characters.
     pub user_agent: Option<String>,
     /// The id of the request, as in `X-Request-Id`.
     pub request_id: Option<String>,
 }
 
 impl Origin {
-    /// An origin; the user agent is made safe to keep and to show.
+    /// Makes an origin. Cuts and cleans the user agent, so that it is safe to keep and to show.
     #[must_use]
     pub fn new(address: Option<IpAddr>, user_agent: Option<&str>, request_id: Option<String>) -> Self {
         let user_agent = user_agent.map(|agent| {
@@ -84,31 +84,31 @@ impl Origin {
 /// The longest label, in characters.
 const MAX_LABEL_CHARS: usize = 64;
 
-/// What an owner calls a session: 1 to 64 characters, none of them a control character, and no space at either end.
+/// The owner's name for a session: 1 to 64 characters, no control characters, no space at either end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionLabel(Box<str>);
 
-/// Why a text is not a label.
+/// The error for a text that is not a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a label is 1 to 64 characters, none of them a control character")]
 pub struct SessionLabelError;
 
 impl SessionLabel {
-    /// Takes a label; spaces around it are dropped.
+    /// Parses a label; removes spaces around it.
     pub fn parse(typed: &str) -> Result<Self, SessionLabelError> {
         let typed = typed.trim();
         let fits = (1..=MAX_LABEL_CHARS).contains(&typed.chars().count()) && !typed.chars().any(is_invisible);
         if fits { Ok(Self(typed.into())) } else { Err(SessionLabelError) }
     }
 
-    /// The label.
+    /// Returns the label.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Control characters, and what breaks lines or turns the direction of what is shown after it (S71).
+/// Returns whether a character is a control character, breaks lines or changes the text direction (S71).
 fn is_invisible(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -116,104 +116,105 @@ fn is_invisible(c: char) -> bool {
 /// A session as the store keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
-    /// Its name.
+    /// Its id.
     pub id: SessionId,
-    /// Whose it is.
+    /// The account it belongs to.
     pub account: AccountId,
-    /// The account's `session_epoch` when it was opened; another number there means it is over.
+    /// The account's `session_epoch` when it was opened. The session has ended if the account's epoch is another one now.
     pub epoch: u64,
     /// When its owner logged in.
     pub created_at: Timestamp,
-    /// When its owner last proved in it who they are (`auth_time` of `OpenID` Connect Core, section 2). `None` since a new
-    /// password was set in it: whoever holds the session could not know that one (S05, S74).
+    /// When the owner last proved their identity in it (`auth_time` of `OpenID` Connect Core, section 2).
+    /// `None` once a new password was set in it: the holder of the session may not know that password (S05, S74).
     pub authenticated_at: Option<Timestamp>,
-    /// When it ends, whatever happens (S39).
+    /// When it ends at the latest (S39).
     pub expires_at: Timestamp,
-    /// When it was last used. A crash loses the last 5 s of it, or more where very many sessions are in use (ADR 035).
+    /// When it was last used. A crash loses up to the last 5 s of uses, or more if very many sessions are in use (ADR 035).
     pub last_active_at: Timestamp,
-    /// Where the login or the last refresh came from.
+    /// The address of the login or the last refresh.
     pub address: Option<IpAddr>,
-    /// What the client called itself then.
+    /// The client's `User-Agent` at that time.
     pub user_agent: Option<String>,
-    /// When its owner was last told that it was refreshed from an unknown network.
+    /// When its owner was last notified of a refresh from an unknown network.
     pub notified_at: Option<Timestamp>,
-    /// What its owner calls it.
+    /// The owner's name for it.
     pub label: Option<SessionLabel>,
-    /// Whether it was asked to live through days without use.
+    /// Whether it is to stay alive through days without use.
     pub remembered: bool,
 }
 
-/// How long sessions live.
+/// The lifetimes of sessions.
 #[derive(Debug, Clone, Copy)]
 pub struct SessionPolicy {
-    /// The longest pause between two uses (`IDDLE_MINUTES`).
+    /// The maximum pause between two uses (`IDDLE_MINUTES`).
     pub idle_timeout: Duration,
-    /// The same for sessions that are to be remembered (`REMEMBER_DAYS`).
+    /// The same for remembered sessions (`REMEMBER_DAYS`).
     pub remembered_idle_timeout: Duration,
-    /// The longest life from login on (`SESSION_MAX_DAYS`), at least that of an access token.
+    /// The maximum lifetime from login on (`SESSION_MAX_DAYS`), at least that of an access token.
     pub lifetime: Duration,
-    /// How long an access token is good for (`ACCESS_TOKEN_EXPIRE_MINUTES`), unless its session ends before.
+    /// The lifetime of an access token (`ACCESS_TOKEN_EXPIRE_MINUTES`), unless its session ends earlier.
     pub access_lifetime: Duration,
-    /// How long a refresh token is honoured once it was replaced (`REFRESH_GRACE_SECONDS`).
+    /// How long a refresh token is still accepted after its rotation (`REFRESH_GRACE_SECONDS`).
     pub refresh_grace: Duration,
-    /// How many live sessions an account may have; a login beyond it ends the one idle for longest (S42).
+    /// The maximum number of live sessions of an account; a login beyond it ends the session that was idle for longest (S42).
     pub max_per_account: usize,
 }
 
 impl SessionPolicy {
-    /// Whether a session is still alive at `now`: not idle for longer than allowed, and not past its end. The moment of
-    /// expiry itself counts as over (RFC 7519 §4.1.4).
+    /// Returns whether a session is alive at `now`: not idle for too long and not past its end.
+    /// At the exact time of expiry it has already expired (RFC 7519 §4.1.4).
     #[must_use]
     pub fn is_alive(&self, session: &Session, now: Timestamp) -> bool {
         now < self.ends_at(session) && now.since(session.last_active_at) <= self.idle_timeout_of(session)
     }
 
-    /// When a session is over, whatever happens: a maximum that was lowered counts for those that were opened before, too.
+    /// Returns when a session ends at the latest. A lowered maximum also applies to sessions that were opened before.
     #[must_use]
     pub fn ends_at(&self, session: &Session) -> Timestamp {
         session.expires_at.min(session.created_at.plus(self.lifetime))
     }
 
-    /// The longest pause between two uses of a session.
+    /// Returns the maximum pause between two uses of a session.
     #[must_use]
     pub fn idle_timeout_of(&self, session: &Session) -> Duration {
         if session.remembered { self.remembered_idle_timeout } else { self.idle_timeout }
     }
 
-    /// When an access token issued now to a session is over.
+    /// Returns when an access token that is issued to a session now expires.
     pub(crate) fn access_ends_at(&self, session: &Session, now: Timestamp) -> Timestamp {
         now.plus(self.access_lifetime).min(self.ends_at(session))
     }
 }
 
-/// How far ahead of the clock the last use of a stored session may lie. One further ahead was noted before the clock was set
-/// back, and nobody knows how long ago that was.
+/// How far ahead of the clock the last use of a stored session may lie.
+/// A use further ahead was stored before the clock was set back, so its real age is unknown.
 const CLOCK_TOLERANCE: Duration = Duration::from_mins(1);
 
-/// The present, by both clocks.
+/// The current time, on both clocks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Now {
-    /// The time of day, which an operator or NTP may set.
+    /// The wall clock, which an operator or NTP may set.
     pub(crate) wall: Timestamp,
-    /// Time since some moment, which never jumps.
+    /// The monotonic clock, which never jumps.
     pub(crate) monotonic: Duration,
 }
 
-/// When the owner of a session showed a password, by both clocks: neither, set back, makes a login fresh again (S05, R05).
+/// When the owner of a session presented a password, on both clocks.
+/// Setting either clock back does not make a login recent again (S05, R05).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LoginTime {
     wall: Timestamp,
-    /// Milliseconds on the clock that never jumps; negative before the process began.
+    /// Milliseconds on the monotonic clock; negative before the process started.
     monotonic: i64,
 }
 
 impl LoginTime {
-    /// A login that was `wall` by the time of day. What happened before the process began is known by that clock alone.
+    /// Makes the time of a login at `wall`. The age of a login from before the process started is known from the wall clock alone.
     pub(crate) fn of(wall: Timestamp, now: Now) -> Self {
         Self { wall, monotonic: millis(now.monotonic).saturating_sub(millis(now.wall.since(wall))) }
     }
 
-    /// How long ago it was: the longer of what the two clocks say.
+    /// Returns the age of the login: the longer of the two clocks' values.
     pub(crate) fn age(&self, now: Now) -> Duration {
         let passed = millis(now.monotonic).saturating_sub(self.monotonic);
         now.wall.since(self.wall).max(Duration::from_millis(u64::try_from(passed).unwrap_or(0)))
@@ -224,7 +225,7 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// When a live session is over by the clock that never jumps: the wall clock, set back, must keep none alive (R05).
+/// When a live session ends on the monotonic clock. Setting the wall clock back therefore keeps no session alive (R05).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Deadlines {
     idle_until: Duration,
@@ -232,7 +233,7 @@ pub(crate) struct Deadlines {
 }
 
 impl Deadlines {
-    /// The deadlines of a session that is alive by the wall clock.
+    /// Computes the deadlines of a session that is alive on the wall clock.
     pub(crate) fn of(session: &Session, policy: &SessionPolicy, now: Now) -> Self {
         let idle_for = now.wall.since(session.last_active_at);
         let lifetime = policy.ends_at(session).since(now.wall).min(policy.lifetime);
@@ -242,59 +243,61 @@ impl Deadlines {
         }
     }
 
-    /// The session was used.
+    /// Restarts the idle period, because the session was used.
     pub(crate) fn restart_idle(&mut self, session: &Session, policy: &SessionPolicy, now: Now) {
         self.idle_until = now.monotonic.saturating_add(policy.idle_timeout_of(session));
     }
 
-    /// Another process used the session, as its stored last use says. Its end comes no later for that.
+    /// Updates the idle deadline after another process used the session, as its stored last use says.
+    /// This never moves the end of the session to a later time.
     pub(crate) fn used_elsewhere(&mut self, session: &Session, policy: &SessionPolicy, now: Now) {
         let anew = Self::of(session, policy, now);
         *self = Self { idle_until: anew.idle_until, ends_at: self.ends_at.min(anew.ends_at) };
     }
 
-    /// How much longer it may go unused.
+    /// Returns the time that is left of the idle period.
     pub(crate) fn idle_left(&self, now: Now) -> Duration {
         self.idle_until.saturating_sub(now.monotonic)
     }
 
-    /// Whether the session is alive by this clock.
+    /// Returns whether the session is alive on this clock.
     pub(crate) fn hold(&self, now: Now) -> bool {
         now.monotonic <= self.idle_until && now.monotonic < self.ends_at
     }
 }
 
 impl SessionPolicy {
-    /// Whether a session that was stored by an earlier process may be taken for alive.
+    /// Returns whether a session that an earlier process stored may be considered alive.
     pub(crate) fn may_revive(&self, session: &Session, now: Timestamp) -> bool {
         self.is_alive(session, now) && session.last_active_at <= now.plus(CLOCK_TOLERANCE)
     }
 }
 
-/// In whose name a change is made. It is made only if the session is there still, its account is unlocked and at its epoch, and
-/// has this role: checked in the commit itself, so that a logout, a lock or a demotion that was acknowledged before stops
-/// the change (S37, S38). Whether the session was idle for too long is its shard's business and not looked at.
+/// The session in whose name a change is made.
+/// The commit makes the change only if the session still exists, its account is unlocked, has the session's epoch and has this role.
+/// So a logout, a lock or a demotion that was acknowledged before stops the change (S37, S38).
+/// The idle time is not checked here; the shard of the session does that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Acting {
-    /// Who acts.
+    /// The account that acts.
     pub account: AccountId,
-    /// In which session.
+    /// The session in which it acts.
     pub session: SessionId,
-    /// What that needs: an administrator may act as a user, but not the other way round.
+    /// The required role. An administrator may act as a user, but not the reverse.
     pub role: Role,
-    /// For what needs proof of who acts: the epoch of the account when that proof was looked at. A new password since then
-    /// raised it and ended the freshness of the session, so the change is refused (S05, S77).
+    /// For a change that requires proof of identity: the account's epoch when the proof was checked.
+    /// A new password increments the epoch and ends the recency of the login, so the change is refused (S05, S77).
     pub proven_at: Option<u64>,
 }
 
-/// Which of the sessions of an account.
+/// A selection of an account's sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhichSessions {
     /// This one.
     One(SessionId),
-    /// All but this one.
+    /// All sessions except this one.
     AllBut(SessionId),
-    /// All of them.
+    /// All sessions.
     All,
 }
 
@@ -403,7 +406,7 @@ mod tests {
         deadlines.restart_idle(&session(), &policy, at(0, 60_000));
         assert!(deadlines.hold(at(0, 80_499)));
         assert!(!deadlines.hold(at(0, 80_500)), "its end came");
-        // Read by a process whose clock was set back before it began.
+        // Read by a process that started after its clock had been set back.
         let early = Deadlines::of(&session(), &policy, at(-500_000, 0));
         assert!(!early.hold(at(-400_000, 100_000)), "not longer than a lifetime");
         assert!(policy.may_revive(&session(), Timestamp::from_millis(-50_000)));

@@ -1,4 +1,4 @@
-//! Points in time as the whole system carries them.
+//! Points in time.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use time::format_description::BorrowedFormatItem;
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 
-/// RFC 3339 in UTC with three digits of a second, always: a parser of one fixed form reads it too.
+/// RFC 3339 in UTC, always with three fractional digits, so that a parser of a fixed format can read it.
 const MILLISECONDS: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
 
@@ -16,64 +16,64 @@ const MILLISECONDS: &[BorrowedFormatItem<'_>] =
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// A time from milliseconds since the Unix epoch.
+    /// Makes a time from milliseconds since the Unix epoch.
     #[must_use]
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
     }
 
-    /// Milliseconds since the Unix epoch.
+    /// Returns the milliseconds since the Unix epoch.
     #[must_use]
     pub const fn as_millis(self) -> i64 {
         self.0
     }
 
-    /// Whole seconds since the Unix epoch, rounded down: the `NumericDate` of RFC 7519.
+    /// Returns the whole seconds since the Unix epoch, rounded down: the `NumericDate` of RFC 7519.
     #[must_use]
     pub const fn as_seconds(self) -> i64 {
         self.0.div_euclid(1000)
     }
 
-    /// This time moved forward; stops at the largest representable time.
+    /// Returns this time plus a duration, at most the largest representable time.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
         let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
         Self(self.0.saturating_add(millis))
     }
 
-    /// How long ago `earlier` was; zero when it lies in the future.
+    /// Returns the time since `earlier`; zero if that lies in the future.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// Reads a time of RFC 3339, in any zone; what is finer than a millisecond is cut off.
+    /// Parses an RFC 3339 time in any zone; fractions of a millisecond are cut off.
     #[must_use]
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
         let nanos = OffsetDateTime::parse(text, &Rfc3339).ok()?.unix_timestamp_nanos();
         i64::try_from(nanos.div_euclid(1_000_000)).ok().map(Self)
     }
 
-    /// This time moved back; stops at the smallest representable time.
+    /// Returns this time minus a duration, at least the smallest representable time.
     #[must_use]
     pub fn minus(self, duration: Duration) -> Self {
         let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
         Self(self.0.saturating_sub(millis))
     }
 
-    /// The time as RFC 3339 in UTC with three digits of a second, the form every response body uses.
+    /// Formats the time as RFC 3339 in UTC with three fractional digits, as in every response body.
     #[must_use]
     pub fn to_rfc3339(self) -> String {
         OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000)
             .ok()
             .filter(|at| (0..=9999).contains(&at.year()))
             .and_then(|at| at.format(MILLISECONDS).ok())
-            // Only times outside the years 0 to 9999 have no RFC 3339 form; no clock we read gives one.
+            // Only times outside the years 0 to 9999 have no RFC 3339 form, and no clock shows such a time.
             .unwrap_or_else(|| "9999-12-31T23:59:59.999Z".to_owned())
     }
 }
 
-/// How long an account has been idle, in the established wording: `"45 sec"` or `"5 min 30 sec"`.
+/// Describes how long an account has been idle, in the format of earlier versions: `"45 sec"` or `"5 min 30 sec"`.
 #[must_use]
 pub fn describe_idle(idle: Duration) -> String {
     let seconds = idle.as_secs();

@@ -1,8 +1,8 @@
-//! Access tokens: what a client carries to say which session it speaks for.
+//! Access tokens: the credentials with which a client acts in a session.
 //!
-//! A token proves only that Doorward issued it for a session; whether that session is alive, and whose account it is
-//! now, the session's shard and the store say at every use. Who checks it by the published keys alone learns of the end of
-//! a session in other ways.
+//! A token proves only that Doorward issued it for a session. The session's shard and the store decide at each use whether the session
+//! is alive and which account it belongs to. A service that verifies tokens only by the published keys learns of the end of a session
+//! in other ways.
 
 mod algorithm;
 mod key;
@@ -30,57 +30,57 @@ use super::secret::Secret;
 use super::session::{Session, SessionId};
 use super::time::Timestamp;
 
-/// The media type of an access token (RFC 9068 §2.1). Nothing else that is signed carries it (S47).
+/// The media type of an access token (RFC 9068 §2.1). No other signed object has it (S47).
 const TOKEN_TYPE: &str = "at+jwt";
-/// How far ahead of our clock `nbf` and `iat` may lie, in seconds: room for a clock that was set back a little. The end
-/// of a token has no leeway, as issuer and verifier read the same clock.
+/// How far ahead of our clock `nbf` and `iat` may lie, in seconds, in case the clock was set back a little.
+/// The expiry has no leeway, because issuer and verifier read the same clock.
 const NOT_BEFORE_LEEWAY_SECONDS: i64 = 5;
-/// The longest token that is looked at, in bytes. Ours have about 500, and 900 with an RSA key.
+/// The maximum size of a token that is examined, in bytes. Ours have about 500, or 900 with an RSA key.
 const MAX_TOKEN_BYTES: usize = 4096;
 
-/// How access tokens are made.
+/// The settings of access tokens.
 #[derive(Debug, Clone)]
 pub struct TokenSettings {
-    /// What signs from here on. Tokens that another one signed before are accepted until they are over.
+    /// The algorithm that signs from now on. Tokens with an earlier algorithm are accepted until they expire.
     pub algorithm: SigningAlgorithm,
-    /// The signing secret, at least 32 bytes. One-time tokens are derived from it too, whatever signs.
+    /// The signing secret, at least 32 bytes. One-time tokens are always derived from it, whatever the algorithm.
     pub secret: Secret,
-    /// The signing secret before this one.
+    /// The previous signing secret.
     pub previous_secret: Option<Secret>,
     /// The `iss` claim.
     pub issuer: String,
     /// The `aud` claim.
     pub audience: String,
-    /// The longest that a token lives.
+    /// The maximum lifetime of a token.
     pub lifetime: Duration,
-    /// After how long a key pair gives way to a new one; `None` for never.
+    /// The age at which a key pair is rotated; `None` for never.
     pub rotation: Option<Duration>,
 }
 
-/// Issues and verifies access tokens. It is the only place that knows the signing keys.
+/// Issues and verifies access tokens. Only this type knows the signing keys.
 pub(crate) struct AccessTokens {
     keys: ArcSwap<TokenKeys>,
     issuer: String,
     audience: String,
 }
 
-/// The token is not one of ours, or its time is over. Why is not told apart: nobody outside may learn it (S51).
+/// The token is not one of ours, or is not valid at this time. The reason is not given, because clients must not learn it (S51).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct InvalidToken;
 
-/// The name of a token (RFC 7519 §4.1.7): 128 random bits, written as 22 characters of URL-safe base64.
+/// The id of a token (RFC 7519 §4.1.7): 128 random bits, written as 22 characters of URL-safe base64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TokenId([u8; 16]);
 
 impl TokenId {
-    /// The name made of these bytes, which nobody may be able to guess.
+    /// Makes an id from bytes, which must be unguessable.
     pub(crate) const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
-    /// Reads the written form; `None` for anything that is not exactly one.
+    /// Parses the written form; `None` for any other text.
     fn parse(text: &str) -> Option<Self> {
-        // The decoder wants room for its own estimate.
+        // The decoder checks the buffer against its own size estimate.
         let mut buffer = [0; 18];
         let length = URL_SAFE_NO_PAD.decode_slice(text, &mut buffer).ok()?;
         buffer[..length].try_into().ok().map(Self)
@@ -93,30 +93,30 @@ impl fmt::Display for TokenId {
     }
 }
 
-/// What a valid token says.
+/// The contents of a valid token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct VerifiedToken {
     pub(crate) account: AccountId,
     pub(crate) session: SessionId,
-    /// From when on it is good, less the leeway.
+    /// When it becomes valid, minus the leeway.
     pub(crate) not_before: Timestamp,
     pub(crate) issued_at: Timestamp,
-    /// The moment from which on it is over, in whole seconds: that of its `exp`, or that from which on its key is good for
-    /// nothing, if that is sooner. Whoever keeps what a token says needs to know no other.
+    /// When it expires, in whole seconds: the time in `exp`, or the time from which on its key is no longer accepted, if that is earlier.
+    /// A cache of verified tokens needs no other time.
     pub(crate) expires_at: Timestamp,
-    /// Its name; tokens that were issued before tokens had names have none.
+    /// Its id; tokens that were issued before tokens had ids have none.
     pub(crate) token_id: Option<TokenId>,
 }
 
 impl VerifiedToken {
-    /// Whether its time is now. The moment of expiry itself counts as over (RFC 7519 §4.1.4).
+    /// Returns whether the token is valid at `now`. At the exact time of expiry it has already expired (RFC 7519 §4.1.4).
     pub(crate) fn is_current(&self, now: Timestamp) -> bool {
         (self.not_before.as_seconds()..self.expires_at.as_seconds()).contains(&now.as_seconds())
     }
 }
 
-/// What is signed (RFC 9068 §2.2, without `client_id`: there are no clients to tell apart). `id`, `nickname` and `role` are
-/// the established claims; they say how things stood when the token was issued.
+/// The claims to sign (RFC 9068 §2.2, without `client_id`, as there are no clients to distinguish).
+/// `id`, `nickname` and `role` are claims of earlier versions; they describe the account when the token was issued.
 #[derive(Serialize)]
 struct IssuedClaims<'a> {
     iss: &'a str,
@@ -132,7 +132,7 @@ struct IssuedClaims<'a> {
     role: &'a str,
 }
 
-/// What is read back. Every field but `jti` is required and typed, so a token that lacks or mistypes one is refused (S45).
+/// The claims to read. Each field except `jti` is required and typed, so a token without one, or with another type, is refused (S45).
 #[derive(Deserialize)]
 struct ReadClaims {
     #[serde(rename = "iss")]
@@ -153,17 +153,17 @@ impl AccessTokens {
         Self { keys: ArcSwap::from_pointee(keys), issuer, audience }
     }
 
-    /// The keys as they are now.
+    /// Returns the current keys.
     pub(crate) fn keys(&self) -> Guard<Arc<TokenKeys>> {
         self.keys.load()
     }
 
-    /// Takes other keys from here on.
+    /// Replaces the keys.
     pub(crate) fn take_up(&self, keys: TokenKeys) {
         self.keys.store(Arc::new(keys));
     }
 
-    /// A token for a session of an account, good from `issued_at` to `expires_at`.
+    /// Issues a token for a session of an account, valid from `issued_at` to `expires_at`.
     pub(crate) fn issue(
         &self,
         account: &Account,
@@ -188,12 +188,12 @@ impl AccessTokens {
         self.keys.load().sign(&claims, issued_at)
     }
 
-    /// The `iss` and the `aud` of every token.
+    /// Returns the `iss` and the `aud` of every token.
     pub(crate) fn issuer_and_audience(&self) -> (&str, &str) {
         (&self.issuer, &self.audience)
     }
 
-    /// What a presented token says, if we issued it and its time is now.
+    /// Returns the contents of a presented token, if we issued it and it is valid at `now`.
     #[cfg(test)]
     pub(crate) fn verify(&self, token: &str, now: Timestamp) -> Result<VerifiedToken, InvalidToken> {
         self.keys.load().verify(token, now)
@@ -201,7 +201,7 @@ impl AccessTokens {
 }
 
 impl TokenKeys {
-    /// What a presented token says, if one of these keys signed it and its time is now.
+    /// Returns the contents of a presented token, if one of these keys signed it and it is valid at `now`.
     pub(crate) fn verify(&self, token: &str, now: Timestamp) -> Result<VerifiedToken, InvalidToken> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(InvalidToken);
@@ -211,7 +211,7 @@ impl TokenKeys {
         let session = SessionId::parse(&claims.sid).ok_or(InvalidToken)?;
         let token_id = match claims.jti {
             Some(name) => Some(TokenId::parse(&name).ok_or(InvalidToken)?),
-            // Only secrets signed tokens when these had no names.
+            // Before tokens had ids, only secrets signed them.
             None if key.algorithm.is_symmetric() => None,
             None => return Err(InvalidToken),
         };
@@ -229,7 +229,7 @@ impl TokenKeys {
     }
 }
 
-/// A `NumericDate`; one that no clock shows is the last or first moment.
+/// Converts a `NumericDate`. A value that is out of range becomes the last or the first possible time.
 fn seconds(seconds: i64) -> Timestamp {
     Timestamp::from_millis(seconds.saturating_mul(1000))
 }

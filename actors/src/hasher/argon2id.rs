@@ -1,4 +1,4 @@
-//! argon2id itself: one secret, one hash, one block of memory.
+//! The computation of argon2id: one secret, one hash, one block of memory.
 
 use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
 use argon2::{Algorithm, Params, Version};
@@ -10,19 +10,19 @@ use crate::ports::Entropy;
 /// Salt and output lengths, in bytes (RFC 9106 §4).
 const SALT_BYTES: usize = 16;
 const OUTPUT_BYTES: usize = 32;
-/// The highest memory cost of a stored hash that is computed, in KiB: an imported hash may not choose how much memory we use.
+/// The maximum memory cost of a stored hash that is computed, in KiB, so that an imported hash cannot choose how much memory we use.
 const MAX_STORED_MEMORY_KIB: u32 = 1 << 20;
-/// The highest time cost of a stored hash that is computed.
+/// The maximum time cost of a stored hash that is computed.
 const MAX_STORED_ITERATIONS: u32 = 16;
-/// A difference of cost that nobody could tell by the time it takes, as a part of today's cost.
+/// A cost difference of less than 1/`UNNOTICEABLE` of today's cost cannot be noticed by its duration.
 const UNNOTICEABLE: u64 = 50;
 
-/// What one hash costs.
+/// The cost of one hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HashCost {
     /// Memory, in KiB.
     pub memory_kib: u32,
-    /// Passes over it.
+    /// The number of passes over it.
     pub iterations: u32,
 }
 
@@ -37,7 +37,7 @@ impl HashCost {
 pub(super) struct Match {
     /// The secret is the one that was hashed.
     pub(super) matches: bool,
-    /// The hash was made at another cost than today's and ought to be renewed (S06).
+    /// The hash was made at a cost other than today's and should be renewed (S06).
     pub(super) outdated: bool,
 }
 
@@ -62,10 +62,10 @@ pub(super) fn hash(
     Ok(CredentialHash::from_phc(phc.to_string()))
 }
 
-/// Compares at the cost the hash was made with. One that was cheaper than today's is made up for, so that it takes as long as
-/// any other: the time of a refusal must not tell an account of old from no account at all (S11).
+/// Compares at the cost with which the hash was made. If that is less than today's, the difference is computed as well, so that the
+/// duration does not tell an old account from an unknown one (S11).
 ///
-/// `None` when the stored hash is not an argon2id hash whose cost we are willing to pay.
+/// `None` if the stored hash is not an argon2id hash, or costs more than the maximum.
 pub(super) fn verify(secret: &[u8], against: &CredentialHash, today: HashCost, memory: &mut Memory) -> Option<Match> {
     let stored = PasswordHash::new(against.as_phc()).ok()?;
     let params = Params::try_from(&stored).ok()?;
@@ -86,7 +86,8 @@ pub(super) fn verify(secret: &[u8], against: &CredentialHash, today: HashCost, m
     Some(Match { matches, outdated })
 }
 
-/// What a hash of this cost is short of today's: the time of argon2id goes with memory × passes. `None` when nobody could tell.
+/// Returns the cost that a hash lacks compared with today's: the duration of argon2id is proportional to memory × passes.
+/// `None` if the difference cannot be noticed.
 fn what_is_missing(stored: &Params, today: HashCost) -> Option<HashCost> {
     let work = |memory: u32, iterations: u32| u64::from(memory) * u64::from(iterations);
     let due = work(today.memory_kib, today.iterations);
@@ -152,7 +153,7 @@ mod tests {
             let whole = memory * iterations + missing.memory_kib * missing.iterations;
             assert!(whole.abs_diff(38_912) < 10, "{memory} × {iterations}: {whole}");
         }
-        // As dear as today's or dearer, or short of it by what nobody can tell.
+        // As expensive as today's or more, or cheaper by an unnoticeable part.
         for (memory, iterations) in [(19_456, 2), (65_536, 3), (12_900, 3)] {
             let stored = Params::new(memory, iterations, 1, Some(OUTPUT_BYTES)).unwrap();
             assert_eq!(what_is_missing(&stored, today), None);

@@ -1,7 +1,7 @@
 //! The implementation that computes argon2id, and the memory it works in.
 //!
-//! There are two crates for it: `argon2`, and `argon2-rust`, which uses the vector instructions of the processor and takes a
-//! fraction of the time. They compute the same, so a hash that one of them made verifies with the other.
+//! There are two implementations, which compute the same hashes, so each can verify a hash of the other.
+//! The crate `argon2` is portable; `argon2-rust` uses the vector instructions of the processor and takes a fraction of the time.
 
 use std::sync::OnceLock;
 
@@ -11,22 +11,22 @@ use argon2_rust as fast;
 use super::self_test;
 use crate::ports::Entropy;
 
-/// How many blocks are asked for at least: 40 MiB. From 32 MiB on, glibc gives every allocation pages of its own, which go back
-/// to the system when they are freed; smaller ones of this size stay with the process after the first, and each time of rest
-/// would add to it. Pages that nobody writes to cost no memory. The fast implementation maps pages of its own.
+/// The minimum number of blocks to allocate: 40 MiB. From 32 MiB on, glibc maps each allocation separately and unmaps it when it is
+/// freed. Smaller allocations of this size would stay with the process, and each idle period would add to them.
+/// Pages that are never written take no memory. The fast implementation maps its own pages.
 const OWN_MAPPING_BLOCKS: usize = 40 * 1024;
 
 /// Which implementation may compute argon2id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HashBackendChoice {
-    /// The fast implementation where the processor has the instructions for it and it passes a self-test; else the portable one.
+    /// The fast implementation if the processor has the instructions for it and it passes a self-test; otherwise the portable one.
     Auto,
     /// The portable implementation.
     Portable,
 }
 
 impl HashBackendChoice {
-    /// `auto` or `portable`.
+    /// Parses `auto` or `portable`.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         match name {
@@ -47,8 +47,8 @@ pub enum HashBackend {
 }
 
 impl HashBackend {
-    /// Chooses the implementation. The fast one is tested before its first use in the process, for some tens of milliseconds. The
-    /// outcome is kept, as the processor stays the same.
+    /// Chooses the implementation. The fast one is tested before its first use in the process, which takes some tens of milliseconds.
+    /// The result is kept, because the processor stays the same.
     #[must_use]
     pub fn choose(choice: HashBackendChoice, entropy: &dyn Entropy) -> Self {
         static PASSED: OnceLock<bool> = OnceLock::new();
@@ -58,7 +58,7 @@ impl HashBackend {
         Self::tested(|| *PASSED.get_or_init(|| self_test::passes(entropy, &mut Fast::default())))
     }
 
-    /// The fast implementation if it passes.
+    /// Returns the fast implementation if it passes its self-test, otherwise the portable one.
     pub(super) fn tested(passes: impl FnOnce() -> bool) -> Self {
         if passes() {
             return Self::Fast;
@@ -70,7 +70,7 @@ impl HashBackend {
         Self::Portable
     }
 
-    /// The instructions that the fast implementation uses, or `portable`.
+    /// Returns the name of the instructions that the fast implementation uses, or `portable`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -80,27 +80,27 @@ impl HashBackend {
     }
 }
 
-/// Whether this processor has the instructions for which a second implementation is worth having.
+/// Returns whether this processor has vector instructions with which the fast implementation is faster.
 fn has_vectors() -> bool {
     matches!(fast::detected_backend(), fast::Backend::Avx512 | fast::Backend::Avx2 | fast::Backend::Neon)
 }
 
-/// What is hashed.
+/// The input of a hash.
 #[derive(Clone, Copy)]
 pub(super) struct Input<'a> {
     pub(super) password: &'a [u8],
     pub(super) salt: &'a [u8],
-    /// The secret value of RFC 9106 §3.1. Doorward has none; a published test vector has.
+    /// The secret value of RFC 9106 §3.1. Doorward uses none, but a published test vector does.
     pub(super) pepper: &'a [u8],
 }
 
 /// Computes argon2id, version 0x13.
 pub(super) trait Compute {
-    /// Fills `out`, whose length is a parameter of the hash, too.
+    /// Fills `out`. Its length is also a parameter of the hash.
     fn compute(&mut self, input: Input<'_>, params: &Params, out: &mut [u8]) -> Result<(), argon2::Error>;
 }
 
-/// The fast implementation and its memory, which is as large as the largest hash it computed, and is overwritten after each.
+/// The fast implementation and its memory, which is as large as its largest hash so far and is overwritten after each hash.
 #[derive(Default)]
 pub(super) struct Fast(Option<fast::Hasher>);
 
@@ -113,7 +113,7 @@ impl Compute for Fast {
                 .memory(fast::params::Memory::kib(params.m_cost().into()))
                 .passes(params.t_cost())
                 .lanes(params.p_cost())
-                // The hashing threads are all there are.
+                // The hashing threads are the only ones; a hash starts no others.
                 .threads(1)
                 .tag_len(fast::params::TagLen::bytes(length))
                 .build()?;
@@ -129,7 +129,7 @@ impl Compute for Fast {
     }
 }
 
-/// The portable implementation and its memory, which is as large as the largest hash it computed.
+/// The portable implementation and its memory, which is as large as its largest hash so far.
 #[derive(Default)]
 pub(super) struct Portable(Vec<Block>);
 
@@ -138,7 +138,7 @@ impl Compute for Portable {
         let Input { password, salt, pepper } = input;
         let blocks = params.block_count();
         if self.0.len() < blocks {
-            // What is in it is of no use, so nothing is copied over.
+            // The old content is not needed, so it is not copied.
             self.0 = Vec::new();
             self.0.reserve_exact(blocks.max(OWN_MAPPING_BLOCKS));
             self.0.resize(blocks, Block::default());
@@ -148,7 +148,7 @@ impl Compute for Portable {
     }
 }
 
-/// The working memory of one thread: as large as the largest hash it computed, and of the implementation that computes it.
+/// The working memory of one thread: as large as its largest hash so far, and only of the implementation that is used.
 pub(super) struct Memory {
     backend: HashBackend,
     fast: Fast,
@@ -156,7 +156,7 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// None yet; the first hash takes it from the system.
+    /// Allocates nothing; the first hash does.
     pub(super) fn new(backend: HashBackend) -> Self {
         Self { backend, fast: Fast::default(), portable: Portable::default() }
     }
@@ -171,7 +171,7 @@ impl Memory {
         let input = Input { password, salt, pepper: &[] };
         if self.backend == HashBackend::Fast {
             match self.fast.compute(input, params, out) {
-                // It refused the parameters. The other one takes them, or says what is wrong with them.
+                // It refused the parameters. The portable implementation accepts them or returns the exact error.
                 Err(argon2::Error::AlgorithmInvalid) => {}
                 done => return done,
             }
@@ -186,7 +186,7 @@ mod tests {
 
     use super::*;
 
-    /// A hash as it may have been imported, at a small cost.
+    /// A hash as it may be imported, at a small cost.
     fn hashed() -> impl Strategy<Value = (Vec<u8>, Vec<u8>, Params)> {
         let cost = (1_u32..4, 0_u32..700, 1_u32..4, 10_usize..65, prop::collection::vec(any::<u8>(), 0..33));
         let params = cost.prop_map(|(lanes, more, passes, length, data)| {
@@ -201,7 +201,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// Several in a row, so that memory is used again.
+        /// Computes several hashes in a row, so that memory is reused.
         #[test]
         fn s01_both_backends_compute_the_same(hashes in prop::collection::vec(hashed(), 1..4)) {
             let mut memories = [HashBackend::Fast, HashBackend::Portable].map(Memory::new);
@@ -213,7 +213,7 @@ mod tests {
                 });
                 prop_assert_eq!(fast, portable);
             }
-            // Neither took memory of the other's.
+            // Neither used the memory of the other.
             prop_assert!(memories[0].portable.0.is_empty() && memories[1].fast.0.is_none());
         }
     }

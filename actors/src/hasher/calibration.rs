@@ -1,4 +1,4 @@
-//! How long a hash takes on this machine while all threads compute one.
+//! The measurement of how long a hash takes on this machine while all threads compute one.
 
 use std::sync::Barrier;
 use std::time::Duration;
@@ -7,23 +7,23 @@ use super::argon2id::{self, HashCost};
 use super::backend::{HashBackend, Memory};
 use crate::ports::{Clock, Entropy};
 
-/// The most hashes of one thread in one measurement.
+/// The maximum number of hashes per thread in one measurement.
 const MAX_ROUNDS: u32 = 64;
 
-/// A cost could not be measured.
+/// The cost could not be measured.
 #[derive(Debug, thiserror::Error)]
 pub enum CalibrationError {
     /// The cost is outside what argon2 allows.
     #[error("this cost is not possible: {0}")]
     Cost(argon2::Error),
-    /// A thread ended before it had measured.
+    /// A thread ended before it finished its measurement.
     #[error("a measuring thread failed")]
     Thread,
 }
 
-/// How long one hash of this cost takes while `threads` of them are computed at once: the mean over all threads. Each thread
-/// computes one that is not counted, as a server reuses its memory, and then goes on for about `duration`, but computes at
-/// least one. Blocks meanwhile, and uses threads × memory.
+/// Measures the time of one hash of this cost while `threads` hashes are computed at once; returns the mean over all threads.
+/// Each thread first computes a hash that is not counted, because a server reuses its memory.
+/// It then computes for about `duration`, but at least one hash. Blocks in the meantime, and uses threads × memory.
 pub fn pace_of(
     cost: HashCost,
     backend: HashBackend,
@@ -37,7 +37,7 @@ pub fn pace_of(
     let one = || -> Result<Duration, argon2::Error> {
         let mut memory = Memory::new(backend);
         let warmed = argon2id::hash(b"calibration", cost, entropy, &mut memory);
-        // Also after a failure, for which the others must not wait for ever.
+        // Waits even after a failure, because otherwise the other threads would wait for ever.
         ready.wait();
         warmed?;
         let began = clock.monotonic();

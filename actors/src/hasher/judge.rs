@@ -1,4 +1,4 @@
-//! Whether a new password is good enough. Runs on the hashing threads: it computes for milliseconds and may read from the disk.
+//! The checks of new passwords. They run on the hashing threads, because they take milliseconds and may read from the disk.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,34 +7,34 @@ use crate::domain::password::{Appraisal, OwnNames, Password, PasswordPolicy, Wea
 use crate::domain::secret::Secret;
 use crate::ports::{BreachedListFailure, BreachedPasswords};
 
-/// A password that somebody wants to have.
+/// A password that a client wants to set.
 #[derive(Clone)]
 pub(crate) struct Candidate {
     pub(crate) password: Password,
-    /// Who that is.
+    /// The names of its owner.
     pub(crate) names: OwnNames,
 }
 
-/// How good a password would be, for whoever is about to choose it.
+/// A report on how good a password would be, for its future owner.
 #[derive(Debug, Clone)]
 pub struct PasswordReport {
-    /// Why it would be refused; `None` if it would be taken.
+    /// Why it would be refused; `None` if it would be accepted.
     pub weakness: Option<WeakPassword>,
-    /// How soon it would be found: 0 (at once) to 4.
+    /// How hard it is to guess: 0 (found at once) to 4.
     pub score: u8,
-    /// What is wrong with it, in a sentence.
+    /// The problem with it, in a sentence.
     pub warning: Option<String>,
-    /// What would make it better, in sentences.
+    /// Possible improvements, in sentences.
     pub suggestions: Vec<String>,
-    /// Whether it is on the operator's list of breached passwords; `None` where there is no list.
+    /// Whether it is on the operator's list of breached passwords; `None` if there is no list.
     pub breached: Option<bool>,
 }
 
-/// Why a new password is not hashed.
+/// Why a new password is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rejected {
     Weak(WeakPassword),
-    /// The list of breached passwords cannot be read, so that nobody knows.
+    /// The list of breached passwords cannot be read, so the password cannot be checked.
     Unknown,
 }
 
@@ -42,7 +42,7 @@ pub(super) enum Rejected {
 pub(super) struct Judge {
     policy: PasswordPolicy,
     breached: Option<Arc<dyn BreachedPasswords>>,
-    /// Whether the list could be read when it was last asked.
+    /// Whether the last look-up could read the list.
     readable: AtomicBool,
 }
 
@@ -51,8 +51,8 @@ impl Judge {
         Self { policy, breached, readable: AtomicBool::new(true) }
     }
 
-    /// Whether a new password is good enough. A list that cannot be read refuses it: to let it pass would be to switch the list
-    /// off without anybody noticing.
+    /// Accepts a new password if it is good enough.
+    /// If the list cannot be read, the password is refused; otherwise the list could be switched off without anybody noticing.
     pub(super) fn admit(&self, candidate: &Candidate) -> Result<(), Rejected> {
         self.policy.check(&candidate.password, &candidate.names).map_err(Rejected::Weak)?;
         match self.look_up(candidate.password.secret()) {
@@ -62,7 +62,7 @@ impl Judge {
         }
     }
 
-    /// Everything there is to say about a password.
+    /// Returns the full report on a password.
     pub(super) fn report(&self, candidate: &Candidate) -> Result<PasswordReport, Rejected> {
         let Appraisal { score, weakness, warning, suggestions } =
             self.policy.appraise(&candidate.password, &candidate.names);
@@ -71,12 +71,12 @@ impl Judge {
         Ok(PasswordReport { weakness, score, warning, suggestions, breached })
     }
 
-    /// Whether a password that is in use is on the list. One that cannot be read says no: a login must not depend on it.
+    /// Returns whether a password in use is on the list. Returns false if the list cannot be read: a login must not depend on it.
     pub(super) fn is_breached(&self, password: &Secret) -> bool {
         self.look_up(password).is_ok_and(|found| found == Some(true))
     }
 
-    /// Whether the list could be read when it was last asked; `None` where there is none.
+    /// Returns whether the last look-up could read the list; `None` if there is no list.
     pub(super) fn list_is_readable(&self) -> Option<bool> {
         self.breached.as_ref().map(|_| self.readable.load(Ordering::Relaxed))
     }
@@ -84,7 +84,7 @@ impl Judge {
     fn look_up(&self, password: &Secret) -> Result<Option<bool>, BreachedListFailure> {
         let Some(list) = &self.breached else { return Ok(None) };
         let found = list.contains(password);
-        // Said once, not for every login.
+        // Logged once, not for every login.
         match (&found, self.readable.swap(found.is_ok(), Ordering::Relaxed)) {
             (Err(failure), true) => tracing::error!(%failure, "no new password is taken until the list can be read"),
             (Ok(_), false) => tracing::info!("the list of breached passwords can be read again"),

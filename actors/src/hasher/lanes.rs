@@ -1,29 +1,29 @@
-//! Who is served next: the two queues of the pool, and the turns they take. Pure, so that fairness can be tested without a thread.
+//! The two queues of the pool and the turns they take. This is pure code, so that fairness can be tested without threads.
 
 use std::collections::VecDeque;
 
-/// A kind of work that waits in a queue of its own.
+/// A kind of work with its own queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
-    /// Somebody shows a password: a login, or a sensitive change.
+    /// Checking a password: a login or a sensitive change.
     Verification,
-    /// Somebody is to get a new credential: a registration, a change, a recovery with the passphrase it is asked for, a
-    /// look at how good a password is. Recovery belongs here, so that a flood of it does not stand in the way of logins (S20).
+    /// Creating a credential: a registration, a change, a recovery including the check of its passphrase, or a report on a password.
+    /// Recovery belongs here, so that a flood of it does not block logins (S20).
     Creation,
 }
 
-/// How many lanes there are.
+/// The number of lanes.
 pub(super) const LANES: usize = 2;
 
-/// Whose turn comes when. A lane that waits is reached within one round, whatever the other one holds: creation after at most
-/// three verifications, verification after at most one creation. An empty lane's turn goes to the next.
+/// The order of turns. A waiting lane is served within one round, however full the other one is: creation after at most three
+/// verifications, verification after at most one creation. The turn of an empty lane goes to the next.
 const TURNS: [Lane; 4] = [Lane::Verification, Lane::Creation, Lane::Verification, Lane::Verification];
 
 impl Lane {
     /// Every lane, in the order of the arrays here.
     pub(super) const ALL: [Self; LANES] = [Self::Verification, Self::Creation];
 
-    /// Its place in [`Lane::ALL`].
+    /// Returns its index in [`Lane::ALL`].
     pub(super) const fn index(self) -> usize {
         match self {
             Self::Verification => 0,
@@ -31,7 +31,7 @@ impl Lane {
         }
     }
 
-    /// Its name in the health report.
+    /// Returns its name in the health report.
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Verification => "verification",
@@ -39,22 +39,22 @@ impl Lane {
         }
     }
 
-    /// How many turns of a round are its own.
+    /// Returns the number of its turns in a round.
     fn share(self) -> usize {
         TURNS.iter().filter(|turn| **turn == self).count()
     }
 }
 
-/// The lane is full; here is the job back.
+/// The lane is full; returns the job.
 #[derive(Debug)]
 pub(super) struct Full<J>(pub(super) J);
 
-/// The queues, each with the same number of places.
+/// The queues, all with the same capacity.
 #[derive(Debug)]
 pub(super) struct Lanes<J> {
     waiting: [VecDeque<J>; LANES],
     capacity: usize,
-    /// The place in [`TURNS`] that is looked at next.
+    /// The index in [`TURNS`] of the next turn.
     turn: usize,
 }
 
@@ -63,12 +63,12 @@ impl<J> Lanes<J> {
         Self { waiting: [VecDeque::new(), VecDeque::new()], capacity, turn: 0 }
     }
 
-    /// How many jobs wait in a lane.
+    /// Returns the number of waiting jobs in a lane.
     pub(super) fn len(&self, lane: Lane) -> usize {
         self.waiting[lane.index()].len()
     }
 
-    /// Takes a job if its lane has a place. Places held at the front by jobs that are no longer wanted are given up first.
+    /// Queues a job if its lane has a free place. If the lane is full, unwanted jobs at its front are dropped first.
     pub(super) fn push(&mut self, lane: Lane, job: J, mut wanted: impl FnMut(Lane, &J) -> bool) -> Result<(), Full<J>> {
         let queue = &mut self.waiting[lane.index()];
         if queue.len() >= self.capacity {
@@ -83,7 +83,7 @@ impl<J> Lanes<J> {
         Ok(())
     }
 
-    /// The next job, and the lane it waited in. A job that is no longer wanted is dropped and costs its lane no turn.
+    /// Returns the next job and its lane. An unwanted job is dropped and takes no turn of its lane.
     pub(super) fn pop(&mut self, mut wanted: impl FnMut(Lane, &J) -> bool) -> Option<(Lane, J)> {
         for offset in 0..TURNS.len() {
             let at = (self.turn + offset) % TURNS.len();
@@ -98,7 +98,7 @@ impl<J> Lanes<J> {
         None
     }
 
-    /// About how many jobs of each lane are served until the last one that waits in `lane` now has been.
+    /// Estimates how many jobs of each lane are served until the last job that waits in `lane` now is done.
     pub(super) fn ahead(&self, lane: Lane) -> [usize; LANES] {
         let own = self.len(lane);
         Lane::ALL.map(|other| {
@@ -157,7 +157,7 @@ mod tests {
         assert_eq!(served, [(Lane::Verification, 1), (Lane::Creation, 1), (Lane::Creation, 9)]);
     }
 
-    /// What a test does to the queues.
+    /// An operation of a test on the queues.
     #[derive(Debug, Clone, Copy)]
     enum Step {
         Push(Lane),
@@ -176,7 +176,7 @@ mod tests {
         ) {
             let mut lanes = Lanes::new(capacity);
             let mut expected = [VecDeque::new(), VecDeque::new()];
-            // How many jobs of the other lane were served since this one began to wait, or was served last.
+            // The jobs of the other lane that were served since this lane began to wait or was last served.
             let mut passed_over = [0; LANES];
             let drain = std::iter::repeat_n(Step::Pop, 2 * capacity + 1);
             for (number, step) in steps.into_iter().chain(drain).enumerate() {

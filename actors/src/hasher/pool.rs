@@ -1,4 +1,4 @@
-//! The hashing threads: what they wait for, what they do, and what they count.
+//! The hashing threads: their queue, their jobs and their counters.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -18,8 +18,8 @@ use crate::domain::secret::Secret;
 use crate::health::{HasherHealth, LaneHealth};
 use crate::ports::{Clock, Entropy};
 
-/// How long a thread with nothing to do keeps its memory block: far longer than it takes to get a new one, and short enough
-/// that a quiet service is a small one.
+/// How long an idle thread keeps its memory block: far longer than an allocation takes, and short enough that an idle service
+/// needs little memory.
 const KEEP_MEMORY: Duration = Duration::from_secs(10);
 /// The nice value of hashing threads; the async threads run at 0.
 const NICE: i32 = 10;
@@ -30,8 +30,8 @@ pub(super) struct Pool {
     judge: Judge,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
-    /// A hash of nothing in particular, at today's cost: what a login at an unknown address is compared with, so that it
-    /// takes as long as any other (S11).
+    /// A hash of random bytes at today's cost. A login at an unknown address is compared with it, so that it takes as long as any
+    /// other (S11).
     decoy: CredentialHash,
     queue: Mutex<Queue>,
     work: Condvar,
@@ -41,11 +41,11 @@ pub(super) struct Pool {
     lanes: [Counters; LANES],
 }
 
-/// What is counted for each lane.
+/// The counters of one lane.
 struct Counters {
     handled: AtomicU64,
     refused: AtomicU64,
-    /// A moving average of what one of its jobs takes, in microseconds.
+    /// A moving average of the duration of its jobs, in microseconds.
     average_micros: AtomicU64,
 }
 
@@ -56,22 +56,22 @@ struct Queue {
 
 struct Job {
     task: Task,
-    /// When it is too late to begin, on the monotonic clock.
+    /// The latest time to begin, on the monotonic clock.
     begin_by: Duration,
 }
 
-/// Where the outcome of a job goes.
+/// The channel for the outcome of a job.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Rejected>>;
 
-/// What one place in the queue is for.
+/// The work for one place in the queue.
 pub(super) enum Task {
-    /// Hash some secrets. A candidate is judged first, and one that is refused costs no hash.
+    /// Hash some secrets. A candidate is judged first; if it is refused, no hash is computed.
     Hash { candidate: Option<Candidate>, secrets: Vec<Secret>, reply: Reply<Vec<CredentialHash>> },
-    /// Judge a candidate, and if it is good enough compare a secret with a hash, or with nobody's.
+    /// Judge a candidate and, if it is good enough, compare a secret with a hash, or with the decoy.
     Verify { candidate: Candidate, secret: Secret, against: Option<CredentialHash>, reply: Reply<Verdict> },
-    /// Compare a password in use with its hash, or with nobody's, and look whether it is a breached one.
+    /// Compare a password in use with its hash, or with the decoy, and look it up in the list of breached passwords.
     VerifyInUse { secret: Secret, against: Option<CredentialHash>, reply: Reply<Verdict> },
-    /// Say how good a password is.
+    /// Report how good a password is.
     Judge { candidate: Candidate, reply: Reply<PasswordReport> },
     /// Do nothing.
     #[cfg(feature = "testing")]
@@ -82,7 +82,7 @@ pub(super) enum Task {
 }
 
 impl Task {
-    /// Whether nobody waits for the outcome any more.
+    /// Returns whether nobody waits for the outcome any more.
     fn is_abandoned(&self) -> bool {
         match self {
             Self::Hash { reply, .. } => reply.is_closed(),
@@ -94,7 +94,7 @@ impl Task {
     }
 }
 
-/// What became of a job.
+/// The result of a job.
 enum Done {
     /// It computed this many hashes, perhaps none.
     Hashed(usize),
@@ -103,7 +103,7 @@ enum Done {
 }
 
 impl Pool {
-    /// `pace` is what one hash takes, as far as is known.
+    /// `pace` is the duration of one hash, as far as it is known.
     pub(super) fn new(
         settings: HasherSettings,
         backend: HashBackend,
@@ -143,7 +143,7 @@ impl Pool {
         &self.lanes[lane.index()]
     }
 
-    /// Takes a job, or says when to come back.
+    /// Queues a job, or returns when to try again.
     pub(super) fn submit(&self, lane: Lane, task: Task) -> Result<(), Unavailable> {
         let begin_by = self.clock.monotonic() + self.settings.deadline;
         let mut queue = self.lock();
@@ -158,7 +158,7 @@ impl Pool {
         Err(self.refusal(lane))
     }
 
-    /// Whether a job that waited is still worth doing. Dropping one tells its asker.
+    /// Returns whether a waiting job is still worth doing. Dropping a job tells its caller.
     fn wants(&self, lane: Lane, job: &Job) -> bool {
         if job.task.is_abandoned() {
             return false;
@@ -170,8 +170,7 @@ impl Pool {
         in_time
     }
 
-    /// When the jobs that wait in this lane now, and those of the other lane that come in between, will have been done at the
-    /// present pace.
+    /// Returns when the waiting jobs of this lane, and the jobs of the other lane in between, will be done at the current pace.
     pub(super) fn refusal(&self, lane: Lane) -> Unavailable {
         let ahead = self.lock().lanes.ahead(lane);
         let work = Lane::ALL.iter().zip(ahead).fold(0_u64, |work, (lane, jobs)| {
@@ -182,15 +181,15 @@ impl Pool {
         Unavailable { retry_after: Duration::from_micros(work / threads).max(Duration::from_secs(1)) }
     }
 
-    /// No further jobs; the threads end when the queue is empty.
+    /// Accepts no further jobs; the threads end when the queue is empty.
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.work.notify_all();
     }
 
-    /// One thread's life.
+    /// Runs one thread until the pool is closed.
     pub(super) fn run(&self) {
-        // Refused in some containers; then hashing merely competes on equal terms.
+        // Some containers forbid this; then the hashing threads have the same priority as the others.
         if let Err(error) = rustix::process::setpriority_process(None, NICE) {
             tracing::debug!(%error, "hashing threads keep normal priority");
         }
@@ -208,7 +207,7 @@ impl Pool {
                 }
                 Ok(Done::Failed) | Err(_) => {
                     self.failed.fetch_add(1, Ordering::Relaxed);
-                    // A panic may have left the memory half written; a new block costs one allocation.
+                    // A panic may have left the memory half written; a new block takes only one allocation.
                     memory = Memory::new(self.backend);
                     tracing::error!("a password hash could not be computed");
                 }
@@ -216,7 +215,7 @@ impl Pool {
         }
     }
 
-    /// The next job; `None` when the pool is closed and its queue empty. Gives the memory back while there is nothing to do.
+    /// Returns the next job; `None` when the pool is closed and its queue is empty. Frees the memory while the thread is idle.
     fn next(&self, memory: &mut Memory) -> Option<(Lane, Job)> {
         let mut queue = self.lock();
         loop {
@@ -250,7 +249,7 @@ impl Pool {
                 Err(rejected) => refuse(reply, rejected),
             },
             Task::VerifyInUse { secret, against, reply } => {
-                // Looked up whoever asks and whatever comes of it, so that the time it takes tells nothing of the account (S11).
+                // Looked up for every client and every outcome, so that the duration reveals nothing about the account (S11).
                 let breached = self.judge.is_breached(&secret);
                 answer(reply, self.verify(&secret, against.as_ref(), breached, memory), 1)
             }
@@ -284,7 +283,7 @@ impl Pool {
 
     fn note_pace(&self, lane: Lane, took: Duration) {
         let average = &self.counters(lane).average_micros;
-        // Two threads may overwrite each other's sample here; it stays an average of samples.
+        // Two threads may overwrite each other's sample; the value is still an average of samples.
         let mixed = (average.load(Ordering::Relaxed).saturating_mul(7).saturating_add(micros(took))) / 8;
         average.store(mixed, Ordering::Relaxed);
     }
@@ -315,7 +314,7 @@ impl Pool {
     }
 }
 
-/// Sends an outcome, if there is one, to whoever still waits for it.
+/// Sends an outcome, if there is one, to the caller if it still waits.
 fn answer<T>(reply: Reply<T>, outcome: Option<T>, hashes: usize) -> Done {
     match outcome {
         Some(outcome) => {
@@ -326,7 +325,7 @@ fn answer<T>(reply: Reply<T>, outcome: Option<T>, hashes: usize) -> Done {
     }
 }
 
-/// Tells whoever still waits that the new password is not taken.
+/// Tells the caller, if it still waits, that the new password is refused.
 fn refuse<T>(reply: Reply<T>, rejected: Rejected) -> Done {
     let _ = reply.send(Err(rejected));
     Done::Hashed(0)
@@ -343,7 +342,7 @@ mod tests {
     use crate::domain::time::Timestamp;
     use crate::hasher::{HashBackendChoice, HashCost};
 
-    /// A clock that a test moves, and no randomness.
+    /// A clock that a test moves, without randomness.
     #[derive(Default)]
     struct Still(AtomicU64);
     impl Clock for Still {
@@ -361,7 +360,7 @@ mod tests {
         }
     }
 
-    /// A pool without threads, so that what waits, waits.
+    /// A pool without threads, so that jobs stay in the queue.
     fn pool(clock: &Arc<Still>) -> Pool {
         let cost = HashCost { memory_kib: 64, iterations: 1 };
         let backend = HashBackendChoice::Auto;
@@ -372,7 +371,7 @@ mod tests {
         Pool::new(settings, HashBackend::Fast, judge, clock, entropy, decoy, Duration::from_secs(4))
     }
 
-    /// A job, and where its outcome would arrive.
+    /// A job and the receiver of its outcome.
     fn job() -> (Task, oneshot::Receiver<Result<Vec<CredentialHash>, Rejected>>) {
         let (reply, outcome) = oneshot::channel();
         (Task::Hash { candidate: None, secrets: vec![Secret::new("x".to_owned())], reply }, outcome)
@@ -400,7 +399,7 @@ mod tests {
         assert_eq!(pool.submit(Lane::Creation, task).unwrap_err().retry_after, Duration::from_secs(8));
         let health = pool.health();
         assert_eq!((health.queued, health.capacity, health.refused), (4, 6, 1));
-        // The pace of a lane is its own.
+        // Each lane has its own pace.
         for _ in 0..64 {
             pool.note_pace(Lane::Creation, Duration::from_secs(2));
         }

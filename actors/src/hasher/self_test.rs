@@ -1,4 +1,4 @@
-//! The self-test of the fast implementation: published and recorded tags, and random inputs beside the portable implementation.
+//! The self-test of the fast implementation: published and recorded tags, and a comparison with the portable one on random inputs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -12,7 +12,7 @@ const RFC_9106: [u8; 32] = [
     0x0d, 0x64, 0x0d, 0xf5, 0x8d, 0x78, 0x76, 0x6c, 0x08, 0xc0, 0x37, 0xa3, 0x4a, 0x8b, 0x53, 0xc9, 0xd0, 0x1e, 0xf0,
     0x45, 0x2d, 0x75, 0xb6, 0x5e, 0xb5, 0x25, 0x20, 0xe9, 0x6b, 0x01, 0xe6, 0x59,
 ];
-/// What the reference implementation in C computes at 19,456 KiB and two passes.
+/// The output of the reference implementation in C at 19,456 KiB and two passes.
 const RECORDED: [(&[u8], &[u8; 16], [u8; 32]); 2] = [
     (
         b"password",
@@ -31,12 +31,12 @@ const RECORDED: [(&[u8], &[u8; 16], [u8; 32]); 2] = [
         ],
     ),
 ];
-/// Memory, passes, lanes and length of the hashes of random inputs: what new hashes cost, the least there is, memory that is no
-/// multiple of four blocks, and shapes of imported hashes. The order makes memory be used again for smaller hashes.
+/// Memory, passes, lanes and length of the hashes of random inputs: the cost of new hashes, the minimum, memory that is not a multiple
+/// of four blocks, and shapes of imported hashes. In this order, memory is reused for smaller hashes.
 const SHAPES: [(u32, u32, u32, usize); 6] =
     [(19_456, 2, 1, 32), (8, 1, 1, 32), (1_031, 2, 1, 16), (13, 3, 1, 64), (2_063, 1, 2, 32), (67, 2, 3, 24)];
 
-/// Whether this implementation computes argon2id. A panic counts as a failure.
+/// Returns whether this implementation computes argon2id correctly. A panic counts as a failure.
 pub(super) fn passes(entropy: &dyn Entropy, backend: &mut impl Compute) -> bool {
     let passed =
         || Ok::<_, argon2::Error>(knows_the_answers(backend)? && agrees_with_the_portable_one(entropy, backend)?);
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
     use crate::hasher::backend::{Fast, HashBackend};
 
-    /// The same bytes in each test, but others for each shape.
+    /// The same bytes in each test, but different ones for each shape.
     struct Counted(AtomicU8);
     impl Entropy for Counted {
         fn fill(&self, buffer: &mut [u8]) {
@@ -99,7 +99,7 @@ mod tests {
         passes(&Counted(0.into()), &mut backend)
     }
 
-    /// What goes wrong with the hash of this number.
+    /// The fault in one hash of a test.
     #[derive(Clone, Copy)]
     enum Fault {
         Bit,

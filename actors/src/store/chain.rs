@@ -1,4 +1,4 @@
-//! What the audit log's rows have to do with each other: how one is hashed, and whether all of them fit together.
+//! The hash chain of the audit log's rows: the hash of a record, and the verification of all of them.
 
 use crate::domain::account::AccountId;
 use crate::domain::audit::AuditHash;
@@ -8,8 +8,8 @@ use super::layout;
 
 pub mod verify;
 
-/// The hash of a record: SHA-256 over its number, 8 bytes big-endian, and then its stored value to the byte, which begins with
-/// its version byte and holds the hash of the record before.
+/// Returns the hash of a record: SHA-256 over its number, 8 bytes big-endian, followed by its stored value byte for byte.
+/// The value begins with its version byte and contains the hash of the record before.
 pub(super) fn hash(sequence: u64, value: &[u8]) -> AuditHash {
     let mut bytes = Vec::with_capacity(8 + value.len());
     bytes.extend(sequence.to_be_bytes());
@@ -20,7 +20,7 @@ pub(super) fn hash(sequence: u64, value: &[u8]) -> AuditHash {
     AuditHash::from_bytes(hash)
 }
 
-/// How much a record takes with its entry in the index, keys and values, in bytes.
+/// Returns the size of a record and its index entry, keys and values, in bytes.
 pub(super) fn size(value: &[u8], subject: Option<AccountId>) -> u64 {
     let entry = if subject.is_some() { layout::AUDIT_OF_BYTES } else { 0 };
     u64::try_from(layout::AUDIT_BYTES + value.len() + entry).unwrap_or(u64::MAX)

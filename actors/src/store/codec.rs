@@ -1,9 +1,9 @@
-//! How records become bytes: the one place that names the encoder.
+//! The encoding of records; the only place that names the encoder.
 //!
-//! A value is one version byte and then the frozen struct of that version. A struct here never changes after a release;
-//! a new shape is a new struct under a new version byte, and the old one stays readable. The domain types are free to
-//! change: what is read is parsed into them anew, so a record that breaks a rule of the domain is an error and never
-//! travels on.
+//! A value is one version byte followed by the frozen struct of that version. A struct here never changes after a release.
+//! A new shape is a new struct with a new version byte, and the old one stays readable.
+//! The domain types may change freely: a value that is read is parsed into them, so a record that violates a rule of the domain is an
+//! error and goes no further.
 
 use crate::domain::account::AccountId;
 use crate::domain::email::Email;
@@ -27,33 +27,33 @@ mod session;
 pub(super) use audit::{Chained, LogEnd, Refusals, chain, put_aside, put_aside_after};
 pub(super) use mail::kind_number as mail_kind_number;
 
-/// The largest value, in bytes, its version byte included. The engine stores larger ones in files of their own, which
-/// is slower and less tried.
+/// The maximum size of a value in bytes, including its version byte.
+/// The engine stores larger values in separate files, which is slower and less tested.
 pub(super) const MAX_VALUE_BYTES: usize = 4096;
 
-/// The version byte of the first form of every record kind.
+/// The version byte of the first form of each kind of record.
 const V1: u8 = 1;
 
 const CONFIG: Configuration<LittleEndian, Varint, Limit<MAX_VALUE_BYTES>> =
     bincode::config::standard().with_little_endian().with_variable_int_encoding().with_limit::<MAX_VALUE_BYTES>();
 
-/// Why a record could not be read or written. It concerns this record alone: the store goes on.
+/// Why a record could not be read or written. It concerns only this record; the store stays usable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
     /// The bytes are not a record of this kind.
     #[error("a stored {kind} record is not readable: {why}")]
     Unreadable {
-        /// What it should have been.
+        /// The expected kind.
         kind: &'static str,
-        /// What is wrong with it; never a part of its content.
+        /// The fault; never a part of the content.
         why: &'static str,
     },
     /// The record is too large, or could not be read back.
     #[error("a {kind} record cannot be stored: {why}")]
     Unstorable {
-        /// What it is.
+        /// The kind of the record.
         kind: &'static str,
-        /// What is wrong with it; never a part of its content.
+        /// The fault; never a part of the content.
         why: &'static str,
     },
 }
@@ -67,25 +67,25 @@ pub(crate) trait Record: Sized {
     /// The newest frozen form.
     type Frozen: Serialize + DeserializeOwned;
 
-    /// The frozen form of this.
+    /// Converts the value to its frozen form.
     fn freeze(&self) -> Self::Frozen;
 
-    /// Writes the version byte and behind it the frozen form: the newest, unless an older one says it all.
+    /// Writes the version byte and the frozen form: the newest one, or an older one if it holds everything.
     fn put(&self, value: &mut Vec<u8>) -> Result<(), &'static str> {
         write(Self::VERSION, &self.freeze(), value)
     }
 
-    /// Checks a frozen form and makes it a domain value; the error names what is wrong with it.
+    /// Validates a frozen form and converts it to a domain value. The error names the fault.
     fn thaw(frozen: Self::Frozen) -> Result<Self, &'static str>;
 
-    /// Makes the newest frozen form of what an older version wrote.
+    /// Converts a record of an older version to the newest frozen form.
     fn upgrade(version: u8, body: &[u8]) -> Result<Self::Frozen, &'static str> {
         let _ = (version, body);
         Err("unknown version byte")
     }
 }
 
-/// Writes a record.
+/// Encodes a record.
 pub(crate) fn encode<R: Record>(record: &R) -> Result<Vec<u8>, RecordError> {
     let unstorable = |why| RecordError::Unstorable { kind: R::KIND, why };
     let mut value = Vec::new();
@@ -93,7 +93,7 @@ pub(crate) fn encode<R: Record>(record: &R) -> Result<Vec<u8>, RecordError> {
     if value.len() > MAX_VALUE_BYTES {
         return Err(unstorable("it is too large"));
     }
-    // What cannot be read back would be lost, so it is not written. This costs a microsecond next to a disk write.
+    // A value that cannot be read back would be lost, so it is not written. The check costs a microsecond, little next to a disk write.
     decode::<R>(&value).map_err(|_| unstorable("it does not read back"))?;
     Ok(value)
 }
@@ -104,7 +104,7 @@ fn write<F: Serialize>(version: u8, frozen: &F, value: &mut Vec<u8>) -> Result<(
     written.map(drop).map_err(|_| "it does not encode")
 }
 
-/// Reads a record.
+/// Decodes a record.
 pub(crate) fn decode<R: Record>(value: &[u8]) -> Result<R, RecordError> {
     let unreadable = |why| RecordError::Unreadable { kind: R::KIND, why };
     let (&version, body) = value.split_first().ok_or_else(|| unreadable("it is empty"))?;
@@ -112,7 +112,7 @@ pub(crate) fn decode<R: Record>(value: &[u8]) -> Result<R, RecordError> {
     frozen.and_then(R::thaw).map_err(unreadable)
 }
 
-/// Reads a frozen form: these bytes and no more.
+/// Decodes a frozen form, which must use all of these bytes.
 fn open<F: DeserializeOwned>(body: &[u8]) -> Result<F, &'static str> {
     let (frozen, read) = bincode::serde::decode_from_slice(body, CONFIG).map_err(|_| "it does not decode")?;
     if read == body.len() { Ok(frozen) } else { Err("bytes follow it") }
@@ -122,7 +122,7 @@ fn account_id(number: u64) -> Result<AccountId, &'static str> {
     AccountId::new(number).ok_or("account number zero")
 }
 
-/// An address as it was stored. Another spelling would have another key, and an index would no longer lead to it.
+/// Parses an address in its stored spelling. Another spelling would have another key, which the index would not find.
 fn email(stored: &str) -> Result<Email, &'static str> {
     let email = Email::parse(stored).map_err(|_| "its address is not one")?;
     if email.as_str() == stored { Ok(email) } else { Err("its address is not in its normal form") }
@@ -148,7 +148,7 @@ impl Record for u64 {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct TimestampV1(i64);
 
-/// A last use or a last activity.
+/// The time of a last use or a last activity.
 impl Record for Timestamp {
     const KIND: &'static str = "time";
     type Frozen = TimestampV1;
@@ -165,7 +165,7 @@ impl Record for Timestamp {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct AccountIdV1(u64);
 
-/// The entry of an index.
+/// The value of an index entry.
 impl Record for AccountId {
     const KIND: &'static str = "index";
     type Frozen = AccountIdV1;

@@ -1,7 +1,8 @@
-//! The layout of the rows: how each record finds its key.
+//! The layout of the rows: which key each record has.
 //!
-//! Keys are written by hand, big-endian, with one byte for the kind in front, so that records of one kind lie together
-//! and in the order of their numbers. They never go through the value codec: a key must keep its bytes for ever.
+//! Keys are encoded by hand: one byte for the kind of the record, then big-endian numbers.
+//! Records of one kind therefore lie together and are sorted by their numbers.
+//! Keys never go through the value codec, because the bytes of a key must never change.
 //!
 //! | kind | rest of the key                          | value                                         |
 //! | ---- | ---------------------------------------- | --------------------------------------------- |
@@ -95,105 +96,106 @@ const LEASE: u8 = 0x80;
 
 /// The version of the layout of all rows.
 pub const FORMAT_VERSION: &[u8] = &[0x01, 0x00];
-/// The last account id that was given; ids are never given twice.
+/// The last account id that was assigned; an id is never assigned twice.
 pub(crate) const LAST_ACCOUNT_ID: &[u8] = &[0x01, 0x01];
-/// The last audit sequence number that was given.
+/// The last audit sequence number that was assigned.
 pub(crate) const LAST_AUDIT_SEQUENCE: &[u8] = &[0x01, 0x02];
-/// How many accounts are unlocked administrators.
+/// The number of unlocked administrators.
 pub(crate) const ACTIVE_ADMINS: &[u8] = &[0x01, 0x03];
-/// How many accounts there are.
+/// The number of accounts.
 pub(crate) const ACCOUNTS: &[u8] = &[0x01, 0x04];
-/// 1 once there was an administrator.
+/// 1 once an administrator has existed.
 pub const HAD_ADMIN: &[u8] = &[0x01, 0x05];
-/// A number that every probe raises.
+/// A number that every health probe increments.
 pub(crate) const PROBE: &[u8] = &[0x01, 0x06];
-/// The last mail id that was given; ids are never given twice.
+/// The last mail id that was assigned; an id is never assigned twice.
 pub(crate) const LAST_MAIL_ID: &[u8] = &[0x01, 0x07];
 
-/// Where the audit log ends, and how much it takes.
+/// The end of the audit log and its size.
 pub(crate) const AUDIT_END: &[u8] = &[0x01, 0x08];
-/// Where the kept part of the audit log begins.
+/// The first record of the audit log that is kept.
 pub(crate) const AUDIT_CHECKPOINT: &[u8] = &[0x01, 0x09];
-/// How much the refusals in the audit log take.
+/// The space that refusals take in the audit log.
 pub(crate) const AUDIT_REFUSALS: &[u8] = &[0x01, 0x12];
-/// The last service token id that was given; ids are never given twice.
+/// The last service token id that was assigned; an id is never assigned twice.
 pub(crate) const LAST_SERVICE_TOKEN_ID: &[u8] = &[0x01, 0x0A];
-/// The last revocation number that was given.
+/// The last revocation number that was assigned.
 pub(crate) const LAST_REVOCATION: &[u8] = &[0x01, 0x0B];
 /// The last revocation number whose record was removed.
 pub(crate) const REVOCATIONS_GONE: &[u8] = &[0x01, 0x0C];
-/// The longest time that access tokens were ever good for, in milliseconds.
+/// The longest lifetime that access tokens ever had, in milliseconds.
 pub(crate) const LONGEST_TOKEN_LIFETIME: &[u8] = &[0x01, 0x0D];
 
-/// How many commits there were, each start included; which engines that keep a witness compare.
+/// The number of commits, including the one of each start.
+/// Engines that keep a witness compare it.
 pub const COMMITS: &[u8] = &[0x01, 0x10];
 
-/// The keys of all service tokens begin with this.
+/// The key prefix of all service tokens.
 pub(crate) const ALL_SERVICE_TOKENS: &[u8] = &[SERVICE_TOKEN];
-/// How long the key of an audit record is.
+/// The length of the key of an audit record, in bytes.
 pub(crate) const AUDIT_BYTES: usize = 9;
-/// How long the key of its entry in the index of its account is.
+/// The length of the key of an entry in the audit index of an account, in bytes.
 pub(crate) const AUDIT_OF_BYTES: usize = 17;
 
-/// The keys of all audit records begin with this.
+/// The key prefix of all audit records.
 pub(crate) const ALL_AUDIT: &[u8] = &[AUDIT];
-/// The keys of all accounts begin with this.
+/// The key prefix of all accounts.
 pub const ALL_ACCOUNTS: &[u8] = &[ACCOUNT];
-/// The keys of all sessions begin with this.
+/// The key prefix of all sessions.
 pub(crate) const ALL_SESSIONS: &[u8] = &[SESSION];
 
-/// Where an account is.
+/// Returns the key of an account.
 pub(crate) fn account(id: AccountId) -> [u8; 9] {
     numbered(ACCOUNT, id.get())
 }
 
-/// Where the id of the account with an address is.
+/// Returns the key that maps an address to the id of its account.
 pub(crate) fn email(key: &EmailKey) -> Vec<u8> {
     named(EMAIL, key.as_str())
 }
 
-/// Where the id of the account with a nickname is.
+/// Returns the key that maps a nickname to the id of its account.
 pub(crate) fn nickname(key: &NicknameKey) -> Vec<u8> {
     named(NICKNAME, key.as_str())
 }
 
-/// Where a session is.
+/// Returns the key of a session.
 pub(crate) fn session(account: AccountId, session: SessionId) -> [u8; 25] {
     of_session(SESSION, account, session)
 }
 
-/// The keys of all sessions of an account begin with this.
+/// Returns the key prefix of all sessions of an account.
 pub(crate) fn sessions_of(account: AccountId) -> [u8; 9] {
     numbered(SESSION, account.get())
 }
 
-/// Where the last use of a session is.
+/// Returns the key of the last use of a session.
 pub(crate) fn touch(account: AccountId, session: SessionId) -> [u8; 25] {
     of_session(TOUCH, account, session)
 }
 
-/// Where the refresh tokens of a session are.
+/// Returns the key of the refresh tokens of a session.
 pub(crate) fn refresh(account: AccountId, session: SessionId) -> [u8; 25] {
     of_session(REFRESH, account, session)
 }
 
-/// Where the last activity of the ended sessions of an account is.
+/// Returns the key of the last activity of the ended sessions of an account.
 pub(crate) fn activity(account: AccountId) -> [u8; 9] {
     numbered(ACTIVITY, account.get())
 }
 
-/// Where an audit record is.
+/// Returns the key of an audit record.
 pub(crate) fn audit(sequence: u64) -> [u8; AUDIT_BYTES] {
     numbered(AUDIT, sequence)
 }
 
-/// The number of an audit record from its key; `None` if it is not such a key.
+/// Returns the sequence number in the key of an audit record; `None` if it is not such a key.
 pub(crate) fn sequence_of_audit(key: &[u8]) -> Option<u64> {
     let (&kind, rest) = key.split_first()?;
     (kind == AUDIT).then_some(u64::from_be_bytes(rest.try_into().ok()?))
 }
 
-/// Where the entry of an audit record about an account is.
+/// Returns the key of the index entry of an audit record about an account.
 pub(crate) fn audit_of(subject: AccountId, sequence: u64) -> [u8; AUDIT_OF_BYTES] {
     let mut key = [AUDIT_OF; AUDIT_OF_BYTES];
     key[1..9].copy_from_slice(&subject.get().to_be_bytes());
@@ -201,19 +203,20 @@ pub(crate) fn audit_of(subject: AccountId, sequence: u64) -> [u8; AUDIT_OF_BYTES
     key
 }
 
-/// The keys of all audit records about an account before this one, newest first, lie between these two, both included.
+/// Returns the first and the last key (both inclusive) of the index entries of an account before a sequence number, newest first.
+/// `None` includes all entries.
 pub(crate) fn audit_of_before(subject: AccountId, sequence: Option<u64>) -> ([u8; 17], [u8; 17]) {
     (audit_of(subject, sequence.map_or(u64::MAX, |sequence| sequence.saturating_sub(1))), audit_of(subject, 0))
 }
 
-/// The number of an audit record from its entry; `None` if it is not such an entry.
+/// Returns the sequence number in the key of an index entry; `None` if it is not such a key.
 pub(crate) fn sequence_of_audit_of(key: &[u8]) -> Option<u64> {
     let (&kind, rest) = key.split_first()?;
     let sequence = rest.get(8..)?.try_into().ok()?;
     (kind == AUDIT_OF).then_some(!u64::from_be_bytes(sequence))
 }
 
-/// Where the last login to an account from an address is.
+/// Returns the key of the last login to an account from an address.
 pub(crate) fn known(account: AccountId, from: IpAddr) -> Vec<u8> {
     let mut key = numbered(KNOWN, account.get()).to_vec();
     match from {
@@ -223,50 +226,50 @@ pub(crate) fn known(account: AccountId, from: IpAddr) -> Vec<u8> {
     key
 }
 
-/// The keys of all addresses from which an account was logged in to begin with this.
+/// Returns the key prefix of all addresses from which the owner of an account has logged in.
 pub(crate) fn all_known(account: AccountId) -> [u8; 9] {
     numbered(KNOWN, account.get())
 }
 
-/// Where a one-time token is.
+/// Returns the key of a one-time token.
 pub(crate) fn token(hash: &TokenHash) -> [u8; 33] {
     let mut key = [TOKEN; 33];
     key[1..].copy_from_slice(hash.as_bytes());
     key
 }
 
-/// Where the hash of the token is that an account has for a purpose.
+/// Returns the key of the hash of the current token of an account for a purpose.
 pub(crate) fn token_of(account: AccountId, purpose: TokenPurpose) -> [u8; 10] {
     let mut key = [purpose.number(); 10];
     key[..9].copy_from_slice(&tokens_of(account));
     key
 }
 
-/// The keys of the hashes of all tokens of an account begin with this.
+/// Returns the key prefix of the token hashes of an account.
 pub(crate) fn tokens_of(account: AccountId) -> [u8; 9] {
     numbered(TOKEN_OF, account.get())
 }
 
-/// Where it is kept that a one-time token was used.
+/// Returns the key of the note that a one-time token was used.
 pub(super) fn used_token(hash: &TokenHash) -> [u8; 33] {
     let mut key = [USED_TOKEN; 33];
     key[1..].copy_from_slice(hash.as_bytes());
     key
 }
 
-/// Where the hash of the token is that an account used last for a purpose.
+/// Returns the key of the hash of the token that an account used last for a purpose.
 pub(super) fn used_token_of(account: AccountId, purpose: TokenPurpose) -> [u8; 10] {
     let mut key = [purpose.number(); 10];
     key[..9].copy_from_slice(&used_tokens_of(account));
     key
 }
 
-/// The keys of the hashes of all used tokens of an account begin with this.
+/// Returns the key prefix of the hashes of the used tokens of an account.
 pub(super) fn used_tokens_of(account: AccountId) -> [u8; 9] {
     numbered(USED_TOKEN_OF, account.get())
 }
 
-/// Where the hash of the token is that undoes what was done to an account since this revision.
+/// Returns the key of the hash of the token that undoes the changes to an account since a revision.
 pub(crate) fn undo_of(account: AccountId, revision: u64) -> [u8; 17] {
     let mut key = [UNDO_OF; 17];
     key[1..9].copy_from_slice(&account.get().to_be_bytes());
@@ -274,50 +277,51 @@ pub(crate) fn undo_of(account: AccountId, revision: u64) -> [u8; 17] {
     key
 }
 
-/// The keys of the hashes of all tokens that undo what was done to an account begin with this.
+/// Returns the key prefix of the hashes of all undo tokens of an account.
 pub(crate) fn undos_of(account: AccountId) -> [u8; 9] {
     numbered(UNDO_OF, account.get())
 }
 
-/// Where it is noted until when an account can go back to an address.
+/// Returns the key of the time until which an account can go back to an address.
 pub(crate) fn reserved(key: &EmailKey, account: AccountId) -> Vec<u8> {
     [&all_reserved(key)[..], &account.get().to_be_bytes()].concat()
 }
 
-/// The keys of all accounts that can go back to an address begin with this. No address has a zero byte.
+/// Returns the key prefix of all accounts that can go back to an address.
+/// The zero byte ends the address, because no address contains one.
 pub(crate) fn all_reserved(key: &EmailKey) -> Vec<u8> {
     [named(RESERVED, key.as_str()).as_slice(), &[0]].concat()
 }
 
-/// Where a mail is.
+/// Returns the key of a mail.
 pub(crate) fn mail(id: MailId) -> [u8; 9] {
     numbered(MAIL, id.get())
 }
 
-/// The keys of all mails after this one lie between these two, both excluded.
+/// Returns the bounds (both exclusive) of the keys of all mails after a mail.
 pub(crate) fn mails_after(id: Option<MailId>) -> ([u8; 9], [u8; 1]) {
     (numbered(MAIL, id.map_or(0, MailId::get)), [MAIL + 1])
 }
 
-/// Where the entry of a queued mail in the order of attempts is.
+/// Returns the key of a queued mail in the order of attempts.
 pub(crate) fn due(at: Timestamp, id: MailId) -> [u8; 17] {
     due_number(at, id.get())
 }
 
-/// The keys of all mails that are due lie between these two, both included.
+/// Returns the first and the last key (both inclusive) of the mails that are due.
 pub(crate) fn due_until(now: Timestamp) -> ([u8; 17], [u8; 17]) {
     (due_number(Timestamp::from_millis(i64::MIN), 0), due_number(now, u64::MAX))
 }
 
 fn due_number(at: Timestamp, mail: u64) -> [u8; 17] {
     let mut key = [DUE; 17];
-    // The sign bit flipped: the order of the bytes is that of the times.
+    // The sign bit is flipped so that the keys sort in the order of the times.
     key[1..9].copy_from_slice(&(at.as_millis() ^ i64::MIN).to_be_bytes());
     key[9..].copy_from_slice(&mail.to_be_bytes());
     key
 }
 
-/// Where the entry of a mail of an account is.
+/// Returns the key of the entry of a mail of an account.
 pub(crate) fn mail_of(account: AccountId, id: MailId) -> [u8; 17] {
     let mut key = [MAIL_OF; 17];
     key[1..9].copy_from_slice(&account.get().to_be_bytes());
@@ -325,40 +329,40 @@ pub(crate) fn mail_of(account: AccountId, id: MailId) -> [u8; 17] {
     key
 }
 
-/// The keys of the entries of all mails of an account begin with this.
+/// Returns the key prefix of the entries of all mails of an account.
 pub(crate) fn mails_of(account: AccountId) -> [u8; 9] {
     numbered(MAIL_OF, account.get())
 }
 
-/// The keys of all mails begin with this.
+/// The key prefix of all mails.
 pub(crate) const ALL_MAILS: &[u8] = &[MAIL];
 
-/// How many mails were given up.
+/// The number of mails that were given up.
 pub(crate) const GIVEN_UP: &[u8] = &[0x56];
 
-/// Where it is said how many mails wait.
+/// Returns the key of the number of waiting mails of a count.
 pub(crate) fn waiting_mails(count: &MailCount) -> Vec<u8> {
     [&[WAITING_MAILS][..], &counted(count)].concat()
 }
 
-/// Where it is said how many mails were queued on a day.
+/// Returns the key of the number of mails of a count that were queued on a day.
 pub(crate) fn mails_of_day(day: i64, count: &MailCount) -> Vec<u8> {
     [&day_number(MAILS_OF_DAY, day)[..], &counted(count)].concat()
 }
 
-/// What is there once a mail was withheld on a day.
+/// Returns the key that exists once a mail of a count was withheld on a day.
 pub(crate) fn withheld_of_day(day: i64, count: &MailCount) -> Vec<u8> {
     [&day_number(WITHHELD_OF_DAY, day)[..], &counted(count)].concat()
 }
 
-/// The keys of the counts of mails of earlier days lie from the first of each pair to before the second.
+/// Returns the key ranges, each from the first key up to but excluding the second, of the mail counts of earlier days.
 pub(crate) fn mail_days_before(day: i64) -> [([u8; 9], [u8; 9]); 2] {
     [MAILS_OF_DAY, WITHHELD_OF_DAY].map(|kind| (day_number(kind, i64::MIN), day_number(kind, day)))
 }
 
 fn day_number(kind: u8, day: i64) -> [u8; 9] {
     let mut key = [kind; 9];
-    // The sign bit flipped: the order of the bytes is that of the days.
+    // The sign bit is flipped so that the keys sort in the order of the days.
     key[1..].copy_from_slice(&(day ^ i64::MIN).to_be_bytes());
     key
 }
@@ -386,10 +390,10 @@ fn counted(count: &MailCount) -> Vec<u8> {
     key
 }
 
-/// The keys of all counters of failed attempts begin with this.
+/// The key prefix of all counters of failed attempts.
 pub(crate) const ALL_FAILURES: &[u8] = &[FAILURES];
 
-/// Where a counter of failed attempts is.
+/// Returns the key of a counter of failed attempts.
 pub(crate) fn failures(key: &FailureKey) -> Vec<u8> {
     let (scope, subject, address) = match &key.scope {
         FailureScope::Account(subject) => (1, Some(subject), None),
@@ -406,7 +410,7 @@ pub(crate) fn failures(key: &FailureKey) -> Vec<u8> {
     bytes
 }
 
-/// What a counter of failed attempts counts; `None` if it is no key of one.
+/// Returns what a counter of failed attempts counts; `None` if the key is not one of a counter.
 pub(crate) fn failures_of(key: &[u8]) -> Option<FailureKey> {
     let (&[kind, number, scope], rest) = key.split_first_chunk()?;
     if kind != FAILURES {
@@ -430,17 +434,17 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// Where a service token is.
+/// Returns the key of a service token.
 pub(crate) fn service_token(id: ServiceTokenId) -> [u8; 9] {
     numbered(SERVICE_TOKEN, id.get())
 }
 
-/// Where the last use of a service token is.
+/// Returns the key of the last use of a service token.
 pub(crate) fn service_token_use(id: ServiceTokenId) -> [u8; 9] {
     numbered(SERVICE_TOKEN_USE, id.get())
 }
 
-/// Where a revocation is.
+/// Returns the key of a revocation.
 pub(crate) fn revocation(number: u64) -> [u8; 9] {
     numbered(REVOCATION, number)
 }
@@ -456,7 +460,7 @@ pub(crate) fn number_of_revocation(key: &[u8]) -> Option<u64> {
     (kind == REVOCATION).then_some(u64::from_be_bytes(rest.try_into().ok()?))
 }
 
-/// Whose session a session key names; `None` if it is not a session key.
+/// Returns the account in the key of a session; `None` if it is not such a key.
 pub(crate) fn account_of_session(key: &[u8]) -> Option<AccountId> {
     let (&kind, rest) = key.split_first()?;
     if kind != SESSION || rest.len() != 24 {
@@ -465,22 +469,22 @@ pub(crate) fn account_of_session(key: &[u8]) -> Option<AccountId> {
     AccountId::new(u64::from_be_bytes(*rest.first_chunk()?))
 }
 
-/// Which session a session key names; `None` if it is not a session key.
+/// Returns the session id in the key of a session; `None` if it is not such a key.
 pub(crate) fn id_of_session(key: &[u8]) -> Option<SessionId> {
     account_of_session(key)?;
     key.last_chunk().map(|id| SessionId::from_bytes(*id))
 }
 
-/// What a commit changed, as far as somebody keeps it in memory or waits for it.
+/// A change in a commit that a cache or a waiting task must learn of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Touched {
-    /// A session, its last use apart.
+    /// A session changed, other than its last use.
     Session(AccountId, SessionId),
-    /// The service tokens, their last use apart.
+    /// The service tokens changed, other than their last use.
     ServiceTokens,
 }
 
-/// What a row tells of.
+/// Returns what a changed row tells the feed; `None` if nobody needs to know.
 pub(crate) fn touched(key: &[u8]) -> Option<Touched> {
     match *key.first()? {
         SESSION => Some(Touched::Session(account_of_session(key)?, id_of_session(key)?)),
@@ -489,17 +493,18 @@ pub(crate) fn touched(key: &[u8]) -> Option<Touched> {
     }
 }
 
-/// How far a commit took the logs that have readers.
+/// The new ends of the logs that have readers, after a commit.
 #[derive(Debug, Default)]
 pub(crate) struct Heads {
-    /// The audit log.
+    /// The last sequence number of the audit log, if the commit changed it.
     pub(crate) audit: Option<u64>,
-    /// The log of revocations.
+    /// The last number of the log of revocations, if the commit changed it.
     pub(crate) revocations: Option<u64>,
 }
 
 impl Heads {
-    /// Looks at a row that was written. A counter that cannot be read is found by those who read the log.
+    /// Notes a row that was written.
+    /// A counter that cannot be decoded is ignored here; the readers of the log find it.
     pub(crate) fn note(&mut self, key: &[u8], value: Option<&[u8]>) {
         let head = match key {
             LAST_AUDIT_SEQUENCE => &mut self.audit,

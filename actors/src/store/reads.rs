@@ -1,6 +1,6 @@
-//! Questions over rows.
+//! Queries over rows.
 //!
-//! An engine without snapshots may put a change between two rows of one question; where that could show, the row that is read last
+//! An engine without snapshots may apply a change between two reads of one query. Where that could matter, the row that is read last
 //! decides.
 
 use super::requests::{ListedAccount, Page, ShardOf};
@@ -18,20 +18,20 @@ use super::layout;
 pub(super) mod audit;
 pub(super) mod services;
 
-/// How many rows a walk asks for at once.
+/// The number of rows that a walk fetches at once.
 const AT_ONCE: usize = 256;
 
-/// The record under a key.
+/// Returns the record under a key.
 pub(crate) fn get<R: Record>(rows: &dyn Rows, key: &[u8]) -> Result<Option<R>, Fault> {
     rows.get_raw(key)?.map(|value| Ok(codec::decode(&value)?)).transpose()
 }
 
-/// A counter; 0 until it is first written.
+/// Returns a counter; 0 until it is first written.
 pub(crate) fn counter(rows: &dyn Rows, key: &[u8]) -> Result<u64, Fault> {
     Ok(get(rows, key)?.unwrap_or(0))
 }
 
-/// The rows between two keys, a part at a time. After an error there are no more.
+/// Iterates over the rows between two keys, in batches. It ends after an error.
 pub(super) fn walk(
     rows: &dyn Rows,
     from: Bound<Vec<u8>>,
@@ -61,9 +61,9 @@ fn bytes(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
     }
 }
 
-/// The rows whose keys begin with this.
+/// Iterates over the rows whose keys begin with a prefix.
 pub(super) fn walk_prefix<'a>(rows: &'a dyn Rows, prefix: &[u8]) -> impl Iterator<Item = Result<Row, Fault>> + use<'a> {
-    // The first key after all of them: the prefix without the bytes that cannot grow, the last other one raised.
+    // The first key after all of them: without the trailing bytes that are at their maximum, and with the last other byte incremented.
     let mut end = prefix.to_vec();
     while end.last() == Some(&u8::MAX) {
         end.pop();
@@ -78,7 +78,7 @@ pub(super) fn walk_prefix<'a>(rows: &'a dyn Rows, prefix: &[u8]) -> impl Iterato
     walk(rows, Bound::Included(prefix.to_vec()), end)
 }
 
-/// A session with its last use, as that is stored apart.
+/// Adds the last use, which is stored separately, to a session.
 pub(super) fn with_last_use(mut session: Session, last_use: Option<Timestamp>) -> Session {
     session.last_active_at = last_use.map_or(session.last_active_at, |at| at.max(session.last_active_at));
     session
@@ -106,11 +106,11 @@ pub(super) fn accounts(rows: &dyn Rows, page: Page) -> Result<Vec<ListedAccount>
     Ok(accounts)
 }
 
-/// The sessions of an account with their last use, in the order of their names.
+/// Returns the sessions of an account with their last use, sorted by id.
 pub(super) fn sessions_of(rows: &dyn Rows, account: AccountId) -> Result<Vec<Session>, Fault> {
     let mut sessions = Vec::new();
     for row in walk_prefix(rows, &layout::sessions_of(account)) {
-        // One that cannot be read has ended: nothing is permitted in it.
+        // An unreadable session counts as ended, so it gives no access.
         if let Ok(session) = codec::decode::<Session>(&row?.1) {
             let last_use = get(rows, &layout::touch(account, session.id))?;
             sessions.push(with_last_use(session, last_use));
@@ -123,11 +123,11 @@ pub(super) fn sessions(rows: &dyn Rows, shard: ShardOf) -> Result<Vec<Session>, 
     let mut sessions = Vec::new();
     for row in walk_prefix(rows, layout::ALL_SESSIONS) {
         let (key, value) = row?;
-        // Looked at before decoding: all but one of the shards pass a row over.
+        // Checked before decoding, because all shards but one skip the row.
         if !layout::account_of_session(&key).is_some_and(|account| shard.owns(account)) {
             continue;
         }
-        // One unreadable record ends that session, not the service of all.
+        // One unreadable record ends only that session, not the whole service.
         match codec::decode(&value) {
             Ok::<Session, _>(session) => {
                 let last_use = get(rows, &layout::touch(session.account, session.id))?;
@@ -139,7 +139,7 @@ pub(super) fn sessions(rows: &dyn Rows, shard: ShardOf) -> Result<Vec<Session>, 
     Ok(sessions)
 }
 
-/// Whether an account of an ordinary user was neither verified, nor locked, nor ever logged in to.
+/// Returns whether an account belongs to an ordinary user and was never verified, never locked and never logged in to.
 fn was_never_taken_up(rows: &dyn Rows, account: &Account) -> Result<bool, Fault> {
     if account.email_verified || account.locked || account.role == Role::Admin {
         return Ok(false);
@@ -157,7 +157,7 @@ pub(super) fn unverified_before(rows: &dyn Rows, time: Timestamp, limit: usize) 
             break;
         }
         let (_, value) = row?;
-        // One unreadable record keeps its account, not all others.
+        // An unreadable record keeps only its own account.
         match codec::decode::<Account>(&value) {
             Ok(account) if account.created_at < time && was_never_taken_up(rows, &account)? => {
                 unverified.push(account.id);
@@ -179,7 +179,7 @@ pub(super) fn due_mails(rows: &dyn Rows, now: Timestamp, limit: usize) -> Result
         let (_, value) = row?;
         let mail = codec::decode(&value).map_err(Fault::from).and_then(|id| get::<QueuedMail>(rows, &layout::mail(id)));
         if let Some(mail) = readable(mail)?.flatten()
-            // Between the two lookups it may have been sent or put off.
+            // The mail may have been sent or postponed between the two look-ups.
             && mail.state == MailState::Queued
             && mail.next_attempt_at <= now
         {
@@ -216,7 +216,7 @@ pub(super) fn failures(rows: &dyn Rows) -> Result<Vec<(FailureKey, Failures)>, F
     Ok(failures)
 }
 
-/// Passes a mail over that cannot be read: it holds up none of the others.
+/// Skips an unreadable mail, so that it does not block the others.
 fn readable<T>(mail: Result<T, Fault>) -> Result<Option<T>, Fault> {
     match mail {
         Ok(mail) => Ok(Some(mail)),

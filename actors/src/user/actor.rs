@@ -13,25 +13,25 @@ use crate::domain::session::Origin;
 use crate::health::Vitals;
 use crate::process::{Mailbox, Process, Reply, Timer, every};
 
-/// How many flows run side by side; a further one waits in the mailbox. Most of a flow's life is waiting for a hash, whose
-/// queue is bounded and far shorter, and a flow holds a few KiB.
+/// The maximum number of flows that run at the same time; further ones wait in the mailbox.
+/// A flow mostly waits for a hash, whose queue is bounded and far shorter, and takes a few KiB.
 const MAX_FLOWS: usize = 1024;
 
-/// How often accounts are looked for that were not verified in time.
+/// How often unverified accounts that are too old are searched for.
 const REMOVAL_PERIOD: Duration = Duration::from_mins(10);
 
-/// What one incarnation owns.
+/// The state of one incarnation of the actor.
 pub(crate) struct State {
     vitals: Arc<Vitals>,
-    /// Runs only where unverified accounts are removed.
+    /// Runs only if unverified accounts are removed.
     _removal: Option<Timer>,
 }
 
-/// Runs the flows of accounts. Each runs in a task of its own, as most of its life is waiting for a hash or a commit; the
-/// rules that span accounts are kept by the store, so flows need no order among themselves.
+/// Runs the flows of accounts, each in a task of its own, because a flow mostly waits for a hash or a commit.
+/// The store enforces the rules that span accounts, so flows need no order among themselves.
 pub(crate) struct UserActor {
     flows: Arc<Flows>,
-    /// The flows under way. They outlive a crash of the actor: whoever asked gets an answer.
+    /// The running flows. They outlive a crash of the actor, so their callers still get an answer.
     running: TaskTracker,
     places: Arc<Semaphore>,
 }
@@ -41,8 +41,8 @@ impl UserActor {
         Self { flows: Arc::new(flows), running: TaskTracker::new(), places: Arc::new(Semaphore::new(MAX_FLOWS)) }
     }
 
-    /// Runs a flow and answers with its outcome, unless whoever asked has given up before it began. A flow that panics counts as
-    /// a failure of the actor, and its asker is told that there is no answer.
+    /// Runs a flow and replies with its outcome, unless the caller gave up before the flow began.
+    /// A flow that panics counts as a failure of the actor, and its caller gets no answer but an error.
     async fn run<R: Send + 'static>(
         &self,
         vitals: &Arc<Vitals>,
@@ -58,7 +58,7 @@ impl UserActor {
         let vitals = Arc::clone(vitals);
         let task = async move {
             if let Ok(outcome) = AssertUnwindSafe(flow).catch_unwind().await {
-                // Whoever asked may have given up meanwhile; what was done stays done.
+                // The caller may have given up in the meantime; the effects of the flow stay.
                 let _ = reply.send(outcome);
             } else {
                 tracing::error!("a flow of the user actor panicked");

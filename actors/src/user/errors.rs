@@ -1,4 +1,4 @@
-//! Why accounts were not made, changed, recovered or opened.
+//! The reasons why a request of accounts was refused.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::rate_limiter::Limited;
 /// Why an account was not made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RegisterError {
-    /// The session in whose name it was to be done was ended meanwhile, or lost its role.
+    /// The acting session was ended in the meantime, or its account lost the role.
     Revoked,
     /// The password is not good enough.
     Weak(WeakPassword),
@@ -18,51 +18,51 @@ pub enum RegisterError {
     EmailTaken,
     /// Another account has this nickname.
     NicknameTaken,
-    /// Owners do not choose their own customer plan here.
+    /// Owners may not choose their own customer plan here.
     CustomerAccountNotAllowed,
-    /// It could not be done just now.
+    /// It could not be done now; the client may try again.
     Unavailable(Unavailable),
 }
 
 /// Why a login failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoginError {
-    /// No such account, another password, a locked account, or an unverified one where verification is required: the same to
-    /// whoever asks (S10).
+    /// The account does not exist, the password is wrong, the account is locked, or it is unverified where verification is required.
+    /// The client is not told which (S10).
     Incorrect,
-    /// There were too many failed attempts before it; whether this one would have succeeded was not looked at.
+    /// There were too many failed attempts before this one, which was therefore not checked.
     Limited(Limited),
-    /// It could not be found out just now.
+    /// It could not be checked now; the client may try again.
     Unavailable(Unavailable),
 }
 
 /// Why a link from a mail did nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConfirmError {
-    /// The token is unknown, used, replaced, over or for something else: the same to whoever asks.
+    /// The token is unknown, used, replaced, expired or for another purpose. The client is not told which.
     BadToken,
-    /// Another account took the address meanwhile.
+    /// Another account took the address in the meantime.
     EmailTaken,
-    /// There were too many failed attempts before it; whether this one would have succeeded was not looked at.
+    /// There were too many failed attempts before this one, which was therefore not checked.
     Limited(Limited),
-    /// It could not be done just now.
+    /// It could not be done now; the client may try again.
     Unavailable(Unavailable),
 }
 
 /// Why a recovery by mail failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MailedRecoveryError {
-    /// The token is not good.
+    /// The token is not valid.
     BadToken,
-    /// The passphrase is wrong. The token stays good.
+    /// The passphrase is wrong. The token stays valid.
     NoMatch,
-    /// The passphrase is asked for as well, and did not come along.
+    /// The recovery also requires the passphrase, and the request had none.
     PassphraseNeeded,
-    /// The new password is not good enough. The token stays good.
+    /// The new password is not good enough. The token stays valid.
     Weak(WeakPassword),
-    /// There were too many failed attempts before it; whether this one would have succeeded was not looked at.
+    /// There were too many failed attempts before this one, which was therefore not checked.
     Limited(Limited),
-    /// It could not be done just now.
+    /// It could not be done now; the client may try again.
     Unavailable(Unavailable),
 }
 
@@ -71,22 +71,22 @@ pub enum MailedRecoveryError {
 pub enum RecoverError {
     /// Recovery by the passphrase alone is not offered here.
     NotOffered,
-    /// No such account, another passphrase, or a locked account: the same to whoever asks (S12).
+    /// The account does not exist, the passphrase is wrong, or the account is locked. The client is not told which (S12).
     NoMatch,
     /// The new password is not good enough.
     Weak(WeakPassword),
-    /// There were too many failed attempts before it; whether this one would have succeeded was not looked at.
+    /// There were too many failed attempts before this one, which was therefore not checked.
     Limited(Limited),
-    /// It could not be done just now.
+    /// It could not be done now; the client may try again.
     Unavailable(Unavailable),
 }
 
 /// Why an account was not changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UpdateError {
-    /// There is no such account.
+    /// The account does not exist.
     Unknown,
-    /// The session in whose name it was to be done was ended meanwhile, or lost its role.
+    /// The acting session was ended in the meantime, or its account lost the role.
     Revoked,
     /// The new password is not good enough.
     Weak(WeakPassword),
@@ -94,45 +94,45 @@ pub enum UpdateError {
     EmailTaken,
     /// Another account has this nickname.
     NicknameTaken,
-    /// Owners do not choose their own customer plan here.
+    /// Owners may not choose their own customer plan here.
     CustomerAccountNotAllowed,
-    /// The change needs the current password or a login at most this old, and neither is there (S05, S77).
+    /// The change requires the current password or a login at most this old; the request had neither (S05, S77).
     ReauthenticationNeeded(Duration),
     /// No unlocked administrator would be left (S58).
     LastAdmin,
-    /// There were too many failed attempts before it; whether this one would have succeeded was not looked at.
+    /// There were too many failed attempts before this one, which was therefore not checked.
     Limited(Limited),
-    /// It could not be done just now.
+    /// It could not be done now; the client may try again.
     Unavailable(Unavailable),
 }
 
 /// Why an account was not deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeleteError {
-    /// There is no such account.
+    /// The account does not exist.
     Unknown,
-    /// The session in whose name it was to be done was ended meanwhile, or lost its role.
+    /// The acting session was ended in the meantime, or its account lost the role.
     Revoked,
-    /// Administrators delete their own account as its owners, not as administrators.
+    /// Administrators delete their own account as its owner, not as administrator.
     OwnAccount,
-    /// Deletion needs the current password or a login at most this old, and neither is there (S05, S77).
+    /// The deletion requires the current password or a login at most this old; the request had neither (S05, S77).
     ReauthenticationNeeded(Duration),
     /// No unlocked administrator would be left while other accounts exist (S58).
     LastAdmin,
-    /// There were too many failed attempts before it; whether this one would have succeeded was not looked at.
+    /// There were too many failed attempts before this one, which was therefore not checked.
     Limited(Limited),
-    /// It could not be done just now.
+    /// It could not be done now; the client may try again.
     Unavailable(Unavailable),
 }
 
-/// Why an administrator may not do something sensitive just now.
+/// Why an administrator may not do something sensitive now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProofError {
-    /// It needs the current password or a login at most this old, and neither is there (S77).
+    /// It requires the current password or a login at most this old; the request had neither (S77).
     ReauthenticationNeeded(Duration),
-    /// There were too many failed attempts before it; whether this one would have succeeded was not looked at.
+    /// There were too many failed attempts before this one, which was therefore not checked.
     Limited(Limited),
-    /// It could not be found out just now.
+    /// It could not be checked now; the client may try again.
     Unavailable(Unavailable),
 }
 
@@ -156,7 +156,7 @@ impl From<ProofError> for DeleteError {
     }
 }
 
-/// Gives each refusal a conversion from what makes any question fail.
+/// Converts each error that means "unavailable" into these error types.
 macro_rules! unavailable {
     ($($error:ident),+) => {$(
         impl<E: Into<Unavailable>> From<E> for $error {
@@ -166,7 +166,7 @@ macro_rules! unavailable {
         }
     )+};
 }
-/// Gives each refusal a conversion from an attempt that was not let in.
+/// Converts the refusal of an attempt by the rate limiter into these error types.
 macro_rules! limited {
     ($($error:ident),+) => {$(
         impl From<Limited> for $error {

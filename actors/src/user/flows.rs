@@ -1,7 +1,7 @@
-//! The flows of accounts, each from what was asked to what is answered.
+//! The flows of accounts, each from its request to its answer.
 //!
-//! A flow decides on an account it read, and commits with that account's revision: should the account have changed
-//! meanwhile (a new password, say), the store refuses and the flow decides anew.
+//! A flow decides on an account that it read, and commits with the revision of that account.
+//! If the account changed in the meantime (for example its password), the store refuses the commit and the flow decides again.
 
 mod credentials;
 mod email;
@@ -37,15 +37,16 @@ pub(crate) use email::{address_of, asks_for_passphrase, is_recent};
 pub(crate) use letters::{Addressee, Writer};
 pub(crate) use links::IssuedLinks;
 
-/// How often a flow decides anew because its account changed meanwhile, before it asks its client to come back.
+/// How many times a flow decides while its account keeps changing, before it asks the client to try again.
 const MAX_ATTEMPTS: usize = 3;
 
-/// How long after its answer work begins that the answer must not tell of, at least; chance adds up to [`CHANCE_MILLIS`].
+/// The minimum delay after an answer before work begins that the answer must not reveal.
+/// A random part of up to [`CHANCE_MILLIS`] is added.
 const AFTER_ANSWER: Duration = Duration::from_millis(5);
-/// In milliseconds.
+/// The range of the random part of the delay, in milliseconds.
 const CHANCE_MILLIS: u8 = 32;
 
-/// What the flows work with.
+/// The dependencies of the flows.
 pub(crate) struct Flows {
     pub(crate) rules: AccountRules,
     pub(crate) store: Store,
@@ -67,8 +68,9 @@ pub(crate) struct Flows {
 }
 
 impl Flows {
-    /// Does some work well after the answer, at a moment by chance. If it began at once it would compete with the answer for the
-    /// processor, and the time of the answer would tell whether there is anything to do (S11).
+    /// Does some work after the answer, with a random delay.
+    /// Work that began at once would compete with the answer for the processor, and the time of the answer would reveal whether there
+    /// is anything to do (S11).
     fn after_answer(&self, work: impl Future<Output = ()> + Send + 'static) {
         let mut chance = [0];
         self.entropy.fill(&mut chance);
@@ -79,8 +81,8 @@ impl Flows {
         });
     }
 
-    /// Lets an attempt at an account in, whether it exists or not, before anything is computed for it (S15). An attempt that
-    /// is not let in is put on record.
+    /// Admits an attempt at an account, existing or not, before anything is computed for it (S15).
+    /// Records a refused attempt in the audit log.
     async fn attempt(
         &self,
         kind: Guarded,
@@ -101,7 +103,7 @@ impl Flows {
     }
 }
 
-/// What all audit records of one flow have in common.
+/// The common part of all audit records of one flow.
 #[derive(Clone)]
 struct Story {
     event: AuditEvent,
@@ -139,19 +141,19 @@ impl Story {
         }
     }
 
-    /// The record that goes into the commit of the change itself.
+    /// Returns the record that goes into the commit of the change itself.
     fn done(&self, flows: &Flows) -> AuditRecord {
         self.told(flows, None)
     }
 
-    /// The same of a change to this account, with what it changes.
+    /// Returns the same record for a change to this account, with the changed fields.
     fn changed(&self, flows: &Flows, change: &AccountChange, account: &Account) -> AuditRecord {
         let fields = change.fields(account);
         let details = (!fields.is_empty()).then_some(AuditDetails::Changed(fields));
         AuditRecord { details, ..self.done(flows) }
     }
 
-    /// Puts a refusal on record and hands back what to answer.
+    /// Records a refusal in the audit log and returns the given answer.
     fn refuse<E>(&self, flows: &Flows, refusal: AuditRefusal, answer: E) -> E {
         flows.audit.refused(self.told(flows, Some(refusal)));
         answer

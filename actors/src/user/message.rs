@@ -14,7 +14,7 @@ use crate::domain::session::Origin;
 use crate::process::Reply;
 use crate::session::Principal;
 
-/// What the user actor is asked, and where from.
+/// A request to the user actor and its origin.
 pub(crate) struct Message {
     pub(crate) origin: Origin,
     /// The span of the request, so that every line logged on its behalf carries its id.
@@ -22,10 +22,10 @@ pub(crate) struct Message {
     pub(crate) request: Request,
 }
 
-/// Who makes an account.
+/// The creator of an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Creator {
-    /// Its owner, by registering.
+    /// The owner, by registering.
     Owner,
     /// An administrator, for somebody else.
     Admin(Acting),
@@ -99,7 +99,7 @@ pub(crate) enum Request {
         current_password: Option<Password>,
         reply: Reply<Result<(), DeleteError>>,
     },
-    /// Whether an administrator may do something sensitive.
+    /// Verify that an administrator may do something sensitive.
     Prove {
         admin: Principal,
         event: AuditEvent,

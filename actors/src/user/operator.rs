@@ -1,7 +1,7 @@
-//! What an operator does at a data directory that no server has open.
+//! The operator's commands on a data directory that no server has open.
 //!
-//! Nothing runs but the hashing threads, as a command has the settings of its shell, which need not be those of the server: actors
-//! would end sessions, change keys and send mails by them.
+//! Only the hashing threads run. A command has the settings of its shell, which may differ from those of the server.
+//! With such settings, actors would end sessions, change keys and send mails.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::hasher::{Candidate, HasherHandle, HasherSettings, HasherStartError};
 use crate::ports::{BreachedPasswords, Clock, Entropy};
 use crate::store::{Effects, Store, StoreError};
 
-/// What an operator needs from outside.
+/// The ports that an operator's command needs.
 #[derive(Clone)]
 pub struct OperatorPorts {
     /// Durable state.
@@ -33,22 +33,22 @@ pub struct OperatorPorts {
     pub breached: Option<Arc<dyn BreachedPasswords>>,
 }
 
-/// How an operator makes accounts.
+/// The settings with which an operator creates accounts.
 #[derive(Debug, Clone)]
 pub struct OperatorSettings {
     /// Password hashing.
     pub hasher: HasherSettings,
-    /// What a new password must be like.
+    /// The requirements for a new password.
     pub passwords: PasswordPolicy,
-    /// The language of an account that chose none.
+    /// The language of an account for which none is given.
     pub default_locale: Locale,
-    /// How long a link to verify an address is good.
+    /// How long a link that verifies an address is valid.
     pub verification_ttl: Duration,
-    /// The signing secret of the server, from which it derives the links in mails. Without it, no mail is queued.
+    /// The signing secret of the server, from which the links in mails are derived. If it is not given, no mail is queued.
     pub secret: Option<Secret>,
 }
 
-/// Makes accounts on the word of the operator. The hashing threads end when it is dropped.
+/// Creates accounts for the operator. The hashing threads end when it is dropped.
 pub struct Operator {
     ports: OperatorPorts,
     hasher: HasherHandle,
@@ -61,7 +61,7 @@ impl Operator {
     /// Starts the hashing threads.
     ///
     /// # Errors
-    /// They could not be started.
+    /// The threads could not be started.
     pub fn start(ports: OperatorPorts, settings: OperatorSettings) -> Result<Self, HasherStartError> {
         let OperatorSettings { hasher, passwords, default_locale, verification_ttl, secret } = settings;
         let (clock, entropy) = (Arc::clone(&ports.clock), Arc::clone(&ports.entropy));
@@ -69,10 +69,10 @@ impl Operator {
         Ok(Self { ports, hasher, key: secret.as_ref().map(OneTimeKey::derive), default_locale, verification_ttl })
     }
 
-    /// Makes an administrator. The server sends the mail that verifies the address, if one could be queued.
+    /// Creates an administrator. The server later sends the mail that verifies the address, if one could be queued.
     ///
     /// # Errors
-    /// A rule refuses it, which is put on record, or the store failed.
+    /// A rule refuses it, which is recorded in the audit log, or the store failed.
     pub async fn create_admin(&self, registration: Registration) -> Result<Account, RegisterError> {
         log_head(&self.ports.store).await;
         let created = self.create(registration).await;
@@ -83,7 +83,7 @@ impl Operator {
     async fn create(&self, registration: Registration) -> Result<Account, RegisterError> {
         let Registration { email, nickname, password, passphrase, customer_account, locale } = registration;
         let store = &self.ports.store;
-        // Spares two hashes; the commit decides.
+        // Saves two hashes if the address is taken; the commit decides.
         if store.account_by_email(email.key()).await?.is_some() {
             return self.refuse(AuditRefusal::EmailTaken, RegisterError::EmailTaken).await;
         }
@@ -126,7 +126,7 @@ impl Operator {
         }
     }
 
-    /// Puts a refusal on record and hands back what to answer.
+    /// Records a refusal in the audit log and returns the error.
     async fn refuse(&self, refusal: AuditRefusal, answer: RegisterError) -> Result<Account, RegisterError> {
         self.ports.store.append_audit(vec![self.record(Some(refusal))]).await?;
         Err(answer)

@@ -1,4 +1,4 @@
-//! Sessions that go on by their refresh tokens.
+//! The exchange of refresh tokens.
 
 use std::time::Duration;
 
@@ -11,49 +11,50 @@ use crate::domain::session::Origin;
 use crate::rate_limiter::Limited;
 use crate::session::Principal;
 
-/// A session that goes on.
+/// The outcome of an exchange.
 #[derive(Debug, Clone)]
 pub struct Refreshed {
-    /// Whose.
+    /// The account of the session.
     pub account: Account,
-    /// The next bearer token.
+    /// The next access token.
     pub access_token: Secret,
-    /// How long it is good for.
+    /// How long the access token is valid.
     pub expires_in: Duration,
-    /// With what the one after it is got. The refresh token that was shown is used up.
+    /// The next refresh token. The presented one has been replaced.
     pub refresh_token: Secret,
 }
 
-/// Why a refresh token was not taken.
+/// Why a refresh token was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefreshError {
-    /// It was never issued, was replaced, or its session or account is over: the same to whoever asks.
+    /// It was never issued or was replaced, or its session or account has ended. The client is not told which.
     Dead,
-    /// There were too many failed attempts before it; whether this one would have succeeded was not looked at.
+    /// There were too many failed attempts before this one, which was therefore not checked.
     Limited(Limited),
-    /// It could not be found out just now.
+    /// It could not be checked now; the client may try again.
     Unavailable(Unavailable),
 }
 
 impl UserHandle {
-    /// Exchanges a refresh token for the next access token and the next refresh token; a use of the session.
+    /// Exchanges a refresh token for the next access token and the next refresh token. Counts as a use of the session.
     pub async fn refresh(&self, token: Secret, origin: Origin) -> Result<Refreshed, RefreshError> {
         self.ask(origin, |reply| Request::Refresh { token, reply }).await?
     }
 
-    /// Whose account a refresh token belongs to, if it was issued to a session that is still stored; whether that lives, and
-    /// whether the token was replaced, is not looked at.
+    /// Returns the account of a refresh token, if the token was issued to a session that is still stored.
+    /// Does not check whether the session is alive or the token was replaced.
     pub async fn owner_of_refresh(&self, token: Secret, origin: Origin) -> Result<Option<AccountId>, Unavailable> {
         self.ask(origin, |reply| Request::OwnerOfRefresh { token, reply }).await?
     }
 
-    /// Whom a refresh token speaks for when its session is to be ended, whether it was replaced or not. No use of the session.
+    /// Returns the principal of a refresh token in order to end its session, even if the token was replaced.
+    /// Does not count as a use of the session.
     pub async fn holder_of_refresh(&self, token: Secret, origin: Origin) -> Result<Principal, RefreshError> {
         self.ask(origin, |reply| Request::HolderOfRefresh { token, reply }).await?
     }
 
-    /// The same for somebody who said who they are already: nothing is counted against their address. `None` if the token is
-    /// not good.
+    /// Returns the same for a client that has already authenticated, so nothing is counted against its address.
+    /// `None` if the token is not valid.
     pub async fn look_at_refresh(&self, token: Secret, origin: Origin) -> Result<Option<Principal>, Unavailable> {
         self.ask(origin, |reply| Request::LookAtRefresh { token, reply }).await?
     }

@@ -1,31 +1,31 @@
-//! What makes it show when a record of the log is changed or missing: each carries the hash of the one before.
+//! The hash chain of the audit log: each record carries the hash of the one before, so that a changed or missing record is detected.
 
 use std::fmt;
 
 use super::AuditRecord;
 use crate::domain::time::Timestamp;
 
-/// The SHA-256 hash of one record of the log and, through it, of all records before.
+/// The SHA-256 hash of a record of the log, which includes the hash of the record before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AuditHash([u8; 32]);
 
 impl AuditHash {
-    /// What the first record of all carries: there is none before it.
+    /// The predecessor hash of the very first record.
     pub const GENESIS: Self = Self([0; 32]);
 
-    /// A hash from its bytes.
+    /// Makes a hash from its bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The bytes, as the store keeps them.
+    /// Returns the bytes, as the store keeps them.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// Reads 64 hexadecimal digits.
+    /// Parses 64 hexadecimal digits.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let digits = text.as_bytes();
@@ -47,10 +47,10 @@ impl fmt::Display for AuditHash {
     }
 }
 
-/// How far the log goes: its newest record. Written as `SEQUENCE:HASH`.
+/// The newest record of the log. Written as `SEQUENCE:HASH`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AuditHead {
-    /// The number of the newest record; 0 when there never was one.
+    /// The number of the newest record; 0 if there never was one.
     pub sequence: u64,
     /// Its hash.
     pub hash: AuditHash,
@@ -60,7 +60,7 @@ impl AuditHead {
     /// The head of a log without records.
     pub const GENESIS: Self = Self { sequence: 0, hash: AuditHash::GENESIS };
 
-    /// Reads `SEQUENCE:HASH`.
+    /// Parses `SEQUENCE:HASH`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (sequence, hash) = text.split_once(':')?;
@@ -75,7 +75,7 @@ impl fmt::Display for AuditHead {
     }
 }
 
-/// Where a log begins. Written as `FIRST:HASH`.
+/// The start of a log. Written as `FIRST:HASH`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AuditStart {
     /// The number of its oldest record, or of the first one to come.
@@ -85,7 +85,7 @@ pub struct AuditStart {
 }
 
 impl AuditStart {
-    /// Reads `FIRST:HASH`.
+    /// Parses `FIRST:HASH`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let AuditHead { sequence, hash } = AuditHead::parse(text)?;
@@ -111,65 +111,66 @@ pub struct AuditCheckpoint {
 }
 
 impl AuditCheckpoint {
-    /// Where a log begins from which nothing was removed.
+    /// The start of a log from which nothing was removed.
     pub const GENESIS: Self = Self { first: 1, before: AuditHash::GENESIS, at: None };
 
-    /// The same without its time.
+    /// Returns the start without the time.
     #[must_use]
     pub const fn start(&self) -> AuditStart {
         AuditStart { first: self.first, before: self.before }
     }
 }
 
-/// The log in short.
+/// A summary of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AuditStatus {
     /// Its newest record.
     pub head: AuditHead,
     /// Where its kept part begins.
     pub checkpoint: AuditCheckpoint,
-    /// How much the kept records and their index take, keys and values, in bytes.
+    /// The size of the kept records and their index, keys and values, in bytes.
     pub bytes: u64,
-    /// When its newest record was made.
+    /// When its newest record was written.
     pub newest_at: Option<Timestamp>,
 }
 
-/// Which of the oldest records to remove. The newest record always stays.
+/// A request to remove the oldest records. The newest record always stays.
 #[derive(Debug, Clone)]
 pub struct AuditPruning {
-    /// Those made before this time; `None` removes none for their age.
+    /// Removes records that are older than this; `None` removes none for their age.
     pub before: Option<Timestamp>,
-    /// The time now. A record from later than that has a time that cannot be right, and goes with those after it.
+    /// The current time. A record with a later time has a wrong time; the records after it decide whether it is removed.
     pub now: Timestamp,
-    /// So many that the rest takes at most this much, in bytes.
+    /// Removes records until the rest takes at most this many bytes.
     pub max_bytes: u64,
-    /// How many at most.
+    /// The maximum number of records to remove.
     pub limit: usize,
-    /// What is put on record if any are removed; where the log begins then is added to it.
+    /// The record to append if any are removed. The new start of the log is added to it.
     pub record: Option<AuditRecord>,
 }
 
-/// A log that is too large is pruned by this part more than it must, so that it is not pruned record by record.
+/// A log that is too large is pruned by 1/`MARGIN` more than necessary, so that it is not pruned for each new record.
 const MARGIN: u64 = 64;
 
-/// What a pruning did.
+/// The outcome of a pruning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AuditPruned {
-    /// How many records went.
+    /// The number of removed records.
     pub removed: usize,
     /// Whether there may be more to remove.
     pub more: bool,
 }
 
 impl AuditPruning {
-    /// To which size a log is pruned that takes more than `max_bytes`.
+    /// Returns the size to which a log is pruned when it exceeds `max_bytes`.
     #[must_use]
     pub const fn with_margin(max_bytes: u64) -> u64 {
         max_bytes - max_bytes / MARGIN
     }
 
-    /// How many records to remove, counted from the oldest. Each is given by when it was made (`None` if that cannot be read)
-    /// and how many bytes it takes; there are at most [`limit`](Self::limit) of them. `bytes` is what all kept records take.
+    /// Returns how many records to remove, counted from the oldest.
+    /// Each record is given as its time (`None` if that cannot be read) and its size in bytes.
+    /// There are at most [`limit`](Self::limit) of them. `bytes` is the size of all kept records.
     #[must_use]
     pub fn count(&self, bytes: u64, records: impl IntoIterator<Item = (Option<Timestamp>, u64)>) -> usize {
         let (mut count, mut left) = (0, bytes);
@@ -179,7 +180,7 @@ impl AuditPruning {
             } else {
                 match (self.before, at) {
                     (Some(before), Some(at)) if at < before => count = passed,
-                    // Its time tells nothing, so the records after it decide.
+                    // Its time is unusable, so the records after it decide.
                     (Some(_), at) if at.is_none_or(|at| at > self.now) => {}
                     _ => break,
                 }

@@ -1,4 +1,4 @@
-//! What can be asked of the audit log.
+//! Queries of the audit log.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -7,33 +7,33 @@ use super::{AuditActorKind, AuditEvent, AuditOutcome, AuditRecord, ServiceName};
 use crate::domain::account::AccountId;
 use crate::domain::time::Timestamp;
 
-/// By how much the time of a record may be off from its place in the log before a search by time misses it. A clock that is
-/// wrong by a day puts two records at most two days out of order.
+/// How far the time of a record may deviate from its place in the log before a search by time misses it.
+/// A clock that is wrong by a day puts two records at most two days out of order.
 const DISORDER: Duration = Duration::from_hours(48);
 
-/// Which records are wanted: those that fit every part that is given.
+/// A selection of records: those that match every given field.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuditFilter {
-    /// Made at this time or later.
+    /// Records made at this time or later.
     pub from: Option<Timestamp>,
-    /// Made before this time.
+    /// Records made before this time.
     pub to: Option<Timestamp>,
-    /// What happened.
+    /// The event.
     pub event: Option<AuditEvent>,
-    /// Who did it.
+    /// The actor.
     pub actor: Option<AuditActorFilter>,
-    /// Whose account it was done to.
+    /// The account that the event was about.
     pub subject: Option<AccountId>,
     /// Where the request came from.
     pub address: Option<IpAddr>,
-    /// How it ended.
+    /// The outcome.
     pub outcome: Option<AuditOutcome>,
 }
 
-/// Which actors are wanted.
+/// A selection of actors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AuditActorFilter {
-    /// This one.
+    /// This actor.
     One(AuditActorKind),
     /// Any owner of an account.
     AnyAccount,
@@ -44,7 +44,7 @@ pub enum AuditActorFilter {
 }
 
 impl AuditActorFilter {
-    /// Reads an actor as it is written, or a kind of actors: `account`, `admin`, `service`.
+    /// Parses an actor in its written form, or a kind of actors: `account`, `admin`, `service`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let id = |number: &str| {
@@ -75,7 +75,7 @@ impl AuditActorFilter {
 }
 
 impl AuditFilter {
-    /// Whether a record is wanted.
+    /// Returns whether a record matches.
     #[must_use]
     pub fn admits(&self, record: &AuditRecord) -> bool {
         self.from.is_none_or(|from| record.at >= from)
@@ -87,7 +87,7 @@ impl AuditFilter {
             && self.outcome.is_none_or(|outcome| record.outcome() == outcome)
     }
 
-    /// Whether a record lies so far past the wanted time that none after it, in this order, is looked for.
+    /// Returns whether a record lies so far past the wanted time that no record after it, in this order, can match.
     #[must_use]
     pub fn is_past(&self, record: &AuditRecord, order: AuditOrder) -> bool {
         match order {
@@ -97,39 +97,39 @@ impl AuditFilter {
     }
 }
 
-/// In which order records are looked at.
+/// The order in which records are examined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuditOrder {
-    /// From the newest on.
+    /// From the newest to the oldest.
     NewestFirst,
-    /// From the oldest on.
+    /// From the oldest to the newest.
     OldestFirst,
 }
 
-/// A question to the log.
+/// A query of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditQuery {
-    /// Which records.
+    /// The wanted records.
     pub filter: AuditFilter,
-    /// In which order.
+    /// The order.
     pub order: AuditOrder,
-    /// Only those that come after this one, in this order. It need not exist any more.
+    /// Only records after this number, in this order. The record with this number need not exist any more.
     pub after: Option<u64>,
-    /// How many to return at most, at least 1.
+    /// The maximum number of records to return, at least 1.
     pub limit: usize,
-    /// How many to look at at most, at least 1. Newest first and with a subject, only records with that subject count;
-    /// otherwise all records do. So one call has bounded work, whatever the filter.
+    /// The maximum number of records to examine, at least 1, which bounds the work of one call whatever the filter.
+    /// With `NewestFirst` and a subject, only the records of that subject count; otherwise all records count.
     pub scan: usize,
 }
 
-/// What a question is answered with.
+/// The answer to a query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditPage {
-    /// Records with their numbers, in the order that was asked for.
+    /// Records with their numbers, in the requested order.
     pub entries: Vec<(u64, AuditRecord)>,
-    /// The last record that was looked at, wanted or not; what was asked for as `after` if there was none.
+    /// The last record that was examined, matching or not; the given `after` if none was examined.
     pub last: Option<u64>,
-    /// Whether records after that one are still to be looked at.
+    /// Whether there are more records to examine after that one.
     pub more: bool,
 }
 

@@ -1,9 +1,10 @@
-//! How many mails one account, one address or one client may cause, and how long given-up ones are kept (S75).
+//! Mail quotas: how many mails one account, address or client may cause, and how long given-up mails are kept (S75).
 //!
-//! Each kind of mail is counted apart, so nobody keeps somebody from one mail by asking for another. A mail that somebody asks
-//! for is counted by the account, by the address that it goes to and by the client. A notice is counted by its account alone,
-//! as no stranger causes one; while nobody has verified the address, by the address as well, and apart from those of verified
-//! accounts: who registered somebody else's address uses up nothing that its owner needs later.
+//! Each kind of mail is counted separately, so that nobody can block one kind by requesting another.
+//! A requested mail counts against the account, the address it goes to, and the client.
+//! A notice counts only against its account, because no stranger can cause one.
+//! While the address is unverified, a notice also counts against the address, separately from the notices of verified accounts.
+//! Somebody who registers another person's address therefore uses up nothing that its owner needs later.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,27 +16,27 @@ use crate::domain::failures::SubjectKey;
 use crate::domain::mail::MailKind;
 use crate::domain::time::Timestamp;
 
-/// How long a mail may wait before the life of its link begins all the same: as long as a mail is tried, as the default 56
-/// attempts (`MAIL_MAX_ATTEMPTS`) take about two days.
+/// The maximum time that a mail may wait before the lifetime of its link begins anyway: as long as a mail is tried.
+/// The default 56 attempts (`MAIL_MAX_ATTEMPTS`) take about two days.
 pub const HANDOVER_WITHIN: Duration = Duration::from_hours(48);
 
-/// How many links to verify or recover an account go to one account and one address in a day: one each half hour. The growing
-/// wait between requests allows fewer, so nobody who keeps to that is held up by this.
+/// How many links for verification or recovery go to one account and to one address per day: one every half hour.
+/// The growing wait between requests allows fewer, so this delays nobody who observes that wait.
 const LINKS_A_DAY: u64 = 48;
-/// How many mails of any other kind go to one account and one address in a day: more than an owner causes who moves from network to
-/// network all day, and with 11 such kinds at most 110 notices in a mailbox.
+/// How many mails of any other kind go to one account and to one address per day.
+/// This is more than an owner causes who changes networks all day. With 11 such kinds, a mailbox gets at most 110 notices a day.
 pub(crate) const OTHERS_A_DAY: u32 = 10;
-/// How many mails of one kind one client asks for in a day: an office, or a gateway of a carrier, with a thousand new people.
+/// How many mails of one kind one client may request per day: enough for an office, or a carrier's gateway, with 1,000 new users.
 const CLIENT_A_DAY: u64 = 1000;
-/// How many mails of one kind wait for one account or address. A newer link withdraws the one before it, so an account has one.
+/// How many mails of one kind may wait for one account or address. A newer link withdraws the earlier one, so an account has one.
 const WAITING: u64 = 5;
-/// How many mails of one kind that one client asked for wait: ten clients leave 2,000 in the way, which a mail server that takes
-/// 20 a second works off in 100 seconds.
+/// How many mails of one kind requested by one client may wait.
+/// Ten clients delay others by 2,000 mails, which a mail server that takes 20 a second processes in 100 seconds.
 const CLIENT_WAITING: u64 = 200;
 
-/// How many given-up mails are kept, of at most 4 KiB each: 4 MiB.
+/// The maximum number of given-up mails that are kept. Each takes at most 4 KiB, together 4 MiB.
 pub const MAX_GIVEN_UP: usize = 1000;
-/// How many are left when there were more, so that a flood of them is not looked through once for each.
+/// The number to which the given-up mails are reduced once there are too many, so that a flood of them does not cause a scan for each.
 const LEFT_OF_GIVEN_UP: usize = 900;
 /// How long a given-up mail is kept.
 const KEPT_GIVEN_UP: Duration = Duration::from_hours(30 * 24);
@@ -43,54 +44,54 @@ const KEPT_GIVEN_UP: Duration = Duration::from_hours(30 * 24);
 /// The length of a day, in milliseconds.
 const DAY_MILLIS: i64 = 24 * 60 * 60 * 1000;
 
-/// The day of a time, in UTC, counted from 1970.
+/// Returns the day of a time in UTC, counted from 1970.
 #[must_use]
 pub const fn day_of(at: Timestamp) -> i64 {
     at.as_millis().div_euclid(DAY_MILLIS)
 }
 
-/// How long it takes until the counts of mails begin anew.
+/// Returns the time until the daily counts start again.
 pub(crate) fn until_tomorrow(now: Timestamp) -> Duration {
     let left = DAY_MILLIS - now.as_millis().rem_euclid(DAY_MILLIS);
     Duration::from_millis(u64::try_from(left).unwrap_or_default())
 }
 
-/// By what mails are counted.
+/// The subject of a mail count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum MailScope {
-    /// The account that they belong to.
+    /// The account that the mails belong to.
     Account(AccountId),
-    /// The address that they go to.
+    /// The address that the mails go to.
     Target(SubjectKey),
-    /// The client that asked for them.
+    /// The client that requested the mails.
     Client(IpAddr),
 }
 
-/// One count of mails.
+/// A count of mails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct MailCount {
-    /// Which mails.
+    /// The kind of the mails.
     pub kind: MailKind,
-    /// Whether they are notices to an address that nobody verified.
+    /// Whether they are notices to an unverified address.
     pub unverified: bool,
-    /// Whose.
+    /// The account, address or client.
     pub scope: MailScope,
 }
 
-/// A count with its bounds.
+/// A count with its limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MailBound {
     /// What is counted.
     pub count: MailCount,
-    /// How many there are in a day.
+    /// The maximum number per day.
     pub a_day: u64,
-    /// How many wait at a time; `None` where the bound of a day is enough.
+    /// The maximum number that may wait at the same time; `None` if the daily limit is enough.
     pub waiting: Option<u64>,
 }
 
 impl NewMail {
-    /// What this mail of an account is counted by, and how many of its kind there may be. `verified` says whether the account's
-    /// address is known to be its owner's.
+    /// Returns the counts of this mail with their limits.
+    /// `verified` says whether the account's address is known to belong to its owner.
     #[must_use]
     pub fn bounds(&self, account: Option<AccountId>, verified: bool) -> Vec<MailBound> {
         let kind = self.kind;
@@ -112,7 +113,7 @@ impl NewMail {
         owner.chain(client.map(|scope| bound(scope, CLIENT_A_DAY, CLIENT_WAITING))).collect()
     }
 
-    /// Whether its link is over before it is sent, and it is worth nothing without.
+    /// Returns whether the mail is useless by now, because it consists only of a link that has expired.
     pub(crate) fn is_pointless(&self, now: Timestamp) -> bool {
         let wait = if self.token.is_some() { HANDOVER_WITHIN } else { Duration::ZERO };
         let end = self.valid_for.map(|ttl| self.written_at.plus(wait).plus(ttl));
@@ -120,10 +121,10 @@ impl NewMail {
     }
 }
 
-/// A given-up mail, as far as it matters for how long it is kept.
+/// The properties of a given-up mail that decide how long it is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GivenUp {
-    /// Which.
+    /// The id of the mail.
     pub id: MailId,
     /// When it was last tried.
     pub at: Timestamp,
@@ -131,8 +132,8 @@ pub struct GivenUp {
     pub network: Option<IpAddr>,
 }
 
-/// Which given-up mails are no longer kept: those that are too old, and the oldest ones of the client with the most of them while
-/// there are too many, so that nobody displaces what others have there.
+/// Returns the given-up mails that are to be removed: those that are too old and, while there are too many, the oldest ones of the
+/// client that has the most. So no client displaces the mails of others.
 #[must_use]
 pub fn no_longer_kept(mut given_up: Vec<GivenUp>, now: Timestamp) -> Vec<MailId> {
     given_up.sort_by_key(|mail| (mail.at, mail.id));
@@ -143,7 +144,7 @@ pub fn no_longer_kept(mut given_up: Vec<GivenUp>, now: Timestamp) -> Vec<MailId>
         return gone;
     }
     let mut excess = kept.len() - LEFT_OF_GIVEN_UP;
-    // The newest first, so that the oldest is taken from the end.
+    // Newest first, so that `pop` takes the oldest.
     let mut of_clients: BTreeMap<Option<IpAddr>, Vec<MailId>> = BTreeMap::new();
     for mail in kept.iter().rev() {
         of_clients.entry(mail.network).or_default().push(mail.id);

@@ -1,32 +1,31 @@
-//! How soon a guesser would find a password: what zxcvbn says of it, and of what is left of it once the names that a guesser knows
-//! and everything that was there before are taken out.
+//! The strength of a password: the zxcvbn score of the whole, or of the rest without known names and repetitions, if that is lower.
 //!
-//! zxcvbn alone takes a name twice with a little decoration for strong, because it multiplies its parts. A guesser does not: whoever
-//! tries `Doorward1!` tries `doorward-Doorward1!` next. So what counts is what is left.
+//! zxcvbn alone rates a name that is repeated with a little decoration as strong, because it multiplies the parts.
+//! An attacker who tries `Doorward1!` tries `doorward-Doorward1!` next, so only the rest counts.
 
 use unicode_normalization::UnicodeNormalization as _;
 use unicode_normalization::char::is_combining_mark;
 use zeroize::Zeroizing;
 
-/// How much of a password is looked at for names and repetitions, in characters.
+/// How many characters of a password are searched for names and repetitions.
 const READ_CHARS: usize = 256;
-/// How much of it zxcvbn judges, in characters: its cost grows faster than its input. See `docs/passwords.md` for what it costs.
+/// How many characters of it zxcvbn judges: its cost grows faster than its input. `docs/passwords.md` gives the cost.
 const JUDGED_CHARS: usize = 32;
-/// The shortest name, and the shortest repetition, that is taken out, in letters. Shorter ones stand in too many words.
+/// The minimum length of a name or repetition that is removed, in letters. Shorter ones occur in too many words.
 const MIN_PART: usize = 3;
 
-/// What is known of a password's strength.
+/// The strength of a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Strength {
-    /// 0 (found at once) to 4.
+    /// The score, from 0 (found at once) to 4.
     pub(super) score: u8,
-    /// What is wrong with it, in a sentence.
+    /// The problem with it, in a sentence.
     pub(super) warning: Option<String>,
-    /// What would make it better, in sentences.
+    /// Possible improvements, in sentences.
     pub(super) suggestions: Vec<String>,
 }
 
-/// Judges a password of somebody with these names.
+/// Judges a password of an owner with these names.
 pub(super) fn of(password: &str, names: &[&str]) -> Strength {
     let text = readable(password);
     let whole = estimate(&text, names);
@@ -51,15 +50,15 @@ pub(super) fn of(password: &str, names: &[&str]) -> Strength {
     Strength { score: u8::from(weaker.score()), warning, suggestions }
 }
 
-/// What zxcvbn says of the beginning of a text.
+/// Returns the zxcvbn estimate of the beginning of a text.
 fn estimate(text: &[char], names: &[&str]) -> zxcvbn::Entropy {
     let judged = &text[..text.len().min(JUDGED_CHARS)];
     zxcvbn::zxcvbn(&with_one_reading(judged), names)
 }
 
-/// The text with at most one sign for each letter that zxcvbn takes several for; the others as the letter itself. It tries every
-/// combination of readings, each with all its dictionaries: hundreds of milliseconds for a password made of such signs. What a
-/// letter costs a guesser is no more than what its sign does, so nothing is judged better for it.
+/// Keeps at most one sign for each letter that zxcvbn reads several signs as, and replaces the other signs by that letter.
+/// zxcvbn tries every combination of readings with all its dictionaries, which takes hundreds of milliseconds for a password of such
+/// signs. A letter costs an attacker no more than its sign, so no password is rated better for this.
 fn with_one_reading(text: &[char]) -> Zeroizing<String> {
     const SIGNS: [(&[char], char); 5] = [
         (&['4', '@'], 'a'),
@@ -69,19 +68,19 @@ fn with_one_reading(text: &[char]) -> Zeroizing<String> {
         (&['7', '+'], 't'),
     ];
     let read = |c: &char| {
-        // Digits stay: dates and sequences are made of them, and they alone are few enough.
+        // Digits are kept: dates and sequences consist of them, and they cause few combinations.
         let group = SIGNS.iter().find(|(signs, _)| !c.is_ascii_digit() && signs.contains(c));
         let ambiguous = |signs: &[char]| signs.iter().take_while(|sign| *sign != c).any(|sign| text.contains(sign));
         group.filter(|(signs, _)| ambiguous(signs)).map_or(*c, |(_, letter)| *letter)
     };
-    // As long as it gets at once, here and below: what grows leaves pieces of the password behind.
+    // Allocated at its final size, here and below: a text that grows leaves copies of the password in memory.
     let mut read_once = Zeroizing::new(String::with_capacity(text.iter().map(|c| c.len_utf8()).sum()));
     read_once.extend(text.iter().map(read));
     read_once
 }
 
-/// The characters that a reader sees, in one spelling: compatible forms (full-width letters, ligatures) as the letters they stand
-/// for, without what is invisible. A look-alike letter of another alphabet stays the other letter it is.
+/// Returns the visible characters in one spelling: compatibility forms (full-width letters, ligatures) become the letters they stand
+/// for, and invisible characters are removed. A look-alike letter of another alphabet is kept as it is.
 fn readable(password: &str) -> Zeroizing<Vec<char>> {
     let invisible = |c: char| {
         c.is_control() || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
@@ -91,7 +90,7 @@ fn readable(password: &str) -> Zeroizing<Vec<char>> {
     text
 }
 
-/// The characters that are neither part of a name nor a repetition of what stands before them.
+/// Returns the characters that belong to no name and repeat nothing before them.
 fn what_is_left(text: &[char], names: &[&str]) -> Zeroizing<Vec<char>> {
     let mut taken = vec![false; text.len()];
     for reading in Reading::ALL {
@@ -104,13 +103,13 @@ fn what_is_left(text: &[char], names: &[&str]) -> Zeroizing<Vec<char>> {
             }
         }
     }
-    // Letters and digits alone: in a repetition, the separators are what varies.
+    // Only letters and digits: in a repetition, the separators vary.
     let mut signs = signs(text, Reading::Digits);
     signs.retain(|(at, _)| !taken[*at]);
     take_out_repetitions(&signs, &mut taken);
     let kept = |at: usize| {
         let separates = sign(text[at], Reading::Digits).is_none();
-        // What joins a part that was taken out to the rest went with it.
+        // A separator next to a removed part is removed with it.
         let joins = |other: Option<usize>| other.and_then(|other| taken.get(other)).copied().unwrap_or(false);
         !taken[at] && !(separates && (joins(at.checked_sub(1)) || joins(Some(at + 1))))
     };
@@ -119,14 +118,14 @@ fn what_is_left(text: &[char], names: &[&str]) -> Zeroizing<Vec<char>> {
     left
 }
 
-/// What counts as a letter when a name is looked for.
+/// The characters that count as letters when a name is searched for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reading {
-    /// Letters alone: whatever stands between them is passed over.
+    /// Letters only; anything between them is skipped.
     Letters,
     /// Letters, and digits as the letters they resemble.
     Digits,
-    /// Punctuation too.
+    /// Also punctuation as the letters it resembles.
     Punctuation,
 }
 
@@ -134,8 +133,8 @@ impl Reading {
     const ALL: [Self; 3] = [Self::Letters, Self::Digits, Self::Punctuation];
 }
 
-/// The letter a character is read as: without case and accents, and what resembles a letter as that letter. `i` and `l` are one,
-/// since `1` may be either. `None` for a separator.
+/// Returns the letter as which a character is read: without case and accents, and a similar character as that letter.
+/// `i` and `l` are the same, because `1` may be either. `None` for a separator.
 fn sign(c: char, reading: Reading) -> Option<char> {
     let letter = std::iter::once(c).nfkd().find(|c| !is_combining_mark(*c))?;
     if letter.is_alphabetic() {
@@ -168,7 +167,7 @@ fn sign(c: char, reading: Reading) -> Option<char> {
     (reading == Reading::Punctuation).then_some(read)
 }
 
-/// The letters of a text, each with its place in it.
+/// Returns the letters of a text, each with its position.
 fn signs(text: &[char], reading: Reading) -> Zeroizing<Vec<(usize, char)>> {
     let mut signs = Zeroizing::new(Vec::with_capacity(text.len()));
     signs.extend(text.iter().enumerate().filter_map(|(at, c)| Some((at, sign(*c, reading)?))));
@@ -179,7 +178,7 @@ fn signs_of(name: &str, reading: Reading) -> Vec<char> {
     name.nfkc().filter_map(|c| sign(c, reading)).collect()
 }
 
-/// Marks every occurrence of a name, with what stands between its letters.
+/// Marks every occurrence of a name, including anything between its letters.
 fn take_out(signs: &[(usize, char)], name: &[char], taken: &mut [bool]) {
     if name.len() < MIN_PART {
         return;
@@ -193,7 +192,7 @@ fn take_out(signs: &[(usize, char)], name: &[char], taken: &mut [bool]) {
     }
 }
 
-/// Marks what repeats something that stands before it. Reading on after each repetition keeps this at most quadratic.
+/// Marks everything that repeats an earlier part. Continuing after each repetition keeps the cost at most quadratic.
 fn take_out_repetitions(signs: &[(usize, char)], taken: &mut [bool]) {
     let common = |one: usize, other: usize| {
         signs[one..].iter().zip(&signs[other..]).take_while(|((_, one), (_, other))| one == other).count()

@@ -1,6 +1,6 @@
 use std::fmt;
 
-/// With what access tokens are signed.
+/// The algorithm with which access tokens are signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SigningAlgorithm {
     /// HMAC with SHA-256 (RFC 7518 §3.2).
@@ -20,10 +20,10 @@ pub enum SigningAlgorithm {
 impl SigningAlgorithm {
     /// Every algorithm.
     pub const ALL: [Self; 6] = [Self::Hs256, Self::Hs384, Self::Hs512, Self::EdDsa, Self::Es256, Self::Rs256];
-    /// Those that sign with a secret.
+    /// The algorithms that sign with a shared secret.
     pub const SYMMETRIC: [Self; 3] = [Self::Hs256, Self::Hs384, Self::Hs512];
 
-    /// The name in `alg` (RFC 7518 §3.1, RFC 8037 §3.1).
+    /// Returns the name in `alg` (RFC 7518 §3.1, RFC 8037 §3.1).
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -36,13 +36,13 @@ impl SigningAlgorithm {
         }
     }
 
-    /// The algorithm of this name, written exactly so.
+    /// Returns the algorithm with exactly this name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|algorithm| algorithm.as_str() == name)
     }
 
-    /// Whether who verifies holds the same secret as who signs, so that there is nothing to publish.
+    /// Returns whether signing and verification use the same secret, so that there is no key to publish.
     #[must_use]
     pub const fn is_symmetric(self) -> bool {
         matches!(self, Self::Hs256 | Self::Hs384 | Self::Hs512)

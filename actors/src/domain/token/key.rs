@@ -1,4 +1,4 @@
-//! One key: what it is called, what it signs with, and what of it the world may see.
+//! A signing key pair: its id, its algorithm and its public half.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,22 +22,23 @@ use zeroize::Zeroizing;
 use super::SigningAlgorithm;
 use crate::domain::secret::Secret;
 
-/// What the name of a signing secret is derived for, so that no other use of the secret gives the same bytes.
+/// The label from which the id of a signing secret is derived, so that no other use of the secret produces the same bytes.
 const SECRET_NAME_LABEL: &[u8] = b"doorward signing secret name, version 1";
-/// The length of a thumbprint, and of the name of a secret: 256 bits in base64.
+/// The length of a thumbprint and of the id of a secret: 256 bits in base64.
 const ID_CHARS: usize = 43;
-/// The size of new RSA keys: what BSI TR-02102-1 asks for, and NIST SP 800-57 beyond 2030.
+/// The size of new RSA keys, as required by BSI TR-02102-1, and by NIST SP 800-57 beyond 2030.
 const RSA_SIZE: KeySize = KeySize::Rsa3072;
-/// The smallest RSA key that is used (RFC 7518 §3.3), in bytes.
+/// The minimum size of an RSA key (RFC 7518 §3.3), in bytes.
 const MIN_RSA_BYTES: usize = 256;
 
-/// The name of a key. That of a key pair is its RFC 7638 thumbprint and stands in `kid`. That of a secret is derived from
-/// it by HMAC and is for its operator alone: it tells two secrets apart and no more than a token does about either.
+/// The id of a key. For a key pair it is the RFC 7638 thumbprint, which is the `kid`.
+/// For a secret it is derived by HMAC and shown only to the operator: it distinguishes two secrets, but reveals no more about them than
+/// a token does.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId(String);
 
 impl KeyId {
-    /// Reads a name; `None` for anything that cannot be one. It is safe in a file name.
+    /// Parses an id; `None` for a text that cannot be one. An id is safe in a file name.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let is_one = text.len() == ID_CHARS
@@ -45,14 +46,14 @@ impl KeyId {
         is_one.then(|| Self(text.to_owned()))
     }
 
-    /// The name of a signing secret.
+    /// Derives the id of a signing secret.
     #[must_use]
     pub fn of_secret(secret: &Secret) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes());
         Self(URL_SAFE_NO_PAD.encode(hmac::sign(&key, SECRET_NAME_LABEL)))
     }
 
-    /// The name as it is written.
+    /// Returns the id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -65,12 +66,12 @@ impl fmt::Display for KeyId {
     }
 }
 
-/// A key pair cannot be used: it is of another kind, damaged or too small, or it could not be made.
+/// The key pair cannot be used: it has another type, is damaged or too small, or could not be generated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the key cannot be used with {0}")]
 pub struct BadKey(pub SigningAlgorithm);
 
-/// A key pair that signs access tokens. Cheap to clone; its private half is overwritten when the last clone goes.
+/// A key pair that signs access tokens. Cheap to clone; its private half is overwritten when the last clone is dropped.
 #[derive(Clone)]
 pub struct SigningKey(Arc<Inner>);
 
@@ -89,12 +90,12 @@ enum Pair {
 }
 
 impl SigningKey {
-    /// Makes a key pair. An RSA key takes about half a second of computing.
+    /// Generates a key pair. An RSA key takes about half a second of computing.
     ///
-    /// The randomness is aws-lc's own: it takes none from outside to make keys of.
+    /// The randomness comes from aws-lc, which accepts none from outside for key generation.
     ///
     /// # Errors
-    /// The algorithm signs with a secret, or the library gives no key.
+    /// The algorithm signs with a secret, or the library returned no key.
     pub fn generate(algorithm: SigningAlgorithm) -> Result<Self, BadKey> {
         let bad = |_| BadKey(algorithm);
         let random = SystemRandom::new();
@@ -118,7 +119,7 @@ impl SigningKey {
     /// Reads a key pair from its PKCS#8 form (RFC 5208).
     ///
     /// # Errors
-    /// It is none of this algorithm.
+    /// It is not a key pair of this algorithm.
     pub fn from_pkcs8(algorithm: SigningAlgorithm, pkcs8: Vec<u8>) -> Result<Self, BadKey> {
         let pkcs8 = Zeroizing::new(pkcs8);
         let bad = || BadKey(algorithm);
@@ -170,30 +171,30 @@ impl SigningKey {
         Ok(Self(Arc::new(Inner { algorithm, id, pkcs8, pair, public })))
     }
 
-    /// With what it signs.
+    /// Returns the algorithm with which it signs.
     #[must_use]
     pub fn algorithm(&self) -> SigningAlgorithm {
         self.0.algorithm
     }
 
-    /// Its name.
+    /// Returns its id.
     #[must_use]
     pub fn id(&self) -> &KeyId {
         &self.0.id
     }
 
-    /// The private key in its PKCS#8 form. Every caller of this is a place to look at in a review.
+    /// Returns the private key in its PKCS#8 form. Reviews should check every caller.
     #[must_use]
     pub fn expose_pkcs8(&self) -> &[u8] {
         &self.0.pkcs8
     }
 
-    /// The public half, as it is published.
+    /// Returns the public half, as it is published.
     pub(crate) fn public(&self) -> &Jwk {
         &self.0.public
     }
 
-    /// Signs as its algorithm says (RFC 7518 §3, RFC 8037 §3.1).
+    /// Signs a message with its algorithm (RFC 7518 §3, RFC 8037 §3.1).
     pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, BadKey> {
         let bad = |_| BadKey(self.0.algorithm);
         let random = SystemRandom::new();
@@ -265,7 +266,7 @@ mod tests {
         let mut names: Vec<_> = members.as_object().unwrap().keys().cloned().collect();
         names.sort_unstable();
         assert_eq!(names, ["alg", "crv", "kid", "kty", "use", "x", "y"]);
-        // The private scalar of RFC 5915 stands in the first 32 bytes after its tag.
+        // The private scalar of RFC 5915 is in the first 32 bytes after its tag.
         for window in key.expose_pkcs8().windows(32) {
             let text = URL_SAFE_NO_PAD.encode(window);
             let is_public = [&members["x"], &members["y"]].iter().any(|value| **value == text);

@@ -1,4 +1,4 @@
-//! A ring with its keys, ready to sign and to check.
+//! A key ring with its keys, ready to sign and to verify.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac;
@@ -15,52 +15,52 @@ use super::{SigningAlgorithm, TOKEN_TYPE, TokenSettings};
 use crate::domain::secret::Secret;
 use crate::domain::time::Timestamp;
 
-/// Why keys cannot be put to use.
+/// Why keys cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenKeyError {
-    /// A key of the ring is not there.
+    /// A key of the ring does not exist.
     #[error("the ring names the key {0}, which is not there")]
     Missing(KeyId),
-    /// The ring names nothing that could sign.
+    /// The ring contains no key that signs.
     #[error("the ring of keys names none that signs")]
     NoSigner,
     /// A key cannot be used.
     #[error(transparent)]
     Bad(#[from] BadKey),
-    /// The library refused.
+    /// The library returned an error.
     #[error(transparent)]
     Library(#[from] jsonwebtoken::errors::Error),
-    /// What is signed or published has no JSON form.
+    /// The claims or the key set cannot be written as JSON.
     #[error(transparent)]
     Json(#[from] serde_json::Error),
 }
 
-/// The public keys, as `/.well-known/jwks.json` shows them (RFC 7517 §5).
+/// The public keys, as `/.well-known/jwks.json` returns them (RFC 7517 §5).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishedKeys {
-    /// The set in JSON.
+    /// The key set as JSON.
     pub body: String,
-    /// Its entity tag, with the quotes: another one for another set.
+    /// Its entity tag, including the quotes. It differs for each set.
     pub etag: String,
 }
 
-/// All that may sign or check, made of one state of the ring. It never changes; another state makes another one.
+/// All keys that may sign or verify, built from one state of the ring. It is immutable; a new state gets a new value.
 pub(crate) struct TokenKeys {
     pub(crate) ring: KeyRing,
     /// The key pairs of the ring.
     pub(crate) pairs: Vec<SigningKey>,
-    /// One for each key of the ring that is at hand. A secret of the past that nobody gave is not.
+    /// One for each available key of the ring. An earlier secret that is not configured is not available.
     ready: Vec<ReadyKey>,
     pub(crate) published: PublishedKeys,
-    /// Counts the states, so that what was found out by an older one is not taken for known.
+    /// The number of this state, so that results from an older state are not reused.
     pub(crate) generation: u64,
 }
 
-/// A key with what its tokens begin with and are checked by.
+/// A key with the header of its tokens and the data to verify them.
 struct ReadyKey {
     of: RingKey,
-    /// The header as it stands in every token that this key signs. A token with any other header (another `alg`, another
-    /// `kid`, `jku`, `x5u`, `jwk` or `crit`, another `typ`) is not of this key (S43).
+    /// The exact header of each token that this key signs.
+    /// A token with any other header (another `alg`, `kid` or `typ`, or a `jku`, `x5u`, `jwk` or `crit`) does not belong to this key (S43).
     header: String,
     signer: Signer,
     decoding: DecodingKey,
@@ -73,10 +73,10 @@ enum Signer {
 }
 
 impl TokenKeys {
-    /// Puts the keys of a ring to use.
+    /// Prepares the keys of a ring for use.
     ///
     /// # Errors
-    /// One of them is missing or cannot be used, or none signs.
+    /// A key is missing or cannot be used, or no key signs.
     pub(crate) fn new(
         settings: &TokenSettings,
         ring: KeyRing,
@@ -85,7 +85,7 @@ impl TokenKeys {
     ) -> Result<Self, TokenKeyError> {
         let mut ready = Vec::with_capacity(ring.keys.len());
         let mut public: Vec<Jwk> = Vec::new();
-        // The newest first: it is asked for most often.
+        // Newest first, because it is used most often.
         for key in ring.keys.iter().rev() {
             if key.algorithm.is_symmetric() {
                 ready.extend(ReadyKey::of_secret(settings, key));
@@ -105,7 +105,7 @@ impl TokenKeys {
         Ok(Self { ring, pairs, ready, published, generation })
     }
 
-    /// Signs claims with the key whose turn it is.
+    /// Signs claims with the key that signs at `now`.
     pub(crate) fn sign(&self, claims: &impl Serialize, now: Timestamp) -> Result<Secret, TokenKeyError> {
         let turn = self.ring.signer(now).ok_or(TokenKeyError::NoSigner)?;
         let of_turn = |key: &&ReadyKey| key.of.id == turn.id && key.of.algorithm == turn.algorithm;
@@ -120,12 +120,12 @@ impl TokenKeys {
         Ok(Secret::new(token))
     }
 
-    /// The claims of a token and the key that signed it; `None` unless one of the keys did.
+    /// Returns the claims of a token and the key that signed it; `None` if none of the keys did.
     ///
-    /// The header only finds the key; with which algorithm it is used, the key alone says (RFC 8725 §3.1).
+    /// The header only selects the key. The key alone determines the algorithm (RFC 8725 §3.1).
     pub(crate) fn open<C: DeserializeOwned>(&self, token: &str, now: Timestamp) -> Option<(C, &RingKey)> {
         let (header, _) = token.split_once('.')?;
-        // Two secrets of one algorithm have the same header; a key pair has its own.
+        // Two secrets with the same algorithm have the same header; each key pair has its own.
         let mut fitting = self.ready.iter().filter(|key| key.header == header && key.is_accepted(now));
         fitting.find_map(|key| {
             let opened = jsonwebtoken::decode::<C>(token, &key.decoding, &key.validation).ok()?;
@@ -133,14 +133,14 @@ impl TokenKeys {
         })
     }
 
-    /// Whether tokens of a key of the ring can be checked.
+    /// Returns whether tokens of this key of the ring can be verified.
     pub(crate) fn is_at_hand(&self, key: &RingKey) -> bool {
         self.ready.iter().any(|ready| ready.of.id == key.id && ready.of.algorithm == key.algorithm)
     }
 }
 
 impl ReadyKey {
-    /// A secret of the ring, if it is one of those that were given.
+    /// Prepares a secret of the ring; `None` if that secret is not configured.
     fn of_secret(settings: &TokenSettings, key: &RingKey) -> Option<Self> {
         let given = std::iter::once(&settings.secret).chain(&settings.previous_secret);
         let secret = given.into_iter().find(|secret| KeyId::of_secret(secret) == key.id)?.expose().as_bytes();
@@ -168,19 +168,19 @@ impl ReadyKey {
         })
     }
 
-    /// Whether the time of its last token is not over. Whoever has a secret of the past may write any `exp`.
+    /// Returns whether its last token may still be valid. An attacker with an earlier secret could write any `exp`.
     fn is_accepted(&self, now: Timestamp) -> bool {
         self.of.accepted_until().is_none_or(|until| until > now)
     }
 }
 
-/// The first segment of the tokens of a key. Those of a secret have no `kid`: nobody looks for their key in a key set.
+/// Returns the header segment of the tokens of a key. For a secret it has no `kid`, because no key set contains the secret.
 fn header(algorithm: SigningAlgorithm, id: Option<&KeyId>) -> String {
     let kid = id.map_or_else(String::new, |id| format!(",\"kid\":\"{id}\""));
     URL_SAFE_NO_PAD.encode(format!("{{\"typ\":\"{TOKEN_TYPE}\",\"alg\":\"{algorithm}\"{kid}}}"))
 }
 
-/// The one algorithm and the claims that are asked for. The library reads the ambient clock, so it is not asked for times.
+/// Builds the checks of the algorithm and the claims. Times are checked elsewhere, because the library reads the ambient clock.
 fn validation(settings: &TokenSettings, algorithm: SigningAlgorithm) -> Validation {
     let mut validation = Validation::new(algorithm.into());
     validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);

@@ -1,6 +1,6 @@
-//! The ring of keys: which of them signs, since when the others do not, and how long each is still good for checking.
+//! The key ring: which key signs, since when the others no longer sign, and until when each is accepted.
 //!
-//! It is a plain value. Who holds the keys themselves, and where it is written, is decided elsewhere.
+//! It is a plain value. Other code holds the keys themselves and decides where the ring is written.
 
 use std::time::Duration;
 
@@ -9,43 +9,44 @@ use super::key::KeyId;
 use crate::domain::account::AccountId;
 use crate::domain::time::Timestamp;
 
-/// How long verifiers may take a published key set for current, in seconds: what `Cache-Control` of the set says.
+/// How long verifiers may cache the published key set: the `max-age` in the `Cache-Control` header of the set.
 pub const KEY_SET_MAX_AGE: Duration = Duration::from_mins(5);
-/// How long a new key is published before it signs. Longer than [`KEY_SET_MAX_AGE`] by what a command line's change takes to be
-/// noticed and by the ten minutes that common clients keep a set whatever its headers say.
+/// How long a new key is published before it signs.
+/// This exceeds both [`KEY_SET_MAX_AGE`] and the ten minutes for which common clients cache a set whatever its headers say.
+/// It also covers the 5 s until a server notices a change at the command line (ADR 020).
 pub(crate) const PUBLISHED_AHEAD: Duration = Duration::from_mins(15);
-/// How much longer than its last token an old key is kept, for verifiers whose clocks are behind ours.
+/// How much longer than its last token an old key is kept, for verifiers whose clocks are slow.
 const KEPT_LONGER: Duration = Duration::from_mins(1);
-/// The most keys of a ring: rotations beyond it wait until an old one is gone.
+/// The maximum number of keys in a ring. Further rotations wait until an old key is removed.
 const MAX_KEYS: usize = 32;
-/// The most events that wait to be put on record.
+/// The maximum number of events that wait for the audit log.
 const MAX_UNRECORDED: usize = 64;
 
 /// One key of a ring, without the key itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RingKey {
-    /// Its name.
+    /// Its id.
     pub id: KeyId,
-    /// The one algorithm that it is used with (RFC 8725 §3.1).
+    /// The only algorithm that it is used with (RFC 8725 §3.1).
     pub algorithm: SigningAlgorithm,
-    /// When it came into the ring.
+    /// When it was added to the ring.
     pub created_at: Timestamp,
-    /// From when on it signs.
+    /// When it begins to sign.
     pub signs_from: Timestamp,
     /// The longest lifetime of a token that it may have signed.
     pub longest_lifetime: Duration,
-    /// When another one takes its place, if one does.
+    /// When another key replaces it, if that is planned or done.
     pub retired_at: Option<Timestamp>,
 }
 
 impl RingKey {
-    /// Until when its tokens are accepted, once it is to be retired.
+    /// Returns until when its tokens are accepted, if it retires or has retired.
     #[must_use]
     pub fn accepted_until(&self) -> Option<Timestamp> {
         self.retired_at.map(|at| at.plus(self.longest_lifetime).plus(KEPT_LONGER))
     }
 
-    /// How it stands.
+    /// Returns its state at `now`.
     #[must_use]
     pub fn state(&self, now: Timestamp) -> KeyState {
         if self.retired_by(now) {
@@ -62,19 +63,19 @@ impl RingKey {
     }
 }
 
-/// How a key stands.
+/// The state of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyState {
-    /// It is published and does not sign yet.
+    /// It is published but does not sign yet.
     Next,
     /// It signs.
     Signing,
-    /// It does not sign any more, and the tokens that it signed are accepted until they are over.
+    /// It no longer signs; the tokens that it signed are accepted until they expire.
     Retired,
 }
 
 impl KeyState {
-    /// The state as it is written in an answer.
+    /// Returns the state as it is written in an answer.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -85,27 +86,27 @@ impl KeyState {
     }
 }
 
-/// Something that happened to a ring and is to be put on record.
+/// A change of a ring that is to be recorded in the audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyEvent {
-    /// What.
+    /// The kind of the change.
     pub kind: KeyEventKind,
-    /// When.
+    /// When it happened.
     pub at: Timestamp,
-    /// The administrator who did it; `None` for Doorward itself and its operator.
+    /// The administrator who made it; `None` for Doorward itself and its operator.
     pub by: Option<AccountId>,
 }
 
-/// What happened to a ring.
+/// The kind of a change of a ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyEventKind {
-    /// A new key was made, to sign from a time on.
+    /// A new key was created, which signs from a given time on.
     Rotated,
-    /// A key was removed after the last of its tokens was over.
+    /// A key was removed after the last of its tokens had expired.
     Removed,
-    /// A new key signs at once, and every other one was removed with the tokens that it signed.
+    /// A new key signs at once; all other keys were removed, so the tokens that they signed are no longer valid.
     Replaced,
-    /// Another algorithm or secret was set, and signs from here on.
+    /// Another algorithm or secret was configured, which signs from now on.
     Switched,
 }
 
@@ -113,7 +114,7 @@ impl KeyEventKind {
     /// Every kind.
     pub const ALL: [Self; 4] = [Self::Rotated, Self::Removed, Self::Replaced, Self::Switched];
 
-    /// The kind as it is written in the file of the ring.
+    /// Returns the kind as it is written in the file of the ring.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -125,15 +126,15 @@ impl KeyEventKind {
     }
 }
 
-/// Why no new key is made.
+/// The reason why no new key is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RotateRefusal {
-    /// Access tokens are signed with `SECRET_KEY`, which its operator rotates.
+    /// Access tokens are signed with `SECRET_KEY`, which the operator rotates.
     #[error(
         "access tokens are signed with SECRET_KEY: give another one, and the present one as SECRET_KEY_PREVIOUS, and start anew"
     )]
     Symmetric,
-    /// There are too many keys whose tokens are not over.
+    /// There are too many keys whose tokens have not expired.
     #[error("there are {MAX_KEYS} keys already: wait until the tokens of one are over")]
     Full,
 }
@@ -141,33 +142,33 @@ pub enum RotateRefusal {
 /// The keys, the oldest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeyRing {
-    /// Counts the changes of its file, so that two writers do not undo each other's.
+    /// The number of changes of its file, so that two writers do not overwrite each other's changes.
     pub revision: u64,
     /// The keys.
     pub keys: Vec<RingKey>,
-    /// What is not on record yet.
+    /// The changes that are not in the audit log yet.
     pub unrecorded: Vec<KeyEvent>,
 }
 
 impl KeyRing {
-    /// The key that signs now.
+    /// Returns the key that signs at `now`.
     #[must_use]
     pub fn signer(&self, now: Timestamp) -> Option<&RingKey> {
         let newest = self.keys.iter().rev().find(|key| key.state(now) == KeyState::Signing);
-        // After the clock was set back, the first one that it did not retire yet.
+        // After the clock was set back, the first key that is not retired yet.
         newest.or_else(|| self.keys.iter().find(|key| !key.retired_by(now)))
     }
 
-    /// The key that is to sign next.
+    /// Returns the key that signs next.
     #[must_use]
     pub fn next(&self, now: Timestamp) -> Option<&RingKey> {
         let signer = self.signer(now)?;
         self.keys.iter().rev().find(|key| key.state(now) == KeyState::Next && key.id != signer.id)
     }
 
-    /// Brings forward what is planned for later than it can have been planned for: it was, by a clock that was ahead. Nothing signs
-    /// sooner than verifiers had the time to learn of it, counted from now, and what was to give way goes on signing until
-    /// then. The answer is the latest time that was planned, if it was too late.
+    /// Brings forward times that lie too far in the future, which means that they were planned while the clock was ahead.
+    /// A new key still signs only after the publication time, counted from now, and its predecessor signs until then.
+    /// Returns the latest planned time if it was too late.
     pub fn put_right(&mut self, now: Timestamp) -> Option<Timestamp> {
         let latest = now.plus(PUBLISHED_AHEAD);
         let planned = self.keys.iter().flat_map(|key| [Some(key.signs_from), key.retired_at]).flatten().max();
@@ -179,13 +180,13 @@ impl KeyRing {
         Some(too_late)
     }
 
-    /// Whether this algorithm, with this secret if it is one of a secret, is what signs now.
+    /// Returns whether the current signer has this algorithm and, if a secret is given, this secret.
     #[must_use]
     pub fn signs_with(&self, algorithm: SigningAlgorithm, secret: Option<&KeyId>, now: Timestamp) -> bool {
         self.signer(now).is_some_and(|key| key.algorithm == algorithm && secret.is_none_or(|secret| *secret == key.id))
     }
 
-    /// Notes how long the tokens live that are signed from here on; true if that is news.
+    /// Notes the lifetime of tokens that are signed from now on; returns whether that changes anything.
     pub fn note_lifetime(&mut self, lifetime: Duration, now: Timestamp) -> bool {
         let mut news = false;
         for key in self.keys.iter_mut().filter(|key| !key.retired_by(now) && key.longest_lifetime < lifetime) {
@@ -195,7 +196,7 @@ impl KeyRing {
         news
     }
 
-    /// Puts a secret into a new ring, as one that signed before anybody kept books.
+    /// Adds a secret to a new ring that signed tokens before there was a ring.
     pub fn assume(&mut self, id: KeyId, algorithm: SigningAlgorithm, lifetime: Duration, now: Timestamp) {
         self.keys.push(RingKey {
             id,
@@ -207,11 +208,11 @@ impl KeyRing {
         });
     }
 
-    /// Lets another key sign at once. The present one retires; one that was to be the next goes.
+    /// Lets another key sign at once. The present one retires, and a key that was planned as the next one is removed.
     pub fn switch(&mut self, id: KeyId, algorithm: SigningAlgorithm, lifetime: Duration, now: Timestamp) {
         let next = self.next(now).map(|key| key.id.clone());
         let signed_before = self.signer(now).is_some();
-        // A secret that signs again may have signed for longer before.
+        // A secret that signs again may have signed longer-lived tokens before.
         let again = self.keys.iter().find(|key| (key.algorithm, &key.id) == (algorithm, &id));
         let lifetime = again.map_or(lifetime, |key| key.longest_lifetime.max(lifetime));
         self.keys.retain(|key| Some(&key.id) != next.as_ref() && (key.algorithm, &key.id) != (algorithm, &id));
@@ -224,25 +225,25 @@ impl KeyRing {
         }
     }
 
-    /// With which algorithm a new key is to be made, to take the place of all others.
+    /// Returns the algorithm for a new key that is to replace all others.
     ///
     /// # Errors
-    /// Keys are not made here.
+    /// Access tokens are signed with a secret, so there are no key pairs to create.
     pub fn may_replace(&self, now: Timestamp) -> Result<SigningAlgorithm, RotateRefusal> {
         let algorithm = self.signer(now).map(|key| key.algorithm).filter(|algorithm| !algorithm.is_symmetric());
         algorithm.ok_or(RotateRefusal::Symmetric)
     }
 
-    /// With which algorithm a new key is to be made, to sign next.
+    /// Returns the algorithm for a new key that is to sign next.
     ///
     /// # Errors
-    /// Keys are not made here, or there are too many.
+    /// Access tokens are signed with a secret, or there are too many keys.
     pub fn may_rotate(&self, now: Timestamp) -> Result<SigningAlgorithm, RotateRefusal> {
         let algorithm = self.may_replace(now)?;
         if self.keys.len() < MAX_KEYS { Ok(algorithm) } else { Err(RotateRefusal::Full) }
     }
 
-    /// Whether the key that signs is as old as this, and no other one is on its way.
+    /// Returns whether the signing key has reached this age, or will within the publication time, and no next key is planned.
     #[must_use]
     pub fn is_due(&self, rotation: Duration, now: Timestamp) -> bool {
         let old =
@@ -250,7 +251,7 @@ impl KeyRing {
         self.signer(now).is_some_and(old) && self.next(now).is_none()
     }
 
-    /// Puts a new key in, which signs once verifiers had the time to learn of it.
+    /// Adds a new key, which signs once verifiers have had the time to fetch it.
     pub fn rotate(
         &mut self,
         id: KeyId,
@@ -267,7 +268,7 @@ impl KeyRing {
         self.note(KeyEventKind::Rotated, now, by);
     }
 
-    /// Puts a new key in the place of all others, because one of them is not a secret any more.
+    /// Replaces all keys by a new one, because one of them is no longer secret.
     pub fn replace(
         &mut self,
         id: KeyId,
@@ -281,7 +282,7 @@ impl KeyRing {
         self.note(KeyEventKind::Replaced, now, by);
     }
 
-    /// Removes the keys whose tokens are all over; true if there were any.
+    /// Removes the keys whose tokens have all expired; returns whether there were any.
     pub fn prune(&mut self, now: Timestamp) -> bool {
         let before = self.keys.len();
         self.keys.retain(|key| key.accepted_until().is_none_or(|until| until > now));
@@ -379,7 +380,7 @@ mod tests {
         assert!(!ring.signs_with(SigningAlgorithm::Hs512, Some(&id(2)), START));
         assert_eq!(ring.keys.len(), 2);
         assert_eq!(ring.keys[0].accepted_until(), Some(START.plus(LIFETIME).plus(KEPT_LONGER)));
-        // And back: a secret that signs again is not retired any more.
+        // Back again: a secret that signs again is no longer retired.
         let later = START.plus(Duration::from_mins(1));
         ring.switch(id(3), SigningAlgorithm::EdDsa, LIFETIME, later);
         ring.switch(id(2), SigningAlgorithm::Hs256, LIFETIME, later);
@@ -412,13 +413,13 @@ mod tests {
         assert_eq!(signer(&ring, turn.minus(Duration::from_millis(1))), id(0));
         assert_eq!(signer(&ring, turn), id(1));
         assert_eq!(ring.keys[0].accepted_until(), Some(turn.plus(LIFETIME).plus(KEPT_LONGER)));
-        // And what is planned for in time stays, however often anybody looks.
+        // Times that are planned correctly stay, however often they are checked.
         let right = ring.clone();
         for later in [now, now.plus(Duration::from_secs(5)), turn, turn.plus(DAY)] {
             assert_eq!(ring.put_right(later), None);
             assert_eq!(ring, right);
         }
-        // It is due again when it has signed for its time, not when the clock that was ahead comes true.
+        // It is due again after its own signing period, not when the time of the fast clock arrives.
         let due = turn.plus(DAY * 90).minus(PUBLISHED_AHEAD);
         assert!(!ring.is_due(DAY * 90, due.minus(Duration::from_millis(1))) && ring.is_due(DAY * 90, due));
     }
@@ -431,7 +432,7 @@ mod tests {
         assert_eq!(ring.put_right(START), Some(ahead));
         assert_eq!(signer(&ring, START), id(1));
         assert!(ring.is_due(DAY, START.plus(DAY)));
-        // Two rotations that never were: the newest key signs, and the one between them never does.
+        // Two rotations by a clock that was ahead: the newest key signs, and the one between them never does.
         ring.rotate(id(2), SigningAlgorithm::EdDsa, LIFETIME, ahead, None);
         ring.rotate(id(3), SigningAlgorithm::EdDsa, LIFETIME, ahead.plus(DAY * 90), None);
         let now = START.plus(DAY);
@@ -456,8 +457,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens to a ring, and however the clock steps: there is a key that signs, and no key goes before the last token
-        /// that it can have signed by a clock that does not step back.
+        /// Whatever happens to a ring and however the clock steps, one key always signs.
+        /// No key is removed before the expiry of the last token that it can have signed on a clock that does not step back.
         #[test]
         fn there_is_always_a_key_that_signs_and_none_goes_before_its_tokens(
             steps in proptest::collection::vec((0_u8..5, 0_u64..3_000), 1..60),
@@ -488,9 +489,9 @@ mod tests {
             }
         }
 
-        /// However far a clock is ahead while keys are made, and however often it is put right and goes wrong again: once it is put
-        /// right and was looked at, no key waits for longer than it is published, none signs sooner, and none goes before a token
-        /// that was signed by the right clock.
+        /// Keys are created while the clock is ahead; then it is corrected, and the ring is checked, any number of times.
+        /// After each check, no key waits longer than its publication time, none signs earlier, and none is removed before the expiry of a
+        /// token that was signed under the correct clock.
         #[test]
         fn r05_a_clock_that_was_ahead_delays_no_key_and_hurries_none(
             steps in proptest::collection::vec((0_u8..4, 0_u64..3_000, 0_u64..100_000_000), 1..40),

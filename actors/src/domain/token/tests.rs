@@ -26,13 +26,13 @@ fn settings(algorithm: SigningAlgorithm) -> TokenSettings {
     }
 }
 
-/// A name that is another one each time.
+/// Returns a different id each time.
 fn token_id() -> TokenId {
     static GIVEN: AtomicU8 = AtomicU8::new(0);
     TokenId::from_bytes([GIVEN.fetch_add(1, Ordering::Relaxed); 16])
 }
 
-/// A service with one key of this algorithm, and whoever has that key.
+/// A service with one key of this algorithm, and an attacker who has that key.
 struct World {
     algorithm: SigningAlgorithm,
     tokens: AccessTokens,
@@ -68,7 +68,7 @@ impl World {
         }
     }
 
-    /// A token with the right key, whatever its header and claims say.
+    /// Signs a token with the right key and any header and claims.
     fn forge(&self, header: &str, claims: &Value) -> String {
         let message = message(header, claims);
         format!("{message}.{}", self.sign(&message))
@@ -78,7 +78,7 @@ impl World {
         self.forge(&spelt(&self.header), claims)
     }
 
-    /// The header of the service with a member changed, added or, for null, taken out.
+    /// Returns the service's header with one member changed, added or, for null, removed.
     fn header_with(&self, member: &str, value: Value) -> String {
         let mut header = self.header.clone();
         header[member] = value;
@@ -96,7 +96,7 @@ fn tokens(algorithm: SigningAlgorithm, ring: KeyRing, pairs: Vec<SigningKey>) ->
     AccessTokens::new(&settings(algorithm), keys)
 }
 
-/// A header in the order in which the service writes it; null members are left out.
+/// Writes a header in the order that the service uses, without null members.
 fn spelt(header: &Value) -> String {
     let mut order = vec!["typ", "alg", "kid"];
     order.extend(
@@ -487,5 +487,5 @@ proptest! {
     }
 }
 
-/// Made once: an RSA key takes its time.
+/// Created once, because an RSA key takes long to generate.
 static WORLDS: std::sync::LazyLock<Vec<World>> = std::sync::LazyLock::new(|| World::all().collect());

@@ -1,104 +1,104 @@
-//! Whether the audit log is whole: a walk over all of it, a record at a time.
+//! The verification of the audit log: a walk over all of it, one record at a time.
 
 use super::super::codec::{self, Chained, LogEnd};
 use super::super::engine::{Fault, Rows};
 use super::super::{layout, reads};
 use crate::domain::audit::{AuditCheckpoint, AuditDetails, AuditEvent, AuditHash, AuditHead, AuditStart};
 
-/// What a walk found.
+/// The result of a walk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditReport {
-    /// Where the kept part begins.
+    /// The start of the kept part.
     pub checkpoint: AuditCheckpoint,
-    /// How many records were walked over before the end, or before the first thing that is wrong.
+    /// The number of records that were verified before the end or before the first fault.
     pub records: u64,
-    /// Those of them that could not be read when the log was chained, and are kept as they were: how many, and the first of
-    /// them.
+    /// The records among them that could not be read when the log was first chained, and are kept as they were: their number, and the
+    /// sequence numbers of the first ones.
     pub put_aside: (u64, Vec<u64>),
-    /// Whether a record of the log says that it begins there. One that older versions alone removed records from has none.
+    /// Whether a record of the log confirms its start. A log that only older versions pruned has no such record.
     pub start_is_on_record: bool,
-    /// How it ended.
+    /// The finding.
     pub finding: AuditFinding,
 }
 
 impl AuditReport {
-    /// Whether the log begins with this record and, where it was noted, this hash before it.
+    /// Returns whether the log begins with this record and, if given, with this hash of the record before.
     #[must_use]
     pub fn begins_with(&self, first: u64, before: Option<AuditHash>) -> bool {
         self.checkpoint.first == first && before.is_none_or(|before| self.checkpoint.before == before)
     }
 }
 
-/// How many records that were put aside are named.
+/// The maximum number of put-aside records that are named.
 const NAMED: usize = 20;
 
-/// How a walk ended.
+/// The finding of a walk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AuditFinding {
     /// Every record fits the one before, and the last one is the head.
     Whole(AuditHead),
-    /// The first thing that is wrong.
+    /// The log is broken; this is the first fault.
     Broken(AuditBreak),
-    /// Every record fits, but the head to compare with lies in a part that was pruned since, so it proves nothing.
+    /// Every record fits, but the head to compare with was pruned since, so it proves nothing.
     TooOld(AuditHead),
 }
 
-/// What is wrong with the log.
+/// A fault of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AuditBreak {
-    /// A record is not there.
+    /// A record is missing.
     #[error("record {0} is missing")]
     Missing(u64),
-    /// There is one that should not be there.
+    /// There is a record outside the kept part.
     #[error("there is a record {0} outside the kept part of the log")]
     Foreign(u64),
     /// A record cannot be read.
     #[error("record {0} cannot be read: it was changed")]
     Unreadable(u64),
-    /// A record does not carry the hash of the one before.
+    /// A record does not have the hash of the one before.
     #[error("the chain breaks between record {before} and record {record}: one of them was changed, replaced or moved")]
     Unchained {
-        /// The last one that fits those before it.
+        /// The last record that fits those before it.
         before: u64,
-        /// The one after it.
+        /// The record after it.
         record: u64,
     },
-    /// A record is not in the index of its account, and so not shown to its owner.
+    /// A record is missing in the index of its account, so it is not shown to the account's owner.
     #[error("record {0} is missing in the index of its account")]
     Unindexed(u64),
-    /// The log begins elsewhere than its last record of a removal says.
+    /// The log does not begin where its last record of a removal says.
     #[error(
         "the log begins with record {found}, and by its own record {record} it should begin with record {expected}: the \
         oldest records were removed, or others put in their place"
     )]
     Start {
-        /// With which it begins.
+        /// The record with which the log begins.
         found: u64,
-        /// With which it should.
+        /// The record with which it should begin.
         expected: u64,
         /// The record that says so.
         record: u64,
     },
-    /// The log does not begin with its first record, and there is no record of a removal.
+    /// The log does not begin with its first record, and no record reports a removal.
     #[error("the log begins with record {0}, and no record of it says that older ones were removed")]
     Beheaded(u64),
-    /// The log ends elsewhere than it says.
+    /// The log does not end where the store says.
     #[error(
         "the log ends with record {found} and should end with record {expected}: the newest records were removed or replaced"
     )]
     Cut {
         /// The last record found.
         found: u64,
-        /// What the stored head says.
+        /// The last record according to the store.
         expected: u64,
     },
-    /// The newest record is another one than it should be.
+    /// The newest record is not the one with which the log ended.
     #[error("record {0}, the newest, is not the one that the log ended with: it was changed")]
     Head(u64),
-    /// A head that was logged is not in the log.
+    /// A head that was logged before is not in the log.
     #[error("record {0} is not the one that was the head then: the log was rewritten")]
     NotThatHead(u64),
-    /// A head that was logged lies beyond the end of the log.
+    /// A head that was logged before lies beyond the end of the log.
     #[error("record {0} was the head once and is missing: the log was cut off or replaced by an older one")]
     BeyondEnd(u64),
 }
@@ -144,9 +144,9 @@ pub fn walk(rows: &dyn Rows, expected: Option<AuditHead>) -> Result<AuditReport,
 struct Walk {
     expected: Option<AuditHead>,
     seen_expected: bool,
-    /// The record walked over last.
+    /// The last verified record.
     last: AuditHead,
-    /// The newest record of a removal, and where it says that the log begins.
+    /// The newest record of a removal and, if it says so, the start of the log after that removal.
     pruned: Option<(u64, Option<AuditStart>)>,
     /// As [`AuditReport::put_aside`].
     put_aside: (u64, Vec<u64>),
@@ -155,7 +155,7 @@ struct Walk {
 type Step = Result<(), AuditBreak>;
 
 impl Walk {
-    /// One record. The outer result is about the disk.
+    /// Verifies one record. The outer result is about the storage.
     fn step(&mut self, rows: &dyn Rows, first: u64, key: &[u8], value: &[u8]) -> Result<Step, Fault> {
         let wanted = self.last.sequence + 1;
         let sequence = layout::sequence_of_audit(key).unwrap_or(0);
@@ -198,7 +198,7 @@ impl Walk {
         Ok(self.compare())
     }
 
-    /// Compares with the head that was noted, if this is its place.
+    /// Compares the last verified record with the noted head, if it has the same number.
     fn compare(&mut self) -> Step {
         match self.expected.filter(|expected| expected.sequence == self.last.sequence) {
             Some(expected) if expected.hash != self.last.hash => Err(AuditBreak::NotThatHead(expected.sequence)),
@@ -210,7 +210,7 @@ impl Walk {
         }
     }
 
-    /// The beginning of the log against what its last record of a removal says.
+    /// Compares the start of the log with its last record of a removal.
     fn begins_rightly(&self, checkpoint: &AuditCheckpoint) -> Step {
         let found = checkpoint.first;
         match self.pruned {
@@ -222,7 +222,7 @@ impl Walk {
         }
     }
 
-    /// The end of the log against what the store says it is.
+    /// Compares the end of the log with the one that the store keeps.
     fn end(&self, rows: &dyn Rows) -> Result<Step, Fault> {
         let LogEnd { head, .. } = reads::audit::end(rows)?;
         let counted = reads::counter(rows, layout::LAST_AUDIT_SEQUENCE)?;

@@ -75,8 +75,8 @@ struct ReservedV1 {
     until: i64,
 }
 
-/// Lets an account be without password or passphrase, and adds when they were set, who made the account, and the address that
-/// it can go back to.
+/// Lets an account have no password or no passphrase. Adds when they were set, who created the account, and the address to which it
+/// can go back.
 #[derive(Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "the bytes of a flag are frozen, and none excludes another")]
 pub(crate) struct AccountV4 {
@@ -102,7 +102,7 @@ pub(crate) struct AccountV4 {
 }
 
 impl From<AccountV1> for AccountV2 {
-    /// There were no mails, so none was in another language and no address waited for one.
+    /// Earlier versions sent no mails, so the language is English and no address is pending.
     fn from(v1: AccountV1) -> Self {
         Self {
             id: v1.id,
@@ -124,7 +124,7 @@ impl From<AccountV1> for AccountV2 {
 }
 
 impl From<AccountV2> for AccountV3 {
-    /// Nobody had looked.
+    /// The list of breached passwords was not checked before.
     fn from(v2: AccountV2) -> Self {
         Self {
             id: v2.id,
@@ -147,7 +147,7 @@ impl From<AccountV2> for AccountV3 {
 }
 
 impl From<AccountV3> for AccountV4 {
-    /// When the secrets were set is not known, so no link undoes it, and neither is who made the account.
+    /// It is not known when the secrets were set or who created the account. Revision 0 means that no link undoes the secrets.
     fn from(v3: AccountV3) -> Self {
         Self {
             id: v3.id,

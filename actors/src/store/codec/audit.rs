@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AddressV1, Record, RecordError, account_id, open, write};
 
-/// The version bytes of records that are chained.
+/// The version bytes of chained records.
 const V2: u8 = 2;
 const V3: u8 = 3;
 const V4: u8 = 4;
@@ -22,8 +22,8 @@ pub(crate) struct Chained {
     pub(crate) record: AuditRecord,
 }
 
-/// Events and refusals are stored under the numbers that the domain gives them once and for all. Of before records were
-/// chained; the step to layout 4 replaces them all.
+/// An audit record from before the log was chained; the migration to layout 4 replaces all of them.
+/// Events and refusals are stored under the permanent numbers that the domain assigns.
 #[derive(Serialize, Deserialize)]
 struct AuditV1 {
     at: i64,
@@ -37,7 +37,7 @@ struct AuditV1 {
     refusal: Option<u8>,
 }
 
-/// Who did it, with variants numbered in this order.
+/// The actor. The variants are numbered in this order.
 #[derive(Serialize, Deserialize)]
 enum ActorV1 {
     Anonymous,
@@ -46,7 +46,7 @@ enum ActorV1 {
     System,
 }
 
-/// As before, behind the hash of the record before.
+/// Adds the hash of the record before, as first field.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct AuditV2 {
     previous: [u8; 32],
@@ -61,7 +61,7 @@ pub(crate) struct AuditV2 {
     refusal: Option<u8>,
 }
 
-/// Who did it, with variants numbered in this order.
+/// The actor. The variants are numbered in this order.
 #[derive(Serialize, Deserialize)]
 enum ActorV2 {
     Anonymous,
@@ -71,15 +71,15 @@ enum ActorV2 {
     Service(String),
 }
 
-/// As before, with what else there is to say, which is never nothing: a record without it is of the second version, so that
-/// its value can be made again from what is shown of it.
+/// Adds the details, which are never `None`: a record without details is written in the second version, so that its value can be
+/// reproduced from the record as it is shown.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct AuditV3 {
     record: AuditV2,
     details: Option<DetailsV1>,
 }
 
-/// With variants numbered in this order.
+/// The details. The variants are numbered in this order.
 #[derive(Serialize, Deserialize)]
 enum DetailsV1 {
     /// The numbers of the fields.
@@ -100,14 +100,14 @@ impl DetailsV1 {
     }
 }
 
-/// As before, of refusals that are counted and not on record by themselves.
+/// Adds the count of refusals that have no record of their own.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct AuditV4 {
     record: AuditV2,
     details: Option<DetailsV2>,
 }
 
-/// With variants numbered in this order. The first two are written as of the third version.
+/// The details. The variants are numbered in this order. The first two are still written in the third version.
 #[derive(Serialize, Deserialize)]
 enum DetailsV2 {
     Changed(Vec<u8>),
@@ -138,22 +138,22 @@ impl DetailsV2 {
     }
 }
 
-/// The version byte of a record that could not be read when the log was chained. Behind it come the hash of the record before
-/// and what was stored.
+/// The version byte of a record that could not be read when the log was chained.
+/// It is followed by the hash of the record before and the original value.
 const ASIDE: u8 = 0xFF;
 
-/// The value of a record that cannot be read, chained so that nobody can change or remove it unseen either.
+/// Wraps an unreadable value so that it is part of the chain, and cannot be changed or removed unnoticed either.
 pub(crate) fn put_aside(stored: &[u8], previous: AuditHash) -> Vec<u8> {
     [&[ASIDE], &previous.as_bytes()[..], stored].concat()
 }
 
-/// The hash that such a value carries; `None` for any other.
+/// Returns the hash in such a value; `None` for any other value.
 pub(crate) fn put_aside_after(value: &[u8]) -> Option<AuditHash> {
     let (&ASIDE, rest) = value.split_first()? else { return None };
     Some(AuditHash::from_bytes(*rest.first_chunk()?))
 }
 
-/// A record of before they were chained, behind this hash.
+/// Converts a record from before the log was chained, with the hash of the record before.
 pub(crate) fn chain(value: &[u8], previous: AuditHash) -> Result<Chained, RecordError> {
     let unreadable = |why| RecordError::Unreadable { kind: Chained::KIND, why };
     let Some((1, body)) = value.split_first() else {
@@ -267,7 +267,7 @@ impl Chained {
     }
 }
 
-/// The newest record of the log, and how much all kept ones take with their index, keys and values, in bytes.
+/// The newest record of the log, and the size of all kept records and their index, keys and values, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LogEnd {
     pub(crate) head: AuditHead,
@@ -275,7 +275,7 @@ pub(crate) struct LogEnd {
 }
 
 impl LogEnd {
-    /// Of a log without records.
+    /// The end of a log without records.
     pub(crate) const GENESIS: Self = Self { head: AuditHead::GENESIS, bytes: 0 };
 }
 
@@ -300,13 +300,13 @@ impl Record for LogEnd {
     }
 }
 
-/// How much the kept refusals take with their index, keys and values, in bytes. Those of before it was counted do not count.
+/// The size of the kept refusals and their index, keys and values, in bytes. Refusals from before this was counted are not included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Refusals {
     pub(crate) bytes: u64,
     /// The first record that is counted.
     pub(crate) from: u64,
-    /// The newest record when it was counted. A program that does not count leaves it behind, and then it is counted anew.
+    /// The newest record at the last count. If an older program appended records without counting, this lags behind and the count restarts.
     pub(crate) upto: u64,
 }
 

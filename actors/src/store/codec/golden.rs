@@ -1,5 +1,5 @@
-//! The bytes of every record kind, written down. If one of these fails, data directories out there cannot be read any
-//! more: add a version instead of changing the old one.
+//! The expected bytes of each kind of record. If one of these tests fails, existing data directories would become unreadable:
+//! add a version instead of changing an old one.
 
 use crate::domain::account::{Account, AccountId, CredentialHash, CustomerAccount, ReservedEmail, Role};
 use crate::domain::audit::{
@@ -293,7 +293,7 @@ fn a_token_keeps_its_bytes() {
     let of_first = unhex(&format!("0107{hash}020d61406578616d706c652e636f6d0204"));
     assert_eq!(decode::<StoredToken>(&of_first).unwrap(), StoredToken { revision: 1, ..stored.clone() });
     check(&stored.token.hash, &format!("01{hash}"));
-    // Its key in lower case is longer than a local part may be, and so is no address of its own.
+    // In lower case, the local part of its key is too long for an address, so the key cannot be parsed as one.
     let longer = NewToken { address: email(&format!("{}@example.com", "İ".repeat(30))), ..stored.token.clone() };
     let longer = StoredToken { token: longer, ..stored };
     assert_eq!(decode::<StoredToken>(&encode(&longer).unwrap()).unwrap(), longer);
@@ -376,7 +376,7 @@ fn chained(record: AuditRecord) -> Chained {
     Chained { previous: AuditHash::from_bytes([0xCD; 32]), record }
 }
 
-/// What follows the version byte and, in the second version, the hash.
+/// The bytes after the version byte and, in the second version, after the hash.
 fn full_audit_golden() -> String {
     let name = "ab".repeat(16);
     format!("02050107{}01{name}{}{}{}0102", "0108", "0100c0000201", "01027561", "01027231")

@@ -1,4 +1,4 @@
-//! The frozen forms of queued mails, and the numbers of what is said in a word.
+//! The frozen forms of queued mails, and the numbers of their enums.
 
 use crate::domain::email::Email;
 use crate::domain::mail::{Locale, MailKind};
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AddressV1, Record, V1, account_id, email, open, write};
 
-/// The number under which a language is stored; never given to another one.
+/// Returns the number under which a language is stored. It is never reused.
 pub(super) const fn locale_number(locale: Locale) -> u8 {
     match locale {
         Locale::En => 1,
@@ -22,12 +22,12 @@ pub(super) const fn locale_number(locale: Locale) -> u8 {
     }
 }
 
-/// The language with this number.
+/// Returns the language with this number.
 pub(super) fn locale(number: u8) -> Result<Locale, &'static str> {
     Locale::ALL.into_iter().find(|locale| locale_number(*locale) == number).ok_or("unknown language")
 }
 
-/// The number under which a kind of mail is stored; never given to another one.
+/// Returns the number under which a kind of mail is stored. It is never reused.
 pub(crate) const fn kind_number(kind: MailKind) -> u8 {
     match kind {
         MailKind::VerifyAddress => 1,
@@ -48,12 +48,12 @@ pub(crate) const fn kind_number(kind: MailKind) -> u8 {
     }
 }
 
-/// The kind of mail with this number.
+/// Returns the kind of mail with this number.
 fn kind(number: u8) -> Result<MailKind, &'static str> {
     MailKind::ALL.into_iter().find(|kind| kind_number(*kind) == number).ok_or("unknown kind")
 }
 
-/// The number under which a state is stored; never given to another one.
+/// Returns the number under which a state is stored. It is never reused.
 const fn state_number(state: MailState) -> u8 {
     match state {
         MailState::Queued => 1,
@@ -61,7 +61,7 @@ const fn state_number(state: MailState) -> u8 {
     }
 }
 
-/// The state with this number.
+/// Returns the state with this number.
 fn state(number: u8) -> Result<MailState, &'static str> {
     let states = [MailState::Queued, MailState::Dead];
     states.into_iter().find(|state| state_number(*state) == number).ok_or("unknown state")
@@ -89,7 +89,7 @@ pub(crate) struct MailV1 {
     last_error: Option<String>,
 }
 
-/// The second version: under what the token of the link is found, and the client that is counted.
+/// Adds the hash of the token of the link, and the client against which the mail is counted.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct MailV2 {
     first: MailV1,
@@ -172,7 +172,7 @@ impl Record for QueuedMail {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct MailIdV1(u64);
 
-/// The entry of an index of mails.
+/// The value of an entry in an index of mails.
 impl Record for MailId {
     const KIND: &'static str = "mail index";
     type Frozen = MailIdV1;

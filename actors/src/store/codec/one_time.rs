@@ -10,7 +10,7 @@ use super::{Record, V1, account_id, open};
 
 const V2: u8 = 2;
 
-/// Purposes are stored under the numbers that the domain gives them once and for all.
+/// Purposes are stored under the permanent numbers that the domain assigns.
 #[derive(Serialize, Deserialize)]
 struct TokenV1 {
     account: u64,
@@ -21,7 +21,7 @@ struct TokenV1 {
     expires_at: i64,
 }
 
-/// Adds the revision of the account that it was issued with.
+/// Adds the revision of the account with which the token was issued.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct TokenV2 {
     account: u64,
@@ -34,7 +34,7 @@ pub(crate) struct TokenV2 {
 }
 
 impl From<TokenV1> for TokenV2 {
-    /// All that was set since this version counts as set after the token was issued.
+    /// Revision 1 means that every secret set since this version counts as set after the token was issued.
     fn from(v1: TokenV1) -> Self {
         Self {
             account: v1.account,
@@ -90,7 +90,7 @@ impl Record for StoredToken {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct TokenHashV1([u8; 32]);
 
-/// The entry of the index of an account's tokens.
+/// The value of an entry in the index of an account's tokens.
 impl Record for TokenHash {
     const KIND: &'static str = "token index";
     type Frozen = TokenHashV1;

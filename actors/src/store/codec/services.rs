@@ -28,7 +28,7 @@ struct ReplacedV1 {
     until: i64,
 }
 
-/// Without its last use, which is a record of its own.
+/// The last use is not included; it is a separate record.
 impl Record for ServiceToken {
     const KIND: &'static str = "service token";
     type Frozen = ServiceTokenV1;
@@ -67,12 +67,12 @@ impl Record for ServiceToken {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct RevocationV1 {
     at: i64,
-    /// 0 where it concerns everybody.
+    /// 0 if it concerns all accounts.
     account: u64,
     what: RevokedV1,
 }
 
-/// What happened, with variants numbered in this order.
+/// The kind of revocation. The variants are numbered in this order.
 #[derive(Serialize, Deserialize)]
 enum RevokedV1 {
     Session([u8; 16]),

@@ -22,7 +22,7 @@ struct SessionV1 {
     user_agent: Option<String>,
 }
 
-/// Adds the label, and whether it is remembered.
+/// Adds the label, and whether the session is remembered.
 #[derive(Serialize, Deserialize)]
 struct SessionV2 {
     id: [u8; 16],
@@ -38,7 +38,7 @@ struct SessionV2 {
 }
 
 impl From<SessionV1> for SessionV2 {
-    /// There were no labels, and no session outlived its access token.
+    /// Earlier versions had no labels and no remembered sessions.
     fn from(v1: SessionV1) -> Self {
         Self {
             id: v1.id,
@@ -55,7 +55,7 @@ impl From<SessionV1> for SessionV2 {
     }
 }
 
-/// Adds when the owner last proved who they are, and when they were last told of an unknown network.
+/// Adds when the owner last proved their identity, and when they were last notified of an unknown network.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct SessionV3 {
     id: [u8; 16],
@@ -73,7 +73,7 @@ pub(crate) struct SessionV3 {
 }
 
 impl From<SessionV2> for SessionV3 {
-    /// Every login counted as fresh for its time, and nobody was told of a refresh.
+    /// The login was the last proof of identity, and no notification of a refresh was sent.
     fn from(v2: SessionV2) -> Self {
         Self {
             id: v2.id,

@@ -1,4 +1,4 @@
-//! That keys keep their bytes for ever.
+//! Tests that the bytes of keys never change.
 
 use crate::domain::email::Email;
 use crate::domain::mail::MailKind;

@@ -1,4 +1,4 @@
-//! The audit log, read.
+//! Queries of the audit log.
 
 use std::ops::Bound;
 
@@ -10,12 +10,12 @@ use crate::domain::account::AccountId;
 use crate::domain::audit::{AuditCheckpoint, AuditOrder, AuditPage, AuditQuery, AuditRecord, AuditStatus};
 use crate::domain::time::Timestamp;
 
-/// Where the log ends.
+/// Returns the end of the log.
 pub(crate) fn end(rows: &dyn Rows) -> Result<LogEnd, Fault> {
     Ok(get(rows, layout::AUDIT_END)?.unwrap_or(LogEnd::GENESIS))
 }
 
-/// Where the kept part of the log begins.
+/// Returns the start of the kept part of the log.
 pub(crate) fn checkpoint(rows: &dyn Rows) -> Result<AuditCheckpoint, Fault> {
     Ok(get(rows, layout::AUDIT_CHECKPOINT)?.unwrap_or(AuditCheckpoint::GENESIS))
 }
@@ -30,9 +30,9 @@ fn newest_at(rows: &dyn Rows, sequence: u64) -> Result<Option<Timestamp>, Fault>
     Ok(record(rows, sequence)?.map(|record| record.at))
 }
 
-/// The newest records, newest first.
+/// Returns the newest records, newest first.
 pub(crate) fn recent(rows: &dyn Rows, limit: usize) -> Result<Vec<(u64, AuditRecord)>, Fault> {
-    // The numbers have no gaps, so lookups do, and the engine's less-tried way of walking backwards is not needed.
+    // The numbers have no gaps, so look-ups are enough, and the engine's less tested backward iteration is not needed.
     let (first, last) = (checkpoint(rows)?.first, counter(rows, layout::LAST_AUDIT_SEQUENCE)?);
     let mut records = Vec::new();
     for sequence in (first..=last).rev() {
@@ -44,7 +44,7 @@ pub(crate) fn recent(rows: &dyn Rows, limit: usize) -> Result<Vec<(u64, AuditRec
     Ok(records)
 }
 
-/// A page of the log. What is pruned meanwhile is passed over.
+/// Returns a page of the log. Records that are pruned in the meantime are skipped.
 pub(crate) fn page(rows: &dyn Rows, query: &AuditQuery) -> Result<AuditPage, Fault> {
     let (first, last) = (checkpoint(rows)?.first, counter(rows, layout::LAST_AUDIT_SEQUENCE)?);
     match (query.order, query.filter.subject) {
@@ -72,7 +72,7 @@ pub(crate) fn page(rows: &dyn Rows, query: &AuditQuery) -> Result<AuditPage, Fau
     }
 }
 
-/// The records with a subject, newest first.
+/// Iterates over the records about a subject, newest first.
 fn of_subject(
     rows: &dyn Rows,
     subject: AccountId,
@@ -86,7 +86,7 @@ fn of_subject(
     })
 }
 
-/// Looks at records in order until the question is answered or its bound is reached.
+/// Examines records in order until the page is full or the limit of the scan is reached.
 fn gather(
     query: &AuditQuery,
     records: impl Iterator<Item = Result<(u64, Option<AuditRecord>), Fault>>,
@@ -110,7 +110,7 @@ fn gather(
     Ok(page)
 }
 
-/// A record; `None` if it is not there or cannot be read.
+/// Returns a record; `None` if it does not exist or is unreadable.
 fn record(rows: &dyn Rows, sequence: u64) -> Result<Option<AuditRecord>, Fault> {
     Ok(rows.get_raw(&layout::audit(sequence))?.and_then(|value| readable(sequence, &value)))
 }
@@ -118,7 +118,7 @@ fn record(rows: &dyn Rows, sequence: u64) -> Result<Option<AuditRecord>, Fault> 
 fn readable(sequence: u64, value: &[u8]) -> Option<AuditRecord> {
     match codec::decode::<Chained>(value) {
         Ok(chained) => Some(chained.record),
-        // Said once, when it was put aside.
+        // This was already logged when the record was put aside.
         Err(_) if codec::put_aside_after(value).is_some() => None,
         Err(error) => {
             tracing::error!(%error, sequence, "an audit record cannot be read and is passed over");

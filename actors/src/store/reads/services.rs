@@ -1,4 +1,4 @@
-//! Service tokens and revocations, read.
+//! Queries of service tokens and revocations.
 
 use std::ops::Bound;
 
@@ -10,7 +10,7 @@ use crate::domain::revocation::Revocation;
 use crate::domain::service_token::ServiceToken;
 use crate::domain::time::Timestamp;
 
-/// One that cannot be read opens nothing, and leaves the others alone.
+/// Returns all service tokens. Skips an unreadable one, which then gives no access.
 pub(crate) fn service_tokens(rows: &dyn Rows) -> Result<Vec<ServiceToken>, Fault> {
     let mut tokens = Vec::new();
     for row in walk_prefix(rows, layout::ALL_SERVICE_TOKENS) {
@@ -26,7 +26,7 @@ pub(crate) fn service_tokens(rows: &dyn Rows) -> Result<Vec<ServiceToken>, Fault
     Ok(tokens)
 }
 
-/// One that cannot be read fails all: to pass it over would keep a token alive somewhere.
+/// Returns the revocations after a number. An unreadable one fails the query: if it were skipped, a verifier would still accept a token.
 pub(crate) fn revocations(rows: &dyn Rows, after: u64, limit: usize) -> Result<Vec<(u64, Revocation)>, Fault> {
     let (Some(first), last) = (after.checked_add(1), counter(rows, layout::LAST_REVOCATION)?) else {
         return Ok(Vec::new());

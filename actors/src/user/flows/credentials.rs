@@ -1,4 +1,4 @@
-//! Registration, login and recovery: what somebody does who is not logged in.
+//! Registration, login and recovery: the flows of clients that are not logged in.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use crate::user::{
     Registered, Registration,
 };
 
-/// What is put on record and what is answered where the store made no account.
+/// Returns the audit reason and the error for an account that the store did not create.
 pub(crate) fn not_created(refusal: CreateAccountRefusal) -> (AuditRefusal, RegisterError) {
     match refusal {
         CreateAccountRefusal::EmailTaken => (AuditRefusal::EmailTaken, RegisterError::EmailTaken),
@@ -32,7 +32,7 @@ pub(crate) fn not_created(refusal: CreateAccountRefusal) -> (AuditRefusal, Regis
 }
 
 impl Flows {
-    /// Makes an account.
+    /// Creates an account.
     pub(crate) async fn register(
         &self,
         registration: Registration,
@@ -53,7 +53,7 @@ impl Flows {
             return Err(story.refuse(self, AuditRefusal::CustomerAccountNotAllowed, answer));
         }
         let replaces_unverified = by == Creator::Owner && self.rules.require_email_verification;
-        // Spares two hashes where the outcome is clear and no secret; the commit decides.
+        // Saves two hashes if the outcome is known and not secret; the commit decides.
         let holder = if conceals { None } else { self.store.account_by_email(email.key()).await? };
         if holder.is_some_and(|holder| holder.email_verified || !replaces_unverified) {
             return Err(story.refuse(self, AuditRefusal::EmailTaken, RegisterError::EmailTaken));
@@ -110,7 +110,7 @@ impl Flows {
         }
     }
 
-    /// Opens a session for whoever knows the password. Exactly one hash is computed on every path that answers.
+    /// Opens a session if the password is right. Computes exactly one hash on every path that answers.
     pub(crate) async fn login(self: Arc<Self>, attempt: LoginAttempt, origin: Origin) -> Result<LoggedIn, LoginError> {
         let LoginAttempt { email, password, remember } = attempt;
         let story = Story::new(AuditEvent::Login, AuditActorKind::Anonymous, origin.clone());
@@ -130,9 +130,9 @@ impl Flows {
             return Err(story.refuse(&self, AuditRefusal::Locked, LoginError::Incorrect));
         }
         if self.rules.require_email_verification && !account.email_verified {
-            // It was no failure: the password is right.
+            // This was no failed attempt: the password is right.
             attempt.withdraw();
-            // After the answer, which otherwise would tell by its time that the password was right.
+            // This happens after the answer, whose duration would otherwise reveal that the password is right.
             let flows = Arc::clone(&self);
             self.after_answer(async move {
                 if let Err(failure) = flows.verify_again(&account, LOGIN_RESEND_PAUSE, origin).await {
@@ -147,7 +147,7 @@ impl Flows {
         let opened = self.sessions.open(&account, remember, origin.clone(), sign_in, &self.refresh_keys).await;
         let opened = match opened {
             Ok(opened) => opened,
-            // It was locked, deleted or given another password while this one was checked.
+            // The account was locked, deleted or given another password during the check.
             Err(OpenError::Refused) => return Err(story.refuse(&self, AuditRefusal::Conflict, LoginError::Incorrect)),
             Err(OpenError::Unavailable(unavailable)) => return Err(LoginError::Unavailable(unavailable)),
         };
@@ -159,8 +159,8 @@ impl Flows {
         Ok(LoggedIn { account, access_token, expires_in, refresh_token })
     }
 
-    /// Marks an account whose password was just shown and is on the list of breached ones, and puts that on record, once. The
-    /// answer is the account as it is then.
+    /// Marks an account whose presented password is on the list of breached passwords, and records that once.
+    /// Returns the account in its new state.
     async fn mark_compromised(&self, shown: Account, story: &Story) -> Result<Account, Unavailable> {
         let mut account = shown;
         for _ in 0..MAX_ATTEMPTS {
@@ -183,8 +183,8 @@ impl Flows {
                 Err(StoreError::Failed(failure)) => return Err(failure.into()),
                 Err(StoreError::Refused(_)) => {}
             }
-            // It changed meanwhile. Another password is not the one that was shown; whether a session may be opened still, the
-            // store decides by what the account was when it was.
+            // The account changed in the meantime. If it has another password now, the presented one is not its password any more.
+            // The store decides whether a session may still be opened, by the state of the account when the password was checked.
             match self.store.account(account.id).await? {
                 Some(now)
                     if now.password_hash == account.password_hash && now.session_epoch == account.session_epoch =>
@@ -197,7 +197,7 @@ impl Flows {
         Ok(account)
     }
 
-    /// Tells the owner of an address that somebody tried to register it.
+    /// Notifies the owner of an address that somebody tried to register it.
     async fn tell_owner(&self, email: &Email, story: &Story) -> Result<(), RegisterError> {
         if let Some(owner) = self.store.account_by_email(email.key()).await? {
             let mails = vec![self.notice(MailKind::AddressInUse, &owner, &story.origin)];
@@ -208,8 +208,8 @@ impl Flows {
         Ok(())
     }
 
-    /// Replaces the hash of a password that was just shown by one of today's cost (S06), after the login was answered.
-    /// Should it fail, the next login tries.
+    /// Replaces the hash of a password that was just presented by one at the current cost (S06), after the login was answered.
+    /// If that fails, the next login tries again.
     fn renew_hash(&self, account: &Account, password: Secret, origin: Origin) {
         let (id, revision) = (account.id, account.revision);
         let renewal = Story::new(AuditEvent::AccountUpdated, AuditActorKind::System, origin).about(id);
@@ -233,7 +233,7 @@ impl Flows {
         });
     }
 
-    /// Replaces the password for whoever knows the passphrase.
+    /// Replaces the password if the passphrase is right.
     pub(crate) async fn recover(&self, attempt: RecoveryAttempt, origin: Origin) -> Result<(), RecoverError> {
         let RecoveryAttempt { email, passphrase, new_password } = attempt;
         if !matches!(self.rules.recovery_mode, RecoveryMode::Passphrase | RecoveryMode::Either) {
@@ -246,7 +246,7 @@ impl Flows {
             let found = self.store.account_by_email(email.key()).await?;
             let story = found.iter().fold(story.clone(), |story, account| story.about(account.id));
             let mut attempt = self.attempt(Guarded::Passphrase, email.key(), found.as_ref(), &story).await??;
-            // Judged by what the client itself sent alone: an answer that knew the nickname would tell that the account exists.
+            // Judged only by what the client sent: an answer that depended on the nickname would reveal that the account exists.
             let candidate = Candidate { password: new_password.clone(), names: OwnNames::new(&email, None) };
             let against = found.as_ref().and_then(|account| account.passphrase_hash.clone());
             let verify = self.hasher.verify_passphrase(candidate, passphrase.secret().clone(), against);
@@ -267,7 +267,7 @@ impl Flows {
                 return Err(story.refuse(self, AuditRefusal::Locked, RecoverError::NoMatch));
             }
             attempt.succeeded();
-            // Now that the passphrase was right, its owner may be told that the password is too close to the nickname.
+            // The passphrase was right, so the owner may be told that the password is too similar to the nickname.
             let hash = if let Some(hash) = &new_hash {
                 hash.clone()
             } else {
@@ -301,7 +301,7 @@ impl Flows {
                     return Ok(());
                 }
                 Err(StoreError::Refused(UpdateAccountRefusal::Stale | UpdateAccountRefusal::Unknown)) => {}
-                // A new password alone collides with nothing and demotes nobody.
+                // A change of the password alone causes no name conflict and removes no administrator.
                 Err(StoreError::Refused(_)) => break,
                 Err(StoreError::Failed(failure)) => return Err(failure.into()),
             }

@@ -1,4 +1,4 @@
-//! What is done by way of a mailbox: verifying an address, changing it, choosing a new password.
+//! The flows that use a mailbox: verifying an address, changing it, choosing a new password.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,22 +27,22 @@ use crate::user::{
     ConfirmError, Confirmed, MailedRecovery, MailedRecoveryError, REPEAT_WITHIN, RESEND_PAUSE, RecoveryMode,
 };
 
-/// How many unverified accounts are removed at one look; there is another look soon.
+/// The maximum number of unverified accounts that one run removes; the next run follows soon.
 const REMOVE_AT_ONCE: usize = 100;
 
-/// A token that is good, and the account it is for.
+/// A valid token and its account.
 struct Presented {
     account: Account,
-    /// The address that the account has once it is used.
+    /// The address of the account once the token is used.
     address: Email,
-    /// The revision of the account that it was issued with.
+    /// The revision of the account with which the token was issued.
     revision: u64,
     redemption: Redemption,
 }
 
 impl Flows {
-    /// Sends the verification mail again, if there is an account to verify. The answer comes before anything is looked up, so
-    /// it tells nothing (S12).
+    /// Sends the verification mail again if the address has an unverified account.
+    /// The answer is given before any look-up, so it reveals nothing (S12).
     pub(crate) fn resend_verification(self: Arc<Self>, email: Email, origin: Origin) {
         let flows = Arc::clone(&self);
         self.after_answer(async move {
@@ -69,7 +69,7 @@ impl Flows {
         Ok(())
     }
 
-    /// Queues another verification mail; false if the last one was sent within the pause.
+    /// Queues another verification mail; returns false if the last one was sent within the pause.
     pub(super) async fn verify_again(
         &self,
         account: &Account,
@@ -88,8 +88,8 @@ impl Flows {
         Ok(true)
     }
 
-    /// Sends a mail by which a new password is chosen, if there is an account for it. As with [`Self::resend_verification`] the
-    /// answer comes first.
+    /// Sends a mail for choosing a new password if the address has an account.
+    /// As with [`Self::resend_verification`], the answer is given first.
     pub(crate) fn request_recovery(self: Arc<Self>, email: Email, origin: Origin) {
         let flows = Arc::clone(&self);
         self.after_answer(async move {
@@ -110,7 +110,7 @@ impl Flows {
             story.refuse(self, AuditRefusal::Locked, ());
             return Ok(());
         }
-        // The owner of a mailbox can claim an account that was never verified there, and one whose password was undone there.
+        // The owner of a mailbox can claim an account that was never verified, or whose password was made unusable by an undo.
         let claims = !account.email_verified || account.password_hash.is_none();
         if self.rules.recovery_mode == RecoveryMode::Passphrase && !claims {
             story.refuse(self, AuditRefusal::NotOffered, ());
@@ -128,7 +128,7 @@ impl Flows {
         Ok(())
     }
 
-    /// Replaces the password for whoever can read the owner's mail (and knows the passphrase, where both are asked for).
+    /// Replaces the password for a client with a valid link from a mail, and with the passphrase if both are required.
     pub(crate) async fn recover_by_mail(
         &self,
         recovery: MailedRecovery,
@@ -167,7 +167,7 @@ impl Flows {
                 }
                 attempt.succeeded();
             }
-            // Whoever set the passphrase may not be the owner: it stays only where it was just shown (S32, S74).
+            // The passphrase may have been set by an attacker, so it is kept only if it was presented just now (S32, S74).
             let new_passphrase = passphrase.as_ref().filter(|_| !needs_passphrase);
             let (password_hash, passphrase_hash) = match &hashed {
                 Some(hashed) if hashed.1.is_some() == new_passphrase.is_some() => hashed.clone(),
@@ -198,7 +198,8 @@ impl Flows {
             if matches!(change.passphrase_hash, Some(None)) {
                 self.ask_for_passphrase(&mut effects, Addressee::owner(&account), &story.origin);
             }
-            // All that was set at this address before is gone. What was done to move the account here can still be undone.
+            // Everything set before is void, so the earlier undo tokens are revoked.
+            // They are kept if the account was moved to this address by a change that can still be undone.
             effects.settles_from = account.reserved_at(redemption.now).is_none().then_some(0);
             effects.networks = Some(self.only_network(&story.origin));
             let update = AccountUpdate {
@@ -218,15 +219,16 @@ impl Flows {
                     return Ok(());
                 }
                 Err(StoreError::Failed(failure)) => return Err(failure.into()),
-                // A token used meanwhile is found to be gone at the next turn.
+                // If the token was used in the meantime, the next round does not find it.
                 Err(StoreError::Refused(_)) => {}
             }
         }
         Err(MailedRecoveryError::Unavailable(Unavailable::default()))
     }
 
-    /// Whether a password is the one that was chosen with a link a moment ago. This is decided like a login and counted as one, and
-    /// only while the password is the account's: so the holder of a used link learns what `/login` tells anyone.
+    /// Returns whether a password is the one that was recently chosen with a link.
+    /// This is checked and counted like a login, and only while the password is that of the account.
+    /// So the holder of a used link learns no more than `/login` tells anyone.
     pub(crate) async fn repeats_recovery(
         &self,
         token: Secret,
@@ -250,12 +252,12 @@ impl Flows {
         if !attempt.spare(verify).await?.matches {
             return Ok(story.refuse(self, AuditRefusal::WrongPassword, false));
         }
-        // Nobody logged in, so nobody's failures are forgotten.
+        // Nobody logged in, so failures are not forgotten.
         attempt.withdraw();
         Ok(true)
     }
 
-    /// Takes an address as its owner's: the account's own, or the new one it is to have.
+    /// Marks an address as verified by its owner: the present address of the account or the pending one.
     pub(crate) async fn confirm_email(&self, token: Secret, origin: Origin) -> Result<Confirmed, ConfirmError> {
         let purposes = [TokenPurpose::VerifyAddress, TokenPurpose::ConfirmAddress];
         let stranger = Story::new(AuditEvent::EmailVerified, AuditActorKind::Anonymous, origin.clone());
@@ -284,7 +286,7 @@ impl Flows {
                 change,
                 ends: EndSessions::None,
                 redeems: Some(redemption),
-                // Tokens that went to the old address are worth nothing at the new one.
+                // Tokens that were sent to the old address are not valid for the new one.
                 revokes_tokens: !verifies,
             };
             match self.store.update_account(update, effects).await {
@@ -302,8 +304,8 @@ impl Flows {
         Err(stranger.refuse(self, AuditRefusal::BadToken, ConfirmError::BadToken))
     }
 
-    /// Takes back what was done to an account since a mail was written, on the word of whoever reads mail there (S74). No
-    /// earlier secret comes back: whoever undoes chooses a new password by the mail that this queues.
+    /// Undoes the changes to an account since a mail was written, for a reader of that mailbox (S74).
+    /// No earlier secret is restored: the owner chooses a new password with the mail that this flow queues.
     pub(crate) async fn undo(&self, token: Secret, origin: Origin) -> Result<(), ConfirmError> {
         let purposes = [TokenPurpose::Undo, TokenPurpose::CancelAddressChange];
         let stranger = Story::new(AuditEvent::EmailChangeCancelled, AuditActorKind::Anonymous, origin.clone());
@@ -371,7 +373,7 @@ impl Flows {
         let found = self.store.unverified_before(before, REMOVE_AT_ONCE).await;
         for id in found.unwrap_or_default() {
             let Ok(Some(account)) = self.store.account(id).await else { continue };
-            // An administrator who cannot log in is the operator's business.
+            // Only the operator removes an administrator who cannot log in.
             if account.email_verified || account.is_active_admin() {
                 continue;
             }
@@ -388,7 +390,7 @@ impl Flows {
         Ok(attempt.map_err(|limited| story.refuse(self, AuditRefusal::TooManyAttempts, limited)))
     }
 
-    /// What a presented token is good for, if it is good for one of these purposes. The store checks it again when it is used up.
+    /// Looks up a presented token, if it is valid for one of these purposes. The store checks it again on redemption.
     async fn presented(&self, token: &str, purposes: &[TokenPurpose]) -> Result<Option<Presented>, StoreFailure> {
         let Some(hash) = TokenHash::of(token) else { return Ok(None) };
         let Some(StoredToken { account, revision, token }) = self.store.one_time_token(&hash).await? else {
@@ -406,8 +408,8 @@ impl Flows {
         Ok(Some(Presented { account, address, revision, redemption }))
     }
 
-    /// Whether the last mail of this purpose is long enough ago, and there were not too many of them: whoever knows an
-    /// address must not be able to flood it. A mail that may be sent counts.
+    /// Returns whether another mail of this purpose may be sent: the last one is older than the pause, and there were not too many.
+    /// So nobody can flood an address that they know. A mail that may be sent counts.
     async fn may_mail_again(
         &self,
         account: &Account,
@@ -415,23 +417,23 @@ impl Flows {
         pause: Duration,
     ) -> Result<bool, StoreFailure> {
         let last = self.store.token_of(account.id, purpose).await?;
-        // One that was issued in what is now the future was issued before the clock was set back (R05).
+        // A token issued in the future was issued before the clock was set back (R05).
         let now = self.clock.now();
         let lately = |issued_at: Timestamp| issued_at <= now && now.since(issued_at) < pause;
         if last.is_some_and(|last| lately(last.token.issued_at)) {
             return Ok(false);
         }
-        // By the account alone: that the requests come from many places makes them no fewer.
+        // Counted by the account alone, because requests from many addresses are just as many mails.
         let target = Target { email: account.email.key(), account: Some(account.id), known: false };
         let kind = if purpose == TokenPurpose::ResetPassword { Guarded::RecoveryMail } else { Guarded::Mail };
         Ok(self.limits.count(kind, Some(target), None).await?.is_ok())
     }
 
-    /// Queues mails that come with no change; false if there were too many.
+    /// Queues mails that belong to no change; returns false if there were too many.
     pub(super) async fn queue(&self, account: &Account, effects: Effects) -> Result<bool, StoreFailure> {
         match self.store.record(account.id, effects).await {
             Err(StoreError::Refused(RecordRefusal::TooManyMails)) => Ok(false),
-            // Deleted meanwhile: there is nobody to write to.
+            // The account was deleted in the meantime, so there is no recipient.
             Ok(()) | Err(StoreError::Refused(RecordRefusal::UnknownAccount)) => {
                 self.mailer.wake();
                 Ok(true)
@@ -441,13 +443,13 @@ impl Flows {
     }
 }
 
-/// Whether a link was used within [`REPEAT_WITHIN`]. One that was used in what is now the future was not: the clock was set back.
+/// Returns whether a link was used within [`REPEAT_WITHIN`]. A use in the future does not count: the clock was set back.
 pub(crate) fn is_recent(used_at: Timestamp, now: Timestamp) -> bool {
     used_at <= now && now.since(used_at) < REPEAT_WITHIN
 }
 
-/// The address that the account has once a token is used, if it is good for the account as it is now. A locked account confirms
-/// nothing.
+/// Returns the address that the account has once a token is used, if the token is valid for the account in its present state.
+/// No token is valid for a locked account.
 pub(crate) fn address_of<'a>(account: &'a Account, token: &NewToken, now: Timestamp) -> Option<&'a Email> {
     let is_meant = |email: &&Email| *email.key() == token.address;
     let (present, pending) = (Some(&account.email), account.pending_email.as_ref());
@@ -456,7 +458,7 @@ pub(crate) fn address_of<'a>(account: &'a Account, token: &NewToken, now: Timest
         TokenPurpose::VerifyAddress if account.email_verified => None,
         TokenPurpose::VerifyAddress | TokenPurpose::ResetPassword => present.filter(is_meant),
         TokenPurpose::ConfirmAddress => pending.filter(is_meant),
-        // Links of earlier versions are about the address that the account is not to have.
+        // Links of earlier versions are about the pending address that they remove.
         TokenPurpose::CancelAddressChange => pending.filter(is_meant).and(present),
         TokenPurpose::Undo => {
             let reserved = account.reserved_at(now).map(|reserved| &reserved.email);
@@ -465,8 +467,8 @@ pub(crate) fn address_of<'a>(account: &'a Account, token: &NewToken, now: Timest
     }
 }
 
-/// Whether a recovery by mail of this account has to show its passphrase. Of an account that was never verified the owner of the
-/// mailbox does not know it, and one that was made unusable nobody does.
+/// Returns whether a recovery of this account by mail requires its passphrase.
+/// If the account was never verified, the owner of the mailbox does not know the passphrase; if it was made unusable, nobody does.
 pub(crate) fn asks_for_passphrase(account: &Account, mode: RecoveryMode) -> bool {
     mode == RecoveryMode::EmailAndPassphrase && account.email_verified && account.passphrase_hash.is_some()
 }

@@ -1,4 +1,4 @@
-//! The mails of the flows, and the tokens that go with them.
+//! The mails of the flows and their tokens.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::ports::{Clock, Entropy};
 use crate::store::{Effects, OnlyNetwork, SignIn};
 use crate::user::RecoveryMode;
 
-/// To whom a letter goes and how they are addressed.
+/// The recipient of a mail, the name that it uses and its language.
 #[derive(Clone, Copy)]
 pub(crate) struct Addressee<'a> {
     pub(crate) to: &'a Email,
@@ -22,20 +22,20 @@ pub(crate) struct Addressee<'a> {
 }
 
 impl<'a> Addressee<'a> {
-    /// The owner of an account, at its address.
+    /// Returns the owner of an account, at its address.
     pub(super) fn owner(account: &'a Account) -> Self {
         Self { to: &account.email, nickname: account.nickname.as_str(), locale: account.locale }
     }
 }
 
-/// What letters are written with.
+/// The dependencies for writing mails.
 pub(crate) struct Writer<'a> {
     pub(crate) clock: &'a dyn Clock,
     pub(crate) entropy: &'a dyn Entropy,
 }
 
 impl Writer<'_> {
-    /// A mail that tells of what was done from this origin.
+    /// Writes a mail that reports something done from this origin.
     pub(crate) fn letter(&self, kind: MailKind, addressee: Addressee<'_>, origin: &Origin) -> NewMail {
         let mut message_key = [0; 16];
         self.entropy.fill(&mut message_key);
@@ -56,8 +56,9 @@ impl Writer<'_> {
         }
     }
 
-    /// A mail with a link, and the token that makes the link good for this long once the mail is handed over. The token is about
-    /// an address, which need not be the one it is mailed to.
+    /// Adds a link to a mail; returns it with the token of the link.
+    /// The token is valid for `ttl` once the mail is handed over.
+    /// The token is about an address that need not be the recipient of the mail.
     pub(crate) fn linked(
         &self,
         mut mail: NewMail,
@@ -89,36 +90,37 @@ impl Flows {
         Writer { clock: &*self.clock, entropy: &*self.entropy }
     }
 
-    /// A mail that tells of what was done from this origin.
+    /// Writes a mail that reports something done from this origin.
     pub(super) fn letter(&self, kind: MailKind, addressee: Addressee<'_>, origin: &Origin) -> NewMail {
         let network = origin.address.and_then(|client| self.limits.counted(client));
         NewMail { network, ..self.writer().letter(kind, addressee, origin) }
     }
 
-    /// A mail to the owner of an account.
+    /// Writes a mail to the owner of an account.
     pub(super) fn notice(&self, kind: MailKind, account: &Account, origin: &Origin) -> NewMail {
         self.letter(kind, Addressee::owner(account), origin)
     }
 
-    /// From where an account is used, and what its owner is told if it was never used from there.
+    /// Returns the network of a login and the mail that the owner gets if the account was never used from there.
     pub(super) fn sign_in(&self, account: &Account, origin: &Origin) -> Option<SignIn> {
         let from = self.limits.network_of(origin.address?);
         Some(SignIn { from, notice: self.notice(MailKind::NewSignIn, account, origin) })
     }
 
-    /// The network that stays known after a recovery: whoever made one elsewhere before may be whom it is to keep out.
+    /// Returns the only network that stays known after a recovery.
+    /// The recovery may be against an attacker who logged in from another network before.
     pub(super) fn only_network(&self, origin: &Origin) -> OnlyNetwork {
         OnlyNetwork(origin.address.map(|client| self.limits.network_of(client)))
     }
 
-    /// As [`Writer::linked`], and this process remembers when the link ends.
+    /// As [`Writer::linked`]; this process also remembers when the link ends.
     fn linked(&self, mail: NewMail, purpose: TokenPurpose, about: &EmailKey, ttl: Duration) -> (NewMail, NewToken) {
         let (mail, token) = self.writer().linked(mail, &self.key, purpose, about, ttl);
         self.links.note(token.hash, self.clock.monotonic().saturating_add(HANDOVER_WITHIN).saturating_add(ttl));
         (mail, token)
     }
 
-    /// Adds the mail by which an address is verified.
+    /// Adds a mail that verifies an address.
     pub(super) fn ask_to_verify(&self, effects: &mut Effects, addressee: Addressee<'_>, origin: &Origin) {
         let mail = self.letter(MailKind::VerifyAddress, addressee, origin);
         let ttl = self.rules.verification_ttl;
@@ -127,7 +129,7 @@ impl Flows {
         effects.tokens.push(token);
     }
 
-    /// Adds the mail by which a new password is chosen.
+    /// Adds a mail for choosing a new password.
     pub(super) fn offer_reset(&self, effects: &mut Effects, account: &Account, origin: &Origin) {
         let mail = self.notice(MailKind::ResetPassword, account, origin);
         let ttl = self.rules.recovery_ttl;
@@ -136,7 +138,7 @@ impl Flows {
         effects.tokens.push(token);
     }
 
-    /// Adds the mail that confirms a new address there.
+    /// Adds a mail that confirms a new address, sent to that address.
     pub(super) fn ask_to_confirm(&self, effects: &mut Effects, account: &Account, new: &Email, origin: &Origin) {
         let addressee = Addressee { to: new, ..Addressee::owner(account) };
         let mut mail = self.letter(MailKind::ConfirmNewAddress, addressee, origin);
@@ -147,8 +149,9 @@ impl Flows {
         effects.tokens.push(token);
     }
 
-    /// Adds mails to the owner that tell of one change, each with the link that undoes it (S74). They have none where the
-    /// account's address is itself the outcome of a change that can still be undone: whoever did that reads them.
+    /// Adds mails to the owner that report one change, each with the link that undoes it (S74).
+    /// The link is left out if the account's address itself results from a change that can still be undone, because the attacker who made
+    /// that change may read the mails.
     pub(super) fn tell_with_undo(&self, effects: &mut Effects, account: &Account, mails: Vec<NewMail>) {
         let mut mails = mails.into_iter();
         let Some(first) = mails.next() else { return };
@@ -164,14 +167,14 @@ impl Flows {
         effects.tokens.push(token);
     }
 
-    /// Asks the owner for a passphrase where they have none that opens anything, unless none is of use here.
+    /// Asks the owner to choose a passphrase, because the account has no usable one. Does nothing if passphrases are not used here.
     pub(super) fn ask_for_passphrase(&self, effects: &mut Effects, addressee: Addressee<'_>, origin: &Origin) {
         if self.rules.recovery_mode != RecoveryMode::Email {
             effects.mails.push(self.letter(MailKind::PassphraseNeeded, addressee, origin));
         }
     }
 
-    /// For how long a change of address that is made now can be undone.
+    /// Returns the period in which a change of address made now can be undone.
     pub(super) fn undoable(&self) -> Undoable {
         let at = self.clock.now();
         Undoable { at, until: at.plus(self.rules.undo_ttl) }

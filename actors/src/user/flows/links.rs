@@ -1,7 +1,7 @@
-//! How long the links that this process issued are good for by the clock that never jumps.
+//! The ends of the links that this process issued, on the monotonic clock.
 //!
-//! A stored token ends by the wall clock, as another process has to know its end. One that is set back would keep it good for
-//! longer (R05), so each process remembers the ends of its own.
+//! A stored token expires by the wall clock, because another process has to know its end.
+//! If that clock were set back, the token would be valid for longer (R05). So each process also remembers the ends of its own links.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use crate::domain::one_time::TokenHash;
 
-/// How many are remembered, of about 100 bytes each; the oldest are forgotten for more, and end by the wall clock alone.
+/// The maximum number of remembered links, of about 100 bytes each.
+/// Beyond it, the oldest are forgotten and expire by the wall clock alone.
 const MOST: usize = 65_536;
 
 /// The ends of links, on the monotonic clock.
@@ -19,12 +20,12 @@ pub(crate) struct IssuedLinks(Mutex<Ends>);
 #[derive(Default)]
 struct Ends {
     of: HashMap<TokenHash, Duration>,
-    /// In the order in which they were issued.
+    /// The links in the order in which they were issued.
     issued: VecDeque<TokenHash>,
 }
 
 impl IssuedLinks {
-    /// Remembers when a link ends. It does not end later than was known before: its end is found when its mail is handed over.
+    /// Remembers when a link ends. A known end can only move earlier; the exact end is known when the mail is handed over.
     pub(crate) fn note(&self, link: TokenHash, end: Duration) {
         let mut ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = ends.of.get_mut(&link) {
@@ -40,7 +41,7 @@ impl IssuedLinks {
         ends.of.insert(link, end);
     }
 
-    /// Whether a link is known to be over.
+    /// Returns whether a link is known to have expired.
     pub(super) fn is_over(&self, link: &TokenHash, now: Duration) -> bool {
         let ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         ends.of.get(link).is_some_and(|end| now >= *end)

@@ -1,4 +1,4 @@
-//! What owners and administrators do to an account.
+//! The changes of accounts by owners and administrators.
 
 use std::time::Duration;
 
@@ -22,14 +22,14 @@ use crate::session::{AuthenticateError, Principal};
 use crate::store::{AccountUpdate, DeleteAccountRefusal, Effects, EndSessions, StoreError, UpdateAccountRefusal};
 use crate::user::{AdminChange, DeleteError, OwnChange, OwnChanged, ProofError, UpdateError};
 
-/// How often an owner's change is decided anew because the account changed meanwhile: more than an owner has requests under way
-/// by mistake. A turn costs a commit, as what was hashed stays.
+/// The maximum number of commits that an owner's change tries because the account changed in the meantime.
+/// This exceeds the number of requests that an owner has running by mistake. A further try costs only a commit, as hashes are kept.
 const MAX_OWN_COMMITS: usize = 32;
 
-/// What came of one attempt to commit.
+/// The outcome of one attempt to commit.
 enum Attempt<T> {
     Done(T),
-    /// The account changed since it was read: decide anew.
+    /// The account changed since it was read: decide again.
     Stale,
 }
 
@@ -46,7 +46,7 @@ impl Flows {
         let sensitive = change.is_sensitive();
         let mut account = principal.account.clone();
         let mut hashed: Option<AccountChange> = None;
-        // The hash that the current password was right for. While it stays, the password is not asked for again.
+        // The password hash that the current password matched. While the account still has it, the password is not checked again.
         let mut shown: Option<Option<CredentialHash>> = None;
         for _ in 0..MAX_OWN_COMMITS {
             let plan_changes = change.customer_account.as_ref().is_some_and(|plan| *plan != account.customer_account);
@@ -68,7 +68,7 @@ impl Flows {
                 None => EndSessions::None,
             };
             let (committed, mut effects, revokes_tokens) = self.as_owner(prepared.clone(), &account, &story).await?;
-            // The tokens from before may be in the hands of whom the new password is to keep out (S74).
+            // An attacker whom the new password is to keep out may hold the earlier refresh tokens (S74).
             let renewed = (ends != EndSessions::None).then(|| self.begin_refresh(principal));
             let (family, refresh_token) = renewed.unzip();
             effects.refresh = family;
@@ -91,8 +91,8 @@ impl Flows {
                 Attempt::Stale => {
                     hashed = Some(prepared);
                     account = self.store.account(account.id).await?.ok_or(UpdateError::Unknown)?;
-                    // What changed may have ended this very session; then nothing more is done in its name. A new password that
-                    // was set in this session spared it.
+                    // The other change may have ended this session; then nothing more is done in its name.
+                    // A new password that was set in this session kept it.
                     if has_ended(principal, &account) && !self.lives_on(principal).await? {
                         return Err(story.refuse(self, AuditRefusal::Revoked, UpdateError::Revoked));
                     }
@@ -102,7 +102,7 @@ impl Flows {
         Err(UpdateError::Unavailable(Unavailable::default()))
     }
 
-    /// A new family of refresh tokens for the principal's session, and its first token.
+    /// Begins a new family of refresh tokens for the principal's session; returns it with its first token.
     fn begin_refresh(&self, principal: &Principal) -> (RefreshFamily, Secret) {
         let mut random = Zeroizing::new([0; 64]);
         self.entropy.fill(random.as_mut());
@@ -130,7 +130,7 @@ impl Flows {
         Err(DeleteError::Unavailable(Unavailable::default()))
     }
 
-    /// Lets an administrator do something sensitive that is no change of an account.
+    /// Verifies that an administrator may do something sensitive that does not change an account.
     pub(crate) async fn prove(
         &self,
         admin: Principal,
@@ -144,8 +144,9 @@ impl Flows {
         Ok(admin)
     }
 
-    /// Changes any account on behalf of an administrator. What could give somebody else the account needs proof of who acts
-    /// (S77). Their own credentials are guarded as everyone's are (S05).
+    /// Changes any account on behalf of an administrator.
+    /// A change that could give the account to somebody else requires proof of identity (S77).
+    /// Changes to the administrator's own credentials follow the rules of owners (S05).
     pub(crate) async fn update_by_admin(
         &self,
         admin: &Principal,
@@ -178,7 +179,7 @@ impl Flows {
         } else {
             EndSessions::None
         };
-        // An administrator's word does not depend on how the account was, so no revision is expected.
+        // An administrator's change does not depend on the previous state of the account, so no revision is expected.
         let update = AccountUpdate {
             id,
             acting: Some(acting),
@@ -223,9 +224,10 @@ impl Flows {
         }
     }
 
-    /// Passes if the principal showed the password: now, or (when none came along) in a login within `window`. A password that
-    /// came along has to be right, however fresh the login. `account` may be newer than the principal's: should its sessions
-    /// have been ended meanwhile, no login counts as fresh. A refusal is put on record.
+    /// Passes if the principal presented the password: in this request or, if it has none, in a login within `window`.
+    /// A password in the request must be right, however recent the login is.
+    /// `account` may be newer than the principal's copy: if its sessions were ended in the meantime, no login counts as recent.
+    /// Records a refusal in the audit log.
     async fn reauthenticate(
         &self,
         principal: &Principal,
@@ -253,7 +255,7 @@ impl Flows {
         if fresh { Ok(()) } else { refuse(AuditRefusal::ReauthenticationNeeded) }
     }
 
-    /// Whether the principal's session is alive now.
+    /// Returns whether the principal's session is alive now.
     async fn lives_on(&self, principal: &Principal) -> Result<bool, Unavailable> {
         match self.sessions.look_at(principal.account.id, principal.session).await {
             Ok(_) => Ok(true),
@@ -262,7 +264,7 @@ impl Flows {
         }
     }
 
-    /// Checks and hashes what is asked for, judged against the names the account will have.
+    /// Checks and hashes the requested values. The password is judged against the names that the account will have.
     async fn prepare(
         &self,
         change: &OwnChange,
@@ -294,8 +296,8 @@ impl Flows {
         Ok(prepared)
     }
 
-    /// What an owner's change comes to: a new address waits until it is confirmed there (S33), a new password drops what else was
-    /// under way, and the owner is told.
+    /// Completes an owner's change: a new address waits for its confirmation (S33), a new password cancels pending changes and
+    /// revokes one-time tokens, and the owner is notified.
     async fn as_owner(
         &self,
         mut change: AccountChange,
@@ -330,7 +332,7 @@ impl Flows {
         Ok((change, effects, revokes_tokens))
     }
 
-    /// What an administrator's change comes to: it takes effect at once, and the owner is told at the old address.
+    /// Completes an administrator's change: it takes effect at once, and the owner is notified at the old address.
     fn as_admin(&self, change: &mut AccountChange, account: &Account, story: &Story) -> (Effects, bool) {
         let mut effects = Effects::default();
         let notice = |kind| self.notice(kind, account, &story.origin);
@@ -344,7 +346,7 @@ impl Flows {
         if change.passphrase_hash.is_some() {
             told.push(notice(MailKind::PassphraseChanged));
         } else if resets {
-            // Whoever chose it may be whom the account is taken from (S74).
+            // The passphrase may have been chosen by an attacker from whom the account is taken back (S74).
             change.passphrase_hash = Some(None);
             self.ask_for_passphrase(&mut effects, addressee, &story.origin);
         }
@@ -364,7 +366,7 @@ impl Flows {
             self.ask_to_verify(&mut effects, addressee, &story.origin);
         }
         if moved.is_some() && resets {
-            // Both together take the account away from whoever reads mail at the old address.
+            // Both together take the account away from the reader of the old address.
             effects.mails.extend(told);
             effects.settles_from = Some(0);
         } else {
@@ -391,7 +393,7 @@ impl Flows {
             Err(StoreError::Refused(refused)) => refused,
         };
         Err(match refused {
-            // Nothing is redeemed here, so no token can be bad.
+            // No token is redeemed here, so no token can be invalid.
             UpdateAccountRefusal::Stale | UpdateAccountRefusal::BadToken => return Ok(Attempt::Stale),
             UpdateAccountRefusal::Revoked => story.refuse(self, AuditRefusal::Revoked, UpdateError::Revoked),
             UpdateAccountRefusal::Unknown => UpdateError::Unknown,
@@ -401,7 +403,7 @@ impl Flows {
             }
             UpdateAccountRefusal::LastAdmin => story.refuse(self, AuditRefusal::LastAdmin, UpdateError::LastAdmin),
             UpdateAccountRefusal::TooManyMails => {
-                // It costs its sender nothing, so it must not fill the log.
+                // The request costs its client nothing, so it must not fill the log.
                 self.audit.seldom(story.told(self, Some(AuditRefusal::TooManyMails)));
                 UpdateError::Limited(Limited::of_mails(self.clock.now()))
             }
@@ -421,7 +423,7 @@ impl Flows {
         match self.store.delete_account(id, expected_revision, Some(acting), effects).await {
             Ok(()) => {
                 self.mailer.wake();
-                // Its number is never given again, so no later session can be meant.
+                // The id is never assigned again, so no later session can be affected.
                 self.sessions.catch_up(id).await;
                 Ok(Attempt::Done(()))
             }
@@ -440,7 +442,7 @@ impl Flows {
     }
 }
 
-/// Whether the account's sessions were ended since the principal's token was checked.
+/// Returns whether the account's sessions were ended since the principal's token was checked.
 fn has_ended(principal: &Principal, account: &Account) -> bool {
     account.locked || account.session_epoch != principal.account.session_epoch
 }

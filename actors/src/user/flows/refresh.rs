@@ -1,4 +1,4 @@
-//! The exchange of a refresh token for the next access token, and logging out with one.
+//! The exchange of a refresh token for the next access token, and logout with a refresh token.
 
 use super::{Flows, Story};
 use crate::ask::Unavailable;
@@ -14,13 +14,13 @@ use crate::store::{Effects, RefreshOutcome, RefreshRefusal, RefreshUse, StoreErr
 use crate::user::{RefreshError, Refreshed};
 
 impl Flows {
-    /// Exchanges a refresh token. It counts as a use of the session. Whatever is wrong with it is one answer.
+    /// Exchanges a refresh token. Counts as a use of the session. All invalid tokens get the same answer.
     pub(crate) async fn refresh(&self, token: Secret, origin: Origin) -> Result<Refreshed, RefreshError> {
         let mut story = Story::new(AuditEvent::Refresh, AuditActorKind::Anonymous, origin);
         let Some((token, proof)) = self.issued(token.expose()).await? else {
             return Err(self.never_issued(&story).await);
         };
-        // Only now: what merely names an account is nobody's business but the one's who sent it.
+        // The record names the account only now: a token that was never issued proves nothing about the account that it names.
         story = story.about(token.account).within(token.session);
         let dead = |story: &Story| Err(story.refuse(self, AuditRefusal::BadRefreshToken, RefreshError::Dead));
         let Some(Principal { account, .. }) = self.whom(&token).await? else {
@@ -42,7 +42,7 @@ impl Flows {
         let family = match self.store.rotate_refresh(used).await {
             Ok(RefreshOutcome::Honoured(family)) => family,
             Ok(RefreshOutcome::Reused) => {
-                // Dead in the store already, so that a shard which is down learns it when it starts again.
+                // The session has already ended in the store, so a shard that is down learns it when it restarts.
                 self.sessions.catch_up(token.account).await;
                 self.mailer.wake();
                 tracing::warn!(
@@ -54,7 +54,7 @@ impl Flows {
             Err(StoreError::Refused(RefreshRefusal::Unknown | RefreshRefusal::Over)) => return dead(&story),
             Err(StoreError::Failed(failure)) => return Err(failure.into()),
         };
-        // The signing secret was changed in the seconds since this token was replaced.
+        // The signing secret was changed within the grace period of this token.
         let Some(successor) = self.refresh_keys.present(&family, &token) else {
             return dead(&story);
         };
@@ -63,7 +63,7 @@ impl Flows {
                 self.mailer.wake();
                 opened
             }
-            // It was ended meanwhile.
+            // The session was ended in the meantime.
             Err(AuthenticateError::Dead) => return dead(&story),
             Err(AuthenticateError::Unavailable(unavailable)) => return Err(unavailable.into()),
         };
@@ -75,8 +75,8 @@ impl Flows {
         })
     }
 
-    /// Whose session a refresh token belongs to, if it was issued to one that lives, whether it was replaced since or not: who
-    /// has it may end the session, which is what its second use would do as well.
+    /// Returns the principal of a refresh token that was issued to a live session, even if the token was replaced since.
+    /// Its holder may end the session, as presenting a replaced token again would also do.
     pub(crate) async fn holder_of_refresh(&self, token: Secret, origin: Origin) -> Result<Principal, RefreshError> {
         let story = Story::new(AuditEvent::Logout, AuditActorKind::Anonymous, origin);
         let Some((token, _)) = self.issued(token.expose()).await? else {
@@ -96,18 +96,18 @@ impl Flows {
         }
     }
 
-    /// Whose account a refresh token belongs to, if it was issued to a session that is still stored.
+    /// Returns the account of a refresh token, if the token was issued to a session that is still stored.
     pub(crate) async fn owner_of_refresh(&self, token: Secret) -> Result<Option<AccountId>, Unavailable> {
         Ok(self.issued(token.expose()).await?.map(|(token, _)| token.account))
     }
 
-    /// The same for somebody who said who they are already, and whose guesses nobody has to count.
+    /// Returns the principal of a token for a client that has already authenticated, whose guesses need not be counted.
     pub(crate) async fn look_at_refresh(&self, token: Secret) -> Result<Option<Principal>, Unavailable> {
         let Some((token, _)) = self.issued(token.expose()).await? else { return Ok(None) };
         self.whom(&token).await
     }
 
-    /// Whom the session of a token speaks for, if it lives; no use of it.
+    /// Returns the principal of the session of a token, if the session is alive. Does not count as a use of it.
     async fn whom(&self, token: &RefreshToken) -> Result<Option<Principal>, Unavailable> {
         match self.sessions.look_at(token.account, token.session).await {
             Ok(principal) => Ok(Some(principal)),
@@ -116,7 +116,7 @@ impl Flows {
         }
     }
 
-    /// A written token, if it was ever issued to a session that is still stored, and what the store is shown of it.
+    /// Parses a token and returns it with its proof for the store, if it was issued to a session that is still stored.
     async fn issued(&self, written: &str) -> Result<Option<(RefreshToken, RefreshProof)>, Unavailable> {
         let Some(token) = RefreshToken::parse(written) else { return Ok(None) };
         let family = self.store.refresh_family(token.account, token.session).await?;

@@ -238,7 +238,8 @@ fn every_test_that_the_security_page_names_exists() {
 #[test]
 fn commands_of_pages_that_one_begins_with_work_as_they_stand() {
     let pages = files("", &[".md"]).into_iter();
-    let pages = pages.filter(|(path, _)| ["README.md", "docs/integrations/README.md"].contains(&path.as_str()));
+    let first = ["README.md", "docs/tour.md", "docs/integrations/README.md"];
+    let pages = pages.filter(|(path, _)| first.contains(&path.as_str()));
     assert_none(pages.map(|(path, text)| (path, variables_not_set(&text))));
 }
 

@@ -129,21 +129,54 @@ fn variables_not_set(page: &str) -> Vec<String> {
     used.filter(|name| !name.is_empty() && !is_set(name)).collect()
 }
 
-/// Fails with every finding and where it is.
-#[track_caller]
-/// The tests that a page names (`s01_…` or `r01_…` in backticks) and the sources do not have.
-fn tests_missing_in<'a>(sources: &str, page: &'a str) -> Vec<&'a str> {
+/// The functions of a source that run as tests, which are those with an attribute such as `#[test]` or `#[tokio::test]`.
+fn test_functions(source: &str) -> BTreeSet<&str> {
+    let mut is_test = false;
+    let mut found = BTreeSet::new();
+    for line in source.lines().map(str::trim) {
+        if let Some(attribute) = line.strip_prefix("#[") {
+            let name = attribute.split(['(', ']']).next().unwrap_or(attribute);
+            is_test |= name == "test" || name.ends_with("::test");
+        } else if let Some(rest) = line.strip_prefix("fn ").or_else(|| line.strip_prefix("async fn ")) {
+            // Only attributes and comments stand between the attribute of a test and its function.
+            if std::mem::take(&mut is_test) {
+                found.insert(rest.split(['(', '<']).next().unwrap_or(rest));
+            }
+        }
+    }
+    found
+}
+
+/// The names of tests that a page has in backticks: those with the number of a statement or a finding, such as `s01_…`.
+fn tests_named_in(page: &str) -> Vec<&str> {
     let is_test = |name: &&str| {
         let bytes = name.as_bytes();
         bytes.len() > 4
-            && matches!(bytes[0], b's' | b'r')
+            && bytes[0].is_ascii_lowercase()
             && bytes[1..3].iter().all(u8::is_ascii_digit)
             && bytes[3] == b'_'
             && bytes.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_')
     };
-    page.split('`').filter(is_test).filter(|name| !sources.contains(&format!("fn {name}("))).collect()
+    page.split('`').filter(is_test).collect()
 }
 
+/// The tests that a page names and the sources do not have.
+fn tests_missing_in<'a>(sources: &str, page: &'a str) -> Vec<&'a str> {
+    let tests = test_functions(sources);
+    tests_named_in(page).into_iter().filter(|name| !tests.contains(name)).collect()
+}
+
+/// The numbers of statements, such as `S01`, with which the rows of a page begin, in the order of the page.
+fn statements_in(page: &str) -> Vec<&str> {
+    let is_statement = |cell: &&str| {
+        let bytes = cell.as_bytes();
+        bytes.len() == 3 && matches!(bytes[0], b'S' | b'R') && bytes[1..].iter().all(u8::is_ascii_digit)
+    };
+    page.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next()).filter(is_statement).collect()
+}
+
+/// Fails with every finding and where it is.
+#[track_caller]
 fn assert_none(findings: impl IntoIterator<Item = (String, Vec<String>)>) {
     let found: Vec<_> = findings.into_iter().filter(|(_, lines)| !lines.is_empty()).collect();
     assert!(found.is_empty(), "{found:#?}");
@@ -228,17 +261,27 @@ fn every_route_is_in_the_description_of_the_interface() {
 }
 
 #[test]
-fn every_test_that_the_security_page_names_exists() {
-    let page = fs::read_to_string(root().join("docs/security.md")).unwrap();
+fn every_statement_of_the_security_page_has_tests_and_they_exist() {
+    let read = |page: &str| fs::read_to_string(root().join(page)).unwrap();
+    let (register, tests) = (read("docs/security.md"), read("docs/security-tests.md"));
+    let mut statements = statements_in(&register);
+    statements.sort_unstable();
+    assert!(!statements.is_empty(), "docs/security.md has no statements");
+    assert_eq!(statements_in(&tests), statements, "docs/security-tests.md has one row for each statement, sorted");
+    let untested = tests.lines().filter(|line| !statements_in(line).is_empty() && tests_named_in(line).is_empty());
+    assert_eq!(untested.collect::<Vec<_>>(), Vec::<&str>::new(), "statements without a test");
     let sources: String = files("", &["rs"]).into_values().collect();
-    let missing = tests_missing_in(&sources, &page);
-    assert!(missing.is_empty(), "docs/security.md names tests that are not there: {missing:?}");
+    for (name, page) in [("docs/security.md", &register), ("docs/security-tests.md", &tests)] {
+        let missing = tests_missing_in(&sources, page);
+        assert!(missing.is_empty(), "{name} names tests that are not there: {missing:?}");
+    }
 }
 
 #[test]
 fn commands_of_pages_that_one_begins_with_work_as_they_stand() {
     let pages = files("", &[".md"]).into_iter();
-    let pages = pages.filter(|(path, _)| ["README.md", "docs/integrations/README.md"].contains(&path.as_str()));
+    let first = ["README.md", "docs/tour.md", "docs/integrations/README.md"];
+    let pages = pages.filter(|(path, _)| first.contains(&path.as_str()));
     assert_none(pages.map(|(path, text)| (path, variables_not_set(&text))));
 }
 
@@ -309,8 +352,21 @@ mod checks {
 
     #[test]
     fn a_test_that_is_named_and_not_there_is_found() {
-        let page = "| S01 | … | `tests/api` `s01_there`, `s02_gone` |";
-        assert_eq!(tests_missing_in("fn s01_there() {}", page), ["s02_gone"]);
+        let page = "| S01 | `tests/api` `s01_there`, `d02_there`, `s01_gone`, `s01_helper`, `s01_helper_of_a_test` |";
+        let sources = [
+            "#[test]\nfn s01_there() {}\nasync fn s01_helper() {}\n",
+            "#[tokio::test(flavor = \"multi_thread\")]\n#[ignore]\nasync fn d02_there() {}\n",
+            "/// `#[test]`\nfn s01_helper_of_a_test() {}\n",
+        ];
+        let sources = sources.concat();
+        assert_eq!(tests_missing_in(&sources, page), ["s01_gone", "s01_helper", "s01_helper_of_a_test"]);
+    }
+
+    #[test]
+    fn the_statements_of_a_page_are_its_rows() {
+        let page = "| id | tests |\n|---|---|\n| R01 | `r01_there` |\n| S74 | of S01 |\nS02\n| SMTP | S03 |\n";
+        assert_eq!(statements_in(page), ["R01", "S74"]);
+        assert_eq!(tests_named_in(page), ["r01_there"]);
     }
 
     #[test]

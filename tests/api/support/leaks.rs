@@ -22,7 +22,7 @@ const HASH: &str = "$argon2id$";
 struct Secrets {
     /// Secrets of a single word. Each word of a line is looked up here.
     words: HashSet<String>,
-    /// All others, which are searched for.
+    /// All other secrets. Each line is searched for them.
     phrases: HashSet<String>,
 }
 

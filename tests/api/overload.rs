@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Answer, TestApp, within};
 
-/// The maximum number of requests of one class in flight; see `http::admission`.
+/// The maximum number of requests in flight for routes of the own account; see `http::admission`.
 const PLACES: usize = 512;
 /// The number of requests sent.
 const REQUESTS: usize = 700;

@@ -245,7 +245,7 @@ async fn tls_1_2_and_1_3_are_spoken_and_an_unknown_protocol_is_not() {
     assert!(client(&TLS13, &["spdy/1"]).connect(server.app.address).await.is_err());
 }
 
-/// A ClientHello of TLS 1.1 at most (RFC 5246 §7.4.1.2), with a cipher suite that the server supports.
+/// A `ClientHello` of TLS 1.1 at most (RFC 5246 §7.4.1.2), with a cipher suite that the server supports.
 fn hello_of_tls_1_1() -> Vec<u8> {
     let mut hello = vec![0x03, 0x02];
     hello.extend([7; 32]);

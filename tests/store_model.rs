@@ -120,7 +120,7 @@ fn mail(kind: MailKind, written_at: i64) -> NewMail {
     }
 }
 
-/// A token for `ann@example.com` that expires at second 1,000.
+/// A token for `ann@example.com` that expires 1,000 ms after the Unix epoch.
 fn token(hash: u8, purpose: TokenPurpose) -> NewToken {
     NewToken {
         hash: TokenHash::from_bytes([hash; 32]),

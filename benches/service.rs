@@ -1,13 +1,14 @@
 //! Measures the service against its own parts, in one run on one machine, and prints the tables of docs/performance.md.
 //!
-//! `cargo bench --bench service` takes about half an hour and needs `wrk`. `checks`, `logins`, `start`, `storm`, `times`,
-//! `limiter`, `crowd` or `scale` after `--` measures one part alone; the first two and the last need `wrk`. With `--short` everything runs briefly, to
-//! show that it runs: its numbers mean nothing. `--seconds=N` sets how long a storm lasts.
+//! `cargo bench --bench service` takes about half an hour and needs `wrk`. With `checks`, `logins`, `start`, `storm`,
+//! `times`, `limiter`, `crowd` or `scale` after `--` it measures one part alone; the first two and the last need `wrk`.
+//! `--short` runs everything briefly to show that it works: its numbers mean nothing. `--seconds=N` sets the duration
+//! of a storm.
 //!
-//! Every figure stands beside something that runs in the same minutes: the token check beside a route that does nothing, logins
-//! beside the bare hash function, a storm beside the quiet before it. Servers listen on 127.0.0.1 alone, loads are bounded in
-//! time, and every process is ended by the run that started it. `BENCH_ALGORITHMS` (`HS256,EdDSA`) names the algorithms whose
-//! token checks are compared.
+//! Every figure has a baseline that is measured in the same minutes: the token check has a route that does nothing,
+//! logins have the bare hash function, and a storm has the quiet before it. Servers listen only on 127.0.0.1, every
+//! load has a time limit, and the run ends every process that it started. `BENCH_ALGORITHMS` (default `HS256,EdDSA`)
+//! names the algorithms whose token checks are compared.
 
 #![expect(
     clippy::unwrap_used,
@@ -25,7 +26,7 @@ use support::{Extent, Group, Load, Server, argon2_rate, crowd, limiter, median, 
 const ACCOUNTS: usize = 10_000;
 
 fn main() {
-    // `cargo test --benches` and the like only want to know that it builds.
+    // `cargo test --benches` and similar commands only check that this builds.
     if std::env::args().any(|argument| argument == "--test") {
         return;
     }
@@ -74,13 +75,13 @@ async fn run() {
     }
 }
 
-/// What `BENCH_ALGORITHMS` names, separated by commas.
+/// Returns the comma-separated names in `BENCH_ALGORITHMS`.
 fn algorithms() -> Vec<String> {
     let named = std::env::var("BENCH_ALGORITHMS").unwrap_or_else(|_| "HS256,EdDSA".to_owned());
     named.split(',').map(|name| name.trim().to_owned()).collect()
 }
 
-/// The token check with each of these algorithms, and what they are compared with. The rounds alternate.
+/// Measures the token check with each of these algorithms and with the baselines. The rounds alternate.
 async fn token_checks(extent: Extent, algorithms: &[String]) {
     let Extent { round, rounds, .. } = extent;
     let mut servers = Vec::new();

@@ -1,4 +1,4 @@
-//! `docs/audit.md` names every event and reason, and its example is what the program really stores.
+//! `docs/audit.md` names every event and reason, and its example equals a record that the program stores.
 #![expect(clippy::unwrap_used, reason = "a helper of a test may panic like the test itself")]
 
 use std::collections::BTreeSet;
@@ -15,7 +15,7 @@ fn page() -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/audit.md")).unwrap()
 }
 
-/// The codes in the first and second cell of the tables of a part of the page: name and number.
+/// Returns the codes in the first and second cells of the tables in a section of the page: name and number.
 fn rows(part: &str) -> BTreeSet<(String, String)> {
     let page = page();
     let (_, rest) = page.split_once(&format!("\n## {part}\n")).unwrap();

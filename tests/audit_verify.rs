@@ -1,4 +1,4 @@
-//! `doorward audit verify` by the built program, on data directories that somebody worked on.
+//! `doorward audit verify` of the built program, on data directories that were tampered with.
 #![expect(clippy::unwrap_used, reason = "a helper of a test may panic like the test itself")]
 
 use std::fs;
@@ -12,11 +12,11 @@ use doorward_actors::{
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
-/// Held by each test: a program that one of them starts has, until it runs, what another has open, the lock of a data directory
-/// among it.
+/// Held by each test. A program that one test starts inherits the open files of the others until it runs, and with them
+/// the lock of a data directory.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
-/// How many records the logs of these tests have.
+/// The number of records in the logs of these tests.
 const RECORDS: u64 = 40;
 
 fn record(number: u64) -> AuditRecord {
@@ -32,21 +32,21 @@ fn record(number: u64) -> AuditRecord {
     }
 }
 
-/// Appends records with these numbers; the answer is the head after them.
+/// Appends records with these numbers and returns the head after them.
 async fn append(data_dir: &Path, numbers: std::ops::RangeInclusive<u64>) -> String {
     let store = SledEngine::open(data_dir, SledOptions::default()).unwrap().into_store(u64::MAX);
     store.append_audit(numbers.map(record).collect()).await.unwrap();
     store.audit_status().await.unwrap().head.to_string()
 }
 
-/// A data directory with a log, and its head.
+/// Creates a data directory with a log and returns it with its head.
 async fn log() -> (TempDir, String) {
     let dir = TempDir::new().unwrap();
     let head = append(dir.path(), 1..=RECORDS).await;
     (dir, head)
 }
 
-/// Works on the database as somebody with an editor for it would.
+/// Changes the database as a person with a database editor would.
 fn tamper(data_dir: &Path, work: impl FnOnce(&sled::Db)) {
     let engine = loop {
         match sled::open(data_dir.join("db")) {
@@ -116,7 +116,7 @@ async fn s70_every_way_to_work_on_the_log_is_found() {
             db.insert(key(21), a).unwrap();
         }),
         ("between record 19 and record 20", |db| {
-            // One taken out and the rest moved up.
+            // One record is removed and the later ones are moved up.
             for number in 20..RECORDS {
                 let next = db.get(key(number + 1)).unwrap().unwrap();
                 db.insert(key(number), next).unwrap();
@@ -132,7 +132,7 @@ async fn s70_every_way_to_work_on_the_log_is_found() {
         ("the log ends with record 39 and should end with record 40", |db| drop(db.remove(key(40)).unwrap())),
         ("the log ends with record 41 and should end with record 40", |db| {
             let hash = hash(40, &db.get(key(40)).unwrap().unwrap());
-            // About nobody, so that it needs no entry in the index.
+            // This record has no subject, so it needs no entry in the index.
             let like = db.get(key(39)).unwrap().unwrap();
             db.insert(key(41), [&[2][..], &hash, &like[33..]].concat()).unwrap();
         }),
@@ -148,7 +148,7 @@ async fn s70_every_way_to_work_on_the_log_is_found() {
     }
 }
 
-/// As docs/audit.md defines it.
+/// The hash that docs/audit.md defines.
 fn hash(number: u64, value: &[u8]) -> Vec<u8> {
     let bytes = [&number.to_be_bytes(), value].concat();
     aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes).as_ref().to_vec()
@@ -157,13 +157,13 @@ fn hash(number: u64, value: &[u8]) -> Vec<u8> {
 #[tokio::test]
 async fn s70_a_head_that_was_noted_elsewhere_shows_what_the_log_alone_cannot() {
     let _alone = ALONE.lock().await;
-    // The newest records gone, with everything that says so.
+    // The newest records are removed together with everything that refers to them.
     let (dir, head) = log().await;
     let early = TempDir::new().unwrap();
     append(early.path(), 1..=30).await;
     assert_eq!(verify(early.path(), &[]).0, Some(0), "by itself it is a log like any other");
     assert_broken(early.path(), &["--head", &head], "record 40 was the head once and is missing");
-    // The whole log written anew, with another first record.
+    // The whole log is written again, with another first record.
     let rewritten = TempDir::new().unwrap();
     append(rewritten.path(), 2..=RECORDS + 1).await;
     assert_eq!(verify(rewritten.path(), &[]).0, Some(0));
@@ -222,12 +222,12 @@ async fn a_pruned_log_is_whole_and_working_on_it_is_still_found() {
     assert_broken(dir.path(), &[], "record 21 is missing");
 }
 
-/// The record of a removal.
+/// The record of a removal of old records.
 fn removal(number: u64) -> AuditRecord {
     AuditRecord { event: AuditEvent::AuditPruned, actor: AuditActorKind::System, subject: None, ..record(number) }
 }
 
-/// Takes the oldest records away and moves the note of where the log begins, as a removal does.
+/// Removes the oldest records and moves the checkpoint at which the log begins, as a regular removal does.
 fn behead(db: &sled::Db, first: u64) {
     let oldest = db.scan_prefix([0x30]).keys().map(Result::unwrap);
     let gone: Vec<_> = oldest.filter(|found| **found < *key(first)).collect();
@@ -235,7 +235,7 @@ fn behead(db: &sled::Db, first: u64) {
     for key in gone {
         db.remove(key).unwrap();
     }
-    // In bincode, with a time of one millisecond.
+    // Encoded in bincode, with a time of one millisecond.
     db.insert([1, 9], [&[1, u8::try_from(first).unwrap()][..], &before, &[1, 2]].concat()).unwrap();
 }
 
@@ -271,7 +271,7 @@ async fn s70_where_a_log_began_can_be_noted_and_compared_with() {
     for bad in ["", "0", "x", "+1", "1:", &format!("0:{zeros}")] {
         assert_eq!(verify(dir.path(), &["--first", bad]).0, Some(2), "{bad}");
     }
-    // Whoever removes the oldest records and writes a record of it, too.
+    // An attacker removes the oldest records and also writes a record of the removal.
     tamper(dir.path(), |db| behead(db, 21));
     let store = SledEngine::open(dir.path(), SledOptions::default()).unwrap().into_store(u64::MAX);
     let start = store.audit_status().await.unwrap().checkpoint.start();

@@ -1,4 +1,4 @@
-//! What benchmarks compute with, which `cargo bench` itself does not test.
+//! Tests of the functions that benchmarks compute with. `cargo bench` itself does not test them.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper of a benchmark stops at the first surprise")]
 
 use std::io::{Read as _, Write as _};
@@ -35,7 +35,7 @@ fn quantiles_are_measurements_by_nearest_rank() {
 }
 
 proptest! {
-    /// The quick count is that of comparing each with each.
+    /// The fast calculation equals the comparison of all pairs.
     #[test]
     fn auc_is_the_share_of_pairs(
         these in prop::collection::vec(0_u8..20, 1..40),
@@ -54,7 +54,8 @@ proptest! {
         prop_assert!((auc(&these, &others) + auc(&others, &these) - 1.0).abs() < 1e-9);
     }
 
-    /// Threads that take turns have every moment once, and others that are due are others that are not later than now.
+    /// Threads that take turns cover each moment exactly once. `due` counts exactly the moments that are not later than
+    /// now.
     #[test]
     fn threads_share_a_schedule(per_second in 1_u32..5_000, millis in 1_u64..3_000, threads in 1_u32..9) {
         let began = Instant::now();
@@ -66,7 +67,8 @@ proptest! {
         let moments: Vec<Instant> = (0..schedule.len()).map(|number| schedule.at(number)).collect();
         prop_assert_eq!(&shared, &moments);
         for (number, moment) in (1..).zip(&moments) {
-            // A moment is a whole number of nanoseconds, which may fall short of the exact one by less than one.
+            // A moment is a whole number of nanoseconds and may be earlier than the exact one by less than one
+            // nanosecond.
             prop_assert!(schedule.due(*moment + Duration::from_nanos(1)) >= number);
             if let Some(earlier) = moment.checked_sub(Duration::from_nanos(1)) {
                 prop_assert!(schedule.due(earlier) <= number);

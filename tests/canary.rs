@@ -1,5 +1,6 @@
-//! No secret gets out (S09): recognisable passwords, passphrases and tokens go through every route while everything that
-//! any part of the process logs is captured. A binary of its own, because the log belongs to the whole process.
+//! No secret leaves the process (S09). Recognisable passwords, passphrases and tokens go through every route while
+//! everything that any part of the process logs is captured. This test is a binary of its own, because the log belongs
+//! to the whole process.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a helper of a test may panic like the test itself")]
 
 #[path = "api/support/mod.rs"]
@@ -24,7 +25,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use support::{Answer, Person, TestApp, TestAppBuilder};
 
-/// Stands in every secret, and in nothing else.
+/// Part of every secret, and of nothing else.
 const CANARY: &str = "kanarienvogel";
 const SERVICE_TOKEN: &str = "service-kanarienvogel-0123456789abcdef";
 
@@ -32,7 +33,7 @@ const SERVICE_TOKEN: &str = "service-kanarienvogel-0123456789abcdef";
 struct Captured(Arc<Mutex<Vec<u8>>>);
 
 impl Captured {
-    /// Captures what is logged by anything in this process from now on, and what a panic says.
+    /// Captures everything that this process logs from now on, and the messages of panics.
     fn everything() -> Self {
         let captured = Self::default();
         let writer = captured.clone();
@@ -67,7 +68,7 @@ impl io::Write for Captured {
     }
 }
 
-/// Drives an application and remembers which routes it drove and which tokens it was given.
+/// Calls the routes of an application and remembers which routes it called and which tokens it received.
 struct Drive {
     app: TestApp,
     driven: BTreeSet<(String, &'static str)>,
@@ -83,7 +84,7 @@ impl Drive {
         })
     }
 
-    /// Calls a route, given by its template and the id or file in it, and looks at the answer.
+    /// Calls a route and checks the answer. The path is the route's template with values filled in.
     async fn call(&mut self, method: Method, path: &str, token: Option<&str>, body: Option<Value>) -> Answer {
         let bare = path.split('?').next().unwrap();
         let route = route_table().iter().find(|route| {
@@ -135,7 +136,7 @@ impl Drive {
     }
 }
 
-/// What goes well.
+/// Requests that succeed.
 async fn successes(drive: &mut Drive) {
     let admin_person = drive.register("admin").await;
     let (mut ann, bob) = (drive.register("visible-ann").await, drive.register("bob").await);
@@ -176,7 +177,7 @@ async fn successes(drive: &mut Drive) {
     assert_eq!(drive.call(Method::DELETE, "/my_account/delete", Some(&token), Some(body)).await.status, 200);
 }
 
-/// Sessions and their refresh tokens.
+/// Requests about sessions and their refresh tokens.
 async fn sessions(drive: &mut Drive, ann: &Person, bob: &Person, admin: &str) {
     let login = json!({"email": ann.email, "password": ann.password, "remember": true});
     let opened = drive.call(Method::POST, "/login", None, Some(login)).await;
@@ -207,7 +208,7 @@ async fn sessions(drive: &mut Drive, ann: &Person, bob: &Person, admin: &str) {
     drive.tokens.extend([token, refresh, next]);
 }
 
-/// What services do, and what is done to their tokens.
+/// Requests of services, and changes to their tokens.
 async fn services(drive: &mut Drive) {
     let admin = drive.login(&Person { password: format!("{CANARY}-admin-Lamp-7"), ..Person::named("admin") }).await;
     let body = json!({"name": "billing", "scopes": ["revoke", "revocations"]});
@@ -234,7 +235,7 @@ async fn services(drive: &mut Drive) {
     drive.tokens.extend(secrets);
 }
 
-/// What goes by mail: every link is opened, and its token counts as a secret.
+/// Mails: opens every link. Its token counts as a secret.
 async fn mails(drive: &mut Drive) {
     let eve = drive.register("eve").await;
     let token = drive.login(&eve).await;
@@ -264,7 +265,7 @@ async fn mails(drive: &mut Drive) {
     let waiting = outbox.body["mails"].as_array().unwrap().iter().find(|mail| mail["to"] == fay.email.as_str());
     let path = format!("/outbox/{}", waiting.unwrap()["id"]);
     assert_eq!(drive.call(Method::POST, &format!("{path}/retry"), Some(&admin), None).await.status, 200);
-    // The whole of the audit log, with all that went before.
+    // The whole audit log up to here.
     for path in ["/audit/?limit=1000", "/audit/export?format=csv", "/audit/export?format=ndjson", "/audit/stream"] {
         assert_eq!(drive.call(Method::GET, path, Some(&admin), None).await.status, 200, "{path}");
     }
@@ -278,7 +279,7 @@ async fn mails(drive: &mut Drive) {
     assert_eq!(drive.call(Method::DELETE, path, Some(&admin), None).await.status, 204);
 }
 
-/// What goes wrong, with a secret in every place where one can stand by mistake.
+/// Requests that fail, with a secret in every place where a client might put it by mistake.
 async fn failures(drive: &mut Drive) {
     let person = drive.register("dora").await;
     let token = drive.login(&person).await;
@@ -324,7 +325,7 @@ async fn failures(drive: &mut Drive) {
         assert_eq!(answer.status, 400, "{answer:?}");
         assert!(!answer.text.contains(CANARY), "{answer:?}");
     }
-    // Parts that break while secrets are under way.
+    // Actors that fail while secrets are in flight.
     for name in ["user", "session-0", "session-1", "mailer", "keys", "audit", "services", "hasher"] {
         let (injected, answer) =
             tokio::join!(drive.app.handles.inject(name, Fault::Panic), drive.app.try_login(&person));
@@ -371,7 +372,7 @@ async fn s09_no_secret_is_logged_answered_or_stored_raw() {
     for expected in ["TRACE", "route=\"/login\"", "injected panic"] {
         assert!(log.contains(expected), "the log was not captured: no {expected}");
     }
-    // At trace, warp writes the segments of a path. No route takes a secret there; everything else that was sent counts.
+    // At level trace, warp logs the segments of a path. No route takes a secret there, so these lines are left out.
     let lines = || log.lines().filter(|line| !line.contains(" warp::filters::path: "));
     let leaks = |what: &str| lines().find(|line| line.to_lowercase().contains(&what.to_lowercase())).map(str::to_owned);
     assert_eq!(leaks(CANARY), None);
@@ -390,7 +391,7 @@ async fn s09_no_secret_is_logged_answered_or_stored_raw() {
     let bodies: Vec<String> = pairs.map(|text| text.lines().nth(1).unwrap().to_owned()).collect();
     assert_eq!(bodies.len(), 2, "the key that signs and the next one");
     for body in bodies {
-        // The beginning says only of what kind the key is.
+        // The beginning of a key only identifies its type.
         assert_eq!(leaks(&body[body.len() - 40..]), None);
     }
     let mut settings = doorward::settings::Settings::default();

@@ -1,4 +1,4 @@
-//! The built program: exit codes, what it prints, and what it must not print.
+//! The built program: its exit codes, its output, and what it must never print.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper of a test may panic like the test itself")]
 
 use std::fs::{self, File};
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 const CANARY: &str = "kanarienvogel-kanarienvogel-kanarienvogel";
 
-/// The program in an empty directory, with nothing in its environment.
+/// The program in an empty directory, with an empty environment.
 struct Doorward {
     directory: TempDir,
     command: Command,
@@ -61,7 +61,7 @@ impl Run {
         Self { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
     }
 
-    /// The line of a setting, the columns one space apart.
+    /// Returns the line of a setting, with one space between columns.
     fn line(&self, name: &str) -> String {
         let columns = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
         self.out.lines().find(|line| line.split(' ').next() == Some(name)).map(columns).unwrap()
@@ -143,7 +143,7 @@ fn a_wrong_command_line_is_refused() {
     assert_eq!(Doorward::new(&["--version"]).run().code, Some(0));
 }
 
-/// Answers one request with `answer`, and hands back what was asked.
+/// Answers one request with `answer` and returns the request.
 fn answer_once(answer: &'static str) -> (u16, thread::JoinHandle<String>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -237,7 +237,7 @@ fn r13_a_certificate_that_cannot_be_used_stops_the_start() {
 
 #[test]
 fn calibrate_prints_lines_for_the_settings_and_never_less_than_the_floor() {
-    // A target that nothing meets ends after the first measurement.
+    // No machine reaches this target, so the calibration ends after the first measurement.
     let run = Doorward::new(&["calibrate", "--target-ms", "1", "--threads", "1"]).run();
     assert_eq!(run.code, Some(0), "{}", run.err);
     assert!(run.out.contains("Even the least that Doorward takes needs "), "{}", run.out);
@@ -310,7 +310,7 @@ fn a02_a03_e17_check_config_warns_and_goes_on() {
     assert_eq!(Doorward::new(&["check-config"]).run().err, "");
 }
 
-/// Longer than anybody waits in these tests; nothing is measured by it.
+/// The time after which a test counts as hung. It measures nothing.
 const PATIENCE: Duration = Duration::from_mins(1);
 const PASSWORD: &str = "kanarienvogel-Lamp-7-tree";
 const PASSPHRASE: &str = "a kanarienvogel over water";
@@ -321,7 +321,7 @@ struct AtTerminal {
     keyboard: File,
     screen: Receiver<u8>,
     shown: String,
-    /// The side of the program, which stays open so that its modes can be looked at.
+    /// The program's side of the terminal. It stays open so that the test can read its modes.
     terminal: File,
     _directory: TempDir,
 }
@@ -358,7 +358,7 @@ impl AtTerminal {
         }
     }
 
-    /// Answers a prompt, which must not show the answer.
+    /// Answers a prompt. The terminal must not echo the answer.
     fn answer(&mut self, prompt: &str, answer: &str) {
         self.until_shown(prompt);
         assert!(!self.echoes(), "{prompt}");
@@ -370,7 +370,7 @@ impl AtTerminal {
         assert!(sent.success());
     }
 
-    /// How it ended, and all that was to be seen.
+    /// Waits for the end and returns the exit code and everything shown.
     fn end(mut self) -> (Option<i32>, String) {
         let code = self.child.wait().unwrap().code();
         assert!(self.echoes(), "the terminal shows again what is typed: {}", self.shown);

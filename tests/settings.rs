@@ -1,4 +1,5 @@
-//! Settings: what is taken, what is refused and how, and that the documents say the same as the table.
+//! Settings: which values are accepted, which are refused and with which message. The documents must agree with the
+//! table.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a helper of a test may panic like the test itself")]
 
 use std::ffi::OsString;
@@ -12,7 +13,8 @@ use doorward::settings::{Algorithm, Loaded, LogFormat, Settings, SettingsError, 
 use doorward_actors::{HashBackendChoice, Locale};
 use tempfile::TempDir;
 
-/// Stands for a secret: no message may ever hold it. As a value it is too short for a secret and wrong for most settings.
+/// Stands for a secret: no message may contain it. As a value it is too short for a secret and invalid for most
+/// settings.
 const CANARY: &str = "kanarienvogel";
 const KEY_A: &str = "a-signing-key-of-forty-characters-length";
 const KEY_B: &str = "another-signing-key-of-forty-characters!";
@@ -25,7 +27,7 @@ fn load_ok(variables: &[(&str, &str)]) -> Settings {
     load(variables).unwrap().settings
 }
 
-/// The message of a refusal, which holds none of the canary.
+/// Returns the message of a refusal. Fails if the message contains the canary.
 fn refusal(outcome: Result<Loaded, SettingsError>) -> String {
     let error = outcome.expect_err("these settings must be refused");
     assert!(!format!("{error:?}").contains(CANARY), "{error:?}");
@@ -37,7 +39,7 @@ fn refused(variables: &[(&str, &str)]) -> String {
     refusal(load(variables))
 }
 
-/// A directory with files in it.
+/// A temporary directory for files.
 struct Files(TempDir);
 
 impl Files {
@@ -62,7 +64,7 @@ fn load_dotenv(text: &str) -> Result<Loaded, SettingsError> {
     Settings::load(&Sources::default().dotenv_file(files.write(".env", text)))
 }
 
-/// `section.key = value` as a TOML document.
+/// Writes `section.key = value` as a TOML document.
 fn toml_of(path: &str, value: &str) -> String {
     let (section, key) = path.split_once('.').unwrap();
     format!("[{section}]\n{key} = {value}\n")
@@ -72,7 +74,7 @@ fn source_of<'a>(loaded: &'a Loaded, name: &str) -> &'a str {
     &loaded.entries.iter().find(|entry| entry.key.name == name).unwrap().source
 }
 
-// What is taken.
+// Accepted values.
 
 #[test]
 fn without_any_source_the_defaults_of_the_contract_hold() {
@@ -293,14 +295,14 @@ fn the_limits_themselves_are_allowed() {
     assert_eq!(load_ok(&[("LOG_FORMAT", "json")]).log.format, LogFormat::Json);
 }
 
-// What is refused (R13: the setting and its source are named, no secret is printed).
+// Refused values (R13: the message names the setting and its source, and never prints a secret).
 
 #[test]
 fn r13_a_bad_value_names_the_setting_and_its_source() {
     // No setting takes a NUL character, so this also shows that a section reads every key of the table.
     let bad = format!("{CANARY}\0");
     for key in keys::ALL {
-        // A secret of that length is too short; a longer one may hold anything.
+        // A secret of this length is too short. A longer secret may contain any character.
         for name in key.names() {
             let message = refused(&[(name, &bad)]);
             assert!(message.contains(&format!("{}: ", key.name)), "{message}");
@@ -516,7 +518,7 @@ fn r13_a_dotenv_line_that_would_be_misread_is_refused() {
         (format!("# $ in a comment\n\nSECRET_KEY=\"{CANARY}\n"), "line 3 is not NAME=value"),
         (format!("PORT=1\n{CANARY} is no setting\n"), "line 2 is not NAME=value"),
         (format!("PORT=1\nPORT=2\nSECRET_KEY='{KEY_A}'\n"), "PORT: is given twice"),
-        // The second line of a wrapped secret looks like a setting, and must not be repeated as its name.
+        // The second line of a wrapped secret looks like a setting. The message must not repeat it as a name.
         (
             "SECRET_KEY=a\nKanarienVogel8Kanarienvogel=\n".to_owned(),
             "(a name that is not shown): is not a known setting",

@@ -1,4 +1,4 @@
-//! The table of settings, `config/default.toml`, `docs/settings.md` and `docker-compose.yml` say the same.
+//! The table of settings, `config/default.toml`, `docs/settings.md` and `docker-compose.yml` must agree.
 #![expect(clippy::unwrap_used, reason = "a helper of a test may panic like the test itself")]
 
 use std::collections::BTreeSet;

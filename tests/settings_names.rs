@@ -1,4 +1,4 @@
-//! Names of settings: the established ones, those of the service before, and what is warned of because it nearly is one.
+//! Names of settings: the established names, those of the replaced service, and warnings about misspelt names.
 #![expect(clippy::unwrap_used, reason = "a helper of a test may panic like the test itself")]
 
 use std::fs;
@@ -111,7 +111,7 @@ fn a02_the_databases_of_the_service_before_are_noted_wherever_they_are_given_and
         assert!(!found[0].contains("kanarienvogel"));
     }
     assert_eq!(load_file(".env", "DATABASE_URL=\nLOG_DATABASE_URL= \n").unwrap().warnings, [""; 0]);
-    // A settings file is Doorward's own.
+    // A settings file belongs to Doorward alone, so an unknown name in it is an error.
     assert!(load_file("doorward.toml", "database_url = \"x\"\n").is_err());
 }
 
@@ -124,7 +124,7 @@ fn a02_the_levels_of_python_are_levels_in_any_case() {
     assert!(load(&[("LOG_LEVEL", "WARNINGS")]).is_err());
 }
 
-// What is warned of.
+// Warnings.
 
 const DOCKER: &str = "\
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -313,7 +313,7 @@ fn a03_a_plain_environment_gives_no_warning() {
 #[test]
 fn a03_a_name_that_nearly_is_a_setting_is_warned_of_with_the_setting_that_was_meant() {
     for (name, meant) in [
-        // Letters.
+        // Misspelt letters.
         ("SERCET_KEY", "SECRET_KEY"),
         ("SECRETKEY", "SECRET_KEY"),
         ("SECRET-KEY", "SECRET_KEY"),
@@ -335,7 +335,7 @@ fn a03_a_name_that_nearly_is_a_setting_is_warned_of_with_the_setting_that_was_me
         ("LOG_LEVLE", "LOG_LEVEL"),
         ("RATE_LIMITS_PUBLIC_TIME_UNITS", "RATE_LIMITS_PUBLIC_TIME_UNIT"),
         ("RATE_LIMIT_PUBLIC_TIME_UNIT", "RATE_LIMITS_PUBLIC_TIME_UNIT"),
-        // Families.
+        // Names that share the beginning of a setting.
         ("RATE_LIMITS_PUBLIC", "RATE_LIMITS_PUBLIC_ROUTES"),
         ("RATE_LIMITS_PUBLIC_UNIT", "RATE_LIMITS_PUBLIC_TIME_UNIT"),
         ("RATE_LIMITS_PRIVATE_WINDOW", "RATE_LIMITS_PRIVATE_ROUTES"),
@@ -353,7 +353,7 @@ fn a03_a_name_that_nearly_is_a_setting_is_warned_of_with_the_setting_that_was_me
         ("ACCESS_TOKEN_MINUTES", "ACCESS_TOKEN_EXPIRE_MINUTES"),
         ("KEY_ROTATION_PERIOD", "KEY_ROTATION_DAYS"),
         ("LOG_VERIFY", "LOG_VERIFY_SAMPLE"),
-        // Our own prefix.
+        // The prefix of Doorward itself.
         ("DOORWARD_PORT", "PORT"),
         ("DOORWARD_SECRET_KEY", "SECRET_KEY"),
         ("DOORWARD_SMTP_HOST", "SMTP_URL"),
@@ -389,7 +389,7 @@ fn e17_a_mail_server_without_an_address_of_its_own_is_warned_of() {
     assert!(matches!(&warnings(&[smtp, url])[..], [one] if one.contains("MAIL_FROM")));
     assert!(matches!(&warnings(&[smtp, from])[..], [one] if one.contains("PUBLIC_URL")));
     assert_eq!(warnings(&[smtp, url, from]), [""; 0]);
-    // Without a server mails are files, and their links are opened here.
+    // Without a mail server mails are files, and their links are opened on this machine.
     assert_eq!(warnings(&[("PUBLIC_URL", "http://localhost:8000")]), [""; 0]);
     for local in
         ["http://localhost:8400", "http://127.0.0.2", "http://[::1]:8000", "http://0.0.0.0", "http://x.localhost"]

@@ -1,8 +1,8 @@
-//! R01, R02: a process that is killed at any moment loses nothing it has acknowledged, and starts again. R03: neither does
-//! one whose disk is full; it says so.
+//! R01, R02: a process that is killed at any moment loses no acknowledged change and starts again. R03: a process whose
+//! disk is full loses none either, and reports the failure.
 //!
-//! The test starts itself as a child process, which works on a store and reports each acknowledgement; kills it; and looks at
-//! what is on disk. `DOORWARD_KILL_LOOPS` sets how often; 300 is a thorough run.
+//! The test starts itself as a child process. The child works on a store and reports each acknowledgement. The test
+//! kills the child and checks what is on disk. `DOORWARD_KILL_LOOPS` sets the number of rounds; 300 is a thorough run.
 #![expect(clippy::unwrap_used, reason = "a test helper fails its test by panicking")]
 
 use std::collections::BTreeMap;
@@ -26,12 +26,12 @@ use doorward_actors::{
 const CHILD_DIR: &str = "DOORWARD_KILL_CHILD_DIR";
 const CHILD_RUN: &str = "DOORWARD_KILL_CHILD_RUN";
 const LOOPS: &str = "DOORWARD_KILL_LOOPS";
-/// What a child's line begins with when it reports an acknowledgement; the test harness writes lines of its own.
+/// The first word of a line that reports an acknowledgement. The test harness writes lines of its own.
 const ACK: &str = "ack";
-/// How many callers a child has, so that its changes share groups.
+/// The number of concurrent callers in a child, so that its changes share commit groups.
 const CALLERS: u64 = 8;
 
-/// How far the life of an account has been acknowledged. The child takes each one through these in order.
+/// The last acknowledged step in the life of an account. The child takes each account through these steps in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
     Created,
@@ -68,7 +68,7 @@ fn audit() -> AuditRecord {
     }
 }
 
-/// A mail to the owner of an account, due at once.
+/// A mail to the owner of an account, due immediately.
 fn mail(name: &str, kind: MailKind) -> NewMail {
     NewMail {
         to: email(name),
@@ -87,7 +87,7 @@ fn mail(name: &str, kind: MailKind) -> NewMail {
     }
 }
 
-/// A token for the owner of an account; what it opens is made of the name.
+/// A one-time token for the owner of an account. Its hash is made from the name.
 fn token(name: &str) -> NewToken {
     NewToken {
         hash: TokenHash::of(&format!("{:-<43}", name.replace('.', "_"))).unwrap(),
@@ -98,7 +98,7 @@ fn token(name: &str) -> NewToken {
     }
 }
 
-/// The child's side: not a test of its own, only what the parent runs and kills.
+/// The child process. It is not a test of its own: the parent starts it and kills it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "the parent starts this as a process of its own"]
 async fn child() {
@@ -167,7 +167,7 @@ async fn live(store: &Store, name: &str) {
         redeems: None,
         revokes_tokens: false,
     };
-    // The first account of all is the administrator, who can neither be locked nor deleted.
+    // The first account is the administrator, which can be neither locked nor deleted.
     if store.update_account(update, audit().into()).await.is_ok() {
         report(Stage::Locked, id);
         let with = Effects { mails: vec![mail(name, MailKind::AccountDeleted)], ..audit().into() };
@@ -176,7 +176,8 @@ async fn live(store: &Store, name: &str) {
     }
 }
 
-/// The child of R03: registers accounts until the disk takes no more, and ends well if the store then does what it must.
+/// The child of R03: appends audit records until the disk is full. It succeeds if the store then refuses reads and
+/// writes and gives a reason.
 #[tokio::test]
 #[ignore = "the parent starts this as a process of its own"]
 async fn child_with_a_full_disk() {
@@ -184,7 +185,7 @@ async fn child_with_a_full_disk() {
     let engine = Arc::new(SledEngine::open(Path::new(&dir), SledOptions::default()).unwrap());
     let (failed, store) = (engine.failed(), Store::new(engine, u64::MAX));
     for n in 0_u64.. {
-        // Large, and different each time: what is the same or repeats itself may need no room.
+        // Each record is large and different, because repeated content might need no space.
         let mut bytes = [0; 1500];
         SeededEntropy::new(n).fill(&mut bytes);
         let agent = bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
@@ -205,8 +206,8 @@ async fn child_with_a_full_disk() {
 fn r03_a_full_disk_is_no_false_acknowledgement_and_no_loss() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()));
-    // A limit on the size of a file stands in for a full disk. The signal that comes with it is ignored, so that writes
-    // fail as they do there.
+    // A limit on file size stands in for a full disk. The signal that comes with it is ignored, so that writes fail as
+    // they do on a full disk.
     let script = "trap '' XFSZ; ulimit -f 8192; exec \"$0\" --exact child_with_a_full_disk --ignored --nocapture";
     let output = Command::new("sh")
         .args(["-c", script])
@@ -220,7 +221,7 @@ fn r03_a_full_disk_is_no_false_acknowledgement_and_no_loss() {
     let acknowledged = said.lines().filter(|line| *line == ACK).count();
     assert!(acknowledged > 100, "the disk was full too soon to tell: {acknowledged}");
 
-    // Room has returned.
+    // There is space again.
     let store = open(dir.path());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -230,7 +231,8 @@ fn r03_a_full_disk_is_no_false_acknowledgement_and_no_loss() {
     });
 }
 
-/// Runs a child until it has acknowledged `acks` things, or for `or_for`, and kills it. Returns all it acknowledged.
+/// Runs a child until it has acknowledged `acks` changes, or for the time `or_for`, and kills it. Returns all its
+/// acknowledgements.
 fn run_and_kill(dir: &Path, run: usize, acks: usize, or_for: Option<Duration>) -> Vec<(Stage, u64, String)> {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "child", "--ignored", "--nocapture"])
@@ -242,13 +244,13 @@ fn run_and_kill(dir: &Path, run: usize, acks: usize, or_for: Option<Duration>) -
     let mut lines = BufReader::new(child.stdout.take().unwrap());
     let mut acknowledged = Vec::new();
     if let Some(time) = or_for {
-        // A moment within the start, which reports nothing to wait for.
+        // Kills the child during its start, which reports nothing.
         std::thread::sleep(time);
         child.kill().unwrap();
     }
     let mut line = String::new();
     while lines.read_line(&mut line).unwrap() > 0 {
-        // A line without its end was cut by the kill.
+        // A line without its line end was cut by the kill.
         let words: Vec<&str> = line.strip_suffix('\n').unwrap_or_default().split(' ').collect();
         if let [ACK, stage, id, name] = words[..] {
             acknowledged.push((STAGES[stage.parse::<usize>().unwrap()], id.parse().unwrap(), name.to_owned()));
@@ -275,7 +277,7 @@ fn r01_a_kill_loses_nothing_that_was_acknowledged() {
     for run in 0..loops {
         let mut bytes = [0; 2];
         random.fill(&mut bytes);
-        // Every third kill hits the start (R02), the others the work.
+        // Every third kill hits the start (R02). The others hit the work.
         let or_for = (run % 3 == 0).then(|| Duration::from_micros(u64::from(u16::from_be_bytes(bytes)) / 2));
         let acks = 1 + usize::from(bytes[0]);
         let given_before = known.keys().next_back().copied().unwrap_or(0);
@@ -289,7 +291,7 @@ fn r01_a_kill_loses_nothing_that_was_acknowledged() {
         let store = open(dir.path());
         let head = runtime.block_on(check(&store, &known, acknowledged_changes));
         drop(store);
-        // From the head that the run before left: what was there then is still there, to the byte.
+        // Verifies from the head after the previous run: every record up to it must be unchanged, byte for byte.
         let report = SledEngine::verify_audit(dir.path(), SledOptions::default(), last_head.replace(head)).unwrap();
         assert_eq!(report.finding, AuditFinding::Whole(head), "the chain of the audit log: {report:?}");
     }
@@ -306,7 +308,7 @@ async fn check(store: &Store, known: &BTreeMap<u64, (Stage, String)>, acknowledg
         let id = AccountId::new(*id).unwrap();
         let account = store.account(id).await.unwrap();
         assert_eq!(store.account_by_email(email(name).key()).await.unwrap(), account, "{name}: index and record");
-        // What goes with a change is there if and only if the change is.
+        // The mail and the token of a change exist if and only if the change exists.
         let queued = |kind| mails.iter().filter(|mail| mail.mail.kind == kind && mail.mail.nickname == *name).count();
         let exists = usize::from(account.is_some());
         assert_eq!(queued(MailKind::VerifyAddress), exists, "{name}: the mail of its making");
@@ -314,7 +316,7 @@ async fn check(store: &Store, known: &BTreeMap<u64, (Stage, String)>, acknowledg
         let token = store.one_time_token(&token(name).hash).await.unwrap();
         assert_eq!(token.as_ref().map(|token| token.account), account.as_ref().map(|account| account.id), "{name}");
         assert_eq!(store.token_of(id, TokenPurpose::VerifyAddress).await.unwrap(), token, "{name}: index and record");
-        // The step after the last acknowledged one may have been made too.
+        // The step after the last acknowledged one may have been committed too.
         match stage {
             Stage::Created | Stage::LoggedIn | Stage::LoggedOut => assert!(account.is_some(), "{name} at {stage:?}"),
             Stage::Locked => assert!(account.is_none_or(|account| account.locked), "{name} at {stage:?}"),

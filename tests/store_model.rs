@@ -1,4 +1,5 @@
-//! The store, on disk and in memory, against an independent model, and what only the one on disk must hold (R01, R02).
+//! Compares the store, on disk and in memory, with an independent model. Also tests what only the store on disk
+//! guarantees (R01, R02).
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test helper fails its test by panicking")]
 
 #[path = "store_model/audit.rs"]
@@ -102,7 +103,7 @@ fn mail_id(number: u64) -> MailId {
     MailId::new(number).unwrap()
 }
 
-/// A mail due at this time.
+/// A mail that is due at this time.
 fn mail(kind: MailKind, written_at: i64) -> NewMail {
     NewMail {
         to: email("ann"),
@@ -121,7 +122,7 @@ fn mail(kind: MailKind, written_at: i64) -> NewMail {
     }
 }
 
-/// A token about `ann@example.com` that is over at 1,000.
+/// A token for `ann@example.com` that expires 1,000 ms after the Unix epoch.
 fn token(hash: u8, purpose: TokenPurpose) -> NewToken {
     NewToken {
         hash: TokenHash::from_bytes([hash; 32]),
@@ -144,7 +145,7 @@ fn sign_in(from: impl Into<std::net::IpAddr>) -> SignIn {
     SignIn { from: from.into(), notice: mail(MailKind::NewSignIn, 1) }
 }
 
-/// An audit record that can be told from others by `mark`.
+/// An audit record that is identified by `mark`.
 fn audit(mark: i64) -> AuditRecord {
     AuditRecord {
         at: at(mark),

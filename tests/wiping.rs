@@ -1,5 +1,5 @@
-//! Secrets are overwritten before their memory is given back: bodies, texts in them, fields. A binary of its own, because the
-//! allocator belongs to the whole process.
+//! Secrets are overwritten before their memory is freed: in bodies, strings and fields. This test is a binary of its
+//! own, because the allocator belongs to the whole process.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a helper of a test may panic like the test itself")]
 
 #[path = "api/support/mod.rs"]
@@ -17,8 +17,9 @@ use serde_json::json;
 use support::{Person, TestApp};
 use watch::{LEFT_BEHIND, WATCHING};
 
-/// Who may give such memory back: the HTTP of both sides, which holds a request before our code has it; the JSON library, which
-/// puts together a text with escapes; zxcvbn, and the place where what it found is dropped. They are listed in docs/security.md.
+/// The libraries that may free such memory: the HTTP code of client and server, which holds a request before our code
+/// gets it; the JSON library, which assembles strings with escapes; and zxcvbn, whose result is dropped by its caller.
+/// docs/security.md lists them.
 const OTHERS: [&str; 10] = [
     "/bytes-",
     "/hyper-",
@@ -32,7 +33,7 @@ const OTHERS: [&str; 10] = [
     "/zxcvbn-",
 ];
 
-/// The first place in a stack of calls that is neither the standard library nor the allocator of this test.
+/// Returns the first call site in a backtrace that is neither the standard library nor the allocator of this test.
 fn place(trace: &str) -> Option<&str> {
     let places = trace.lines().filter_map(|line| line.trim().strip_prefix("at "));
     places.into_iter().find(|at| !at.starts_with("/rust") && !at.contains("wiping/allocator.rs"))
@@ -52,7 +53,7 @@ async fn g26_no_secret_is_left_in_memory_that_was_given_back() {
     let answer = app.post("/login", &login).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     let token = answer.text_at("access_token");
-    // Right and wrong ones, of every route that takes any.
+    // Right and wrong secrets, for every route that accepts one.
     let secret = "kanarienvogel-kanarienvogel-2";
     for (method, path, body) in [
         (Method::POST, "/login", json!({"email": person.email, "password": secret})),
@@ -81,7 +82,7 @@ async fn g26_no_secret_is_left_in_memory_that_was_given_back() {
     ] {
         app.send(app.form(path, &form).basic_auth("service", Some(secret))).await;
     }
-    // In pieces, as a large body comes.
+    // A large body arrives in several chunks.
     let padded = format!("{{\"password\":\"{secret}\",\"email\":\"{}\"}}", "x".repeat(40_000));
     let request = app.request(Method::POST, "/login").header("Content-Type", "application/json");
     app.send(request.body(padded)).await;
@@ -89,7 +90,7 @@ async fn g26_no_secret_is_left_in_memory_that_was_given_back() {
     WATCHING.store(false, Ordering::Relaxed);
 
     let traces = std::mem::take(&mut *LEFT_BEHIND.lock().unwrap());
-    // What zxcvbn found is dropped where it was asked.
+    // Skips the results of zxcvbn, which are dropped at the call site.
     let traces = traces.iter().filter(|trace| !trace.contains("drop_in_place<zxcvbn::"));
     let places: Vec<_> = traces.map(|trace| place(trace).expect(trace)).collect();
     let is_ours = |at: &&&str| !at.starts_with("./tests/") && !OTHERS.iter().any(|other| at.contains(other));

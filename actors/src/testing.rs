@@ -1,5 +1,5 @@
-//! What tests bring instead of the real outside world (a clock that is moved by hand, entropy that repeats itself, a store
-//! in memory), and the faults they inject.
+//! Replacements of the outside world for tests (a manual clock, seeded entropy, a store in memory), and faults to
+//! inject.
 
 mod fault;
 mod memory_keys;
@@ -24,14 +24,14 @@ use crate::domain::time::Timestamp;
 use crate::ports::{Clock, Entropy};
 use crate::store::{Engine, Store};
 
-/// A store in memory, and the engine below it, which can be made to fail.
+/// Returns a store in memory and the engine below it. Tests can make the engine fail.
 #[must_use]
 pub fn memory_store() -> (Store, Arc<MemoryEngine>) {
     let engine = Arc::new(MemoryEngine::default());
     (Store::new(Arc::clone(&engine) as Arc<dyn Engine>, u64::MAX), engine)
 }
 
-/// Where every [`ManualClock`] starts: 2025-01-01T00:00:00Z, in milliseconds since the Unix epoch.
+/// The start of every [`ManualClock`]: 2025-01-01T00:00:00Z, in milliseconds since the Unix epoch.
 const START_MILLIS: i64 = 1_735_689_600_000;
 
 /// A clock that stands still until a test moves it.
@@ -42,24 +42,24 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// A clock at 2025-01-01T00:00:00Z.
+    /// Returns a clock at 2025-01-01T00:00:00Z.
     #[must_use]
     pub const fn new() -> Self {
         Self { wall_millis: AtomicI64::new(START_MILLIS), monotonic_nanos: AtomicU64::new(0) }
     }
 
-    /// Lets time pass, by both clocks.
+    /// Moves both clocks forward.
     pub fn advance(&self, by: Duration) {
         self.monotonic_nanos.fetch_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX), Ordering::SeqCst);
         self.wall_millis.fetch_add(millis(by), Ordering::SeqCst);
     }
 
-    /// Sets the wall clock forward, as an operator or NTP would; the monotonic one goes on as if nothing had happened.
+    /// Sets the wall clock forward, as an operator or NTP would. The monotonic clock does not change.
     pub fn set_forward(&self, by: Duration) {
         self.wall_millis.fetch_add(millis(by), Ordering::SeqCst);
     }
 
-    /// Sets the wall clock back, as an operator or NTP would; the monotonic one goes on as if nothing had happened.
+    /// Sets the wall clock back, as an operator or NTP would. The monotonic clock does not change.
     pub fn set_back(&self, by: Duration) {
         self.wall_millis.fetch_sub(millis(by), Ordering::SeqCst);
     }
@@ -85,7 +85,7 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Bytes that look random, never repeat within one source and are the same for every source with the same seed.
+/// A source of pseudorandom bytes. It never repeats bytes, and all sources with the same seed return the same bytes.
 #[derive(Debug)]
 pub struct SeededEntropy {
     seed: u64,
@@ -93,7 +93,7 @@ pub struct SeededEntropy {
 }
 
 impl SeededEntropy {
-    /// The source with this seed.
+    /// Returns the source with this seed.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self { seed, blocks: AtomicU64::new(0) }

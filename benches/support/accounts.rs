@@ -1,4 +1,4 @@
-//! Data directories full of accounts, made without hashing each one's password.
+//! Data directories with many accounts, created without hashing each password.
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -18,9 +18,9 @@ use super::answer::request;
 pub(crate) const PASSWORD: &str = "Quiet-lamp-7-tree";
 pub(crate) const PASSPHRASE: &str = "blue heron over water";
 
-/// Accounts that are alike, with [`PASSWORD`] and [`PASSPHRASE`].
+/// A group of similar accounts with [`PASSWORD`] and [`PASSPHRASE`].
 pub(crate) struct Group {
-    /// What their names begin with; a number follows.
+    /// The prefix of the account names. A number follows it.
     pub(crate) name: &'static str,
     pub(crate) count: usize,
     pub(crate) verified: bool,
@@ -28,18 +28,18 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// Accounts that can be logged in to.
+    /// Describes accounts that can log in.
     pub(crate) const fn good(name: &'static str, count: usize) -> Self {
         Self { name, count, verified: true, locked: false }
     }
 
-    /// The address of the account of this number.
+    /// Returns the address of the account with this number.
     pub(crate) fn email(&self, number: usize) -> String {
         format!("{}{number}@example.com", self.name)
     }
 }
 
-/// A request to log in.
+/// Builds a login request.
 pub(crate) fn login(email: &str, password: &str) -> Vec<u8> {
     let body = json!({"email": email, "password": password}).to_string();
     request("POST", "/login", &[], Some(&body))
@@ -100,7 +100,7 @@ pub(crate) async fn populate(data_dir: &Path, groups: &[Group]) {
     drop(store);
 }
 
-/// A hash of the default cost, as a PHC string (RFC 9106, 19,456 KiB, 2 passes).
+/// Computes a hash with the default cost as a PHC string (RFC 9106, 19,456 KiB, 2 passes).
 fn hash(secret: &str) -> CredentialHash {
     let salt = b"a salt of 16 byt";
     let mut out = [0; 32];

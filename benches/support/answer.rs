@@ -1,9 +1,9 @@
-//! As much of HTTP/1.1 as a load needs: requests that are written once and sent often, and answers with a length. It costs the
-//! machine less than a client that knows all of it, and the machine is shared with what is measured.
+//! The part of HTTP/1.1 that a load needs: requests that are built once and sent often, and answers with a length. It
+//! needs less CPU than a complete client, which matters because client and server share the machine.
 
 use std::fmt::Write as _;
 
-/// A request as it is sent. `body` is JSON; with none, nothing is said of one.
+/// Builds the bytes of a request. `body` is JSON; without it the request has no body headers.
 pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: Option<&str>) -> Vec<u8> {
     let mut text = format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n");
     for (name, value) in headers {
@@ -17,20 +17,20 @@ pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: 
     text.into_bytes()
 }
 
-/// What came back.
+/// An answer of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    /// `Retry-After`, if it is there and a whole number of seconds.
+    /// The value of `Retry-After`, if present and a whole number of seconds.
     pub(crate) retry_after: Option<u64>,
-    /// Whether the server ends the connection after it.
+    /// Whether the server closes the connection after this answer.
     pub(crate) closes: bool,
     pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
-    /// The answer at the front of what was received, and its length; `None` while some of it is missing. What is no answer with a
-    /// length stops the benchmark.
+    /// Parses the answer at the front of the received bytes and returns it with its length. Returns `None` while bytes
+    /// are missing. Panics if the answer has no length.
     pub(crate) fn parse(received: &[u8]) -> Option<(Self, usize)> {
         let head_len = received.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
         let head = std::str::from_utf8(&received[..head_len]).unwrap();

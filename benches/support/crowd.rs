@@ -1,4 +1,4 @@
-//! What thousands of connections that never finish a request do to those that do (R06).
+//! Measures how thousands of connections that never finish a request affect complete requests (R06).
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -12,30 +12,30 @@ use super::wire::TaskWire;
 use super::{Extent, Server};
 
 const PEOPLE: Group = Group::good("person", 500);
-/// Token checks and logins a second of those who behave. The logins take a part of what the machine can do.
+/// The token checks and logins per second of well-behaved clients. The logins use a part of the machine's capacity.
 const CHECKS: u32 = 200;
 const LOGINS: u32 = 20;
-/// How many connections of the crowd come from one address: below `MAX_CONNECTIONS_PER_ADDRESS`, which would stop more.
+/// The number of connections from one address. It is below `MAX_CONNECTIONS_PER_ADDRESS`, which would refuse more.
 const PER_ADDRESS: usize = 200;
-/// Of how many connections one sends a slow body, not a slow head.
+/// One in this many connections sends a slow body. The others send a slow head.
 const BODIES: usize = 5;
-/// How long a connection waits between two bytes.
+/// The pause of a connection between two bytes.
 const DRIP: Duration = Duration::from_secs(2);
-/// How long the crowd may take to gather. By then the first of it are cut off and come back.
+/// The time that the connections get to open. By then the server has closed the first of them, and they have returned.
 const GATHERING: Duration = Duration::from_secs(12);
 
-/// The front of a request whose end never comes.
+/// The beginning of a request that never ends.
 const HEAD: &[u8] = b"POST /login HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: ";
 const BODY: &[u8] =
     b"POST /login HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 60000\r\n\r\n";
 
-/// What the crowd counts.
+/// The counters of the crowd.
 #[derive(Default)]
 struct Count {
     open: AtomicUsize,
-    /// Connections that the server ended.
+    /// Connections that the server closed.
     cut: AtomicUsize,
-    /// Connections that could not be made.
+    /// Connections that could not be opened.
     failed: AtomicUsize,
     over: AtomicBool,
 }
@@ -83,14 +83,14 @@ fn row((name, rate, quiet, crowded): (&str, u32, &Report, &Report)) -> Vec<Strin
     ]
 }
 
-/// Holds so many connections from a thread of its own, until told that it is over.
+/// Keeps this number of connections open from a thread of its own, until `count.over` is set.
 fn gather(server: SocketAddr, connections: usize, count: Arc<Count>) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             for number in 0..connections {
                 tokio::spawn(linger(server, number, Arc::clone(&count)));
-                // Fast, but not all at once: the backlog of a listener is short.
+                // Opens them fast, but not all at once: the backlog of a listener is short.
                 if number % 10 == 9 {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
@@ -102,7 +102,7 @@ fn gather(server: SocketAddr, connections: usize, count: Arc<Count>) -> std::thr
     })
 }
 
-/// One of the crowd: whenever it is cut off, it comes back.
+/// Runs one connection of the crowd. It reconnects whenever the server closes it.
 async fn linger(server: SocketAddr, number: usize, count: Arc<Count>) {
     let host = u8::try_from(1 + number / PER_ADDRESS % 250).unwrap_or(1);
     let from = IpAddr::V4(Ipv4Addr::new(127, 0, 1, host));
@@ -115,7 +115,7 @@ async fn linger(server: SocketAddr, number: usize, count: Arc<Count>) {
         };
         count.open.fetch_add(1, Ordering::Relaxed);
         if wire.write(front).await.is_ok() {
-            // Dripping goes on until the server ends the connection, or says no more of it.
+            // Sends a byte at each interval until the server closes the connection or a write fails.
             while tokio::time::timeout(DRIP, wire.ended()).await.is_err() && wire.write(b"a").await.is_ok() {}
         }
         count.open.fetch_sub(1, Ordering::Relaxed);

@@ -1,29 +1,30 @@
-//! How long and how often things are measured.
+//! The duration and the number of repetitions of measurements.
 
 use std::time::Duration;
 
 /// The extent of a run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Extent {
-    /// How long one measurement of a steady load lasts.
+    /// The duration of one measurement of a steady load.
     pub(crate) round: Duration,
-    /// How often each is repeated; the rounds of what is compared alternate, so that a slow minute hits both.
+    /// The number of repetitions. The rounds of the compared loads alternate, so that a slow minute affects all of
+    /// them.
     pub(crate) rounds: usize,
-    /// How long a storm lasts, and the quiet before it.
+    /// The duration of a storm and of the quiet before it.
     pub(crate) storm: Duration,
-    /// How many storms there are.
+    /// The number of storms.
     pub(crate) storms: usize,
-    /// How many samples each way of an answer has that costs a hash.
+    /// The number of samples for each kind of answer that costs a hash.
     pub(crate) samples: usize,
-    /// How many each of the others has, which take a hundredth of the time.
+    /// The number of samples for each other kind of answer, which takes a hundredth of the time.
     pub(crate) quick_samples: usize,
-    /// How many keys the limiter is filled with.
+    /// The number of keys in the filled limiter.
     pub(crate) keys: u32,
-    /// How many connections a crowd holds.
+    /// The number of connections in a crowd.
     pub(crate) crowd: usize,
-    /// How many accounts a large directory has.
+    /// The number of accounts in a large directory.
     pub(crate) accounts: usize,
-    /// How many sessions it has.
+    /// The number of sessions in a large directory.
     pub(crate) sessions: usize,
 }
 
@@ -54,7 +55,7 @@ impl Extent {
         sessions: 5000,
     };
 
-    /// As the command line says: `--short`, and `--seconds=N` for how long a storm lasts.
+    /// Returns the extent from the command line: `--short`, and `--seconds=N` for the duration of a storm.
     pub(crate) fn of_command_line() -> Self {
         let mut extent = if std::env::args().any(|argument| argument == "--short") { Self::SHORT } else { Self::FULL };
         if let Some(seconds) = std::env::args().find_map(|argument| argument.strip_prefix("--seconds=")?.parse().ok()) {

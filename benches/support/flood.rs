@@ -1,4 +1,5 @@
-//! Logins at a fixed rate that waits for no answer, or as fast as they are answered, from one thread with many connections.
+//! Logins from one thread with many connections, either at a fixed rate that waits for no answer, or as fast as they
+//! are answered.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -15,34 +16,34 @@ use super::answer::Answer;
 use super::schedule::Schedule;
 use super::wire::TaskWire;
 
-/// How many requests may be under way at once. The server holds fewer and refuses the rest at once; what is due beyond it is
-/// counted as an error.
+/// The maximum number of requests in flight. The server holds fewer and refuses the rest at once. Requests that are due
+/// beyond this number count as errors.
 const MOST: usize = 4096;
-/// How often a thread that keeps a rate looks what is due.
+/// The interval at which a thread with a fixed rate checks which requests are due.
 const TICK: Duration = Duration::from_millis(1);
 
-/// What became of the logins.
+/// The results of the logins.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    /// How many were sent.
+    /// The number of logins sent.
     pub(crate) sent: u64,
-    /// Sessions that were opened within the time.
+    /// Sessions opened within the time.
     pub(crate) opened: u64,
-    /// Sessions that were opened after it, by requests that were sent within it.
+    /// Sessions opened after the time, by requests that were sent within it.
     pub(crate) opened_late: u64,
-    /// 503.
+    /// Answers with status 503.
     pub(crate) refused: u64,
-    /// 503 without a `Retry-After` of at least a second.
+    /// Answers with status 503 and no `Retry-After` of at least one second.
     pub(crate) refused_silently: u64,
     /// The shortest and the longest `Retry-After`, in seconds.
     pub(crate) retry_after: Option<(u64, u64)>,
-    /// 429.
+    /// Answers with status 429.
     pub(crate) limited: u64,
     /// Any other answer.
     pub(crate) others: u64,
-    /// Connections that were not made or broke, answers that did not come, and requests that were due and not sent.
+    /// Failed or broken connections, missing answers, and requests that were due but not sent.
     pub(crate) errors: u64,
-    /// How long the sessions took to open, in milliseconds.
+    /// The times that the successful logins took, in milliseconds.
     pub(crate) took: Vec<f64>,
 }
 
@@ -72,11 +73,11 @@ impl Tally {
     }
 }
 
-/// Logins of many people.
+/// The logins of many people.
 #[derive(Clone)]
 pub(crate) struct Flood {
     server: SocketAddr,
-    /// One for each account, in an order by chance. They are sent in turn, so no account has two under way.
+    /// One login for each account, in random order. They are sent in turn, so no account has two in flight.
     logins: Arc<Vec<Vec<u8>>>,
 }
 
@@ -87,15 +88,15 @@ impl Flood {
         Self { server: server.address(), logins: Arc::new(logins) }
     }
 
-    /// Logs in on so many connections, each as soon as the login before it is answered. Returns logins a second; an answer other
-    /// than success stops the benchmark.
+    /// Logs in on this number of connections, each as soon as its previous login is answered. Returns logins per
+    /// second. Panics on any answer other than success.
     pub(crate) async fn capacity(&self, connections: usize, time: Duration) -> f64 {
         let tally = self.on_a_thread(move |sender| sender.saturate(connections, time)).await;
         assert_eq!(tally.refused + tally.limited + tally.others + tally.errors, 0, "{tally:?}");
         rate(tally.opened, time)
     }
 
-    /// Sends so many logins a second, whatever becomes of those before, and waits for the last answer.
+    /// Sends this number of logins per second without waiting for answers, then waits for the last answer.
     pub(crate) async fn storm(&self, per_second: u32, time: Duration) -> Tally {
         self.on_a_thread(move |sender| sender.keep_up(per_second, time)).await
     }
@@ -113,14 +114,14 @@ impl Flood {
     }
 }
 
-/// How many a second.
+/// Returns the rate per second.
 pub(crate) fn rate(count: u64, time: Duration) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "a benchmark sends few enough to be counted exactly")]
     let count = count as f64;
     count / time.as_secs_f64()
 }
 
-/// What the tasks of the thread share.
+/// The state that the tasks of the thread share.
 struct Sender {
     flood: Flood,
     next: Cell<usize>,
@@ -165,7 +166,7 @@ impl Sender {
         tasks.join_all().await;
     }
 
-    /// Logs the next person in, on a connection that is idle or a new one.
+    /// Logs in the next person, on an idle connection or a new one.
     async fn log_in(&self, began: Instant, end: Instant) {
         let logins = &self.flood.logins;
         let number = self.next.replace(self.next.get() + 1);
@@ -174,7 +175,8 @@ impl Sender {
         self.tally.borrow_mut().add(answer.as_ref().ok(), began, Instant::now() <= end);
     }
 
-    /// Sends a request on an idle connection, or on a new one if the server has ended that meanwhile, as every client does.
+    /// Sends a request on an idle connection. Uses a new one if none is idle or the server has closed it meanwhile, as
+    /// every client does.
     async fn exchange(&self, request: &[u8]) -> io::Result<Answer> {
         let idle = self.idle.borrow_mut().pop();
         let mut answered = None;

@@ -1,6 +1,8 @@
-//! What the limiter costs a request, and how much memory its keys take while they count and once they are forgotten.
+//! Measures what the limiter costs a request, and how much memory its keys take while they count and after they are
+//! forgotten.
 //!
-//! It is measured inside this process, through the handle that routes have: over HTTP it would vanish in everything else.
+//! The measurement runs inside this process, through the handle that routes use. Over HTTP the cost would be too small
+//! to see.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
@@ -18,17 +20,18 @@ use super::process::Process;
 use super::table::table;
 use super::{Extent, median};
 
-/// The argument by which this program measures memory in a process of its own, where nothing else was allocated before.
+/// The argument that makes this program measure memory. It runs in a process of its own, where nothing was allocated
+/// before.
 pub(crate) const MEMORY: &str = "--limiter-memory=";
-/// How many calls are timed at once.
+/// The number of calls in one measurement.
 const CALLS: u32 = 1_000_000;
-/// Longer than any allowance takes to come back, or any failure of an address to be forgotten.
+/// Longer than any quota takes to refill, and longer than failures of an address are remembered.
 const LONG: Duration = Duration::from_hours(2);
 
-/// How long the store has to tidy up after that.
+/// The time that the store gets for cleaning up after that.
 const SETTLING: Duration = Duration::from_secs(15);
 
-/// What keys are made of.
+/// The kinds of keys.
 const REQUESTS: &str = "requests";
 /// How many failures are counted, and by how many clients at once.
 const FAILED: u32 = 10_000;
@@ -38,13 +41,13 @@ fn settings(directory: &TempDir) -> Settings {
     let mut settings = Settings::default();
     settings.http.port = 0;
     settings.storage.data_dir = directory.path().into();
-    // Nobody is refused: that would be quicker.
+    // No call is refused, because a refusal would be faster.
     settings.limits.public.permits = NonZeroU32::MAX;
     settings.limits.address_failures = u32::MAX;
     settings
 }
 
-/// Another address for each number, with neighbours far apart.
+/// Returns a different address for each number. Neighbouring numbers give distant addresses.
 fn address(number: u32) -> IpAddr {
     IpAddr::V4(Ipv4Addr::from_bits(number.wrapping_mul(2_654_435_761)))
 }
@@ -106,12 +109,12 @@ async fn failures(limits: &RateLimiterHandle, at_once: u32) -> f64 {
     began.elapsed().as_secs_f64() * 1e9 / f64::from(FAILED)
 }
 
-/// How long a call takes, in nanoseconds, while so many threads make so many each.
+/// Returns the nanoseconds of a call while this number of threads make this number of calls each.
 fn time(threads: u32, calls: u32, call: impl Fn(u32) + Sync) -> f64 {
     let run = |thread: u32| {
         let began = Instant::now();
         for number in 0..calls {
-            // Threads are at different keys at any moment, unless there is but one.
+            // With several threads, each uses another key at any moment.
             call(number.wrapping_add(thread * (calls / threads)));
         }
         began.elapsed().as_secs_f64() * 1e9 / f64::from(calls)
@@ -128,7 +131,7 @@ fn nanos(nanos: f64) -> String {
     format!("{nanos:.0} ns")
 }
 
-/// A row of the table, from a process of its own.
+/// Returns a row of the table, measured in a process of its own.
 fn memory_of(kind: &str, keys: u32) -> Vec<String> {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.arg(format!("{MEMORY}{kind}")).arg(keys.to_string()).stderr(Stdio::inherit());
@@ -137,9 +140,9 @@ fn memory_of(kind: &str, keys: u32) -> Vec<String> {
     String::from_utf8(report.stdout).unwrap().trim().split('\t').map(str::to_owned).collect()
 }
 
-/// Measures the memory of so many keys and prints the cells of the row. Called in a process of its own.
+/// Measures the memory of this number of keys and prints the cells of the row. Runs in a process of its own.
 pub(crate) fn measure_memory(kind: &str, keys: u32) {
-    // A runtime that runs only when it is asked to: no timer stores or forgets anything in between.
+    // This runtime only runs when called, so no timer stores or forgets anything in between.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let directory = TempDir::new().unwrap();
     let clock = Arc::new(ManualClock::new());
@@ -152,6 +155,7 @@ pub(crate) fn measure_memory(kind: &str, keys: u32) {
         work();
         began.elapsed().as_secs_f64()
     };
+    // Storing a million counters takes longer than the deadline of the request to the actor, so the call is repeated.
     let tend = || runtime.block_on(async { while handles.tend_limits().await.is_err() {} });
 
     tend();

@@ -6,10 +6,10 @@ use tempfile::TempDir;
 
 use super::server::{Person, SERVICE_TOKEN, Server};
 
-/// One kind of request, sent as fast as it is answered.
+/// One kind of request, sent as fast as the server answers.
 pub(crate) struct Load {
     url: String,
-    /// Where the script is, if the load needs one; removed with the load.
+    /// The directory of the script, if the load needs one. It is removed with the load.
     script: Option<TempDir>,
 }
 
@@ -28,13 +28,14 @@ impl Load {
         )
     }
 
-    /// Token checks, each with one of these tokens by chance. They are written out as so many requests, each with an id of its own:
-    /// loads that are to be compared take as many, as the generator is slower the more of them it goes through.
+    /// Token checks, each with a random one of these tokens. This number of requests is prepared in advance, each with
+    /// an id of its own. Compared loads must prepare the same number, because the generator is slower the more requests
+    /// it goes through.
     pub(crate) fn verify_any(server: &Server, tokens: &[String], requests: usize) -> Self {
         let directory = TempDir::new().unwrap();
         let file = directory.path().join("tokens");
         std::fs::write(&file, tokens.join("\n")).unwrap();
-        // Written once: what the load computes for each request is taken from the server.
+        // The requests are built once: CPU time that the load spends on each request is not available to the server.
         let script = format!(
             "requests = {{}}\n\
              function init()\n\
@@ -71,7 +72,7 @@ impl Load {
         Self { url, script: Some(directory) }
     }
 
-    /// Requests answered in a second. An answer other than a success stops the benchmark.
+    /// Returns the answered requests per second. Panics on any answer other than success.
     pub(crate) fn run(&self, connections: usize, time: Duration) -> f64 {
         let mut wrk = Command::new("wrk");
         wrk.args(["-t1", &format!("-c{connections}"), &format!("-d{}s", time.as_secs())]);

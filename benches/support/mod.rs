@@ -1,4 +1,4 @@
-//! The servers that are measured and the loads they are put under.
+//! The measured servers and the loads on them.
 
 mod accounts;
 mod answer;
@@ -32,8 +32,8 @@ pub(crate) use load::Load;
 pub(crate) use server::Server;
 pub(crate) use statistics::median;
 
-/// How many password hashes of the default cost these threads compute in a second, as the server computes
-/// them, with nothing else to do.
+/// Returns the password hashes of the default cost that these threads compute per second. They compute as the server
+/// does, and nothing else runs.
 pub(crate) fn argon2_rate(threads: usize, time: Duration) -> f64 {
     let Ambient { clock, entropy, .. } = Ambient::default();
     let backend = HashBackend::choose(HashBackendChoice::Auto, &*entropy);
@@ -46,7 +46,7 @@ pub(crate) fn argon2_rate(threads: usize, time: Duration) -> f64 {
     measurements * f64::from(u32::try_from(threads).unwrap()) / pace
 }
 
-/// A route that does nothing on an accept loop that does nothing either: what hyper and warp cost by themselves. Never returns.
+/// Serves a route that does nothing on a minimal accept loop. This is the cost of hyper and warp alone. Never returns.
 pub(crate) async fn serve_plain(listener: tokio::net::TcpListener) {
     let service = TowerToHyperService::new(warp::service(warp::path!("bare").map(|| "bare".to_owned())));
     loop {

@@ -1,4 +1,4 @@
-//! Requests at a fixed rate that no slow answer holds up, and how long each took.
+//! Requests at a fixed rate that slow answers do not delay, and the time that each took.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,27 +12,28 @@ use super::server::SERVICE_TOKEN;
 use super::statistics::Latencies;
 use super::wire::Wire;
 
-/// How many connections take turns. One that waits for its answer delays its next request, which counts from when it was due.
+/// The number of connections, which take turns. A late answer delays the next request of its connection. The time of
+/// that request counts from when it was due.
 const THREADS: u32 = 8;
-/// When the first request is due: all threads have connected by then.
+/// The time until the first request is due. By then all threads have connected.
 const LEAD: Duration = Duration::from_millis(50);
 
-/// What came of one request.
+/// The result of one request.
 enum Outcome {
     Success(f64),
-    /// Another answer than 200, or none.
+    /// An answer other than 200, or none.
     Failure,
 }
 
-/// How a route answered.
+/// The answers of a route.
 pub(crate) struct Report {
-    /// From the moment each request was due to its whole answer.
+    /// The times from the moment when each request was due to its complete answer.
     pub(crate) latencies: Latencies,
-    /// Answers other than 200, and requests without one.
+    /// The number of answers other than 200 and of requests without an answer.
     pub(crate) failures: usize,
 }
 
-/// Requests to one route, in turn.
+/// Requests to one route, sent in turn.
 #[derive(Clone)]
 pub(crate) struct Probe {
     server: SocketAddr,
@@ -44,7 +45,7 @@ impl Probe {
         Self { server: server.address(), requests: Arc::new(requests) }
     }
 
-    /// Token checks of the first accounts of a group, each with a session of its own.
+    /// Token checks of the first accounts of a group, each with its own session.
     pub(crate) fn checks(server: &Server, group: &Group, sessions: usize) -> Self {
         let mut wire = Wire::connect(server.address()).unwrap();
         let mut check = |number| {
@@ -57,7 +58,7 @@ impl Probe {
         Self::new(server, (0..sessions).map(&mut check).collect())
     }
 
-    /// Sends so many requests a second for some time. Waits for the answers; returns in the background of an async thread.
+    /// Sends this number of requests per second for this time and waits for the answers. Runs on a blocking thread.
     pub(crate) async fn run(&self, per_second: u32, time: Duration) -> Report {
         let probe = self.clone();
         tokio::task::spawn_blocking(move || probe.measure(per_second, time)).await.unwrap()

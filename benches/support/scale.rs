@@ -1,4 +1,5 @@
-//! Token checks with many accounts and sessions beside those with few, each check with the token of some session by chance.
+//! Compares token checks with many accounts and sessions to token checks with few. Each check uses the token of a
+//! random session.
 
 use std::fs;
 use std::path::Path;
@@ -21,10 +22,10 @@ use super::server::Server;
 use super::statistics::median;
 use super::table::table;
 
-/// How many accounts the small directory has, and how many sessions.
+/// The number of accounts and of sessions in the small directory.
 const FEW: usize = 1000;
 const SECRET_KEY: &str = "a secret of the benchmark, 32 bytes and more";
-/// How long sessions and their tokens last: longer than the benchmark.
+/// The lifetime of sessions and their tokens: longer than the benchmark.
 const DAY: Duration = Duration::from_hours(24);
 const CONNECTIONS: usize = 64;
 
@@ -34,7 +35,7 @@ struct Populated {
     sessions: Vec<Session>,
 }
 
-/// What a server takes in memory, in MiB: with its accounts alone, after a start with the sessions, and after the load.
+/// The memory of a server in MiB: with only its accounts, after a start with the sessions, and after the load.
 struct Memory {
     idle: f64,
     sessions: f64,
@@ -48,7 +49,7 @@ pub(crate) async fn run(extent: Extent) {
     let bare = Server::start_bare(&[]).await;
     let (mut rates, mut memory) = (Vec::new(), Vec::new());
     for algorithm in ["HS256", "EdDSA"] {
-        // Each algorithm has the same to begin with: a used directory is larger, and its engine slower.
+        // Each algorithm starts with the same data. A used directory is larger, and its engine is slower.
         let (few, many) = (few.copy(), many.copy());
         let few_server = few.start(algorithm).await;
         let idle = many.idle(algorithm).await;
@@ -57,7 +58,8 @@ pub(crate) async fn run(extent: Extent) {
         let sessions = many_server.process().resident_mib();
         let few_load = Load::verify_any(&few_server, &few.tokens(algorithm), extent.sessions);
         let many_load = Load::verify_any(&many_server, &many.tokens(algorithm), extent.sessions);
-        // What is read for the first time is read from the disk; nobody means that.
+        // The first read of a record comes from disk. This run warms the caches, because the benchmark does not measure
+        // disk reads.
         many_load.run(CONNECTIONS, extent.round * 3);
         let (mut floors, mut fews, mut manys) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..extent.rounds {
@@ -98,26 +100,27 @@ pub(crate) async fn run(extent: Extent) {
 }
 
 impl Populated {
-    /// Accounts of which the first have a session each.
+    /// Creates accounts and describes the sessions, one for each of `sessions` random accounts.
     async fn new(accounts: usize, sessions: usize) -> Self {
         let directory = TempDir::new().unwrap();
         populate(directory.path(), &[Group { verified: false, ..Group::good("person", accounts) }]).await;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
         let now = Timestamp::from_millis(i64::try_from(now).unwrap());
-        // By chance, and spread over all accounts: neighbours would share what is read of the disk.
+        // The sessions belong to random accounts spread over the whole range: neighbouring accounts would share disk
+        // reads.
         let (step, mut chance) = (accounts / sessions, fastrand::Rng::with_seed(1));
         let sessions = (0..sessions).map(|number| session(number * step + 1 + chance.usize(..step), now)).collect();
         Self { directory, sessions }
     }
 
-    /// The same in another place.
+    /// Copies the directory to another place.
     fn copy(&self) -> Self {
         let directory = TempDir::new().unwrap();
         copy_files(self.directory.path(), directory.path());
         Self { directory, sessions: self.sessions.clone() }
     }
 
-    /// What a server takes that has the accounts alone. The sessions come after it.
+    /// Returns the memory of a server that has only the accounts. The sessions are added after this.
     async fn idle(&self, algorithm: &str) -> f64 {
         let server = self.serve(algorithm).await;
         tokio::time::sleep(Duration::from_secs(3)).await;
@@ -126,7 +129,7 @@ impl Populated {
         idle
     }
 
-    /// A server with the sessions.
+    /// Starts a server with the sessions.
     async fn start(&self, algorithm: &str) -> Server {
         let store = SledEngine::open(self.directory.path(), SledOptions::default()).unwrap().into_store(u64::MAX);
         for some in self.sessions.chunks(500) {
@@ -137,14 +140,14 @@ impl Populated {
     }
 
     async fn serve(&self, algorithm: &str) -> Server {
-        // One day of idleness: the benchmark is not to be a race against it.
+        // The idle timeout is one day, so that no session expires during the benchmark.
         let settings = [("ALGORITHM", algorithm), ("SECRET_KEY", SECRET_KEY), ("IDDLE_MINUTES", "1440")];
         let server = Server::start_in(self.directory.path(), &settings);
         server.until_ready().await;
         server
     }
 
-    /// A token for each session, as the server that has the directory would sign it.
+    /// Returns a token for each session, signed as the server of this directory would sign it.
     fn tokens(&self, algorithm: &str) -> Vec<String> {
         let (header, key) = if algorithm == "EdDSA" {
             let (kid, der) = key_pair(&self.directory.path().join("keys"));
@@ -179,7 +182,7 @@ fn copy_files(from: &Path, to: &Path) {
     }
 }
 
-/// The only key pair of a data directory: its name and its private key (PKCS #8).
+/// Returns the name and the private key (PKCS #8) of the only key pair in a data directory.
 fn key_pair(keys: &Path) -> (String, Vec<u8>) {
     let files = fs::read_dir(keys).unwrap().map(|entry| entry.unwrap().path());
     let file = files.into_iter().find(|path| path.extension().is_some_and(|ending| ending == "pem")).unwrap();

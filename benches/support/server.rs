@@ -12,23 +12,23 @@ use super::process::Process;
 
 pub(crate) const SERVICE_TOKEN: &str = "bench-service-token-0123456789abcdef";
 
-/// Somebody with an account.
+/// A person with an account.
 pub(crate) struct Person {
     pub(crate) email: String,
     pub(crate) password: String,
 }
 
-/// A server process; it ends with this.
+/// A server process. It ends when this value is dropped.
 pub(crate) struct Server {
     process: Child,
     port: u16,
     client: reqwest::Client,
-    /// Removed with the server that was started on it.
+    /// The data directory, removed with the server that was started on it.
     data_dir: Option<TempDir>,
 }
 
 impl Server {
-    /// The program itself, on a data directory of its own.
+    /// Starts the program on a data directory of its own.
     pub(crate) async fn start(settings: &[(&str, &str)]) -> Self {
         let data_dir = TempDir::new().unwrap();
         let mut server = Self::start_in(data_dir.path(), settings);
@@ -37,7 +37,7 @@ impl Server {
         server
     }
 
-    /// The program itself, on a data directory of its own with these accounts.
+    /// Starts the program on a data directory of its own with these accounts.
     pub(crate) async fn start_with(groups: &[Group], settings: &[(&str, &str)]) -> Self {
         let data_dir = TempDir::new().unwrap();
         populate(data_dir.path(), groups).await;
@@ -47,7 +47,7 @@ impl Server {
         server
     }
 
-    /// The program itself, on this data directory; returns before it is ready.
+    /// Starts the program on this data directory. Returns before it is ready.
     pub(crate) fn start_in(data_dir: &Path, settings: &[(&str, &str)]) -> Self {
         let port = free_port();
         let mut command = Command::new(env!("CARGO_BIN_EXE_doorward"));
@@ -63,7 +63,7 @@ impl Server {
         Self::spawn(command, port)
     }
 
-    /// A route that does nothing, in a process of its own.
+    /// Starts a route that does nothing, in a process of its own.
     pub(crate) async fn start_bare(arguments: &[&str]) -> Self {
         let port = free_port();
         let mut command = Command::new(std::env::current_exe().unwrap());
@@ -87,7 +87,7 @@ impl Server {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
-    /// What the kernel says of it.
+    /// Returns the process, for the kernel's figures about it.
     pub(crate) fn process(&self) -> Process {
         Process(self.process.id().to_string())
     }
@@ -116,7 +116,7 @@ impl Server {
         person
     }
 
-    /// Registers somebody, logs them in and returns their token.
+    /// Registers a person, logs them in and returns their token.
     pub(crate) async fn token(&self, name: &str) -> String {
         let person = self.register(name).await;
         let body = json!({"email": person.email, "password": person.password});
@@ -133,7 +133,7 @@ impl Drop for Server {
     }
 }
 
-/// A port that was free a moment ago.
+/// Returns a port that was free a moment ago.
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

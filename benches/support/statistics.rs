@@ -1,7 +1,7 @@
-//! What is said of many measurements.
+//! Statistics of many measurements.
 
-/// The smallest measurement that at least this share of all do not exceed (nearest rank). `sorted` rises and is not empty;
-/// `share` is over 0 and at most 1.
+/// Returns the smallest measurement that at least this share of all measurements do not exceed (nearest rank). `sorted`
+/// is ascending and not empty. `share` is above 0 and at most 1.
 pub(crate) fn quantile(sorted: &[f64], share: f64) -> f64 {
     #[expect(
         clippy::cast_precision_loss,
@@ -13,15 +13,16 @@ pub(crate) fn quantile(sorted: &[f64], share: f64) -> f64 {
     sorted[rank.clamp(1, sorted.len()) - 1]
 }
 
-/// The middle of some measurements.
+/// Returns the median.
 pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted[sorted.len() / 2]
 }
 
-/// How probable it is that a measurement of `these` is larger than one of the `others`, ties counting half: the area under the curve
-/// of whoever tells them apart by a threshold. 0.5 is "not at all", 0 and 1 are "always". Neither is empty.
+/// Returns the probability that a measurement of `these` is larger than one of the `others`; ties count half. This is
+/// the area under the ROC curve of an attacker who tells them apart by a threshold. 0.5 means that they look the same,
+/// 0 and 1 that they differ always. Both must be non-empty.
 pub(crate) fn auc(these: &[f64], others: &[f64]) -> f64 {
     let mut sorted = others.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -38,23 +39,23 @@ pub(crate) fn auc(these: &[f64], others: &[f64]) -> f64 {
     share
 }
 
-/// How long requests took, in milliseconds, from when they were to be sent.
+/// The times of requests in milliseconds, from when they were due.
 pub(crate) struct Latencies(Vec<f64>);
 
 impl Latencies {
-    /// Of at least one request.
+    /// Sorts the times of at least one request. Panics if there are none.
     pub(crate) fn new(mut millis: Vec<f64>) -> Self {
         assert!(!millis.is_empty(), "nothing was measured");
         millis.sort_by(f64::total_cmp);
         Self(millis)
     }
 
-    /// The time within which this share of the requests was answered.
+    /// Returns the time within which this share of the requests was answered.
     pub(crate) fn within(&self, share: f64) -> f64 {
         quantile(&self.0, share)
     }
 
-    /// The longest.
+    /// Returns the longest time.
     pub(crate) fn longest(&self) -> f64 {
         self.0[self.0.len() - 1]
     }

@@ -1,4 +1,5 @@
-//! What ten times as many logins as can be computed do to token checks, to memory and to the logins themselves (R08).
+//! Measures how ten times as many logins as the server can compute affect token checks, memory and the logins
+//! themselves (R08).
 
 use std::time::Duration;
 
@@ -9,19 +10,19 @@ use super::process::Process;
 use super::table::table;
 use super::{Extent, Server, argon2_rate};
 
-/// Enough for nobody to have two logins under way, and for sessions to stay below the cap of an account.
+/// Enough accounts that none has two logins in flight, and that sessions stay below the cap of an account.
 const PEOPLE: Group = Group::good("person", 2000);
-/// How many sessions are checked in turn.
+/// The number of sessions that are checked in turn.
 const CHECKED: usize = 64;
-/// Token checks a second: a moderate load, far below what the service answers.
+/// Token checks per second: a moderate load, far below the capacity of the service.
 const CHECKS: u32 = 500;
 const TIMES_CAPACITY: f64 = 10.0;
 /// The memory of one hash of the default cost, in MiB.
 const HASH_MIB: f64 = 19.0;
-/// What a storm may take beside the hashes, in MiB.
+/// The memory that a storm may take in addition to the hashes, in MiB.
 const SLACK_MIB: f64 = 20.0;
 
-/// Everything of one round.
+/// The results of one round.
 struct Round {
     raw: f64,
     capacity: f64,
@@ -29,10 +30,10 @@ struct Round {
     stormy: Report,
     offered: u32,
     tally: Tally,
-    /// Resident memory before the storm and the most during it, in MiB.
+    /// The resident memory before the storm and its peak during the storm, in MiB.
     before: f64,
     peak: f64,
-    /// Cores in use, by the server and by this process.
+    /// The cores in use by the server and by this process.
     used: (f64, f64),
 }
 

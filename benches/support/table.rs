@@ -1,6 +1,6 @@
-//! Tables as they stand in docs/performance.md.
+//! Tables in the form of docs/performance.md.
 
-/// A table in Markdown. Every row has as many cells as the head.
+/// Formats a Markdown table. Panics if a row has another number of cells than the head.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     assert!(rows.iter().all(|row| row.len() == head.len()), "a row is too short or too long: {rows:?}");
     let line = |cells: Vec<&str>| format!("| {} |\n", cells.join(" | "));

@@ -1,7 +1,9 @@
-//! Whether the time of an answer tells what the answer itself does not: whether there is an account, and in which state (S11).
+//! Measures whether the response time reveals what the answer itself hides: whether an account exists, and in which
+//! state (S11).
 //!
-//! The answers of two classes come in an order by chance over one connection, one after the other, each about an account of its
-//! own. After each, a request for something else follows at once: what goes on after an answer must not show in the next either.
+//! The answers of two classes come in random order over one connection, one after the other, each about an account of
+//! its own. After each answer another request follows at once: work that continues after an answer must not show in the
+//! next answer either.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -15,18 +17,19 @@ use super::table::table;
 use super::wire::Wire;
 use super::{Extent, Server};
 
-/// A pause before each sample, for the work of the one before to be over: whoever looks for small differences would wait too.
+/// A pause before each sample, so that the work of the previous one has ended. An attacker who looks for small
+/// differences would wait too.
 const PAUSE: Duration = Duration::from_millis(4);
 const WRONG: &str = "Loud-lamp-8-bush";
-/// How many people register. A registration costs two hashes.
+/// The prefix of the addresses that are already registered. A registration costs two hashes.
 const TAKEN: &str = "taken";
 
-/// One way an answer can come about.
+/// One way in which an answer comes about.
 struct Class {
     name: &'static str,
-    /// What every answer of it is.
+    /// The status of every answer of this class.
     status: u16,
-    /// The request of the sample of this number.
+    /// Builds the request of the sample with this number.
     request: Box<dyn Fn(usize) -> Vec<u8> + Send>,
 }
 
@@ -34,7 +37,7 @@ fn class(name: &'static str, status: u16, request: impl Fn(usize) -> Vec<u8> + S
     Class { name, status, request: Box::new(request) }
 }
 
-/// How long answers of one class took, and the answers after them, in microseconds.
+/// The times of the answers of one class and of the answers after them, in microseconds.
 #[derive(Default)]
 struct Samples {
     answers: Vec<f64>,
@@ -122,7 +125,7 @@ fn by_mail(known: &'static str, path: &'static str) -> Vec<Class> {
     ]
 }
 
-/// The rows of the table that compare each further class with the first.
+/// Returns the table rows that compare each further class with the first.
 async fn compare(server: &Server, route: &str, samples: usize, classes: Vec<Class>) -> Vec<Vec<String>> {
     let address = server.address();
     let names: Vec<_> = classes.iter().map(|class| class.name).collect();
@@ -148,7 +151,7 @@ fn micros(micros: f64) -> String {
     if micros < 1000.0 { format!("{micros:.0} µs") } else { format!("{:.2} ms", micros / 1000.0) }
 }
 
-/// Takes so many samples of each class. An answer of another status stops the benchmark.
+/// Takes this number of samples of each class. Panics on an answer with another status.
 fn measure(server: SocketAddr, samples: usize, classes: &[Class]) -> Vec<Samples> {
     let mut order: Vec<(usize, usize)> =
         (0..samples).flat_map(|number| (0..classes.len()).map(move |class| (class, number))).collect();
@@ -161,7 +164,7 @@ fn measure(server: SocketAddr, samples: usize, classes: &[Class]) -> Vec<Samples
         let answer = wire.send(request).unwrap();
         (answer.status, began.elapsed().as_secs_f64() * 1_000_000.0)
     };
-    // Nothing is cold when it counts.
+    // Warms the caches before the measurement.
     for _ in 0..20 {
         time(&other);
     }

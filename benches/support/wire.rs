@@ -1,4 +1,4 @@
-//! Connections that carry requests one after the other.
+//! Connections that carry one request after another.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -8,14 +8,14 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::answer::Answer;
 
-/// How long an answer may take before it counts as an error: longer than the server gives any request.
+/// The time after which a missing answer counts as an error: longer than the server's own limit for any request.
 const PATIENCE: Duration = Duration::from_secs(40);
 
 fn ended() -> io::Error {
     io::ErrorKind::UnexpectedEof.into()
 }
 
-/// A connection for a thread that waits.
+/// A connection for a blocking thread.
 pub(crate) struct Wire {
     stream: TcpStream,
 }
@@ -28,7 +28,7 @@ impl Wire {
         Ok(Self { stream })
     }
 
-    /// Sends a request and reads its answer whole.
+    /// Sends a request and reads the whole answer.
     pub(crate) fn send(&mut self, request: &[u8]) -> io::Result<Answer> {
         self.stream.write_all(request)?;
         let (mut received, mut piece) = (Vec::new(), [0; 4096]);
@@ -44,13 +44,13 @@ impl Wire {
     }
 }
 
-/// A connection for one task among many.
+/// A connection for one of many tasks.
 pub(crate) struct TaskWire {
     stream: tokio::net::TcpStream,
 }
 
 impl TaskWire {
-    /// From this address of this host, or any.
+    /// Connects from this local address, or from any.
     pub(crate) async fn connect(server: SocketAddr, from: Option<IpAddr>) -> io::Result<Self> {
         let socket = tokio::net::TcpSocket::new_v4()?;
         if let Some(from) = from {
@@ -61,7 +61,7 @@ impl TaskWire {
         Ok(Self { stream })
     }
 
-    /// Sends a request and reads its answer whole.
+    /// Sends a request and reads the whole answer.
     pub(crate) async fn send(&mut self, request: &[u8]) -> io::Result<Answer> {
         tokio::time::timeout(PATIENCE, self.exchange(request)).await?
     }
@@ -79,12 +79,12 @@ impl TaskWire {
         }
     }
 
-    /// Sends some bytes that need not be a whole request.
+    /// Sends bytes that need not be a whole request.
     pub(crate) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes).await
     }
 
-    /// Returns once the server has ended the connection, reading what comes until then.
+    /// Reads until the server closes the connection.
     pub(crate) async fn ended(&mut self) {
         let mut piece = [0; 1024];
         while self.stream.read(&mut piece).await.is_ok_and(|read| read > 0) {}

@@ -1,4 +1,4 @@
-//! Who may use what (S54): every route of the table, tried by everybody.
+//! Access control (S54): every caller tries every route of the table.
 
 use doorward::settings::{Algorithm, Settings};
 use doorward::{Access, RouteInfo, route_table};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Answer, Person, SERVICE_TOKEN, TestApp};
 
-/// Somebody who calls a route.
+/// A kind of caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Caller {
     Anonymous,
@@ -26,17 +26,17 @@ enum Caller {
 const CALLERS: [Caller; 9] =
     [Anonymous, Garbage, User, Admin, LockedUser, DemotedAdmin, Service, ServiceWithUser, ServiceWithGarbage];
 
-/// What a caller gets.
+/// The answer that a caller gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Done,
-    /// 401 with the bare challenge: nobody showed a user's token.
+    /// 401 with the bare challenge: the request has no user's token.
     NoToken,
-    /// 401 that says the token is not live.
+    /// 401 that says that the token is not live.
     DeadToken,
-    /// 403 that says the bearer lacks the role.
+    /// 403 that says that the caller lacks the role.
     Forbidden,
-    /// 403 for a service that showed its token in `X-Service-Token`.
+    /// 403 for a service that sent its token in `X-Service-Token`.
     NoScope,
     Hidden,
     /// 400.
@@ -60,7 +60,7 @@ fn expected(access: Access, caller: Caller) -> Outcome {
         Access::ServiceAndBearer(_) | Access::HiddenAdminOrService(_) if is_service => NoScope,
         Access::HiddenAdminOrService(_) if caller == Admin => Done,
         Access::ServiceAndBearer(_) | Access::HiddenAdminOrService(_) => Hidden,
-        // Two credentials of a service at once.
+        // The request has two credentials of a service.
         Access::Service(_) if matches!(caller, ServiceWithUser | ServiceWithGarbage) => Ambiguous,
         Access::Service(scope) if is_service && scope_of_default(scope) => Done,
         Access::Service(_) if is_service => NoScope,
@@ -73,21 +73,21 @@ fn expected(access: Access, caller: Caller) -> Outcome {
     }
 }
 
-/// Whether the token of the settings, which [`Service`] has, may do this.
+/// Returns whether the service token of the settings, which [`Service`] uses, has this scope.
 fn scope_of_default(scope: ServiceScope) -> bool {
     matches!(scope, ServiceScope::Verify | ServiceScope::Introspect | ServiceScope::Metrics)
 }
 
-/// Everybody, in an application of their own.
+/// All callers and their targets, in an application of their own.
 struct World {
     app: TestApp,
     admin: String,
     user: String,
     locked: String,
     demoted: String,
-    /// Whose number and address stand in requests.
+    /// The person whose number and address the requests name.
     target: Person,
-    /// The tokens of the links that were mailed to the target.
+    /// The tokens of the links that the target received by mail.
     links: Links,
     /// The number of a mail that cannot be sent.
     mail: u64,
@@ -107,7 +107,7 @@ struct Links {
 
 impl World {
     async fn new() -> Self {
-        // Keys are made where a key pair signs.
+        // Keys can be rotated only where a key pair signs.
         let with_pairs = |settings: &mut Settings| settings.tokens.algorithm = Algorithm::EdDsa;
         let app = TestApp::builder().with(with_pairs).spawn().await;
         let admin = app.admin().await;
@@ -146,7 +146,7 @@ impl World {
         Self { app, admin, user, locked, demoted, target, links, mail, refresh, sessions, service_token }
     }
 
-    /// A request that succeeds for whoever may make it.
+    /// Returns a request that succeeds for every caller who may make it.
     fn request(&self, route: &RouteInfo, caller: Caller) -> RequestBuilder {
         let target = &self.target;
         let (path, body) = match (route.method.as_str(), route.path) {
@@ -215,7 +215,7 @@ impl World {
             ("DELETE", "/outbox/{id}") | ("POST", "/outbox/{id}/retry") => {
                 (route.path.replace("{id}", &self.mail.to_string()), None)
             }
-            // Whoever asks has asked for something before.
+            // Every caller has made a request before, so the counter exists.
             ("DELETE", "/rate_limits/{key}") => (route.path.replace("{key}", "public-127.0.0.1"), None),
             ("PUT", "/my_account/") => (route.path.to_owned(), Some(json!({"nickname": "renamed"}))),
             ("POST", "/refresh") => (route.path.to_owned(), Some(json!({"refresh_token": self.refresh}))),
@@ -280,7 +280,7 @@ fn outcome(answer: &Answer) -> Option<Outcome> {
 #[tokio::test]
 async fn s54_every_route_admits_exactly_whom_the_table_says() {
     for route in route_table() {
-        // Side by side, as each has a world of its own.
+        // The calls run concurrently, because each has a world of its own.
         let calls = CALLERS.map(|caller| async move {
             let answer = World::new().await.call(route, caller).await;
             let seen = outcome(&answer);

@@ -1,4 +1,4 @@
-//! `/accounts_management`: what administrators see, make, change and delete.
+//! `/accounts_management`: what administrators read, create, change and delete.
 
 use std::time::Duration;
 
@@ -116,7 +116,7 @@ async fn idle_times_follow_the_last_use() {
     app.pass(Duration::from_secs(330));
     assert_eq!(idle(&app).await, (json!("2025-01-01T00:00:45.000Z"), json!("5 min 30 sec"), json!(true)));
     assert_eq!(app.logout(&token).await.status, 200);
-    // The logout itself was a use.
+    // The logout itself counted as a use.
     assert_eq!(idle(&app).await, (json!("2025-01-01T00:06:15.000Z"), json!("0 sec"), json!(false)));
     app.pass(Duration::from_secs(61));
     assert_eq!(idle(&app).await, (json!("2025-01-01T00:06:15.000Z"), json!("1 min 1 sec"), json!(false)));
@@ -347,7 +347,7 @@ async fn s58_the_last_administrator_is_neither_demoted_nor_locked() {
     assert!(app.is_live(&admin).await);
     app.must_change(&admin, ann.id, &json!({"role": "admin"})).await;
     app.lock(&admin, ann.id).await;
-    // A locked administrator administers nothing.
+    // A locked administrator does not count as an administrator.
     app.change(&admin, 1, &json!({"role": "user"})).await.assert_problem(409, LAST_ADMIN);
     app.delete_own(&admin, &Value::Null).await.assert_problem(409, LAST_ADMIN);
     app.must_change(&admin, ann.id, &json!({"lock": false})).await;
@@ -365,7 +365,7 @@ async fn s58_two_administrators_who_demote_each_other_at_once_leave_one() {
         let body = if round % 2 == 0 { &demotion } else { &lock };
         let (one, two) =
             within(async { tokio::join!(app.change(&first, ann.id, body), app.change(&second, 1, body)) }).await;
-        // The slower one may find that its role or its session is over already.
+        // The slower request may find its role or its session already ended.
         let mut statuses = [one.status, two.status];
         statuses.sort_unstable();
         assert_eq!(statuses[0], 200, "{one:?} {two:?}");

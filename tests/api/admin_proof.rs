@@ -1,4 +1,5 @@
-//! What administrators do to others, to service tokens and to signing keys needs proof of who acts (S77).
+//! Administrators must prove their identity again before they change other accounts, service tokens or signing keys
+//! (S77).
 
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ fn challenge(max_age: u64) -> String {
     )
 }
 
-/// A body with `current_password` in it.
+/// Adds `current_password` to a body.
 fn with(body: &Value, password: &str) -> Value {
     let mut body = if body.is_null() { json!({}) } else { body.clone() };
     body["current_password"] = json!(password);
@@ -45,7 +46,7 @@ async fn c10_s77_what_gives_power_over_others_needs_a_recent_login_or_the_passwo
     let (token, _) = app.service_token(&bearer, "billing", &["verify"]).await;
     let account = |id: u64| format!("/accounts_management/{id}");
     let put = |body: Value| (Method::PUT, account(ann.id), body);
-    // The last ones end what the others change.
+    // The last requests delete what the earlier ones change.
     let sensitive = [
         put(json!({"role": "admin"})),
         put(json!({"role": "user", "lock": false})),
@@ -71,7 +72,7 @@ async fn c10_s77_what_gives_power_over_others_needs_a_recent_login_or_the_passwo
         }
     }
     assert_eq!((app.account(&bearer, ann.id).await, app.account(&bearer, bob.id).await), before);
-    // Locks, plans, names and what is only looked at, as ever.
+    // Locks, plans, names and read access need no proof, as before.
     for harmless in [
         put(json!({"lock": true})),
         put(json!({"lock": false})),
@@ -86,7 +87,7 @@ async fn c10_s77_what_gives_power_over_others_needs_a_recent_login_or_the_passwo
         let answer = ask(&app, &bearer, what, Some(&admin.password)).await;
         assert!(answer.status < 300, "{what:?}: {answer:?}");
     }
-    // One login later none is needed.
+    // A fresh login counts as proof.
     let again = app.login(&admin).await;
     assert_eq!(app.delete(&again, ann.id).await.status, 200);
 }
@@ -106,7 +107,7 @@ async fn c10_a_wrong_password_counts_and_a_new_one_ends_the_freshness_for_what_a
     }
     assert!(statuses.contains(&403) && statuses.contains(&429), "{statuses:?}");
     assert_eq!(app.account(&bearer, ann.id).await["id"], ann.id);
-    // An owner is told how old a login may be as well.
+    // The answer tells an owner the maximum age of the login too.
     let own = app.change_own(&bearer, &json!({"passphrase": "quite another one"})).await;
     assert_eq!(own.header("www-authenticate"), Some(&*challenge(300)));
     let wrong = app.call(Method::DELETE, &path, &bearer, &json!({"current_password": 7})).await;

@@ -1,4 +1,5 @@
-//! What counts as a failed attempt: not one under way, not the right secret, and every wrong one.
+//! Which attempts count as failed: not those in flight, not those with the correct secret, but every one with a wrong
+//! secret.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use crate::support::{Answer, NEW_PASSWORD, Person, TestApp};
 
 const WRONG: &str = "Wrong-lamp-7-tree";
 
-/// An address of this host that nobody used yet.
+/// Returns an address of this host that no test used before.
 fn stranger(number: u8) -> IpAddr {
     Ipv4Addr::new(127, 0, 8, number).into()
 }
@@ -26,7 +27,7 @@ fn statuses(answers: &[Answer]) -> Vec<u16> {
     answers.iter().map(|answer| answer.status).collect()
 }
 
-/// How often a status was answered.
+/// Returns the number of answers with this status.
 fn count(answers: &[Answer], status: u16) -> usize {
     answers.iter().filter(|answer| answer.status == status).count()
 }
@@ -35,7 +36,7 @@ async fn slow_hashes() -> TestApp {
     TestApp::builder()
         .with(|settings| {
             settings.passwords.hash_threads = 1;
-            // Long enough that all attempts are there before the first has its outcome.
+            // The hashes take so long that all attempts have arrived before the first one has its result.
             settings.passwords.hash_memory_kib = 8 * 1024;
         })
         .spawn()
@@ -75,7 +76,7 @@ async fn d14_parallel_right_current_passwords_and_passphrases_all_pass() {
     let app = slow_hashes().await;
     let (ann, token) = app.register_and_login("ann").await;
     app.pass(Duration::from_mins(6));
-    // Five notices of changes of its address may wait for an account.
+    // At most five notices about changes of the address may wait for an account.
     for (mut change, times) in [(json!({"passphrase": ann.passphrase}), 12), (json!({"email": "ann@example.org"}), 5)] {
         change["current_password"] = json!(ann.password);
         let answers = join_all((0..times).map(|_| app.change_own(&token, &change))).await;
@@ -94,7 +95,7 @@ async fn d14_s15_a_right_login_among_parallel_guesses_is_let_in_or_refused_and_n
     assert_eq!((count(&answers, 401), count(&answers, 429)), (5, 195));
     assert_eq!(app.hashes().await - before, 5);
     app.pass(Duration::from_mins(1));
-    // One may come now. While it is under way, others wait for its outcome, and then for the longer time.
+    // One attempt is allowed now. The others wait for its result, and then for the longer back-off.
     let answers = join_all((1..=20).map(|number| login_from(&app, stranger(number), &ann.email, WRONG))).await;
     assert_eq!((count(&answers, 401), count(&answers, 429)), (1, 19));
     assert_eq!(app.hashes().await - before, 6);
@@ -114,7 +115,7 @@ async fn d14_a_success_forgives_no_guess_that_is_under_way() {
         async move { login_from(app, stranger(n), email, &password).await }
     }))
     .await;
-    // Each success lets five more guesses in at most.
+    // Each success allows at most five more guesses.
     let right = count(&answers, 200);
     assert!(count(&answers, 401) <= 5 * (right + 1), "{:?}", statuses(&answers));
     assert_eq!(app.hashes().await - before, u64::try_from(right + count(&answers, 401)).unwrap());
@@ -125,7 +126,7 @@ async fn d14_s76_whoever_recovered_logs_in_at_once_from_where_they_are() {
     let app = TestApp::builder().with(|settings| settings.limits.address_failures = 8).spawn().await;
     let (ann, bob) = (app.register("ann").await, app.register("bob").await);
     app.login(&ann).await;
-    // Her own address is known, and has used up what the account takes from there.
+    // Ann's own address is known, but it has used up its allowance at this account.
     for _ in 0..5 {
         assert_eq!(app.try_login(&Person { password: WRONG.to_owned(), ..ann.clone() }).await.status, 401);
     }
@@ -136,7 +137,7 @@ async fn d14_s76_whoever_recovered_logs_in_at_once_from_where_they_are() {
     assert_eq!(done.status, 200, "{done:?}");
     let ann = Person { password: NEW_PASSWORD.to_owned(), ..ann };
     app.login(&ann).await;
-    // Neighbours used up what the address may fail at other accounts.
+    // Other clients at the address use up its allowance at other accounts.
     for n in 0..3 {
         let neighbour = json!({"email": format!("n{n}@example.com"), "password": WRONG});
         assert_eq!(app.post("/login", &neighbour).await.status, 401);
@@ -146,7 +147,7 @@ async fn d14_s76_whoever_recovered_logs_in_at_once_from_where_they_are() {
     assert_eq!(app.recover(&bob.email, &bob.passphrase, NEW_PASSWORD).await.status, 200);
     let bob = Person { password: NEW_PASSWORD.to_owned(), ..bob };
     app.login(&bob).await;
-    // That opens nothing to guesses: the account still takes no more than five, and the address none at others.
+    // This gives guesses no advantage: the account still takes five at most, and the address none at other accounts.
     for _ in 0..5 {
         assert_eq!(app.try_login(&Person { password: WRONG.to_owned(), ..bob.clone() }).await.status, 401);
     }
@@ -183,7 +184,7 @@ async fn d14_s10_the_right_password_of_an_unverified_account_is_no_failure_and_l
     for _ in 0..4 {
         assert_eq!(app.try_login(&Person { password: WRONG.to_owned(), ..ann.clone() }).await.status, 401);
     }
-    // It forgives no failure either.
+    // A correct password of an unverified account does not reset the failures either.
     assert_eq!(app.try_login(&ann).await.status, 401);
     assert_eq!(app.try_login(&Person { password: WRONG.to_owned(), ..ann.clone() }).await.status, 401);
     assert_eq!(app.try_login(&ann).await.status, 429);
@@ -217,7 +218,7 @@ async fn d14_s22_wrong_service_tokens_count_whatever_bearer_comes_along() {
         for bearer in ["garbage", &user] {
             assert_eq!(ask("wrong", bearer).await.status, 429, "{} {bearer}", route.path);
         }
-        // The right one waits for nobody.
+        // The correct token needs no wait.
         assert_eq!(ask(&service, &user).await.status, 200, "{}", route.path);
         if !matches!(route.access, Access::ServiceAndBearer(_)) {
             let by_bearer = app.call(Method::GET, route.path, &admin, &Value::Null).await;

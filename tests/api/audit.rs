@@ -1,4 +1,4 @@
-//! `/audit/` and `/my_account/events`: filters, pages, and for how long there is something to find.
+//! `/audit/` and `/my_account/events`: filters, pages and the retention of records.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ fn sequences(answer: &Answer) -> Vec<u64> {
     answer.body["events"].as_array().unwrap().iter().map(|event| event["sequence"].as_u64().unwrap()).collect()
 }
 
-/// An application with some history, of which record 12 is the last: see the test that reads it.
+/// Starts an application with 8 audit records. The comments give their sequence numbers.
 async fn history() -> (TestApp, String) {
     let app = TestApp::spawn().await;
     let admin = app.admin().await; // 1, 2
@@ -69,7 +69,7 @@ async fn each_filter_finds_what_it_names() {
 #[tokio::test]
 async fn pages_lead_through_the_whole_log_and_end() {
     let (app, admin) = history().await;
-    // The first look puts itself on record, and the ones after it in the same ten minutes do not.
+    // The first read is recorded. Further reads within ten minutes are not.
     list(&app, &admin, "").await;
     let whole = sequences(&list(&app, &admin, "limit=1000").await);
     assert_eq!(whole, (1..=9).rev().collect::<Vec<_>>());
@@ -116,7 +116,7 @@ async fn s55_owners_see_what_happened_to_their_own_account_and_not_where_adminis
     assert_eq!(failed["address"], "127.0.0.1", "owners learn from where somebody tried");
     assert_eq!(sequences(&own("event=session.login&outcome=success").await), [9, 4]);
     assert_eq!(sequences(&own("from=2025-01-01T00:00:20Z").await), [9, 8, 7]);
-    // Whose events these are is nobody's to choose.
+    // A user cannot choose whose events to read: these filters have no effect.
     assert_eq!(sequences(&own("subject=1&actor=admin:1&address=192.0.2.1").await), [9, 8, 7, 6, 5, 4, 3]);
     let first = own("limit=2").await;
     let next = first.body["next"].as_str().unwrap();
@@ -224,7 +224,7 @@ async fn a_log_that_is_too_large_loses_its_oldest_records() {
         large.try_login(&Person::named(&format!("nobody{n}"))).await;
     }
     large.handles.audit.settle().await;
-    // The setting is lowered.
+    // The restart lowers the size limit.
     let app = builder().with(|settings| settings.audit.max_bytes = 8000).continuing(large).await;
     let before = app.handles.audit.status().await.unwrap();
     assert!(before.bytes > 8000);
@@ -232,7 +232,7 @@ async fn a_log_that_is_too_large_loses_its_oldest_records() {
     let after = app.handles.audit.status().await.unwrap();
     assert!(after.bytes <= 8000 && after.bytes > 7500, "{after:?}");
     assert_eq!(after.head.sequence, before.head.sequence + 1);
-    // With a larger bound nothing more goes while it is read.
+    // With a larger limit, nothing more is removed while the test reads.
     let app = builder().continuing(app).await;
     let admin = app.login(&admin).await;
     let kept = events(&app, &admin).await;

@@ -1,4 +1,4 @@
-//! `/audit/export`: the log as a file that others can read.
+//! `/audit/export`: the log as a file for other programs.
 
 use doorward::engine::sled::{SledEngine, SledOptions};
 use doorward_actors::{AuditActorKind, AuditEvent, AuditRecord, AuditRefusal, Origin, Timestamp};
@@ -90,7 +90,7 @@ async fn a_long_log_is_exported_whole_and_what_comes_meanwhile_is_not_in_it() {
     let app = TestApp::builder().with(|settings| settings.limits.address_failures = 10_000).spawn().await;
     let admin = app.admin().await;
     for round in 0..15 {
-        // Many at once share a commit.
+        // Many records at once share a commit.
         let people: Vec<_> = (0..60).map(|n| Person::named(&format!("nobody{round}-{n}"))).collect();
         futures_util::future::join_all(people.iter().map(|person| app.try_login(person))).await;
     }
@@ -109,7 +109,7 @@ async fn a_long_log_is_exported_whole_and_what_comes_meanwhile_is_not_in_it() {
     assert_eq!(of_itself.len(), 1);
 }
 
-/// So many that an export fits into no buffer between the server and a client that does not read: 18 MB.
+/// The number of records. Their export of 18 MB fits into no buffer between the server and a client that does not read.
 const MANY: i64 = 30_000;
 
 async fn many_records(data_dir: &std::path::Path) {
@@ -142,13 +142,13 @@ async fn r10_exports_that_nobody_reads_are_bounded_wait_and_keep_no_administrato
         held.push(app.request(Method::GET, &path).bearer_auth(&admin).send().await.unwrap());
     }
     assert!(held.iter().all(|answer| answer.status() == 200));
-    // None of them has come to its end: what they would write is more than what waits on its way.
+    // No export has ended yet, because each is larger than the buffers between server and client.
     let refused = export(&app, &admin, "").await;
     refused.assert_status_problem(503);
     assert_eq!(refused.header("retry-after"), Some("60"));
     assert_eq!(app.call(Method::GET, "/accounts_management/", &admin, &Value::Null).await.status, 200);
     assert_eq!(app.call(Method::GET, "/audit/", &admin, &Value::Null).await.status, 200);
-    // Whoever reads late still gets all of it.
+    // A client that reads late still gets the whole export.
     let late = Answer::read(held.pop().unwrap()).await;
     assert!(i64::try_from(lines(&late).len()).unwrap() > MANY);
 }
@@ -161,6 +161,6 @@ async fn s38_an_export_breaks_off_when_its_reader_is_no_administrator_any_more()
     let admin = app.admin().await;
     let mut answer = app.request(Method::GET, "/audit/export").bearer_auth(&admin).send().await.unwrap();
     app.logout(&admin).await;
-    // What was on its way arrives, and then an error instead of an end that looks like one.
+    // The buffered part arrives, and then an error, so that the export does not look complete.
     while answer.chunk().await.map(|chunk| assert!(chunk.is_some(), "the export ended as if it were whole")).is_ok() {}
 }

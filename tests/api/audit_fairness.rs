@@ -1,4 +1,4 @@
-//! Nobody can fill the audit log, or push others' records out of it.
+//! No client can fill the audit log or displace the records of others.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::support::{NEW_PASSWORD, Person, TestApp};
 
 const WRONG: &str = "Wrong-lamp-7-tree";
 
-/// All that is on record, the oldest first.
+/// Returns the whole audit log, the oldest record first.
 async fn events(app: &TestApp, admin: &str) -> Vec<Value> {
     app.handles.audit.settle().await;
     let export = app.call(Method::GET, "/audit/export", admin, &Value::Null).await;
@@ -17,7 +17,7 @@ async fn events(app: &TestApp, admin: &str) -> Vec<Value> {
     export.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// How many records there are.
+/// Returns the number of records.
 async fn recorded(app: &TestApp) -> u64 {
     app.handles.audit.settle().await;
     *app.handles.audit.head().borrow()
@@ -27,7 +27,7 @@ fn refused(events: &[Value]) -> u64 {
     u64::try_from(events.iter().filter(|event| event["outcome"] == "refused").count()).unwrap()
 }
 
-/// How many refusals were counted instead of being put on record.
+/// Returns the numbers of refusals that were counted instead of recorded.
 fn counted(events: &[Value]) -> Vec<u64> {
     let counted = events.iter().filter(|event| event["event"] == "audit.refusals_counted");
     counted.map(|event| event["details"].as_str().unwrap().parse().unwrap()).collect()
@@ -42,7 +42,7 @@ async fn d13_a_refusal_that_costs_no_hash_is_on_record_once_in_a_while() {
     let before = recorded(&app).await;
     let mut others = 0;
     for _ in 0..30 {
-        // In another session each time.
+        // Each round uses another session.
         let token = app.login(&ann).await;
         others += 1;
         for change in [json!({"nickname": "admin"}), json!({"customer_account": "gold"}), json!({"password": "weak"})] {
@@ -65,7 +65,7 @@ async fn d13_a_refusal_that_costs_no_hash_is_on_record_once_in_a_while() {
     }
     let kinds = recorded(&app).await - before - others;
     let seen = events(&app, &admin).await;
-    // A session made room for a newer one where there were too many.
+    // Sessions above the cap of the account were evicted.
     let evicted = seen.iter().filter(|event| event["event"] == "session.evicted").count();
     let kinds = kinds - u64::try_from(evicted).unwrap();
     assert!((8..=16).contains(&kinds), "{kinds}: {seen:?}");
@@ -123,11 +123,11 @@ async fn d13_s75_refusals_fill_half_of_the_log_and_are_counted_beyond_it() {
     let seen = events(&app, &admin).await;
     assert_eq!(counted(&seen).len(), 2);
     assert_eq!(refused(&seen) + counted(&seen).iter().sum::<u64>(), attempts + 11);
-    // What is done is on record all the same.
+    // Successful actions are still recorded.
     let token = app.login(&ann).await;
     app.change_own(&token, &json!({"nickname": "anna"})).await;
     assert!(events(&app, &admin).await.iter().any(|event| event["event"] == "account.updated"));
-    // It outlives a restart: an attacker gains nothing by one.
+    // The limit survives a restart, so an attacker gains nothing from one.
     let before = refused(&events(&app, &admin).await);
     let app = app.restart().await;
     let admin = app.login(&Person::named("admin")).await;

@@ -1,4 +1,4 @@
-//! What is put on record: every authentication and every action of an administrator (S70).
+//! The content of the audit log: every authentication and every action of an administrator (S70).
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use doorward_actors::ports::SendError;
 
 use crate::support::{NEW_PASSWORD, Person, SERVICE_TOKEN, TestApp};
 
-/// Everything on record, the oldest first.
+/// Returns the whole audit log, the oldest record first.
 pub(crate) async fn events(app: &TestApp, admin: &str) -> Vec<Value> {
     app.handles.tend_mail().await.unwrap();
     app.handles.audit.settle().await;
@@ -22,8 +22,8 @@ pub(crate) async fn events(app: &TestApp, admin: &str) -> Vec<Value> {
     events
 }
 
-/// The records since the last look, in short, sorted: a refusal goes with no change, so it may be recorded a little after
-/// what came next.
+/// Returns the new records since the last call, in short form and sorted. A refusal is not part of a commit with a
+/// change, so it may be recorded slightly after later events.
 struct Log<'a> {
     app: &'a TestApp,
     admin: String,
@@ -33,7 +33,7 @@ struct Log<'a> {
 impl Log<'_> {
     async fn news(&mut self) -> Vec<String> {
         let events = events(self.app, &self.admin).await;
-        // The looks of this test put themselves on record, some time after the look.
+        // The reads of this test are themselves recorded, some time later.
         let news = events[self.seen..].iter().filter(|event| event["event"] != "audit.read");
         let mut news: Vec<String> = news.map(short).collect();
         for event in &events[self.seen..] {
@@ -257,7 +257,8 @@ async fn s70_whoever_is_kept_out_is_on_record_and_cannot_flood_it() {
         }
     }
     log.expect(&["access.denied by account:2 on 2: admin_only", "access.denied by anonymous on -: dead_token"]).await;
-    // Who shows no token at all has lost their way, and whose token is over on their own routes is out every day.
+    // A client without any token has made a mistake. An expired token on a user's own routes is an everyday event.
+    // Neither is recorded.
     assert_eq!(app.get("/audit/").await.status, 401);
     assert_eq!(app.get("/health/actors").await.status, 404);
     assert_eq!(app.call(Method::GET, "/my_account/", "garbage", &Value::Null).await.status, 401);

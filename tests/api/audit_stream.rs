@@ -1,4 +1,4 @@
-//! `/audit/stream`: the log as it grows.
+//! `/audit/stream`: the log while it grows.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ impl Follower {
         Self { response, text: String::new() }
     }
 
-    /// The next event, its `id` apart; comments are passed over. `None` when the stream has ended.
+    /// Returns the next event with its `id`. Skips comments. Returns `None` when the stream has ended.
     async fn next(&mut self) -> Option<(Option<u64>, Value)> {
         loop {
             while let Some(end) = self.text.find("\n\n") {
@@ -105,7 +105,7 @@ async fn a_client_learns_of_the_gap_that_a_pruning_left() {
     for _ in 0..30 {
         small.login(&admin).await;
     }
-    // With a larger bound nothing more goes while it is read.
+    // With a larger limit, nothing more is removed while the test reads.
     let app = builder().continuing(small).await;
     let admin = app.login(&admin).await;
     let first = app.handles.audit.status().await.unwrap().checkpoint.first;
@@ -170,7 +170,7 @@ async fn r11_a_stop_waits_for_no_stream() {
     }
     app.stop().await.unwrap();
     for mut follower in followers {
-        // Each ends in order: an answer that was cut off is an error.
+        // Each stream ends in order. A truncated answer would be an error.
         while follower.next().await.is_some() {}
     }
 }

@@ -1,4 +1,4 @@
-//! Accounts whose address was never verified, and the owner of the mailbox.
+//! Accounts with an unverified address, and the owner of the mailbox.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ async fn c09_a_reset_link_ends_with_a_new_password_whether_the_address_is_verifi
             assert_eq!(redeem(&app, &token, OWNERS_PASSWORD).await, 400, "{way} {verified}");
             assert!(app.opens(&person, NEW_PASSWORD).await);
             if !verified {
-                // It has nothing to do with the password.
+                // The verification does not depend on the password.
                 assert_eq!(app.post("/email/verify", &json!({"token": verify})).await.status, 200, "{way}");
             }
         }
@@ -114,7 +114,7 @@ async fn c09_where_recovery_by_mail_is_not_offered_a_verified_account_gets_no_ma
     assert_eq!((known.status, known.body), (202, unknown.body), "s12");
     let is_reset = |mail: &doorward_actors::OutgoingMail| mail.kind == MailKind::ResetPassword;
     assert!(!app.mails_to(&ann.email).await.iter().any(is_reset));
-    // An account whose secrets were undone has no other way back.
+    // After an undo, the account has no other way back.
     let session = app.login(&ann).await;
     let set = json!({"password": NEW_PASSWORD, "passphrase": "mine from now on"});
     assert_eq!(app.change_own(&session, &set).await.status, 200);

@@ -1,4 +1,4 @@
-//! Whose request it is, behind proxies and without.
+//! The client address of a request, with and without proxies.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 use crate::support::{Answer, TestApp, within};
 
-/// Two requests of an address on public routes at once, and these proxies.
+/// Starts an application with these trusted proxies. Each address has a quota of two requests at once on public routes.
 async fn behind(proxies: &str) -> TestApp {
     let proxies = Networks::parse(proxies).unwrap();
     TestApp::builder()
@@ -24,7 +24,7 @@ async fn behind(proxies: &str) -> TestApp {
         .await
 }
 
-/// A request that counts, with these headers of a proxy.
+/// Sends a request that counts against the quota, with these proxy headers.
 async fn ask(app: &TestApp, headers: &[(&str, &str)]) -> Answer {
     let mut request = app.request(Method::POST, "/login").json(&json!({}));
     for (name, value) in headers {
@@ -33,7 +33,7 @@ async fn ask(app: &TestApp, headers: &[(&str, &str)]) -> Answer {
     app.send(request).await
 }
 
-/// How many requests with these headers are let in.
+/// Returns how many requests with these headers are accepted.
 async fn let_in(app: &TestApp, headers: &[(&str, &str)]) -> usize {
     for n in 0.. {
         match ask(app, headers).await.status {
@@ -92,7 +92,7 @@ async fn s18_without_trusted_proxies_forwarding_headers_count_for_nothing() {
         assert_eq!(let_in(&app, &[(header, "198.51.100.9")]).await, 0, "{header}");
     }
     assert_eq!(let_in(&app, &[("Forwarded", "for=198.51.100.9")]).await, 0);
-    // Nor do they break anything.
+    // Contradictory headers do no harm either.
     let both = [("Forwarded", "for=198.51.100.9"), ("X-Forwarded-For", "192.0.2.1")];
     assert_eq!(ask(&app, &both).await.status, 429);
 }
@@ -138,10 +138,10 @@ async fn with_places(proxies: &str) -> TestApp {
         .await
 }
 
-/// A connection that was served, and is kept.
+/// Opens a connection, gets an answer and keeps the connection. Returns `None` if the server refuses it.
 async fn connected(app: &TestApp) -> Option<TcpStream> {
     let mut stream = TcpStream::connect(app.address).await.unwrap();
-    // One that is closed at once may be gone before the request is sent.
+    // The server may close a refused connection before the request is sent.
     let _ = stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
     let mut first = [0; 16];
     let read = within(stream.read(&mut first)).await.unwrap_or(0);
@@ -159,7 +159,7 @@ async fn r06_one_address_has_so_many_connections_and_no_more() {
         assert!(connected(&app).await.is_none(), "served beyond the bound");
     }
     drop(held.pop());
-    // The place is free as soon as the server has seen the end of the connection.
+    // The connection is free again as soon as the server has seen the other one close.
     within(async { while connected(&app).await.is_none() {} }).await;
 }
 

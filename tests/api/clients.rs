@@ -1,4 +1,4 @@
-//! Clients as they are: what they send that is neither usual nor wrong.
+//! Requests of real clients that are unusual but not wrong.
 
 use reqwest::Method;
 use reqwest::header::{ACCEPT_LANGUAGE, HeaderValue, USER_AGENT};
@@ -28,7 +28,7 @@ async fn f22_an_encoded_body_is_415_and_the_identity_is_none() {
         let form = |path| app.form(path, "token=x").header("Content-Encoding", coding);
         let introspection = form("/oauth2/introspect").header("X-Service-Token", SERVICE_TOKEN);
         app.send(introspection).await.assert_problem(415, detail);
-        // A page of ours, answered by a page.
+        // A form of the service's own page gets a page as its answer.
         assert_eq!(app.send(form("/email/verify")).await.status, 415, "{coding}");
     }
     for coding in ["identity", "Identity", "identity,identity", ""] {

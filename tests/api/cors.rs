@@ -1,4 +1,4 @@
-//! Pages of other origins.
+//! Requests from pages of other origins (CORS).
 
 use std::collections::BTreeSet;
 
@@ -129,8 +129,8 @@ async fn s67_any_other_origin_is_answered_without_a_word_about_it() {
     assert_not_readable(&app.get("/").await);
 }
 
-/// The headers that handlers look at, by the name that their source has for each, and why a page need not be allowed to
-/// send it.
+/// The headers that handlers read: the name in their source, the name of the header, and why a page needs no permission
+/// to send it. An empty reason means that CORS allows the header.
 const TAKEN: [(&str, &str, &str); 10] = [
     ("ACCEPT", "Accept", "every page may"),
     ("ACCEPT_LANGUAGE", "Accept-Language", "every page may"),
@@ -161,7 +161,7 @@ fn f20_a_page_may_send_every_header_that_a_route_takes() {
 
 #[test]
 fn f20_a_page_may_read_every_header_that_a_route_gives() {
-    // Every answer of these tests has no other headers than the document says; see `support/documented.rs`.
+    // No answer in these tests has headers that the document lacks; see `support/documented.rs`.
     let document = doorward::openapi_document();
     for route in route_table().iter().filter(|route| route.documented == Documented::Yes) {
         if matches!(route.access, Access::Service(_) | Access::ServiceAndBearer(_)) {

@@ -1,4 +1,4 @@
-//! `/docs` and `/openapi.json`: limited by themselves, and switched off where nobody is to read them.
+//! `/docs` and `/openapi.json`: they have a quota of their own, and the settings can switch them off.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What holds for every route, whatever it does.
+//! Rules that hold for every route.
 
 use std::collections::BTreeSet;
 
@@ -134,7 +134,7 @@ async fn s61_json_that_is_no_object_is_422() {
     let admin = app.admin().await;
     for (method, path) in BODY_ROUTES {
         for other in ["[]", "\"x\"", "1", "null", "true", "[{\"email\":\"a@b.cd\"}]"] {
-            // Null is no body, which a deletion does not need.
+            // Null counts as no body, and a deletion needs none.
             if other == "null" && method == Method::DELETE {
                 continue;
             }
@@ -292,7 +292,7 @@ async fn r07_no_malformed_request_is_a_server_error() {
             for body in members.iter().map(|member| json!({*member: value})).chain([whole]) {
                 let answer = app.call(method.clone(), path, &admin, &body).await;
                 assert!(answer.status < 500, "{method} {path} {body}: {answer:?}");
-                // Null says that nothing changes, and some of the texts are odd names or passphrases, but possible ones.
+                // Null changes nothing, and some of the strings are odd but valid nicknames or passphrases.
                 let possible = value.is_null() || value.is_string();
                 assert!(answer.status != 200 || possible, "{method} {path} {body}: {answer:?}");
             }

@@ -1,4 +1,4 @@
-//! Mails are shared fairly: nobody delays, displaces or uses up those of others (S75).
+//! Mails are shared fairly: no client delays, displaces or uses up the mails of others (S75).
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -21,7 +21,7 @@ fn hold_mails(app: &TestApp) {
     app.mail.refuse(Some(SendError::Transient("451 later".to_owned())));
 }
 
-/// Lets the mails that wait go.
+/// Lets the waiting mails be sent.
 fn let_go(app: &TestApp) {
     app.mail.refuse(None);
     app.pass(Duration::from_hours(2));
@@ -37,7 +37,7 @@ async fn count(app: &TestApp, person: &Person, kind: MailKind) -> usize {
 
 async fn ask(app: &TestApp, path: &str, person: &Person) {
     assert_eq!(app.post(path, &json!({"email": person.email})).await.status, 202);
-    // What is mailed is decided after the answer.
+    // The service decides after the answer which mail it sends.
     app.handles.tend_mail().await.unwrap();
 }
 
@@ -68,8 +68,8 @@ async fn d12_ten_accounts_cannot_fill_the_outbox_or_delay_a_recovery() {
     }
     assert_eq!(refused, 10 * 25, "five notices wait for each account");
     let waiting = outbox(&app).await;
-    // The link that verifies the first address, the newest one that confirms another, and the notices of five changes, each
-    // with a link that undoes it.
+    // One link that verifies the first address, the newest link that confirms another address, and notices of five
+    // changes, each with an undo link.
     assert!(waiting.len() <= 10 * (2 + 5), "a newer link withdraws the one before: {}", waiting.len());
     app.mail.refuse(None);
     ask(&app, "/recovery/request", &ann).await;
@@ -177,7 +177,7 @@ async fn d12_a_link_that_waited_for_two_days_begins_its_life_then_and_is_not_mai
     let given_up = outbox(&app).await;
     assert_eq!((given_up.len(), given_up[0].state), (1, MailState::Dead));
     assert_eq!(given_up[0].last_error.as_deref(), Some("its link is no longer good"));
-    // Another one is good.
+    // A new link is valid.
     ask(&app, "/recovery/request", &ann).await;
     assert_eq!(count(&app, &ann, MailKind::ResetPassword).await, 1);
 }
@@ -260,7 +260,7 @@ async fn d12_the_notices_of_one_account_are_bounded_kind_by_kind_and_day_by_day(
     ann.password = NEW_PASSWORD.to_owned();
     let session = app.login(&ann).await;
     let log = app.call(Method::GET, "/audit/?event=mail.withheld", &session, &Value::Null).await.body;
-    // Once a day by the account, which was the first count to be full.
+    // The withheld mails are recorded once a day, by the account's quota, which is used up first.
     assert_eq!(log["events"].as_array().map(Vec::len), Some(2), "{log}");
     assert_eq!(log["events"][0]["reason"], "too_many_mails", "{log}");
 }
@@ -284,7 +284,7 @@ async fn d12_the_counts_outlive_a_restart() {
 async fn d12_the_owner_of_an_address_is_told_again_after_somebody_elses_account_used_up_its_notices() {
     let app = TestApp::spawn().await;
     app.register("root").await;
-    // A stranger registers the address and causes notices there.
+    // Another person registers the address and causes notices to it.
     let (mut ann, mut session) = app.register_and_login("ann").await;
     for n in 0..12 {
         let next = format!("Another-quiet-lamp-{n}");
@@ -294,7 +294,7 @@ async fn d12_the_owner_of_an_address_is_told_again_after_somebody_elses_account_
         session = app.login(&ann).await;
     }
     assert_eq!(count(&app, &ann, MailKind::PasswordChanged).await, 10);
-    // The owner takes the account over on the same day.
+    // The owner takes over the account on the same day.
     ask(&app, "/recovery/request", &ann).await;
     let token = app.token_from(&ann.email, MailKind::ResetPassword).await;
     let body = json!({"token": token, "new_password": NEW_PASSWORD});

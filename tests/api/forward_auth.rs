@@ -1,4 +1,4 @@
-//! `/forward_auth`: what a proxy is told before it passes a request on.
+//! `/forward_auth`: the answers for a proxy that asks before it forwards a request.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ async fn a_proxy_learns_whose_a_request_is() {
     let (ann, token) = app.register_and_login("ann").await;
     let session = app.handles.sessions.look(&token).await.unwrap().session.to_string();
     for method in [Method::GET, Method::HEAD] {
-        // What a proxy sends along of its client's request plays no part.
+        // Headers that a proxy copies from its client's request have no effect.
         let request = app.request(method, "/forward_auth").bearer_auth(&token).header("X-Forwarded-Method", "POST");
         let answer = app.send(request.header("X-Auth-Role", "user").header("Cookie", "a=b")).await;
         assert_eq!((answer.status, &*answer.text), (200, ""), "{answer:?}");
@@ -54,7 +54,7 @@ async fn s51_without_a_live_token_nothing_passes_and_nobody_learns_why() {
         assert!(NAMES.iter().all(|name| answer.header(name).is_none()), "{answer:?}");
     }
     app.get("/forward_auth").await.assert_unauthorized("Bearer");
-    // Nowhere but in the header.
+    // A token is accepted only in the header.
     app.get(&format!("/forward_auth?access_token={admin}")).await.assert_unauthorized("Bearer");
 }
 
@@ -70,7 +70,7 @@ async fn a_role_is_asked_for_and_counts_as_it_is_now() {
         ("?role=root", 422),
         ("?rolle=admin", 422),
         ("?role=user&x=1", 422),
-        // A variable that was not set, or a name that stands in the wrong place, must not open the gate.
+        // An unset variable or a misplaced name must not open the gate.
         ("?role=", 422),
         ("?role", 422),
         ("?admin", 422),

@@ -1,4 +1,4 @@
-//! How often anybody may be wrong.
+//! The limits on failed attempts.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::support::{Answer, NEW_PASSWORD, Person, SERVICE_TOKEN, TestApp};
 
 const WRONG: &str = "Wrong-lamp-7-tree";
 
-/// An address of this host that nobody used yet.
+/// Returns an address of this host that no test used before.
 fn stranger(number: u8) -> IpAddr {
     Ipv4Addr::new(127, 0, 7, number).into()
 }
@@ -35,7 +35,7 @@ fn assert_waits(answer: &Answer, seconds: u64) {
     assert_eq!(answer.header("retry-after"), Some(seconds.to_string().as_str()), "{answer:?}");
 }
 
-/// Uses up what strangers may guess at an account.
+/// Uses up the number of guesses that unknown addresses have at an account.
 async fn guess(app: &TestApp, email: &str) {
     for number in 1..=5 {
         assert_eq!(login_from(app, stranger(number), email, WRONG).await.status, 401);
@@ -52,7 +52,7 @@ async fn s15_parallel_guesses_from_many_addresses_compute_no_more_hashes_than_al
     let counted = |status| answers.iter().filter(|answer| answer.status == status).count();
     assert_eq!((counted(401), counted(429)), (5, 195));
     assert_eq!(app.hashes().await - before, 5);
-    // From where the account was made nobody logged in yet, so that is a stranger too.
+    // Nobody has logged in yet from the address of the registration, so it counts as unknown too.
     assert_waits(&app.try_login(&ann).await, 60);
 }
 
@@ -121,7 +121,7 @@ async fn s19_a_known_address_has_an_allowance_of_its_own_and_no_more() {
         assert_eq!(login_at(&app, &ann.email, WRONG).await.status, 401);
     }
     assert_waits(&app.try_login(&ann).await, 60);
-    // That is nobody else's fault.
+    // Other clients are not limited by this.
     assert_eq!(login_from(&app, stranger(1), &ann.email, &ann.password).await.status, 200);
 }
 
@@ -239,7 +239,7 @@ async fn s12_nobody_floods_a_mailbox() {
         assert_eq!(app.post("/recovery/request", &request).await.status, 202);
         sent.push(app.mails_to(&ann.email).await.len());
     }
-    // One to begin with; then five of each kind, and after waits of one, two and four minutes one more each.
+    // At first one notice, then five of each kind, and one more of each after waits of one, two and four minutes.
     assert!(sent[11] <= 1 + 2 * (5 + 4), "{sent:?}");
     assert!(sent[0] >= 2, "{sent:?}");
 }
@@ -292,7 +292,7 @@ async fn what_could_not_be_computed_does_not_count() {
     let answers = join_all((0..20).map(|number| login_from(&app, stranger(number + 1), &ann.email, WRONG))).await;
     let failed = answers.iter().filter(|answer| answer.status == 401).count();
     assert!(answers.iter().all(|answer| matches!(answer.status, 401 | 429 | 503)), "{answers:?}");
-    // Those that were refused for want of room left the allowance as it was.
+    // Attempts that were refused for lack of capacity did not use up the allowance.
     for number in failed..5 {
         assert_eq!(login_from(&app, stranger(50), &ann.email, WRONG).await.status, 401, "{number}");
     }

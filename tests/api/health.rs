@@ -1,4 +1,4 @@
-//! `/health`: for probes and operators.
+//! `/health`: answers for probes and operators.
 
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ async fn the_inside_is_shown_with_all_its_parts() {
     let body = &answer.body;
     assert_eq!((&body["status"], &body["uptime_seconds"]), (&json!("ok"), &json!(90)));
     assert_eq!(body["sessions"], json!({"live": 2}));
-    // The tests of this process have no log on standard error.
+    // The tests of this process do not log to standard error.
     assert_eq!(body["log"], json!({"written": 0, "dropped": 0}));
     assert_eq!(body["store"]["ok"], true);
     let mut names: Vec<&str> = Vec::new();
@@ -101,7 +101,7 @@ async fn the_inside_is_shown_with_all_its_parts() {
         assert_eq!(hasher[name], value, "{hasher}");
     }
     assert_eq!(hasher["breached_list_readable"], Value::Null);
-    // Counting the hashes put one job more through the lane of the logins.
+    // Counting the hashes added one job to the lane of the logins.
     let lane = |name: &str, handled: u64| json!({"name": name, "queued": 0, "capacity": 256, "handled": handled, "refused": 0});
     assert_eq!(hasher["lanes"], json!([lane("verification", 3), lane("creation", 2)]));
 }

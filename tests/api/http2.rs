@@ -1,4 +1,4 @@
-//! What a peer of HTTP/2 may hold: answers that it does not read, and requests that it does not finish.
+//! Limits on what an HTTP/2 peer may hold: answers that it does not read, and requests that it does not finish.
 
 use std::time::Duration;
 
@@ -11,16 +11,17 @@ use tokio_rustls::client::TlsStream;
 use crate::support::{TlsClient, within};
 use crate::tls::{Body, Encrypted, encrypted, frame, request, send, whole};
 
-/// The kinds of frames that are looked at here (RFC 9113 §6).
+/// The kinds of frames that these tests read (RFC 9113 §6).
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 
-/// A connection whose frames a test writes and reads itself.
+/// A connection whose frames the test writes and reads itself.
 struct RawHttp2(TlsStream<tokio::net::TcpStream>);
 
 impl RawHttp2 {
-    /// Greets, and lets nothing of an answer but its head through (`SETTINGS_INITIAL_WINDOW_SIZE`, RFC 9113 §6.5.2).
+    /// Opens a connection with an initial window of 0, so that only the heads of answers arrive
+    /// (`SETTINGS_INITIAL_WINDOW_SIZE`, RFC 9113 §6.5.2).
     async fn with_closed_windows(server: &Encrypted) -> Self {
         let mut stream = TlsClient::trusting(&server.pair, &["h2"]).connect(server.app.address).await.unwrap();
         let greeting =
@@ -29,15 +30,16 @@ impl RawHttp2 {
         Self(stream)
     }
 
-    /// Sends a whole request without a body.
+    /// Sends a complete request without a body.
     async fn ask(&mut self, stream: u32, method: &str, path: &str) {
         let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
-        // By the static table of RFC 7541: the names :method, :path, and :authority with values of their own, and https.
+        // With the static table of RFC 7541: the names `:method`, `:path` and `:authority` with literal values, and the
+        // scheme `https`.
         let head = [&[0x02][..], &text(method), &[0x04], &text(path), &[0x87, 0x01], &text("localhost")].concat();
         self.0.write_all(&frame(HEADERS, 0x5, stream, &head)).await.unwrap();
     }
 
-    /// The next frame: its kind, stream and payload.
+    /// Returns the kind, the stream and the payload of the next frame.
     async fn next(&mut self) -> (u8, u32, Vec<u8>) {
         let mut head = [0; 9];
         within(self.0.read_exact(&mut head)).await.unwrap();
@@ -61,7 +63,7 @@ async fn r06_an_answer_that_is_not_read_is_cut_off_on_a_busy_connection() {
             match raw.next().await {
                 // 8 is CANCEL.
                 (RST_STREAM, stream, reason) => cut.push((stream, reason)),
-                // The others are answered all the time.
+                // The other requests are answered all the time.
                 (HEADERS, stream, _) if stream == asked => {
                     asked += 2;
                     raw.ask(asked, "HEAD", "/health/live").await;
@@ -93,20 +95,20 @@ async fn an_answer_comes_whole_through_a_small_window() {
     assert!(small.len() > 100_000);
 }
 
-/// Begins a login whose body never comes, and waits until the server has it.
+/// Begins a login whose body never arrives, and waits until the server has its head.
 async fn unfinished(sender: &mut SendRequest<Body>) -> tokio::task::JoinHandle<()> {
     let never = StreamBody::new(futures_util::stream::pending()).boxed_unsync();
     let login = request("POST", "/login").header("content-type", "application/json").body(never).unwrap();
     let pending = sender.send_request(login);
     let pending = tokio::spawn(async move { drop(pending.await) });
-    // Answered behind it on the same connection: by then its head has been read.
+    // This later request on the same connection is answered, so the server has read the head of the login.
     assert_eq!(send(sender, request("GET", "/health/live").body(whole("")).unwrap()).await.status(), 200);
     pending
 }
 
 #[tokio::test]
 async fn r06_http_2_requests_have_a_bound_on_all_connections_together() {
-    // For everybody, and for one client.
+    // The limit of all clients together, and the limit of one client.
     for (all, of_one) in [(4, 64), (64, 4)] {
         let server = encrypted(|settings| {
             settings.http.max_connections = all;
@@ -128,7 +130,7 @@ async fn r06_http_2_requests_have_a_bound_on_all_connections_together() {
                 assert_eq!(send(sender, ask(path)).await.status(), status, "{path}");
             }
         }
-        // One is taken back, and there is a place again.
+        // The client cancels one request, which frees its place.
         held.swap_remove(0).abort();
         let retry = || request("GET", "/my_account/").body(whole("")).unwrap();
         let again = within(async {

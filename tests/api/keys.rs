@@ -1,4 +1,4 @@
-//! The keys that sign access tokens: published, rotated, changed, and tokens that a service checks by itself.
+//! The keys that sign access tokens: publication, rotation, change, and tokens that a service verifies offline.
 
 use std::path::Path;
 use std::time::Duration;
@@ -18,9 +18,9 @@ use tempfile::TempDir;
 
 use crate::support::{Answer, NEW_PASSWORD, SERVICE_TOKEN, TestApp, TestAppBuilder, leaks, members};
 
-/// How long a new key is published before it signs.
+/// How long a new key is published before it begins to sign.
 const AHEAD: Duration = Duration::from_mins(15);
-/// How long a token lives here, and an old key some more.
+/// The lifetime of an access token in these tests. An old key is kept longer by `KEPT_LONGER`.
 const LIFETIME: Duration = Duration::from_mins(30);
 const KEPT_LONGER: Duration = Duration::from_mins(1);
 const DAY: Duration = Duration::from_hours(24);
@@ -30,7 +30,7 @@ fn signing_with(algorithm: Algorithm) -> TestAppBuilder {
     TestApp::builder().with(move |settings| settings.tokens.algorithm = algorithm)
 }
 
-/// The application on this directory with this setting changed.
+/// Starts the application on this directory with these changed settings.
 async fn started(directory: &Path, clock_of: Option<TestApp>, change: impl FnOnce(&mut Settings)) -> TestApp {
     let builder = TestApp::builder().with(change).data_dir(directory);
     match clock_of {
@@ -68,14 +68,14 @@ async fn rotate(app: &TestApp, admin: &str, body: Value) -> Answer {
     app.call(Method::POST, "/keys/rotate", admin, &body).await
 }
 
-/// The events of this kind on record, the newest first.
+/// Returns the events of this kind from the audit log, the newest first.
 async fn on_record(app: &TestApp, admin: &str, event: &str) -> Vec<Value> {
     let answer = app.call(Method::GET, &format!("/audit/?event={event}"), admin, &Value::Null).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.body["events"].as_array().unwrap().clone()
 }
 
-/// What somebody who knows nothing but the published keys finds out about a token.
+/// Verifies a token with the published keys alone, as an offline service does, and returns its claims.
 fn check_offline(token: &str, keys: &[Value]) -> Option<Value> {
     let jwk = keys.iter().find(|key| key["kid"] == kid(token))?;
     let (message, signature) = token.rsplit_once('.')?;
@@ -280,7 +280,7 @@ async fn another_algorithm_invalidates_nothing_before_its_expiry() {
     app.handles.tend_keys().await.unwrap();
     let ann = crate::support::Person::named("ann");
     assert_eq!(on_record(&app, &app.login(&ann).await, "key.switched").await.len(), order.len() - 1);
-    // Each is over when its own time is, and the keys go with them.
+    // Each token expires at its own time, and its key is removed with it.
     app.pass(LIFETIME + KEPT_LONGER);
     app.handles.tend_keys().await.unwrap();
     for token in &tokens {
@@ -308,7 +308,8 @@ async fn the_secret_before_is_good_until_its_tokens_are_over() {
     assert_eq!(part(&old, 0), part(&new, 0));
     assert!(app.is_live(&old).await && app.is_live(&new).await);
 
-    // Without the secret before, its tokens are dead; with it they live again, as nothing but time ends them.
+    // Without the previous secret, its tokens are refused. With it they are accepted again, because only time ends
+    // them.
     let app = started(directory.path(), Some(app), |settings| settings.tokens.secret_key = secret(SECOND)).await;
     assert!(!app.is_live(&old).await && app.is_live(&new).await);
     assert_eq!(listed(&app, &new).await.last().unwrap()["accepted"], false);
@@ -317,7 +318,7 @@ async fn the_secret_before_is_good_until_its_tokens_are_over() {
     })
     .await;
     assert!(app.is_live(&old).await && app.is_live(&new).await);
-    // A secret that never signed anything here is none of those before.
+    // A secret that never signed anything here does not count as a previous secret.
     let app = started(directory.path(), Some(app), |settings| {
         settings.tokens.secret_key = secret(SECOND);
         settings.tokens.previous_secret_key = secret(THIRD);
@@ -346,7 +347,7 @@ async fn s24_a_mail_that_waits_while_the_secret_changes_has_a_link_that_is_good(
     let token = app.token_from(&ann.email, MailKind::ResetPassword).await;
     let answer = app.post("/recovery/confirm", &json!({"token": token, "new_password": NEW_PASSWORD})).await;
     assert_eq!(answer.status, 200, "{answer:?}");
-    // And one that is queued under the new secret is written with it.
+    // A mail that is queued under the new secret has a valid link too.
     assert_eq!(app.post("/recovery/request", &json!({"email": ann.email})).await.status, 202);
     let token = app.token_from(&ann.email, MailKind::ResetPassword).await;
     let answer = app.post("/recovery/confirm", &json!({"token": token, "new_password": ann.password})).await;
@@ -366,8 +367,8 @@ async fn keys_outlive_a_restart() {
     assert_eq!(kid(&app.login(&crate::support::Person::named("ann")).await), kid(&token));
 }
 
-/// Everybody checks while keys change: no good token is refused, and none of a key that is gone is taken for good once its
-/// removal was answered.
+/// Verifies tokens concurrently while keys change. No valid token is refused. No token of a compromised key is accepted
+/// after the request that removed the key was answered.
 #[tokio::test]
 async fn s38_no_check_is_wrong_while_keys_are_rotated() {
     const ROUNDS: usize = 100;
@@ -395,7 +396,7 @@ async fn s38_no_check_is_wrong_while_keys_are_rotated() {
     }
 }
 
-/// Changes the ring beside a server, as a command line does.
+/// Changes the key ring behind the back of a running server, as a command line does.
 fn beside(directory: &Path, change: impl Fn(&mut KeyRing, &SigningKey, Timestamp), now: Timestamp) {
     let files = KeyFiles::in_data_dir(directory);
     let mut ring = files.load().unwrap().unwrap().ring;
@@ -437,7 +438,7 @@ async fn s70_a_rotation_is_on_record_as_what_it_is_however_much_else_waits() {
     let signing = |settings: &mut Settings| settings.tokens.algorithm = Algorithm::EdDsa;
     let app = started(directory.path(), None, signing).await;
     let admin = app.admin().await;
-    // As many changes as are remembered, before the server takes any up.
+    // Makes as many changes as the ring remembers, before the server reads any of them.
     let replace_often = |ring: &mut KeyRing, key: &SigningKey, now| {
         let first = ring.keys.clone();
         for _ in 0..70 {
@@ -469,13 +470,13 @@ async fn r05_a_rotation_that_was_planned_while_the_clock_was_ahead_is_made_when_
         let made = listed(&app, &ahead).await[0]["kid"].clone();
         app.clock.set_back(YEARS);
 
-        // By asking for a rotation, or by the look that a timer takes.
+        // The repair starts with a request for a rotation, or with the periodic check.
         let token = app.login(&admin).await;
         if asked_again {
             let answer = rotate(&app, &token, Value::Null).await;
             assert_eq!((answer.status, &answer.body["kid"]), (200, &made), "{answer:?}");
         } else {
-            // The clock could be behind as well, and be put right soon.
+            // The clock may also be behind for a moment and be corrected soon.
             app.handles.tend_keys().await.unwrap();
             app.pass(AHEAD.saturating_sub(Duration::from_millis(1)));
             app.handles.tend_keys().await.unwrap();
@@ -498,7 +499,7 @@ async fn r05_a_rotation_that_was_planned_while_the_clock_was_ahead_is_made_when_
         assert_eq!(kid(&last), kid(&before), "verifiers have not had the time to learn of the new key");
         app.pass(moment);
         assert_eq!(kid(&app.login(&admin).await), made);
-        // What the old key signed by the right clock is good to its end.
+        // What the old key signed while the clock was right stays valid until it expires.
         let moments = Duration::from_secs(2);
         app.pass(LIFETIME.saturating_sub(moments));
         app.handles.tend_keys().await.unwrap();
@@ -507,7 +508,7 @@ async fn r05_a_rotation_that_was_planned_while_the_clock_was_ahead_is_made_when_
         app.handles.tend_keys().await.unwrap();
         assert_eq!(published(&app).await.len(), 1);
 
-        // And rotation by age goes on from there.
+        // Rotation by age continues from there.
         app.pass((DAY * 7).saturating_sub(AHEAD + LIFETIME + KEPT_LONGER));
         app.handles.tend_keys().await.unwrap();
         assert_eq!(published(&app).await.len(), 2);
@@ -553,7 +554,7 @@ async fn s70_a_rotation_that_is_refused_is_on_record() {
     let directory = TempDir::new().unwrap();
     let app = started(directory.path(), None, |settings| settings.tokens.algorithm = Algorithm::EdDsa).await;
     let admin = app.admin().await;
-    // In whose name it was to be done, a demotion that was acknowledged has stopped meanwhile.
+    // The request acts for an admin whose acknowledged demotion came first, so it is refused.
     let (other, token) = app.register_and_login("other").await;
     app.must_change(&admin, other.id, &json!({"role": "admin"})).await;
     let acting = app.handles.sessions.look(&token).await.unwrap();

@@ -1,4 +1,4 @@
-//! Requests whose head came before a revocation and whose body came after it.
+//! Requests whose head arrives before a revocation and whose body arrives after it.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 
 use crate::support::TestApp;
 
-/// Sends a request but for the last byte of its body.
+/// Sends a request without the last byte of its body.
 async fn all_but_one_byte(app: &TestApp, method: &str, path: &str, token: &str, body: &Value) -> (TcpStream, u8) {
     let body = body.to_string();
     let (last, first) = body.as_bytes().split_last().unwrap();
@@ -26,7 +26,8 @@ async fn all_but_one_byte(app: &TestApp, method: &str, path: &str, token: &str, 
     );
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.write_all(first).await.unwrap();
-    // Answered on another connection after this one was read: by then the head has been dealt with, or will be later still.
+    // A later request on another connection is answered. By then the server has processed this head, or it will do so
+    // even later.
     app.get("/health/live").await;
     (stream, *last)
 }
@@ -74,7 +75,7 @@ async fn s38_a_locked_or_demoted_administrator_rotates_no_key_and_makes_no_servi
         let rotation = all_but_one_byte(&app, "POST", "/keys/rotate", &token, &json!({"compromised": true})).await;
         let service = json!({"name": "late", "scopes": ["verify"]});
         let service = all_but_one_byte(&app, "POST", "/service_tokens/", &token, &service).await;
-        // What has its body already and waits for its turn.
+        // This call has its body already and waits for its turn.
         let acting = app.handles.sessions.look(&token).await.unwrap();
         app.must_change(&root, other.id, &revocation).await;
         assert_eq!(status(rotation.0, rotation.1).await, expected, "{revocation}");
@@ -102,7 +103,7 @@ async fn r06_bodies_that_do_not_come_keep_nobody_out() {
     let app = TestApp::spawn().await;
     let (ann, token) = app.register_and_login("ann").await;
     let mut waiting = Vec::new();
-    // More than the places of the class.
+    // More than the number of places for logins.
     for _ in 0..300 {
         let body = json!({"email": ann.email, "password": ann.password});
         waiting.push(all_but_one_byte(&app, "POST", "/login", &token, &body).await);
@@ -118,11 +119,11 @@ async fn d15_r06_bodies_that_do_not_come_hold_no_more_than_the_places_of_their_c
     let (ann, token) = app.register_and_login("ann").await;
     let body = json!({"email": ann.email, "password": "x".repeat(60 * 1024)});
     let mut waiting = Vec::new();
-    // 24 MB; the 256 places of logins hold 16 MiB.
+    // 24 MB in total. The 256 places of logins hold 16 MiB.
     for _ in 0..400 {
         waiting.push(all_but_one_byte(&app, "POST", "/login", &token, &body).await);
     }
-    // Those that have been arriving for longest gave way.
+    // The oldest incomplete requests were dropped.
     for (mut stream, _) in waiting.drain(..100) {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();

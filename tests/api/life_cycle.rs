@@ -1,5 +1,5 @@
-//! Every credential has one life cycle (S74): what is set is told to the owner with a link that undoes it, and ends by a
-//! recovery by mail, an administrator's reset and that link.
+//! Every credential has the same life cycle (S74). The owner gets a notice of each new credential, with an undo link. A
+//! recovery by mail, an administrator's reset and the undo link end it.
 
 use doorward_actors::MailKind;
 use reqwest::Method;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{NEW_PASSWORD, Person, TestApp};
 
-/// What the thief sets.
+/// The credentials that the thief sets.
 const SET_PASSWORD: &str = "Stolen-river-5-tree";
 const SET_PASSPHRASE: &str = "nobody but me knows this";
 const SET_ADDRESS: &str = "thief@example.net";
@@ -44,7 +44,7 @@ const CREDENTIALS: [Credential; 4] =
 const SETS: [Set; 6] = [Set::Registration, Set::Owner, Set::Administrator, Set::Mail, Set::Passphrase, Set::Login];
 const ENDS: [End; 5] = [End::RecoveryByMail, End::OwnNewPassword, End::AdministratorsReset, End::Lock, End::UndoLink];
 
-/// The mail that tells of a credential that was set; `None` if it cannot be set so.
+/// Returns the kind of the mail that reports a new credential, or `None` if it cannot be set in this way.
 fn told_by(credential: Credential, set: Set) -> Option<MailKind> {
     use Credential::{Address, Passphrase, Password, RefreshToken};
     match (credential, set) {
@@ -57,27 +57,27 @@ fn told_by(credential: Credential, set: Set) -> Option<MailKind> {
     }
 }
 
-/// Whether a credential that was set so opens anything after that end; after a lock, once it is unlocked.
+/// Returns whether a credential that was set in this way is still valid after this end. For a lock: after the unlock.
 fn lives(credential: Credential, set: Set, end: End) -> bool {
     match (credential, end) {
-        // A passphrase is not a password: its owner goes on using it with a new one.
+        // A passphrase is not a password: its owner keeps using it with a new password.
         (Credential::Password | Credential::Passphrase, End::Lock) | (Credential::Passphrase, End::OwnNewPassword) => {
             true
         }
-        // What was set before stays.
+        // A credential from before the undone change stays valid.
         (Credential::Password | Credential::Passphrase, End::UndoLink) => set == Set::Registration,
-        // An address is moved, not forgotten: only the link at the old one takes it back.
+        // A new address is not forgotten: only the undo link at the old address takes it back.
         (Credential::Address, end) => end != End::UndoLink,
         (Credential::Password | Credential::Passphrase | Credential::RefreshToken, _) => false,
     }
 }
 
-/// One account and what is known about it.
+/// An account and its known state.
 struct Stage {
     app: TestApp,
     admin: String,
     ann: Person,
-    /// What the thief holds of the credential.
+    /// The credential that the thief holds.
     held: String,
 }
 
@@ -152,7 +152,7 @@ impl Stage {
         }
         match end {
             End::RecoveryByMail => {
-                // The last one may be less than a minute ago.
+                // The last recovery may be less than a minute ago.
                 self.app.pass(std::time::Duration::from_mins(1));
                 self.recover_by_mail("Owners-calm-lake-3", None).await;
             }
@@ -172,7 +172,8 @@ impl Stage {
             }
             End::UndoLink => {
                 let kind = match told_by(credential, set) {
-                    // Nothing undoes a registration or a login. A link of what was done afterwards leaves what was set before.
+                    // Nothing undoes a registration or a login. The undo link of a later change keeps what was set
+                    // before it.
                     Some(MailKind::VerifyAddress) if credential == Credential::Password => {
                         self.owner_changes(&json!({"passphrase": SET_PASSPHRASE})).await;
                         MailKind::PassphraseChanged
@@ -195,12 +196,12 @@ impl Stage {
         }
     }
 
-    /// Whether the owner was told by a mail of this kind.
+    /// Returns whether the owner got a mail of this kind.
     async fn told(&self, kind: MailKind) -> bool {
         self.app.mails_to(&self.ann.email).await.iter().any(|mail| mail.kind == kind)
     }
 
-    /// Whether what the thief holds opens anything.
+    /// Returns whether the thief's credential is still valid.
     async fn opens(&self, credential: Credential) -> bool {
         match credential {
             Credential::Password => self.app.opens(&self.ann, &self.held).await,
@@ -248,7 +249,7 @@ async fn c06_who_loses_the_passphrase_is_asked_for_a_new_one() {
     assert_eq!(asked().await, 1);
     app.recover(&ann.email, &ann.passphrase, SET_PASSWORD).await.assert_problem(400, no_match);
 
-    // A new one in the same request is the new one.
+    // A passphrase in the same request becomes the new one.
     let body = json!({"password": SET_PASSWORD, "passphrase": SET_PASSPHRASE});
     app.must_change(&stage.admin, ann.id, &body).await;
     assert_eq!(asked().await, 1);
@@ -261,7 +262,7 @@ async fn c06_who_loses_the_passphrase_is_asked_for_a_new_one() {
     assert_eq!(app.change_own(&session, &json!({"passphrase": "warm stones by the sea"})).await.status, 200);
     assert_eq!(app.recover(&ann.email, "warm stones by the sea", SET_PASSWORD).await.status, 200);
 
-    // Where an administrator moves the account away from a mailbox, the owner is asked at the new address.
+    // If an administrator also changes the address, the owner gets the request at the new address.
     let elsewhere = "ann@example.net";
     app.must_change(&stage.admin, ann.id, &json!({"password": NEW_PASSWORD, "email": elsewhere})).await;
     assert_eq!(asked().await, 2);
@@ -318,7 +319,7 @@ async fn c06_a_passphrase_that_was_just_shown_stays() {
     }
     assert_eq!(recover(None, NEW_PASSWORD).await, (true, 422));
     assert_eq!(recover(Some("another one"), NEW_PASSWORD).await, (true, 400));
-    // An administrator's reset leaves none, which must not keep the owner out: a new one may come along.
+    // An administrator's reset leaves no passphrase. This must not lock out the owner, who may send a new one.
     app.must_change(&admin, ann.id, &json!({"password": NEW_PASSWORD})).await;
     assert_eq!(recover(Some(SET_PASSPHRASE), SET_PASSWORD).await, (false, 200));
     assert_eq!(recover(Some(&ann.passphrase), NEW_PASSWORD).await, (true, 400));

@@ -1,4 +1,4 @@
-//! How often one may ask.
+//! Rate limits on requests.
 
 use std::time::Duration;
 
@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::support::{Answer, SERVICE_TOKEN, TestApp};
 
-/// Three requests at once, and one more each twenty seconds.
+/// Starts an application with these quotas per minute. With three per minute, one more request is allowed every twenty
+/// seconds.
 async fn limited(public: u32, private: u32) -> TestApp {
     TestApp::builder()
         .with(|settings| {
@@ -85,7 +86,7 @@ async fn s21_private_routes_are_limited_by_account_and_recover() {
     assert_limited(&app.delete_own(&one, &Value::Null).await, "20");
     assert!(app.is_live(&one).await);
     assert_eq!(mine(&admin).await.status, 200, "another account is limited too");
-    // Whoever has used up the allowance can still end the session.
+    // A client that has used up its quota can still end the session.
     assert_eq!(app.logout(&one).await.status, 200);
     app.pass(Duration::from_secs(20));
     assert_eq!(mine(&two).await.status, 200);

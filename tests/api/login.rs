@@ -1,4 +1,4 @@
-//! `POST /login`, `POST /logout`, and how long a session lives.
+//! `POST /login`, `POST /logout` and the lifetime of a session.
 
 use std::time::Duration;
 
@@ -112,7 +112,7 @@ async fn s06_a_password_hash_of_another_cost_is_renewed_at_the_next_login() {
     for (login, hashes) in [("first", 2), ("second", 1)] {
         let before = app.hashes().await;
         app.login(&ann).await;
-        // The renewal comes after the answer.
+        // The hash is renewed after the answer.
         app.handles.tend_mail().await.unwrap();
         assert_eq!(app.hashes().await - before, hashes, "{login} login after the change");
     }
@@ -180,7 +180,7 @@ async fn s42_one_login_too_many_ends_the_session_that_was_idle_for_longest() {
         tokens.push(app.login(&ann).await);
         app.pass(Duration::from_secs(10));
     }
-    // The first was opened first, but the second was used longest ago.
+    // The first session was opened first, but the second was used longest ago.
     assert!(app.is_live(&tokens[0]).await);
     app.pass(Duration::from_secs(10));
     tokens.push(app.login(&ann).await);
@@ -228,7 +228,7 @@ fn long_lived() -> TestAppBuilder {
 async fn s39_a_session_idle_for_too_long_is_over_and_stays_over() {
     let app = long_lived().spawn().await;
     let (_, token) = app.register_and_login("ann").await;
-    // Each use, at the last moment, starts the idle time anew.
+    // Each use in the last moment restarts the idle time.
     for _ in 0..3 {
         app.pass(Duration::from_mins(10));
         assert_eq!(app.call(Method::GET, "/my_account/", &token, &Value::Null).await.status, 200);
@@ -237,7 +237,7 @@ async fn s39_a_session_idle_for_too_long_is_over_and_stays_over() {
     let answer = app.call(Method::GET, "/my_account/", &token, &Value::Null).await;
     answer.assert_unauthorized("Bearer error=\"invalid_token\"");
     assert!(!app.is_live(&token).await);
-    // R05: a clock that goes back revives nobody.
+    // R05: a clock that is set back revives no session.
     app.clock.set_back(Duration::from_hours(1));
     assert!(!app.is_live(&token).await);
     let app = app.restart().await;
@@ -251,7 +251,7 @@ async fn r05_no_step_of_the_clock_keeps_a_session_alive() {
         let (ann, idle) = app.register_and_login("ann").await;
         let used = app.login(&ann).await;
         app.clock.set_back(step);
-        // By the wall clock only five minutes have gone by since the logins, and the tokens are good again.
+        // By the wall clock only five minutes have passed since the logins, so the access tokens have not expired.
         app.pass(step + Duration::from_mins(5));
         assert!(!app.is_live(&idle).await);
         assert!(!app.is_live(&used).await);
@@ -325,7 +325,7 @@ async fn s39_the_sweep_ends_what_is_over_and_nothing_else() {
     assert!(app.is_live(&young).await);
 }
 
-/// `{"alg":"none"}` and `{"alg":"HS384","typ":"JWT"}`, as they travel.
+/// `{"alg":"none"}` and `{"alg":"HS384","typ":"JWT"}` in base64url.
 const OTHER_HEADERS: [&str; 2] = ["eyJhbGciOiJub25lIn0", "eyJhbGciOiJIUzM4NCIsInR5cCI6IkpXVCJ9"];
 
 #[tokio::test]

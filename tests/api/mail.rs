@@ -1,4 +1,4 @@
-//! What goes by mail: verifying an address, choosing a new password, changing the address, and notices.
+//! Mails: verification of an address, a new password, a change of address, and notices.
 
 use std::time::Duration;
 
@@ -83,7 +83,7 @@ async fn s26_r05_a_clock_set_back_makes_no_link_good_again() {
     let answer = app.post("/recovery/confirm", &json!({"token": token, "new_password": NEW_PASSWORD})).await;
     answer.assert_status_problem(400);
     assert!(app.opens(&ann, &ann.password).await);
-    // One that is issued now is good, whatever the wall clock says.
+    // A link that is issued now is valid, whatever the wall clock says.
     app.post("/recovery/request", &json!({"email": ann.email})).await;
     let token = reset_token(&app, &ann).await;
     let answer = app.post("/recovery/confirm", &json!({"token": token, "new_password": NEW_PASSWORD})).await;
@@ -234,7 +234,7 @@ async fn where_verification_is_required_who_does_not_verify_in_time_is_removed()
     app.pass(Duration::from_hours(24 * 2));
     app.handles.tend_accounts().await.unwrap();
     app.login(&verified).await;
-    // A mail was asked for by address, which only an account that is still there gets.
+    // A request by address sends a mail only if the account still exists.
     for (person, is_there) in [(&root, true), (&early, true), (&late, true)] {
         app.post("/email/verify/resend", &json!({"email": person.email})).await;
         let newest = app.mails_to(&person.email).await.pop().unwrap();

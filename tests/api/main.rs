@@ -1,4 +1,4 @@
-//! Tests through the front door: each starts the whole application on a port and a data directory of its own.
+//! End-to-end tests. Each starts the whole application on its own port and data directory.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,

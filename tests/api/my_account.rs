@@ -1,4 +1,4 @@
-//! `/my_account`: what owners do with their own account.
+//! `/my_account`: what owners do with their own accounts.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::support::{NEW_PASSWORD, Person, TestApp, TestAppBuilder};
 
 const REAUTHENTICATE: &str = "Send current_password, or log in again, to make this change";
 
-/// Sessions outlive the time after which a change of credentials needs the password.
+/// Returns a builder whose sessions live longer than a login counts as fresh for changes of credentials.
 fn app_with_a_window() -> TestAppBuilder {
     TestApp::builder().with(|settings| settings.sessions.reauth_window = Duration::from_mins(5))
 }
@@ -65,7 +65,7 @@ async fn owners_change_their_names() {
     assert!(!app.opens(&ann, &ann.password).await, "the old address still logs in");
     let renamed = Person { email: "anna@example.org".to_owned(), ..ann };
     assert!(app.opens(&renamed, &renamed.password).await);
-    // The old names are free, the address once the change can no longer be undone (c08).
+    // The old nickname is free at once, the old address only when the change can no longer be undone (c08).
     app.pass(Duration::from_hours(72));
     let other = app.register("ann").await;
     assert_ne!(other.id, renamed.id);
@@ -95,12 +95,12 @@ async fn taken_names_and_weak_passwords_are_refused() {
     change(json!({"password": "short"})).await.assert_problem(400, short);
     let guessable = "Password is too weak: it is too common or too easy to guess";
     change(json!({"password": "Password1!"})).await.assert_problem(400, guessable);
-    // S04: judged by the names that the account will have.
+    // S04: the check uses the names that the account will have after the change.
     let made_of_it = json!({"nickname": "Zebrafinch42", "password": "Zebrafinch42!"});
     change(made_of_it).await.assert_problem(400, guessable);
     assert_eq!(mine(&app, &token).await["nickname"], "ann");
     assert!(app.opens(&ann, &ann.password).await);
-    // One's own names are not taken.
+    // The account's own names do not count as taken.
     change(json!({"email": "ANN@example.com", "nickname": "ANN"})).await.assert_body(200, &updated());
 }
 
@@ -155,7 +155,7 @@ async fn s05_sensitive_changes_need_the_password_once_the_login_is_old() {
     }
     app.delete_own(&token, &Value::Null).await.assert_problem(403, REAUTHENTICATE);
     app.delete_own(&token, &json!({"current_password": "Wrong-lamp-7-tree"})).await.assert_problem(403, REAUTHENTICATE);
-    // Nothing of it was done.
+    // Nothing was changed.
     let seen = mine(&app, &token).await;
     assert_eq!((&seen["nickname"], &seen["email"]), (&json!("ann"), &json!(ann.email)));
     assert!(app.opens(&ann, &ann.password).await);
@@ -184,7 +184,7 @@ async fn s05_r05_a_clock_set_back_makes_no_login_recent_again() {
     app.clock.set_back(Duration::from_mins(4));
     let change = json!({"passphrase": "quite another one"});
     app.change_own(&token, &change).await.assert_problem(403, REAUTHENTICATE);
-    // Not even by a process that began when the clock was right.
+    // A process that starts while the clock is right refuses it too.
     app.clock.set_forward(Duration::from_mins(4));
     let app = app.restart().await;
     app.clock.set_back(Duration::from_mins(4));

@@ -46,7 +46,7 @@ async fn a_live_token_is_described_and_any_other_is_inactive() {
     assert_eq!(introspect(&app, &admin).await, json!({"active": false}));
 }
 
-/// Whether a value is what a schema of the document says, as far as our schemas go (JSON Schema 2020-12).
+/// Returns whether a value matches a schema of the document, as far as these schemas go (JSON Schema 2020-12).
 fn fits(value: &Value, schema: &Value, document: &Value) -> bool {
     let list = |name: &str| schema[name].as_array().into_iter().flatten();
     let is_of_type = |name: &Value| match name.as_str() {
@@ -135,7 +135,7 @@ async fn s37_a_revoked_refresh_token_ends_its_session_also_when_it_was_replaced_
     for is_replaced in [false, true] {
         let login = app.try_login(&ann).await;
         let (access, refresh) = (login.text_at("access_token"), login.text_at("refresh_token"));
-        // Who protects a resource is to take no refresh token for an access token (RFC 7662 §4).
+        // A protected resource must not accept a refresh token as an access token (RFC 7662 §4).
         assert_eq!(introspect(&app, &refresh).await, json!({"active": false}));
         let mut next = refresh.clone();
         if is_replaced {
@@ -144,7 +144,7 @@ async fn s37_a_revoked_refresh_token_ends_its_session_also_when_it_was_replaced_
         revoke(&refresh).await;
         assert!(!app.is_live(&access).await);
         assert_eq!(app.post("/refresh", &json!({"refresh_token": next})).await.status, 401);
-        // As often as it likes: a service's attempts are not counted against its address.
+        // A service may repeat this without limit: its attempts do not count against its address.
         for _ in 0..5 {
             revoke(&refresh).await;
         }
@@ -173,7 +173,7 @@ async fn s50_a_service_may_say_who_it_is_in_three_ways_but_in_one_at_a_time() {
     for (authorization, challenge) in [
         (None, "Bearer"),
         (Some("Bearer wrong".to_owned()), "Bearer error=\"invalid_token\""),
-        // A user's token is no service's.
+        // A user's token does not authenticate a service.
         (Some(format!("Bearer {admin}")), "Bearer error=\"invalid_token\""),
         (Some(basic(&format!("other:{secret}"))), "Basic realm=\"doorward\""),
         (Some(basic("my+app:wrong")), "Basic realm=\"doorward\""),

@@ -1,4 +1,4 @@
-//! What happens when a part is slow and far more is asked than it can do (R10).
+//! Behaviour when one part is slow and receives far more requests than it can serve (R10).
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 
 use crate::support::{Answer, TestApp, within};
 
-/// How many requests of one owner are let in at once; see `http::admission`.
+/// The maximum number of requests in flight for routes of the own account; see `http::admission`.
 const PLACES: usize = 512;
-/// How many come.
+/// The number of requests sent.
 const REQUESTS: usize = 700;
-/// How long the slow part takes for one message: longer than all requests need to arrive, and shorter than they wait.
+/// The time that the slow part takes for one message: longer than all requests need to arrive, and shorter than their
+/// deadline.
 const SLOW: Duration = Duration::from_millis(1500);
 
 async fn app() -> (TestApp, String) {
@@ -23,13 +24,13 @@ async fn app() -> (TestApp, String) {
     (app, token)
 }
 
-/// Sends the load while an actor is slow; returns the answers and the longest queue that any actor had.
+/// Sends the load while an actor is slow. Returns the answers and the maximum length of any actor's mailbox.
 async fn overload<F: Future<Output = Answer>>(
     app: &TestApp,
     slow: &str,
     request: impl Fn() -> F,
 ) -> (Vec<Answer>, u64) {
-    // The connections are open before: what is slow is to be the part, and not their arrival.
+    // The connections are opened first, so that only the actor is slow and not the arrival of requests.
     within(join_all((0..REQUESTS).map(|_| app.get("/health/live")))).await;
     app.handles.inject(slow, Fault::Hang(SLOW)).await.unwrap();
     let longest = Cell::new(0);
@@ -82,7 +83,7 @@ async fn r10_a_slow_user_actor_has_a_bounded_queue_and_the_rest_is_shed() {
 async fn r10_requests_do_not_wait_for_actors_that_are_not_in_their_way() {
     for slow in ["mailer", "audit", "rate_limiter"] {
         let (app, token) = app().await;
-        // As slow as can be: no request may wait for it.
+        // The actor hangs for an hour, so no request may wait for it.
         app.handles.inject(slow, Fault::Hang(Duration::from_hours(1))).await.unwrap();
         let answers = within(join_all((0..200).map(|_| app.verify(&token)))).await;
         assert!(answers.iter().all(|answer| answer.status == 200), "{slow}");

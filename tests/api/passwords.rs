@@ -1,4 +1,4 @@
-//! What a new password must be like, `POST /password/check`, and the list of breached passwords.
+//! The rules for a new password, `POST /password/check`, and the list of breached passwords.
 
 use std::path::{Path, PathBuf};
 
@@ -13,10 +13,10 @@ use crate::support::{Answer, NEW_PASSWORD, Person, TestApp, TestAppBuilder};
 
 const GUESSABLE: &str = "Password is too weak: it is too common or too easy to guess";
 const BREACHED: &str = "Password is too weak: it became known in a breach of another service";
-/// A password that nothing but a list speaks against, and its SHA-1.
+/// A password that only a breached list rejects, and its SHA-1.
 const LEAKED: &str = "Seven-otters-9-cross";
 const LEAKED_SHA1: &str = "AF13F126C19C989F061488EC4C2F1FCFBBBD07D2";
-/// What stands around it in the lists of these tests.
+/// The neighbouring entries in the lists of these tests.
 const FIRST: &str = "000000005AD76BD555C1D6D771DE417A4B87E4B4:10";
 const LAST: &str = "FFFFFFFEE791CBAC0F6305CAF0CEE06BBE131160:2";
 
@@ -24,7 +24,7 @@ fn one_hashing_thread() -> TestAppBuilder {
     TestApp::builder().with(|settings| settings.passwords.hash_threads = 1)
 }
 
-/// A directory with a list in it that has the leaked password.
+/// Creates a directory with a list that contains the leaked password.
 fn list() -> (TempDir, PathBuf) {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("breached.txt");
@@ -41,7 +41,7 @@ async fn check(app: &TestApp, body: &Value) -> Answer {
     app.post("/password/check", body).await
 }
 
-/// Registers a person who has the leaked password already, while nothing speaks against it.
+/// Registers a person with the leaked password while no list is configured.
 async fn with_leaked_password(data_dir: &Path) -> Person {
     let app = TestApp::builder().data_dir(data_dir).spawn().await;
     app.admin().await;
@@ -266,7 +266,7 @@ async fn s06_the_renewal_of_a_hash_leaves_the_mark() {
     for (login, hashes) in [("first", 2), ("second", 1)] {
         let before = app.hashes().await;
         let token = app.login(&ann).await;
-        // The renewal comes after the answer.
+        // The hash is renewed after the answer.
         app.handles.tend_mail().await.unwrap();
         assert_eq!(app.hashes().await - before, hashes, "{login}");
         assert_eq!(app.verify(&token).await.body["password_compromised"], true, "{login}");
@@ -300,10 +300,10 @@ async fn a_list_that_cannot_be_read_stops_new_passwords_and_no_login() {
     assert_eq!(readable().await, true);
 }
 
-/// Keeps the single hashing thread from doing anything but what waits already, by giving it a long row of work.
+/// Returns a builder with a single slow hashing thread and this queue length, so that the queue fills up.
 fn narrow(queue: usize) -> TestAppBuilder {
     one_hashing_thread().with(move |settings| {
-        // Not what is counted here.
+        // These tests do not check this limit.
         settings.limits.login_failures = 100;
         settings.passwords.hash_queue = queue;
         settings.passwords.hash_memory_kib = 16_384;

@@ -1,6 +1,7 @@
-//! What happens at the same moment. Each race is run again and again, in an order that a seed decides, and is watched by several who ask all
-//! the while. What began after a change was acknowledged must know of it; what ended before it was sent must not; and what once
-//! was dead stays dead. No answer between the two is wrong, and none is asked for.
+//! Concurrent requests. Each race runs many times, in an order that a seed decides, while several tasks check the state
+//! all the time. A check that began after a change was acknowledged must see the change. A check that ended before the
+//! change was sent must not see it. Between these two moments every answer is correct. A session or token that was seen
+//! dead once must stay dead.
 
 mod ends;
 mod feed;

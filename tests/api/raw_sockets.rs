@@ -1,4 +1,4 @@
-//! What peers send who do not keep to the rules, or take their time.
+//! Peers that violate the protocol or send slowly.
 
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ async fn s68_what_can_be_read_in_two_ways_is_refused_and_nothing_after_it_is_ans
         let answer = app.exchange(format!("{bad}{LIVE}")).await;
         assert_one_problem(&answer, 400, &bad);
     }
-    // HTTP/2 is spoken where it was agreed upon, never because somebody begins it.
+    // HTTP/2 needs prior agreement. A client cannot start it by itself.
     assert_eq!(app.exchange(format!("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n{LIVE}")).await, "");
 }
 
@@ -102,7 +102,7 @@ async fn s68_abused_chunks_are_refused() {
         let answer = app.exchange(format!("{POST}Transfer-Encoding: chunked\r\n\r\n{bad}{LIVE}")).await;
         assert_one_problem(&answer, 400, &bad);
     }
-    // What is fine is answered, and is the last of its connection.
+    // A correct body is answered, and its connection then closes.
     let fine = "2;a=\"b\"\r\n{}\r\n0\r\nX: trailer\r\n\r\n";
     let answer = app.exchange(format!("{POST}Transfer-Encoding: chunked\r\n\r\n{fine}{LIVE}")).await;
     assert_one_problem(&answer, 422, fine);
@@ -142,15 +142,15 @@ async fn a_connection_goes_on_after_refusals_that_leave_no_doubt() {
     assert_eq!(statuses, ["404", "400", "422", "400", "401", "401", "405", "200", "200"], "{answer}");
 }
 
-/// So many peers that begin a request and never end it; then a healthy one is served, and then all of the slow ones lose
-/// their places.
+/// Opens connections that begin a request and never end it. Healthy peers are served meanwhile, and then all slow peers
+/// are dropped.
 async fn slow_peers(each: usize) {
     let deadline = Duration::from_secs(2);
     let app = TestApp::builder()
         .with(|settings| {
             settings.http.header_timeout = deadline;
             settings.http.request_timeout = deadline;
-            // So that healthy peers find no place before slow ones have lost theirs.
+            // Slow peers take all places but one. Healthy peers must share it until the slow ones are dropped.
             settings.http.max_connections = 2 * each + 1;
             settings.http.max_connections_per_address = 2 * each + 1;
         })
@@ -187,7 +187,7 @@ async fn r06_slow_peers_are_dropped_at_their_deadline_and_keep_nobody_out() {
     slow_peers(100).await;
 }
 
-/// Needs 10,100 open files: `ulimit -n 16384`.
+/// This test needs 10,100 open files: `ulimit -n 16384`.
 #[tokio::test]
 #[ignore = "opens 5,000 connections"]
 async fn r06_thousands_of_slow_peers_are_dropped_at_their_deadline_and_keep_nobody_out() {

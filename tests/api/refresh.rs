@@ -1,4 +1,4 @@
-//! Refresh tokens: exchanged, shared by two tabs, stolen, and used to log out.
+//! Refresh tokens: exchanged, shared by two tabs, stolen, and used for logout.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -25,7 +25,7 @@ async fn refresh(app: &TestApp, token: &str) -> Answer {
     app.post("/refresh", &json!({"refresh_token": token})).await
 }
 
-/// Exchanges a token and expects that to work; the answer is the next one.
+/// Exchanges a token, expects success and returns the next token.
 async fn next(app: &TestApp, token: &str) -> String {
     text(&refresh(app, token).await, "refresh_token")
 }
@@ -101,7 +101,7 @@ async fn two_tabs_that_refresh_at_once_stay_logged_in() {
         for tab in &tabs {
             assert!(app.is_live(&text(tab, "access_token")).await);
         }
-        // A tab that is late by almost the grace, after another one has gone on.
+        // A tab that is late by less than the grace period, after another tab was faster.
         app.pass(Duration::from_secs(5));
         let newest = self::next(&app, &next[0]).await;
         assert_eq!(self::next(&app, &token).await, newest);
@@ -176,7 +176,7 @@ async fn s55_forged_and_foreign_refresh_tokens_are_401_and_harm_nobody() {
     assert_eq!(events(&app, &access, "session.refresh").await, 0, "a guess names nobody");
     next(&app, &anns).await;
     next(&app, &bobs).await;
-    // As a bearer token it is nothing.
+    // A refresh token is not valid as a bearer token.
     assert_eq!(app.verify(&bobs).await.status, 401);
 }
 
@@ -200,7 +200,7 @@ async fn s38_what_ends_a_session_ends_its_refresh_token() {
         }
         assert_eq!(refresh(&app, &token).await.status, 401, "{how}");
     }
-    // The session in which a new password is set goes on, with another refresh token.
+    // The session that sets the new password continues, with a new refresh token.
     let person = app.register("spared").await;
     let (access, token) = log_in(&app, &person).await;
     let (_, other) = log_in(&app, &person).await;
@@ -225,7 +225,7 @@ async fn s22_wrong_refresh_tokens_are_counted_by_address() {
     let limited = refresh(&app, "dwr_wrong").await;
     assert_eq!(limited.status, 429);
     assert!(limited.header("retry-after").is_some());
-    // Who shares the address and has a good one is not kept out.
+    // A client at the same address that has a valid token is not blocked.
     next(&app, &token).await;
 }
 
@@ -246,7 +246,7 @@ async fn s20_no_neighbour_uses_up_what_refreshes_need_and_each_account_has_an_al
     }
     assert_eq!(refresh(&app, &anns).await.status, 429);
     let bobs = next(&app, &bobs).await;
-    // Nor does anybody's use of an allowance keep a session alive that its owner ends.
+    // A used-up quota does not prevent a client from ending its session with a valid refresh token.
     for (token, status) in [(anns.as_str(), 200), (&bobs, 200), ("dwr_wrong", 429)] {
         assert_eq!(app.post("/logout", &json!({"refresh_token": token})).await.status, status, "{token}");
     }
@@ -265,7 +265,7 @@ async fn s70_refresh_tokens_that_nobody_was_given_do_not_fill_the_log() {
     assert!(*app.handles.audit.head().borrow() - before <= 2, "one of a kind stands for the others");
 }
 
-/// Another signing secret, with the one before it given or not.
+/// Changes the signing secret, with and without the previous secret in the settings.
 #[tokio::test]
 async fn s37_a_changed_secret_ends_refresh_tokens_unless_the_one_before_is_given() {
     let secret = |text: &str| Some(doorward_actors::Secret::new(format!("{text}, and 32 bytes and more of it")));
@@ -284,7 +284,7 @@ async fn s37_a_changed_secret_ends_refresh_tokens_unless_the_one_before_is_given
         let app = with("the second", is_given.then_some("the first")).continuing(app).await;
         assert_eq!(app.is_live(&access).await, is_given);
         if is_given {
-            // Another tab, whose token was replaced a moment before the change.
+            // Another tab, whose token was replaced shortly before the change.
             assert_eq!(next(&app, &first).await.len(), second.len());
             let third = next(&app, &second).await;
             let app = with("the second", None).continuing(app).await;
@@ -326,12 +326,12 @@ async fn s37_a_refresh_token_logs_out_with_and_without_an_access_token() {
     let answer = logout(json!({"refresh_token": first}), Some(&other)).await;
     answer.assert_problem(400, "The access token and the refresh token belong to different sessions");
     assert!(app.is_live(&one).await && app.is_live(&other).await);
-    // What clients of the established interface may send.
+    // These are requests that clients of the established interface may send.
     assert_eq!(logout(Value::Null, Some(&one)).await.status, 200);
     let form =
         app.request(Method::POST, "/logout").bearer_auth(&other).header("Content-Type", "text/plain").body("a=b");
     assert_eq!(app.send(form).await.status, 200);
-    // Whatever else is wrong, a session that is to be ended ends.
+    // The session of the access token ends, whatever else is wrong with the request.
     for body in [json!({"refresh_token": "dwr_wrong"}), json!({"refresh_token": 1}), json!({"more": 1}), json!([])] {
         let (access, _) = log_in(&app, &ann).await;
         assert_eq!(logout(body, Some(&access)).await.status, 200);
@@ -353,7 +353,8 @@ async fn c07_a_new_password_ends_the_refresh_tokens_and_the_freshness_of_its_own
     let answer = app.change_own(&here, &json!({"password": NEW_PASSWORD})).await;
     assert_eq!((answer.status, answer.members()), (200, vec!["message", "refresh_token"]));
     let renewed = text(&answer, "refresh_token");
-    // Within the grace, after it, and when the new family is as old as theirs: dead, and no sign of theft.
+    // Replaced tokens are refused within the grace period, after it, and when the new family is as old as theirs. They
+    // never count as theft.
     let mut present = renewed;
     for _ in 0..3 {
         for dead in [&first, &second, &there] {
@@ -368,7 +369,7 @@ async fn c07_a_new_password_ends_the_refresh_tokens_and_the_freshness_of_its_own
     assert_eq!(events(&app, &here, "session.refresh_reused").await, 0);
     assert!(app.mails_to(&ann.email).await.iter().all(|mail| mail.kind != MailKind::RefreshReused));
 
-    // A thief of this session knows neither password.
+    // A thief who holds this session knows neither password.
     let mut app = app;
     for _ in 0..2 {
         for change in [
@@ -386,7 +387,7 @@ async fn c07_a_new_password_ends_the_refresh_tokens_and_the_freshness_of_its_own
     next(&app, &present).await;
 }
 
-/// What the list says of the only session: its address and its agent.
+/// Returns the address and the user agent of the only session in the list.
 async fn place(app: &TestApp, access: &str) -> (Value, Value) {
     let answer = app.call(Method::GET, "/my_account/sessions", access, &Value::Null).await;
     let session = &answer.body["sessions"][0];
@@ -415,14 +416,14 @@ async fn c11_a_refresh_from_another_network_is_shown_and_told_once_a_day() {
     let (access, mut token) = from(&app, 2, &token).await;
     assert_eq!(place(&app, &access).await, (json!("127.0.0.2"), Value::Null));
     assert_eq!(told(&app).await, ["127.0.0.2"]);
-    // From there again, and from one more within the day: shown, and nobody is told.
+    // A known network, and one more within the day: the list shows them, but no mail is sent.
     for host in [2, 3, 1, 3] {
         token = from(&app, host, &token).await.1;
     }
     let app = app.restart().await;
     assert_eq!(place(&app, &access).await.0, "127.0.0.3");
     assert_eq!(told(&app).await, ["127.0.0.2"]);
-    // The third was not told of, so it is news the next day still.
+    // No mail told the owner about the third network, so it is still new on the next day.
     for _ in 0..24 * 3 {
         app.pass(Duration::from_mins(20));
         token = from(&app, 1, &token).await.1;
@@ -431,7 +432,8 @@ async fn c11_a_refresh_from_another_network_is_shown_and_told_once_a_day() {
     assert_eq!(place(&app, &access).await.0, "127.0.0.3");
     assert_eq!(told(&app).await, ["127.0.0.2", "127.0.0.3"]);
 
-    // A recovery knows its own network alone, whichever kind it is: all others are news, the most used one too.
+    // After a recovery of either kind, only the network of the recovery is known. All others are new, even the most
+    // used one.
     let by_passphrase = json!({"email": ann.email, "passphrase": ann.passphrase, "new_password": NEW_PASSWORD});
     let mut expected = told(&app).await;
     for (host, path) in [(4, "/recovery"), (5, "/recovery/confirm")] {

@@ -10,7 +10,7 @@ async fn is_admin(app: &TestApp, person: &Person) -> bool {
     app.call(Method::GET, "/accounts_management/", &token, &Value::Null).await.status == 200
 }
 
-/// A registration with one member changed.
+/// Returns a registration with one member changed.
 fn registration_with(name: &str, member: &str, value: Value) -> Value {
     let mut body = Person::named(name).registration();
     body[member] = value;
@@ -248,7 +248,7 @@ async fn s56_privileges_cannot_be_smuggled_into_a_registration() {
     assert!(!is_admin(&app, &ann).await);
 }
 
-/// Every route that sets an address tells of one that the mail server takes no mail for.
+/// Every route that sets an address warns of an address for which the mail server accepts no mail.
 #[tokio::test]
 async fn e17_an_address_that_no_mail_reaches_is_warned_of() {
     let app = TestApp::spawn().await;

@@ -1,4 +1,4 @@
-//! `/revocations`: what services hear of that check tokens themselves.
+//! `/revocations`: the feed for services that verify tokens offline.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::support::{Answer, NEW_PASSWORD, Person, TestApp, within};
 use doorward_actors::SigningAlgorithm;
 
-/// A service that follows the log.
+/// A service that follows the feed.
 struct Feed<'a> {
     app: &'a TestApp,
     secret: String,
@@ -129,7 +129,7 @@ async fn s43_a_reader_is_told_that_every_key_was_replaced() {
     assert_eq!(rotate(json!({})).await.status, 200);
     assert_eq!(feed.page(&format!("?after={cursor}")).await.1, Vec::<Value>::new(), "an honest change ends nothing");
 
-    // Whoever hears of it finds the new set published, and none but the new.
+    // A client that learns of the event finds only the new key set published.
     let query = format!("?after={cursor}&wait=30");
     let told = async {
         let soon = tokio::time::timeout(Duration::from_secs(20), feed.page(&query)).await.unwrap();
@@ -155,7 +155,7 @@ async fn a_reader_that_waits_hears_of_it_at_once() {
     let sid = session_of(&app, &token).await;
     let cursor = feed.cursor().await;
     let query = format!("?after={cursor}&wait=30");
-    // Far more than it takes, and less than the 24 seconds that it would wait for nothing.
+    // Far more time than needed, and less than the 24 seconds of a poll without events.
     let soon = tokio::time::timeout(Duration::from_secs(20), feed.page(&query));
     let (told, ()) = tokio::join!(soon, async {
         tokio::task::yield_now().await;
@@ -247,7 +247,7 @@ async fn one_service_does_not_take_the_places_of_the_others() {
     assert_eq!(stream(&other).await.unwrap().status(), 200);
 }
 
-/// Numbers are given again after it, and whoever was told of the first ones must not miss the others.
+/// Numbers are assigned again after a restore. A client that saw the first ones must not miss the new ones.
 #[tokio::test]
 async fn s37_a_cursor_from_before_a_backup_was_restored_is_told() {
     let (directory, backup) = (TempDir::new().unwrap(), TempDir::new().unwrap());
@@ -283,12 +283,12 @@ async fn s37_a_cursor_from_before_a_backup_was_restored_is_told() {
     feed.get(&format!("?after={number}")).await.assert_problem(410, gone);
     let stream = app.send(feed.request("").header("Accept", "text/event-stream").header("Last-Event-ID", lost)).await;
     assert_eq!(stream.status, 410);
-    // What both logs have is as good as before.
+    // A cursor from the part that both logs share is still valid.
     let (_, events) = feed.page(&format!("?after={common}")).await;
     assert_eq!(events.iter().map(|event| event["session_id"].as_str().unwrap()).collect::<Vec<_>>(), ended);
 }
 
-/// Somebody logs in and out; the answer is the session that ended.
+/// Logs in and out. Returns the id of the ended session.
 async fn end(app: &TestApp, person: &Person) -> String {
     let token = app.login(person).await;
     let session = session_of(app, &token).await;
@@ -296,7 +296,7 @@ async fn end(app: &TestApp, person: &Person) -> String {
     session
 }
 
-/// A directory with all that is in it.
+/// Copies a directory with its content.
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     std::fs::set_permissions(to, std::fs::metadata(from).unwrap().permissions()).unwrap();
@@ -371,7 +371,7 @@ async fn r05_a_clock_that_steps_ahead_and_is_put_right_makes_no_dead_token_good_
     app.handles.tend_services().await.unwrap();
     app.clock.set_forward(HOUR);
     app.handles.tend_services().await.unwrap();
-    // Nor does a start in the wrong hour.
+    // A start while the clock is wrong removes nothing either.
     let app = app.restart().await;
     app.handles.tend_services().await.unwrap();
     app.clock.set_back(HOUR);
@@ -436,7 +436,7 @@ async fn r11_a_stop_waits_for_no_reader() {
 
 #[tokio::test]
 async fn s37_no_reader_is_told_late_or_never_while_many_sessions_end_at_once() {
-    // Logins at the same moment count as misses until they succeed.
+    // Concurrent logins count as failed until they succeed.
     let app = TestApp::builder().with(|settings| settings.limits.login_failures = 100).spawn().await;
     let admin = app.admin().await;
     let feed = Feed::new(&app, &admin).await;
@@ -450,7 +450,7 @@ async fn s37_no_reader_is_told_late_or_never_while_many_sessions_end_at_once() {
             .collect();
         let answers = futures_util::future::join_all(tokens.iter().map(|token| app.logout(token))).await;
         assert!(answers.iter().all(|answer| answer.status == 200));
-        // What was acknowledged is there: the log is written in the same commit.
+        // An acknowledged end is in the feed, because both are written in the same commit.
         let (after, events) = feed.page(&format!("?after={cursor}")).await;
         let told: HashSet<_> = events.iter().map(|event| event["session_id"].as_str().unwrap().to_owned()).collect();
         assert_eq!(told, sids);

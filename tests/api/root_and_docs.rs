@@ -44,7 +44,7 @@ async fn the_documentation_asks_no_other_host() {
 async fn the_documentation_holds_only_its_own_files() {
     let app = TestApp::spawn().await;
     for name in ["index.html", "..%2f..%2fCargo.toml", "%2e%2e", "..", "swagger-ui.js.map", "a/b"] {
-        // Sent as it stands: a client would resolve the dots itself.
+        // Sent as raw bytes, because an HTTP client would resolve the dots itself.
         let answer = app.exchange(format!("GET /docs/{name} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await;
         assert!(answer.starts_with("HTTP/1.1 404 "), "{name}: {answer}");
     }
@@ -96,7 +96,7 @@ async fn every_route_of_the_table_is_described_and_no_other() {
     assert_eq!(described, documented);
 }
 
-/// An application that is reached under a path, which a proxy in front takes away.
+/// Starts an application with a public path, which a proxy in front removes from requests.
 async fn under_a_path() -> TestApp {
     let public_url = PublicUrl::parse("https://example.com/auth").unwrap();
     TestApp::builder().with(|settings| settings.mail.public_url = public_url).spawn().await

@@ -1,4 +1,4 @@
-//! `/service_tokens`: given out, rotated, taken back.
+//! `/service_tokens`: creation, rotation and revocation.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -93,7 +93,7 @@ async fn s50_a_rotated_token_overlaps_with_its_successor_for_as_long_as_it_was_t
     let third = rotate(&app, &admin, id, &json!({"overlap_seconds": 60})).await.body["token"].clone();
     let third = third.as_str().unwrap();
     assert!(works(&second).await && works(third).await);
-    // A second rotation ends the one before it at once.
+    // A second rotation ends the overlap of the previous secret at once.
     let fourth = rotate(&app, &admin, id, &json!({"overlap_seconds": 0})).await.body["token"].clone();
     let fourth = fourth.as_str().unwrap();
     assert!(!works(&second).await && !works(third).await && works(fourth).await);
@@ -202,7 +202,7 @@ async fn s50_no_token_check_that_begins_after_the_revocation_passes() {
     }
 }
 
-/// Checks as fast as it can until the token is revoked, and once more.
+/// Verifies as fast as possible until the token is revoked, and once more after that.
 async fn check_again(app: &TestApp, secret: &str, token: &str, revoked: &AtomicBool) {
     loop {
         let was_revoked = revoked.load(Ordering::SeqCst);
@@ -222,7 +222,7 @@ async fn s70_what_happens_to_service_tokens_is_on_record() {
     let taken = json!({"name": "billing", "scopes": ["verify"]});
     assert_eq!(app.call(Method::POST, "/service_tokens/", &admin, &taken).await.status, 400);
     let secret = rotate(&app, &admin, id, &Value::Null).await.body["token"].as_str().unwrap().to_owned();
-    // The service reads of it itself, and that is on record too.
+    // The service reads these events itself, and this read is recorded too.
     let read = async |path: &str| app.send(app.request(Method::GET, path).header("X-Service-Token", &secret)).await;
     let seen = read("/audit/?actor=admin:1&limit=3").await;
     let told: Vec<_> = seen.body["events"].as_array().unwrap().iter().map(|e| (&e["event"], &e["reason"])).collect();
@@ -238,7 +238,7 @@ async fn s70_what_happens_to_service_tokens_is_on_record() {
     let seen = read("/audit/?actor=service:billing").await;
     assert_eq!(seen.body["events"][0]["event"], "audit.read");
     assert_eq!(read("/audit/export").await.status, 200);
-    // What is not for it is refused, and that too is on record.
+    // A request outside its scopes is refused and recorded.
     assert_eq!(read("/health/actors").await.status, 403);
     app.handles.audit.settle().await;
     let seen = read("/audit/?actor=service:billing&outcome=refused").await;

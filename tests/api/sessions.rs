@@ -105,7 +105,7 @@ async fn s41_administrators_list_and_end_anyones_sessions() {
         assert_eq!(end(&app, unknown, &admin).await, 404);
     }
     assert_eq!(end(&app, "/accounts_management/x/sessions", &admin).await, 422);
-    // Of the own account, all but the session in which it is asked.
+    // On the caller's own account, this ends all sessions except the calling one.
     assert_eq!(end(&app, "/accounts_management/1/sessions", &admin).await, 204);
     assert!(app.is_live(&admin).await);
 }

@@ -1,4 +1,4 @@
-//! What is seen from outside when a part fails inside.
+//! Internal failures as clients see them.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::support::{Answer, Person, SERVICE_TOKEN, TestApp, within};
 
-/// How often something that must come true is looked at, and how long the pause in between is: ten seconds in all, far
-/// more than the longest restart.
+/// The number of polls for a condition and the pause between two. Together they last ten seconds, far longer than the
+/// longest restart.
 const LOOKS: usize = 1000;
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -27,7 +27,7 @@ async fn actor(app: &TestApp, name: &str) -> Value {
     inside["actors"].as_array().unwrap().iter().find(|actor| actor["name"] == name).unwrap().clone()
 }
 
-/// Waits until an actor has been restarted this often and runs.
+/// Waits until an actor has been restarted this many times and runs.
 async fn restarted(app: &TestApp, name: &str, times: u64) -> Value {
     for _ in 0..LOOKS {
         let seen = actor(app, name).await;
@@ -39,7 +39,7 @@ async fn restarted(app: &TestApp, name: &str, times: u64) -> Value {
     panic!("{name} did not come back: {}", actor(app, name).await);
 }
 
-/// Makes an actor fail as soon as it runs.
+/// Injects a fault as soon as the actor runs.
 async fn fail(app: &TestApp, name: &str, fault: Fault) {
     for _ in 0..LOOKS {
         if app.handles.inject(name, fault).await.is_ok() {
@@ -50,7 +50,7 @@ async fn fail(app: &TestApp, name: &str, fault: Fault) {
     panic!("{name} is not running");
 }
 
-/// What a request that meets a failure may get: its answer, or the word to come back soon.
+/// Asserts that a request during a failure got its normal answer or a 503 with `Retry-After`.
 #[track_caller]
 fn assert_answered(answer: &Answer, success: u16) {
     if answer.status == 503 {
@@ -61,7 +61,7 @@ fn assert_answered(answer: &Answer, success: u16) {
     }
 }
 
-/// Everybody asks at once.
+/// Sends requests of all people concurrently.
 async fn everybody_is_answered(app: &TestApp, people: &[(Person, String)]) {
     let asked = people.iter().map(|(person, token)| async move {
         assert_answered(&within(app.verify(token)).await, 200);
@@ -101,7 +101,7 @@ async fn r09_fails_and_recovers(name: &str, fault: Fault, cause: &str) {
     }
     assert!(!app.is_live(&logged_out).await, "a session came back to life");
     app.register_and_login("late").await;
-    // Another look at the whole, past the time for which the last one counts.
+    // Readiness is checked again once the cached result has expired.
     app.pass(Duration::from_secs(2));
     app.get("/health/ready").await.assert_body(200, &json!({"status": "ready"}));
     assert_eq!(inside(&app).await["status"], "ok");
@@ -125,7 +125,7 @@ async fn r09_the_hashing_threads_outlive_their_panics() {
         let (injected, ()) =
             tokio::join!(within(app.handles.inject("hasher", Fault::Panic)), everybody_is_answered(&app, &people));
         injected.unwrap();
-        // A job is counted just after its asker has heard of it.
+        // The job is counted shortly after its caller has the result.
         let mut hasher = app.handles.hasher.health();
         for _ in 0..LOOKS {
             if hasher.failed == n {
@@ -162,7 +162,7 @@ async fn r12_fails_for_good(name: &str) {
     let app = TestApp::spawn().await;
     for failures in 1..=11 {
         fail(&app, name, Fault::Error).await;
-        // A second fault sent to the same incarnation would be lost with its queue.
+        // A second fault sent to the same actor instance would be lost with its mailbox.
         let has_failed = || app.handles.vitals().iter().any(|actor| actor.name == name && actor.failed == failures);
         for _ in 0..LOOKS {
             if has_failed() {
@@ -195,7 +195,7 @@ async fn r12_failures_that_are_far_apart_are_survived_however_many() {
     app.login(&ann).await;
 }
 
-/// Logs out until it is acknowledged or the token is refused.
+/// Repeats the logout until it is acknowledged or the token is refused.
 async fn log_out_for_sure(app: &TestApp, token: &str) {
     for _ in 0..LOOKS {
         let answer = within(app.logout(token)).await;
@@ -208,7 +208,7 @@ async fn log_out_for_sure(app: &TestApp, token: &str) {
     panic!("nobody could log out");
 }
 
-/// Whether a token is live, once it can be found out.
+/// Repeats the check until it says whether the token is live.
 async fn is_live_at_last(app: &TestApp, token: &str) -> bool {
     for _ in 0..LOOKS {
         let answer = within(app.verify(token)).await;
@@ -257,7 +257,7 @@ async fn r09_no_failure_under_load_revives_a_session_or_ends_one() {
         for name in ["session-0", "session-1", "user", "audit", "services"] {
             restarted(&app, name, round + 1).await;
         }
-        // Past the window in which failures add up.
+        // Past the window in which restarts are counted.
         app.pass(Duration::from_secs(61));
     }
     let app = app.restart().await;

@@ -1,4 +1,4 @@
-//! The encrypted port.
+//! The TLS port.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ pub(crate) fn whole(body: impl Into<Bytes>) -> Body {
 }
 
 impl Encrypted {
-    /// One exchange over HTTP/1.1.
+    /// Sends a request over HTTP/1.1 and returns the answer.
     async fn exchange(&self, request: &str) -> String {
         let client = TlsClient::trusting(&self.pair, &["http/1.1"]);
         let mut stream = client.connect(self.app.address).await.unwrap();
@@ -53,7 +53,7 @@ impl Encrypted {
         answer
     }
 
-    /// A connection of HTTP/2.
+    /// Opens an HTTP/2 connection.
     pub(crate) async fn http2(&self) -> SendRequest<Body> {
         let client = TlsClient::trusting(&self.pair, &["h2", "http/1.1"]);
         let stream = client.connect(self.app.address).await.unwrap();
@@ -135,7 +135,7 @@ async fn s63_http_2_is_held_to_the_same_rules() {
     let server = encrypted(|_| {}).await;
     let mut sender = server.http2().await;
     let json_post = || request("POST", "/login").header("content-type", "application/json");
-    // Without a declared length, in pieces.
+    // Without a declared length, in chunks.
     let pieces = futures_util::stream::iter([
         Bytes::from_static(b"{\"email\":\"a@example.com\","),
         Bytes::from_static(b"\"password\":\"x\"}"),
@@ -186,7 +186,8 @@ async fn r06_an_http_2_body_that_does_not_come_is_given_up() {
 async fn r06_an_http_2_connection_without_requests_is_closed() {
     let server = encrypted(|settings| settings.http.header_timeout = Duration::from_millis(100)).await;
     let client = TlsClient::trusting(&server.pair, &["h2"]);
-    // One that says nothing at all, and one that greets, and answers whatever it is asked.
+    // One client sends nothing at all. The other completes the HTTP/2 handshake and answers every frame, but sends no
+    // request.
     let mut silent = client.connect(server.app.address).await.unwrap();
     let stream = client.connect(server.app.address).await.unwrap();
     let (sender, idle) = http2::handshake::<_, _, Body>(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
@@ -203,7 +204,7 @@ async fn r06_an_http_2_peer_that_does_not_read_is_cut_off() {
     small.initial_stream_window_size(1024).initial_connection_window_size(1024);
     let (mut sender, connection) = small.handshake::<_, Body>(TokioIo::new(stream)).await.unwrap();
     let connection = tokio::spawn(connection);
-    // Far more than the window, and than what waits to be sent.
+    // Far more than the flow-control window and the server's send buffer.
     let unread = send(&mut sender, request("GET", "/docs/swagger-ui-bundle.js").body(whole("")).unwrap()).await;
     assert_eq!(unread.status(), 200);
     let _ = within(connection).await;
@@ -220,7 +221,7 @@ async fn r11_an_http_2_request_in_flight_is_answered_during_the_stop() {
     let pending = sender.send_request(login.body(StreamBody::new(Box::pin(body)).boxed_unsync()).unwrap());
     let pending = tokio::spawn(pending);
     more.send(Bytes::from_static(b"{\"email\":\"a@example.com\",")).await.unwrap();
-    // Answered behind it on the same connection: by then its head has been read.
+    // This later request on the same connection is answered, so the server has read the head of the pending one.
     assert_eq!(send(&mut sender, request("GET", "/health/live").body(whole("")).unwrap()).await.status(), 200);
     let Encrypted { app, .. } = server;
     let address = app.address;
@@ -244,11 +245,11 @@ async fn tls_1_2_and_1_3_are_spoken_and_an_unknown_protocol_is_not() {
     assert!(client(&TLS13, &["spdy/1"]).connect(server.app.address).await.is_err());
 }
 
-/// A greeting of TLS 1.1 at most (RFC 5246 §7.4.1.2), with a suite that our server does have.
+/// A `ClientHello` of TLS 1.1 at most (RFC 5246 §7.4.1.2), with a cipher suite that the server supports.
 fn hello_of_tls_1_1() -> Vec<u8> {
     let mut hello = vec![0x03, 0x02];
     hello.extend([7; 32]);
-    // No session, two suites, no compression, and as the one extension the signatures that are understood.
+    // No session, two cipher suites, no compression, and the supported signature algorithms as the only extension.
     hello.extend([0, 0, 4, 0xc0, 0x2b, 0xc0, 0x2f, 1, 0]);
     hello.extend([0, 10, 0, 13, 0, 6, 0, 4, 4, 3, 8, 4]);
     let length = u8::try_from(hello.len()).unwrap();
@@ -311,13 +312,13 @@ async fn s68_the_guard_against_two_readings_works_under_tls_too() {
     }
 }
 
-/// A frame of HTTP/2 (RFC 9113 §4.1).
+/// Builds an HTTP/2 frame (RFC 9113 §4.1).
 pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// The error codes of the GOAWAY frames among these bytes (RFC 9113 §6.8).
+/// Returns the error codes of the GOAWAY frames in these bytes (RFC 9113 §6.8).
 fn farewells(mut bytes: &[u8]) -> Vec<u32> {
     let mut codes = Vec::new();
     while bytes.len() >= 9 {
@@ -338,11 +339,11 @@ async fn r06_an_http_2_peer_that_takes_its_requests_back_at_once_is_cut_off() {
     let mut stream = client.connect(server.app.address).await.unwrap();
     let mut flood = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, 0, &[])].concat();
     for n in 0..500 {
-        // GET / of https://localhost in the static table of RFC 7541, ended and then reset (CANCEL).
+        // `GET /` of `https://localhost` with the static table of RFC 7541, ended and then reset (CANCEL).
         flood.extend(frame(1, 0x5, 2 * n + 1, b"\x82\x84\x87\x41\x09localhost"));
         flood.extend(frame(3, 0, 2 * n + 1, &8_u32.to_be_bytes()));
     }
-    // The server may have had enough before it has read it all.
+    // The server may close the connection before it has read everything.
     let _ = stream.write_all(&flood).await;
     let mut told = Vec::new();
     let _ = within(stream.read_to_end(&mut told)).await;

@@ -1,5 +1,5 @@
-//! Every fault that an access token can have, for every algorithm, at every door that takes one: all are answered alike, none fails the
-//! service, and none ends anything.
+//! Every fault of an access token, for every algorithm, at every endpoint that accepts one. All get the same answer,
+//! none makes the service fail, and none ends anything.
 
 mod claims;
 mod forge;
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::support::{Answer, SERVICE_TOKEN, TestApp};
 use forge::Forge;
 
-/// A token that must be dead, and why.
+/// A token that must be refused, and the reason.
 struct Fault {
     name: String,
     token: String,
@@ -27,11 +27,11 @@ impl Fault {
     }
 }
 
-/// How each door answers a token, under one request id.
+/// The answer of each endpoint to a token, always under the same request id.
 struct Doors<'a> {
     app: &'a TestApp,
     revoker: String,
-    /// What each of those that take it in a header says to garbage.
+    /// The answers of the endpoints with a token header to a garbage token.
     refusals: Vec<Answer>,
 }
 
@@ -46,7 +46,7 @@ impl<'a> Doors<'a> {
         doors
     }
 
-    /// The answers of the doors that take a token in a header.
+    /// Returns the answers of the endpoints that take the token in a header.
     async fn shown(&self, token: &str) -> Vec<Answer> {
         let routes = [
             (Method::POST, "/verify"),
@@ -95,11 +95,11 @@ impl<'a> Doors<'a> {
     }
 }
 
-/// Shows every fault at every door, and then that nothing came of it.
+/// Sends every fault to every endpoint and then checks that nothing has changed.
 async fn run(algorithm: Algorithm) {
     let forge = Box::pin(Forge::with(algorithm)).await;
     let doors = Doors::of(&forge).await;
-    // The forger is good at it.
+    // Tokens that are forged without a fault are accepted, so the fault is the reason for each refusal.
     for (name, token) in claims::none(&forge) {
         let told = forge.app.verify(&token).await;
         assert_eq!((told.status, &told.body["id"]), (200, &json!(forge.ann.id)), "{algorithm} {name}: {told:?}");

@@ -1,4 +1,4 @@
-//! The links that take back what was done to an account, and what is done to it in the meantime.
+//! The links that undo changes to an account, and changes made in the meantime.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ async fn confirm(app: &TestApp, address: &str) -> u16 {
     app.post("/email/verify", &json!({"token": token})).await.status
 }
 
-/// Asks for another address, with the password as fresh proof.
+/// Requests another address, with the password as fresh proof.
 async fn move_to(app: &TestApp, owner: &Person, session: &str, address: &str) {
     let answer = app.change_own(session, &json!({"email": address, "current_password": owner.password})).await;
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -37,7 +37,7 @@ async fn my_account(app: &TestApp, session: &str) -> Value {
     app.call(Method::GET, "/my_account/", session, &Value::Null).await.body
 }
 
-/// How many mails of this kind to an address carry a link.
+/// Returns the number of mails to an address that carry an undo link.
 async fn links(app: &TestApp, address: &str) -> usize {
     let undoes = |kind| doorward_actors::TokenPurpose::of_mail(kind) == Some(doorward_actors::TokenPurpose::Undo);
     app.mails_to(address).await.iter().filter(|mail| undoes(mail.kind) && mail.values.token.is_some()).count()
@@ -55,7 +55,7 @@ async fn c08_a_change_of_address_that_was_confirmed_at_once_is_undone_with_all_t
     assert_eq!(app.change_own(&session, &set).await.status, 200);
     let thief = Person { email: "thief@example.net".to_owned(), password: THIEFS_PASSWORD.to_owned(), ..ann.clone() };
     let theirs = app.login(&thief).await;
-    // A recovery by mail at the new address, which also ends links, does not end this one.
+    // A recovery by mail at the new address ends other links, but not this one.
     app.post("/recovery/request", &json!({"email": thief.email})).await;
     let reset = app.token_from(&thief.email, MailKind::ResetPassword).await;
     let body = json!({"token": reset, "new_password": THIEFS_PASSWORD, "passphrase": "mine from now on"});
@@ -83,7 +83,7 @@ async fn c08_a_change_of_address_that_was_confirmed_at_once_is_undone_with_all_t
     assert!(app.opens(&ann, NEW_PASSWORD).await);
 }
 
-/// The administrator's session, or another where that one is idle by now.
+/// Returns the administrator's session, or a new one if it has expired.
 async fn admin_again(app: &TestApp, admin: &str) -> String {
     if app.is_live(admin).await { admin.to_owned() } else { app.login(&Person::named("admin")).await }
 }
@@ -128,7 +128,7 @@ async fn c08_the_link_and_the_reservation_are_over_after_their_hours() {
     assert_eq!(undo(&app, &app.token_from(&ann.email, MailKind::AddressChanged).await).await, 400);
     let other = Person { nickname: "other".to_owned(), ..ann.clone() };
     assert_eq!(app.post("/register", &other.registration()).await.status, 201);
-    // The new address is the account's own by now, and what is done there can be undone there.
+    // The new address now belongs to the account, so changes can be undone there.
     let moved = Person { email: "new@example.net".to_owned(), ..ann };
     let session = app.login(&moved).await;
     assert_eq!(app.change_own(&session, &json!({"passphrase": "warm stones by the sea"})).await.status, 200);
@@ -226,7 +226,7 @@ async fn c08_an_administrators_change_of_address_can_be_undone_unless_it_takes_t
     assert_eq!(undo(&app, &link).await, 200);
     assert!(app.opens(&ann, &ann.password).await);
 
-    // A mailbox that was taken over is left behind with a new address and a new password together.
+    // An admin moves the account away from a compromised mailbox, with a new address and a new password in one request.
     let session = app.login(&bob).await;
     assert_eq!(app.change_own(&session, &json!({"passphrase": "mine from now on"})).await.status, 200);
     let earlier = app.token_from(&bob.email, MailKind::PassphraseChanged).await;
@@ -234,7 +234,7 @@ async fn c08_an_administrators_change_of_address_can_be_undone_unless_it_takes_t
     assert_eq!(undo(&app, &earlier).await, 400);
     assert_eq!(links(&app, &bob.email).await, 1, "the earlier one");
     assert!(app.opens(&Person { email: "bob@example.net".to_owned(), ..bob.clone() }, NEW_PASSWORD).await);
-    // It is over for good, also where the account goes back to that mailbox.
+    // The link stays invalid, even if the account returns to that mailbox.
     app.must_change(&admin, bob.id, &json!({"email": bob.email})).await;
     assert_eq!(undo(&app, &earlier).await, 400);
 }

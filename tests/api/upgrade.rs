@@ -1,4 +1,4 @@
-//! A data directory that the version before key pairs left behind: it opens, and nobody is logged out.
+//! A data directory of the version before key pairs: it opens, and no user is logged out.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::support::{Person, TestApp, TestAppBuilder, leaks};
 
-/// A minute after the fixture was left, in seconds since the Unix epoch.
+/// One minute after the fixture was created, in seconds since the Unix epoch.
 const LATER: u64 = 1_795_483_320;
 
 struct Left {
@@ -26,7 +26,7 @@ impl Left {
         let copy = |name: &str| _ = fs::copy(fixture.join(name), directory.path().join(name)).unwrap();
         fs::create_dir_all(directory.path().join("db/blobs")).unwrap();
         ["db/db", "db/conf", "secret_key"].into_iter().for_each(copy);
-        // What keeps the fixture does not keep modes.
+        // The storage of the fixture does not keep file modes.
         fs::set_permissions(directory.path().join("secret_key"), fs::Permissions::from_mode(0o600)).unwrap();
         let token = fs::read_to_string(fixture.join("access_token")).unwrap().trim_end().to_owned();
         leaks::note_secret(&token);
@@ -64,7 +64,7 @@ async fn a_data_directory_from_before_key_pairs_opens_and_its_tokens_and_passwor
     assert_eq!(alg(&token), "HS256");
     is_at_home(&app, &token).await;
     assert_eq!(fs::read_to_string(left.directory.path().join("secret_key")).unwrap(), secret);
-    // Later another algorithm.
+    // Another algorithm later.
     let app = left.with(Algorithm::EdDsa).continuing(app).await;
     for token in [&left.token, &token] {
         is_at_home(&app, token).await;
@@ -79,7 +79,7 @@ async fn an_upgrade_that_changes_the_algorithm_at_once_logs_nobody_out() {
         let app = left.with(algorithm).spawn().await;
         is_at_home(&app, &left.token).await;
         assert_eq!(alg(&app.login(&Person::named("ann")).await), algorithm.as_str());
-        // The old secret is not good for ever, though that token has a year.
+        // The old secret is not accepted forever, although this token is valid for a year.
         app.pass(Duration::from_mins(20));
         is_at_home(&app, &left.token).await;
         app.pass(Duration::from_mins(11));
@@ -87,7 +87,7 @@ async fn an_upgrade_that_changes_the_algorithm_at_once_logs_nobody_out() {
     }
 }
 
-/// A directory that nobody used has no past.
+/// A new directory has no earlier secret.
 #[tokio::test]
 async fn a_new_data_directory_knows_no_earlier_secret() {
     let directory = TempDir::new().unwrap();

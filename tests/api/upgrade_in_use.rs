@@ -1,5 +1,5 @@
-//! A data directory in use, from before sessions could be refreshed: nobody is logged out, nothing is lost, and the step to the present
-//! layout may be cut short.
+//! A data directory in use, from before sessions could be refreshed. No user is logged out, nothing is lost, and the
+//! migration to the present layout may be interrupted.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -15,9 +15,9 @@ use tempfile::TempDir;
 
 use crate::support::{Person, TestApp, TestAppBuilder, leaks};
 
-/// A minute after the logins, in seconds since the Unix epoch. They are good for half an hour.
+/// One minute after the logins, in seconds since the Unix epoch. The sessions are valid for half an hour.
 const LATER: u64 = 1_795_489_885;
-/// The head of the audit log, as it was logged at the stop.
+/// The head of the audit log, as logged at the stop.
 const HEAD: &str = "13:e572930f71f9950e18b513549dcfd5c07d9d7e2bb447e4994274dcc99ae44f1b";
 const MINE: &str = "/my_account/sessions";
 
@@ -91,7 +91,7 @@ async fn sessions_from_before_refresh_tokens_are_listed_named_and_ended_and_live
     let ended = app.call(Method::DELETE, &path(&other[0]), left.token("bob"), &Value::Null).await;
     assert_eq!(ended.status, 204, "{ended:?}");
     assert!(!app.is_live(left.token("bob_too")).await);
-    // There is nothing to refresh it with; the next login gives that.
+    // The session has no refresh token. The next login issues one.
     for wrong in [left.token("ann"), "dwr_"] {
         assert_eq!(app.post("/refresh", &json!({"refresh_token": wrong})).await.status, 401);
     }
@@ -104,7 +104,7 @@ async fn sessions_from_before_refresh_tokens_are_listed_named_and_ended_and_live
     assert!(!app.is_live(left.token("bob_too")).await);
     assert_eq!(app.logout(left.token("ann")).await.status, 200);
     assert!(!app.is_live(left.token("ann")).await);
-    // Used all the while, it ends with its token, as it was told when it was opened.
+    // Despite constant use, the session ends with its token, as announced when it was opened.
     app.pass(Duration::from_mins(28));
     assert!(app.is_live(left.token("bob")).await);
     app.pass(Duration::from_mins(2));
@@ -116,12 +116,12 @@ async fn an_upgrade_ends_sessions_when_it_is_told_to_and_its_mails_and_audit_log
     let left = Left::behind();
     let app = left.start().await;
     let admin = left.token("ann");
-    // The mails that waited go out, with links that are good.
+    // The waiting mails are sent, with valid links.
     app.pass(Duration::from_mins(5));
     let token = app.token_from("bob@example.com", MailKind::VerifyAddress).await;
     assert_eq!(app.post("/email/verify", &json!({"token": token})).await.status, 200);
     assert_eq!(app.mails_to("cyd@example.com").await.len(), 2);
-    // What an administrator does ends what was opened before.
+    // An administrator's action ends sessions that were opened before the upgrade.
     app.lock(admin, 2).await;
     assert!(!app.is_live(left.token("bob")).await && !app.is_live(left.token("bob_too")).await);
     app.must_change(admin, 3, &json!({"lock": false})).await;
@@ -135,12 +135,13 @@ async fn an_upgrade_ends_sessions_when_it_is_told_to_and_its_mails_and_audit_log
     assert!(matches!(report.finding, AuditFinding::Whole(now) if now.sequence > 13), "{report:?}");
 }
 
-/// A start may end at any moment: with the data in the new layout and no key ring yet, or twice over.
+/// A start may be interrupted at any moment: after the data has the new layout but before a key ring exists, and
+/// repeatedly.
 #[tokio::test]
 async fn r02_an_upgrade_that_is_cut_short_and_begun_again_logs_nobody_out() {
     let left = Left::behind();
     for _ in 0..3 {
-        // The store alone: as far as a start came that ended right after it.
+        // Opens only the store, as a start does that is interrupted right after it.
         drop(SledEngine::open(left.directory.path(), SledOptions::default()).unwrap().into_store(u64::MAX));
         assert!(!left.directory.path().join("keys").exists());
     }
@@ -151,7 +152,7 @@ async fn r02_an_upgrade_that_is_cut_short_and_begun_again_logs_nobody_out() {
     }
     left.assert_as_it_was_left(&app).await;
     app.stop().await.unwrap();
-    // A kill before the ring of keys was written leaves none.
+    // A kill before the key ring was written leaves no ring.
     fs::remove_dir_all(left.directory.path().join("keys")).unwrap();
     left.assert_as_it_was_left(&left.start().await).await;
 }

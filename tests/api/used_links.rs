@@ -1,4 +1,4 @@
-//! Links of mails whose button is pressed twice, and those that are opened again later.
+//! Links in mails: the form is submitted twice, or the link is opened again later.
 
 use std::time::Duration;
 
@@ -9,21 +9,21 @@ use serde_json::{Value, json};
 use crate::support::{Answer, NEW_PASSWORD, Person, TestApp};
 
 const OTHER_PASSWORD: &str = "Third-quiet-lamp-9";
-/// For how long a form that is sent again is answered like the first time.
+/// How long a repeated form gets the same answer as the first one.
 const WHILE: Duration = Duration::from_mins(10);
 const VERIFY: &str = "/email/verify";
 const CANCEL: &str = "/email/cancel";
 const RECOVER: &str = "/recovery/confirm";
 
-/// A link, and what its page says.
+/// A link and the texts of its page.
 struct Link {
     path: &'static str,
     token: String,
-    /// Which record a use of it makes.
+    /// The audit event that a use of the link records.
     event: &'static str,
-    /// The title of the page that says that it worked.
+    /// The title of the page that reports success.
     done: &'static str,
-    /// What its page says later.
+    /// The text of the page when the link is opened later.
     later: &'static str,
 }
 
@@ -32,12 +32,12 @@ impl Link {
         app.get(&format!("{}?token={}", self.path, self.token)).await
     }
 
-    /// Presses the button of its page.
+    /// Submits the form of the page.
     async fn press(&self, app: &TestApp) -> Answer {
         press(app, self.path, &self.token, NEW_PASSWORD).await
     }
 
-    /// What a program sends.
+    /// Uses the link as a program does, with JSON.
     async fn redeem(&self, app: &TestApp) -> Answer {
         let mut body = json!({"token": self.token});
         if self.path == RECOVER {
@@ -74,7 +74,7 @@ async fn asked_to_move(app: &TestApp, person: &Person, address: &str) -> String 
     app.token_from(address, MailKind::ConfirmNewAddress).await
 }
 
-/// A link of each purpose, each of another person's account.
+/// Creates a link of each purpose, each for another account.
 async fn one_of_each(app: &TestApp) -> [Link; 4] {
     let ann = app.register("ann").await;
     let bob = app.register("bob").await;
@@ -114,7 +114,7 @@ async fn one_of_each(app: &TestApp) -> [Link; 4] {
     ]
 }
 
-/// How many records tell that something like this was done.
+/// Returns the number of successful audit events of this kind.
 async fn times_done(app: &TestApp, admin: &str, event: &str) -> usize {
     app.handles.audit.settle().await;
     let path = format!("/audit/?event={event}&outcome=success");
@@ -168,7 +168,7 @@ async fn f21_a_used_link_that_is_opened_says_what_it_did_and_what_to_do_next() {
             }
         }
     }
-    // It is of the store, not of the process.
+    // The store remembers the use, not the process.
     let app = app.restart().await;
     for link in &links {
         assert_page(&link.open(&app).await, 400, link.later);
@@ -189,13 +189,13 @@ async fn f21_a_recovery_sent_again_with_another_password_says_that_the_first_cou
     }
     assert!(app.opens(&ann, NEW_PASSWORD).await);
     assert!(!app.opens(&ann, OTHER_PASSWORD).await);
-    // A program is told as little as before.
+    // The answer to a program gives no more detail than before.
     let body = json!({"token": token, "new_password": OTHER_PASSWORD});
     app.post(RECOVER, &body)
         .await
         .assert_problem(400, "This link is not good: it was used, replaced by a newer one, or is over");
 
-    // Once the owner has set another password, the link says nothing of either.
+    // Once the owner has set another password, the page confirms neither password.
     let session = app.login(&Person { password: NEW_PASSWORD.to_owned(), ..ann.clone() }).await;
     assert_eq!(app.change_own(&session, &json!({"password": OTHER_PASSWORD})).await.status, 200);
     for password in [NEW_PASSWORD, OTHER_PASSWORD] {
@@ -215,7 +215,7 @@ async fn f21_a_used_link_helps_nobody_to_guess_the_password() {
         let page = press(&app, RECOVER, &token, OTHER_PASSWORD).await;
         assert_page(&page, 400, "<h1>The password chosen first counts</h1>");
     }
-    // The right one is not looked at either, here or at login.
+    // The correct password is not checked either, neither here nor at login.
     let page = press(&app, RECOVER, &token, NEW_PASSWORD).await;
     assert_page(&page, 400, "A new password was chosen with this link on 2");
     let login = app.try_login(&Person { password: NEW_PASSWORD.to_owned(), ..ann.clone() }).await;
@@ -229,7 +229,7 @@ async fn f21_a_used_link_helps_nobody_to_guess_the_password() {
 
 #[tokio::test]
 async fn f21_of_fifty_presses_at_once_one_does_it_and_all_say_that_it_worked() {
-    // Programs guess, as far as anybody can tell.
+    // The server counts repeated requests of programs as guesses, so the limit is high.
     let app = TestApp::builder().with(|settings| settings.limits.address_failures = 10_000).spawn().await;
     let admin = app.admin().await;
     for link in one_of_each(&app).await {
@@ -267,7 +267,7 @@ async fn f21_a_link_that_was_never_used_is_told_from_no_other() {
 
     let bad = app.get("/email/verify?token=nonsense").await;
     assert_bad(&bad);
-    // A used one is used for its own page alone.
+    // A used link counts as used only on the page of its own purpose.
     assert_page(&app.get(&format!("{VERIFY}?token={used}")).await, 400, "was used already");
     for (path, token) in
         [(VERIFY, &replaced), (VERIFY, &ended), (RECOVER, &over), (VERIFY, &over), (RECOVER, &used), (CANCEL, &used)]

@@ -1,4 +1,4 @@
-//! `POST /verify`: what services are told.
+//! `POST /verify`: the answers for services.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ async fn a_service_learns_whom_a_live_token_speaks_for() {
         let request = app.request(Method::POST, path).header("X-Service-Token", SERVICE_TOKEN);
         app.send(request.bearer_auth(&token)).await.assert_body(200, &expected);
     }
-    // A body is not asked for and not looked at.
+    // A body is not required and is ignored.
     let request = app.request(Method::POST, "/verify").header("X-Service-Token", SERVICE_TOKEN);
     app.send(request.bearer_auth(&token).body("whatever")).await.assert_body(200, &expected);
 }
@@ -56,7 +56,7 @@ async fn s50_a_service_without_a_users_token_is_401() {
     let app = TestApp::spawn().await;
     let request = app.request(Method::POST, "/verify").header("X-Service-Token", SERVICE_TOKEN);
     app.send(request).await.assert_unauthorized("Bearer");
-    // The service's own token is no user's.
+    // The service's own token is not a user's token.
     app.verify(SERVICE_TOKEN).await.assert_unauthorized("Bearer error=\"invalid_token\"");
 }
 
@@ -74,7 +74,7 @@ async fn s51_dead_tokens_answer_alike_whatever_they_died_of() {
     app.pass(Duration::from_mins(11));
     let (admin_person, evicted) = app.register_and_login("admin").await;
     let admin = app.login(&admin_person).await;
-    // The first account is the administrator, whoever it is.
+    // The first account is the administrator.
     let first = crate::support::Person::named("idle");
     let root = app.login(&first).await;
     let mut dead = vec![("idle", idle), ("evicted", evicted), ("logged out", admin)];
@@ -94,7 +94,7 @@ async fn s51_dead_tokens_answer_alike_whatever_they_died_of() {
     for (cause, token) in &dead {
         assert_eq!(verify_under_one_id(&app, token).await.whole(), garbage.whole(), "{cause}");
     }
-    // The last one, which needs the most time.
+    // This token comes last, because it needs the most time.
     let (_, expired) = app.register_and_login("expired").await;
     for _ in 0..7 {
         app.pass(Duration::from_mins(9));

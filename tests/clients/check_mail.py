@@ -1,4 +1,4 @@
-"""Reads the mail that smtp_server.py kept, as a mail program would. Usage: check_mail.py FILE"""
+"""Reads the mail that smtp_server.py stored, as a mail program would. Usage: check_mail.py FILE"""
 
 import base64
 import email

@@ -1,8 +1,9 @@
-"""Tokens in others' hands: programs with PyJWT and jose, and services with the middleware of docs/integrations, check tokens of
-a running Doorward by themselves. Each must let pass what is good and refuse what is not, a second after a revocation at the latest.
+"""Tests offline verification: programs with PyJWT and jose, and services with the middleware of docs/integrations,
+verify tokens of a running Doorward. Each must accept valid tokens and refuse all others, at most one second after a
+revocation.
 
-Usage: check_tokens.py WORK [SCENARIO…]: EdDSA, ES256, RS256, lost, HS256, played; all of them at once without a name. WORK is a
-directory that exists. `.ci/clients` says what has to be in the environment.
+Usage: check_tokens.py WORK [SCENARIO…]. The scenarios are EdDSA, ES256, RS256, lost, HS256 and played; without one, all
+run concurrently. WORK is an existing directory. `.ci/clients` lists the required environment.
 """
 
 import signal
@@ -16,17 +17,18 @@ from played import Played
 from scenario import Scenario
 from stand import PASSWORD, at_once, copy_of, end_all, programs, services, wait_for
 
-# How old the clock of Doorward is at first: long enough that a key made then signs when it is brought forward.
+# How many minutes the clock of Doorward is behind at first. A key that is made then signs once the clock is corrected.
 AGO = 20
-# What the checkers are started with: seconds without a heartbeat (one comes every 15), and between two fetches of the keys.
+# The settings of the checkers in seconds: time without a heartbeat (one comes every 15 seconds), and time between two
+# fetches of the keys.
 SILENCE, REFETCH = 20, 3
-# How long a checker may take to come back to Doorward.
+# The time in seconds that a checker may take to reconnect to Doorward.
 RECONNECT = 7
 
 
 def no_tokens(scenario, service, token):
-    """What stands where a token should, around one that is live, is dead, and no log tells it."""
-    # Longer than a request to Doorward may be. Node takes no longer one itself.
+    """Malformed credentials made from a live token are refused, and no log contains the token."""
+    # Longer than a request to Doorward may be. Node itself accepts no longer one.
     long = 16_200 if service.name == "express" else 20_000
     for what, bad in [
         ("a letter that is not ASCII", f"{token}é"),
@@ -70,7 +72,7 @@ class Pairs(Scenario):
         self.checkers += self.services
         for service in self.services:
             wait_for(f"{service.name} listens", service.is_listening, 20)
-        # They log in by themselves; both sessions are ann's.
+        # The programs log in by themselves. Both sessions belong to ann.
         self.ann, self.other = (program.login("ann")["access_token"] for program in programs_)
         self.admits("before the feed is heard", self.ann, status=503, among=self.services)
         for checker in self.checkers:
@@ -83,7 +85,7 @@ class Pairs(Scenario):
         self.admits("a session that ended before they began", early, status=401)
 
     def roles(self):
-        """What the services answer beside the token itself."""
+        """The answers of the services apart from token validity, such as roles."""
         admin = self.admin["access_token"]
         for service in self.services:
             self.expect(f"admins pass: {service.name}", service.check(admin, "/admin")[0] == 200)
@@ -110,7 +112,7 @@ class Pairs(Scenario):
         self.say(f"{count} tokens, all bad but one")
 
     def storm(self):
-        """Forged names of keys make nobody fetch the keys again and again."""
+        """Tokens with forged key ids do not make the checkers fetch the keys too often."""
         forged = with_unknown_keys(self.ann, 60)
 
         def refuse_all(checker):
@@ -126,7 +128,7 @@ class Pairs(Scenario):
             self.expect(f"forged keys fetch the keys now and then: {checker.name}", 1 <= fetched <= most, detail)
         self.admits("after forged keys", self.ann)
 
-        # The same while the keys cannot be had, which must not make anybody ask more often.
+        # The same while the keys are unavailable, which must not cause more requests either.
         for service in self.services:
             service.way.lose("/.well-known/jwks.json")
         for service, (statuses, fetched, most) in zip(self.services, at_once(refuse_all, self.services)):
@@ -172,7 +174,7 @@ class Pairs(Scenario):
         acting, other = new("carol"), new("carol")
         password = {"password": "nine-lanterns-over-the-quay"}
         self.ends("a new password", [other], [acting], "PUT", "/my_account/", acting, body=password)
-        # A new password ends the freshness of its session.
+        # A new password ends the freshness of its own session.
         shown = {"current_password": password["password"]}
         self.ends("deletion", [acting], [self.ann], "DELETE", "/my_account/delete", acting, body=shown)
 
@@ -189,7 +191,7 @@ class Pairs(Scenario):
         self.ends("lock", [bob], [self.ann, admin], "PUT", managed("bob"), admin, {"lock": True})
 
     def silence(self):
-        """The way to Doorward hangs: connections stand, and nothing comes."""
+        """The connection to Doorward hangs: it stays open, and no data arrives."""
         unheard = self.doorward.login("ann")["access_token"]
         for checker in self.checkers:
             checker.way.hang()
@@ -221,7 +223,7 @@ class Pairs(Scenario):
         self.admits("Doorward is down", self.ann)
         for checker in self.checkers:
             checker.way.cut()
-        # Its clock goes forward by more than the 15 minutes that a new key waits.
+        # The clock of Doorward moves forward by more than the 15 minutes that a new key waits.
         doorward.start()
         doorward.must("POST", "/logout", doomed)
         self.admits("nobody heard of it", doomed)
@@ -243,7 +245,7 @@ class Pairs(Scenario):
         self.ends("logout after a restart", [other], [self.ann], "POST", "/logout", other)
 
     def emergency(self):
-        # The clock went on by more than ADMIN_REAUTH_MINUTES since the administrator logged in.
+        # The clock has moved by more than ADMIN_REAUTH_MINUTES since the administrator logged in.
         asked = {"compromised": True, "current_password": PASSWORD}
         self.doorward.must("POST", "/keys/rotate", self.admin["access_token"], asked)
         self.comes("a token of the key in wrong hands", self.ann, lambda answer: answer[0] == 401, 1)
@@ -253,19 +255,19 @@ class Pairs(Scenario):
         self.ann = new
 
     def another_algorithm(self):
-        """Keys are published that nobody here expects: each checker was told one algorithm."""
+        """The published keys use an unexpected algorithm: each checker is configured for one algorithm."""
         self.doorward.stop()
         self.doorward.settings["ALGORITHM"] = "ES256" if self.name != "ES256" else "EdDSA"
         self.doorward.start()
         unexpected = self.doorward.login("ann")["access_token"]
-        # Whoever does not know the key may fetch it now, so that only the algorithm is wrong.
+        # The checkers may fetch the unknown key now, so that only the algorithm is wrong.
         time.sleep(REFETCH)
         self.admits("a token of an algorithm that is not expected", unexpected, status=401)
         self.admits("tokens of the algorithm before", self.ann)
 
 
 class Lost(Scenario):
-    """The cursor of the checkers is no good any more."""
+    """The cursors of the checkers are no longer valid."""
 
     def play(self):
         self.set_up(0, ["revocations"], ALGORITHM="EdDSA")
@@ -287,13 +289,13 @@ class Lost(Scenario):
             new = doorward.login("ann")["access_token"]
             self.ends("logout before the backup is restored", [new], [admin], "POST", "/logout", new)
 
-        # A restored backup gives the numbers of what they heard to others, which they must not miss.
+        # After the restore, the numbers that the checkers have seen belong to new events, which they must not miss.
         self.restore(backup)
         self.sessions(4)
         time.sleep(SILENCE)
         self.begin_again("410")
 
-        # What is known of the log is more than a restored backup has.
+        # The checkers have seen more events than the restored backup has.
         self.restore(backup)
         feed = lambda after: doorward.call("GET", f"/revocations?after={after}", headers={"X-Service-Token": self.service})
         self.expect("cursors of a lost future", feed(self.cursor)[0] == 422, feed(self.cursor))
@@ -313,7 +315,7 @@ class Lost(Scenario):
     def begin_again(self, why):
         new = self.doorward.login("ann")["access_token"]
         if why == "410":
-            # They have heard nothing for too long.
+            # The checkers have received nothing for too long.
             self.admits("the feed was cut", new, status=503)
         before = [len(checker.way.requests) for checker in self.checkers]
         for checker in self.checkers:
@@ -329,7 +331,7 @@ class Lost(Scenario):
 
 
 class Asked(Scenario):
-    """A secret signs, so that the services ask Doorward about each token."""
+    """A secret signs the tokens, so the services ask Doorward about each token."""
 
     def play(self):
         self.set_up(0, ["verify"], ALGORITHM="HS256")

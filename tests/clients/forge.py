@@ -1,4 +1,4 @@
-"""Tokens that nobody may accept, made of a good one and of the key that signed it."""
+"""Invalid tokens, made from a valid one and the key that signed it."""
 
 import base64
 import hashlib
@@ -57,7 +57,8 @@ def signed(header, claims, sign):
 
 
 def bad_tokens(token, key, jwk):
-    """Each with what is wrong with it. `key` is the private key that signed the token, `jwk` its published half."""
+    """Yields invalid tokens, each with its fault. `key` is the private key that signed the token, `jwk` is its public
+    key."""
     header, claims = parts(token)
     algorithm = header["alg"]
     now = int(time.time())
@@ -66,7 +67,7 @@ def bad_tokens(token, key, jwk):
         kept = {name: value for name, value in {**claims, **dict(changed)}.items() if name not in without}
         return signed({**header, **dict(header_changed)}, kept, lambda message: signature(key, sign_as, message))
 
-    # If this is refused, the others say nothing.
+    # A control without a fault. If it is refused, the other refusals prove nothing.
     yield None, by_the_key({"jti": "another"})
 
     head, body, tail = token.split(".")
@@ -117,7 +118,7 @@ def bad_tokens(token, key, jwk):
 
 
 def with_unknown_keys(token, count):
-    """As many tokens, each naming another key that nobody knows."""
+    """Returns this number of tokens, each with a different unknown key id."""
     header, claims = parts(token)
     tail = token.rsplit(".", 1)[1]
     return [f"{encoded({**header, 'kid': f'forged-{n}'})}.{encoded(claims)}.{tail}" for n in range(count)]

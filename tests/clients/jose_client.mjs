@@ -1,4 +1,4 @@
-// A service's view of access tokens with jose: checks them with the published keys, and follows the feed by long polls.
+// A service that verifies access tokens with jose and the published keys, and follows the feed by long polls.
 //
 // Reads questions from standard input and answers them as pyjwt_client.py does.
 
@@ -30,7 +30,7 @@ async function poll() {
     signal: AbortSignal.timeout((wait + 5) * 1000),
   });
   if (answer.status === 410 || answer.status === 422) {
-    forgetKeys(); // what is gone may have told that all keys were replaced
+    forgetKeys(); // the lost events may have announced that all keys were replaced
     return beginAgain();
   }
   if (answer.status !== 200) throw new Error(`the feed answers ${answer.status}`);
@@ -53,7 +53,7 @@ async function follow() {
       await poll();
     } catch (error) {
       console.error("feed:", String(error));
-      wait = 0; // what was missed is asked for without waiting for more
+      wait = 0; // fetch the missed events at once, without a long poll
       await new Promise((resume) => setTimeout(resume, 250));
     }
   }
@@ -67,7 +67,7 @@ async function check(token) {
       typ: "at+jwt",
       issuer: "doorward",
       audience: "doorward",
-      maxTokenAge: "60 minutes", // jose looks at iat for this alone
+      maxTokenAge: "60 minutes", // jose checks iat only if this is set
       requiredClaims: ["exp", "iat", "nbf", "iss", "aud", "sub", "sid", "jti"],
     });
     if (ended.has(payload.sid)) return { status: 401, why: "the session ended" };

@@ -1,5 +1,5 @@
-"""The middleware of docs/integrations before a Doorward that is played: its answers come when a check wants them, and as wrong as a
-check wants them. So what happens between two answers can be seen, which a real Doorward gives too fast."""
+"""Tests the middleware of docs/integrations against a simulated Doorward, whose answers come at the time and with the
+faults that a check needs. This shows what happens between two answers, which a real Doorward sends too fast."""
 
 import base64
 import http.server
@@ -15,13 +15,13 @@ from forge import new_key, signature, signed
 from scenario import Scenario
 from stand import services, wait_for
 
-# What the services are started with: seconds without a word, and between two fetches of the keys.
+# The settings of the services in seconds: time without a message, and time between two fetches of the keys.
 SILENCE, REFETCH = 3, 1
-# How often the feed says something, in seconds.
+# The interval of heartbeats in the feed, in seconds.
 HEARTBEAT = 0.5
-# How long a service may take to come to what is expected, in seconds.
+# The time limit for an expected state of a service, in seconds.
 SOON = 6
-# Doorward may be served below a path, and the last slash may be written or not.
+# Doorward may be served below a path, with or without a final slash.
 BASE = "/auth"
 
 
@@ -29,18 +29,20 @@ class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request, client_address):
-        """Nothing: services drop connections, as they may."""
+        """Does nothing: services may drop connections."""
 
 
 class Stage:
-    """Plays Doorward. All of it is behind `turn`, which is told of every change."""
+    """Simulates Doorward. `turn` guards its whole state and is notified of every change."""
 
     def __init__(self):
         self.settings, self.turn = {"ALGORITHM": "EdDSA"}, threading.Condition()
         self.keys, self.published = {}, []
-        # The log of revocations: cursors below `first` are no good. It may say nothing, or not be read from its start.
+        # The revocation feed: cursors below `first` are invalid. The feed may be silent, or not readable from its
+        # start.
         self.events, self.first, self.is_silent, self.starts = [], 0, False, True
-        # While keys are held back, who asks for them waits, and gets what was published when it asked.
+        # While the keys are held back, requests for them wait. Each then gets the keys that were published when it was
+        # sent.
         self.are_held, self.waiting, self.lost = False, 0, 0
         self.server = Server(("127.0.0.1", 0), self.handler())
         self.port = self.server.server_address[1]
@@ -59,7 +61,7 @@ class Stage:
             self.turn.notify_all()
 
     def publish(self, *names):
-        """From now on these are the keys."""
+        """Replaces the published keys."""
         for name in names:
             self.keys.setdefault(name, new_key("EdDSA"))
         self.change(published=list(names))
@@ -68,7 +70,7 @@ class Stage:
         self.change(events=[*self.events, {"kind": kind, "session_id": None, "account_id": None, **about}])
 
     def lose(self):
-        """Every cursor that was given out is no good any more, and what it stood for is gone."""
+        """Invalidates every issued cursor and removes the events before it."""
         self.change(events=[], first=self.first + 1000, lost=0)
 
     def token(self, key, session):
@@ -93,7 +95,7 @@ class Stage:
         return answer
 
     def news(self, after, seconds):
-        """What came after the cursor, or nothing in the end; None if it is no good."""
+        """Returns the events after the cursor, or an empty list at the timeout, or None if the cursor is invalid."""
         with self.turn:
             self.turn.wait_for(lambda: self.starts or after != "start", 30)
             number = self.first if after == "start" else int(after)
@@ -153,13 +155,13 @@ class Stage:
                     self.wfile.flush()
 
             def log_message(self, *_):
-                """Nothing: the checks say what went wrong."""
+                """Does nothing: the checks report what went wrong."""
 
         return Handler
 
 
 class Played(Scenario):
-    """What happens while the keys are waited for."""
+    """Events that happen while the services wait for the keys."""
 
     def play(self):
         self.work.mkdir()
@@ -181,7 +183,7 @@ class Played(Scenario):
         self.comes(what, token, lambda answer: answer[0] == status, SOON)
 
     def awaiting_keys(self, token, act):
-        """What everybody answers about a token for which the keys are fetched, if this happens before they come."""
+        """Runs `act` while all services wait for the keys, and returns their answers about the token."""
         time.sleep(REFETCH + 0.2)
         self.stage.change(are_held=True)
         with ThreadPoolExecutor(len(self.checkers)) as pool:
@@ -232,14 +234,14 @@ class Played(Scenario):
             self.stage.tell("keys_replaced")
             time.sleep(4 * HEARTBEAT)
 
-        # What they wait for was published before.
+        # The keys that they wait for were published earlier.
         for checker, seen in self.awaiting_keys(stolen, replace):
             self.expect(f"the keys are replaced while the old ones come: {checker.name}", seen in (401, 503), seen)
         self.comes_to("the new key", self.stage.token("fifth", "live"), 200)
         self.comes_to("the old key", stolen, 401)
 
     def gap(self):
-        """What is gone may have told that all keys were replaced."""
+        """The lost events may have announced that all keys were replaced."""
         old = self.stage.token("fifth", "live")
         self.stage.publish("sixth")
         self.admits("nobody heard that the keys are others", old)

@@ -1,8 +1,8 @@
-"""A service's view of access tokens with PyJWT: checks them with the published keys, and follows the feed as server-sent events.
+"""A service that verifies access tokens with PyJWT and the published keys, and follows the feed as server-sent events.
 
-Reads questions from standard input, one JSON object a line, and answers each with one: `{"login": [email, password]}` with what
-Doorward says, `{"check": token}` with `{"status": 200, "user": {…}}`, 401 for a token that is not live, 503 for nobody knows.
-Its settings are in the environment: see the last lines.
+Reads questions from standard input, one JSON object per line, and answers each with one object. `{"login": [email,
+password]}` returns the answer of Doorward. `{"check": token}` returns `{"status": 200, "user": {…}}`, 401 for a token
+that is not live, or 503 if the state is unknown. The environment contains its settings: see the last lines.
 """
 
 import json
@@ -53,7 +53,7 @@ class Feed:
             answer = self.http.get("/revocations", params={"after": self.cursor})
             if answer.status_code in (410, 422):
                 self.begin_again()
-                self.keys_replaced()  # what is gone may have told of it
+                self.keys_replaced()  # the lost events may have announced new keys
                 continue
             page = answer.raise_for_status().json()
             for event in page["events"]:

@@ -1,4 +1,4 @@
-"""What the scenarios of check_tokens.py have in common."""
+"""The common parts of the scenarios in check_tokens.py."""
 
 import time
 import traceback
@@ -7,7 +7,7 @@ from stand import Doorward, at_once, wait_for
 
 
 class Scenario:
-    """Collects what holds and what does not; goes on after a failure as long as it can."""
+    """Counts passed and failed expectations. Continues after a failure as long as possible."""
 
     def __init__(self, name, work):
         self.name, self.work, self.held, self.failures = name, work / name, 0, []
@@ -37,10 +37,10 @@ class Scenario:
             if self.doorward:
                 self.doorward.stop()
 
-    # What the scenarios are made of.
+    # The building blocks of the scenarios.
 
     def set_up(self, minutes_ago, scopes, **settings):
-        """A server with an administrator and a service token."""
+        """Starts a server with an administrator and a service token."""
         self.doorward = Doorward(self.work, IDDLE_MINUTES="120", **settings)
         self.doorward.start(minutes_ago)
         self.doorward.register("admin")
@@ -49,7 +49,7 @@ class Scenario:
         self.service = self.doorward.must("POST", "/service_tokens/", self.admin["access_token"], wanted)["token"]
 
     def admits(self, what, token, role=None, status=200, among=None):
-        """Everybody gives this answer about the token, now."""
+        """Asserts that every checker gives this answer about the token now."""
         for checker, (seen, user) in self.answers(token, among):
             good = seen == status and (role is None or user["role"] == role)
             self.expect(f"{what}: {checker.name}", good, f"{seen} {user}, expected {status} {role or ''}")
@@ -59,7 +59,8 @@ class Scenario:
         return list(zip(among, at_once(lambda checker: checker.check(token), among)))
 
     def comes(self, what, token, seen, seconds, among=None):
-        """Everybody comes to give such an answer about the token within this time from now; says when."""
+        """Asserts that every checker gives such an answer about the token within this number of seconds, and prints the
+        times."""
         begun = time.monotonic()
 
         def await_it(checker):
@@ -86,7 +87,8 @@ class Scenario:
         return True
 
     def ends(self, what, dead, living, act, *args, **kwargs):
-        """These tokens are live until Doorward acknowledged the act; a second later at most they are dead, the others live."""
+        """Asserts that an act ends these tokens: they are live before it and dead at most one second after Doorward
+        acknowledged it. The others stay live."""
         for token in dead:
             self.admits(f"before {what}", token)
         if callable(act):

@@ -1,4 +1,4 @@
-"""A mail server on aiosmtpd that wants STARTTLS and a login, and writes the last mail to a file.
+"""A mail server on aiosmtpd that requires STARTTLS and a login, and writes the last mail to a file.
 
 Usage: smtp_server.py PORT CERTIFICATE KEY FILE
 """
@@ -16,7 +16,7 @@ USER, PASSWORD = b"ann@example.com", b"p@ss/word"
 
 
 class Keep:
-    """Writes what arrived to a file, under another name first."""
+    """Writes each mail to a file. A temporary name is used first."""
 
     def __init__(self, path):
         self.path = path

@@ -1,4 +1,4 @@
-"""What the checks stand on: Doorward itself, the way to it, and those who check its tokens."""
+"""The test stand: Doorward itself, the relays to it, and the checkers of its tokens."""
 
 import asyncio
 import http.client
@@ -25,7 +25,8 @@ PORTS = random.sample(range(20000, 32000), 12000)
 
 
 def free_port():
-    """Not one that the system gives to clients, nor one that was given here before: it must still be free after a restart."""
+    """Returns a free port outside the range for clients that was not returned before: it must still be free after a
+    restart."""
     while True:
         port = PORTS.pop()
         with socket.socket() as free:
@@ -34,7 +35,7 @@ def free_port():
 
 
 def wait_for(what, holds, seconds):
-    """The time it took, in seconds."""
+    """Waits until `holds` is true. Returns the seconds that it took. Raises TimeoutError after the limit."""
     begun = time.monotonic()
     while not holds():
         if time.monotonic() - begun > seconds:
@@ -52,7 +53,7 @@ def started(*args, **kwargs):
 
 
 def end_all(*_):
-    """For when time is up: nothing that was started here outlives us."""
+    """Handles the time limit: kills every process that was started here."""
     for process in PROCESSES:
         if process.poll() is None:
             process.kill()
@@ -60,7 +61,7 @@ def end_all(*_):
 
 
 class Doorward:
-    """A server with a data directory of its own. Its clock may be behind ours by some minutes."""
+    """A server with a data directory of its own. Its clock may be some minutes behind the real one."""
 
     def __init__(self, work, **settings):
         self.home, self.port, self.process = work, free_port(), None
@@ -70,7 +71,7 @@ class Doorward:
             "LOG_LEVEL": "warn",
             "PORT": str(self.port),
             "DATA_DIR": str(self.data),
-            # Nobody guesses here, and everybody comes from one address.
+            # These tests do not test guessing limits, and all clients share one address.
             "RATE_LIMITS_ALLOW": "127.0.0.0/8",
             "RATE_LIMITS_PRIVATE_ROUTES": "100000",
             **settings,
@@ -107,7 +108,7 @@ class Doorward:
         subprocess.run([os.environ["DOORWARD"], *arguments], cwd=self.home, env=environment, check=True, stdout=subprocess.DEVNULL, timeout=60)
 
     def call(self, method, path, token=None, body=None, headers=(), form=None):
-        """Status and body of the answer."""
+        """Returns status and body of the answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         headers = dict(headers)
         if token:
@@ -137,7 +138,7 @@ class Doorward:
         return self.must("POST", "/register", body=person)["id"]
 
     def login(self, name):
-        """The answer, whose access_token and refresh_token are good."""
+        """Returns the answer of a successful login, with access_token and refresh_token."""
         return self.must("POST", "/login", body={"email": f"{name}@example.com", "password": PASSWORD})
 
     def jwks(self):
@@ -145,14 +146,14 @@ class Doorward:
 
 
 class Way:
-    """A relay between one client and Doorward, which notes what is asked for and can be cut."""
+    """A relay between one client and Doorward. It records the requests and can be cut."""
 
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True).start()
 
     def __init__(self, port):
         self.upstream, self.requests, self.open = port, [], set()
-        # A path that is not there behind this way, with the letters that it has instead.
+        # A path that this relay hides, and the bytes that replace it in requests.
         self.gone = None
         self.port, self.server, self.flows = free_port(), None, asyncio.Event()
         self.go_on()
@@ -188,7 +189,7 @@ class Way:
             pass
 
     def cut(self):
-        """From here on connections are refused; those that stand are reset."""
+        """Refuses new connections from now on and resets the open ones."""
 
         async def cut():
             self.server.close()
@@ -199,14 +200,14 @@ class Way:
         self.server = None
 
     def hang(self):
-        """From here on connections stand, and nothing comes."""
+        """Keeps connections open from now on, but passes no data on."""
         self.loop.call_soon_threadsafe(self.flows.clear)
 
     def go_on(self):
         self.loop.call_soon_threadsafe(self.flows.set)
 
     def lose(self, path):
-        """From here on nobody finds this path, until it is found again."""
+        """Hides this path from now on, until `find` is called."""
         self.gone = path.encode(), path.upper().encode()
 
     def find(self):
@@ -223,7 +224,7 @@ class Way:
 
 
 class Checker:
-    """Somebody who checks tokens, reached by `check(token)`: (status, user or None)."""
+    """A program that checks tokens. `check(token)` returns (status, user or None)."""
 
     def __init__(self, name, doorward, service_token, home, cut=False, path="", **settings):
         self.name, self.way, self.log = name, Way(doorward.port), home / f"{name}.txt"
@@ -252,7 +253,7 @@ class Checker:
 
 
 class Program(Checker):
-    """One that is asked over its standard input."""
+    """A checker that is asked over its standard input."""
 
     def __init__(self, name, command, *args, **settings):
         super().__init__(name, *args, **settings)
@@ -288,7 +289,7 @@ class Service(Checker):
         self.popen([part.replace("PORT", str(self.port)) for part in command], directory, stdout=subprocess.DEVNULL)
 
     def get(self, path, headers):
-        """Status, header WWW-Authenticate and body. `headers` are pairs."""
+        """Returns status, WWW-Authenticate header and body. `headers` are pairs."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.putrequest("GET", path)
@@ -335,7 +336,7 @@ def programs(*args, **settings):
 
 
 def at_once(work, items):
-    """The results of work on each item, done side by side."""
+    """Runs `work` on all items concurrently and returns the results."""
     with ThreadPoolExecutor(len(items)) as pool:
         return list(pool.map(work, items))
 

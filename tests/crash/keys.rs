@@ -1,4 +1,4 @@
-//! Signing keys: at the command line, with and without a server, and through kills.
+//! Signing keys: managed at the command line, with and without a running server, and across kills.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -23,7 +23,7 @@ fn server(data_dir: &Path, algorithm: &str) -> Server {
     Server::start_with(command)
 }
 
-/// What `doorward keys …` prints, and what it complains of.
+/// Returns the exit code, the output and the errors of `doorward keys …`.
 fn keys(data_dir: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
     let mut command = doorward(data_dir);
     let output = command.arg("keys").args(arguments).stdout(Stdio::piped()).output().unwrap();
@@ -55,7 +55,7 @@ async fn register(server: &Server) {
     assert_eq!(status, StatusCode::CREATED, "{body}");
 }
 
-/// Waits until something that a running server does by itself is done.
+/// Waits until a running server has done something by itself.
 async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
     let began = Instant::now();
     while !done().await {
@@ -103,7 +103,7 @@ async fn the_command_line_rotates_keys_beside_a_running_server_and_without_one()
     assert!(running.is_live(&after).await);
     running.kill();
 
-    // A secret is not made here.
+    // This command does not create a secret.
     let running = server(data, "HS256");
     assert!(running.is_live(&after).await);
     for arguments in [&["rotate"][..], &["rotate", "--compromised"]] {
@@ -188,7 +188,7 @@ async fn r01_no_kill_while_keys_change_keeps_the_next_start_from_them() {
         let running = server(data, "EdDSA");
         let admin = token(&running).await;
         let body = Some(json!({"compromised": true}));
-        // Killed a little later each time; a rotation takes a few milliseconds.
+        // The kill comes a little later in each round. A rotation takes a few milliseconds.
         let asked = running.call(Method::POST, "/keys/rotate", Some(&admin), body);
         let kill = async {
             tokio::time::sleep(Duration::from_millis(u64::try_from(round).unwrap())).await;
@@ -216,11 +216,11 @@ async fn r01_no_kill_while_keys_change_keeps_the_next_start_from_them() {
     until("a record of every rotation", async || {
         let path = "/audit/?event=key.replaced&outcome=success";
         let (_, page) = running.call(Method::GET, path, Some(&admin), None).await.unwrap();
-        // One that a kill cut short may be there twice.
+        // A record that was interrupted by a kill may exist twice.
         page["events"].as_array().unwrap().len() >= replaced
     })
     .await;
-    // Those that are put on record together are told as one.
+    // Changes that are recorded together appear as one event in the feed.
     let (_, page) = running.call_as(&service, "/revocations?after=start").await.unwrap();
     assert!(page["events"].as_array().unwrap().iter().any(|event| event["kind"] == "keys_replaced"), "{page}");
 }

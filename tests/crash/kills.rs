@@ -1,4 +1,4 @@
-//! SIGKILL in the middle of work, and during a start.
+//! SIGKILL in the middle of work and during a start.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -37,7 +37,7 @@ async fn r01_a_kill_loses_nothing_that_was_acknowledged_and_revives_nothing() {
             let load = join_all(workers.iter_mut().zip(&mut made).zip(0_u64..).map(|((account, made), n)| {
                 account.live(server, admin, Dice::new(1000 + 10 * kill + n), acknowledged, made)
             }));
-            // The signal is sent between two answers, while other requests are under way.
+            // The signal is sent between two answers, while other requests are in flight.
             let killer = async {
                 acknowledged.enough().await;
                 server.send_kill();
@@ -64,7 +64,7 @@ async fn r01_a_kill_loses_nothing_that_was_acknowledged_and_revives_nothing() {
         assert!(account.id > highest_id, "the number {} was given twice", account.id);
         highest_id = account.id;
         others.push(account);
-        // Few enough that checking all of them stays quick.
+        // So few accounts remain that checking all of them is quick.
         let surplus = others.len().saturating_sub(12);
         for account in others.drain(..surplus) {
             server
@@ -88,7 +88,7 @@ async fn r02_a_kill_at_any_moment_of_a_start_leaves_a_directory_that_starts() {
         let fresh = TempDir::new().unwrap();
         let mut known = None;
         for step in 0..8_u32 {
-            // Not waiting for anything: these are the moments at which it is killed, spread over a start.
+            // The kill waits for no event: its moments are spread over the duration of a start.
             let mut child = doorward(fresh.path()).spawn().unwrap();
             std::thread::sleep(start * (3 * step + round) / 24);
             child.kill().unwrap();

@@ -1,4 +1,4 @@
-//! What the built program writes to its log.
+//! The log of the built program.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::server::{Server, doorward};
 
-/// The lines that tell of answers on a route.
+/// Returns the log lines about answers of a route.
 fn answers<'a>(log: &'a str, route: &'a str) -> Vec<Value> {
     let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     events.filter(|event| event["message"] == "answered" && event["route"] == route).collect()
@@ -53,7 +53,8 @@ async fn addresses_of_people_are_not_in_the_log_unless_the_operator_wants_them()
     for (pii, shown) in [("false", false), ("true", true)] {
         let directory = tempfile::tempdir().unwrap();
         let mut command = doorward(directory.path());
-        // Without a mail server every mail is a file, whose subject line is logged; the sender's address is in the settings.
+        // Without a mail server every mail becomes a file, and its subject line is logged. The settings contain the
+        // sender's address.
         command.envs([("LOG_LEVEL", "trace"), ("LOG_PII", pii)]);
         let server = Server::start_with(command);
         let forger =
@@ -89,7 +90,7 @@ async fn b05_refusals_are_sampled_and_counted() {
         }
         let (status, _) = server.call(Method::POST, "/login", None, Some(json!({}))).await.unwrap();
         assert!(matches!(status.as_u16(), 422 | 429), "{status}");
-        // The allowance grows again meanwhile.
+        // The quota refills meanwhile.
         taken += u64::from(status == 422);
     }
     server.terminate();
@@ -100,12 +101,12 @@ async fn b05_refusals_are_sampled_and_counted() {
         let single = lines.iter().filter(of).filter(|line| line["message"] == "answered").count();
         let left_out: u64 = lines.iter().filter(of).filter_map(|line| line["left_out"].as_u64()).sum();
         assert_eq!(single as u64 + left_out, sent, "{status}: every one is in the log or counted");
-        // A minute may have begun anew in between.
+        // A new minute may have begun in between.
         assert!((10..=30).contains(&single), "{status}: {single}");
     }
 }
 
-/// What kind of JSON value this is.
+/// Returns the type of this JSON value.
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",

@@ -1,4 +1,4 @@
-//! Mails across kills: a mail server that answers, does not answer, or is not there.
+//! Mails across kills: the mail server answers, does not answer, or is not running.
 
 #[path = "../support_smtp/mod.rs"]
 #[expect(dead_code, reason = "encryption, logins and most steps are tested beside the transport")]
@@ -21,12 +21,12 @@ use self::smtp_sink::{Act, Script, Sink, Step};
 use crate::server::{PATIENCE, Server, doorward};
 
 const PASSWORD: &str = "Quiet-lamp-7-tree";
-/// How often what has no bell is looked at.
+/// The interval at which a test polls a state that it cannot wait for.
 const LOOK: Duration = Duration::from_millis(5);
-/// Longer than anybody waits in these tests.
+/// Longer than any test runs, in seconds.
 const ENDLESS: &str = "600";
 
-/// The program with this mail server, which an attempt waits so many seconds for.
+/// Starts the program with this mail server. A send attempt times out after this number of seconds.
 fn start(directory: &Path, smtp_url: &str, send_timeout: &str) -> Server {
     let mut command = doorward(directory);
     command.envs([
@@ -41,7 +41,7 @@ fn address(name: &str) -> String {
     format!("{name}@example.com")
 }
 
-/// Whether there was an answer, which then says that the account was made.
+/// Returns whether there was an answer. An answer must say that the account was created.
 async fn register(server: &Server, name: &str) -> bool {
     let body = json!({"email": address(name), "nickname": name, "password": PASSWORD,
         "passphrase": "blue heron over water"});
@@ -58,7 +58,7 @@ async fn login(server: &Server, name: &str) -> Option<String> {
     body["access_token"].as_str().map(str::to_owned)
 }
 
-/// Waits until it is so; fails if it never is.
+/// Waits until the condition holds and fails if it never does.
 async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let waiting = async {
         while !is_so().await {
@@ -84,7 +84,7 @@ fn message_id(data: &str) -> String {
     ids[0].to_owned()
 }
 
-/// The token of the link in the text of a mail.
+/// Returns the token of the link in the text of a mail.
 fn token(data: &str) -> String {
     let data = data.replace("=\r\n", "").replace("=3D", "=");
     let (_, rest) = data.split_once("/email/verify?token=").unwrap();
@@ -97,7 +97,7 @@ async fn follow_link(server: &Server, data: &str) {
     assert_eq!(status, StatusCode::OK, "{body}");
 }
 
-/// The mails that came whole, by recipient.
+/// Returns the mails that arrived complete, by recipient.
 fn by_recipient(sink: &Sink) -> BTreeMap<String, Vec<String>> {
     let mut mails: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for received in sink.received() {
@@ -120,7 +120,7 @@ async fn r04_a_kill_before_the_mail_server_answers_loses_no_mail() {
 
     sink.follow(Script::default());
     let server = start(directory.path(), &sink.url("smtp"), ENDLESS);
-    // Nothing reminds it of the mail but its own start.
+    // Only the start of the process triggers the mail.
     until("the mail is taken", async || !sink.taken().is_empty()).await;
     let admin = login(&server, "ann").await.unwrap();
     until_all_is_sent(&server, &admin).await;
@@ -138,14 +138,14 @@ async fn r04_a_kill_after_the_mail_server_answered_sends_at_most_a_duplicate() {
     const KILLS: usize = 12;
     const TOGETHER: usize = 3;
     let directory = TempDir::new().unwrap();
-    // Each life of the process has a mail server of its own, which tells what was sent in it.
+    // Each run of the process has a mail server of its own, which shows the mails of this run.
     let mut sinks = vec![Sink::start(Script::default()).await];
     let mut server = start(directory.path(), &sinks[0].url("smtp"), ENDLESS);
     assert!(register(&server, "root").await);
     let admin = login(&server, "root").await.unwrap();
     until_all_is_sent(&server, &admin).await;
 
-    // Who was registered and in which lives a mail to them may have come.
+    // The registered people and the runs in which a mail to them may have been sent.
     let mut expected = vec![("root".to_owned(), vec![0])];
     for kill in 0..KILLS {
         let sink = &sinks[kill];
@@ -159,7 +159,7 @@ async fn r04_a_kill_after_the_mail_server_answered_sends_at_most_a_duplicate() {
                     acknowledged.borrow_mut().push(name.clone());
                 }
             }));
-            // Looked at without a pause, so that the kill follows on the answer.
+            // Polls without a pause, so that the kill follows immediately after the answer.
             let answered = async {
                 while sink.received().iter().filter(|received| received.answered).count() < killed {
                     tokio::task::yield_now().await;
@@ -173,7 +173,7 @@ async fn r04_a_kill_after_the_mail_server_answered_sends_at_most_a_duplicate() {
 
         sinks.push(Sink::start(Script::default()).await);
         server = start(directory.path(), &sinks[kill + 1].url("smtp"), ENDLESS);
-        // A new mail makes the process look at once at what is due.
+        // A new mail makes the process check at once which mails are due.
         let after = format!("after{kill}");
         assert!(register(&server, &after).await);
         until_all_is_sent(&server, &admin).await;
@@ -181,7 +181,7 @@ async fn r04_a_kill_after_the_mail_server_answered_sends_at_most_a_duplicate() {
         for name in names {
             let is_there = login(&server, &name).await.is_some();
             assert!(is_there || !acknowledged.borrow().contains(&name), "the account of {name} was lost");
-            // An account without an answer is there with its mail or not at all.
+            // An account whose registration had no answer exists with its mail, or not at all.
             expected.push((name, if is_there { vec![kill, kill + 1] } else { Vec::new() }));
         }
     }
@@ -208,13 +208,13 @@ async fn r04_a_kill_after_the_mail_server_answered_sends_at_most_a_duplicate() {
 async fn r04_registrations_do_not_wait_for_a_mail_server_that_stalls_or_is_not_there() {
     let names = ["root", "ann", "bob", "cleo", "dora"];
     let sink = Sink::start(Script::but(Step::Greeting, Act::Stall)).await;
-    // Bound and not listening: it refuses connections, and nobody else is given the port meanwhile.
+    // Bound but not listening: the port refuses connections, and no other process gets it meanwhile.
     let held = TcpSocket::new_v4().unwrap();
     held.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     let closed = held.local_addr().unwrap();
     for url in [sink.url("smtp"), format!("smtp://{closed}")] {
         let directory = TempDir::new().unwrap();
-        // An attempt does not end before the patience of whoever registers does.
+        // An attempt takes longer than the registering client waits.
         let server = start(directory.path(), &url, ENDLESS);
         for name in names {
             assert!(register(&server, name).await, "{url}");
@@ -242,7 +242,7 @@ async fn r04_registrations_do_not_wait_for_a_mail_server_that_stalls_or_is_not_t
         for mail in outbox(&server, &admin).await {
             let path = format!("/outbox/{}/retry", mail["id"]);
             let (status, body) = server.call(Method::POST, &path, Some(&admin), None).await.unwrap();
-            // Gone if its time had come by itself.
+            // 404 if the mail was already sent when it was due.
             assert!(matches!(status.as_u16(), 200 | 404), "{url}: {status} {body}");
         }
         until_all_is_sent(&server, &admin).await;

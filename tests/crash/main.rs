@@ -1,4 +1,4 @@
-//! The built program, killed and stopped at bad moments.
+//! The built program, killed and stopped at critical moments.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper of a test may panic like the test itself")]
 
 mod keys;

@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use crate::server::Server;
 
-/// A random number generator that repeats itself, so that a failure can be looked at again.
+/// A deterministic random number generator, so that a failure can be reproduced.
 pub(crate) struct Dice(u64);
 
 impl Dice {
@@ -15,7 +15,7 @@ impl Dice {
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
-    /// A number below `sides`.
+    /// Returns a number below `sides`.
     pub(crate) fn roll(&mut self, sides: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -24,7 +24,7 @@ impl Dice {
     }
 }
 
-/// Counts what was acknowledged and says when it is enough.
+/// Counts acknowledgements and notifies when there are enough.
 pub(crate) struct Acknowledged {
     left: AtomicU64,
     enough: Notify,
@@ -46,22 +46,22 @@ impl Acknowledged {
     }
 }
 
-/// What is known of a session or a lock.
+/// The known state of a session or a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Known {
     Yes,
     No,
-    /// A request about it had no answer.
+    /// A request about it had no answer, so the state is unknown.
     Open,
 }
 
-/// An account as it must be, by what was acknowledged. One worker at a time changes it.
+/// The expected state of an account after all acknowledgements. Only one worker at a time changes the account.
 #[derive(Debug)]
 pub(crate) struct Account {
-    /// 0 while it is unknown whether the account was made.
+    /// 0 while it is unknown whether the account was created.
     pub(crate) id: u64,
     email: String,
-    /// What may be the password: one, or two when a change had no answer.
+    /// The possible passwords: one, or two when a change had no answer.
     passwords: Vec<String>,
     locked: Known,
     deleted: Known,
@@ -94,7 +94,7 @@ impl Account {
         }
     }
 
-    /// Asks for the account to be made; false when there was no answer.
+    /// Registers the account. Returns `false` if there was no answer.
     pub(crate) async fn register(server: &Server, name: &str) -> (Self, bool) {
         let mut account = Self::named(name);
         let body = json!({"email": account.email, "nickname": name, "password": account.passwords[0],
@@ -107,7 +107,7 @@ impl Account {
         (account, answer.is_some())
     }
 
-    /// Logs in with what is surely the password; `None` without an answer.
+    /// Logs in with the first possible password, which must be correct. Returns `None` if there was no answer.
     pub(crate) async fn login(&mut self, server: &Server) -> Option<String> {
         let (status, body) = server.login(&self.email, &self.passwords[0]).await?;
         assert_eq!(status, StatusCode::OK, "{body} {self:?}");
@@ -173,7 +173,7 @@ impl Account {
         Some(())
     }
 
-    /// Changes something, again and again, until there is no answer. Accounts made on the way go into `made`.
+    /// Changes something repeatedly until there is no answer. Adds the accounts that it creates to `made`.
     pub(crate) async fn live(
         &mut self,
         server: &Server,
@@ -196,7 +196,7 @@ impl Account {
                 (1, Some(token)) => self.change_password(server, &token).await,
                 (2, Some(_)) => {
                     let locked = self.set_lock(server, admin, true).await;
-                    // Half of the time it stays locked until the next round.
+                    // In half of the cases it stays locked until the next round.
                     if locked.is_some() && dice.roll(2) == 0 {
                         self.set_lock(server, admin, false).await
                     } else {
@@ -214,11 +214,11 @@ impl Account {
         }
     }
 
-    /// Compares what was acknowledged with what is, and settles what was open. False when the account is not there and need
-    /// not be.
+    /// Compares the expected state with the actual one and resolves the unknown parts. Returns `false` if the account
+    /// does not exist and need not exist.
     pub(crate) async fn check(&mut self, server: &Server, admin: &str) -> bool {
         if self.id == 0 {
-            // Whether it was made can be seen from outside only by logging in.
+            // From outside, only a login shows whether the account was created.
             let (status, body) = server.login(&self.email, &self.passwords[0]).await.unwrap();
             if status == StatusCode::UNAUTHORIZED {
                 return false;
@@ -253,7 +253,7 @@ impl Account {
             );
             *alive = seen;
         }
-        // The dead were seen dead; a few are kept, as they must stay so.
+        // Ended sessions were checked. A few are kept, because they must stay ended.
         let mut dead_ones = 0;
         self.sessions.retain(|_, alive| {
             dead_ones += u32::from(*alive == Known::No);

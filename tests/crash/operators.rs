@@ -1,4 +1,5 @@
-//! The machines of operators as they are: volumes of a group, files that everybody may read, stops that are not waited for.
+//! Operating conditions that occur in practice: volumes with group permissions, world-readable files, and stops with a
+//! short deadline.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
@@ -16,7 +17,7 @@ use tokio::net::TcpStream;
 
 use crate::server::{PATIENCE, Server, doorward, run, run_with_input};
 
-/// How long `docker stop` and `docker compose down` wait before they kill.
+/// How long `docker stop` and `docker compose down` wait before they send SIGKILL.
 const DOCKER_WAITS: Duration = Duration::from_secs(10);
 
 fn mode(path: &Path) -> u32 {
@@ -27,7 +28,7 @@ fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Starts a server that signs with key pairs, and stops it. What it warned of, by path.
+/// Starts and stops a server that signs with key pairs. Returns its warnings, by path.
 fn start_and_stop(data: &Path) -> Vec<(String, String)> {
     let mut command = doorward(data);
     command.env("ALGORITHM", "EdDSA");
@@ -41,7 +42,7 @@ fn start_and_stop(data: &Path) -> Vec<(String, String)> {
     warnings.map(|event| (text(&event["path"]), text(&event["message"]))).collect()
 }
 
-/// Every file and directory below one.
+/// Returns every file and directory below a directory.
 fn everything(directory: &Path) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).unwrap() {
@@ -62,7 +63,7 @@ fn g25_a_volume_of_a_group_starts_with_a_warning_and_keeps_its_secrets_from_the_
     chmod(&data, 0o2770);
     let warned = start_and_stop(&data);
     assert!(matches!(&warned[..], [(path, what)] if *path == data.display().to_string() && what.contains("its group")));
-    // At each mount, Kubernetes gives the group of `fsGroup` all that its owner may do.
+    // At each mount, Kubernetes gives the group of `fsGroup` all permissions of the owner.
     for path in everything(&data) {
         chmod(&path, if path.is_dir() { 0o2770 } else { mode(&path) | 0o660 });
     }
@@ -112,7 +113,8 @@ fn g25_a_stop_by_the_defaults_is_over_before_docker_kills() {
     assert!(settings.http.shutdown_timeout < Duration::from_secs(8), "{:?}", settings.http.shutdown_timeout);
 }
 
-/// A mail server that takes connections and never says anything. The receiver hears of each connection.
+/// Starts a mail server that accepts connections and never sends anything. The receiver gets a message for each
+/// connection.
 fn stalled_mail_server() -> (u16, mpsc::Receiver<()>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -150,8 +152,8 @@ async fn g25_a_stop_with_half_open_requests_and_a_stalled_mail_server_ends_befor
         stream.write_all(beginning.as_bytes()).await.unwrap();
         half_open.push(stream);
     }
-    // What is counted now waits to be written; it is answered after the half-open ones have arrived. One failure alone is not
-    // worth its row.
+    // These failures are counted after the half-open connections have arrived, and they wait to be written. Two are
+    // needed, because a single failure is not stored.
     for _ in 0..2 {
         let (status, _) = server.login("bob@example.com", "Quiet-lamp-7-tree").await.unwrap();
         assert_eq!(status, StatusCode::UNAUTHORIZED);

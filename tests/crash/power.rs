@@ -1,5 +1,5 @@
-//! What a power cut, a damaged disk or a hand may leave of a data directory: it opens with everything that was acknowledged,
-//! or it is refused and left alone.
+//! Data directories after a power cut, disk damage or manual changes. A directory either opens with everything that was
+//! acknowledged, or it is refused and left unchanged.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::server::{Server, doorward, run, run_with_input};
 
 const PASSWORD: &str = "Quiet-lamp-7-tree";
-/// How long a segment of the engine is, and its head.
+/// The length of an engine segment and of its head, in bytes.
 const SEGMENT: u64 = 512 * 1024;
 const HEAD: usize = 20;
 
@@ -34,7 +34,7 @@ fn stop(server: Server) {
     assert_eq!(status.code(), Some(0), "{log}");
 }
 
-/// A data directory in which `names` registered, stopped in order.
+/// Returns a data directory in which `names` registered, after an orderly stop.
 async fn directory_of(names: &[&str]) -> TempDir {
     let directory = TempDir::new().unwrap();
     let server = Server::start(directory.path());
@@ -58,7 +58,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Every file below a directory and what it holds.
+/// Returns every file below a directory with its content.
 fn content(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(directory).into_iter().flatten().map(Result::unwrap) {
@@ -72,7 +72,7 @@ fn content(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     found
 }
 
-/// What the program says when it is asked to do something with a directory that it must refuse.
+/// Returns the output of the program for a directory that it must refuse.
 fn refused(data_dir: &Path, arguments: &[&str], code: i32) -> String {
     let mut command = doorward(data_dir);
     command.args(arguments);
@@ -167,7 +167,7 @@ async fn r14_0b_data_is_not_accepted_beside_a_running_server_nor_where_nothing_w
     assert!(said.contains("in use by another doorward process"), "{said}");
     assert_eq!(fs::read(&witness).unwrap(), noted);
     stop(server);
-    // As an older version leaves a directory: it is taken as it is, and noted from then on.
+    // An older version leaves such a directory. It is accepted unchanged, and the witness is written from then on.
     fs::remove_file(&witness).unwrap();
     accept(directory.path());
     Server::start(directory.path()).kill();
@@ -177,7 +177,8 @@ async fn r14_0b_data_is_not_accepted_beside_a_running_server_nor_where_nothing_w
     assert!(said.contains("witness.json cannot be read"), "{said}");
 }
 
-/// The head of each segment: its number in the log, up to where it calls the log stable, its place.
+/// Returns the head of each segment: its number in the log, the position up to which it calls the log stable, and its
+/// offset in the file.
 fn heads(file: &File) -> Vec<(u64, i64, u64)> {
     let places = (0..file.metadata().unwrap().len()).step_by(usize::try_from(SEGMENT).unwrap());
     let heads = places.map(|place| {
@@ -192,7 +193,7 @@ fn heads(file: &File) -> Vec<(u64, i64, u64)> {
 #[tokio::test]
 async fn r14_0c_a_head_that_calls_a_lost_segment_stable_does_not_lose_the_others() {
     let whole = directory_of(&["root"]).await;
-    // An older version left it.
+    // Simulates a directory of an older version, which has no witness.
     let _ = fs::remove_file(whole.path().join("witness.json"));
     let engine = sled::open(whole.path().join("db")).unwrap();
     for n in 0_u16..4000 {

@@ -10,12 +10,12 @@ use std::time::Duration;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
-/// What services present in these tests.
+/// The service token of the settings in these tests.
 pub(crate) const SERVICE_TOKEN: &str = "crash-service-token-0123456789abcdef";
-/// Guards against a test that hangs; nothing is measured by it.
+/// The time after which a test counts as hung. It measures nothing.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
-/// The program, with nothing in its environment but what these tests need.
+/// Returns the program with an environment that has only what these tests need.
 pub(crate) fn doorward(data_dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_doorward"));
     command.env_clear().current_dir(std::env::temp_dir()).envs([
@@ -25,9 +25,9 @@ pub(crate) fn doorward(data_dir: &Path) -> Command {
         ("RATE_LIMITS_PUBLIC_ROUTES", "1000000"),
         ("RATE_LIMITS_PRIVATE_ROUTES", "1000000"),
         ("MAX_SESSIONS_PER_USER", "1000"),
-        // On a busy machine a hash may wait; that is not what these tests are about.
+        // On a busy machine a hash may wait long. These tests do not check that.
         ("HASH_DEADLINE_MS", "60000"),
-        // Whether an interrupted change was made is found out by trying.
+        // The tests log in to find out whether an interrupted change was made.
         ("LOGIN_FAILURES", "100"),
         ("ADDRESS_FAILURES", "10000"),
     ]);
@@ -35,18 +35,18 @@ pub(crate) fn doorward(data_dir: &Path) -> Command {
     command
 }
 
-/// Runs the program to its end.
+/// Runs the program until it exits. Returns its status and its log.
 pub(crate) fn run(mut command: Command) -> (ExitStatus, String) {
     let Output { status, stderr, .. } = command.output().unwrap();
     (status, String::from_utf8(stderr).unwrap())
 }
 
-/// The program, serving. It is killed when this is dropped.
+/// The running server. It is killed when this value is dropped.
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
     pub(crate) client: reqwest::Client,
-    /// Empty where nobody reads it.
+    /// Empty if the test does not read the log.
     log: Arc<Mutex<String>>,
     reader: Option<JoinHandle<()>>,
 }
@@ -57,7 +57,7 @@ impl Server {
         Self::start_with(doorward(data_dir))
     }
 
-    /// Starts the program with more settings than [`doorward`] gives it, and waits until it listens.
+    /// Starts the program with more settings than [`doorward`] sets, and waits until it listens.
     pub(crate) fn start_with(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
         let (log, lines, reader) = follow(&mut child);
@@ -89,18 +89,18 @@ impl Server {
         server
     }
 
-    /// SIGKILL. Nothing the process had not finished is finished.
+    /// Sends SIGKILL and waits. The process completes none of its unfinished work.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// SIGTERM; does not wait.
+    /// Sends SIGTERM and does not wait.
     pub(crate) fn terminate(&self) {
         self.signal("TERM");
     }
 
-    /// Waits until the log has this in it.
+    /// Waits until the log contains this text.
     pub(crate) async fn says(&self, text: &str) {
         let said = async {
             while !self.log.lock().unwrap().contains(text) {
@@ -110,12 +110,12 @@ impl Server {
         tokio::time::timeout(PATIENCE, said).await.unwrap();
     }
 
-    /// SIGHUP.
+    /// Sends SIGHUP.
     pub(crate) fn hang_up(&self) {
         self.signal("HUP");
     }
 
-    /// SIGKILL from beside the load, which borrows the server; [`Self::kill`] then collects what is left.
+    /// Sends SIGKILL while the load borrows the server. [`Self::kill`] then reaps the process.
     pub(crate) fn send_kill(&self) {
         self.signal("KILL");
     }
@@ -125,7 +125,8 @@ impl Server {
         assert!(sent.success());
     }
 
-    /// SIGTERM, and SIGKILL when it has not ended by then, as Docker does it. How it ended, and all it said.
+    /// Sends SIGTERM, and SIGKILL if the process is still running after `patience`, as Docker does. Returns the status
+    /// and the whole log.
     pub(crate) fn stop_within(self, patience: Duration) -> (ExitStatus, String) {
         let id = self.child.id();
         let (done, ended) = mpsc::channel::<()>();
@@ -141,12 +142,12 @@ impl Server {
         outcome
     }
 
-    /// The number of the process.
+    /// Returns the process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// How it ended, and all it said.
+    /// Waits for the exit. Returns the status and the whole log.
     pub(crate) fn wait(mut self) -> (ExitStatus, String) {
         let status = self.child.wait().unwrap();
         if let Some(reader) = self.reader.take() {
@@ -156,7 +157,7 @@ impl Server {
         (status, log)
     }
 
-    /// Sends a request; `None` when there was no whole answer, so that nothing is known of what it did.
+    /// Sends a request. Returns `None` if there was no complete answer, so that the effect of the request is unknown.
     pub(crate) async fn call(
         &self,
         method: Method,
@@ -174,7 +175,7 @@ impl Server {
         answer_to(request).await
     }
 
-    /// The same by a service with a token of its own, which only reads.
+    /// Sends a read request with another service token.
     pub(crate) async fn call_as(&self, service_token: &str, path: &str) -> Option<(StatusCode, Value)> {
         answer_to(self.request(Method::GET, path, service_token)).await
     }
@@ -188,7 +189,7 @@ impl Server {
         self.call(Method::POST, "/login", None, Some(json!({"email": email, "password": password}))).await
     }
 
-    /// Whether a token is live.
+    /// Returns whether a token is live.
     pub(crate) async fn is_live(&self, token: &str) -> bool {
         let (status, body) = self.call(Method::POST, "/verify", Some(token), None).await.unwrap();
         assert!(matches!(status.as_u16(), 200 | 401), "{status} {body}");
@@ -214,7 +215,7 @@ impl Drop for Server {
     }
 }
 
-/// Reads what a process says, all of it and line by line.
+/// Reads the standard error of a process, both as a whole and line by line.
 fn follow(child: &mut Child) -> (Arc<Mutex<String>>, Receiver<String>, JoinHandle<()>) {
     let stderr = BufReader::new(child.stderr.take().unwrap());
     let log = Arc::new(Mutex::new(String::new()));
@@ -223,17 +224,17 @@ fn follow(child: &mut Child) -> (Arc<Mutex<String>>, Receiver<String>, JoinHandl
     let reader = std::thread::spawn(move || {
         for line in stderr.lines().map_while(Result::ok) {
             kept.lock().unwrap().extend([line.as_str(), "\n"]);
-            // Nobody listens any more once it is up.
+            // Once the server is up, nobody receives lines any more.
             let _ = sender.send(line);
         }
     });
     (log, lines, reader)
 }
 
-/// Runs the program with lines on its standard input.
+/// Runs the program with this text as its standard input.
 pub(crate) fn run_with_input(mut command: Command, input: &str) -> (ExitStatus, String) {
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
-    // A program that refuses to start does not read.
+    // A program that refuses to start does not read its input.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap();
     (output.status, String::from_utf8(output.stderr).unwrap())

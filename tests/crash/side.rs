@@ -1,4 +1,4 @@
-//! What is written on the side, and cannot be: it holds no request, no start and no stop up.
+//! Output besides the store, such as the log, that cannot be written. It delays no request, no start and no stop.
 
 use std::fs::{self, File, OpenOptions};
 use std::process::{Command, Stdio};
@@ -12,7 +12,7 @@ use crate::server::{PATIENCE, Server, doorward, run};
 
 const REQUESTS: usize = 1000;
 
-/// A device on which no byte finds room.
+/// A device that is always full.
 fn full_disk() -> File {
     OpenOptions::new().write(true).open("/dev/full").unwrap()
 }
@@ -22,7 +22,7 @@ fn ann() -> Value {
         "passphrase": "blue heron over water"})
 }
 
-/// Registers the administrator, makes many requests, and gives back what the log has lost by then.
+/// Registers the administrator, makes many requests and returns the number of log lines lost by then.
 async fn use_it(server: &Server) -> u64 {
     let (status, body) = server.call(Method::POST, "/register", None, Some(ann())).await.unwrap();
     assert_eq!(status, StatusCode::CREATED, "{body}");
@@ -70,7 +70,7 @@ async fn b04_a_log_whose_reader_is_gone_fails_no_request_and_no_stop() {
 #[tokio::test]
 async fn b04_a_log_that_nobody_reads_holds_up_no_request_and_no_stop() {
     let directory = TempDir::new().unwrap();
-    // Held and never read.
+    // The reader stays open and never reads.
     let (_reader, writer) = std::io::pipe().unwrap();
     let mut command = doorward(directory.path());
     command.env("LOG_LEVEL", "trace");
@@ -126,7 +126,7 @@ async fn b04_mails_wait_while_their_files_cannot_be_written() {
     stop(server);
 }
 
-/// Asks until there is an answer.
+/// Repeats the call until it returns a value.
 async fn until<T>(ask: impl AsyncFn() -> Option<T>) -> T {
     let asked = async {
         loop {

@@ -1,4 +1,4 @@
-//! Orderly stops, and starts that are refused.
+//! Orderly stops and refused starts.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -46,8 +46,8 @@ async fn r11_an_orderly_stop_answers_what_is_in_flight_and_loses_nothing() {
         stream.write_all(request.as_bytes()).await.unwrap();
         streams.push(stream);
     }
-    // Each registration is one job of the hashing threads, of two hashes. Once all jobs are known to them, all requests are in. A job
-    // that moves on during a look may be counted twice, so two looks must say so.
+    // Each registration is one job of the hashing threads, with two hashes. Once the hasher has counted all jobs, all
+    // requests have arrived. A job that changes its state during a read may be counted twice, so two reads must agree.
     let mut known = 0;
     while known < 2 {
         let (_, body) = server.call(Method::GET, "/health/actors", None, None).await.unwrap();
@@ -90,7 +90,7 @@ async fn a_second_server_on_the_same_data_is_refused_and_does_not_harm_the_first
     let (status, body) = server.call(Method::POST, "/register", None, Some(registration(0).1)).await.unwrap();
     assert_eq!(status, StatusCode::CREATED, "{body}");
     server.kill();
-    // A killed one holds nothing.
+    // A killed server holds no lock.
     Server::start(directory.path());
 }
 
@@ -115,7 +115,7 @@ async fn s07_an_administrator_is_made_offline_and_not_beside_a_running_server() 
     };
     let (status, said) = run_with_input(create("ann"), "Quiet-lamp-7-tree\nblue heron over water\n");
     assert_eq!(status.code(), Some(0), "{said}");
-    // The first start of the server makes the secret, or has one in its environment.
+    // Only the first start of the server creates the secret, unless its environment has one.
     assert!(said.contains("no mail is queued"), "{said}");
     for unmade in ["secret_key", "keys", "mail"] {
         assert!(!directory.path().join(unmade).exists(), "{unmade}");
@@ -156,7 +156,7 @@ async fn s07_an_administrator_is_made_offline_and_not_beside_a_running_server() 
         let reasons: Vec<_> = records.iter().map(|record| record["reason"].as_str().unwrap_or_default()).collect();
         assert_eq!(reasons, ["email_taken", "weak_password", "", ""]);
     }
-    // Who registers now is not the first administrator.
+    // An account that registers after this is not the first one, so it is no administrator.
     let (_, body) = server.call(Method::POST, "/register", None, Some(registration(0).1)).await.unwrap();
     assert_eq!(body["id"], 3);
     let (_, body) = server.login(&registration(0).0, "Quiet-lamp-7-tree").await.unwrap();
@@ -174,7 +174,7 @@ async fn s07_making_an_administrator_with_other_settings_changes_no_key_and_no_s
         let data = directory.path();
         let serve = || {
             let mut command = doorward(data);
-            // Nobody listens there, so mails wait.
+            // No mail server listens at this port, so mails wait.
             command.envs([("ALGORITHM", algorithm), ("SECRET_KEY", SECRET), ("SMTP_URL", "smtp://127.0.0.1:1")]);
             Server::start_with(command)
         };
@@ -190,7 +190,7 @@ async fn s07_making_an_administrator_with_other_settings_changes_no_key_and_no_s
         assert_eq!(server.wait().0.code(), Some(0));
         let ring = fs::read(data.join("keys/ring.json")).unwrap();
 
-        // A shell has none of the server's settings, or one that is wrong.
+        // A shell has none of the server's settings, or a wrong one.
         for (name, secret, queues) in
             [("ann", None, false), ("bob", Some(SECRET), true), ("cleo", Some(OTHER), algorithm == "EdDSA")]
         {

@@ -1,5 +1,5 @@
-//! Mails to an SMTP server that answers, refuses, stalls, drops and encrypts: what is handed over, what is tried again and
-//! what is given up.
+//! Mails to an SMTP server that answers, refuses, stalls, drops connections and encrypts: which mails count as
+//! delivered, which are tried again and which are given up.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper of a test may panic like the test itself")]
 
 #[path = "../support_smtp/mod.rs"]
@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 const TOKEN: &str = "tHe-t0ken-0f-the-link";
 const PASSWORD: &str = "kanarienvogel";
-/// How long a send may take in these tests; a stall costs each test that much.
+/// The time limit of a send in these tests. Each stall costs a test that much time.
 const SEND_TIMEOUT: Duration = Duration::from_millis(700);
 
 fn transport(url: &str, ca: Option<&Certificates>) -> Arc<dyn MailTransport> {
@@ -145,7 +145,7 @@ async fn r04_a_drop_or_a_stall_at_any_step_is_tried_again_in_bounded_time() {
         assert!(began.elapsed() < 4 * SEND_TIMEOUT, "{step:?} took {:?}", began.elapsed());
         assert!(text.starts_with("the mail server did not finish within 0.7 seconds"), "{step:?}: {text}");
     }
-    // The only one that may arrive twice: the answer to the mail was lost.
+    // Only this mail may arrive twice, because the answer to it was lost.
     assert_eq!(sink.taken().len(), 1);
     sink.follow(Script::default());
     send(&transport).await.unwrap();
@@ -194,7 +194,7 @@ async fn tls_is_verified_against_the_given_authority() {
         let unencrypted = |line: &String| line.starts_with("AUTH") || line.starts_with("MAIL");
         assert!(!sink.lines().iter().any(unencrypted), "{:?}", sink.lines());
 
-        // Nobody vouches for it, or somebody else does.
+        // No known authority signed the certificate, or another one did.
         transient(send(&transport(&url, None)).await);
         transient(send(&transport(&url, Some(&Certificates::for_name("127.0.0.1")))).await);
         assert_eq!(sink.taken().len(), 1);
@@ -258,7 +258,7 @@ async fn e16_r04_any_positive_reply_to_the_mail_counts_whatever_its_text() {
         assert_eq!(send(&transport).await, Ok(()), "{}", String::from_utf8_lossy(reply));
         assert_eq!(sink.taken().len(), i + 1);
     }
-    // The server closes the connection in the middle of its text, or says that it will.
+    // The server closes the connection in the middle of its answer, or announces that it will close it.
     for reply in [b"250 take".as_slice(), b"250-taken\r\n", b"250", b"250 ok\r\n421 closing\r\n"] {
         sink.follow(Script::but(Step::Body, Act::Last(reply.to_vec())));
         assert_eq!(send(&transport).await, Ok(()), "{}", String::from_utf8_lossy(reply));
@@ -288,7 +288,7 @@ async fn e16_r04_a_refusal_counts_whatever_its_text_and_code() {
             sink.follow(Script::but(step, Act::Bytes(reply.to_vec())));
             transient(send(&transport).await);
         }
-        // No code at all decides nothing.
+        // Without a valid code the answer decides nothing.
         for reply in [b"\r\n".as_slice(), b"ok\r\n", b"25\r\n", b"2500 ok\r\n", b"650 what\r\n"] {
             sink.follow(Script::but(step, Act::Bytes(reply.to_vec())));
             transient(send(&transport).await);
@@ -322,7 +322,7 @@ async fn e16_a_server_that_refuses_ehlo_is_greeted_with_helo() {
         send(&transport(&sink.url("smtp"), None)).await.unwrap();
         assert_eq!(sink.lines()[1], "HELO auth.example.com");
         assert_eq!(sink.taken().len(), 1);
-        // It can neither encrypt nor log in, so nothing is sent that needs it.
+        // The server can neither encrypt nor log in, so the client sends nothing that needs either.
         for url in [sink.url("smtp+starttls"), format!("smtp://ann:{PASSWORD}@{}", sink.address)] {
             transient(send(&transport(&url, None)).await);
         }
@@ -346,12 +346,12 @@ async fn e16_what_a_login_is_asked_is_answered_in_order() {
         let url = format!("smtp://ann%40example.com:{PASSWORD}@{}", sink.address);
         assert_eq!(send(&transport(&url, None)).await, Ok(()), "{questions:?}");
     }
-    // One that asks in spite of the word that came with the command.
+    // This server asks although the command already carried the answer.
     let login = Some(("PLAIN", "ann@example.com", PASSWORD));
     let sink = Sink::start(Script { login, questions: vec!["334 go on"], ..Script::default() }).await;
     let url = format!("smtp://ann%40example.com:{PASSWORD}@{}", sink.address);
     send(&transport(&url, None)).await.unwrap();
-    // One that asks for more than there is.
+    // This server asks more often than there are answers.
     sink.follow(Script { login, questions: vec!["334 more", "334 more", "334 more"], ..Script::default() });
     let text = transient(tokio::time::timeout(4 * SEND_TIMEOUT, send(&transport(&url, None))).await.unwrap());
     assert!(text.contains("login"), "{text}");
@@ -379,8 +379,8 @@ async fn e16_capabilities_count_in_any_case_and_in_the_old_form() {
     assert!(sink.taken()[0].from.contains(" SMTPUTF8"));
 }
 
-/// What a stranger puts between the answer to `STARTTLS` and TLS must not pass for an answer of the server: with one answer
-/// too many, the next mail would count as taken before the server has seen it.
+/// An attacker can insert text between the answer to `STARTTLS` and TLS. The client must not take it for an answer of
+/// the server: with one answer too many, the next mail would count as accepted before the server has received it.
 #[tokio::test]
 async fn an_answer_that_was_slipped_in_before_tls_is_noticed() {
     let certificates = Certificates::for_name("127.0.0.1");

@@ -1,8 +1,8 @@
-"""What a disk may hold after a power cut, rebuilt from the system calls that a program made.
+"""The possible contents of a disk after a power cut, rebuilt from the system calls of a program.
 
-A call counts as durable only once an fsync or fdatasync of the same file that began after it has ended; a name, once an fsync of
-its directory has. Everything else may be on the disk or not, in any order, and a write may be there in part, in pieces of 512
-bytes. sync_file_range counts for nothing.
+The data of a call is durable only if an fsync or fdatasync of the same file began after the call had ended, and has
+ended itself. A name is durable only after an fsync of its directory. Everything else may or may not be on the disk, in
+any order. A write may be there in part, in pieces of 512 bytes. sync_file_range does not count.
 """
 
 import os
@@ -25,7 +25,7 @@ def unhex(text):
 
 
 class Node:
-    """A file or a directory, with everything that was done to it, in order."""
+    """A file or a directory with all operations on it, in order."""
 
     def __init__(self, path, is_dir):
         self.path, self.is_dir = path, is_dir
@@ -33,23 +33,24 @@ class Node:
         self.syncs = []     # (began, ended)
 
     def split(self, cut):
-        """What is durable at a position, and what may be there."""
+        """Returns the operations that are durable at a position, and those that may be on the disk."""
         synced = max((began for began, ended in self.syncs if ended < cut), default=-1)
         past = [step for step in self.done if step[0] < cut]
         return [s for s in past if s[1] < synced], [s for s in past if s[1] >= synced]
 
 
 class Recording:
-    """The calls of one or more runs of a program below one directory. A position is the number of a line of their traces."""
+    """The system calls of one or more runs of a program below one directory. A position is a line number in their
+    traces."""
 
     def __init__(self, root):
         self.root = root
         self.top = Node(root, True)
         self.names = {root: self.top}
         self.lines = 0
-        self.answers = {}   # request id -> position at which its answer was handed to the system
-        self.ranges = 0     # how often sync_file_range did anything
-        self.writes = []    # positions after writes of files, for choosing where to cut
+        self.answers = {}   # request id -> position at which its answer was written
+        self.ranges = 0     # number of sync_file_range calls with an effect
+        self.writes = []    # positions after file writes, for the choice of cuts
 
     def read(self, path):
         """Reads the trace of one run."""
@@ -162,11 +163,12 @@ class Recording:
         folder.done.append((began, ended, "add", leaf, node))
 
     def engines(self):
-        """The data files of the engine."""
+        """Returns the data files of the engine."""
         return [node for path, node in self.names.items() if path.endswith("/db/db")]
 
     def unsynced_and_called_stable(self):
-        """Heads of segments of the engine that call an earlier segment stable whose own head was not durable yet."""
+        """Returns the segment heads of the engine that call an earlier segment stable although its own head was not
+        durable yet."""
         found = []
         for node in self.engines():
             begun = []      # (ended, number) of heads
@@ -174,7 +176,7 @@ class Recording:
                 if action != "write" or more[0] % SEGMENT or len(more[1]) < 20:
                     continue
                 if int.from_bytes(more[1][:4], "little") ^ 0xFFFFFFFF != zlib.crc32(more[1][4:20]):
-                    continue            # a segment that is given back
+                    continue            # a freed segment
                 first, stable = (int.from_bytes(more[1][at:at + 8], "little", signed=True) ^ (2**63 - 1) for at in (4, 12))
                 for other, number in begun:
                     durable = any(other < s and e < began for s, e in node.syncs)
@@ -184,7 +186,7 @@ class Recording:
         return found
 
     def build(self, cut, target, choose):
-        """Writes what a disk may hold at a position to a new directory."""
+        """Writes the possible content of a disk at a position to a new directory."""
         def fill(node, path):
             durable, pending = node.split(cut)
             if not node.is_dir:
@@ -209,7 +211,7 @@ class Recording:
 
 
 def content(durable, pending, choose):
-    """The bytes of a file: what is durable, and what was chosen of the rest, in the order of the calls."""
+    """Returns the bytes of a file: the durable operations and the chosen pending ones, in the order of the calls."""
     held = bytearray()
     for step in durable:
         write(held, step)
@@ -237,7 +239,7 @@ def sectors(step):
 
 
 class Choice:
-    """What of the pending calls is on the disk, by chance. `way` is one of WAYS."""
+    """A random choice of the pending calls that are on the disk. `way` is one of WAYS."""
 
     WAYS = ["nothing", "everything", "a beginning", "some calls", "some pieces", "the end", "all but one", "all but a segment"]
 
@@ -264,7 +266,7 @@ class Choice:
         return list(steps)
 
     def names(self, pending):
-        # Directories are journalled by every common file system: their changes arrive in order, as far as they do.
+        # Every common file system journals directories, so their changes arrive in order, up to some point.
         return pending[:self.rng.randint(0, len(pending))] if self.way != "everything" else pending
 
     def writes(self, pending):

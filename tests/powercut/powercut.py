@@ -1,10 +1,11 @@
-"""R14: a power cut at any moment loses nothing that was acknowledged, and the next start succeeds.
+"""R14: a power cut at any moment loses no acknowledged change, and the next start succeeds.
 
     python3 tests/powercut/powercut.py PROGRAM [--images 60] [--seed 1]
 
-Records what a server does to its disk under load, over a first start, a kill and an orderly stop. Then rebuilds what a disk may
-hold after a cut at many moments (see disk.py), starts the server on each image, and asks for everything that was acknowledged.
-Needs strace. The last line is 'N images, N failed opens, N lost'; the exit code is 0 only if nothing failed.
+Records the disk operations of a server under load, over a first start, a kill and an orderly stop. Then rebuilds the
+possible contents of the disk after a cut at many moments (see disk.py), starts the server on each image and checks
+everything that was acknowledged. Needs strace. The last line is 'N images, N failed opens, N lost'; the exit code is 0
+only if nothing failed.
 """
 
 import argparse
@@ -33,7 +34,7 @@ SETTINGS = {"PORT": "0", "LOG_FORMAT": "json", "ALGORITHM": "EdDSA", "RATE_LIMIT
 
 
 class Server:
-    """The program on a data directory, with its calls recorded if a file for them is given."""
+    """The program on a data directory. With a trace file, its system calls are recorded."""
 
     started = []
 
@@ -46,7 +47,7 @@ class Server:
         self.started.append(self)
 
     def wait(self):
-        """Whether it listens."""
+        """Waits for the start and returns whether the server listens."""
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end and self.process.poll() is None:
             for line in self.said().splitlines():
@@ -89,14 +90,14 @@ def session_of(token):
 
 
 class Account:
-    """What one account must be like after each of its changes, which are made one after the other."""
+    """The expected state of one account after each of its changes, which are made one after the other."""
 
     numbers = itertools.count(1)
 
     def __init__(self, name):
         self.name, self.id, self.tokens = name, None, {}
         self.present = None             # (nickname, {session: label})
-        self.history = []               # (request id, what it must be like from its answer on)
+        self.history = []               # (request id, expected state after its answer)
 
     def change(self, server, method, path, body, token, after):
         identifier = f"r{next(self.numbers)}.{self.name}"
@@ -139,14 +140,15 @@ class Account:
             self.change(server, "DELETE", "/my_account/delete", {"current_password": PASSWORD}, token, lambda _: None)
 
     def at(self, cut, answers):
-        """What it must be like after a cut: as it was by the last answer before it, or by the next change, which was under way."""
+        """Returns the possible states after a cut: the state of the last answer before it, or of the next change, which
+        was in flight."""
         acknowledged = sum(answers[identifier] < cut for identifier, _ in self.history)
         states = [None] + [state for _, state in self.history]
         return states[acknowledged:acknowledged + 2]
 
 
 class Load:
-    """Accounts that change, each in one thread at a time. The first is the administrator, which stays as it is."""
+    """Accounts that change, each in one thread at a time. The first is the administrator, which does not change."""
 
     def __init__(self, rng):
         self.rng, self.accounts = rng, []
@@ -179,7 +181,8 @@ class Load:
 
 
 def record(program, work, rng, seconds):
-    """Runs the server three times under load. Returns the recording, the accounts, and where each start was over."""
+    """Runs the server three times under load. Returns the recording, the accounts, and the position at which each start
+    had ended."""
     root = os.path.join(work, "recorded")
     os.mkdir(root)
     data = os.path.join(root, "data")
@@ -198,7 +201,7 @@ def record(program, work, rng, seconds):
             root_account.login(server)
         load.register(server, 24 if run == 0 else 3)
         load.work(server, seconds * share)
-        time.sleep(1)                   # the engine is at rest when it is killed, so that the trace says all that happened
+        time.sleep(1)                   # the engine is idle at the kill, so that the trace is complete
         server.end(stop)
         recording.read(trace)
         ready.append(recording.answers[identifier])
@@ -208,7 +211,7 @@ def record(program, work, rng, seconds):
 
 
 def compare(recording, root, work):
-    """The model with every call present must be the directory that the run left."""
+    """Asserts that the model with all calls equals the directory that the run left."""
     whole = os.path.join(work, "whole")
     recording.build(recording.lines, whole, disk.Choice(random.Random(0), "everything"))
     different = subprocess.run(["diff", "-r", "-q", whole, root], stdout=subprocess.PIPE, text=True, check=False).stdout
@@ -218,14 +221,14 @@ def compare(recording, root, work):
 
 
 def cuts(recording, ready, count, rng):
-    """Moments to cut the power at: right after answers and writes, anywhere, and in the starts."""
+    """Yields the moments of the power cuts: right after answers and writes, at random positions, and during starts."""
     answers, writes = list(recording.answers.values()), recording.writes
     starts = [w for w in writes if w <= ready[0]] + [w for w in writes if any(r - 400 < w <= r for r in ready)]
     ways = itertools.cycle(disk.Choice.WAYS)
     for kind in itertools.islice(itertools.cycle(["answer", "write", "start", "write", "answer", "anywhere"]), count):
         cut = {"answer": lambda: rng.choice(answers) + 1, "write": lambda: rng.choice(writes), "start": lambda: rng.choice(starts),
                "anywhere": lambda: rng.randrange(recording.lines)}[kind]()
-        # By chance in turns of eight, so that no kind of moment always meets the same choice.
+        # The order is partly random, so that a kind of moment does not always get the same choice.
         yield cut, disk.Choice(random.Random(rng.random()), rng.choice(disk.Choice.WAYS) if rng.random() < 0.5 else next(ways))
 
 
@@ -257,7 +260,7 @@ def ask(server, accounts, recording, cut):
     if status != 201 or new["id"] <= highest:
         lost.append(f"a registration is answered {status} {new}, and {highest} was given")
     if expected[root][0] is None:
-        return lost                     # nobody was acknowledged yet
+        return lost                     # no registration was acknowledged yet
     status, answer = server.call("POST", "/login", {"email": "root@example.com", "password": PASSWORD})
     if status != 200:
         return lost + [f"the administrator cannot log in: {status} {answer}"]
@@ -276,7 +279,7 @@ def ask(server, accounts, recording, cut):
         if present not in states:
             lost.append(f"{account.name} is {present}, expected one of {states}")
     for account in accounts[1:5]:
-        # The token of a session that is there is good, so the keys that signed it are there too.
+        # The token of an existing session is valid, which shows that its signing key was kept too.
         states = expected[account]
         for session in itertools.islice(states[0][1] if states[0] else (), 1):
             status, answer = server.call("GET", "/my_account/", token=account.tokens[session])

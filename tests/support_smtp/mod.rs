@@ -1,6 +1,7 @@
-//! An SMTP server for tests: it does what a script says at each step, and keeps what it was told.
+//! An SMTP server for tests. At each step of the dialogue it acts as its script says, and it records what clients send.
 //!
-//! Include it with `#[path = "…/support_smtp/mod.rs"] mod smtp_sink;`. The script may be changed while it runs.
+//! Include it with `#[path = "…/support_smtp/mod.rs"] mod smtp_sink;`. A test may change the script while the server
+//! runs.
 #![expect(clippy::unwrap_used, reason = "a helper of a test may panic like the test itself")]
 
 use std::collections::BTreeMap;
@@ -16,10 +17,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
-/// A moment at which the server answers.
+/// A step of the dialogue at which the server answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Step {
-    /// When somebody connects.
+    /// The greeting after a client connects.
     Greeting,
     /// `EHLO`.
     Ehlo,
@@ -33,94 +34,96 @@ pub(crate) enum Step {
     Rcpt,
     /// `DATA`.
     Data,
-    /// The dot at the end of a mail.
+    /// The line with a single dot that ends a mail.
     Body,
 }
 
-/// What the server does at a step instead of going on.
+/// An action of the server at a step, instead of the usual answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Act {
-    /// Answers this, without the line end.
+    /// Sends this answer. The server adds the line end.
     Answer(String),
-    /// Answers these bytes as they are.
+    /// Sends these bytes unchanged.
     Bytes(Vec<u8>),
-    /// Answers these bytes as they are and closes the connection. At [`Step::Body`] the mail is kept if they begin with `2`.
+    /// Sends these bytes unchanged and closes the connection. At [`Step::Body`] the server keeps the mail if the bytes
+    /// begin with `2`.
     Last(Vec<u8>),
-    /// Answers as usual and adds this in the same breath; at [`Step::StartTls`] before TLS begins.
+    /// Sends the usual answer and this text in one write. At [`Step::StartTls`] this happens before TLS begins.
     Inject(String),
-    /// Says nothing any more and keeps the connection.
+    /// Sends nothing more and keeps the connection open.
     Stall,
-    /// Closes the connection. At [`Step::Body`] the mail is kept all the same: the answer alone is lost.
+    /// Closes the connection. At [`Step::Body`] the server still keeps the mail: only the answer is lost.
     Drop,
 }
 
 /// How connections are encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Encryption {
-    /// Not at all.
+    /// No encryption.
     #[default]
     None,
-    /// After `STARTTLS`, which is offered.
+    /// Encryption after `STARTTLS`, which the server offers.
     StartTls,
-    /// From the first byte.
+    /// Encryption from the first byte.
     Implicit,
 }
 
-/// What the server does.
+/// The behaviour of the server.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Script {
     /// How connections are encrypted.
     pub(crate) encryption: Encryption,
-    /// The login that is wanted, by `AUTH PLAIN` or `AUTH LOGIN`, and which of the two is offered.
+    /// The login that the server requires: mechanism (`PLAIN` or `LOGIN`, the only one that it offers), user and
+    /// password.
     pub(crate) login: Option<(&'static str, &'static str, &'static str)>,
-    /// What `AUTH LOGIN` and `AUTH PLAIN` ask, one question for each answer. Empty: the usual ones.
+    /// The challenges of `AUTH LOGIN` and `AUTH PLAIN`, one for each answer. Empty: the usual challenges.
     pub(crate) questions: Vec<&'static str>,
-    /// The answer to `EHLO` in place of the usual one, without the line end.
+    /// The answer to `EHLO` instead of the usual one, without the line end.
     pub(crate) capabilities: Option<&'static str>,
-    /// Whether `SMTPUTF8` is offered.
+    /// Whether the server offers `SMTPUTF8`.
     pub(crate) smtputf8: bool,
-    /// Departures from the normal course.
+    /// The steps at which the server does not answer as usual.
     pub(crate) acts: BTreeMap<Step, Act>,
 }
 
 impl Script {
-    /// Everything is taken, but for this.
+    /// Accepts everything, except that it acts differently at this step.
     pub(crate) fn but(step: Step, act: Act) -> Self {
         Self { acts: BTreeMap::from([(step, act)]), ..Self::default() }
     }
 }
 
-/// A mail that the server took.
+/// A mail that the server accepted.
 #[derive(Debug, Clone)]
 pub(crate) struct Taken {
     /// The argument of `MAIL`.
     pub(crate) from: String,
     /// The arguments of `RCPT`.
     pub(crate) to: Vec<String>,
-    /// The mail, dots unstuffed.
+    /// The mail, without dot-stuffing (RFC 5321).
     pub(crate) data: String,
-    /// Whether it came over TLS.
+    /// Whether the mail arrived over TLS.
     pub(crate) encrypted: bool,
 }
 
-/// A mail that came whole, whatever was said to it.
+/// A mail that arrived complete, whatever the server answered.
 #[derive(Debug, Clone)]
 pub(crate) struct Received {
     /// The mail.
     pub(crate) mail: Taken,
-    /// Whether an answer to it was sent, all of it.
+    /// Whether the server sent a complete answer to it.
     pub(crate) answered: bool,
 }
 
-/// An authority, and a certificate of it for one name.
+/// A certificate authority and a certificate that it signed for one name.
 pub(crate) struct Certificates {
-    /// The authority in PEM, for `SMTP_CA_FILE`.
+    /// The certificate of the authority in PEM, for `SMTP_CA_FILE`.
     pub(crate) authority_pem: String,
     config: Arc<ServerConfig>,
 }
 
 impl Certificates {
-    /// A new authority that vouches for this name or address.
+    /// Creates a new authority and a certificate for this name or address.
     pub(crate) fn for_name(name: &str) -> Self {
         let mut authority = CertificateParams::new(Vec::new()).unwrap();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -147,9 +150,9 @@ struct Shared {
     tls: Option<TlsAcceptor>,
 }
 
-/// The server. It ends when this is dropped.
+/// The server. It stops when this value is dropped.
 pub(crate) struct Sink {
-    /// Where it listens.
+    /// The address that it listens on.
     pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
     accepting: JoinHandle<()>,
@@ -166,12 +169,12 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl Sink {
-    /// A server without TLS.
+    /// Starts a server without TLS.
     pub(crate) async fn start(script: Script) -> Self {
         Self::start_with(script, None).await
     }
 
-    /// A server, with certificates if its script encrypts.
+    /// Starts a server, with certificates if its script encrypts.
     pub(crate) async fn start_with(script: Script, certificates: Option<&Certificates>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -186,34 +189,34 @@ impl Sink {
         let accepting = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let shared = Arc::clone(&serving);
-                // A client that goes away is no failure of the server.
+                // A client that disconnects is not a failure of the server.
                 tokio::spawn(async move { drop(connection(stream, &shared).await) });
             }
         });
         Self { address, shared, accepting }
     }
 
-    /// `SMTP_URL` without a login.
+    /// Returns an `SMTP_URL` without a login.
     pub(crate) fn url(&self, scheme: &str) -> String {
         format!("{scheme}://{}", self.address)
     }
 
-    /// Does something else from the next step on.
+    /// Replaces the script, from the next step on.
     pub(crate) fn follow(&self, script: Script) {
         *lock(&self.shared.script) = script;
     }
 
-    /// The mails that were taken.
+    /// Returns the mails that the server accepted.
     pub(crate) fn taken(&self) -> Vec<Taken> {
         lock(&self.shared.taken).clone()
     }
 
-    /// The mails that came whole, also those that were not taken.
+    /// Returns the mails that arrived complete, including those that the server did not accept.
     pub(crate) fn received(&self) -> Vec<Received> {
         lock(&self.shared.received).clone()
     }
 
-    /// Every line that a client sent outside mails, those over TLS behind `TLS `.
+    /// Returns every line that clients sent outside of mails. Lines that arrived over TLS begin with `TLS `.
     pub(crate) fn lines(&self) -> Vec<String> {
         lock(&self.shared.lines).clone()
     }
@@ -246,7 +249,7 @@ async fn connection(stream: TcpStream, shared: &Shared) -> io::Result<()> {
     Ok(())
 }
 
-/// Answers as the script says, or else as usual. `false` when the connection is to be closed.
+/// Answers as the script says, or else as usual. Returns `false` if the caller must close the connection.
 async fn answer<S: AsyncWrite + Unpin>(stream: &mut S, shared: &Shared, step: Step, usual: &str) -> io::Result<bool> {
     let (bytes, goes_on) = match shared.script().acts.get(&step) {
         None => (format!("{usual}\r\n").into_bytes(), true),
@@ -371,7 +374,7 @@ async fn line<S: AsyncRead + Unpin>(stream: &mut BufReader<S>) -> io::Result<Opt
     Ok((read > 0).then(|| line.trim_end().to_owned()))
 }
 
-/// A mail up to its dot.
+/// Reads a mail up to the line with a single dot.
 async fn body<S: AsyncRead + Unpin>(stream: &mut BufReader<S>) -> io::Result<String> {
     let mut body = String::new();
     loop {
@@ -386,7 +389,7 @@ async fn body<S: AsyncRead + Unpin>(stream: &mut BufReader<S>) -> io::Result<Str
     }
 }
 
-/// User and password of `AUTH PLAIN` (RFC 4616) or `AUTH LOGIN`.
+/// Reads user and password of `AUTH PLAIN` (RFC 4616) or `AUTH LOGIN`.
 async fn credentials<S>(
     stream: &mut BufReader<S>,
     argument: &str,

@@ -3,11 +3,11 @@ use std::time::Duration;
 /// A way for an actor to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Its handler panics.
+    /// The actor's handler panics.
     Panic,
-    /// Its handler returns an error, which is a crash too.
+    /// The actor's handler returns an error, which counts as a crash too.
     Error,
-    /// Its handler hangs for this long, by the runtime's clock.
+    /// The actor's handler hangs for this long, by the runtime's clock.
     Hang(Duration),
 }
 

@@ -3,7 +3,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::domain::token::{KeyRing, SigningKey};
 use crate::ports::{KeyVault, KeyVaultFailure, ReplaceKeysError, StoredKeys};
 
-/// A vault of keys in memory. Two systems on one of them are like a command line beside a server.
+/// A key vault in memory. Two systems that share one are like a command line beside a running server.
 #[derive(Debug, Default)]
 pub struct MemoryKeys {
     stored: Mutex<Option<StoredKeys>>,

@@ -6,7 +6,7 @@ use crate::domain::email::Email;
 use crate::domain::mail::OutgoingMail;
 use crate::ports::{MailTransport, SendError};
 
-/// A transport that keeps what it is given, or refuses it, as a test likes.
+/// A mail transport that keeps the mails it receives or refuses them.
 #[derive(Debug, Default)]
 pub struct MemoryMail {
     state: Mutex<State>,
@@ -22,35 +22,35 @@ struct State {
 }
 
 impl MemoryMail {
-    /// A transport that takes everything.
+    /// Returns a transport that accepts every mail.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What was sent, the oldest first.
+    /// Returns the accepted mails, the oldest first.
     #[must_use]
     pub fn sent(&self) -> Vec<OutgoingMail> {
         self.state().sent.clone()
     }
 
-    /// How often it was tried, with whatever outcome.
+    /// Returns the number of attempts, successful or not.
     #[must_use]
     pub fn attempts(&self) -> usize {
         self.state().attempts
     }
 
-    /// From now on every mail is refused like this; `None` takes them again.
+    /// Refuses every mail with this error from now on. With `None` it accepts mails again.
     pub fn refuse(&self, refusal: Option<SendError>) {
         self.state().refusal = refusal;
     }
 
-    /// From now on an attempt never ends by itself, as with a server that says nothing.
+    /// With `true`, no attempt from now on ends by itself, as with a server that does not answer.
     pub fn stall(&self, stalls: bool) {
         self.state().stalls = stalls;
     }
 
-    /// From now on only addresses in ASCII are reached.
+    /// Reaches only ASCII addresses from now on.
     pub fn reach_ascii_only(&self) {
         self.state().ascii_only = true;
     }

@@ -1,4 +1,4 @@
-//! Refresh tokens for tests of stores, which are shown proofs and never tokens.
+//! Refresh tokens for tests of stores. A store receives proofs, never tokens.
 
 use crate::domain::account::AccountId;
 use crate::domain::refresh::{RefreshFamily, RefreshHash, RefreshKeys, RefreshProof, RefreshToken};
@@ -6,7 +6,7 @@ use crate::domain::secret::Secret;
 use crate::domain::session::SessionId;
 use crate::domain::time::Timestamp;
 
-/// The refresh tokens that one session gets, one after the other.
+/// The successive refresh tokens of one session.
 pub struct RefreshChain {
     family: RefreshFamily,
     keys: RefreshKeys,
@@ -14,7 +14,7 @@ pub struct RefreshChain {
 }
 
 impl RefreshChain {
-    /// The first tokens of a session. Two chains of one session are the same.
+    /// Returns the first tokens of a session. Two chains of one session are equal.
     #[must_use]
     pub fn begin(account: AccountId, session: SessionId, tokens: usize) -> Self {
         let keys = RefreshKeys::derive(&Secret::new("a chain of refresh tokens".to_owned()), None);
@@ -33,13 +33,13 @@ impl RefreshChain {
         Self { family, keys, tokens: chain }
     }
 
-    /// The family as it is stored when the session is opened.
+    /// Returns the family as it is stored when the session is opened.
     #[must_use]
     pub fn family(&self) -> RefreshFamily {
         self.family.clone()
     }
 
-    /// What a store is shown of the token of this generation, and the hash of the one after it.
+    /// Returns the proof of the token of this generation, as a store receives it, and the hash of its successor.
     #[must_use]
     pub fn presented(&self, generation: usize) -> (RefreshProof, RefreshHash) {
         let token = &self.tokens[generation];

@@ -1,4 +1,4 @@
-//! How a system of actors is set up where a test says nothing else.
+//! The settings of a system of actors in tests that need no special ones.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::{
     TokenSettings,
 };
 
-/// Settings under which nothing is limited and a hash costs next to nothing.
+/// Returns settings with very high limits and very cheap hashes.
 #[must_use]
 pub fn system_settings() -> SystemSettings {
     let quota = RateQuota { permits: NonZeroU32::MIN.saturating_add(9_999), per: Duration::from_mins(10) };

@@ -1,4 +1,4 @@
-//! Checks and refreshes while a session ends, in each of the ways in which one can.
+//! Token checks and refreshes while a session ends, in each possible way.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use super::people::{Asker, Held, Refresher, exchange, is_alive, log_in, patient,
 use super::witness::{Chance, Race, Seen, judge};
 use crate::support::{NEW_PASSWORD, Person, TestApp};
 
-/// How many sessions end side by side, each with its own race, so that their ends share commits.
+/// The number of sessions that end concurrently, each with its own race, so that their ends share commits.
 const SIDE_BY_SIDE: usize = 8;
-/// How often that is done.
+/// The number of rounds.
 const ROUNDS: usize = 20;
-/// How many ask about the access token of one session.
+/// The number of concurrent checks of one session's access token.
 const ASKERS: usize = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +35,7 @@ enum End {
     Eviction,
 }
 
-/// Somebody whose session ends in each round.
+/// A person whose session ends in each round.
 struct Subject {
     person: Person,
     held: Held,
@@ -61,7 +61,7 @@ impl Scene {
         Self { app: Arc::new(app), admin, revoker }
     }
 
-    /// Lets somebody log in, exchange the first refresh token, and be about for longer than it is honoured.
+    /// Logs people in, exchanges the first refresh token of each and waits until its grace period is over.
     async fn prepare(&self, people: &[Person], how: End, luck: &mut Chance) -> Vec<Subject> {
         let prepare = async |person: &Person, mut luck: Chance| {
             let first = log_in(&self.app, person).await;
@@ -74,7 +74,7 @@ impl Scene {
         subjects
     }
 
-    /// Ends the session of a subject; the answer is what the account is then.
+    /// Ends the session of a subject and returns the account after that.
     async fn end(&self, how: End, subject: &Subject, admin: &str) -> Person {
         let (app, held, mut person) = (&self.app, &subject.held, subject.person.clone());
         let id = person.id;
@@ -129,7 +129,7 @@ impl Scene {
         person
     }
 
-    /// Makes an account as it was before its session ended.
+    /// Restores an account to its state before its session ended.
     async fn restore(&self, how: End, person: Person, admin: &str) -> Person {
         match how {
             End::Lock => self.app.must_change(admin, person.id, &json!({"lock": false})).await,
@@ -139,7 +139,7 @@ impl Scene {
         person
     }
 
-    /// Ends the session of one subject while others ask about it and one refreshes it.
+    /// Ends the session of one subject during concurrent checks and a concurrent refresh.
     async fn race(&self, how: End, subject: &Subject, admin: &str, mut luck: Chance) -> Person {
         let race = Arc::new(Race::default());
         let mut askers = Vec::new();
@@ -158,7 +158,8 @@ impl Scene {
         let what = format!("{how:?}");
         judge(&exchanges, span, &what);
         if how == End::Reuse {
-            // The family is gone a moment before its session's shard hears of it, and the thief before both.
+            // A reuse ends the family a moment before the session's shard learns of it, so refreshes and token checks
+            // are judged apart.
             judge(&seen, span, &what);
         } else {
             seen.extend(exchanges);
@@ -184,7 +185,7 @@ async fn run(how: End) {
         let admin = log_in(&scene.app, &scene.admin).await.access;
         let races = subjects.iter().map(|subject| scene.race(how, subject, &admin, luck.fork()));
         people = futures_util::future::join_all(races).await;
-        // What was not to end did not.
+        // The other sessions continue if this end concerns only one session.
         let spares = matches!(how, End::Logout | End::LogoutByRefresh | End::OwnerEndsOne | End::OwnerEndsOthers)
             || matches!(how, End::AdminEndsOne | End::Service | End::OwnPassword | End::Reuse);
         kept.clear();
@@ -199,7 +200,7 @@ async fn run(how: End) {
         people = futures_util::future::join_all(restored).await;
         assert!(scene.app.is_live(&admin).await);
     }
-    // Nothing of it comes back with the next start.
+    // A restart revives nothing.
     let app = restarted(scene.app).await;
     for held in ended.iter().rev().take(200) {
         assert!(app.handles.sessions.look(&held.access).await.is_err(), "{how:?}: a restart revived a session");

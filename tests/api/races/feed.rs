@@ -1,4 +1,5 @@
-//! The log of revocations while many sessions end: whoever saw an end acknowledged finds it there, each once and in order.
+//! The revocation feed while many sessions end. A client that saw an end acknowledged finds it in the feed. Each end
+//! occurs once and in order.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ const ENDS: usize = 30;
 
 async fn page(app: &TestApp, after: u64, limit: usize) -> RevocationPage {
     let page = app.handles.revocations.after(after, limit).await.unwrap().unwrap();
-    // No gap: numbers follow one another.
+    // The numbers have no gaps.
     for ((number, _), expected) in page.revocations.iter().zip(after + 1..) {
         assert_eq!(*number, expected);
     }
@@ -26,7 +27,7 @@ async fn page(app: &TestApp, after: u64, limit: usize) -> RevocationPage {
     page
 }
 
-/// What a page says, in short.
+/// Returns a page in short form.
 fn told(page: &RevocationPage) -> Vec<(u64, String)> {
     let what = |what: &Revoked| match what {
         Revoked::Session(session) => session.to_string(),
@@ -35,7 +36,7 @@ fn told(page: &RevocationPage) -> Vec<(u64, String)> {
     page.revocations.iter().map(|(number, revocation)| (*number, what(&revocation.what))).collect()
 }
 
-/// Ends a session in some way, and looks for it in the log as soon as that was acknowledged.
+/// Ends a session in some way and looks for it in the feed as soon as the end was acknowledged.
 async fn end_and_look(app: &TestApp, person: &Person, admin: &str, luck: &mut Chance) -> String {
     let first: Held = log_in(app, person).await;
     let principal = app.handles.sessions.authenticate(&first.access).await.unwrap();
@@ -71,7 +72,7 @@ async fn end_and_look(app: &TestApp, person: &Person, admin: &str, luck: &mut Ch
     session
 }
 
-/// Follows the log from a cursor on, in pages of any size, until nothing is written any more.
+/// Follows the feed from a cursor, in pages of any size, until nothing more is written.
 async fn follow(app: Arc<TestApp>, mut after: u64, over: Arc<AtomicBool>, mut luck: Chance) -> Vec<(u64, String)> {
     let mut seen = Vec::new();
     loop {
@@ -86,7 +87,7 @@ async fn follow(app: Arc<TestApp>, mut after: u64, over: Arc<AtomicBool>, mut lu
     }
 }
 
-/// The same over the network, by waiting. Sessions alone are told by a name.
+/// Follows the feed over HTTP with `wait`. Returns the ids of the ended sessions.
 async fn poll(app: Arc<TestApp>, secret: String, mut after: String, over: Arc<AtomicBool>) -> Vec<String> {
     let mut seen = Vec::new();
     loop {
@@ -145,7 +146,7 @@ async fn s37_whoever_saw_an_end_acknowledged_finds_it_in_the_log_once_and_in_ord
         assert_eq!(follower.await.unwrap(), whole);
     }
     assert_eq!(poller.await.unwrap(), sessions);
-    // From every cursor on it is the rest of the same log.
+    // Every cursor returns the rest of the same feed.
     for (n, after) in (start..=last).enumerate() {
         assert_eq!(told(&page(&app, after, usize::MAX).await), whole[n..], "after {after}");
     }
@@ -157,7 +158,8 @@ async fn s37_whoever_saw_an_end_acknowledged_finds_it_in_the_log_once_and_in_ord
     }
 }
 
-/// While old revocations are removed, a reader is told everything after its cursor or that some of it is gone.
+/// While old revocations are removed, a reader gets either everything after its cursor or an error that some of it is
+/// gone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn s37_a_reader_whose_place_is_removed_is_told_so_and_never_misses_one() {
     const OLD: usize = 24;
@@ -171,13 +173,13 @@ async fn s37_a_reader_whose_place_is_removed_is_told_so_and_never_misses_one() {
             app.handles.sessions.logout(&principal, Origin::default()).await.unwrap();
         };
         futures_util::future::join_all((0..OLD).map(|_| end())).await;
-        // Done once a minute: only what was seen here goes later.
+        // This work runs once a minute. It later removes only revocations that it has seen here.
         app.pass(Duration::from_mins(1));
         app.handles.tend_services().await.unwrap();
         app.pass(Duration::from_mins(20));
         end().await;
         end().await;
-        // The old ones are as old as the longest token, and a minute.
+        // The old revocations are now as old as the longest token lifetime plus one minute.
         app.pass(Duration::from_mins(12));
         let (old, last) = (u64::try_from(OLD).unwrap(), app.handles.revocations.last().await.unwrap());
         assert_eq!(last, old + 2);

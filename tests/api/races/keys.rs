@@ -1,4 +1,4 @@
-//! Checks and refreshes while the keys change that sign the tokens.
+//! Token checks and refreshes while the signing keys change.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +11,11 @@ use super::people::{Asker, Held, Refresher, exchange, is_alive, log_in, patient}
 use super::witness::{Chance, Race, judge, never_revived};
 
 const SIDE_BY_SIDE: usize = 8;
-/// How long a new key is published before it signs.
+/// How long a new key is published before it begins to sign.
 const AHEAD: Duration = Duration::from_mins(15);
 
-/// Rotates the keys again and again while everybody checks and refreshes. Each third time the key before is in wrong hands.
+/// Rotates the keys repeatedly during concurrent checks and refreshes. In each third rotation the old key is
+/// compromised.
 async fn rotate(algorithm: Algorithm, rounds: usize) {
     let mut luck = Chance::of_the_test();
     let app = Arc::new(patient().with(|settings| settings.tokens.algorithm = algorithm).spawn().await);
@@ -53,7 +54,7 @@ async fn rotate(algorithm: Algorithm, rounds: usize) {
                 assert!(seen.iter().all(|seen| seen.alive), "{algorithm}: a rotation killed a token");
             }
             never_revived(&seen, "keys");
-            // The last one was asked for after the change.
+            // The latest token was issued after the change.
             *held = refresher.held;
             assert!(is_alive(&app, &held.access, true, &mut luck).await.1);
             for token in &refresher.given {
@@ -97,7 +98,8 @@ async fn s43_no_check_is_wrong_while_rsa_keys_are_rotated_or_given_up() {
     rotate(Algorithm::Rs256, 6).await;
 }
 
-/// One secret after the other, with a restart each: what the present one and the one before signed is good, and nothing older.
+/// Replaces the secret repeatedly, with a restart each time. Tokens of the present and the previous secret are valid,
+/// older ones are not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn s43_tokens_of_the_secret_before_live_through_a_restart_and_those_of_older_ones_do_not() {
     let mut luck = Chance::of_the_test();
@@ -126,7 +128,7 @@ async fn s43_tokens_of_the_secret_before_live_through_a_restart_and_those_of_old
         }
         app = with(n + 1).continuing(app).await;
     }
-    // Refresh tokens are as good as the others; from then on the present secret does.
+    // Refresh tokens follow the same rule. The exchanged tokens are signed with the present secret.
     for (by, held) in signed.iter().enumerate().flat_map(|(by, all)| all.iter().map(move |held| (by, held))) {
         let next = exchange(&app, &held.refresh, &mut luck).await;
         assert_eq!(next.is_some(), by + 1 >= signed.len(), "a refresh token of secret {by}");

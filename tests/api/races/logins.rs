@@ -1,4 +1,5 @@
-//! Logins while their account is locked, deleted or given another password, and more of them than an account may have sessions.
+//! Logins while their account is locked, deleted or given another password, and more logins than the session cap of an
+//! account.
 
 use std::sync::Arc;
 
@@ -13,11 +14,11 @@ const SIDE_BY_SIDE: usize = 6;
 const ROUNDS: usize = 40;
 const DOORS: usize = 3;
 
-/// Somebody who logs in again and again with one password.
+/// A client that logs in repeatedly with one password.
 struct Comer {
     app: Arc<TestApp>,
     person: Person,
-    /// The access tokens that they were given.
+    /// The access tokens that it received.
     given: Vec<String>,
 }
 
@@ -37,13 +38,14 @@ impl Ask for Comer {
     }
 }
 
-/// Shuts an account to whoever comes with the password that it had; the answer is how it is opened.
+/// Closes an account to its old password by lock, deletion, password change or recovery. Returns the credentials that
+/// open it later.
 async fn shut(app: &TestApp, admin: &str, person: &Person, how: usize) -> Person {
     let next = if person.password == NEW_PASSWORD { "Quiet-lamp-7-tree" } else { NEW_PASSWORD };
     match how {
         0 => app.lock(admin, person.id).await,
         1 => assert_eq!(app.delete(admin, person.id).await.status, 200),
-        // Without a passphrase none would be left (c06).
+        // A password change by an admin without a passphrase would leave the account without one (c06).
         2 => app.must_change(admin, person.id, &json!({"password": next, "passphrase": person.passphrase})).await,
         _ => assert_eq!(app.recover(&person.email, &person.passphrase, next).await.status, 200),
     }

@@ -1,4 +1,4 @@
-//! Who is watched, and how one asks whether they are still who they were.
+//! The clients of the races and the ways in which they check a token.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,25 +10,25 @@ use serde_json::{Value, json};
 use super::witness::{Ask, Chance};
 use crate::support::{Person, SERVICE_TOKEN, TestApp, TestAppBuilder};
 
-/// An application that lets everybody try as often as they like.
+/// An application with very high limits on attempts.
 pub(super) fn patient() -> TestAppBuilder {
     TestApp::builder().with(|settings| {
         settings.limits.login_failures = 10_000;
         settings.limits.address_failures = 100_000;
         settings.sessions.max_per_account = 1000;
-        // On a busy machine a hash may wait; that is not what these tests are about.
+        // On a busy machine a hash may wait long. These tests do not check that.
         settings.passwords.hash_deadline = Duration::from_mins(1);
     })
 }
 
-/// A session and what its owner holds of it.
+/// The tokens of one session.
 #[derive(Debug, Clone)]
 pub(super) struct Held {
     pub(super) access: String,
     pub(super) refresh: String,
 }
 
-/// Logs in without a detour over the network.
+/// Logs in through the handles, without the network.
 pub(super) async fn log_in(app: &TestApp, person: &Person) -> Held {
     let attempt = LoginAttempt {
         email: Email::parse(&person.email).unwrap(),
@@ -39,7 +39,7 @@ pub(super) async fn log_in(app: &TestApp, person: &Person) -> Held {
     Held { access: logged_in.access_token.expose().to_owned(), refresh: logged_in.refresh_token.expose().to_owned() }
 }
 
-/// The next tokens for a refresh token, if it is good.
+/// Returns the next tokens for a refresh token, or `None` if the token is not valid.
 pub(super) async fn exchange(app: &TestApp, token: &str, luck: &mut Chance) -> Option<Held> {
     if luck.below(8) == 0 {
         let answer = app.post("/refresh", &json!({"refresh_token": token})).await;
@@ -57,7 +57,7 @@ pub(super) async fn exchange(app: &TestApp, token: &str, luck: &mut Chance) -> O
     }
 }
 
-/// Asks whether an access token is alive in one of the ways that there are, and says in which.
+/// Checks in one of the possible ways whether an access token is live. Returns the way and the result.
 pub(super) async fn is_alive(app: &TestApp, token: &str, uses: bool, luck: &mut Chance) -> (&'static str, bool) {
     let told = |answer: Result<(), AuthenticateError>| match answer {
         Ok(()) => true,
@@ -65,7 +65,7 @@ pub(super) async fn is_alive(app: &TestApp, token: &str, uses: bool, luck: &mut 
         Err(other) => panic!("{other:?}"),
     };
     let sessions = &app.handles.sessions;
-    // Most do without the network, so that more of them fall into the moment that matters.
+    // Most checks avoid the network, so that more of them fall into the critical moment.
     match luck.below(if uses { 32 } else { 16 }) {
         0..8 => ("look", told(sessions.look(token).await.map(drop))),
         8..15 => ("inspect", told(sessions.inspect(token).await.map(drop))),
@@ -90,11 +90,11 @@ pub(super) async fn is_alive(app: &TestApp, token: &str, uses: bool, luck: &mut 
     }
 }
 
-/// Asks about one access token.
+/// Checks one access token.
 pub(super) struct Asker {
     pub(super) app: Arc<TestApp>,
     pub(super) token: String,
-    /// Whether to ask in ways that are a use of the session, too.
+    /// Whether the checks may also count as a use of the session.
     pub(super) uses: bool,
 }
 
@@ -104,11 +104,11 @@ impl Ask for Asker {
     }
 }
 
-/// Keeps a session going by its refresh token.
+/// Keeps a session alive by refreshing.
 pub(super) struct Refresher {
     pub(super) app: Arc<TestApp>,
     pub(super) held: Held,
-    /// The access tokens that it was given.
+    /// The access tokens that it received.
     pub(super) given: Vec<String>,
 }
 
@@ -124,12 +124,12 @@ impl Ask for Refresher {
     }
 }
 
-/// The id of the session of a live token.
+/// Returns the session id of a live token.
 pub(super) async fn session_of(app: &TestApp, token: &str) -> String {
     app.handles.sessions.look(token).await.unwrap().session.to_string()
 }
 
-/// Stops an application that nobody else uses any more, and starts it again.
+/// Restarts an application that no other task uses any more.
 pub(super) async fn restarted(app: Arc<TestApp>) -> TestApp {
     let Ok(app) = Arc::try_unwrap(app) else { panic!("somebody still uses it") };
     app.restart().await

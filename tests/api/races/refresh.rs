@@ -1,4 +1,4 @@
-//! Refresh tokens used by several at once: tabs that share a session, and thieves.
+//! Refresh tokens in concurrent use: by tabs that share a session, and by thieves.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,12 +16,13 @@ use crate::support::{Person, TestApp};
 
 const SIDE_BY_SIDE: usize = 8;
 const TABS: usize = 3;
-/// How often a tab refreshes while it does not hear of the others: all of them together stay below what a family remembers.
+/// The number of refreshes of a tab that does not learn the tokens of the others. The sum over all tabs stays below the
+/// number of generations that a family remembers.
 const EXCHANGES: usize = 4;
 const GRACE: Duration = Duration::from_secs(10);
 const MOMENT: Duration = Duration::from_millis(1);
 
-/// Which token of its family this is, the first one being 0.
+/// Returns the generation of a token in its family. The first token has generation 0.
 fn generation(token: &str) -> u32 {
     let bytes = URL_SAFE_NO_PAD.decode(token.strip_prefix("dwr_").unwrap()).unwrap();
     u32::from_be_bytes(bytes[24..28].try_into().unwrap())
@@ -35,7 +36,7 @@ async fn people(app: &TestApp) -> Vec<Person> {
     people
 }
 
-/// Refreshes with one token in each of several tabs, some times in each; the answer is all that they were given.
+/// Refreshes one token in several tabs, some times in each. Returns all tokens that the tabs received.
 async fn in_tabs(app: &Arc<TestApp>, token: &str, luck: &mut Chance) -> Vec<Held> {
     let tabs = (0..TABS).map(|_| {
         let (app, mut token, mut luck) = (Arc::clone(app), token.to_owned(), luck.fork());
@@ -83,7 +84,7 @@ async fn s37_tabs_that_refresh_at_once_stay_in_one_family_and_a_late_one_ends_it
         futures_util::future::join_all(runs).await;
         app.pass(GRACE + MOMENT);
     }
-    // Each of a family that is late now ends it, whichever it is.
+    // Any token of a family that is now past its grace period ends the family.
     for (family, luck) in &mut families {
         let newest = *family.keys().next_back().unwrap();
         let late = luck.below(usize::try_from(newest).unwrap());
@@ -94,7 +95,7 @@ async fn s37_tabs_that_refresh_at_once_stay_in_one_family_and_a_late_one_ends_it
     assert_eq!(app.handles.sessions.live(), 0);
 }
 
-/// How often the owner was told of a reuse, and how often it is on record.
+/// Returns how many mails told the owner of a reuse, and how many audit events record one.
 pub(super) async fn reuses(app: &TestApp, person: &Person) -> (usize, usize) {
     let mails = app.mails_to(&person.email).await;
     let access = log_in(app, person).await.access;
@@ -141,7 +142,7 @@ async fn s37_a_family_that_thieves_and_tabs_use_at_once_ends_once() {
         assert!(exchange(&app, &held.refresh, &mut luck).await.is_none());
     }
     for person in &people {
-        // Ten notices of a kind go to an account in a day (D12); the record has every family.
+        // An account gets at most ten notices of a kind in a day (D12). The audit log has every family.
         let told = ROUNDS.min(10);
         assert_eq!(reuses(&app, person).await, (told, ROUNDS), "told once for each family, and on record once");
     }
@@ -151,7 +152,8 @@ async fn s37_a_family_that_thieves_and_tabs_use_at_once_ends_once() {
     }
 }
 
-/// At the edge of the grace a token is either honoured or reused, and the session lives or is over accordingly.
+/// At the edge of the grace period a token is either honoured or counts as reused. The session continues or ends
+/// accordingly.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn s37_at_the_edge_of_the_grace_the_answer_and_the_session_agree() {
     const ROUNDS: usize = 60;

@@ -1,5 +1,5 @@
-//! Refreshes of a session in which a new password is set at that moment. The password begins a new family of refresh tokens: those
-//! from before are dead once it is committed, and using one ends nothing.
+//! Refreshes of a session while it sets a new password. The new password begins a new family of refresh tokens. Once it
+//! is committed, older refresh tokens are invalid, and their use ends nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,24 +11,25 @@ use super::refresh::reuses;
 use super::witness::{Ask, Chance, Race, judge};
 use crate::support::{Answer, NEW_PASSWORD, Person, TestApp};
 
-/// What people register with.
+/// The password at registration.
 const OLD_PASSWORD: &str = "Quiet-lamp-7-tree";
 const SIDE_BY_SIDE: usize = 6;
 const ROUNDS: usize = 20;
-/// How often each of three tabs replaces a token: all of them together stay below what a family remembers.
+/// The number of tokens that each of three tabs replaces. The sum stays below the number of generations that a family
+/// remembers.
 const EXCHANGES: usize = 4;
-/// Longer than a replaced token is honoured.
+/// Longer than the grace period of a replaced token.
 const LATE: Duration = Duration::from_secs(11);
 
-/// A session and all refresh tokens that it has had, the newest last.
+/// A session and all refresh tokens that it received, the newest last.
 struct Session {
     person: Person,
     access: String,
-    /// The first was replaced long ago, the second just now.
+    /// The first token was replaced long ago, the second just now.
     tokens: Vec<String>,
 }
 
-/// Refreshes again and again. Once it has replaced enough tokens it sends the last one again, as after a lost answer.
+/// Refreshes repeatedly. After enough exchanges it sends its last token again, as a client does after a lost answer.
 struct Tab {
     app: Arc<TestApp>,
     token: String,
@@ -70,14 +71,14 @@ async fn set_password(app: &TestApp, session: &Session) -> Answer {
     app.change_own(&session.access, &json!({"password": next, "current_password": current})).await
 }
 
-/// What must hold once the new password is acknowledged. The answer is the session with its new tokens alone.
+/// Checks what must hold once the new password is acknowledged. Returns the session with only its new tokens.
 async fn settle(app: &TestApp, session: Session, answer: &Answer, mut luck: Chance) -> Session {
     assert_eq!((answer.status, answer.members()), (200, vec!["message", "refresh_token"]), "{answer:?}");
     let Session { mut person, access, tokens } = session;
     let mut renewed = vec![answer.text_at("refresh_token")];
     assert!(!tokens.contains(&renewed[0]));
     let id = session_of(app, &access).await;
-    // The new family is young at first, and as old as the one before in the end.
+    // The new family is young at first. In the end it is as old as the previous family was.
     for _ in 0..4 {
         for dead in &tokens {
             assert!(exchange(app, dead, &mut luck).await.is_none(), "a refresh token outlived a new password");
@@ -91,7 +92,7 @@ async fn settle(app: &TestApp, session: Session, answer: &Answer, mut luck: Chan
     Session { person, access, tokens: renewed }
 }
 
-/// Sets a new password while tabs of the same session refresh it.
+/// Sets a new password while tabs of the same session refresh.
 async fn race_tabs(app: Arc<TestApp>, mut session: Session, mut luck: Chance) -> Session {
     let race = Arc::new(Race::default());
     let tab = |token: &String| Tab { app: Arc::clone(&app), token: token.clone(), left: EXCHANGES, given: Vec::new() };
@@ -152,7 +153,8 @@ async fn c07_s74_no_refresh_token_from_before_a_new_password_outlives_it_and_non
     }
 }
 
-/// A refresh token that was replaced long ago is a theft before the new password, which then is not set, and nothing after it.
+/// A token that was replaced long ago is used while a new password is set. Either the use comes first and is theft, and
+/// the password is not set. Or the password comes first, and the use ends nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn c07_s74_a_theft_and_a_new_password_at_once_are_one_of_the_two() {
     let mut luck = Chance::of_the_test();

@@ -1,4 +1,4 @@
-//! Checks while an administrator changes roles: who asks is never told less than was acknowledged before.
+//! Token checks while an administrator changes roles. No check returns a state older than the last acknowledged one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,8 +13,8 @@ use crate::support::TestApp;
 const CHANGES: usize = 250;
 const ASKERS: usize = 4;
 
-/// What somebody was told of an account: how many changes it had had, and whether it was an administrator's then, as far as
-/// that was told.
+/// The result of one check of an account: the number of changes to it and whether it is an administrator. Each value is
+/// `None` if this kind of check does not return it.
 struct Told {
     span: Span,
     change: Option<usize>,
@@ -22,12 +22,13 @@ struct Told {
     by: &'static str,
 }
 
-/// Every second change makes an administrator.
+/// Every second change makes the account an administrator.
 fn role(change: usize) -> &'static str {
     if change % 2 == 1 { "admin" } else { "user" }
 }
 
-/// Asks who a token speaks for. Some ways tell the plan, which counts the changes, some the role, and some both.
+/// Checks which account a token belongs to. Some ways return the plan, which counts the changes, some the role, and
+/// some both.
 async fn ask(app: &TestApp, token: &str, luck: &mut Chance) -> (&'static str, Option<usize>, Option<bool>) {
     let number = |plan: &str| plan.strip_prefix("plan").map(|number| number.parse().unwrap());
     match luck.below(16) {
@@ -109,7 +110,7 @@ async fn s38_no_check_tells_an_older_role_than_was_acknowledged() {
             assert!(was, "{by} told a role that was not");
         }
     }
-    // Whoever asks after another was answered is told no less.
+    // A check that begins after another was answered returns the same state or a newer one.
     let mut answered: Vec<_> = told.iter().filter_map(|told| Some((told.span.ended, told.change?))).collect();
     answered.sort_unstable();
     let (mut known, mut next) = (0, answered.into_iter().peekable());

@@ -13,11 +13,11 @@ const SIDE_BY_SIDE: usize = 8;
 const ROUNDS: usize = 25;
 const ASKERS: usize = 3;
 
-/// Uses one service token.
+/// A client that uses one service token.
 struct User {
     app: Arc<TestApp>,
     secret: String,
-    /// The access token of a person that it asks about.
+    /// The user's access token that the client checks.
     about: String,
 }
 
@@ -39,7 +39,7 @@ impl Ask for User {
     }
 }
 
-/// Takes a service token back, or puts another secret in the place of the one that is watched; the answer is that other one.
+/// Revokes a service token, or replaces its secret and returns the new one.
 async fn end(app: &TestApp, admin: &str, id: u64, how: usize) -> Option<String> {
     let path = format!("/service_tokens/{id}");
     if how == 0 {
@@ -56,7 +56,7 @@ async fn race(app: Arc<TestApp>, admin: String, name: String, mut luck: Chance) 
     let (id, mut secret) = app.service_token(&admin, &name, &["verify", "introspect"]).await;
     let how = luck.below(3);
     if how == 2 {
-        // The secret before the last one, though its overlap is not over, ends with the next rotation.
+        // A rotation ends the secret before the last one at once, even within its overlap time.
         let overlap = json!({"overlap_seconds": 3600});
         let rotated = app.call(Method::POST, &format!("/service_tokens/{id}/rotate"), &admin, &overlap).await;
         assert_eq!(rotated.status, 200);

@@ -1,4 +1,4 @@
-//! The session in which a new password is set goes on, whatever else happens to the account at that moment.
+//! The session that sets a new password continues, whatever else happens to the account at the same moment.
 
 use std::sync::Arc;
 
@@ -8,15 +8,15 @@ use super::people::{Asker, Held, log_in, patient, restarted};
 use super::witness::{Chance, Race, never_revived};
 use crate::support::{NEW_PASSWORD, Person, TestApp};
 
-/// What people register with.
+/// The password at registration.
 const OLD_PASSWORD: &str = "Quiet-lamp-7-tree";
 const SIDE_BY_SIDE: usize = 8;
 const ROUNDS: usize = 15;
-/// How often each of two tabs changes the account.
+/// The number of changes that each of two tabs makes.
 const CHANGES: usize = 3;
 
-/// Changes passwords and names from one tab of a session, one after the other. What comes too late for a password that was just
-/// replaced is asked for that one.
+/// Changes passwords and nicknames from one tab of a session, one after the other. A change that states a password
+/// which was just replaced is answered 403.
 async fn change_again_and_again(app: &TestApp, held: &Held, person: &Person, tab: usize, mut luck: Chance) {
     for n in 0..CHANGES {
         let changes_name = luck.below(4) == 0;
@@ -24,7 +24,7 @@ async fn change_again_and_again(app: &TestApp, held: &Held, person: &Person, tab
             json!({"nickname": format!("{}{tab}{n}", person.nickname)})
         } else {
             let (new, current) = if n % 2 == tab { (NEW_PASSWORD, OLD_PASSWORD) } else { (OLD_PASSWORD, NEW_PASSWORD) };
-            // The session is fresh for the first change alone.
+            // Only the first change needs no current password, because the session is fresh.
             json!({"password": new, "current_password": current})
         };
         let answer = app.change_own(&held.access, &change).await;

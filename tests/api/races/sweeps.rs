@@ -1,4 +1,4 @@
-//! Checks and refreshes while sessions end by the clock, and the sweep looks for them.
+//! Token checks and refreshes while sessions expire and the sweep removes them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ const IDLE: Duration = Duration::from_mins(10);
 const LIFETIME: Duration = Duration::from_hours(1);
 const MOMENT: Duration = Duration::from_millis(1);
 
-/// Lets sessions end by the passing of this time, again and again.
+/// Lets sessions expire after this time, repeatedly.
 async fn run(rounds: usize, time: Duration, idle: Duration) {
     let mut luck = Chance::of_the_test();
     let app = patient().with(|settings| {
@@ -31,7 +31,7 @@ async fn run(rounds: usize, time: Duration, idle: Duration) {
     let mut ended = Vec::new();
     for _ in 0..rounds {
         let held = futures_util::future::join_all(people.iter().map(|person| log_in(&app, person))).await;
-        // The last moment at which they live.
+        // The last moment at which the sessions are alive.
         app.pass(time);
         let race = Arc::new(Race::default());
         let watchers: Vec<_> = held
@@ -39,7 +39,7 @@ async fn run(rounds: usize, time: Duration, idle: Duration) {
             .map(|held| {
                 let asker = || Asker { app: Arc::clone(&app), token: held.access.clone(), uses: false };
                 let refresher = Refresher { app: Arc::clone(&app), held: held.clone(), given: Vec::new() };
-                // Of what is idle nobody may ask in a way that is a use.
+                // An idle session must only get checks that do not count as a use.
                 let refresher = (idle == LIFETIME).then(|| race.watch(luck.fork(), refresher));
                 ([race.watch(luck.fork(), asker()), race.watch(luck.fork(), asker())], refresher)
             })
@@ -95,7 +95,7 @@ async fn s39_no_check_and_no_refresh_outlives_the_absolute_end_whoever_finds_it_
     run(40, LIFETIME.saturating_sub(MOMENT), LIFETIME).await;
 }
 
-/// A use at the last moment either comes in time, and then the session goes on, or finds it over.
+/// A use in the last moment either comes in time, and the session continues, or it finds the session ended.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn s39_a_use_that_races_the_end_of_the_idle_time_is_told_what_becomes_of_the_session() {
     let mut luck = Chance::of_the_test();

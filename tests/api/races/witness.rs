@@ -1,14 +1,15 @@
-//! The order of things, and who writes it down.
+//! Records the order of events in a race and checks it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use tokio::task::JoinHandle;
 
-/// Chance that can be had again: `RACE_SEED` in the environment repeats a run, as far as the threads let it.
+/// A random source that can be repeated: `RACE_SEED` in the environment repeats a run, as far as the scheduling of
+/// threads allows.
 pub(super) struct Chance {
     rng: fastrand::Rng,
-    /// Told if the test fails; only the first of a test has one.
+    /// Printed if the test fails. Only the first source of a test has it.
     seed: Option<u64>,
 }
 
@@ -19,7 +20,7 @@ impl Chance {
         Self { rng: fastrand::Rng::with_seed(seed), seed: Some(seed) }
     }
 
-    /// The chance of somebody else.
+    /// Returns an independent random source for another task.
     pub(super) fn fork(&mut self) -> Self {
         Self { rng: self.rng.fork(), seed: None }
     }
@@ -28,7 +29,7 @@ impl Chance {
         self.rng.usize(..n)
     }
 
-    /// Lets others go first, more or less often.
+    /// Yields to other tasks a random number of times.
     pub(super) async fn dawdle(&mut self) {
         let most = 1 << self.rng.usize(..6);
         for _ in 0..self.rng.usize(..most) {
@@ -46,7 +47,7 @@ impl Drop for Chance {
     }
 }
 
-/// One race: a change that is made once, and those who watch it.
+/// A race: one change and the tasks that watch it.
 #[derive(Default)]
 pub(super) struct Race {
     now: AtomicU64,
@@ -54,36 +55,36 @@ pub(super) struct Race {
     watching: AtomicUsize,
 }
 
-/// When something was sent and when its answer was there.
+/// The logical times at which a request was sent and its answer arrived.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Span {
     pub(super) began: u64,
     pub(super) ended: u64,
 }
 
-/// What somebody was told, and when.
+/// One observation and its time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen {
     pub(super) span: Span,
     pub(super) alive: bool,
-    /// What was asked.
+    /// The kind of check.
     pub(super) by: &'static str,
 }
 
 impl Race {
-    /// A moment: later ones have higher numbers, on all threads.
+    /// Returns the next logical time. It increases across all threads.
     pub(super) fn moment(&self) -> u64 {
         self.now.fetch_add(1, Ordering::SeqCst)
     }
 
-    /// Does something between two moments.
+    /// Runs work and returns its span and its result.
     pub(super) async fn time<T>(&self, work: impl Future<Output = T>) -> (Span, T) {
         let began = self.moment();
         let done = work.await;
         (Span { began, ended: self.moment() }, done)
     }
 
-    /// Makes the change once so many watch.
+    /// Makes the change as soon as this number of tasks watch.
     pub(super) async fn change<T>(
         &self,
         watchers: usize,
@@ -99,8 +100,8 @@ impl Race {
         done
     }
 
-    /// Lets somebody ask in a task of its own until a question was asked after the change was acknowledged; gives back what was
-    /// seen, and whoever asked.
+    /// Starts a task that checks until one check began after the change was acknowledged. Returns the observations and
+    /// the asker.
     pub(super) fn watch<A: Ask>(self: &Arc<Self>, mut luck: Chance, mut asker: A) -> JoinHandle<(Vec<Seen>, A)> {
         let race = Arc::clone(self);
         tokio::spawn(async move {
@@ -121,13 +122,13 @@ impl Race {
     }
 }
 
-/// Somebody who asks whether something is alive.
+/// Checks whether something is alive.
 pub(super) trait Ask: Send + 'static {
-    /// The answer, and in which way it was asked for.
+    /// Returns the kind of the check and its result.
     fn ask(&mut self, luck: &mut Chance) -> impl Future<Output = (&'static str, bool)> + Send;
 }
 
-/// Checks what was seen of something that a change ended.
+/// Checks the observations of something that a change ended.
 #[track_caller]
 pub(super) fn judge(seen: &[Seen], end: Span, what: &str) {
     for seen in seen {
@@ -141,7 +142,7 @@ pub(super) fn judge(seen: &[Seen], end: Span, what: &str) {
     never_revived(seen, what);
 }
 
-/// Checks that nothing is alive that was dead before.
+/// Asserts that nothing is alive after it was seen dead.
 #[track_caller]
 pub(super) fn never_revived(seen: &[Seen], what: &str) {
     let dead = seen.iter().filter(|seen| !seen.alive).min_by_key(|seen| seen.span.ended);

@@ -17,30 +17,30 @@ use tokio::task::JoinHandle;
 use super::client::{Answer, Person};
 use super::{documented, leaks};
 
-/// What services present in these tests.
+/// The service token of the settings in these tests.
 pub(crate) const SERVICE_TOKEN: &str = "test-service-token-0123456789abcdef";
 
-/// What signs tokens in these tests.
+/// The secret that signs tokens in these tests.
 const SECRET_KEY: &str = "test-secret-key-0123456789abcdef";
 
-/// A running application with its own data directory, listener and clock. It stops when it is dropped; a test that wants
-/// to see it stop calls [`TestApp::stop`].
+/// A running application with its own data directory, listener and clock. It stops when this value is dropped. A test
+/// that checks the orderly stop calls [`TestApp::stop`].
 pub(crate) struct TestApp {
     pub(crate) address: SocketAddr,
-    /// Moved by the test; nothing else moves it.
+    /// Only the test moves this clock.
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) handles: Handles,
-    /// What carries its mails: it keeps them for the test to read.
+    /// The mail transport. It keeps the mails for the test to read.
     pub(crate) mail: Arc<MemoryMail>,
     client: reqwest::Client,
     settings: Settings,
-    /// Removed with the application; `None` when the directory outlives it because the test owns it.
+    /// The data directory, removed with the application. `None` if the test owns the directory.
     directory: Option<TempDir>,
     stop: Option<oneshot::Sender<()>>,
     running: Option<JoinHandle<Result<(), Ended>>>,
 }
 
-/// How an application is to be started.
+/// The settings and the environment of an application that is to start.
 pub(crate) struct TestAppBuilder {
     settings: Settings,
     clock: Arc<ManualClock>,
@@ -49,7 +49,7 @@ pub(crate) struct TestAppBuilder {
 }
 
 impl TestApp {
-    /// An application with cheap hashes, generous limits and otherwise the default settings.
+    /// Starts an application with cheap hashes, generous limits and otherwise the default settings.
     pub(crate) async fn spawn() -> Self {
         Self::builder().spawn().await
     }
@@ -60,7 +60,7 @@ impl TestApp {
         let directory = TempDir::new().unwrap();
         let mut settings = Settings::default();
         settings.http.port = 0;
-        // All clients of a test have one address.
+        // All clients of a test share one address.
         settings.http.max_connections_per_address = settings.http.max_connections;
         settings.storage.data_dir = directory.path().into();
         settings.tokens.secret_key = Some(Secret::new(SECRET_KEY.to_owned()));
@@ -78,12 +78,12 @@ impl TestApp {
         format!("http://{}{path}", self.address)
     }
 
-    /// A request that a test completes itself.
+    /// Returns a request that the test completes itself.
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.client.request(method, self.url(path))
     }
 
-    /// Sends a request and reads its answer whole, which must be one that `openapi.json` tells of.
+    /// Sends a request and reads the whole answer. Fails if `openapi.json` does not document the answer.
     pub(crate) async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
         let (client, request) = request.build_split();
         let request = request.unwrap();
@@ -102,26 +102,26 @@ impl TestApp {
         self.send(self.request(Method::POST, path).json(body)).await
     }
 
-    /// A request with a bearer token and, unless it is null, a JSON body.
+    /// Sends a request with a bearer token and, unless `body` is null, a JSON body.
     pub(crate) async fn call(&self, method: Method, path: &str, token: &str, body: &Value) -> Answer {
         leaks::note(body);
         let request = self.request(method, path).bearer_auth(token);
         self.send(if body.is_null() { request } else { request.json(body) }).await
     }
 
-    /// A request that sends a form.
+    /// Returns a request with a form body.
     pub(crate) fn form(&self, path: &str, form: &str) -> reqwest::RequestBuilder {
         let request = self.request(Method::POST, path).header("Content-Type", "application/x-www-form-urlencoded");
         request.body(form.to_owned())
     }
 
-    /// What a service asks about a user's token.
+    /// Checks a user's token as a service does.
     pub(crate) async fn verify(&self, token: &str) -> Answer {
         let request = self.request(Method::POST, "/verify").header("X-Service-Token", SERVICE_TOKEN);
         self.send(request.bearer_auth(token)).await
     }
 
-    /// Registers a person of this name. The first one of an application is its administrator.
+    /// Registers a person with this name. The first person of an application is its administrator.
     pub(crate) async fn register(&self, name: &str) -> Person {
         let person = Person::named(name);
         let answer = self.post("/register", &person.registration()).await;
@@ -146,13 +146,13 @@ impl TestApp {
         self.post("/login", &json!({"email": person.email, "password": person.password})).await
     }
 
-    /// Lets every mail that is due be sent, and returns those sent so far to this address.
+    /// Sends every mail that is due and returns all mails sent so far to this address.
     pub(crate) async fn mails_to(&self, address: &str) -> Vec<OutgoingMail> {
         self.handles.tend_mail().await.unwrap();
         self.mail.sent().into_iter().filter(|mail| mail.to.as_str() == address).collect()
     }
 
-    /// The token of the newest mail of this kind to this address.
+    /// Returns the token in the newest mail of this kind to this address.
     pub(crate) async fn token_from(&self, address: &str, kind: MailKind) -> String {
         let mails = self.mails_to(address).await;
         let newest = mails.iter().rfind(|mail| mail.kind == kind).unwrap();
@@ -168,17 +168,17 @@ impl TestApp {
         Answer::read(from.post(self.url(path)).json(body).send().await.unwrap()).await
     }
 
-    /// Lets time pass for everything but the runtime's own timers.
+    /// Moves the clock of the application forward. The timers of the runtime do not move.
     pub(crate) fn pass(&self, time: Duration) {
         self.clock.advance(time);
     }
 
-    /// Stops the application in order.
+    /// Stops the application in an orderly way.
     pub(crate) async fn stop(mut self) -> Result<(), Ended> {
         self.stop_in_place().await
     }
 
-    /// Stops it and starts it again on the same data directory, with the same settings and the same clock.
+    /// Stops the application and starts it again with the same data directory, settings and clock.
     pub(crate) async fn restart(mut self) -> Self {
         self.stop_in_place().await.unwrap();
         let directory = self.directory.take();
@@ -186,7 +186,7 @@ impl TestApp {
         TestAppBuilder { settings, clock, mail, directory }.spawn().await
     }
 
-    /// How the application ends by itself.
+    /// Waits until the application ends by itself and returns the reason.
     pub(crate) async fn ended(mut self) -> Result<(), Ended> {
         self.running.take().unwrap().await.unwrap()
     }
@@ -204,7 +204,7 @@ impl TestAppBuilder {
         self
     }
 
-    /// Uses a directory of the test's own, which outlives the application.
+    /// Uses a directory of the test, which outlives the application.
     pub(crate) fn data_dir(mut self, path: &Path) -> Self {
         self.settings.storage.data_dir = path.into();
         self.directory = None;
@@ -218,7 +218,7 @@ impl TestAppBuilder {
         self
     }
 
-    /// Stops an application and starts this one in its place, with the same clock and carrier of mails.
+    /// Stops an application and starts this one in its place, with the same clock and mail transport.
     pub(crate) async fn continuing(self, mut app: TestApp) -> TestApp {
         app.stop_in_place().await.unwrap();
         Self { clock: Arc::clone(&app.clock), mail: Arc::clone(&app.mail), ..self }.spawn().await
@@ -226,7 +226,7 @@ impl TestAppBuilder {
 
     pub(crate) async fn spawn(self) -> TestApp {
         let Self { settings, clock, mail, directory } = self;
-        // Session ids differ between two starts on one directory, as they would by chance.
+        // Two starts on one directory need different session ids, as they would have by chance.
         let seed = u64::try_from(std::ptr::from_ref(&*clock).addr()).unwrap() ^ rand_seed();
         let ambient = Ambient {
             clock: Arc::clone(&clock) as _,

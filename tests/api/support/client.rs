@@ -3,7 +3,8 @@ use serde_json::{Value, json};
 
 use super::leaks;
 
-/// An answer, read whole, but for the body of a stream. A body that is not JSON is `null` here and stands in `text`.
+/// A complete answer. The body of a stream is not read. A body that is not JSON is `null` in `body` and stands in
+/// `text`.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -13,7 +14,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// A text of a successful answer.
+    /// Returns a text member of a successful answer.
     pub(crate) fn text_at(&self, member: &str) -> String {
         assert_eq!(self.status, 200, "{self:?}");
         self.body[member].as_str().unwrap().to_owned()
@@ -21,7 +22,7 @@ impl Answer {
 
     pub(crate) async fn read(response: reqwest::Response) -> Self {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        // A stream has no end to wait for.
+        // A stream does not end.
         let is_stream = headers.get("content-type").is_some_and(|kind| kind == "text/event-stream");
         let text = if is_stream { String::new() } else { response.text().await.unwrap() };
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
@@ -67,7 +68,8 @@ impl Answer {
         assert_eq!(&self.body, body);
     }
 
-    /// All that tells two answers apart, but for the date and what is left of an allowance: status, headers and body, byte for byte.
+    /// Returns status, headers and body, byte for byte, without the date and the remaining quota. Two answers with
+    /// equal results cannot be told apart.
     pub(crate) fn whole(&self) -> (u16, Vec<(String, String)>, &str) {
         let mut headers: Vec<_> = self
             .headers
@@ -101,7 +103,7 @@ pub(crate) fn members(object: &Value) -> Vec<&str> {
     names
 }
 
-/// Somebody with an account, and what only they know.
+/// A person with an account and their secrets.
 #[derive(Debug, Clone)]
 pub(crate) struct Person {
     /// 0 until registered.

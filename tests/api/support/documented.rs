@@ -1,6 +1,6 @@
-//! Whether an answer is one that `openapi.json` tells of: its status, its headers, its media type and its body.
+//! Checks that `openapi.json` documents an answer: its status, headers, media type and body.
 //!
-//! Every answer that a test reads is compared, so a route cannot answer otherwise than documented without some test failing.
+//! Every answer that a test reads is checked. If a route deviates from its documentation, a test fails.
 #![expect(clippy::panic, reason = "a helper of a test may panic like the test itself")]
 
 use std::fmt::Write as _;
@@ -12,8 +12,8 @@ use super::client::Answer;
 
 static DOCUMENT: LazyLock<Value> = LazyLock::new(doorward::openapi_document);
 
-/// What every answer may have, whatever its route: what the connection needs, what the description of the document names,
-/// and what speaks to browsers about the answer itself.
+/// The headers that every answer may have, whatever its route: headers of the connection, headers that the description
+/// of the document names, and headers for browsers.
 const FIXED: [&str; 14] = [
     "access-control-allow-headers",
     "access-control-allow-methods",
@@ -31,12 +31,12 @@ const FIXED: [&str; 14] = [
     "x-content-type-options",
 ];
 
-/// Compares an answer with what the document says about its operation. Paths and methods that it does not have are pages
-/// for people, the documentation itself, and requests that no route takes.
+/// Compares an answer with the documentation of its operation. Skips paths and methods that the document does not have:
+/// pages for people, the documentation itself, and requests that match no route.
 #[track_caller]
 pub(super) fn check(method: &str, path: &str, answer: &Answer) {
     let Some(operation) = operation(method, path) else { return };
-    // Pages for people share the path with the operation that they send their form to.
+    // A page for people shares its path with the operation that receives its form.
     if answer.header("content-type").is_some_and(|kind| kind.starts_with("text/html")) {
         return;
     }
@@ -58,7 +58,7 @@ pub(super) fn check(method: &str, path: &str, answer: &Answer) {
     let kind = kind.split(';').next().unwrap();
     let content = &told["content"][kind];
     assert!(content.is_object(), "{method} {path}: the document has no {kind}: {answer:?}");
-    // What `HEAD` leaves out cannot be compared.
+    // An answer to `HEAD` has no body to compare.
     if kind.ends_with("json") && kind != "application/x-ndjson" && !answer.text.is_empty() {
         conforms(&answer.body, &content["schema"], &mut format!("{method} {path} {}: $", answer.status));
     }
@@ -69,7 +69,7 @@ fn operation(method: &str, path: &str) -> Option<&'static Value> {
     let method = if method == "HEAD" { "get".to_owned() } else { method.to_lowercase() };
     let (_, item) =
         DOCUMENT["paths"].as_object().unwrap().iter().filter(|(template, _)| matches(template, path)).min_by_key(
-            // A fixed path comes before a template.
+            // A fixed path takes precedence over a template.
             |(template, _)| template.matches('{').count(),
         )?;
     item.get(&method)
@@ -87,12 +87,12 @@ fn resolved(value: &'static Value) -> &'static Value {
     reference.map_or(value, |reference| DOCUMENT.pointer(reference.trim_start_matches('#')).unwrap())
 }
 
-/// Asserts that a value has the type, the members and the words of its schema.
+/// Asserts that a value has the type, the members and the enumerated words of its schema.
 #[track_caller]
 fn conforms(value: &Value, schema: &'static Value, at: &mut String) {
     let schema = resolved(schema);
     if let Some(alternatives) = schema["oneOf"].as_array() {
-        // Null, or the other one.
+        // The alternatives are null and one other schema.
         let alternative = alternatives.iter().find(|alternative| (alternative["type"] == "null") == value.is_null());
         return conforms(value, alternative.unwrap_or_else(|| panic!("{at}: {value}")), at);
     }

@@ -1,5 +1,5 @@
-//! The whole suite under the eyes of S09: everything that any part of the process logs, at trace, is searched for the secrets that
-//! the tests send and are given. The first one found ends the process.
+//! S09 for the whole suite: every line that the process logs, at level trace, is searched for the secrets that the
+//! tests send and receive. The first secret found ends the process.
 
 use std::collections::HashSet;
 use std::io;
@@ -13,28 +13,28 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 /// The fields of requests and answers that hold secrets.
 const SECRET_FIELDS: [&str; 7] =
     ["password", "passphrase", "new_password", "current_password", "access_token", "refresh_token", "token"];
-/// Shorter ones are words that stand in other places too.
+/// Shorter secrets are words that also occur elsewhere.
 const SHORTEST: usize = 10;
-/// How every stored hash begins.
+/// The beginning of every stored hash.
 const HASH: &str = "$argon2id$";
 
 #[derive(Default)]
 struct Secrets {
-    /// Those of one word, which are looked up.
+    /// Secrets of a single word. Each word of a line is looked up here.
     words: HashSet<String>,
-    /// All others, which are searched for.
+    /// All other secrets. Each line is searched for them.
     phrases: HashSet<String>,
 }
 
-/// All that the program can be made to log: see `telemetry` for what it never does.
+/// The most verbose log filter that the program accepts. `telemetry` says what it never logs.
 pub(crate) const LOG: &str = "trace,sled=info";
 
 static SECRETS: LazyLock<RwLock<Secrets>> = LazyLock::new(RwLock::default);
 static WATCH: Once = Once::new();
-/// How many lines were searched.
+/// The number of lines searched so far.
 static SEARCHED: AtomicUsize = AtomicUsize::new(0);
 
-/// From now on all that is logged is searched. A log that somebody set up before stays as it is.
+/// Starts to search every logged line. A log that is already set up stays unchanged.
 pub(crate) fn watch() {
     WATCH.call_once(|| {
         let _ = tracing_subscriber::fmt()
@@ -47,7 +47,7 @@ pub(crate) fn watch() {
     });
 }
 
-/// Notes the secrets of a request or an answer.
+/// Remembers the secrets in a request or an answer.
 pub(crate) fn note(body: &Value) {
     for field in SECRET_FIELDS {
         if let Some(secret) = body[field].as_str() {
@@ -56,7 +56,7 @@ pub(crate) fn note(body: &Value) {
     }
 }
 
-/// Notes a secret.
+/// Remembers a secret.
 pub(crate) fn note_secret(secret: &str) {
     if secret.len() < SHORTEST {
         return;
@@ -98,7 +98,7 @@ impl io::Write for Watcher {
     }
 }
 
-/// How many lines were searched so far.
+/// Returns the number of lines searched so far.
 pub(crate) fn searched() -> usize {
     SEARCHED.load(Ordering::Relaxed)
 }

@@ -5,17 +5,17 @@ use serde_json::{Value, json};
 use super::app::TestApp;
 use super::client::{Answer, Person};
 
-/// A second good password.
+/// A second valid password.
 pub(crate) const NEW_PASSWORD: &str = "Warm-river-9-stone";
 
-/// What people do, in a word.
+/// Shortcuts for the actions of people.
 impl TestApp {
     /// Registers the administrator, who must be the first to register, and logs them in.
     pub(crate) async fn admin(&self) -> String {
         self.register_and_login("admin").await.1
     }
 
-    /// An account as administrators see it.
+    /// Returns an account as administrators see it.
     pub(crate) async fn account(&self, admin: &str, id: u64) -> Value {
         let answer = self.call(Method::GET, &format!("/accounts_management/{id}"), admin, &Value::Null).await;
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -27,7 +27,7 @@ impl TestApp {
         self.call(Method::PUT, &format!("/accounts_management/{id}"), admin, body).await
     }
 
-    /// Changes an account as an administrator and expects that to work.
+    /// Changes an account as an administrator and expects success.
     pub(crate) async fn must_change(&self, admin: &str, id: u64, body: &Value) {
         let answer = self.change(admin, id, body).await;
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -38,7 +38,7 @@ impl TestApp {
         self.call(Method::DELETE, &format!("/accounts_management/{id}"), admin, &Value::Null).await
     }
 
-    /// Makes a service token with these scopes: its number and its secret.
+    /// Creates a service token with these scopes and returns its number and its secret.
     pub(crate) async fn service_token(&self, admin: &str, name: &str, scopes: &[&str]) -> (u64, String) {
         let body = json!({"name": name, "scopes": scopes});
         let answer = self.call(Method::POST, "/service_tokens/", admin, &body).await;
@@ -55,12 +55,12 @@ impl TestApp {
         self.call(Method::POST, "/logout", token, &Value::Null).await
     }
 
-    /// Changes one's own account.
+    /// Changes the caller's own account.
     pub(crate) async fn change_own(&self, token: &str, body: &Value) -> Answer {
         self.call(Method::PUT, "/my_account/", token, body).await
     }
 
-    /// Deletes one's own account.
+    /// Deletes the caller's own account.
     pub(crate) async fn delete_own(&self, token: &str, body: &Value) -> Answer {
         self.call(Method::DELETE, "/my_account/delete", token, body).await
     }
@@ -75,7 +75,7 @@ impl TestApp {
         self.send(request.json(&json!({"email": email, "password": password}))).await
     }
 
-    /// Whether a token is live, by what a service is told. Any answer but 200 and 401 fails the test.
+    /// Returns whether `/verify` accepts a token. Any answer other than 200 and 401 fails the test.
     #[track_caller]
     pub(crate) fn is_live<'a>(&'a self, token: &'a str) -> impl Future<Output = bool> + 'a {
         let caller = std::panic::Location::caller();
@@ -86,15 +86,15 @@ impl TestApp {
         }
     }
 
-    /// Whether this person can log in with this password.
+    /// Returns whether this person can log in with this password.
     pub(crate) async fn opens(&self, person: &Person, password: &str) -> bool {
         let answer = self.post("/login", &json!({"email": person.email, "password": password})).await;
         assert!(matches!(answer.status, 200 | 401), "{answer:?}");
         answer.status == 200
     }
 
-    /// How many hashes were computed so far. The application must have a single hashing thread: a job that panics goes
-    /// through it behind all others, so that when it has ended, those before it are counted.
+    /// Returns the number of hashes computed so far. The application must have a single hashing thread: a job that
+    /// panics goes through it after all others, so all earlier jobs are counted when it ends.
     pub(crate) async fn hashes(&self) -> u64 {
         self.handles.inject("hasher", Fault::Panic).await.unwrap();
         let health = self.handles.hasher.health();

@@ -17,7 +17,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion
 
 use super::raw::within;
 
-/// A certificate for `localhost` that signs itself, and its key, both in PEM.
+/// A self-signed certificate for `localhost` and its key, both in PEM.
 #[derive(Clone)]
 pub(crate) struct Pair {
     pub(crate) cert: String,
@@ -35,7 +35,7 @@ impl Pair {
     }
 }
 
-/// The two files of a server.
+/// The certificate file and the key file of a server.
 pub(crate) struct CertificateFiles(TempDir);
 
 impl CertificateFiles {
@@ -59,7 +59,7 @@ impl CertificateFiles {
     }
 }
 
-/// A client that trusts this certificate alone and offers these protocols.
+/// A client that trusts only this certificate and offers these protocols.
 pub(crate) struct TlsClient {
     pub(crate) trusted: Pair,
     pub(crate) protocols: &'static [&'static str],

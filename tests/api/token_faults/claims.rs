@@ -1,16 +1,17 @@
-//! Claims that lack something, or say what no token says, under a signature by the right key.
+//! Missing or invalid claims under a valid signature.
 
 use serde_json::{Value, json};
 
 use super::Fault;
 use super::forge::{Forge, LIFETIME};
 
-/// Another name for a token, so that none of these is known from before.
+/// Returns another token id, so that none of these tokens is cached.
 fn jti(n: u8) -> Value {
     json!(super::forge::encoded([n; 16]))
 }
 
-/// What a forger who does everything right gets is a good token; so the others are dead for their faults.
+/// Returns forged tokens without a fault, which are valid. This shows that the other tokens are refused for their
+/// faults.
 pub(super) fn none(forge: &Forge) -> Vec<(String, String)> {
     let header = forge.header_text();
     let text = forge.claims_with("jti", jti(1));
@@ -18,7 +19,7 @@ pub(super) fn none(forge: &Forge) -> Vec<(String, String)> {
         ("as it is", text.clone()),
         ("spaced", text.replace(',', " ,\n ")),
         ("another claim", forge.claims_with("amr", json!(["pwd", {"x": [1]}]))),
-        // Whom it speaks for, the established claims do not say.
+        // The established claims do not decide whom the token belongs to.
         ("another id", forge.claims_with("id", json!(forge.admin.id))),
         ("another role", forge.claims_with("role", json!("admin"))),
         ("an end far away", forge.claims_with("exp", json!(i64::MAX))),
@@ -28,7 +29,7 @@ pub(super) fn none(forge: &Forge) -> Vec<(String, String)> {
     if forge.is_symmetric() {
         let mut unnamed = forge.claims.clone();
         unnamed.as_object_mut().unwrap().remove("jti");
-        // As they were issued before tokens had names.
+        // Tokens had no id before that claim existed.
         controls.push(("without a name", unnamed.to_string()));
     }
     controls.into_iter().map(|(name, claims)| (name.to_owned(), forge.token(&header, &claims))).collect()
@@ -64,14 +65,14 @@ pub(super) async fn faults(forge: &Forge) -> Vec<Fault> {
     }
     set("sub", json!(ann));
     set("sub", json!("999"));
-    // The session is another account's.
+    // The session belongs to another account.
     set("sub", json!(admin.to_string()));
     let admins = forge.app.handles.sessions.look(&forge.admins).await.unwrap().session.to_string();
     set("sid", json!(admins));
     let sid = forge.claims["sid"].as_str().unwrap();
     let mut spare = sid.to_owned();
     let last = spare.pop().unwrap();
-    // The last character has four bits to spare.
+    // The last character has four unused bits.
     spare.push(char::from(last as u8 + 1));
     for sid in [
         String::new(),
@@ -87,7 +88,7 @@ pub(super) async fn faults(forge: &Forge) -> Vec<Fault> {
     let ended = forge.app.login(&forge.ann).await;
     let session = forge.app.handles.sessions.look(&ended).await.unwrap();
     forge.app.handles.sessions.logout(&session, doorward_actors::Origin::default()).await.unwrap();
-    // One that the account has no more.
+    // A session that the account has ended.
     set("sid", json!(session.session.to_string()));
     for name in ["", "short", "not base64 of sixteen!", &"A".repeat(23), &"A".repeat(44)] {
         set("jti", json!(name));
@@ -120,7 +121,7 @@ fn mistyped(forge: &Forge) -> Vec<(String, String)> {
     wrong
 }
 
-/// Times, as they stand in the text.
+/// Invalid times, in various spellings.
 fn numbers(forge: &Forge) -> Vec<(String, String)> {
     let now = forge.claims["iat"].as_i64().unwrap();
     let mut times: Vec<(&str, String)> = Vec::new();
@@ -148,7 +149,7 @@ fn numbers(forge: &Forge) -> Vec<(String, String)> {
     for exp in [now, now - 1, 0, -1, i64::MIN] {
         times.push(("exp", exp.to_string()));
     }
-    // Five seconds ahead are borne.
+    // The service tolerates five seconds.
     for ahead in [now + 6, now + LIFETIME, i64::MAX] {
         times.push(("nbf", ahead.to_string()));
         times.push(("iat", ahead.to_string()));
@@ -162,7 +163,7 @@ fn numbers(forge: &Forge) -> Vec<(String, String)> {
     times.into_iter().map(spelt).collect()
 }
 
-/// Members that stand there twice: another reader may take the other one.
+/// Duplicate members: another parser may use the other one.
 fn doubled(forge: &Forge) -> Vec<(String, String)> {
     let text = forge.claims.to_string();
     let (open, close) = (text.trim_start_matches('{'), text.trim_end_matches('}'));

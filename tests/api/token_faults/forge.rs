@@ -1,4 +1,4 @@
-//! Whoever has the keys of an installation, and can write any token with them.
+//! A forger who has the keys of an installation and can sign any token with them.
 
 use std::fs;
 use std::path::Path;
@@ -19,21 +19,21 @@ use tempfile::TempDir;
 
 use crate::support::{Person, TestApp, TestAppBuilder, leaks};
 
-/// What signs with `HS*` here.
+/// The secret that signs with `HS*` in these tests.
 const SECRET: &str = "forged-secret-key-0123456789abcdef";
-/// How long tokens live.
+/// The lifetime of tokens in seconds.
 pub(super) const LIFETIME: i64 = 1800;
 
-/// An installation that signs with one algorithm, and its keys. Until a minute ago it signed with another one.
+/// An installation that signs with one algorithm, and its keys. It signed with another algorithm shortly before.
 pub(super) struct Forge {
     pub(super) app: TestApp,
     pub(super) algorithm: Algorithm,
-    /// Somebody who is logged in, and what their token says.
+    /// A logged-in person, and the parts of their token.
     pub(super) ann: Person,
     pub(super) token: String,
     pub(super) header: Value,
     pub(super) claims: Value,
-    /// Somebody else, and the session of theirs.
+    /// Another person and the token of their session.
     pub(super) admin: Person,
     pub(super) admins: String,
     key: Key,
@@ -77,7 +77,7 @@ impl Key {
         }
     }
 
-    /// Every form of the public half that somebody could take for a secret.
+    /// Returns every encoding of the public key that a verifier could mistake for a secret.
     pub(super) fn public_forms(&self, jwk: &Value) -> Vec<Vec<u8>> {
         let (raw, der) = match self {
             Self::Secret(_) => return Vec::new(),
@@ -127,7 +127,7 @@ pub(super) fn mac(algorithm: hmac::Algorithm, secret: &[u8], message: &[u8]) -> 
     hmac::sign(&hmac::Key::new(algorithm, secret), message).as_ref().to_vec()
 }
 
-/// The two parts that are signed.
+/// Returns the signed part of a token: header and claims.
 pub(super) fn message(header: &str, claims: &str) -> String {
     format!("{}.{}", encoded(header), encoded(claims))
 }
@@ -153,7 +153,7 @@ impl Forge {
     pub(super) async fn with(algorithm: Algorithm) -> Self {
         leaks::note_secret(SECRET);
         let directory = TempDir::new().unwrap();
-        // So that headers of `HS256` are known, and a key pair that does not sign any more is about.
+        // With this history, headers of `HS256` are known, and a key pair exists that no longer signs.
         let app = Self::builder(Algorithm::Hs256, directory.path()).spawn().await;
         let admin = app.register("admin").await;
         let ann = app.register("ann").await;
@@ -169,19 +169,19 @@ impl Forge {
         &self.key
     }
 
-    /// The header as the service writes it.
+    /// Returns the header as the service writes it.
     pub(super) fn header_text(&self) -> String {
         spelt(&self.header)
     }
 
-    /// The header with a member changed, added or, for null, taken out.
+    /// Returns the header with a member changed, added or, for null, removed.
     pub(super) fn header_with(&self, member: &str, value: Value) -> String {
         let mut header = self.header.clone();
         header[member] = value;
         spelt(&header)
     }
 
-    /// The claims with a member changed or added.
+    /// Returns the claims with a member changed or added.
     pub(super) fn claims_with(&self, member: &str, value: Value) -> String {
         let mut claims = self.claims.clone();
         claims[member] = value;
@@ -192,7 +192,7 @@ impl Forge {
         self.key.sign(message.as_bytes())
     }
 
-    /// A token with the right signature, whatever its parts say.
+    /// Returns a token with a valid signature over any content.
     pub(super) fn token(&self, header: &str, claims: &str) -> String {
         self.signed(message(header, claims))
     }
@@ -202,7 +202,7 @@ impl Forge {
         message + "." + &signature
     }
 
-    /// Another key of the installation, which signed before: its name and a signature by it.
+    /// Signs a message for an older key of the installation. `message` receives the name of the key.
     pub(super) async fn other_key(&self, message: impl Fn(&str) -> String) -> String {
         let keys = self.app.get("/.well-known/jwks.json").await.body["keys"].clone();
         let is_other = |key: &&Value| key["kid"] != self.header["kid"];
@@ -212,7 +212,7 @@ impl Forge {
         format!("{message}.{}", encoded(other.sign(message.as_bytes())))
     }
 
-    /// The public half of what signs, as it is published.
+    /// Returns the published public key of the signing key.
     pub(super) async fn jwk(&self) -> Value {
         let keys = self.app.get("/.well-known/jwks.json").await.body["keys"].clone();
         let own = keys.as_array().unwrap().iter().find(|key| key["kid"] == self.header["kid"]);
@@ -224,12 +224,12 @@ impl Forge {
     }
 }
 
-/// With what an installation signed before.
+/// Returns the algorithm that the installation signed with before.
 fn other_than(algorithm: Algorithm) -> Algorithm {
     if algorithm == Algorithm::Es256 { Algorithm::EdDsa } else { Algorithm::Es256 }
 }
 
-/// A header in the order in which the service writes it; null members are left out.
+/// Writes a header in the order of the service. Null members are left out.
 pub(super) fn spelt(header: &Value) -> String {
     let first = ["typ", "alg", "kid"];
     let others = header.as_object().unwrap().keys().map(String::as_str).filter(|name| !first.contains(name));

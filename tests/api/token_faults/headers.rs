@@ -1,4 +1,4 @@
-//! Headers that are not exactly those of the key that signs.
+//! Headers that differ from the exact header of the signing key.
 
 use aws_lc_rs::hmac;
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use super::forge::{Forge, encoded, mac, message, spelt};
 
 const ALGORITHMS: [&str; 6] = ["HS256", "HS384", "HS512", "EdDSA", "ES256", "RS256"];
 
-/// Texts that somebody could make a path, a query or a name of.
+/// Texts that could be misused as a path, a query or a name.
 fn names() -> Vec<Value> {
     let texts = [
         "",
@@ -40,7 +40,7 @@ fn names() -> Vec<Value> {
     names
 }
 
-/// Headers under a signature by the right key.
+/// Faulty headers under a valid signature.
 pub(super) async fn faults(forge: &Forge) -> Vec<Fault> {
     let claims = forge.claims.to_string();
     let mut headers: Vec<String> = Vec::new();
@@ -106,18 +106,18 @@ pub(super) async fn faults(forge: &Forge) -> Vec<Fault> {
         headers.push(forge.header_with(member, value));
     }
     headers.extend(spellings(forge));
-    // There is no public half of a secret.
+    // A secret has no public key. Then one variant equals the valid header, so it is removed.
     headers.retain(|header| *header != forge.header_text());
     let mut faults: Vec<_> =
         headers.iter().map(|header| Fault::new(header.clone(), forge.token(header, &claims))).collect();
-    // What is not signed at all, whatever its header says.
+    // Tokens without any signature, with various headers.
     for alg in ["none", "None", "NONE"] {
         let header = forge.header_with("alg", json!(alg));
         faults.push(Fault::new(format!("{alg}, unsigned"), message(&header, &claims) + "."));
         faults.push(Fault::new(format!("{alg}, cut off"), message(&header, &claims)));
         faults.push(Fault::new(format!("bare {alg}"), message(&json!({"alg": alg}).to_string(), &claims) + "."));
     }
-    // The payload as it is (RFC 7797).
+    // An unencoded payload (RFC 7797).
     let header =
         spelt(&json!({"typ": "at+jwt", "alg": own, "kid": forge.header["kid"], "b64": false, "crit": ["b64"]}));
     let detached = forge.sign(&format!("{}.{claims}", encoded(&header)));
@@ -129,7 +129,7 @@ pub(super) async fn faults(forge: &Forge) -> Vec<Fault> {
     faults
 }
 
-/// The right header, or nearly, in another spelling.
+/// The valid header, or almost, in other spellings.
 fn spellings(forge: &Forge) -> Vec<String> {
     let own = forge.header["alg"].as_str().unwrap();
     let text = forge.header_text();
@@ -156,12 +156,12 @@ fn spellings(forge: &Forge) -> Vec<String> {
     ]
 }
 
-/// One key taken for another one.
+/// Tokens that confuse two keys.
 pub(super) async fn confusions(forge: &Forge) -> Vec<Fault> {
     let (claims, mut faults) = (forge.claims.to_string(), Vec::new());
     let text = forge.header_text();
-    // The header of a key that signed before, whose tokens are still accepted, under a signature by the present one, and the other way
-    // round.
+    // The header of an older key, whose tokens are still accepted, with a signature of the present key, and the other
+    // way round.
     let other = |kid: &str| {
         let alg = if forge.header["alg"] == "ES256" { "EdDSA" } else { "ES256" };
         spelt(&json!({"typ": "at+jwt", "alg": alg, "kid": kid}))

@@ -1,4 +1,4 @@
-//! Refresh tokens that are none, or somebody else's: one answer, and nothing comes of it.
+//! Invalid refresh tokens and parts of other people's tokens: all get the same answer, and nothing changes.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
@@ -36,7 +36,7 @@ async fn s37_s51_no_refresh_token_but_the_right_one_is_worth_anything() {
     let bytes = |token: &str| URL_SAFE_NO_PAD.decode(&token[4..]).unwrap();
     let own = bytes(&present);
     let mut wrong = vec![foreign, access.clone(), SERVICE_TOKEN.to_owned(), String::new(), "dwr_".to_owned()];
-    // Any byte changed.
+    // One bit of each byte changed.
     for at in 0..own.len() {
         for bit in [0, 7] {
             let mut changed = own.clone();
@@ -44,7 +44,7 @@ async fn s37_s51_no_refresh_token_but_the_right_one_is_worth_anything() {
             wrong.push(written(&changed));
         }
     }
-    // Any part taken from another one: of another session, another account, and the one before.
+    // Parts taken from another token: of another session, of another account, and of the previous generation.
     for other in [&others, &admins, &first] {
         let other = bytes(other);
         for part in [0..8, 8..24, 24..28, 28..60, 60..76, 0..24, 0..28, 24..76, 28..76] {
@@ -84,7 +84,7 @@ async fn s37_s51_no_refresh_token_but_the_right_one_is_worth_anything() {
     ] {
         wrong.push(text);
     }
-    // The last character has four bits to spare.
+    // The last character has four unused bits.
     let last = present.as_bytes()[present.len() - 1];
     wrong.push(format!("{}{}", &present[..present.len() - 1], char::from(last + 1)));
     for path in ["/refresh", "/logout"] {
@@ -94,7 +94,7 @@ async fn s37_s51_no_refresh_token_but_the_right_one_is_worth_anything() {
             assert_eq!(show(&app, path, token).await.whole(), refusal.whole(), "{path} {token:?}");
         }
     }
-    // As anything else it is nothing either.
+    // A refresh token is not valid as another kind of token.
     assert_eq!(app.verify(&present).await.status, 401);
     let introspected =
         app.form("/oauth2/introspect", &format!("token={others}x")).header("X-Service-Token", SERVICE_TOKEN);
@@ -112,7 +112,7 @@ async fn s37_s51_no_refresh_token_but_the_right_one_is_worth_anything() {
     let twice = format!("{{\"refresh_token\":\"garbage\",\"refresh_token\":\"{present}\"}}");
     let twice = app.request(Method::POST, "/refresh").header("Content-Type", "application/json").body(twice);
     assert!((400..500).contains(&app.send(twice).await.status));
-    // Nothing came of it: no session ended, no family moved, nobody is named.
+    // Nothing changed: no session ended, no family advanced, and no account is named in the log.
     for token in [&access, &other_access, &admin_access] {
         assert!(app.is_live(token).await);
     }

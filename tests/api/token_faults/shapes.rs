@@ -1,4 +1,4 @@
-//! Texts that do not have the one shape of a token, or not its one spelling.
+//! Strings without the exact form or encoding of a token.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE};
@@ -8,7 +8,7 @@ use super::Fault;
 use super::forge::{Forge, encoded, message};
 use crate::support::SERVICE_TOKEN;
 
-/// The same bytes under other last characters, where there are bits to spare.
+/// Returns other encodings of the same bytes, which differ in the unused bits of the last character.
 fn other_spellings(part: &str) -> Vec<String> {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let spare = match part.len() % 4 {
@@ -71,7 +71,7 @@ pub(super) fn faults(forge: &Forge) -> Vec<Fault> {
     {
         add(why, format!("{header}.{claims}.{spelt}"));
     }
-    // Spelt otherwise, and signed like that.
+    // The claims in another encoding, with a signature over that encoding.
     let text = forge.claims.to_string();
     for spaces in 0..3 {
         let spaced = format!("{text}{}", " ".repeat(spaces));
@@ -91,7 +91,7 @@ pub(super) fn faults(forge: &Forge) -> Vec<Fault> {
     assert_ne!(STANDARD_NO_PAD.encode(&marks), encoded(&marks));
     add("the other alphabet", forge.signed(format!("{header}.{}", STANDARD_NO_PAD.encode(&marks))));
     add("the other alphabet, padded", forge.signed(format!("{header}.{}", STANDARD.encode(marks + " "))));
-    // What is signed is no set of claims.
+    // The signed payload is not a set of claims.
     let text_of = forge.header_text();
     for payload in [
         "",
@@ -116,7 +116,7 @@ pub(super) fn faults(forge: &Forge) -> Vec<Fault> {
     let encrypted =
         encoded(json!({"alg": "dir", "enc": "A256GCM", "cty": "JWT", "kid": forge.header["kid"]}).to_string());
     add("encrypted", format!("{encrypted}..{}.{claims}.{signature}", encoded([0; 12])));
-    // Good in all else.
+    // This token is valid in every other respect.
     let limit = 4096;
     let padding = limit * 3 / 4;
     let long = forge.token(&text_of, &forge.claims_with("pad", json!("x".repeat(padding))));

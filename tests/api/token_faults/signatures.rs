@@ -1,4 +1,4 @@
-//! Signatures that are not, or not quite.
+//! Invalid and almost valid signatures.
 
 use aws_lc_rs::signature::{RSA_PKCS1_SHA384, RSA_PSS_SHA256};
 use doorward::settings::Algorithm;
@@ -19,7 +19,7 @@ const ED25519_ORDER: [u8; 32] = [
     0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
 ];
 
-/// The sum of two numbers of 256 bits, little-endian.
+/// Adds two 256-bit numbers, little-endian.
 fn sum(a: &[u8], b: &[u8; 32]) -> Vec<u8> {
     let mut carry = 0;
     let add = |(a, b): (&u8, &u8)| {
@@ -31,9 +31,9 @@ fn sum(a: &[u8], b: &[u8; 32]) -> Vec<u8> {
     a.iter().zip(b).map(add).collect()
 }
 
-/// The order of P-256 less a number.
+/// Returns the order of P-256 minus a number.
 fn negated(s: &[u8]) -> Vec<u8> {
-    // n − s = n + (2²⁵⁶ − 1 − s) + 1, and both carries fall away.
+    // n − s = n + (2²⁵⁶ − 1 − s) + 1; the carry of the sum is dropped.
     let complement: Vec<u8> = s.iter().rev().map(|byte| !byte).collect();
     let mut order = P256_ORDER;
     order.reverse();
@@ -44,7 +44,7 @@ fn negated(s: &[u8]) -> Vec<u8> {
     difference
 }
 
-/// Two numbers in ASN.1, as other libraries write a signature.
+/// Encodes two numbers in ASN.1, as other libraries write a signature.
 fn der(signature: &[u8]) -> Vec<u8> {
     let integer = |number: &[u8]| {
         let start = number.iter().position(|byte| *byte != 0).unwrap_or(31);
@@ -86,7 +86,7 @@ pub(super) fn faults(forge: &Forge) -> Vec<Fault> {
         Key::Ed25519(_) => {
             signatures.push(("s above the order", [&good[..32], &sum(&good[32..], &ED25519_ORDER)].concat()));
             signatures.push(("s is zero", [&good[..32], &[0; 32]].concat()));
-            // The neutral element, under which any message would be signed by a key of small order.
+            // The neutral element: with a key of small order, it signs any message.
             signatures.push(("r is neutral", [&[1], &[0; 63][..]].concat()));
         }
         Key::P256(_) => {
@@ -116,8 +116,8 @@ pub(super) fn faults(forge: &Forge) -> Vec<Fault> {
         .collect()
 }
 
-/// Anybody can make a second good signature of ES256 from a first one. Both are the same token: what ends the session ends both,
-/// what ends the key too, and that one is known says nothing for the other.
+/// Anyone can derive a second valid signature of ES256 from a first one. Both are the same token: the end of the
+/// session ends both, and so does the end of the key. That one is cached says nothing about the other.
 #[tokio::test]
 async fn s43_the_second_form_of_a_p256_signature_is_the_same_token() {
     use base64::Engine as _;
@@ -129,7 +129,7 @@ async fn s43_the_second_form_of_a_p256_signature_is_the_same_token() {
         let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
         let second = format!("{message}.{}", encoded([&signature[..32], &negated(&signature[32..])].concat()));
         assert_ne!(second, forge.token);
-        // Whichever is asked about first.
+        // Either token is checked first.
         let order = if how == 0 { [&forge.token, &second] } else { [&second, &forge.token] };
         let mut told = Vec::new();
         for token in order.into_iter().chain(order) {
@@ -149,7 +149,7 @@ async fn s43_the_second_form_of_a_p256_signature_is_the_same_token() {
         for token in [&forge.token, &second] {
             doors.assert_dead(&Fault::new("a form of a token whose session or key is over", token)).await;
         }
-        // The other one of the account has nothing to do with it.
+        // The account's other session is not affected.
         let again = forge.app.login(&forge.ann).await;
         let told = forge.app.call(Method::GET, "/my_account/sessions", &again, &Value::Null).await;
         assert_eq!(told.body["sessions"].as_array().unwrap().len(), if how == 2 { 2 } else { 1 });

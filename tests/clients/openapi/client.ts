@@ -1,5 +1,5 @@
-// Registers, logs in and reads the account with openapi-fetch over the types that openapi-typescript makes. It has to
-// compile in strict mode, so a type that lacks a member fails before anything runs.
+// Registers, logs in and reads the account with openapi-fetch, using the types that openapi-typescript generates. The
+// file must compile in strict mode, so a type without a needed member fails before the program runs.
 
 import createClient from "openapi-fetch";
 import type { paths } from "./schema.js";

@@ -1,4 +1,4 @@
-"""Registers, logs in, reads the account and takes the audit log away with the package that openapi-generator makes."""
+"""Registers, logs in, reads the account and exports the audit log with the package that openapi-generator generates."""
 
 import sys
 

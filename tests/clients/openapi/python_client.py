@@ -1,4 +1,4 @@
-"""Registers, logs in and reads the account with the package that openapi-python-client makes."""
+"""Registers, logs in and reads the account with the package that openapi-python-client generates."""
 
 import sys
 

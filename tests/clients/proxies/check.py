@@ -1,5 +1,5 @@
-"""Runs the configurations of docs/integrations/ in nginx, Caddy and HAProxy, between a client and a service, before a real
-Doorward, and the one of docs/deployment.md that puts Doorward under a path. Usage: check.py DOORWARD"""
+"""Runs the configurations of docs/integrations/ in nginx, Caddy and HAProxy, between a client and a service, in front
+of a real Doorward, and the one of docs/deployment.md that serves Doorward under a path. Usage: check.py DOORWARD"""
 
 import pathlib
 import signal
@@ -18,12 +18,13 @@ from service import Service
 from under_a_path import UnderAPath
 
 KINDS = ["nginx", "caddy", "haproxy"]
-# How long clients wait while Doorward does not answer, in seconds. The proxies give it five, and one that is not there none.
+# The time in seconds that clients wait while Doorward does not answer. The proxies give a hanging Doorward five seconds
+# and fail at once if it is not running.
 PATIENCE = 9
 
 
 def cast(port):
-    """The accounts of the checks and their tokens."""
+    """Creates the accounts of the checks and their tokens."""
     people = People(port)
     admin_id = people.register("ann@example.com", "ann")
     user_id = people.register(checks.EMAIL, checks.NICKNAME)
@@ -37,7 +38,7 @@ def cast(port):
 
 
 def attempt(kind, check, *args):
-    """Runs a check and says how it went; whether it holds."""
+    """Runs a check, prints its result and returns whether it passed."""
     started = time.monotonic()
     title = (check.__doc__ or check.__name__).strip()
     try:
@@ -50,7 +51,7 @@ def attempt(kind, check, *args):
 
 
 def at_once(scenes, check):
-    """The same check with every proxy at the same time; whether all hold."""
+    """Runs a check with every proxy concurrently and returns whether all passed."""
     held = []
     threads = [
         threading.Thread(target=lambda scene=scene: held.append(attempt(scene.proxy.kind, check, scene)))
@@ -64,7 +65,7 @@ def at_once(scenes, check):
 
 
 def keeps_out(scene):
-    """while Doorward is stopped nobody passes, whatever they say, and nobody waits"""
+    """while Doorward is stopped, no request passes and none waits, whatever its headers"""
     started = time.monotonic()
     lies = [(name, "admin") for name in checks.NAMES]
     for headers in [bearer(scene.cast.user), [], lies, lies + bearer(scene.cast.user), bearer(scene.cast.admin)]:
@@ -74,12 +75,12 @@ def keeps_out(scene):
 
 
 def keeps_out_in_time(scene):
-    """while Doorward hangs nobody passes, and nobody waits for long"""
+    """while Doorward hangs, no request passes and none waits for long"""
     scene.refused([500, 502, 503, 504], "POST", "/", bearer(scene.cast.user), b"body", timeout=PATIENCE)
 
 
 def passes_again(scene):
-    """once Doorward is there again the same token passes at once, and a dead one does not"""
+    """once Doorward is back, the same token passes at once, and a dead token does not"""
     for _ in range(3):
         scene.passes("GET", "/again", bearer(scene.cast.user))
     for token in scene.cast.dead.values():
@@ -88,13 +89,13 @@ def passes_again(scene):
 
 
 def outage(server, run):
-    """Halts Doorward, then ends and restarts it; `run` runs the checks of each state."""
+    """Halts Doorward, then stops and restarts it. `run` runs the checks of each state."""
     server.signal(signal.SIGSTOP)
     try:
         run(keeps_out_in_time)
     finally:
         server.signal(signal.SIGCONT)
-        # It answers what it was asked meanwhile first.
+        # Doorward first answers the requests that arrived meanwhile.
         assert ask(server.ports[0], "GET", "/health/live").status == 200
     run(passes_again)
     server.stop()
@@ -107,7 +108,7 @@ def outage(server, run):
 
 def main():
     started = time.monotonic()
-    # The end of the time that the script gives is an end like any other, so that nothing stays behind.
+    # The signal at the time limit is handled like any other end, so that no process remains.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("out of time"))
     processes, services, held, complete = [], [], [], False
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,5 @@
-"""What must hold behind every proxy while Doorward answers. Each function gets a `Scene`, and fails by an assertion."""
+"""The checks that must pass behind every proxy while Doorward answers. Each function gets a `Scene` and fails by an
+assertion."""
 
 import concurrent.futures
 import hashlib
@@ -13,19 +14,20 @@ from processes import Proxy
 
 DEAD = 'Bearer error="invalid_token"'
 NOT_ALLOWED = 'Bearer error="insufficient_scope"'
-# A name of an account that no header carries as it is.
+# A nickname and an address that need encoding in a header.
 NICKNAME, EMAIL = "Bjørn 100% 漢字", "zoë@example.com"
 NAMES = ["X-Auth-User-Id", "X-Auth-Email", "X-Auth-Nickname", "X-Auth-Role", "X-Auth-Session"]
-# What Doorward says nothing under, and services that know other proxies look for.
+# Headers that Doorward does not set, but that services may expect from other proxies.
 OTHERS = ["X-Auth-User", "X-Auth-Username", "X-Auth-Groups", "X-Auth-Roles"]
 
-# What the name of a header may have beside letters, digits and dashes (RFC 9110 §5.6.2). Some services fold them all.
+# The signs that a header name may contain beside letters, digits and dashes (RFC 9110 §5.6.2). Some services treat them
+# all alike.
 SIGNS = "_.!#$%&'*+^`|~"
 
 
 @dataclass
 class Cast:
-    """Who is there, the same for all proxies."""
+    """The people and tokens, the same for all proxies."""
 
     people: People
     admin: str
@@ -38,19 +40,19 @@ class Cast:
 
 @dataclass
 class Scene:
-    """A proxy, the service behind it and the people before it."""
+    """A proxy, the service behind it and the people in front of it."""
 
     proxy: Proxy
     cast: Cast
 
     def ask(self, *args, admin=False, **kwargs):
-        """The answer, and what reached the service meanwhile."""
+        """Returns the answer and the requests that reached the service meanwhile."""
         self.proxy.service.take()
         answer = ask(self.proxy.admin_port if admin else self.proxy.port, *args, **kwargs)
         return answer, self.proxy.service.take()
 
     def passes(self, *args, user=None, role="user", admin=False, **kwargs):
-        """A request that must pass, with the right identity and no other; what the service saw of it."""
+        """Sends a request that must pass with the correct identity. Returns it as the service saw it."""
         answer, arrived = self.ask(*args, admin=admin, **kwargs)
         assert answer.status == 200, answer
         by = "administration" if admin else "service"
@@ -60,13 +62,14 @@ class Scene:
         return arrived[0]
 
     def refused(self, statuses, *args, **kwargs):
-        """A request that must be refused so, and not reach the service."""
+        """Sends a request that must be refused with one of these statuses and must not reach the service."""
         answer, arrived = self.ask(*args, **kwargs)
         assert answer.status in statuses and not arrived, (answer, arrived)
         return answer
 
     def identified(self, arrived, user, role):
-        """The service sees five headers about this user, whatever it takes for one."""
+        """Asserts that the service sees exactly the five headers of this user, even if it does not distinguish dashes
+        from other signs."""
         seen = arrived.alike("X-Auth")
         assert [name for name, _ in seen] == sorted(name.upper().replace("-", "_") for name in NAMES), seen
         values = [arrived.values(name) for name in NAMES]
@@ -80,14 +83,14 @@ class Scene:
 
 
 def identity(scene):
-    """a live token passes, and the service learns whose it is, letters of every script included"""
+    """a live token passes, and the service gets the user's identity, in letters of every script"""
     arrived = scene.passes("GET", "/", bearer(scene.cast.user))
     assert arrived.values("X-Auth-Session") == [scene.cast.people.session(scene.cast.user)]
     assert arrived.values("Authorization") == [f"Bearer {scene.cast.user}"], arrived.headers
 
 
 def untouched(scene):
-    """method, path, query and headers of a request reach the service untouched"""
+    """method, path, query and headers of a request reach the service unchanged"""
     target = "/a%20b/%2e%2e%2Fc//d;p=%C3%A4/?x=1&y=%26&x=2&role=admin&z"
     for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]:
         own = [("Cookie", "a=b; c=d"), ("X-Own", "Ä".encode()), ("X-Request-Id", "own")]
@@ -101,7 +104,7 @@ def untouched(scene):
 
 
 def bodies(scene):
-    """bodies of some MB pass, of a stated length and in chunks, and none is Doorward's to read"""
+    """bodies of some MB pass, with a length and in chunks, and none is sent to Doorward"""
     body = bytes(range(256)) * 16_384
     digest = hashlib.sha256(body).hexdigest()
     for chunked in [False, True]:
@@ -116,7 +119,7 @@ def bodies(scene):
 
 
 def long_heads(scene):
-    """a head that is longer than one of Doorward's may be is no error of it"""
+    """a head that is too long for Doorward causes no error in Doorward"""
     headers = bearer(scene.cast.user) + [(f"X-Long-{number}", "x" * 7_000) for number in range(3)]
     if scene.proxy.kind == "nginx":
         scene.passes("GET", "/", headers)
@@ -125,7 +128,7 @@ def long_heads(scene):
 
 
 def dead_tokens(scene):
-    """without a live token nobody passes, and the answer says what is missing"""
+    """without a live token no request passes, and the answer says what is missing"""
     user, cast = scene.cast.user, scene.cast
     answer = scene.refused([401], "GET", "/", [])
     assert answer.headers.get_all("WWW-Authenticate") == ["Bearer"], answer
@@ -145,7 +148,7 @@ def dead_tokens(scene):
     for headers in [[("Authorization", "Bearer")], [("Authorization", f"Basic {user}")], [("Cookie", f"token={user}")]]:
         scene.refused([401], "GET", "/", headers)
     scene.refused([401], "GET", f"/?access_token={user}", [])
-    # Where a proxy asks Doorward is no way in.
+    # The internal path for questions to Doorward is not open to clients.
     for target in ["/_doorward", "/forward_auth", "/_doorward?role=user"]:
         scene.refused([401, 404], "GET", target, [])
         answer, _ = scene.ask("GET", target, bearer(user))
@@ -153,7 +156,7 @@ def dead_tokens(scene):
 
 
 def two_tokens(scene):
-    """two Authorization headers are refused, whichever is good"""
+    """two Authorization headers are refused, whichever of them is valid"""
     live, dead = bearer(scene.cast.user), bearer("dead")
     for headers in [live + dead, dead + live, live + live, live + [("authorization", "")]]:
         scene.refused([400, 401], "GET", "/", headers)
@@ -161,14 +164,14 @@ def two_tokens(scene):
 
 
 def roles(scene):
-    """the port for administrators lets them alone pass, by their role of now"""
+    """the port for administrators lets only administrators pass, by their present role"""
     people, admin = scene.cast.people, scene.cast.admin
     scene.passes("GET", "/", bearer(admin), user=scene.cast.admin_id, role="admin")
     scene.passes("GET", "/", bearer(admin), user=scene.cast.admin_id, role="admin", admin=True)
     scene.refused([401], "GET", "/", [], admin=True)
     for target in ["/", "/?role=user", "/forward_auth?role=user"]:
         answer = scene.refused([403], "GET", target, bearer(scene.cast.user), admin=True)
-        # nginx passes a challenge on with 401 alone.
+        # nginx forwards a challenge only with status 401.
         told = [] if scene.proxy.kind == "nginx" else [NOT_ALLOWED]
         assert answer.headers.get_all("WWW-Authenticate", []) == told, answer
     carol = people.login("carol@example.com")
@@ -180,7 +183,7 @@ def roles(scene):
 
 
 def forged(scene):
-    """what a client says of itself never arrives, however it is spelt"""
+    """identity headers of a client never reach the service, in any spelling"""
     live = bearer(scene.cast.user)
     for name in [*NAMES, *OTHERS, "X-Forwarded-For", "X-Forwarded-Proto", "Forwarded"]:
         words = name.split("-")
@@ -198,7 +201,7 @@ def forged(scene):
 
 
 def forged_otherwise(scene):
-    """a client neither takes Doorward's headers away nor says its own behind them"""
+    """a client can neither remove Doorward's headers nor add its own"""
     live = bearer(scene.cast.user)
     for name in [*NAMES, "X-Forwarded-For", "Authorization"]:
         for way in [name, f"close, {name}", f"keep-alive, {name.lower()}"]:
@@ -218,15 +221,15 @@ def forged_otherwise(scene):
 
 
 def address(scene):
-    """Doorward sees the address of the client behind the proxy, and not the one that it claims, and the name of the request"""
+    """Doorward sees the real client address behind the proxy and not the claimed one, and it gets the request id"""
     agent, name = f"check {uuid.uuid4()}", str(uuid.uuid4())
     headers = [("User-Agent", agent), ("X-Request-Id", name), ("X-Forwarded-For", "203.0.113.9"), ("Forwarded", "for=203.0.113.9")]
-    # Of an account, one refusal of this kind is on record for a while.
+    # Each account has only one refusal of this kind in the audit log for a while.
     people = scene.cast.people
     people.register(f"{name[:8]}@example.com", name)
     scene.refused([403], "GET", "/", [*headers, *bearer(people.login(f"{name[:8]}@example.com"))], admin=True)
     seen, end = [], time.monotonic() + 5
-    # A refusal is put on record soon, not at once.
+    # A refusal is recorded shortly after it, not at once.
     while not seen and time.monotonic() < end:
         records = scene.cast.people.audited(scene.cast.admin, outcome="refused", limit=50)
         seen = [(record["address"], record["request_id"]) for record in records if record["user_agent"] == agent]
@@ -234,7 +237,7 @@ def address(scene):
 
 
 def next_request(scene):
-    """a session that is over is refused on the next request, over the same connection too"""
+    """an ended session is refused on the next request, also over the same connection"""
     people, admin, carol_id = scene.cast.people, scene.cast.admin, scene.cast.carol_id
     endings = {
         "logout": people.logout,
@@ -253,7 +256,7 @@ def next_request(scene):
         answer = send(connection, "GET", "/", bearer(token))
         assert answer.status == 401 and not scene.proxy.service.take(), (name, answer)
         assert answer.headers.get_all("WWW-Authenticate") == [DEAD], answer
-        # The same connection is somebody else's the next moment.
+        # The proxy may use the same connection for another user next.
         if connection.sock is socket:
             answer = send(connection, "GET", "/", bearer(scene.cast.user))
             assert answer.status == 200, (name, answer)
@@ -265,7 +268,7 @@ def next_request(scene):
 
 
 def at_once(scene):
-    """of many requests at once, each has its own identity"""
+    """each of many concurrent requests has its own identity"""
     ids = {f"Bearer {scene.cast.user}": scene.cast.user_id, f"Bearer {scene.cast.admin}": scene.cast.admin_id}
     scene.proxy.service.take()
 
@@ -289,7 +292,7 @@ def at_once(scene):
 
 
 def upgrades(scene):
-    """a request that wants another protocol is asked about like any other"""
+    """a request to upgrade the protocol is checked like any other"""
     upgrade = [("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]
     upgrade.append(("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="))
     scene.passes("GET", "/socket", upgrade + bearer(scene.cast.user))
@@ -315,10 +318,10 @@ ALL = [
 
 
 def alike_by_head(cast, port):
-    """HEAD /forward_auth says what GET says"""
+    """HEAD /forward_auth returns the same headers as GET"""
 
     def seen(answer):
-        # An answer to HEAD may leave the length out (RFC 9110 §8.6).
+        # An answer to HEAD may omit the length (RFC 9110 §8.6).
         own = {"date", "x-request-id", "content-length"}
         return answer.status, sorted((n.lower(), v) for n, v in answer.headers.items() if n.lower() not in own)
 

@@ -1,4 +1,4 @@
-"""The people of the checks and what they do at Doorward, and requests down to the spelling of their headers."""
+"""The people of the checks and what they do at Doorward. Requests are controlled down to the spelling of their headers."""
 
 import http.client
 import json
@@ -6,13 +6,13 @@ import urllib.parse
 from dataclasses import dataclass
 
 PASSWORD = "quiet-lamp-under-blue-stairs"
-# The clients have an address of their own, so that they can be told from the proxies.
+# The address of the clients, which distinguishes them from the proxies.
 CLIENT = "127.0.0.66"
 
 
 @dataclass(repr=False)
 class Answer:
-    """What a client got."""
+    """The answer to a client."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -23,12 +23,12 @@ class Answer:
 
 
 def connect(port, timeout=15):
-    """A connection from the clients' address."""
+    """Opens a connection from the clients' address."""
     return http.client.HTTPConnection("127.0.0.1", port, timeout=timeout, source_address=(CLIENT, 0))
 
 
 def send(connection, method="GET", target="/", headers=(), body=None, chunked=False, trailer=b""):
-    """Sends a request with exactly these headers, and a `Host`, in this order; names may come several times."""
+    """Sends a request with exactly these headers and a `Host`, in this order. Names may repeat."""
     connection.putrequest(method, target, skip_accept_encoding=True)
     for name, value in headers:
         connection.putheader(name, value)
@@ -46,14 +46,14 @@ def send(connection, method="GET", target="/", headers=(), body=None, chunked=Fa
         elif body is not None:
             connection.send(body)
     except (BrokenPipeError, ConnectionResetError):
-        # Refused before it was all there. The answer says so.
+        # The request was refused before it was complete. The answer says so.
         pass
     response = connection.getresponse()
     return Answer(response.status, response.headers, response.read())
 
 
 def ask(port, *args, timeout=15, **kwargs):
-    """The same over a connection of its own."""
+    """Sends a request over a connection of its own."""
     connection = connect(port, timeout)
     try:
         return send(connection, *args, **kwargs)
@@ -66,13 +66,13 @@ def bearer(token):
 
 
 class People:
-    """Accounts at a Doorward, made by its own routes."""
+    """Accounts at a Doorward, created through its own routes."""
 
     def __init__(self, port):
         self.port = port
 
     def call(self, status, method, path, token=None, body=None):
-        """A request to Doorward itself that must be answered so."""
+        """Sends a request to Doorward itself and asserts the status of the answer."""
         headers = bearer(token) if token else []
         if body is not None:
             headers, body = [*headers, ("Content-Type", "application/json")], json.dumps(body).encode()
@@ -94,10 +94,10 @@ class People:
         self.call(200, "PUT", f"/accounts_management/{account}", admin, change)
 
     def session(self, token):
-        """The id of the session of a token."""
+        """Returns the id of the session of a token."""
         sessions = self.call(200, "GET", "/my_account/sessions", token)["sessions"]
         return next(session["id"] for session in sessions if session["current"])
 
     def audited(self, admin, **filters):
-        """The audit records that fit."""
+        """Returns the audit records that match the filters."""
         return self.call(200, "GET", f"/audit/?{urllib.parse.urlencode(filters)}", admin)["events"]

@@ -1,4 +1,4 @@
-"""Doorward and the proxies as processes of their own, each ended by its own id."""
+"""Doorward and the proxies as child processes. Each is ended by its own process id."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ CONFIGURATIONS = pathlib.Path(__file__).resolve().parents[3] / "docs" / "integra
 
 
 def free_port():
-    """A port of 127.0.0.1 that nobody listens on."""
+    """Returns a port of 127.0.0.1 on which no process listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -28,7 +28,7 @@ class Process:
         self.child = None
 
     def start(self):
-        """Begins it, and waits until it listens."""
+        """Starts the program and waits until it listens."""
         with open(self.log, "ab") as log:
             self.child = subprocess.Popen(
                 self.command, cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -47,10 +47,10 @@ class Process:
         self.child.send_signal(number)
 
     def stop(self):
-        """Ends it, and waits until it is over."""
+        """Stops the program and waits until it has ended."""
         if self.child is None or self.child.poll() is not None:
             return
-        # One that was halted would not hear of its end.
+        # A halted process would not react to SIGTERM.
         self.signal(signal.SIGCONT)
         self.child.terminate()
         try:
@@ -60,13 +60,13 @@ class Process:
             self.child.wait()
 
     def tail(self):
-        """The end of what it said."""
+        """Returns the last lines of its log."""
         lines = self.log.read_text("utf-8", "replace").splitlines()
         return "\n".join(line[:300] for line in lines[-15:])
 
 
 def doorward(program, folder, more=None):
-    """Doorward with an empty data directory. It believes the proxies, which connect from 127.0.0.1, and nobody else."""
+    """Returns Doorward with an empty data directory. It trusts only the proxies, which connect from 127.0.0.1."""
     port = free_port()
     environment = {
         "PORT": str(port),
@@ -80,7 +80,7 @@ def doorward(program, folder, more=None):
 
 
 def replaced(text, replacements):
-    """The text with each pattern replaced; one that is not there is an error."""
+    """Returns the text with each pattern replaced. A missing pattern is an error."""
     for pattern, replacement in replacements:
         text, count = re.subn(pattern, lambda _: replacement, text)
         assert count, f"the configuration has nothing like {pattern!r}"
@@ -88,23 +88,23 @@ def replaced(text, replacements):
 
 
 def nginx(folder):
-    """How nginx is started with `nginx.conf` of this folder."""
-    # The worker of one that is started by root is root too, because the folder is closed to everybody else.
+    """Returns the command that starts nginx with `nginx.conf` of this folder."""
+    # If root starts nginx, its worker runs as root too, because only root can read the folder.
     user = "user root root; " if os.getuid() == 0 else ""
     options = f"{user}daemon off; pid {folder}/pid; error_log stderr notice;"
     return ["nginx", "-e", "stderr", "-p", folder, "-c", folder / "nginx.conf", "-g", options]
 
 
 def nginx_places(folder):
-    """Where nginx keeps what it keeps: in this folder."""
+    """Returns the directives that make nginx keep its temporary files in this folder."""
     kept = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
     return "    access_log off;\n" + "".join(f"    {name}_temp_path {folder}/{name};\n" for name in kept)
 
 
 class Proxy(Process):
-    """A proxy with its file from docs/integrations, with other addresses and places of files and no other change.
+    """A proxy with its file from docs/integrations. Only addresses and file locations differ.
 
-    `ports` are the one for everybody with a token and the one for administrators.
+    `ports` are the port for every client with a token and the port for administrators.
     """
 
     def __init__(self, kind, folder, doorward_port, service, weaken=lambda _, text: text):
@@ -124,7 +124,7 @@ class Proxy(Process):
         (folder / name).write_text(replaced(original, replacements), "utf-8")
 
     def nginx(self, folder, addresses, weaken):
-        # The number in a map is the port, in `listen` it is an address.
+        # In a map the number is only the port, in `listen` it becomes an address.
         listening = [
             (r"listen 8080;", f"listen 127.0.0.1:{self.port};"),
             (r"listen 8081;", f"listen 127.0.0.1:{self.admin_port};"),
@@ -139,7 +139,7 @@ class Proxy(Process):
             (rf"\n:{number} \{{\n", f"\n:{port} {{\n\tbind 127.0.0.1\n")
             for number, port in [(8080, self.port), (8081, self.admin_port)]
         ]
-        # Its interface for administration has a port too.
+        # The administration interface of Caddy would need a port too, so it is off.
         listening.append((r"\n\(strip\)", "\n{\n\tadmin off\n}\n\n(strip)"))
         self.write(folder, "Caddyfile", listening + addresses, weaken)
         return ["caddy", "run", "--config", "Caddyfile", "--adapter", "caddyfile"], {"HOME": str(folder)}
@@ -150,7 +150,7 @@ class Proxy(Process):
             (r"bind :8081\b", f"bind 127.0.0.1:{self.admin_port}"),
             (r"dst_port 8080\b", f"dst_port {self.port}"),
         ]
-        # Its name is the machine's, like a port.
+        # Abstract socket names belong to the whole machine, like ports, so the name includes the port.
         socket = [(r"abns@doorward\b", f"abns@doorward-{self.port}")]
         self.write(folder, "haproxy.cfg", listening + addresses + socket, weaken)
         self.write(folder, "haproxy.lua", socket, weaken)

@@ -1,4 +1,4 @@
-"""A service that knows nothing of users: it keeps every request that reached it, down to the spelling of its headers."""
+"""A service without user management. It records every request that reaches it, down to the spelling of the headers."""
 
 import hashlib
 import http.server
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Arrived:
-    """A request as the service saw it."""
+    """A request as the service received it."""
 
     method: str
     target: str
@@ -19,11 +19,12 @@ class Arrived:
     trailers: list[str] = field(default_factory=list)
 
     def values(self, name):
-        """The values of a header, in order."""
+        """Returns the values of a header, in order."""
         return [value for given, value in self.headers if given.lower() == name.lower()]
 
     def alike(self, prefix):
-        """The headers that begin with this for a service that tells no dash from another sign, as CGI and WSGI do not."""
+        """Returns the headers with this prefix, as seen by a service that does not distinguish dashes from other signs,
+        such as CGI and WSGI."""
 
         def folded(name):
             return "".join(c if c.isalnum() else "_" for c in name.upper())
@@ -32,7 +33,7 @@ class Arrived:
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """One that takes it calmly that proxies drop connections."""
+    """A server that ignores connections dropped by proxies."""
 
     daemon_threads = True
 
@@ -42,7 +43,7 @@ class Server(http.server.ThreadingHTTPServer):
 
 
 class Service:
-    """Listens on two ports of 127.0.0.1, as a service and as one for administrators."""
+    """Listens on two ports of 127.0.0.1: one for the service and one for administration."""
 
     def __init__(self):
         self.arrived = []
@@ -51,7 +52,7 @@ class Service:
         self.port, self.admin_port = (server.server_address[1] for server in self.servers)
 
     def take(self):
-        """What arrived since the last call."""
+        """Returns the requests that arrived since the last call."""
         with self.lock:
             arrived, self.arrived = self.arrived, []
         return arrived
@@ -66,9 +67,9 @@ class Service:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
-            # An idle connection of a proxy must not keep a thread for ever.
+            # An idle connection of a proxy must not keep a thread forever.
             timeout = 30
-            # Head and body leave together.
+            # Buffers the output, so that head and body are sent together.
             wbufsize = -1
 
             def answer(self):
@@ -88,7 +89,7 @@ class Service:
             do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = answer
 
             def body(self):
-                """The body and the lines of the trailer."""
+                """Returns the body and the lines of the trailer."""
                 if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
                     return self.rfile.read(int(self.headers.get("Content-Length", 0))), []
                 parts = []
@@ -99,7 +100,7 @@ class Service:
                 return b"".join(parts), list(lines)
 
             def log_message(self, *_):
-                """Nothing: the checks say what went wrong."""
+                """Does nothing: the checks report what went wrong."""
 
         server = Server(("127.0.0.1", 0), Handler)
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()

@@ -1,4 +1,5 @@
-"""Doorward under a path: nginx as docs/deployment.md has it takes the path away, before a Doorward whose `PUBLIC_URL` has it."""
+"""Doorward under a path: nginx removes the path, as in docs/deployment.md, and the `PUBLIC_URL` of Doorward includes
+it."""
 
 import email
 import email.policy
@@ -20,7 +21,7 @@ FORM = [("Content-Type", "application/x-www-form-urlencoded")]
 
 
 class Page(html.parser.HTMLParser):
-    """What a browser would ask for because of a page."""
+    """The resources that a browser would request for a page."""
 
     def __init__(self, url, text):
         super().__init__()
@@ -38,12 +39,12 @@ class Page(html.parser.HTMLParser):
 
 @dataclass
 class Site:
-    """What a browser sees of Doorward behind the proxy."""
+    """Doorward behind the proxy, as a browser sees it."""
 
     url: str
 
     def ask(self, method, url, kind, headers=(), body=None):
-        """The text of an answer of this media type. A browser that leaves the path finds nothing of Doorward there."""
+        """Returns the text of an answer with this media type. Fails if the URL is not below the path."""
         assert url.startswith(f"{self.url}/"), f"{url} is not below {self.url}"
         parts = urllib.parse.urlsplit(url)
         target = urllib.parse.urlunsplit(("", "", parts.path, parts.query, ""))
@@ -61,13 +62,13 @@ class Site:
         return Page(url, self.ask("GET", url, "text/html"))
 
     def send(self, page, **typed):
-        """Sends the form of a page."""
+        """Submits the form of a page."""
         form = urllib.parse.urlencode(page.fields | typed).encode()
         return self.ask("POST", page.action, "text/html", FORM, form)
 
 
 def documentation(site, _):
-    """`/`, the documentation, each of its files and the document work under the path"""
+    """`/`, the documentation, each of its files and the OpenAPI document work under the path"""
     docs = urllib.parse.urljoin(f"{site.url}/", site.call("GET", f"{site.url}/")["docs"])
     for url in [docs, f"{docs}/"]:
         page = site.page(url)
@@ -87,7 +88,7 @@ def documentation(site, _):
 
 
 def mailed(folder, template):
-    """The link in the one mail of this template. Mails without a server are files."""
+    """Returns the link in the only mail of this template. Without a mail server, mails are files."""
     end = time.monotonic() + 20
     while not (files := list(folder.glob(f"*-{template}-*.eml"))):
         assert time.monotonic() < end, f"no mail {template} in {folder}"
@@ -98,7 +99,7 @@ def mailed(folder, template):
 
 
 def links_in_mails(site, mails):
-    """the links of mails lead to pages whose forms work under the path"""
+    """links in mails lead to pages whose forms work under the path"""
     body = {"email": EMAIL, "nickname": NICKNAME, "password": PASSWORD, "passphrase": "the street with two wells"}
     site.call("POST", f"{site.url}/register", body=body)
     site.send(site.page(mailed(mails, "verify_address")))
@@ -112,7 +113,7 @@ def links_in_mails(site, mails):
 
 
 def proxy(folder, port, doorward_port):
-    """nginx with the configuration of docs/deployment.md for a path, without TLS."""
+    """Returns nginx with the configuration of docs/deployment.md for a path, without TLS."""
     text = (CONFIGURATIONS.parent / "deployment.md").read_text("utf-8")
     [configuration] = re.findall(r"```nginx\n(.*?)```", text, re.DOTALL)
     [location] = re.findall(r"`(location \S+ \{)`", text)
@@ -131,7 +132,7 @@ def proxy(folder, port, doorward_port):
 
 
 class UnderAPath:
-    """A Doorward of its own and the proxy before it."""
+    """A Doorward of its own and the proxy in front of it."""
 
     def __init__(self, program, folder):
         folder.mkdir()

@@ -1,6 +1,5 @@
-"""Takes one line after the other out of each configuration; the proxy has to refuse to start, or a check has to fail.
-For those who change configurations or checks; it takes two minutes.
-Usage: weakened.py DOORWARD"""
+"""Removes each line of each configuration in turn. Either the proxy must refuse to start, or a check must fail. Run
+this after a change of configurations or checks; it takes two minutes. Usage: weakened.py DOORWARD"""
 
 import pathlib
 import signal
@@ -15,29 +14,29 @@ from processes import CONFIGURATIONS, Proxy, doorward
 from service import Service
 
 FILES = {"nginx": ["nginx.conf"], "caddy": ["Caddyfile"], "haproxy": ["haproxy.cfg", "haproxy.lua"]}
-# Lines that no check misses, and why.
+# Lines whose removal no check notices, with the reason.
 NOT_MISSED = {
-    # Speed.
+    # They only improve performance.
     "keepalive 16;",
     'proxy_set_header Connection "";',
     "proxy_http_version 1.1;",
-    # A connection within a machine is made or refused at once.
+    # A connection within a machine succeeds or fails at once.
     "proxy_connect_timeout 2s;",
     "dial_timeout 2s",
     "timeout connect 2s",
     "timeout connect 5s",
-    # Longer than any check.
+    # Longer than any check takes.
     "keepalive_timeout 5s;",
     "keepalive 5s",
     "timeout client 30s",
     "timeout server 30s",
-    # What nginx does by itself, said so that nobody asks for something else.
+    # The defaults of nginx, written down so that no other value is set.
     "underscores_in_headers off;",
     "ignore_invalid_headers on;",
-    # A second fence: a body without a length is none.
+    # An additional safeguard: a body without a length is no body.
     "proxy_pass_request_body off;",
 }
-# What an operator might write instead, and why not: the file, what stands there and what stands there then.
+# Wrong values that an operator might write, which a check must notice: the file, the original text and its replacement.
 INSTEAD = [
     ("nginx.conf", "underscores_in_headers off;", "underscores_in_headers on;"),
     ("nginx.conf", "ignore_invalid_headers on;", "ignore_invalid_headers off;"),
@@ -54,7 +53,7 @@ INSTEAD = [
 
 
 def lines(name):
-    """The lines of a configuration that say something by themselves, by their numbers."""
+    """Yields the meaningful lines of a configuration with their numbers."""
     for number, line in enumerate((CONFIGURATIONS / name).read_text("utf-8").splitlines()):
         said = line.strip()
         if said and not said.startswith(("#", "--")) and not said.endswith("{") and said != "}":
@@ -62,7 +61,7 @@ def lines(name):
 
 
 def weaknesses(name):
-    """What can be done to a configuration: what to call it, whether a check has to notice, and the text that is left."""
+    """Yields the changes to a configuration: the title, whether a check must notice it, and the changed text."""
     text = (CONFIGURATIONS / name).read_text("utf-8")
     kept = text.splitlines(keepends=True)
     for number, said in lines(name):
@@ -74,7 +73,7 @@ def weaknesses(name):
 
 
 def noticed(kind, folder, server, cast, service, weaken):
-    """The check that notices that a proxy is weakened, if there is one."""
+    """Returns the check that notices the weakened proxy, or None."""
     cast.people.change(cast.admin, cast.carol_id, lock=False, role="user")
     proxy, doing = None, "it does not start"
     try:
@@ -99,7 +98,7 @@ def noticed(kind, folder, server, cast, service, weaken):
 
 
 def weaken_all(kind, found, stopping):
-    """Adds what nobody noticed about a proxy to `found`."""
+    """Adds the changes to a proxy that no check noticed to `found`."""
     service = Service()
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)

@@ -3,9 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test may panic like the test itself")]
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 fn path(file: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(file)
@@ -56,4 +57,92 @@ fn the_layout_of_the_database_is_described_as_the_code_describes_it() {
     let part: String = comment.skip_while(|line| !line.starts_with("| kind")).flat_map(|line| [line, "\n"]).collect();
     let page = "docs/architecture.md";
     hold(page, &with_part(&read(page), "layout", &part));
+}
+
+/// Statements that tests of a reported fault hold, whose names begin with the number of the fault.
+const FAULTS: &[(&str, &[&str])] = &[
+    ("a02", &["R13"]),
+    ("a03", &["R13"]),
+    ("c06", &["S74"]),
+    ("c07", &["S05"]),
+    ("c08", &["S33", "S74"]),
+    ("c09", &["S26", "S32"]),
+    ("c10", &["S77"]),
+    ("c14", &["S15"]),
+    ("d12", &["S75"]),
+    ("d13", &["S75"]),
+    ("d14", &["S15"]),
+    ("e17", &["R13"]),
+    ("f21", &["S25"]),
+    ("g24", &["R13"]),
+    ("g25", &["R11", "S07"]),
+    ("g26", &["S09"]),
+];
+
+#[test]
+fn the_tests_of_each_statement_of_the_security_page_are_listed() {
+    let page = read("docs/security.md");
+    let is_id = |id: &str| id.len() == 3 && id.starts_with(['S', 'R']) && id[1..].bytes().all(|b| b.is_ascii_digit());
+    let first_cells = page.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next());
+    let mut tests: BTreeMap<&str, BTreeMap<String, Vec<String>>> =
+        first_cells.filter(|cell| is_id(cell)).map(|id| (id, BTreeMap::new())).collect();
+    let mut sources = Vec::new();
+    for folder in ["actors/src", "src", "tests"] {
+        sources_below(&path(folder), &mut sources);
+    }
+    sources.sort();
+    for source in sources {
+        let file = source.strip_prefix(path("")).unwrap().to_str().unwrap().to_owned();
+        for name in tests_in(&fs::read_to_string(&source).unwrap()) {
+            for (id, rows) in &mut tests {
+                let held = |part: &str| {
+                    let of_fault = FAULTS.iter().find(|(fault, _)| *fault == part);
+                    part == id.to_lowercase() || of_fault.is_some_and(|(_, ids)| ids.contains(id))
+                };
+                if name.split('_').any(held) {
+                    rows.entry(file.clone()).or_default().push(name.clone());
+                }
+            }
+        }
+    }
+    let mut list = "# Tests of the security register\n\n\
+                    Each statement of [security.md](security.md#what-holds) has a row here, which names the tests that fail if the \
+                    statement does not hold.\nThis page is written by a test. `cargo test s43_` runs the tests whose names begin \
+                    with that number.\n\n| id | tests |\n|---|---|\n"
+        .to_owned();
+    for (id, files) in &tests {
+        let of_file = |(file, names): (&String, &Vec<String>)| {
+            let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+            format!("`{file}` {}", names.join(", "))
+        };
+        let files: Vec<_> = files.iter().map(of_file).collect();
+        writeln!(list, "| {id} | {} |", files.join("; ")).unwrap();
+    }
+    hold("docs/security-tests.md", &list);
+}
+
+fn sources_below(folder: &Path, sources: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources_below(&path, sources);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            sources.push(path);
+        }
+    }
+}
+
+/// The names of the functions of a source that an attribute makes a test, or that a macro for properties does.
+fn tests_in(source: &str) -> Vec<String> {
+    let (mut tests, mut is_test) = (Vec::new(), false);
+    for line in source.lines().map(str::trim) {
+        let attribute = line.starts_with("#[");
+        is_test |= attribute && line.contains("test") && !line.contains("cfg");
+        let name = line.trim_start_matches("async ").strip_prefix("fn ").and_then(|rest| rest.split('(').next());
+        if let (true, Some(name)) = (is_test, name) {
+            tests.push(name.to_owned());
+        }
+        is_test &= attribute || line.starts_with("//");
+    }
+    tests
 }

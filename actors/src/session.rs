@@ -7,6 +7,7 @@
 mod actor;
 mod list;
 mod message;
+mod state;
 mod verified;
 
 use std::collections::HashMap;
@@ -519,5 +520,7 @@ pub(crate) fn shard_of(index: usize, of: usize) -> ShardOf {
 }
 
 #[cfg(feature = "testing")]
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

@@ -12,12 +12,10 @@ use tokio::sync::watch;
 use crate::domain::account::{Account, AccountId, NewAccount};
 use crate::domain::audit::{AuditPage, AuditPruned, AuditPruning, AuditQuery, AuditRecord, AuditStatus};
 use crate::domain::email::EmailKey;
-use crate::domain::failures::{FailureKey, FailureRules, Failures};
 use crate::domain::lease::{Lease, LeaseClaim};
 use crate::domain::one_time::{TokenHash, TokenPurpose};
 #[cfg(doc)]
 use crate::domain::outbox::{MAX_GIVEN_UP, NewMail, no_longer_kept};
-use crate::domain::outbox::{MailId, MailOutcome, QueuedMail};
 use crate::domain::refresh::RefreshFamily;
 use crate::domain::revocation::{Revocation, RevocationSpan};
 use crate::domain::service_token::{NewServiceToken, ServiceToken, ServiceTokenId, ServiceTokenRotation};
@@ -29,7 +27,9 @@ mod codec;
 pub mod engine;
 pub mod feed;
 pub mod layout;
+mod limits;
 pub mod migrations;
+mod outbox;
 pub mod overlay;
 mod reads;
 mod requests;
@@ -269,67 +269,6 @@ impl Store {
         self.change(move |tx| rules::record(tx, account, effects.clone())).await
     }
 
-    /// All counters of failed attempts, in no order. Some may have no effect any more.
-    pub async fn failures(&self) -> Result<Vec<(FailureKey, Failures)>, StoreFailure> {
-        self.ask(reads::failures).await
-    }
-
-    /// One counter of failed attempts.
-    pub async fn failures_in(&self, key: &FailureKey) -> Result<Option<Failures>, StoreFailure> {
-        self.get(&layout::failures(key)).await
-    }
-
-    /// Counts an attempt in each of its counters, or in none of them. The outcome of one that is under way is reported by
-    /// [`end_attempt`](Self::end_attempt) within [`ATTEMPT_LASTS`](crate::domain::failures::ATTEMPT_LASTS); else it has failed.
-    pub async fn begin_attempt(
-        &self,
-        attempt: NewAttempt,
-    ) -> Result<Result<Vec<CountedAttempt>, AttemptRefusal>, StoreFailure> {
-        self.note(move |tx| rules::begin_attempt(tx, &attempt)).await
-    }
-
-    /// Notes how attempts ended; the answer is how many counters were removed because they count nothing any more.
-    pub async fn end_attempt(
-        &self,
-        counted: Vec<(CountedAttempt, AttemptOutcome)>,
-        now: Timestamp,
-    ) -> Result<usize, StoreFailure> {
-        self.note(move |tx| rules::end_attempt(tx, &counted, now)).await
-    }
-
-    /// Forgets the failures in counters, but for attempts under way.
-    pub async fn forget_failures(&self, keys: Vec<FailureKey>, now: Timestamp) -> Result<(), StoreFailure> {
-        self.note(move |tx| rules::forget_failures(tx, &keys, now)).await
-    }
-
-    /// Clears a limit on behalf of an administrator; false if the store has no such counter, and then nothing is put on record.
-    /// The account that the limit is about becomes the subject of the audit record.
-    pub async fn clear_limit(
-        &self,
-        limit: ClearedLimit,
-        now: Timestamp,
-        acting: Acting,
-        audit: AuditRecord,
-    ) -> Result<bool, StoreError<ActingRefusal>> {
-        self.change(move |tx| rules::clear_limit(tx, &limit, now, acting, &audit)).await
-    }
-
-    /// Moves times of the future in these counters to the present ([`Failures::heed_clock`]).
-    pub async fn heed_clock(&self, keys: Vec<FailureKey>, now: Timestamp, skew: Duration) -> Result<(), StoreFailure> {
-        self.note(move |tx| rules::heed_clock(tx, &keys, now, skew)).await
-    }
-
-    /// Removes those of the counters that count at most `most` failures and make nobody wait; the answer is how many.
-    pub async fn prune_failures(
-        &self,
-        keys: Vec<FailureKey>,
-        rules: FailureRules,
-        most: u32,
-        now: Timestamp,
-    ) -> Result<usize, StoreFailure> {
-        self.note(move |tx| rules::prune_failures(tx, &keys, &rules, most, now)).await
-    }
-
     /// Takes a lease, or renews it, until a time; false while another holder has it. Whoever holds a lease does alone what one node
     /// does for all of them.
     pub async fn lease(&self, lease: Lease, now: Timestamp, claim: LeaseClaim) -> Result<bool, StoreFailure> {
@@ -423,9 +362,13 @@ impl Store {
         self.change(move |tx| rules::end_sessions_of(tx, &end)).await
     }
 
-    /// Ends sessions that were last used at these times. One that was used later, as the store knows, lives on, and its record is
-    /// not written.
-    pub async fn end_idle(&self, ended: Vec<(Touch, AuditRecord)>, at: Timestamp) -> Result<(), StoreFailure> {
+    /// Ends sessions that were last used at these times. The answer is those that were used later, as the store knows: they live on,
+    /// and their records are not written.
+    pub async fn end_idle(
+        &self,
+        ended: Vec<(Touch, AuditRecord)>,
+        at: Timestamp,
+    ) -> Result<Vec<(AccountId, SessionId)>, StoreFailure> {
         self.note(move |tx| rules::end_idle(tx, &ended, at)).await
     }
 
@@ -443,71 +386,6 @@ impl Store {
     /// Notes the last use of sessions; unknown ones are passed over, older times than the stored one too.
     pub async fn touch_sessions(&self, touches: Vec<Touch>) -> Result<(), StoreFailure> {
         self.note(move |tx| rules::touch_sessions(tx, &touches)).await
-    }
-}
-
-/// The outbox.
-impl Store {
-    /// Queued mails that are due, the longest due first.
-    pub async fn due_mails(&self, now: Timestamp, limit: usize) -> Result<Vec<QueuedMail>, StoreFailure> {
-        self.ask(move |rows| reads::due_mails(rows, now, limit)).await
-    }
-
-    /// Mails of any state with numbers after this one, by number.
-    pub async fn mails(&self, after: Option<MailId>, limit: usize) -> Result<Vec<QueuedMail>, StoreFailure> {
-        self.ask(move |rows| reads::mails(rows, after, limit)).await
-    }
-
-    /// Claims a mail that is due until a time: it is due again only then, so that one process at a time sends it. The answer is the
-    /// mail as it was, or nothing if it is not due, for example because another process claimed it.
-    pub async fn claim_mail(
-        &self,
-        id: MailId,
-        now: Timestamp,
-        until: Timestamp,
-    ) -> Result<Option<QueuedMail>, StoreFailure> {
-        self.note(move |tx| rules::claim_mail(tx, id, now, until)).await
-    }
-
-    /// Notes what came of an attempt to send a mail that was claimed until a time; a mail that is gone is passed over, and a
-    /// failure too if the mail was claimed or queued anew since. Counts the attempt. The token of a mail
-    /// that was sent ends [`NewMail::valid_for`] later, if that is earlier than its end so far. More given-up mails than
-    /// [`MAX_GIVEN_UP`] make [some of them](no_longer_kept) go.
-    pub async fn settle_mail(
-        &self,
-        id: MailId,
-        claimed_until: Timestamp,
-        outcome: MailOutcome,
-    ) -> Result<(), StoreFailure> {
-        self.note(move |tx| rules::settle_mail(tx, id, claimed_until, outcome.clone())).await
-    }
-
-    /// Queues a mail anew, due at this time, with no attempts counted; false if there is no such mail. Its account becomes the
-    /// subject of the audit record.
-    pub async fn retry_mail(
-        &self,
-        id: MailId,
-        at: Timestamp,
-        acting: Option<Acting>,
-        audit: AuditRecord,
-    ) -> Result<bool, StoreError<ActingRefusal>> {
-        self.change(move |tx| rules::retry_mail(tx, id, at, acting, &audit)).await
-    }
-
-    /// Deletes a mail; false if there is no such mail. Its account becomes the subject of the audit record.
-    pub async fn delete_mail(
-        &self,
-        id: MailId,
-        acting: Option<Acting>,
-        audit: AuditRecord,
-    ) -> Result<bool, StoreError<ActingRefusal>> {
-        self.change(move |tx| rules::delete_mail(tx, id, acting, &audit)).await
-    }
-
-    /// Removes given-up mails that are [no longer kept](no_longer_kept), and at most `limit` counts of mails of days before
-    /// yesterday; the answer is how many counts went.
-    pub async fn prune_mails(&self, now: Timestamp, limit: usize) -> Result<usize, StoreFailure> {
-        self.note(move |tx| rules::prune_mails(tx, now, limit)).await
     }
 }
 

@@ -35,7 +35,7 @@ pub(crate) async fn run(store: &dyn Subject, step: &Step, audit: AuditRecord, ma
         }
         Step::EndIdle(ended) => {
             let ended = touches(ended).into_iter().map(|touch| (touch, audit.clone())).collect();
-            done(store.end_idle(ended, at(mark)).await)
+            format!("idle: {:?}", store.end_idle(ended, at(mark)).await.unwrap())
         }
         Step::Touch(touched) => done(store.touch_sessions(touches(touched)).await),
         Step::Label { account, name, label } => {

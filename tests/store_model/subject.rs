@@ -63,7 +63,11 @@ pub(crate) trait Subject: ServiceSubject {
         audit: AuditRecord,
     ) -> Result<Session, StoreError<LabelSessionRefusal>>;
     async fn end_sessions_of(&self, end: EndOfSessions) -> Result<usize, StoreError<EndSessionsRefusal>>;
-    async fn end_idle(&self, ended: Vec<(Touch, AuditRecord)>, at: Timestamp) -> Result<(), StoreFailure>;
+    async fn end_idle(
+        &self,
+        ended: Vec<(Touch, AuditRecord)>,
+        at: Timestamp,
+    ) -> Result<Vec<(AccountId, SessionId)>, StoreFailure>;
     async fn claim_mail(
         &self,
         id: MailId,
@@ -191,7 +195,11 @@ impl Subject for Store {
     async fn end_sessions_of(&self, end: EndOfSessions) -> Result<usize, StoreError<EndSessionsRefusal>> {
         Store::end_sessions_of(self, end).await
     }
-    async fn end_idle(&self, ended: Vec<(Touch, AuditRecord)>, at: Timestamp) -> Result<(), StoreFailure> {
+    async fn end_idle(
+        &self,
+        ended: Vec<(Touch, AuditRecord)>,
+        at: Timestamp,
+    ) -> Result<Vec<(AccountId, SessionId)>, StoreFailure> {
         Store::end_idle(self, ended, at).await
     }
     async fn claim_mail(

@@ -1,9 +1,9 @@
-use super::actor::Reading;
+use super::state::{Failed, Name, Reading};
 use crate::domain::account::AccountId;
 use crate::domain::session::{LoginTime, Session, SessionId};
 use crate::domain::time::Timestamp;
 use crate::process::Reply;
-use crate::store::Seen;
+use crate::store::{Seen, Touch};
 
 /// What a session shard is asked and told. A shard keeps a copy of what the store has and decides nothing alone: sessions are
 /// opened, ended and labelled in the store, and the feed tells the shard.
@@ -20,8 +20,12 @@ pub(crate) enum Message {
     Living { stored: Vec<Session>, reply: Reply<Vec<Session>> },
     /// The feed has something to tell about this account. Answered when what it tells of was read.
     CatchUp { account: AccountId, reply: Reply<()> },
-    /// The end of these expired sessions is durable.
-    Ended(Vec<(AccountId, SessionId)>),
+    /// The store was asked to end these expired sessions. The answer is which of them live on.
+    Ended(Vec<Name>, Result<Vec<Name>, Failed>),
+    /// A use that had to be durable before its answer is durable.
+    Durable(Touch, Reply<Option<Standing>>),
+    /// The store was asked to write these uses.
+    Written(Vec<Touch>, Result<(), Failed>),
     /// End what is idle or old. Sent by a timer.
     Sweep,
     /// Write the uses since the last time. Sent by a timer.

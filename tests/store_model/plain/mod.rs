@@ -503,16 +503,23 @@ impl Subject for Model {
         self.working()?.end_sessions_of(end)
     }
 
-    async fn end_idle(&self, ended: Vec<(Touch, AuditRecord)>, at: Timestamp) -> Result<(), StoreFailure> {
+    async fn end_idle(
+        &self,
+        ended: Vec<(Touch, AuditRecord)>,
+        at: Timestamp,
+    ) -> Result<Vec<(AccountId, SessionId)>, StoreFailure> {
+        let mut alive = Vec::new();
         let mut state = self.working()?;
         for (touch, audit) in ended {
-            let session = state.sessions.get(&(touch.account, touch.session));
-            if session.is_some_and(|session| session.last_active_at <= touch.at) {
-                state.end(touch.account, touch.session, Some(touch.at), at);
-                state.audit.push(audit);
+            let Some(session) = state.sessions.get(&(touch.account, touch.session)) else { continue };
+            if session.last_active_at > touch.at {
+                alive.push((touch.account, touch.session));
+                continue;
             }
+            state.end(touch.account, touch.session, Some(touch.at), at);
+            state.audit.push(audit);
         }
-        Ok(())
+        Ok(alive)
     }
 
     async fn claim_mail(
@@ -521,13 +528,7 @@ impl Subject for Model {
         now: Timestamp,
         until: Timestamp,
     ) -> Result<Option<QueuedMail>, StoreFailure> {
-        let mut state = self.working()?;
-        let due = state.mail(id).filter(|mail| mail.state == MailState::Queued && mail.next_attempt_at <= now);
-        Ok(due.map(|mail| {
-            let claimed = mail.clone();
-            mail.next_attempt_at = until;
-            claimed
-        }))
+        Ok(self.working()?.claim(id, now, until))
     }
 
     async fn settle_mail(&self, id: MailId, outcome: MailOutcome) -> Result<(), StoreFailure> {

@@ -114,6 +114,16 @@ impl State {
         }
     }
 
+    pub(super) fn claim(&mut self, id: MailId, now: Timestamp, until: Timestamp) -> Option<QueuedMail> {
+        let due = self.mails.iter_mut().find(|mail| mail.id == id)?;
+        if due.state != MailState::Queued || due.next_attempt_at > now {
+            return None;
+        }
+        let claimed = due.clone();
+        due.next_attempt_at = until;
+        Some(claimed)
+    }
+
     pub(super) fn settle(&mut self, id: MailId, outcome: MailOutcome) {
         let Some(mail) = self.mails.iter_mut().find(|mail| mail.id == id) else { return };
         let (state, at, error) = match outcome {

@@ -225,15 +225,20 @@ pub(crate) fn end_idle<R>(
     tx: &mut Transaction<'_>,
     ended: &[(Touch, AuditRecord)],
     at: Timestamp,
-) -> Result<(), Abort<R>> {
+) -> Result<Vec<(AccountId, SessionId)>, Abort<R>> {
+    let mut alive = Vec::new();
     for (touch, audit) in ended {
-        if last_use(tx, touch.account, touch.session)?.is_some_and(|stored| stored <= touch.at) {
-            bury(tx, touch.account, touch.session, at)?;
-            note_activity(tx, touch.account, Some(touch.at))?;
-            append(tx, audit)?;
+        match last_use(tx, touch.account, touch.session)? {
+            Some(stored) if stored <= touch.at => {
+                bury(tx, touch.account, touch.session, at)?;
+                note_activity(tx, touch.account, Some(touch.at))?;
+                append(tx, audit)?;
+            }
+            Some(_) => alive.push((touch.account, touch.session)),
+            None => {}
         }
     }
-    Ok(())
+    Ok(alive)
 }
 
 pub(crate) fn touch_sessions<R>(tx: &mut Transaction<'_>, touches: &[Touch]) -> Result<(), Abort<R>> {

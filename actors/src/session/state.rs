@@ -1,0 +1,576 @@
+//! What a session shard knows and decides: a state that is told what happened and says what to do, without any input or output.
+//!
+//! It is a cache of the store. A session that is not here, or that others may have changed, is read before it is answered for; the
+//! feed says what others changed. A session that was not used for too long ends only if the store knows of no later use.
+//!
+//! `R` stands for whoever asks about a session, `C` for whoever waits until the feed was read.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use super::message::Standing;
+use crate::domain::account::AccountId;
+use crate::domain::session::{Deadlines, LoginTime, Now, Session, SessionId, SessionPolicy};
+use crate::domain::time::Timestamp;
+use crate::store::feed::{Behind, Touches};
+use crate::store::layout::Touched;
+use crate::store::{Seen, ShardOf, Touch};
+
+/// How far the stored last use of a session may be behind its last use before it would expire by what is stored: more than a write
+/// waits for its turn. A use that comes later is written before it is answered, so that no other process takes the session for
+/// idle. Sessions that expire sooner than twice this have half their time.
+const WRITE_MARGIN: Duration = Duration::from_mins(1);
+
+/// The key of a session.
+pub(crate) type Name = (AccountId, SessionId);
+
+/// What happened.
+pub(super) enum Event<R, C> {
+    /// What the commits after [`State::position`] changed. Told before any other event, so that nothing is answered from before
+    /// a commit that was acknowledged.
+    Feed(Result<(u64, Vec<Touches>), Behind>),
+    /// Somebody asks whether a session is alive. If it is and the question counts as a use, it is used now.
+    Use(Name, bool, R),
+    /// The answers to [`Effect::Read`].
+    Read(Vec<Reading>),
+    /// A session was opened.
+    Opened(Session),
+    /// Somebody waits until what the feed tells of an account was read.
+    CatchUp(AccountId, C),
+    /// The answer to [`Effect::End`]: which of the sessions live on, because the store knows of a later use.
+    Ended(Vec<Name>, Result<Vec<Name>, Failed>),
+    /// The use of [`Effect::WriteAndAsk`] is durable.
+    Durable(Touch, R),
+    /// The answer to [`Effect::Write`].
+    Written(Vec<Touch>, Result<(), Failed>),
+    /// Sessions may have expired.
+    Sweep,
+    /// It is time to write uses, at most so many.
+    Flush(usize),
+}
+
+/// What to do.
+#[derive(Debug)]
+pub(super) enum Effect<R, C> {
+    /// Say whether a session is alive, and how it stands.
+    Answer(R, Option<Standing>),
+    /// Give no answer: it could not be found out (S52).
+    NoAnswer(R),
+    /// Read sessions.
+    Read(Vec<Name>),
+    /// Write uses.
+    Write(Vec<Touch>),
+    /// Write a use, and ask again once it is durable: the session may have ended meanwhile.
+    WriteAndAsk(Touch, R),
+    /// End sessions that expired, unless the store knows of a later use.
+    End(Vec<Session>),
+    /// Say that what the feed told was read.
+    CaughtUp(C),
+}
+
+/// The store did not do what it was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Failed;
+
+/// What the store said about a session.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    pub(super) name: Name,
+    pub(super) stored: Result<Option<Session>, Failed>,
+}
+
+/// What is known from outside when an event happens.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Context {
+    pub(super) now: Now,
+    /// The last commit that is durable: what is read from now on is not from before it.
+    pub(super) settled: u64,
+}
+
+/// A session that is in memory.
+struct Live {
+    session: Session,
+    /// `authenticated_at` of the session, on both clocks.
+    login: Option<LoginTime>,
+    deadlines: Deadlines,
+    /// The last use that the store has.
+    written: Timestamp,
+    /// Whether it stands in [`State::dirty`].
+    dirty: bool,
+    /// The last commit that changed it, or may have.
+    touched: u64,
+    /// It has to be read before it is used: it was changed since it was read, or just then.
+    stale: bool,
+}
+
+/// Who waits for a session to be read.
+struct Pending<R> {
+    /// The last commit that changed it, or may have.
+    touched: u64,
+    /// The last commit that was durable before the store was asked.
+    settled: u64,
+    waiting: Vec<(bool, R)>,
+    /// Who came while a commit was under way that the reading may not show. They wait for another reading.
+    late: Vec<(bool, R)>,
+}
+
+impl<R> Pending<R> {
+    fn new(touched: u64, waiting: Vec<(bool, R)>) -> Self {
+        Self { touched, settled: 0, waiting, late: Vec::new() }
+    }
+}
+
+/// A session that was found expired, and whose end is not durable yet. A clock that is set back must not revive it; a later use by
+/// another process does.
+struct Expired<R> {
+    session: Session,
+    /// Whether the store is ending it.
+    ending: bool,
+    /// Who waits for the store's word.
+    waiting: Vec<(bool, R)>,
+}
+
+pub(super) struct State<R, C> {
+    shard: ShardOf,
+    policy: SessionPolicy,
+    accounts: HashMap<AccountId, Vec<Live>>,
+    /// How many sessions are in memory.
+    live: usize,
+    /// How much of the feed was read.
+    position: u64,
+    /// The sessions that the store is being asked for.
+    reading: HashMap<Name, Pending<R>>,
+    /// Who waits until no session of an account is being read.
+    catching_up: Vec<(AccountId, C)>,
+    /// The sessions whose last use is not written, the one that has waited longest first; each stands here once.
+    dirty: VecDeque<Name>,
+    /// Uses are being written; the next ones wait, so that times are written in order.
+    writing: bool,
+    expired: HashMap<Name, Expired<R>>,
+}
+
+type Effects<R, C> = Vec<Effect<R, C>>;
+
+impl<R, C> State<R, C> {
+    /// A shard that knows these sessions, read after the feed was at `position`.
+    pub(super) fn new(
+        shard: ShardOf,
+        policy: SessionPolicy,
+        position: u64,
+        stored: Vec<Session>,
+        now: Now,
+    ) -> (Self, Effects<R, C>) {
+        let mut state = Self {
+            shard,
+            policy,
+            accounts: HashMap::new(),
+            live: 0,
+            position,
+            reading: HashMap::new(),
+            catching_up: Vec::new(),
+            dirty: VecDeque::new(),
+            writing: false,
+            expired: HashMap::new(),
+        };
+        let (alive, over): (Vec<_>, Vec<_>) =
+            stored.into_iter().partition(|session| policy.may_revive(session, now.wall));
+        for session in alive {
+            state.take_in(session, now);
+        }
+        let mut effects = Vec::new();
+        state.expire(over, &mut effects);
+        (state, effects)
+    }
+
+    /// How many sessions are in memory.
+    pub(super) fn live(&self) -> usize {
+        self.live
+    }
+
+    /// How much of the feed was read.
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
+    pub(super) fn handle(&mut self, event: Event<R, C>, context: Context) -> Effects<R, C> {
+        let (now, mut effects) = (context.now, Vec::new());
+        match event {
+            Event::Feed(news) => self.heed(news, context, &mut effects),
+            Event::Use(name, counts, asker) => self.use_session(name, counts, asker, context, &mut effects),
+            Event::Read(readings) => self.took(readings, context, &mut effects),
+            Event::Opened(session) => {
+                let name = (session.account, session.id);
+                if self.held(name).is_none() {
+                    self.take_in(session, now);
+                    // It may have been ended or changed since its commit.
+                    let position = self.position;
+                    self.held(name).into_iter().for_each(|live| (live.touched, live.stale) = (position, true));
+                }
+            }
+            Event::CatchUp(account, waiting) => {
+                self.catching_up.push((account, waiting));
+                self.tell_caught_up(&mut effects);
+            }
+            Event::Ended(names, outcome) => self.ended(names, &outcome, context, &mut effects),
+            Event::Durable(touch, asker) => {
+                let name = (touch.account, touch.session);
+                self.held(name).into_iter().for_each(|live| live.written = live.written.max(touch.at));
+                self.use_session(name, false, asker, context, &mut effects);
+            }
+            Event::Written(touches, outcome) => self.written(&touches, outcome),
+            Event::Sweep => self.sweep(now, &mut effects),
+            Event::Flush(most) => self.flush(most, &mut effects),
+        }
+        effects
+    }
+
+    /// What is known here of the sessions of an account, for a commit that ends some of them.
+    pub(super) fn seen(&mut self, account: AccountId, now: Now) -> (Seen, Effects<R, C>) {
+        let policy = self.policy;
+        let expired = self.remove(account, |live| !is_alive(&policy, live, now));
+        let held = self.accounts.get(&account).into_iter().flatten();
+        let uses = held.map(|live| touch(&live.session)).chain(expired.iter().map(touch)).collect();
+        let seen = Seen { uses, expired: expired.iter().map(|session| session.id).collect() };
+        let mut effects = Vec::new();
+        self.expire(expired, &mut effects);
+        (seen, effects)
+    }
+
+    /// Which of these sessions, as they are stored, are alive, with their last use.
+    pub(super) fn living(&mut self, stored: Vec<Session>, now: Now) -> Vec<Session> {
+        stored.into_iter().filter_map(|stored| self.living_one(stored, now)).collect()
+    }
+
+    fn living_one(&mut self, stored: Session, now: Now) -> Option<Session> {
+        if self.has_expired(&stored) {
+            return None;
+        }
+        let policy = self.policy;
+        match self.held((stored.account, stored.id)) {
+            Some(live) => {
+                let last_active_at = live.session.last_active_at.max(stored.last_active_at);
+                let used_elsewhere = stored.last_active_at > live.session.last_active_at;
+                let session = Session { last_active_at, ..stored };
+                let holds = used_elsewhere || live.deadlines.hold(now);
+                (holds && policy.is_alive(&session, now.wall)).then_some(session)
+            }
+            None => Some(stored).filter(|stored| policy.may_revive(stored, now.wall)),
+        }
+    }
+
+    /// Whether a stored session was found expired, and nobody used it since.
+    fn has_expired(&self, stored: &Session) -> bool {
+        let expired = self.expired.get(&(stored.account, stored.id));
+        expired.is_some_and(|expired| stored.last_active_at <= expired.session.last_active_at)
+    }
+
+    /// A session that is in memory.
+    fn held(&mut self, (account, session): Name) -> Option<&mut Live> {
+        self.accounts.get_mut(&account)?.iter_mut().find(|live| live.session.id == session)
+    }
+
+    /// Reads the feed: what others changed is read anew, and what they ended goes.
+    fn heed(&mut self, news: Result<(u64, Vec<Touches>), Behind>, context: Context, effects: &mut Effects<R, C>) {
+        let commits = match news {
+            Ok((position, commits)) => {
+                let first = std::mem::replace(&mut self.position, position) + 1;
+                (first..).zip(commits)
+            }
+            Err(Behind { position }) => {
+                // Any of them may have changed. Each is read when it is used next.
+                for live in self.accounts.values_mut().flatten() {
+                    (live.touched, live.stale) = (position, true);
+                }
+                self.reading.values_mut().for_each(|pending| pending.touched = position);
+                self.position = position;
+                return;
+            }
+        };
+        let mut to_read = Vec::new();
+        for (number, commit) in commits {
+            for touched in commit.iter() {
+                let Touched::Session(account, session) = *touched else { continue };
+                let name = (account, session);
+                if !self.shard.owns(account) {
+                    continue;
+                }
+                let is_held = self.held(name).map(|live| (live.touched, live.stale) = (number, true)).is_some();
+                if let Some(pending) = self.reading.get_mut(&name) {
+                    pending.touched = number;
+                } else if is_held {
+                    self.reading.insert(name, Pending::new(number, Vec::new()));
+                    to_read.push(name);
+                }
+            }
+        }
+        self.read(to_read, context, effects);
+    }
+
+    /// Asks the store for sessions that stand in [`State::reading`].
+    fn read(&mut self, names: Vec<Name>, context: Context, effects: &mut Effects<R, C>) {
+        if names.is_empty() {
+            return;
+        }
+        for name in &names {
+            if let Some(pending) = self.reading.get_mut(name) {
+                pending.settled = context.settled;
+            }
+        }
+        effects.push(Effect::Read(names));
+    }
+
+    /// Takes in what the store said.
+    fn took(&mut self, readings: Vec<Reading>, context: Context, effects: &mut Effects<R, C>) {
+        let mut again = Vec::new();
+        for Reading { name, stored } in readings {
+            let Some(Pending { touched, settled, waiting, late }) = self.reading.remove(&name) else { continue };
+            match stored {
+                Ok(stored) => {
+                    self.renew(name, stored, context.now, effects);
+                    if let Some(live) = self.held(name) {
+                        // A commit that was under way may show at the next look, and then nobody may be told of what was before it.
+                        (live.touched, live.stale) = (touched, settled < touched);
+                    }
+                    for (counts, asker) in waiting {
+                        self.answer(name, counts, asker, context.now, effects);
+                    }
+                }
+                // What is stale stays so.
+                Err(Failed) => effects.extend(waiting.into_iter().map(|(_, asker)| Effect::NoAnswer(asker))),
+            }
+            if !late.is_empty() {
+                self.reading.insert(name, Pending::new(touched, late));
+                again.push(name);
+            }
+        }
+        self.read(again, context, effects);
+        self.tell_caught_up(effects);
+    }
+
+    /// Makes a session in memory what the store says it is.
+    fn renew(&mut self, name: Name, stored: Option<Session>, now: Now, effects: &mut Effects<R, C>) {
+        let Some(stored) = stored.filter(|stored| !self.has_expired(stored)) else {
+            self.remove(name.0, |live| live.session.id == name.1);
+            return;
+        };
+        let policy = self.policy;
+        let Some(live) = self.held(name) else {
+            if policy.may_revive(&stored, now.wall) {
+                self.take_in(stored, now);
+            } else if !policy.is_alive(&stored, now.wall) {
+                self.expire(vec![stored], effects);
+            }
+            return;
+        };
+        live.written = live.written.max(stored.last_active_at);
+        if stored.authenticated_at != live.session.authenticated_at {
+            live.login = stored.authenticated_at.map(|at| LoginTime::of(at, now));
+        }
+        let used_elsewhere = stored.last_active_at > live.session.last_active_at;
+        let last_active_at = stored.last_active_at.max(live.session.last_active_at);
+        live.session = Session { last_active_at, ..stored };
+        if used_elsewhere {
+            live.deadlines.used_elsewhere(&live.session, &policy, now);
+        }
+    }
+
+    /// Answers whether a session is alive, once its copy is good enough to tell.
+    fn use_session(&mut self, name: Name, counts: bool, asker: R, context: Context, effects: &mut Effects<R, C>) {
+        let policy = self.policy;
+        if let Some(pending) = self.reading.get_mut(&name) {
+            // What is being read may be from before a commit that was acknowledged since.
+            let is_late = pending.settled < pending.touched;
+            if is_late { &mut pending.late } else { &mut pending.waiting }.push((counts, asker));
+            return;
+        }
+        if self.held(name).is_some_and(|live| !live.stale && is_alive(&policy, live, context.now)) {
+            self.answer(name, counts, asker, context.now, effects);
+            return;
+        }
+        // One that is not here may have been opened elsewhere, and one that was idle here may have been used there. What is not here
+        // may just be changed by any commit that is under way.
+        let position = self.position;
+        let touched = self.held(name).map_or(position, |live| live.touched);
+        self.reading.insert(name, Pending::new(touched, vec![(counts, asker)]));
+        self.read(vec![name], context, effects);
+    }
+
+    /// Answers whether a session is alive by what is known here.
+    fn answer(&mut self, name: Name, counts: bool, asker: R, now: Now, effects: &mut Effects<R, C>) {
+        let policy = self.policy;
+        if self.held(name).is_some_and(|live| !is_alive(&policy, live, now)) {
+            // Ended here and now, not at the next sweep: a clock that is set back must not revive it.
+            let over = self.remove(name.0, |live| live.session.id == name.1);
+            self.expire(over, effects);
+        }
+        let Some(live) = self.held(name) else {
+            // Another process may just have used it: the store has the last word.
+            match self.expired.get_mut(&name).filter(|expired| expired.ending) {
+                Some(expired) => expired.waiting.push((counts, asker)),
+                None => effects.push(Effect::Answer(asker, None)),
+            }
+            return;
+        };
+        if counts {
+            live.deadlines.restart_idle(&live.session, &policy, now);
+        }
+        let standing = Standing {
+            epoch: live.session.epoch,
+            login: live.login,
+            expires_at: policy.ends_at(&live.session),
+            idle_expires_at: now.wall.plus(live.deadlines.idle_left(now)),
+        };
+        if counts {
+            live.session.last_active_at = live.session.last_active_at.max(now.wall);
+            let idle = policy.idle_timeout_of(&live.session);
+            // Also if the same use is being written for somebody else: it is not durable yet.
+            if now.wall.since(live.written) > idle.saturating_sub(WRITE_MARGIN.min(idle / 2)) {
+                effects.push(Effect::WriteAndAsk(touch(&live.session), asker));
+                return;
+            }
+            if live.session.last_active_at > live.written && !std::mem::replace(&mut live.dirty, true) {
+                self.dirty.push_back(name);
+            }
+        }
+        effects.push(Effect::Answer(asker, Some(standing)));
+    }
+
+    /// Makes a stored session live. One that is live already stays as it is.
+    fn take_in(&mut self, session: Session, now: Now) {
+        let sessions = self.accounts.entry(session.account).or_default();
+        if sessions.iter().all(|live| live.session.id != session.id) {
+            // Most accounts have one or two, and there are many accounts.
+            if sessions.len() < 4 {
+                sessions.reserve_exact(1);
+            }
+            let deadlines = Deadlines::of(&session, &self.policy, now);
+            let login = session.authenticated_at.map(|at| LoginTime::of(at, now));
+            let written = session.last_active_at;
+            let touched = self.position;
+            sessions.push(Live { session, login, deadlines, written, dirty: false, touched, stale: false });
+            self.live += 1;
+        }
+    }
+
+    /// Takes the matching sessions of an account out of memory.
+    fn remove(&mut self, account: AccountId, matches: impl Fn(&Live) -> bool) -> Vec<Session> {
+        let Some(sessions) = self.accounts.get_mut(&account) else { return Vec::new() };
+        let removed: Vec<Session> = sessions.extract_if(.., |live| matches(live)).map(|live| live.session).collect();
+        if sessions.is_empty() {
+            self.accounts.remove(&account);
+        }
+        self.live -= removed.len();
+        removed
+    }
+
+    fn sweep(&mut self, now: Now, effects: &mut Effects<R, C>) {
+        let policy = self.policy;
+        // Those whose end could not be stored are ended again.
+        let failed = self.expired.extract_if(|_, expired| !expired.ending);
+        let mut over: Vec<Session> = failed.map(|(_, expired)| expired.session).collect();
+        let again = over.len();
+        self.accounts.retain(|_, sessions| {
+            over.extend(sessions.extract_if(.., |live| !is_alive(&policy, live, now)).map(|live| live.session));
+            !sessions.is_empty()
+        });
+        self.live -= over.len() - again;
+        self.expire(over, effects);
+    }
+
+    /// Has sessions ended in the store that expired and are not in memory any more. Should that be lost with the process, they are
+    /// found expired at the next start.
+    fn expire(&mut self, sessions: Vec<Session>, effects: &mut Effects<R, C>) {
+        if sessions.is_empty() {
+            return;
+        }
+        for session in &sessions {
+            let name = (session.account, session.id);
+            let waiting = self.expired.remove(&name).map_or_else(Vec::new, |before| before.waiting);
+            self.expired.insert(name, Expired { session: session.clone(), ending: true, waiting });
+        }
+        effects.push(Effect::End(sessions));
+    }
+
+    /// The store has ended sessions, or knows of later uses, or failed.
+    fn ended(
+        &mut self,
+        names: Vec<Name>,
+        outcome: &Result<Vec<Name>, Failed>,
+        context: Context,
+        effects: &mut Effects<R, C>,
+    ) {
+        let mut to_read = Vec::new();
+        for name in names {
+            let Some(expired) = self.expired.get_mut(&name) else { continue };
+            let waiting = std::mem::take(&mut expired.waiting);
+            let Ok(alive) = outcome else {
+                expired.ending = false;
+                effects.extend(waiting.into_iter().map(|(_, asker)| Effect::NoAnswer(asker)));
+                continue;
+            };
+            self.expired.remove(&name);
+            if !alive.contains(&name) {
+                effects.extend(waiting.into_iter().map(|(_, asker)| Effect::Answer(asker, None)));
+            } else if !waiting.is_empty() {
+                match self.reading.entry(name) {
+                    Entry::Occupied(pending) => pending.into_mut().late.extend(waiting),
+                    Entry::Vacant(vacant) => {
+                        vacant.insert(Pending::new(self.position, waiting));
+                        to_read.push(name);
+                    }
+                }
+            }
+        }
+        self.read(to_read, context, effects);
+    }
+
+    /// Has at most so many uses written.
+    fn flush(&mut self, most: usize, effects: &mut Effects<R, C>) {
+        if self.dirty.is_empty() || self.writing {
+            return;
+        }
+        let most = most.min(self.dirty.len());
+        let mut touches = Vec::with_capacity(most);
+        for name in self.dirty.drain(..most).collect::<Vec<_>>() {
+            if let Some(live) = self.held(name) {
+                live.dirty = false;
+                touches.push(touch(&live.session));
+            }
+        }
+        if !touches.is_empty() {
+            self.writing = true;
+            effects.push(Effect::Write(touches));
+        }
+    }
+
+    /// Uses were written, or have to be written again.
+    fn written(&mut self, touches: &[Touch], outcome: Result<(), Failed>) {
+        self.writing = false;
+        for touch in touches {
+            let name = (touch.account, touch.session);
+            let Some(live) = self.held(name) else { continue };
+            match outcome {
+                Ok(()) => live.written = live.written.max(touch.at),
+                Err(Failed) if !std::mem::replace(&mut live.dirty, true) => self.dirty.push_back(name),
+                Err(Failed) => {}
+            }
+        }
+    }
+
+    /// Answers those for whose accounts nothing is being read.
+    fn tell_caught_up(&mut self, effects: &mut Effects<R, C>) {
+        let is_read = |account: AccountId| !self.reading.keys().any(|(owner, _)| *owner == account);
+        let caught_up = self.catching_up.extract_if(.., |(account, _)| is_read(*account));
+        effects.extend(caught_up.map(|(_, waiting)| Effect::CaughtUp(waiting)));
+    }
+}
+
+fn is_alive(policy: &SessionPolicy, live: &Live, now: Now) -> bool {
+    policy.is_alive(&live.session, now.wall) && live.deadlines.hold(now)
+}
+
+/// What the store is told of the last use of a session.
+pub(super) fn touch(session: &Session) -> Touch {
+    Touch { account: session.account, session: session.id, at: session.last_active_at }
+}

@@ -102,7 +102,6 @@ impl Process for SessionActor {
                 let _ = reply.send(());
             }
         }
-        self.live.store(own.state.live(), Ordering::Relaxed);
         Ok(())
     }
 
@@ -124,6 +123,8 @@ impl SessionActor {
     }
 
     fn carry_out(&self, own: &Incarnation, effects: Effects) {
+        // Before anybody is answered, who may then ask how many live.
+        self.live.store(own.state.live(), Ordering::Relaxed);
         for effect in effects {
             match effect {
                 Effect::Answer(asker, standing) => drop(asker.send(standing)),

@@ -222,7 +222,9 @@ impl Cli {
                 Err(error) => refuse(&error),
             },
             Command::Admin(AdminCommand::Create(admin)) => match load() {
-                Ok(loaded) => start(loaded, |settings| run::create_admin(settings, admin)),
+                Ok(loaded) => {
+                    start(loaded, async |settings| run::create_admin(settings, &admin.email, &admin.nickname).await)
+                }
                 Err(error) => refuse(&error),
             },
             Command::Mail(MailCommand::Test(test)) => match load() {

@@ -3,57 +3,20 @@
 //! This module knows the actors' handles but not the store behind them.
 
 mod access;
-mod accounts_management;
 mod admission;
-mod audit;
-mod bodies;
-mod body;
 mod closed_sets;
-mod connections;
-mod cors;
-mod docs;
 mod edge;
-mod email;
 mod error;
-mod extract;
+mod families;
 mod feeds;
 mod fields;
 mod form;
-mod forward_auth;
-mod forwarded;
-mod framing;
-mod health;
-mod host;
 mod json;
-mod keys;
-mod linger;
-mod login;
-mod my_account;
-mod oauth2;
+mod links;
 mod openapi;
-mod outbox;
 mod pages;
-mod password;
-mod pieces;
-mod rate_limit;
-mod rate_limits;
-mod recovery;
-mod recovery_by_mail;
-mod refresh;
-mod refusals;
-mod register;
-mod request_id;
-mod requests;
-mod revocations;
-mod root;
 mod routes;
-mod server;
-mod service_tokens;
-mod sessions;
-mod streams;
-mod tls;
-mod unreadable;
-mod verify;
+mod wire;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -69,12 +32,12 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use admission::Admission;
-use audit::Readers;
-use body::TrackedBody;
+use edge::body::TrackedBody;
+pub(crate) use edge::server::{ServerSettings, listen, serve};
+pub(crate) use edge::tls::{Tls, TlsError};
 use error::ApiError;
+use families::audit::Readers;
 pub use routes::{Access, Class, Documented, RouteInfo, route_table};
-pub(crate) use server::{ServerSettings, listen, serve};
-pub(crate) use tls::{Tls, TlsError};
 
 /// The routes of one family. They are boxed, so that the type of all routes stays readable and compiles fast.
 type Family = BoxedFilter<(Response,)>;
@@ -169,52 +132,7 @@ pub(crate) fn service(
     api: &Arc<Api>,
 ) -> impl Service<Request<TrackedBody>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static
 {
-    TowerToHyperService::new(warp::service(routes(api)))
-}
-
-/// Joins the families. A request costs a little for each family that it passes, so the busiest come first and all others
-/// are one step behind them.
-fn routes(api: &Arc<Api>) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
-    let rest: Family = health::routes(api)
-        .or(login::routes(api))
-        .unify()
-        .or(refresh::routes(api))
-        .unify()
-        .or(my_account::routes(api))
-        .unify()
-        .or(sessions::routes(api))
-        .unify()
-        .or(accounts_management::routes(api))
-        .unify()
-        .or(register::routes(api))
-        .unify()
-        .or(password::routes(api))
-        .unify()
-        .or(recovery::routes(api))
-        .unify()
-        .or(recovery_by_mail::routes(api))
-        .unify()
-        .or(email::routes(api))
-        .unify()
-        .or(outbox::routes(api))
-        .unify()
-        .or(rate_limits::routes(api))
-        .unify()
-        .or(service_tokens::routes(api))
-        .unify()
-        .or(revocations::routes(api))
-        .unify()
-        .or(audit::routes(api))
-        .unify()
-        .or(keys::routes(api))
-        .unify()
-        .or(root::routes(api))
-        .unify()
-        .or(docs::routes(api))
-        .unify()
-        .boxed();
-    let quick: Family = forward_auth::routes(api).or(oauth2::routes(api)).unify().boxed();
-    verify::routes(api).or(quick).unify().or(rest).unify().recover(error::recover).unify()
+    TowerToHyperService::new(warp::service(families::routes(api)))
 }
 
 /// Returns `openapi.json`, for tests that compare every answer with it.

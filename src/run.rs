@@ -7,7 +7,6 @@ use doorward_actors::ports::SendError;
 use doorward_actors::{Email, Nickname, Passphrase, Password, RegisterError, Registration};
 
 use crate::app::{Ambient, App, BuildError, Ended};
-use crate::cli::NewAdmin;
 use crate::line_end::without_line_end;
 use crate::mail::MailSetupError;
 use crate::offline::Offline;
@@ -63,8 +62,8 @@ pub(crate) async fn serve(settings: Settings) -> Result<(), RunError> {
 }
 
 /// Creates an administrator and does nothing else. Fails while a server has the data directory open.
-pub(crate) async fn create_admin(settings: Settings, admin: NewAdmin) -> Result<(), RunError> {
-    let registration = registration(&admin)?;
+pub(crate) async fn create_admin(settings: Settings, email: &str, nickname: &str) -> Result<(), RunError> {
+    let registration = registration(email, nickname)?;
     let offline = Offline::open(&settings, &Ambient::default()).await?;
     let created = offline.operator().create_admin(registration).await;
     offline.close(STOP_DEADLINE).await?;
@@ -87,11 +86,11 @@ pub(crate) async fn create_admin(settings: Settings, admin: NewAdmin) -> Result<
 }
 
 /// Builds the registration of the administrator. Needs a runtime, which waits for signals while this asks at a terminal.
-fn registration(admin: &NewAdmin) -> Result<Registration, RunError> {
+fn registration(email: &str, nickname: &str) -> Result<Registration, RunError> {
     let wrong = |what, why: &dyn std::fmt::Display| RunError::Input { what, why: why.to_string() };
     Ok(Registration {
-        email: Email::parse(&admin.email).map_err(|error| wrong("--email", &error))?,
-        nickname: Nickname::parse(&admin.nickname).map_err(|error| wrong("--nickname", &error))?,
+        email: Email::parse(email).map_err(|error| wrong("--email", &error))?,
+        nickname: Nickname::parse(nickname).map_err(|error| wrong("--nickname", &error))?,
         password: Password::new(secret("the password", "Password", PASSWORD_VARIABLE)?)
             .map_err(|error| wrong("the password", &error))?,
         passphrase: Passphrase::parse(&secret("the passphrase", "Passphrase", PASSPHRASE_VARIABLE)?)

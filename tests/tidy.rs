@@ -200,6 +200,8 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("actors/src/store/reads", &["crate::ports", "memory", "sled", "tokio", "ractor"]),
     ("actors/src/store/codec", &["super::engine", "super::super::engine", "memory", "sled"]),
     ("src/http", &["crate::engine", "sled"]),
+    ("src/http/edge", &["crate::http::families", "crate::http::wire", "crate::http::pages"]),
+    ("src/http/wire.rs", &["crate::http::families", "crate::http::edge"]),
     ("src/engine", &["crate::http", "crate::settings", "crate::app"]),
 ];
 
@@ -211,6 +213,23 @@ fn no_part_names_one_that_stands_outside_of_it() {
         assert!(!sources.is_empty(), "there is no {part}");
         assert_none(sources.into_iter().map(|(path, text)| (path, uses_of(&text, forbidden))));
     }
+}
+
+#[test]
+fn no_route_family_names_another_one() {
+    let folder = "src/http/families/";
+    let sources = product().into_iter().filter_map(|(path, text)| {
+        let family = path.strip_prefix(folder)?.split(['/', '.']).next()?.to_owned();
+        Some((path, family, text))
+    });
+    let sources: Vec<_> = sources.collect();
+    let families: BTreeSet<_> = sources.iter().map(|(_, family, _)| family.clone()).collect();
+    assert!(families.len() > 10, "{families:?}");
+    assert_none(sources.into_iter().map(|(path, family, text)| {
+        let others = families.iter().filter(|other| **other != family);
+        let others: Vec<_> = others.map(|other| format!("crate::http::families::{other}")).collect();
+        (path, uses_of(&text, &others.iter().map(String::as_str).collect::<Vec<_>>()))
+    }));
 }
 
 /// The names of the fields of the log that a source writes, and whether each is formatted (`%`, `?`) or written as it is.

@@ -93,6 +93,7 @@ impl Service {
 /// The way to the service tokens.
 #[derive(Clone)]
 pub struct ServiceHandle {
+    #[cfg(feature = "testing")]
     mailbox: Arc<Mailbox<Message>>,
     store: Store,
     directory: Arc<Directory>,
@@ -158,7 +159,18 @@ impl ServiceHandle {
         audit: AuditHandle,
     ) -> Self {
         let directory = Arc::new(Directory::new());
-        Self { mailbox, store, directory, clock, entropy, audit }
+        // Only tests ask the actor for anything.
+        #[cfg(not(feature = "testing"))]
+        drop(mailbox);
+        Self {
+            #[cfg(feature = "testing")]
+            mailbox,
+            store,
+            directory,
+            clock,
+            entropy,
+            audit,
+        }
     }
 
     pub(crate) fn directory(&self) -> &Arc<Directory> {

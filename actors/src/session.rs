@@ -22,7 +22,9 @@ use message::Standing;
 pub(crate) use message::{Message, SessionSummary};
 use verified::VerifiedTokens;
 
-use crate::ask::{AskError, Unavailable};
+#[cfg(feature = "testing")]
+use crate::ask::AskError;
+use crate::ask::Unavailable;
 use crate::domain::account::{Account, AccountId, Role};
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord, ServiceName};
 use crate::domain::refresh::RefreshKeys;
@@ -37,7 +39,8 @@ pub use list::EndError;
 
 /// How long a shard may take to say whether a session lives. It answers from memory; more means that it hangs.
 const USE_DEADLINE: Duration = Duration::from_secs(2);
-/// How long a shard may take to open or end a session: a commit, which the store itself bounds at 10 s.
+/// How long a shard may take to settle: a commit, which the store itself bounds at 10 s.
+#[cfg(feature = "testing")]
 const COMMIT_DEADLINE: Duration = Duration::from_secs(12);
 
 /// The way to the session shards.

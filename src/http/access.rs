@@ -10,15 +10,15 @@ use doorward_actors::{
 };
 use warp::reply::{Reply as _, Response};
 
-use super::Api;
-use super::error::ApiError;
-use super::extract::{RequestContext, ServiceCredential};
-use super::my_account::current_password;
-use super::routes::Class;
+use crate::http::Api;
+use crate::http::edge::extract::{RequestContext, ServiceCredential};
+use crate::http::error::ApiError;
+use crate::http::routes::Class;
+use crate::http::wire::current_password;
 
 impl Api {
     /// Runs the work of a request within the bounds of its class.
-    pub(super) async fn admit(
+    pub(in crate::http) async fn admit(
         &self,
         context: &RequestContext,
         work: impl Future<Output = Result<Response, ApiError>>,
@@ -56,7 +56,7 @@ impl Api {
     }
 
     /// Admits anyone. The request is counted by address.
-    pub(super) fn anyone(&self, context: &RequestContext) -> Result<(), ApiError> {
+    pub(in crate::http) fn anyone(&self, context: &RequestContext) -> Result<(), ApiError> {
         if let Some(standing) = self.handles.limits.check_public(context.address())? {
             context.note(standing);
         }
@@ -64,7 +64,7 @@ impl Api {
     }
 
     /// Admits a reader of the documentation. The request is counted by address in a quota of its own.
-    pub(super) fn docs_reader(&self, context: &RequestContext) -> Result<(), ApiError> {
+    pub(in crate::http) fn docs_reader(&self, context: &RequestContext) -> Result<(), ApiError> {
         let limits = &self.handles.limits;
         let counted = limits.check_denied(context.address()).and_then(|()| limits.check_docs(context.address()));
         counted.map(|standing| standing.into_iter().for_each(|standing| context.note(standing))).map_err(|limited| {
@@ -74,21 +74,21 @@ impl Api {
     }
 
     /// Authenticates a user with a live session. The request is not counted.
-    pub(super) async fn authenticate(&self, context: &RequestContext) -> Result<Principal, ApiError> {
+    pub(in crate::http) async fn authenticate(&self, context: &RequestContext) -> Result<Principal, ApiError> {
         let principal = self.handles.sessions.authenticate(context.bearer()?).await?;
         context.speaks_for(principal.account.id);
         Ok(principal)
     }
 
     /// Authenticates a user with a live session. The request is counted by account.
-    pub(super) async fn user(&self, context: &RequestContext) -> Result<Principal, ApiError> {
+    pub(in crate::http) async fn user(&self, context: &RequestContext) -> Result<Principal, ApiError> {
         let principal = self.authenticate(context).await?;
         context.note(self.handles.limits.check_private(principal.account.id)?);
         Ok(principal)
     }
 
     /// Authenticates an administrator with a live session. A refusal is recorded in the audit log.
-    pub(super) async fn admin(&self, context: &RequestContext) -> Result<Principal, ApiError> {
+    pub(in crate::http) async fn admin(&self, context: &RequestContext) -> Result<Principal, ApiError> {
         let found = self.authenticate(context).await;
         if matches!(found, Err(ApiError::Unauthenticated { token_sent: true })) {
             self.handles.audit.denied(None, AuditRefusal::DeadToken, context.origin());
@@ -103,7 +103,7 @@ impl Api {
 
     /// Authenticates an administrator who sent the password or logged in recently enough (S77). Called once the body is there: while it
     /// arrived, the session may have ended and the role may have changed (S37, S38).
-    pub(super) async fn proven_admin(
+    pub(in crate::http) async fn proven_admin(
         &self,
         context: &RequestContext,
         event: AuditEvent,
@@ -115,12 +115,12 @@ impl Api {
     }
 
     /// Returns why an administrator's change was refused, if the session ended or lost its role during the change.
-    pub(super) async fn revoked_admin(&self, context: &RequestContext) -> ApiError {
+    pub(in crate::http) async fn revoked_admin(&self, context: &RequestContext) -> ApiError {
         self.admin(context).await.err().unwrap_or(ApiError::Unauthenticated { token_sent: true })
     }
 
     /// What an administrator gets whose request was not carried out.
-    pub(super) async fn not_done(&self, context: &RequestContext, error: ActingError) -> ApiError {
+    pub(in crate::http) async fn not_done(&self, context: &RequestContext, error: ActingError) -> ApiError {
         match error {
             ActingError::Revoked => self.revoked_admin(context).await,
             ActingError::Unavailable(unavailable) => unavailable.into(),
@@ -128,7 +128,7 @@ impl Api {
     }
 
     /// The service that showed its token in `X-Service-Token`, if it is a good one.
-    pub(super) async fn service_of(&self, context: &RequestContext) -> Result<Option<Arc<Service>>, ApiError> {
+    pub(in crate::http) async fn service_of(&self, context: &RequestContext) -> Result<Option<Arc<Service>>, ApiError> {
         match context.service_token() {
             Some(secret) => Ok(self.handles.services.find(secret).await?),
             None => Ok(None),
@@ -137,7 +137,7 @@ impl Api {
 
     /// Authenticates a service with this scope, by `X-Service-Token`. Others get 404 and are counted by address, so that secrets
     /// cannot be guessed at full speed (S22).
-    pub(super) async fn a_service(
+    pub(in crate::http) async fn a_service(
         &self,
         context: &RequestContext,
         scope: ServiceScope,
@@ -149,7 +149,11 @@ impl Api {
 
     /// Authenticates a service with this scope that may send its token in one of several ways. Others get 401 and are counted by
     /// address.
-    pub(super) async fn service(&self, context: &RequestContext, scope: ServiceScope) -> Result<Asking, ApiError> {
+    pub(in crate::http) async fn service(
+        &self,
+        context: &RequestContext,
+        scope: ServiceScope,
+    ) -> Result<Asking, ApiError> {
         let (token, name) = match context.service_credential()? {
             ServiceCredential::None => return Err(self.unknown_service(context, false, false).await),
             ServiceCredential::Unreadable { basic } => return Err(self.unknown_service(context, basic, true).await),
@@ -167,13 +171,13 @@ impl Api {
     }
 
     /// Whether a service is still valid and has the scope.
-    pub(super) async fn still_may(&self, digest: &SecretDigest, scope: ServiceScope) -> bool {
+    pub(in crate::http) async fn still_may(&self, digest: &SecretDigest, scope: ServiceScope) -> bool {
         let found = self.handles.services.find_digest(digest).await;
         found.is_ok_and(|service| service.is_some_and(|service| service.may(scope)))
     }
 
     /// Fails if the service lacks the scope. The refusal is recorded in the audit log.
-    pub(super) fn must_have(
+    pub(in crate::http) fn must_have(
         &self,
         service: &Service,
         scope: ServiceScope,
@@ -189,7 +193,7 @@ impl Api {
     }
 
     /// What somebody gets who showed no good service token where one is asked for. A wrong one is put on record.
-    pub(super) async fn unknown_service(&self, context: &RequestContext, basic: bool, sent: bool) -> ApiError {
+    pub(in crate::http) async fn unknown_service(&self, context: &RequestContext, basic: bool, sent: bool) -> ApiError {
         if sent {
             self.handles.audit.denied(None, AuditRefusal::WrongServiceToken, context.origin());
         }
@@ -203,7 +207,7 @@ impl Api {
     }
 
     /// What somebody gets who may not know of a route. A wrong service token is put on record.
-    pub(super) async fn hidden(&self, context: &RequestContext) -> ApiError {
+    pub(in crate::http) async fn hidden(&self, context: &RequestContext) -> ApiError {
         if context.claims_to_be_a_service() {
             self.handles.audit.denied(None, AuditRefusal::WrongServiceToken, context.origin());
         }
@@ -212,9 +216,9 @@ impl Api {
 }
 
 /// A service that makes a request, and the hash of the secret that it sent.
-pub(super) struct Asking {
-    pub(super) service: Arc<Service>,
-    pub(super) digest: SecretDigest,
+pub(in crate::http) struct Asking {
+    pub(in crate::http) service: Arc<Service>,
+    pub(in crate::http) digest: SecretDigest,
 }
 
 impl From<Unavailable> for ApiError {

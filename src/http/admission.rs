@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::bodies::{Bodies, BodyRoom};
-use super::edge::MAX_BODY_BYTES;
-use super::error::ApiError;
-use super::routes::Class;
+use crate::http::edge::MAX_BODY_BYTES;
+use crate::http::edge::bodies::{Bodies, BodyRoom};
+use crate::http::error::ApiError;
+use crate::http::routes::Class;
 
 /// A hash takes about 23 ms of one thread. 256 requests on two threads are about three seconds of work, and the hasher's own
 /// queue refuses what would wait longer. The bodies inside and those that still arrive may take 64 KiB for each place
@@ -77,7 +77,7 @@ impl Default for Admission {
 impl Admission {
     /// Admits a request or refuses it at once, because a queue here would only hide the overload. The place ends with the
     /// request. Classes that are answered from memory need none.
-    pub(super) fn enter(&self, class: Class) -> Result<Option<Place>, ApiError> {
+    pub(in crate::http) fn enter(&self, class: Class) -> Result<Option<Place>, ApiError> {
         let door = match class {
             Class::Login => &self.login,
             Class::Credential => &self.credential,
@@ -97,7 +97,7 @@ impl Admission {
 
 /// A place in a class. Dropping it gives the place back.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(in crate::http) struct Place {
     door: Arc<Door>,
     /// `None` while the request waits for its own body.
     permit: Option<OwnedSemaphorePermit>,
@@ -108,13 +108,13 @@ pub(super) struct Place {
 impl Place {
     /// Gives the place up while the body arrives: a peer that sends slowly must not keep others out (R06). The body uses the
     /// space that the class has for bodies.
-    pub(super) fn step_aside(&mut self) -> BodyRoom {
+    pub(in crate::http) fn step_aside(&mut self) -> BodyRoom {
         self.permit = None;
         self.door.bodies.begin()
     }
 
     /// Takes a place again, with the body that has arrived. Fails if all are taken.
-    pub(super) fn step_back(&mut self, body: Option<BodyRoom>) -> Result<(), ApiError> {
+    pub(in crate::http) fn step_back(&mut self, body: Option<BodyRoom>) -> Result<(), ApiError> {
         let permit = Arc::clone(&self.door.places).try_acquire_owned();
         self.permit = Some(permit.map_err(|_| ApiError::Unavailable(Duration::from_secs(1)))?);
         self.body = body;

@@ -13,7 +13,7 @@ use utoipa::{PartialSchema, ToSchema};
 macro_rules! closed_sets {
     ($($(#[doc = $doc:literal])+ $name:ident = $texts:expr;)+) => {$(
         $(#[doc = $doc])+
-        pub(super) enum $name {}
+        pub(in crate::http) enum $name {}
 
         impl PartialSchema for $name {
             fn schema() -> RefOr<Schema> {
@@ -69,7 +69,7 @@ closed_sets! {
 }
 
 /// A text file. Its schema is binary, so that clients do not parse it by its media type: a line is not the whole document.
-pub(super) enum TextFile {}
+pub(in crate::http) enum TextFile {}
 
 impl PartialSchema for TextFile {
     fn schema() -> RefOr<Schema> {

@@ -1,5 +1,24 @@
 //! The steps that every request takes, whatever its route: its id, its deadline, its log line, the headers of its answer.
 
+pub(in crate::http) mod bodies;
+pub(in crate::http) mod body;
+pub(in crate::http) mod connections;
+pub(in crate::http) mod cors;
+pub(in crate::http) mod extract;
+pub(in crate::http) mod forwarded;
+pub(in crate::http) mod framing;
+pub(in crate::http) mod host;
+pub(in crate::http) mod linger;
+pub(in crate::http) mod pieces;
+pub(in crate::http) mod rate_limit;
+pub(in crate::http) mod refusals;
+pub(in crate::http) mod request_id;
+pub(in crate::http) mod requests;
+pub(in crate::http) mod server;
+pub(in crate::http) mod streams;
+pub(in crate::http) mod tls;
+pub(in crate::http) mod unreadable;
+
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
@@ -21,23 +40,22 @@ use hyper::{Method, Request, StatusCode, Uri, Version};
 use tracing::Instrument as _;
 use warp::reply::{Reply as _, Response};
 
-use super::body::{BodyProgress, TrackedBody};
-use super::cors::{Cors, CorsAnswer};
-use super::error::ApiError;
-use super::extract::RequestContext;
-use super::forwarded::UnlistedProxies;
-use super::refusals::Refusals;
-use super::requests::RequestPlaces;
-use super::routes::{self, Class, Resolved};
-use super::{forwarded, host, rate_limit, request_id};
+use crate::http::edge::body::{BodyProgress, TrackedBody};
+use crate::http::edge::cors::{Cors, CorsAnswer};
+use crate::http::edge::extract::RequestContext;
+use crate::http::edge::forwarded::UnlistedProxies;
+use crate::http::edge::refusals::Refusals;
+use crate::http::edge::requests::RequestPlaces;
+use crate::http::error::ApiError;
+use crate::http::routes::{self, Class, Resolved};
 use crate::settings::Networks;
 
 /// The largest request body, in bytes. The largest valid one, a registration at every limit, has under 5 KiB.
-pub(super) const MAX_BODY_BYTES: usize = 64 * 1024;
+pub(in crate::http) const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// For how many seconds a browser uses only TLS: a year, as in the example of RFC 6797 §6.1.1. Subdomains are not
 /// included, because other services may run there.
-pub(super) const HSTS: &str = "max-age=31536000";
+pub(in crate::http) const HSTS: &str = "max-age=31536000";
 
 /// The operator's settings for the edge.
 #[derive(Debug, Clone, Default)]
@@ -51,7 +69,7 @@ pub(crate) struct EdgeSettings {
     /// Which successes of the busiest routes are logged.
     pub(crate) sampling: Sampling,
     /// Which refusals are logged.
-    pub(super) refusals: Refusals,
+    pub(in crate::http) refusals: Refusals,
 }
 
 /// Picks every n-th request.
@@ -83,24 +101,28 @@ struct Noted {
 
 /// What the accept loop knows of a request before it is read.
 #[derive(Clone)]
-pub(super) struct Arrival {
+pub(in crate::http) struct Arrival {
     /// The settings for all requests.
-    pub(super) settings: Arc<EdgeSettings>,
+    pub(in crate::http) settings: Arc<EdgeSettings>,
     /// The peer of the socket.
-    pub(super) peer: IpAddr,
+    pub(in crate::http) peer: IpAddr,
     /// Whether the request came encrypted.
-    pub(super) tls: bool,
+    pub(in crate::http) tls: bool,
     /// The places of HTTP/2 requests. `None` for HTTP/1, where the connection counts as the request's place.
-    pub(super) places: Option<RequestPlaces>,
+    pub(in crate::http) places: Option<RequestPlaces>,
     /// How long the answer may take.
-    pub(super) timeout: Duration,
+    pub(in crate::http) timeout: Duration,
     /// How much of the body has arrived.
-    pub(super) progress: Arc<BodyProgress>,
+    pub(in crate::http) progress: Arc<BodyProgress>,
 }
 
 /// Answers one request. Whatever happens inside, the result is an answer with the fixed headers. A head that hyper itself
 /// cannot read (400, 431) does not reach this function; see `unreadable`.
-pub(super) async fn answer<S>(routes: S, request: Request<Incoming>, arrival: Arrival) -> Result<Response, Infallible>
+pub(in crate::http) async fn answer<S>(
+    routes: S,
+    request: Request<Incoming>,
+    arrival: Arrival,
+) -> Result<Response, Infallible>
 where
     S: Service<Request<TrackedBody>, Response = Response, Error = Infallible>,
 {

@@ -12,10 +12,10 @@ use utoipa::ToSchema;
 use warp::Rejection;
 use warp::reply::{Reply, Response};
 
-use super::closed_sets;
+use crate::http::closed_sets;
 
 /// The reason why an address with a non-ASCII local part is refused, or the warning about it.
-pub(super) const UNREACHABLE: &str =
+pub(in crate::http) const UNREACHABLE: &str =
     "No mail can be sent to this address: the mail server takes only ASCII before the @";
 
 /// One error in a request.
@@ -29,7 +29,7 @@ pub(crate) struct FieldError {
 }
 
 impl FieldError {
-    pub(super) fn new(pointer: impl Into<String>, detail: impl Into<Cow<'static, str>>) -> Self {
+    pub(in crate::http) fn new(pointer: impl Into<String>, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { pointer: pointer.into(), detail: detail.into() }
     }
 }
@@ -122,31 +122,32 @@ pub(crate) struct Problem<'a> {
 
 impl ApiError {
     /// 400: guessing which of two credentials counts would be unsafe (S63).
-    pub(super) const TWO_AUTHORIZATIONS: Self = Self::Malformed("There is more than one Authorization header");
+    pub(in crate::http) const TWO_AUTHORIZATIONS: Self = Self::Malformed("There is more than one Authorization header");
     /// 400: the two proxy headers contradict each other (S18).
-    pub(super) const TWO_CLIENTS: Self = Self::Malformed("Forwarded and X-Forwarded-For name different clients");
+    pub(in crate::http) const TWO_CLIENTS: Self =
+        Self::Malformed("Forwarded and X-Forwarded-For name different clients");
     /// 400: the request does not name exactly one valid host (RFC 9112 §3.2, RFC 9113 §8.3.1).
-    pub(super) const NO_HOST: Self = Self::Malformed("A request names exactly one host");
+    pub(in crate::http) const NO_HOST: Self = Self::Malformed("A request names exactly one host");
     /// 400: guessing which of two sessions to end would be unsafe.
-    pub(super) const TWO_SESSIONS: Self =
+    pub(in crate::http) const TWO_SESSIONS: Self =
         Self::Refused(Cow::Borrowed("The access token and the refresh token belong to different sessions"));
     /// 400: the one-time token is not valid. The answer is the same whatever the cause (S26, S27).
-    pub(super) const BAD_TOKEN: Self =
+    pub(in crate::http) const BAD_TOKEN: Self =
         Self::Refused(Cow::Borrowed("This link is not good: it was used, replaced by a newer one, or is over"));
     /// 400: a wrong passphrase, or an account that cannot be recovered.
-    pub(super) const NO_MATCH: Self = Self::Refused(Cow::Borrowed("Entered details do not match"));
+    pub(in crate::http) const NO_MATCH: Self = Self::Refused(Cow::Borrowed("Entered details do not match"));
     /// 400: another account has the address.
-    pub(super) const EMAIL_TAKEN: Self = Self::Refused(Cow::Borrowed("Email already registered"));
+    pub(in crate::http) const EMAIL_TAKEN: Self = Self::Refused(Cow::Borrowed("Email already registered"));
     /// 400: the mail server does not accept such an address.
-    pub(super) const UNREACHABLE: Self = Self::Refused(Cow::Borrowed(UNREACHABLE));
+    pub(in crate::http) const UNREACHABLE: Self = Self::Refused(Cow::Borrowed(UNREACHABLE));
     /// 400: another account has the nickname.
-    pub(super) const NICKNAME_TAKEN: Self = Self::Refused(Cow::Borrowed("Nickname already taken"));
+    pub(in crate::http) const NICKNAME_TAKEN: Self = Self::Refused(Cow::Borrowed("Nickname already taken"));
     /// 400: only administrators choose customer plans.
-    pub(super) const CUSTOMER_ACCOUNT_NOT_ALLOWED: Self =
+    pub(in crate::http) const CUSTOMER_ACCOUNT_NOT_ALLOWED: Self =
         Self::Refused(Cow::Borrowed("The customer account cannot be chosen here, only \"none\""));
 
     /// 400: the password is too weak, with the reason.
-    pub(super) fn weak(reason: WeakPassword) -> Self {
+    pub(in crate::http) fn weak(reason: WeakPassword) -> Self {
         Self::Refused(Cow::Owned(reason.to_string()))
     }
 
@@ -222,7 +223,7 @@ impl ApiError {
     }
 
     /// Returns how long to wait before a retry, for errors that are temporary.
-    pub(super) const fn retry_after(&self) -> Option<Duration> {
+    pub(in crate::http) const fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Limited(limited) => Some(limited.retry_after),
             Self::Unavailable(after) => Some(*after),
@@ -231,7 +232,7 @@ impl ApiError {
     }
 
     /// Renders the problem as a response. `allow` is the value of `Allow` for a 405.
-    pub(super) fn render(&self, request_id: &str, allow: Option<&str>) -> Response {
+    pub(in crate::http) fn render(&self, request_id: &str, allow: Option<&str>) -> Response {
         let status = self.status();
         let errors: &[FieldError] = if let Self::Invalid(errors) = self { errors } else { &[] };
         let problem = Problem {
@@ -297,7 +298,7 @@ impl ApiError {
 }
 
 /// Returns a wait as `Retry-After` needs it: whole seconds, rounded up, at least one (RFC 9110 §10.2.3).
-pub(super) fn whole_seconds(wait: Duration) -> u64 {
+pub(in crate::http) fn whole_seconds(wait: Duration) -> u64 {
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
@@ -312,7 +313,7 @@ impl Reply for ApiError {
 }
 
 /// Answers a request that no route accepted.
-pub(super) async fn recover(rejection: Rejection) -> Result<Response, Infallible> {
+pub(in crate::http) async fn recover(rejection: Rejection) -> Result<Response, Infallible> {
     let error = if rejection.is_not_found() {
         ApiError::NotFound
     } else if rejection.find::<warp::reject::MethodNotAllowed>().is_some() {

@@ -24,7 +24,12 @@ use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::{Access, Api, Documented, ServerSettings, route_table, serve};
+use crate::http::Access;
+use crate::http::Api;
+use crate::http::Documented;
+use crate::http::ServerSettings;
+use crate::http::route_table;
+use crate::http::serve;
 
 /// The documentation entry of the pages that links in mails lead to.
 const PAGE: Documented = Documented::No("a page for people");
@@ -69,7 +74,7 @@ impl App {
         let base = format!("http://{}", listener.local_addr().unwrap());
         let patience = Duration::from_secs(30);
         let settings = ServerSettings::plain(64, patience);
-        tokio::spawn(serve(listener, super::service(&api), settings, std::future::pending()));
+        tokio::spawn(serve(listener, crate::http::service(&api), settings, std::future::pending()));
         Self { base, client: reqwest::Client::new(), store, engine, clock, system }
     }
 

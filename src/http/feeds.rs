@@ -7,7 +7,7 @@ use std::time::Duration;
 use doorward_actors::ServiceTokenId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::error::ApiError;
+use crate::http::error::ApiError;
 
 /// How many may wait at once, by stream or by a long poll. Each holds some 60 KB while it reads, and a connection.
 const PLACES: usize = 256;
@@ -21,7 +21,7 @@ const RETRY_AFTER: Duration = Duration::from_mins(1);
 
 /// The waiting and the reading services.
 #[derive(Debug, Clone)]
-pub(super) struct Feeds {
+pub(in crate::http) struct Feeds {
     /// How many wait, by service token.
     taken: Arc<Mutex<HashMap<ServiceTokenId, usize>>>,
     turns: Arc<Semaphore>,
@@ -35,14 +35,14 @@ impl Default for Feeds {
 
 /// A place. Dropping it gives the place back.
 #[derive(Debug)]
-pub(super) struct FeedPlace {
+pub(in crate::http) struct FeedPlace {
     feeds: Feeds,
     service: ServiceTokenId,
 }
 
 impl Feeds {
     /// Takes a place for the service with this token.
-    pub(super) fn take(&self, service: ServiceTokenId) -> Result<FeedPlace, ApiError> {
+    pub(in crate::http) fn take(&self, service: ServiceTokenId) -> Result<FeedPlace, ApiError> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let own = taken.get(&service).copied().unwrap_or_default();
         if own >= PLACES_PER_TOKEN || taken.values().sum::<usize>() >= PLACES {
@@ -53,7 +53,7 @@ impl Feeds {
     }
 
     /// Waits for a turn to read the log, first come, first served. The result is always `Some`, because the semaphore is never closed.
-    pub(super) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+    pub(in crate::http) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.turns).acquire_owned().await.ok()
     }
 }

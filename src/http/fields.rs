@@ -4,40 +4,40 @@ use std::fmt::Display;
 
 use doorward_actors::{CustomerAccount, Email, Nickname, Passphrase, Password, Secret};
 
-use super::error::{ApiError, FieldError};
+use crate::http::error::{ApiError, FieldError};
 
 /// Collects the errors of a body.
 #[derive(Debug, Default)]
-pub(super) struct Fields(Vec<FieldError>);
+pub(in crate::http) struct Fields(Vec<FieldError>);
 
 impl Fields {
     fn take<T, E: Display>(&mut self, pointer: &str, parsed: Result<T, E>) -> Option<T> {
         parsed.map_err(|error| self.0.push(FieldError::new(pointer, sentence(&error)))).ok()
     }
 
-    pub(super) fn email(&mut self, typed: &str) -> Option<Email> {
+    pub(in crate::http) fn email(&mut self, typed: &str) -> Option<Email> {
         self.take("/email", Email::parse(typed))
     }
 
-    pub(super) fn nickname(&mut self, typed: &str) -> Option<Nickname> {
+    pub(in crate::http) fn nickname(&mut self, typed: &str) -> Option<Nickname> {
         self.take("/nickname", Nickname::parse(typed))
     }
 
     /// Parses a password. `pointer` is the field's name on this route.
-    pub(super) fn password(&mut self, pointer: &str, typed: impl Into<Secret>) -> Option<Password> {
+    pub(in crate::http) fn password(&mut self, pointer: &str, typed: impl Into<Secret>) -> Option<Password> {
         self.take(pointer, Password::new(typed))
     }
 
-    pub(super) fn passphrase(&mut self, typed: &str) -> Option<Passphrase> {
+    pub(in crate::http) fn passphrase(&mut self, typed: &str) -> Option<Passphrase> {
         self.take("/passphrase", Passphrase::parse(typed))
     }
 
-    pub(super) fn customer_account(&mut self, typed: &str) -> Option<CustomerAccount> {
+    pub(in crate::http) fn customer_account(&mut self, typed: &str) -> Option<CustomerAccount> {
         self.take("/customer_account", CustomerAccount::parse(typed))
     }
 
     /// Fails if any field had an error. The error has all of them.
-    pub(super) fn check(self) -> Result<(), ApiError> {
+    pub(in crate::http) fn check(self) -> Result<(), ApiError> {
         if self.0.is_empty() { Ok(()) } else { Err(self.into()) }
     }
 }

@@ -8,16 +8,16 @@ use std::collections::BTreeMap;
 use doorward_actors::Secret;
 use zeroize::Zeroizing;
 
-use super::error::ApiError;
+use crate::http::error::ApiError;
 
 /// Parses the fields by name, including empty ones. For queries: an empty field there is usually a mistake, such as a variable
 /// that was not set. If it were ignored, the restriction that was meant would be missing.
-pub(super) fn parse(form: &[u8]) -> Result<BTreeMap<String, String>, ApiError> {
+pub(in crate::http) fn parse(form: &[u8]) -> Result<BTreeMap<String, String>, ApiError> {
     Ok(read(form)?.into_iter().map(|(name, value)| (name, value.expose().to_owned())).collect())
 }
 
 /// Parses like [`parse`], for forms whose values may be secrets.
-pub(super) fn read(form: &[u8]) -> Result<BTreeMap<String, Secret>, ApiError> {
+pub(in crate::http) fn read(form: &[u8]) -> Result<BTreeMap<String, Secret>, ApiError> {
     let mut fields = BTreeMap::new();
     for pair in form.split(|b| *b == b'&').filter(|pair| !pair.is_empty()) {
         let end = pair.iter().position(|b| *b == b'=').unwrap_or(pair.len());
@@ -31,7 +31,7 @@ pub(super) fn read(form: &[u8]) -> Result<BTreeMap<String, Secret>, ApiError> {
 
 /// Parses the fields that have a value. For bodies: a page also sends fields that the user left empty, and OAuth treats a
 /// parameter without a value as not sent (RFC 6749 §3.1).
-pub(super) fn filled(form: &[u8]) -> Result<BTreeMap<String, Secret>, ApiError> {
+pub(in crate::http) fn filled(form: &[u8]) -> Result<BTreeMap<String, Secret>, ApiError> {
     let mut fields = read(form)?;
     fields.retain(|_, value| !value.expose().is_empty());
     Ok(fields)
@@ -39,7 +39,7 @@ pub(super) fn filled(form: &[u8]) -> Result<BTreeMap<String, Secret>, ApiError> 
 
 /// Returns the value of one name in a query to which other programs may have added: they append tracking parameters, twice or
 /// in any encoding. `None` if the name is missing, cannot be decoded, or has two different values.
-pub(super) fn only(query: &str, name: &str) -> Option<Secret> {
+pub(in crate::http) fn only(query: &str, name: &str) -> Option<Secret> {
     let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     let mut values = pairs.filter(|(key, _)| decode(key.as_bytes()).is_ok_and(|key| key.expose() == name));
     let value = decode(values.next()?.1.as_bytes()).ok()?;
@@ -48,7 +48,7 @@ pub(super) fn only(query: &str, name: &str) -> Option<Secret> {
 }
 
 /// Decodes a name or a value. A percent sign that is not followed by two hexadecimal digits stands for itself.
-pub(super) fn decode(encoded: &[u8]) -> Result<Secret, ApiError> {
+pub(in crate::http) fn decode(encoded: &[u8]) -> Result<Secret, ApiError> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(encoded.len()));
     let mut rest = encoded;
     while let Some((&first, after)) = rest.split_first() {

@@ -9,13 +9,13 @@ use std::fmt;
 
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
-use super::error::{ApiError, FieldError};
+use crate::http::error::{ApiError, FieldError};
 
 /// The most characters of a field name that an answer repeats. Our own names have at most 16.
 const MAX_ECHOED_CHARS: usize = 64;
 
 /// Reads a body as `T`, which must be a struct with `deny_unknown_fields`.
-pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+pub(in crate::http) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let text = std::str::from_utf8(body).map_err(|_| ApiError::Malformed("The request body is not valid UTF-8"))?;
     let shape: Shape = serde_json::from_str(text).map_err(|error| {
         ApiError::Malformed(if error.to_string().starts_with(DUPLICATE) {

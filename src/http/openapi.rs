@@ -16,13 +16,30 @@ use utoipa::openapi::{
 };
 use utoipa::{Modify, OpenApi};
 
-use super::error::Problem;
-use super::routes::{Access, Class, Documented, RouteInfo, route_table};
-use super::{
-    accounts_management, audit, closed_sets, email, forward_auth, health, keys, login, my_account, oauth2, outbox,
-    password, rate_limits, recovery, recovery_by_mail, refresh, register, revocations, root, service_tokens, sessions,
-    verify,
-};
+use crate::http::closed_sets;
+use crate::http::error::Problem;
+use crate::http::families::accounts_management;
+use crate::http::families::audit;
+use crate::http::families::email;
+use crate::http::families::forward_auth;
+use crate::http::families::health;
+use crate::http::families::keys;
+use crate::http::families::login;
+use crate::http::families::my_account;
+use crate::http::families::oauth2;
+use crate::http::families::outbox;
+use crate::http::families::password;
+use crate::http::families::rate_limits;
+use crate::http::families::recovery;
+use crate::http::families::recovery_by_mail;
+use crate::http::families::refresh;
+use crate::http::families::register;
+use crate::http::families::revocations;
+use crate::http::families::root;
+use crate::http::families::service_tokens;
+use crate::http::families::sessions;
+use crate::http::families::verify;
+use crate::http::routes::{Access, Class, Documented, RouteInfo, route_table};
 
 const USER_AUTH: &str = "userAuth";
 const SERVICE_AUTH: &str = "serviceAuth";
@@ -103,7 +120,7 @@ const SERVICE_BEARER: &str = "serviceBearer";
 struct ApiDocument;
 
 /// Generates the document. `server` is the URL that its paths begin at. Without one they begin where the document is.
-pub(super) fn document(server: Option<&str>) -> Document {
+pub(in crate::http) fn document(server: Option<&str>) -> Document {
     let mut document = ApiDocument::openapi();
     document.servers = server.map(|url| vec![Server::new(url)]);
     document
@@ -377,7 +394,7 @@ fn refusals(route: &RouteInfo, has_body: bool) -> Vec<(&'static str, &'static st
 
 /// Returns the headers that pages of other origins may send and those that they may read. Routes for services only are
 /// left out, because their secret does not belong in a browser.
-pub(super) fn headers_for_pages() -> (BTreeSet<String>, BTreeSet<String>) {
+pub(in crate::http) fn headers_for_pages() -> (BTreeSet<String>, BTreeSet<String>) {
     let mut document = document(None);
     let (mut taken, mut given) = (BTreeSet::from([REQUEST_ID.to_owned()]), BTreeSet::new());
     for route in route_table().iter().filter(|route| !route.is_for_services()) {

@@ -16,8 +16,8 @@ use hyper::StatusCode;
 use hyper::header::{CONTENT_LANGUAGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use warp::reply::Response;
 
-use super::error::{ApiError, whole_seconds};
-use super::extract::RequestContext;
+use crate::http::edge::extract::RequestContext;
+use crate::http::error::{ApiError, whole_seconds};
 use texts::Texts;
 
 const STYLE: &str = include_str!("pages/style.css");
@@ -34,7 +34,7 @@ static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
 
 /// What a page asks before it is done, or reports once it is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Topic {
+pub(in crate::http) enum Topic {
     /// Confirm the address of a new account.
     Verify,
     /// Confirm the new address of an account.
@@ -45,7 +45,7 @@ pub(super) enum Topic {
 
 /// An error in what a user typed on the page for a new password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Complaint {
+pub(in crate::http) enum Complaint {
     Weak(WeakPassword),
     PasswordTooLong,
     PassphraseMissing,
@@ -73,7 +73,7 @@ impl Complaint {
 }
 
 /// Asks whether the owner of the token wants this. The button sends the token to the URL of the page.
-pub(super) fn question(topic: Topic, about: &TokenPreview, token: &str) -> Response {
+pub(in crate::http) fn question(topic: Topic, about: &TokenPreview, token: &str) -> Response {
     let texts = Texts::of(about.locale);
     let (title, text, button, otherwise) = match topic {
         Topic::Verify => (texts.verify_title, texts.verify_text, texts.verify_button, texts.verify_otherwise),
@@ -86,7 +86,7 @@ pub(super) fn question(topic: Topic, about: &TokenPreview, token: &str) -> Respo
 }
 
 /// Reports that it is done.
-pub(super) fn done(locale: Locale, topic: Topic) -> Response {
+pub(in crate::http) fn done(locale: Locale, topic: Topic) -> Response {
     let texts = Texts::of(locale);
     let (title, text) = match topic {
         Topic::Verify => (texts.verified_title, texts.verified_text),
@@ -97,13 +97,13 @@ pub(super) fn done(locale: Locale, topic: Topic) -> Response {
 }
 
 /// Reports that the password is changed.
-pub(super) fn password_changed(locale: Locale) -> Response {
+pub(in crate::http) fn password_changed(locale: Locale) -> Response {
     let texts = Texts::of(locale);
     notice(locale, StatusCode::OK, texts.reset_done_title, texts.reset_done_text)
 }
 
 /// Repeats the answer to the first use of a link, for a form that is sent again a moment later.
-pub(super) fn done_again(locale: Locale, link: &UsedLink) -> Response {
+pub(in crate::http) fn done_again(locale: Locale, link: &UsedLink) -> Response {
     match link.purpose {
         TokenPurpose::VerifyAddress => done(locale, Topic::Verify),
         TokenPurpose::ConfirmAddress => done(locale, Topic::Change),
@@ -113,13 +113,13 @@ pub(super) fn done_again(locale: Locale, link: &UsedLink) -> Response {
 }
 
 /// Reports that the password of an earlier form was set, not the one of this form.
-pub(super) fn password_kept(locale: Locale) -> Response {
+pub(in crate::http) fn password_kept(locale: Locale) -> Response {
     let texts = Texts::of(locale);
     notice(locale, ApiError::BAD_TOKEN.status(), texts.reset_kept_title, texts.reset_kept_text)
 }
 
 /// Reports what a used link did and what to do next. It names no account, because somebody else may open the link by then.
-pub(super) fn used(locale: Locale, link: &UsedLink) -> Response {
+pub(in crate::http) fn used(locale: Locale, link: &UsedLink) -> Response {
     let texts = Texts::of(locale);
     let text = match link.purpose {
         TokenPurpose::VerifyAddress => texts.verify_used,
@@ -138,7 +138,7 @@ fn spoken(at: Timestamp) -> String {
 }
 
 /// Asks for a new password, and for the account's passphrase if it is needed. A complaint says what was wrong before.
-pub(super) fn new_password(
+pub(in crate::http) fn new_password(
     status: StatusCode,
     about: &TokenPreview,
     token: &str,
@@ -183,7 +183,7 @@ pub(super) fn new_password(
 }
 
 /// Turns an error into a page, for routes that only people use: they opened a link or sent a form.
-pub(super) fn for_people(context: &RequestContext, mut response: Response) -> Response {
+pub(in crate::http) fn for_people(context: &RequestContext, mut response: Response) -> Response {
     match response.extensions_mut().remove::<ApiError>() {
         Some(error) => refusal(context.page_language(), &error),
         None => response,
@@ -191,7 +191,7 @@ pub(super) fn for_people(context: &RequestContext, mut response: Response) -> Re
 }
 
 /// Turns an error into a page if the request is a form, for routes to which programs may send JSON.
-pub(super) fn for_forms(context: &RequestContext, response: Response) -> Response {
+pub(in crate::http) fn for_forms(context: &RequestContext, response: Response) -> Response {
     if context.is_form() { for_people(context, response) } else { response }
 }
 

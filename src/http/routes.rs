@@ -161,14 +161,14 @@ pub fn route_table() -> &'static [RouteInfo] {
 
 impl RouteInfo {
     /// Whether only services use it. Their secret does not belong in a browser.
-    pub(super) const fn is_for_services(&self) -> bool {
+    pub(in crate::http) const fn is_for_services(&self) -> bool {
         matches!(self.access, Access::Service(_) | Access::ServiceAndBearer(_))
     }
 }
 
 /// The result of looking a request up in the table.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Resolved {
+pub(in crate::http) enum Resolved {
     /// The request matches this route.
     Route(&'static RouteInfo),
     /// The path is the one of this route, but no route of that path has the method.
@@ -179,7 +179,7 @@ pub(super) enum Resolved {
 
 impl Resolved {
     /// Returns the template for the log. The raw path is never logged, because clients could write into the log with it (S71).
-    pub(super) fn template(self) -> &'static str {
+    pub(in crate::http) fn template(self) -> &'static str {
         match self {
             Self::Route(info) | Self::OtherMethod(info) => info.path,
             Self::Unknown => "unmatched",
@@ -187,17 +187,17 @@ impl Resolved {
     }
 
     /// Returns the class of the request. An error that is answered from memory has the class `Static`.
-    pub(super) fn class(self) -> Class {
+    pub(in crate::http) fn class(self) -> Class {
         if let Self::Route(info) = self { info.class } else { Class::Static }
     }
 
     /// Whether a success is logged at debug level, because such requests come many times a second.
-    pub(super) fn is_quiet(self) -> bool {
+    pub(in crate::http) fn is_quiet(self) -> bool {
         matches!(self, Self::Route(info) if matches!(info.class, Class::Verify | Class::Service | Class::Operator))
     }
 
     /// Returns the value of `Allow` for the path (RFC 9110 §10.2.1).
-    pub(super) fn allow(self) -> Option<String> {
+    pub(in crate::http) fn allow(self) -> Option<String> {
         let (Self::Route(known) | Self::OtherMethod(known)) = self else { return None };
         let mut methods = Vec::new();
         for info in ROUTES.iter().filter(|info| info.path == known.path) {
@@ -211,7 +211,7 @@ impl Resolved {
 }
 
 /// Finds the route of a request. `path` may have one trailing slash more than its template.
-pub(super) fn resolve(method: &Method, path: &str) -> Resolved {
+pub(in crate::http) fn resolve(method: &Method, path: &str) -> Resolved {
     let path = path.strip_suffix('/').unwrap_or(path);
     let mut same_path = None;
     for info in &ROUTES {

@@ -12,9 +12,10 @@ use tokio::task::JoinHandle;
 use warp::Filter as _;
 use warp::reply::{Reply as _, Response};
 
-use super::error::{ApiError, recover};
-use super::extract::context;
-use super::{ServerSettings, serve};
+use crate::http::ServerSettings;
+use crate::http::edge::extract::context;
+use crate::http::error::{ApiError, recover};
+use crate::http::serve;
 
 /// Far longer than any of these exchanges takes. It is only reached if something hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -40,8 +41,8 @@ async fn start(settings: ServerSettings) -> Server {
         .and(warp::path::end())
         .and(warp::post())
         .and(context())
-        .and(super::extract::payload())
-        .then(|context: std::sync::Arc<super::extract::RequestContext>, body| async move {
+        .and(crate::http::edge::extract::payload())
+        .then(|context: std::sync::Arc<crate::http::edge::extract::RequestContext>, body| async move {
             match context.json::<Greeting>(body).await {
                 Ok(greeting) => Response::new(format!("hello {}", greeting.name).into()),
                 Err(error) => error.into_response(),

@@ -146,7 +146,7 @@ const TAKEN: [(&str, &str, &str); 10] = [
 
 #[test]
 fn f20_a_page_may_send_every_header_that_a_route_takes() {
-    let source = include_str!("../../src/http/extract.rs").split("#[cfg(test)]").next().unwrap();
+    let source = include_str!("../../src/http/edge/extract.rs").split("#[cfg(test)]").next().unwrap();
     let mut taken = BTreeSet::new();
     for look in ["headers.get(", "headers.get_all(", "headers.contains_key("] {
         let after = source.match_indices(look).map(|(at, _)| &source[at + look.len()..]);

@@ -57,6 +57,7 @@ impl State {
     }
 
     /// Whether nothing is under way.
+    #[cfg(feature = "testing")]
     pub(super) fn is_idle(&self) -> bool {
         self.under_way.is_empty() && self.noting == 0
     }

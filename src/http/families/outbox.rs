@@ -1,0 +1,240 @@
+//! `/outbox`: the mails that wait to be sent, and the dead letters. The content of a mail and the token of its link are
+//! never shown (S24).
+
+use std::sync::Arc;
+
+use doorward_actors::{MailId, MailState, QueuedMail};
+use serde::Serialize;
+use utoipa::ToSchema;
+use warp::Filter as _;
+use warp::reply::Response;
+
+use crate::http::Api;
+use crate::http::Family;
+use crate::http::closed_sets;
+use crate::http::edge::extract::{RequestContext, context, json_reply, mail_id, no_content};
+use crate::http::error::{ApiError, FieldError};
+use crate::http::form;
+use crate::http::wire::Message;
+
+/// How many mails a page has if the request does not say.
+const DEFAULT_LIMIT: usize = 100;
+/// The most mails of a page: with 300 bytes of reason each, the body stays under a megabyte.
+const MAX_LIMIT: usize = 1000;
+
+/// A page of mails, ordered by number.
+#[derive(Serialize, ToSchema)]
+struct Outbox<'a> {
+    mails: Vec<Mail<'a>>,
+    /// The value of `cursor` for the next page; null on the last one.
+    next: Option<String>,
+}
+
+/// A mail that the mail server has not accepted yet.
+#[derive(Serialize, ToSchema)]
+struct Mail<'a> {
+    /// Never reused.
+    #[schema(minimum = 1)]
+    id: u64,
+    #[schema(format = Email)]
+    to: &'a str,
+    /// What it is about.
+    #[schema(value_type = closed_sets::MailTemplate)]
+    template: &'static str,
+    #[schema(value_type = closed_sets::MailState)]
+    state: &'static str,
+    /// The number of attempts.
+    attempts: u32,
+    /// RFC 3339, UTC; null if the mail is dead.
+    #[schema(format = DateTime)]
+    next_attempt_at: Option<String>,
+    /// Why the last attempt failed.
+    last_error: Option<&'a str>,
+    /// RFC 3339, UTC.
+    #[schema(format = DateTime)]
+    created_at: String,
+}
+
+impl<'a> Mail<'a> {
+    fn of(queued: &'a QueuedMail) -> Self {
+        let (state, due) = match queued.state {
+            MailState::Queued => ("queued", Some(queued.next_attempt_at)),
+            MailState::Dead => ("dead", None),
+        };
+        Self {
+            id: queued.id.get(),
+            to: queued.mail.to.as_str(),
+            template: queued.mail.kind.as_str(),
+            state,
+            attempts: queued.attempts,
+            next_attempt_at: due.map(doorward_actors::Timestamp::to_rfc3339),
+            last_error: queued.last_error.as_deref(),
+            created_at: queued.mail.written_at.to_rfc3339(),
+        }
+    }
+}
+
+pub(in crate::http) fn routes(api: &Arc<Api>) -> Family {
+    let (list_api, retry_api, delete_api) = (Arc::clone(api), Arc::clone(api), Arc::clone(api));
+    let list = warp::path!("outbox").and(warp::get()).and(context()).then(move |context: Arc<RequestContext>| {
+        let api = Arc::clone(&list_api);
+        async move { api.admit(&context, list(&api, &context)).await }
+    });
+    let retry = warp::path!("outbox" / String / "retry").and(warp::post()).and(context()).then(
+        move |id: String, context: Arc<RequestContext>| {
+            let api = Arc::clone(&retry_api);
+            async move { api.admit(&context, retry(&api, &context, &id)).await }
+        },
+    );
+    let delete = warp::path!("outbox" / String).and(warp::delete()).and(context()).then(
+        move |id: String, context: Arc<RequestContext>| {
+            let api = Arc::clone(&delete_api);
+            async move { api.admit(&context, delete(&api, &context, &id)).await }
+        },
+    );
+    list.or(retry).unify().or(delete).unify().boxed()
+}
+
+/// List the mails that have not been sent yet
+#[utoipa::path(get, path = "/outbox/", operation_id = "list_mails", tag = "Administration",
+    params(
+    ("limit" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "How many to return (100), 1 to 1,000"),
+    ("cursor" = Option<String>, Query, pattern = "^[1-9][0-9]{0,17}$", description = "`next` of the page before"),
+), responses(
+    (status = 200, description = "The mails", body = Outbox<'_>),
+    (status = 422, description = "`limit` or `cursor` is not possible"),
+))]
+async fn list(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
+    api.admin(context).await?;
+    let (after, limit) = page(context.query())?;
+    // One more than asked for shows whether there is another page.
+    let mut mails = api.handles.mailer.list(after, limit + 1).await?;
+    let more = mails.len() > limit;
+    mails.truncate(limit);
+    let next = mails.last().filter(|_| more).map(|last| last.id.to_string());
+    Ok(json_reply(&Outbox { mails: mails.iter().map(Mail::of).collect(), next }))
+}
+
+/// Try a mail again at once
+///
+/// Its attempts are counted from zero, so a dead mail is tried again.
+#[utoipa::path(post, path = "/outbox/{id}/retry", operation_id = "retry_mail", tag = "Administration",
+    params(
+    ("id" = i64, Path, description = "The number of the mail"),
+), responses(
+    (status = 200, description = "It is queued", body = Message),
+    (status = 404, description = "No such mail; it may have been sent"),
+    (status = 422, description = "The id is not an integer"),
+))]
+async fn retry(api: &Api, context: &RequestContext, id: &str) -> Result<Response, ApiError> {
+    let admin = api.admin(context).await?;
+    let id = mail_id(id)?;
+    match api.handles.mailer.retry(&admin, id, context.origin()).await {
+        Ok(true) => Ok(json_reply(&Message::new(format!("Mail {id} will be tried again now")))),
+        Ok(false) => Err(ApiError::UnknownMail(id.to_string())),
+        Err(error) => Err(api.not_done(context, error).await),
+    }
+}
+
+/// Delete a mail without sending it
+#[utoipa::path(delete, path = "/outbox/{id}", operation_id = "delete_mail", tag = "Administration",
+    params(
+    ("id" = i64, Path, description = "The number of the mail"),
+), responses(
+    (status = 204, description = "It is gone"),
+    (status = 404, description = "No such mail; it may have been sent"),
+    (status = 422, description = "The id is not an integer"),
+))]
+async fn delete(api: &Api, context: &RequestContext, id: &str) -> Result<Response, ApiError> {
+    let admin = api.admin(context).await?;
+    let id = mail_id(id)?;
+    match api.handles.mailer.delete(&admin, id, context.origin()).await {
+        Ok(true) => Ok(no_content()),
+        Ok(false) => Err(ApiError::UnknownMail(id.to_string())),
+        Err(error) => Err(api.not_done(context, error).await),
+    }
+}
+
+/// Reads `cursor` and `limit`. Ignores other parameters. Clients must treat a cursor as opaque; it is the number of the last
+/// mail of the previous page.
+fn page(query: Option<&str>) -> Result<(Option<MailId>, usize), ApiError> {
+    let fields = form::parse(query.unwrap_or_default().as_bytes())?;
+    let mut errors = Vec::new();
+    let after = fields.get("cursor").and_then(|cursor| {
+        let after = cursor.parse().ok().and_then(MailId::new);
+        if after.is_none() {
+            errors.push(FieldError::new("?cursor", "This is no cursor of this list"));
+        }
+        after
+    });
+    let limit = fields.get("limit").map_or(Ok(DEFAULT_LIMIT), |limit| limit.parse()).unwrap_or_default();
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        errors.push(FieldError::new("?limit", "This must be an integer from 1 to 1000"));
+    }
+    if errors.is_empty() { Ok((after, limit)) } else { Err(ApiError::Invalid(errors)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use doorward_actors::{Email, Locale, MailKind, NewMail, Timestamp, TokenSeed};
+
+    use super::*;
+
+    #[test]
+    fn a_page_has_its_bounds() {
+        let read = |query: &str| page(Some(query)).ok();
+        assert_eq!(page(None).unwrap(), (None, 100));
+        assert_eq!(read("cursor=7&limit=1000&x=y"), Some((MailId::new(7), 1000)));
+        for bad in [
+            "limit=0",
+            "limit=1001",
+            "limit=x",
+            "limit=-1",
+            "limit",
+            "cursor=",
+            "cursor=0",
+            "cursor=x",
+            "cursor=-1",
+            "limit=1&limit=2",
+        ] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn s24_what_is_shown_of_a_mail_holds_nothing_of_its_link() {
+        let at = Timestamp::from_millis(0);
+        let mail = NewMail {
+            to: Email::parse("ann@example.com").unwrap(),
+            kind: MailKind::ResetPassword,
+            locale: Locale::De,
+            nickname: "ann".to_owned(),
+            seed: Some(TokenSeed::from_bytes([b'S'; 32])),
+            token: None,
+            valid_for: None,
+            new_address: None,
+            client_address: None,
+            network: None,
+            user_agent: None,
+            written_at: at,
+            message_key: [b'K'; 16],
+        };
+        let mut queued = QueuedMail {
+            id: MailId::new(3).unwrap(),
+            account: None,
+            mail,
+            state: MailState::Queued,
+            attempts: 2,
+            next_attempt_at: at,
+            last_error: Some("no connection".to_owned()),
+        };
+        let shown = serde_json::to_value(Mail::of(&queued)).unwrap();
+        let expected = serde_json::json!({"id": 3, "to": "ann@example.com", "template": "reset_password",
+            "state": "queued", "attempts": 2, "next_attempt_at": "1970-01-01T00:00:00.000Z",
+            "last_error": "no connection", "created_at": "1970-01-01T00:00:00.000Z"});
+        assert_eq!(shown, expected);
+        queued.state = MailState::Dead;
+        let shown = serde_json::to_value(Mail::of(&queued)).unwrap();
+        assert_eq!((&shown["state"], &shown["next_attempt_at"]), (&"dead".into(), &serde_json::Value::Null));
+    }
+}

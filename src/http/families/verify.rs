@@ -10,10 +10,11 @@ use utoipa::ToSchema;
 use warp::Filter as _;
 use warp::reply::Response;
 
-use super::accounts_management::WireRole;
-use super::error::ApiError;
-use super::extract::{RequestContext, context, json_reply};
-use super::{Api, Family};
+use crate::http::Api;
+use crate::http::Family;
+use crate::http::edge::extract::{RequestContext, context, json_reply};
+use crate::http::error::ApiError;
+use crate::http::wire::WireRole;
 
 /// The owner of a valid token.
 #[derive(Serialize, ToSchema)]
@@ -41,7 +42,7 @@ struct Verified<'a> {
     idle_expires_at: String,
 }
 
-pub(super) fn routes(api: &Arc<Api>) -> Family {
+pub(in crate::http) fn routes(api: &Arc<Api>) -> Family {
     let api = Arc::clone(api);
     warp::path!("verify")
         .and(warp::post())

@@ -95,9 +95,9 @@ pub struct Principal {
 /// A live token and its principal.
 #[derive(Debug, Clone)]
 pub struct Inspected {
-    /// Whom it speaks for.
+    /// The principal of the token.
     pub principal: Principal,
-    /// The `jti` claim: its name, if it has one.
+    /// The `jti` claim, the identifier of the token, if it has one.
     pub token_id: Option<TokenId>,
     /// The `iat` claim: when it was issued.
     pub issued_at: Timestamp,

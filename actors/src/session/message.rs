@@ -16,7 +16,7 @@ pub(crate) enum Message {
     Opened(Session),
     /// Asks what the shard knows of the sessions of this account.
     Seen { account: AccountId, reply: Reply<Seen> },
-    /// Which of these sessions, as they are stored, are alive? They are given back with their last use.
+    /// Asks which of these stored sessions are live. The answer contains them with their last use.
     Living { stored: Vec<Session>, reply: Reply<Vec<Session>> },
     /// Tells that the feed has news about this account. Answered when the shard has read it.
     CatchUp { account: AccountId, reply: Reply<()> },

@@ -18,9 +18,9 @@ use crate::store::feed::{Behind, Touches};
 use crate::store::layout::Touched;
 use crate::store::{Seen, ShardOf, Touch};
 
-/// How far the stored last use of a session may be behind its last use before it would expire by what is stored: more than a write
-/// waits for its turn. A use that comes later is written before it is answered, so that no other process takes the session for
-/// idle. Sessions that expire sooner than twice this have half their time.
+/// A use of a session is written before it is answered if the session would expire within this time by its stored last use.
+/// Otherwise another process might take it for idle. The time is longer than a write waits for its turn.
+/// If the idle time-out is less than twice this, half of the time-out applies.
 const WRITE_MARGIN: Duration = Duration::from_mins(1);
 
 /// The key of a session.
@@ -37,7 +37,7 @@ pub(super) enum Event<R, C> {
     Read(Vec<Reading>),
     /// A session was opened.
     Opened(Session),
-    /// Somebody waits until what the feed tells of an account was read.
+    /// A caller waits until the shard has read what the feed tells of an account.
     CatchUp(AccountId, C),
     /// The answer to [`Effect::End`]: which of the sessions stay live, because the store knows of a later use.
     Ended(Vec<Name>, Result<Vec<Name>, Failed>),
@@ -321,7 +321,7 @@ impl<R, C> State<R, C> {
         effects.push(Effect::Read(names));
     }
 
-    /// Takes in what the store said.
+    /// Handles the store's answers.
     fn took(&mut self, readings: Vec<Reading>, context: Context, effects: &mut Effects<R, C>) {
         let mut again = Vec::new();
         for Reading { name, stored } in readings {
@@ -350,7 +350,7 @@ impl<R, C> State<R, C> {
         self.tell_caught_up(effects);
     }
 
-    /// Makes a session in memory what the store says it is.
+    /// Updates a session in memory to its stored state.
     fn renew(&mut self, name: Name, stored: Option<Session>, now: Now, effects: &mut Effects<R, C>) {
         let Some(stored) = stored.filter(|stored| !self.has_expired(stored)) else {
             self.remove(name.0, |live| live.session.id == name.1);
@@ -377,11 +377,11 @@ impl<R, C> State<R, C> {
         }
     }
 
-    /// Answers whether a session is alive, once its copy is good enough to tell.
+    /// Answers whether a session is live. Reads the store first if the session is not in memory, is stale or has expired.
     fn use_session(&mut self, name: Name, counts: bool, asker: R, context: Context, effects: &mut Effects<R, C>) {
         let policy = self.policy;
         if let Some(pending) = self.reading.get_mut(&name) {
-            // What is being read may be from before a commit that was acknowledged since.
+            // The read may have begun before a commit that was acknowledged since.
             let is_late = pending.settled < pending.touched;
             if is_late { &mut pending.late } else { &mut pending.waiting }.push((counts, asker));
             return;

@@ -136,7 +136,7 @@ struct Limiters {
     /// The commits that store how attempts ended.
     endings: TaskTracker,
     runtime: Handle,
-    /// Room for attempts that wait for the outcome of others.
+    /// The places for attempts that wait for the outcome of others.
     waiting: Arc<Semaphore>,
     /// The accounts that were recovered recently, each with its network and time. Creating an entry costs the client two hashes.
     recovered: DashMap<(SubjectKey, IpAddr), Duration>,

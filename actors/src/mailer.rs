@@ -30,7 +30,7 @@ use crate::process::Mailbox;
 use crate::session::Principal;
 use crate::store::Store;
 
-/// How mails are sent.
+/// The settings for sending mails.
 #[derive(Debug, Clone, Copy)]
 pub struct MailerSettings {
     /// The maximum number of mails under way at once.

@@ -61,7 +61,7 @@ pub fn commits_of(rows: &dyn Rows) -> Result<u64, engine::Fault> {
     reads::counter(rows, layout::COMMITS)
 }
 
-/// Writes the number of commits. The last of these commits does so.
+/// Writes the number of commits, as part of the last of them.
 pub fn note_commits(view: &mut dyn engine::View, commits: u64) -> Result<(), engine::Fault> {
     view.put_raw(layout::COMMITS, codec::encode(&commits)?);
     Ok(())

@@ -119,7 +119,7 @@ impl Api {
         self.admin(context).await.err().unwrap_or(ApiError::Unauthenticated { token_sent: true })
     }
 
-    /// What an administrator gets whose request was not carried out.
+    /// Returns the error for an administrator whose request was not carried out.
     pub(super) async fn not_done(&self, context: &RequestContext, error: ActingError) -> ApiError {
         match error {
             ActingError::Revoked => self.revoked_admin(context).await,
@@ -127,7 +127,7 @@ impl Api {
         }
     }
 
-    /// The service that showed its token in `X-Service-Token`, if it is a good one.
+    /// Returns the service whose valid token was sent in `X-Service-Token`, if any.
     pub(super) async fn service_of(&self, context: &RequestContext) -> Result<Option<Arc<Service>>, ApiError> {
         match context.service_token() {
             Some(secret) => Ok(self.handles.services.find(secret).await?),
@@ -166,7 +166,7 @@ impl Api {
         Ok(Asking { service, digest })
     }
 
-    /// Whether a service is still valid and has the scope.
+    /// Returns whether a service is still valid and has the scope.
     pub(super) async fn still_may(&self, digest: &SecretDigest, scope: ServiceScope) -> bool {
         let found = self.handles.services.find_digest(digest).await;
         found.is_ok_and(|service| service.is_some_and(|service| service.may(scope)))
@@ -188,7 +188,7 @@ impl Api {
         Err(ApiError::ScopeMissing { bearer })
     }
 
-    /// What somebody gets who showed no good service token where one is asked for. A wrong one is put on record.
+    /// Returns the error for a client without a valid service token on a route that requires one. Records a wrong token.
     pub(super) async fn unknown_service(&self, context: &RequestContext, basic: bool, sent: bool) -> ApiError {
         if sent {
             self.handles.audit.denied(None, AuditRefusal::WrongServiceToken, context.origin());
@@ -196,13 +196,13 @@ impl Api {
         self.counted(context).await.err().unwrap_or(ApiError::ServiceUnauthenticated { basic, sent })
     }
 
-    /// Counts somebody who is no service by address.
+    /// Counts a client that is no service by its address.
     async fn counted(&self, context: &RequestContext) -> Result<(), ApiError> {
         self.anyone(context)?;
         Ok(self.handles.limits.count_failure(Guarded::ServiceToken, context.address()).await??)
     }
 
-    /// What somebody gets who may not know of a route. A wrong service token is put on record.
+    /// Returns the error for a client that must not learn that a route exists. Records a wrong service token.
     pub(super) async fn hidden(&self, context: &RequestContext) -> ApiError {
         if context.claims_to_be_a_service() {
             self.handles.audit.denied(None, AuditRefusal::WrongServiceToken, context.origin());

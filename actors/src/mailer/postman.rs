@@ -15,7 +15,7 @@ use crate::user::IssuedLinks;
 
 /// How long an attempt may take beyond the transport's own time-out before it counts as failed.
 const GRACE: Duration = Duration::from_secs(5);
-/// How long after that the outcome must be stored, with room for a slow commit and for clocks that differ.
+/// How long after the time-out and [`GRACE`] the outcome must be stored, with room for a slow commit and for clocks that differ.
 /// Then the claim ends, and another process may send the mail with the same `Message-ID`.
 const SETTLED_WITHIN: Duration = Duration::from_secs(15);
 /// The recorded reason for a mail whose link was used, replaced, revoked or expired before it was sent.

@@ -484,7 +484,7 @@ pub enum Touched {
     ServiceTokens,
 }
 
-/// Returns what a changed row tells the feed; `None` if nobody needs to know.
+/// Returns what a changed row reports to the feed. `None` if no one needs to know.
 pub(crate) fn touched(key: &[u8]) -> Option<Touched> {
     match *key.first()? {
         SESSION => Some(Touched::Session(account_of_session(key)?, id_of_session(key)?)),

@@ -1,4 +1,4 @@
-//! Two systems of actors over one store: what one of them acknowledged holds at the other's very next answer.
+//! Tests of two actor systems over one store: what one of them acknowledged holds at the next answer of the other.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test helper fails its test by panicking")]
 
 #[path = "nodes/checks.rs"]

@@ -1,4 +1,4 @@
-//! What the compiler cannot check: which part may know which, and that documents say what the program does.
+//! Checks what the compiler cannot: which part may know which, and that documents match the program.
 #![expect(clippy::unwrap_used, reason = "a helper of a test may panic like the test itself")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 
 use doorward::{Documented, route_table};
 
-/// The longest source file, in lines.
+/// The maximum length of a source file, in lines.
 const MAX_LINES: usize = 600;
-/// What only the root package may use.
+/// The crates that only the root package may use.
 const ADAPTERS: [&str; 4] = ["warp", "sled", "figment", "lettre"];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The text files below a folder of the repository, by their paths in it.
+/// Returns the text files in a folder of the repository, by their paths in the repository.
 fn files(below: &str, endings: &[&str]) -> BTreeMap<String, String> {
     fn collect(folder: &Path, endings: &[&str], found: &mut BTreeMap<String, String>) {
         for entry in fs::read_dir(folder).unwrap() {
@@ -36,7 +36,7 @@ fn files(below: &str, endings: &[&str]) -> BTreeMap<String, String> {
     found
 }
 
-/// The source of the program, without its unit tests.
+/// Returns the source of the program without its unit tests.
 fn product() -> BTreeMap<String, String> {
     let mut sources = files("src", &[".rs"]);
     sources.extend(files("actors/src", &[".rs"]));
@@ -52,17 +52,17 @@ fn product() -> BTreeMap<String, String> {
     sources.into_iter().map(|(path, text)| (path, without_unit_tests(&text).to_owned())).collect()
 }
 
-/// The part of a file before its unit tests, which stand last.
+/// Returns the part of a file before its unit tests, which come last.
 fn without_unit_tests(source: &str) -> &str {
     source.split("\n#[cfg(test)]\nmod ").next().unwrap_or(source)
 }
 
-/// The part of a line before a comment. A `//` in a text cuts too much; nothing looked for stands behind one.
+/// Returns the part of a line before a comment. A `//` in a string cuts too much, but nothing that is searched for comes after one.
 fn code(line: &str) -> &str {
     line.split("//").next().unwrap_or(line)
 }
 
-/// The dependencies that a manifest names and must not.
+/// Returns the forbidden dependencies that a manifest names.
 fn forbidden_dependencies<'a>(manifest: &str, forbidden: &[&'a str]) -> Vec<&'a str> {
     let names = |line: &str, name: &str| {
         line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '=', '.', '-']))
@@ -72,7 +72,7 @@ fn forbidden_dependencies<'a>(manifest: &str, forbidden: &[&'a str]) -> Vec<&'a 
     forbidden.iter().copied().filter(|name| manifest.lines().any(|line| names(line.trim(), name))).collect()
 }
 
-/// The lines of a source that name a path into one of these crates or modules, or import one.
+/// Returns the lines of a source that name a path into one of these crates or modules, or import one.
 fn uses_of(source: &str, forbidden: &[&str]) -> Vec<String> {
     let in_word = |c: char| c.is_alphanumeric() || c == '_';
     let names = |line: &str, name: &str| {
@@ -87,13 +87,13 @@ fn uses_of(source: &str, forbidden: &[&str]) -> Vec<String> {
     lines.map(|line| line.trim().to_owned()).collect()
 }
 
-/// The lines of a source that hide a failure or a warning.
+/// Returns the lines of a source that hide a failure or a warning.
 fn hidden_failures(source: &str) -> Vec<String> {
     let hides = |line: &str| [".unwrap()", "#[allow", "#![allow"].iter().any(|sign| code(line).contains(sign));
     source.lines().filter(|line| hides(line)).map(|line| line.trim().to_owned()).collect()
 }
 
-/// The routes that a document does not name as "METHOD path", in one code span or two.
+/// Returns the routes that a document does not name as "METHOD path", in one code span or two.
 fn routes_missing_in(document: &str) -> Vec<String> {
     let plain: String = document.chars().filter(|c| *c != '`').collect();
     let documented = route_table().iter().filter(|route| route.documented == Documented::Yes);
@@ -110,16 +110,16 @@ fn routes_missing_in(document: &str) -> Vec<String> {
         .collect()
 }
 
-/// The lines of a text that name a place on somebody's machine.
+/// Returns the lines of a text that contain a path of a particular machine.
 fn machine_paths(text: &str) -> Vec<String> {
-    // In pieces, so that this file is none of those that it finds.
+    // The paths are in pieces, so that this file is not a finding itself.
     let places =
         [["/ro", "ot/"], ["/wo", "rk/"], ["/ho", "me/"], ["/Us", "ers/"], ["C:", "\\"]].map(|parts| parts.concat());
     let names = |line: &&str| places.iter().any(|place| line.contains(place.as_str()));
     text.lines().filter(names).map(|line| line.trim().to_owned()).collect()
 }
 
-/// The variables that the commands of a page use and no command of it sets.
+/// Returns the variables that the commands of a page use and none of them sets.
 fn variables_not_set(page: &str) -> Vec<String> {
     let blocks: Vec<&str> = page.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     let commands = blocks.concat();
@@ -129,7 +129,7 @@ fn variables_not_set(page: &str) -> Vec<String> {
     used.filter(|name| !name.is_empty() && !is_set(name)).collect()
 }
 
-/// The functions of a source that run as tests, which are those with an attribute such as `#[test]` or `#[tokio::test]`.
+/// Returns the functions of a source that run as tests: those with an attribute such as `#[test]` or `#[tokio::test]`.
 fn test_functions(source: &str) -> BTreeSet<&str> {
     let mut is_test = false;
     let mut found = BTreeSet::new();
@@ -138,7 +138,7 @@ fn test_functions(source: &str) -> BTreeSet<&str> {
             let name = attribute.split(['(', ']']).next().unwrap_or(attribute);
             is_test |= name == "test" || name.ends_with("::test");
         } else if let Some(rest) = line.strip_prefix("fn ").or_else(|| line.strip_prefix("async fn ")) {
-            // Only attributes and comments stand between the attribute of a test and its function.
+            // Only attributes and comments come between the attribute of a test and its function.
             if std::mem::take(&mut is_test) {
                 found.insert(rest.split(['(', '<']).next().unwrap_or(rest));
             }
@@ -147,7 +147,7 @@ fn test_functions(source: &str) -> BTreeSet<&str> {
     found
 }
 
-/// The names of tests that a page has in backticks: those with the number of a statement or a finding, such as `s01_…`.
+/// Returns the test names in backticks on a page: those with the number of a statement or a finding, such as `s01_…`.
 fn tests_named_in(page: &str) -> Vec<&str> {
     let is_test = |name: &&str| {
         let bytes = name.as_bytes();
@@ -160,13 +160,13 @@ fn tests_named_in(page: &str) -> Vec<&str> {
     page.split('`').filter(is_test).collect()
 }
 
-/// The tests that a page names and the sources do not have.
+/// Returns the tests that a page names and the sources do not contain.
 fn tests_missing_in<'a>(sources: &str, page: &'a str) -> Vec<&'a str> {
     let tests = test_functions(sources);
     tests_named_in(page).into_iter().filter(|name| !tests.contains(name)).collect()
 }
 
-/// The numbers of statements, such as `S01`, with which the rows of a page begin, in the order of the page.
+/// Returns the numbers of statements, such as `S01`, that begin the rows of a page, in the order of the page.
 fn statements_in(page: &str) -> Vec<&str> {
     let is_statement = |cell: &&str| {
         let bytes = cell.as_bytes();
@@ -175,7 +175,7 @@ fn statements_in(page: &str) -> Vec<&str> {
     page.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next()).filter(is_statement).collect()
 }
 
-/// Fails with every finding and where it is.
+/// Fails with all findings and their locations.
 #[track_caller]
 fn assert_none(findings: impl IntoIterator<Item = (String, Vec<String>)>) {
     let found: Vec<_> = findings.into_iter().filter(|(_, lines)| !lines.is_empty()).collect();
@@ -192,7 +192,7 @@ fn the_actors_know_no_adapter() {
     }));
 }
 
-/// Which part may not name which others: the house in `docs/architecture.md`, read from its innermost room.
+/// Which part must not name which others. The parts are those in `docs/architecture.md`, the innermost first.
 const DIRECTIONS: &[(&str, &[&str])] = &[
     ("actors/src/domain", &["crate::ports", "crate::store", "crate::system", "ractor", "tokio"]),
     ("actors/src/ports", &["crate::store", "crate::system", "ractor"]),
@@ -236,7 +236,7 @@ fn no_route_family_names_another_one() {
 fn log_fields(source: &str) -> Vec<(String, bool)> {
     let calls = ["trace", "debug", "info", "warn", "error"].map(|level| format!("tracing::{level}!("));
     let starts = calls.iter().flat_map(|call| source.match_indices(call).map(|(at, call)| at + call.len()));
-    // Up to the message, which is the first text.
+    // Read up to the message, which is the first string.
     let fields = starts.filter_map(|start| source[start..].split(['"', ';']).next());
     let fields = fields.flat_map(|fields| fields.split(", ").map(str::trim).filter(|field| !field.is_empty()));
     let named = fields.map(|field| {
@@ -310,7 +310,7 @@ fn nothing_names_a_place_on_somebodys_machine() {
     assert_none(texts.into_iter().map(|(path, text)| (path, machine_paths(&text))));
 }
 
-/// Each check on an example that it must find and one that it must not.
+/// Runs each check on an example that it must find and one that it must not.
 mod checks {
     use super::*;
 
@@ -402,7 +402,7 @@ mod checks {
     }
 }
 
-/// The names under which the source describes types in `openapi.json`.
+/// Returns the names under which the source describes types in `openapi.json`.
 fn described_types(source: &str) -> Vec<String> {
     let mut names = Vec::new();
     for (at, _) in source.match_indices("ToSchema)]\n") {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::domain::time::Timestamp;
 
-/// A time that has not been.
+/// Marks a time that has not occurred yet.
 const NEVER: i64 = i64::MIN;
 
 /// Whether an actor runs.
@@ -30,7 +30,7 @@ impl ActorState {
     }
 }
 
-/// The vital signs of one actor. They outlive its incarnations; anyone may read them at any time.
+/// The vital signs of one actor. They outlive its incarnations. Any thread may read them at any time.
 pub(crate) struct Vitals {
     name: String,
     state: AtomicU8,
@@ -66,7 +66,7 @@ impl Vitals {
         self.state.store(state as u8, Ordering::Relaxed);
     }
 
-    /// An incarnation is ready for messages.
+    /// Notes that an incarnation is ready for messages.
     pub(crate) fn started(&self, now: Timestamp) {
         self.set_state(ActorState::Running);
         if self.started_at.swap(now.as_millis(), Ordering::Relaxed) != NEVER {
@@ -75,13 +75,13 @@ impl Vitals {
         }
     }
 
-    /// A message was handled.
+    /// Notes that a message was handled.
     pub(crate) fn progressed(&self, now: Timestamp) {
         self.handled.fetch_add(1, Ordering::Relaxed);
         self.last_progress.store(now.as_millis(), Ordering::Relaxed);
     }
 
-    /// A message, a piece of work or the actor itself failed.
+    /// Notes that a message, a piece of work or the actor itself failed.
     pub(crate) fn failed(&self, cause: String) {
         self.failed.fetch_add(1, Ordering::Relaxed);
         *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause);

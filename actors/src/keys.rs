@@ -1,7 +1,7 @@
-//! The keys that sign access tokens: kept in files, rotated in time, published.
+//! The keys that sign access tokens: stored in files, rotated on schedule, published.
 //!
-//! Who signs and checks looks at a snapshot that never changes; the keeper puts another one in its place. The actor sees to it
-//! that keys are rotated, old ones go, and what a command line changed beside the server is taken up.
+//! Signing and checking read a snapshot that never changes. The keeper replaces it.
+//! The actor rotates keys on schedule, removes old ones, and loads what a command line changed while the server runs.
 
 mod actor;
 mod keeper;
@@ -22,10 +22,10 @@ use crate::ports::Clock;
 use crate::process::Mailbox;
 use crate::session::Principal;
 
-/// How long a rotation may take: an RSA key takes up to some seconds on a small machine, and the commit of its record up to 10 s.
+/// The maximum time of a rotation: an RSA key takes up to some seconds on a small machine, and the commit of its record up to 10 s.
 const ROTATE_DEADLINE: Duration = Duration::from_secs(25);
 
-/// The way to the keys.
+/// The handle of the keys.
 #[derive(Clone)]
 pub struct KeyHandle {
     mailbox: Arc<Mailbox<Message>>,
@@ -34,35 +34,35 @@ pub struct KeyHandle {
     rotation: Option<Duration>,
 }
 
-/// A key as it is shown to those who look after it.
+/// A key as administrators see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyView {
-    /// Its name.
+    /// Its identifier.
     pub id: KeyId,
-    /// With what it signs.
+    /// The algorithm with which it signs.
     pub algorithm: SigningAlgorithm,
-    /// How it stands.
+    /// Its state.
     pub state: KeyState,
-    /// When it was made, or a secret was first used.
+    /// When it was created, or a secret was first used.
     pub created_at: Timestamp,
-    /// From when on it signs.
+    /// When it begins to sign.
     pub signs_from: Timestamp,
-    /// When another one takes its place.
+    /// When another key replaces it.
     pub retired_at: Option<Timestamp>,
-    /// Until when its tokens are accepted.
+    /// When its tokens cease to be accepted.
     pub accepted_until: Option<Timestamp>,
-    /// Whether its tokens can be checked: not those of an earlier secret that was not given as `SECRET_KEY_PREVIOUS`.
+    /// Whether its tokens can be checked. False for an earlier secret that was not given as `SECRET_KEY_PREVIOUS`.
     pub at_hand: bool,
 }
 
-/// Why no key was made.
+/// Why no key was created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RotateError {
     /// A rule refuses it.
     Refused(RotateRefusal),
-    /// The session of the administrator was ended meanwhile, or lost its role.
+    /// The administrator's session has ended in the meantime, or lost its role.
     Revoked,
-    /// It cannot be done just now.
+    /// The rotation could not be made now.
     Unavailable(Unavailable),
 }
 
@@ -82,13 +82,13 @@ impl KeyHandle {
         Self { mailbox, tokens, clock, rotation }
     }
 
-    /// The public keys, as they are published.
+    /// Returns the public keys, as they are published.
     #[must_use]
     pub fn published(&self) -> PublishedKeys {
         self.tokens.keys().published.clone()
     }
 
-    /// Every key, the newest first.
+    /// Returns all keys, the newest first.
     #[must_use]
     pub fn list(&self) -> Vec<KeyView> {
         let (keys, now) = (self.tokens.keys(), self.clock.now());
@@ -96,22 +96,24 @@ impl KeyHandle {
         keys.ring.keys.iter().rev().map(view).collect()
     }
 
-    /// After how long a key gives way to a new one; `None` for never.
+    /// Returns the age at which a new key replaces a key. `None` for never.
     #[must_use]
     pub fn rotation(&self) -> Option<Duration> {
         self.rotation
     }
 
-    /// Makes a new key, which signs once verifiers had the time to learn of it; the answer is that key. One that is on its way
-    /// already is the answer too. With `compromised` the new key signs at once, and every other one goes with all tokens that it
-    /// signed, before this returns. The administrator proved who they are ([`prove`](crate::UserHandle::prove)).
+    /// Creates a key and returns it. The key signs after verifiers have had the time to fetch it.
+    /// If a new key is already published and does not sign yet, that one is returned.
+    /// With `compromised`, the new key signs at once. All other keys are removed before this returns,
+    /// which invalidates all tokens that they signed. The administrator has already proved their identity
+    /// ([`prove`](crate::UserHandle::prove)).
     pub async fn rotate(&self, admin: &Principal, compromised: bool, origin: Origin) -> Result<KeyView, RotateError> {
         let by = admin.acting_proven(Role::Admin);
         let question = |reply| Message::Rotate { compromised, by, origin, reply };
         self.mailbox.ask(ROTATE_DEADLINE, question).await?
     }
 
-    /// Does now what is due, as a timer otherwise does.
+    /// Does now what is due. Otherwise a timer does it.
     #[cfg(feature = "testing")]
     pub(crate) async fn tend(&self) -> Result<(), crate::ask::AskError> {
         self.mailbox.ask(ROTATE_DEADLINE, |reply| Message::Look(Some(reply))).await
@@ -119,7 +121,7 @@ impl KeyHandle {
 }
 
 impl KeyView {
-    /// A key as it stands at a time.
+    /// Returns a key as it is at a time.
     #[must_use]
     pub fn of(key: &crate::domain::token::RingKey, now: Timestamp, at_hand: bool) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! What one node does for all of them: timers that prune, remove and rotate run on the node that holds their lease.
+//! Work that one node does for all nodes: timers that prune, remove and rotate run on the node that holds their lease.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,8 +14,8 @@ pub(crate) struct Leases {
     store: Store,
     clock: Arc<dyn Clock>,
     holder: [u8; 16],
-    /// The leases that are held, each with the time on the monotonic clock from which on it is renewed: half of its time, so that
-    /// most looks cost no commit.
+    /// The held leases. Each is renewed from the given time of the monotonic clock on, after half of its duration.
+    /// So most looks cost no commit.
     held: Arc<Mutex<Vec<(Lease, Duration)>>>,
 }
 
@@ -26,8 +26,8 @@ impl Leases {
         Self { store, clock, holder, held: Arc::default() }
     }
 
-    /// Takes or renews a lease for [`LEASE_TIME`]; false while another process has it, and while the store cannot say. The work
-    /// must be harmless if two processes do it at once, which happens when one of them stood still for longer than that.
+    /// Takes or renews a lease for [`LEASE_TIME`]. Returns false while another process holds it, and while the store cannot tell.
+    /// The work must be harmless if two processes do it at once, which happens if one of them stands still for longer than that.
     pub(crate) async fn hold(&self, lease: Lease) -> bool {
         if !self.store.is_shared() {
             return true;
@@ -50,12 +50,12 @@ impl Leases {
         taken
     }
 
-    /// Gives all leases back, so that another process need not wait for their end.
+    /// Releases all leases, so that another process need not wait until they expire.
     pub(crate) async fn release(&self) {
         let held = std::mem::take(&mut *self.held());
         let now = self.clock.now();
         for (lease, _) in held {
-            // Should it fail, the lease ends by itself.
+            // If this fails, the lease expires by itself.
             let _ = self.store.lease(lease, now, LeaseClaim { holder: self.holder, until: now }).await;
         }
     }

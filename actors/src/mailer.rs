@@ -30,18 +30,18 @@ use crate::process::Mailbox;
 use crate::session::Principal;
 use crate::store::Store;
 
-/// How mails are sent.
+/// The settings for sending mails.
 #[derive(Debug, Clone, Copy)]
 pub struct MailerSettings {
-    /// How many are under way at once.
+    /// The maximum number of mails under way at once.
     pub concurrency: usize,
-    /// How long one attempt may take.
+    /// The maximum time of one attempt.
     pub send_timeout: Duration,
-    /// How many attempts a mail gets.
+    /// The maximum number of attempts for a mail.
     pub max_attempts: u32,
 }
 
-/// The way to the outbox.
+/// The handle of the outbox.
 #[derive(Clone)]
 pub struct MailerHandle {
     mailbox: Arc<Mailbox<Message>>,
@@ -60,24 +60,24 @@ impl MailerHandle {
         Self { mailbox, store, transport, clock }
     }
 
-    /// Whether mails to this address can be sent, as far as is known. False for an address outside ASCII once the mail
-    /// server was seen to take none (`SMTPUTF8`, RFC 6531).
+    /// Returns whether mails to this address can be sent, as far as is known.
+    /// False for an address outside ASCII after the mail server was seen to accept none (`SMTPUTF8`, RFC 6531).
     #[must_use]
     pub fn reaches(&self, to: &Email) -> bool {
         self.transport.reaches(to)
     }
 
-    /// Says that a mail was queued. Should the actor be down just now, it looks by itself when it is back.
+    /// Tells the actor that a mail was queued. If the actor is down, it looks for due mails itself when it restarts.
     pub(crate) fn wake(&self) {
         let _ = self.mailbox.tell(Message::Queued);
     }
 
-    /// Mails that are not delivered yet, with numbers after this one.
+    /// Returns mails that are not delivered yet, with numbers after this one.
     pub async fn list(&self, after: Option<MailId>, limit: usize) -> Result<Vec<QueuedMail>, Unavailable> {
         Ok(self.store.mails(after, limit).await?)
     }
 
-    /// Queues a mail anew, as if it had not been tried; false if there is no such mail.
+    /// Queues a mail again as if it had not been tried. Returns false if there is no such mail.
     pub async fn retry(&self, admin: &Principal, id: MailId, origin: Origin) -> Result<bool, ActingError> {
         let record = self.record(AuditEvent::MailRetried, admin, origin);
         let acting = Some(admin.acting(Role::Admin));
@@ -86,7 +86,7 @@ impl MailerHandle {
         Ok(found)
     }
 
-    /// Deletes a mail; false if there is no such mail. One that is being sent just now may still arrive.
+    /// Deletes a mail. Returns false if there is no such mail. A mail that is being sent may still arrive.
     pub async fn delete(&self, admin: &Principal, id: MailId, origin: Origin) -> Result<bool, ActingError> {
         let record = self.record(AuditEvent::MailDeleted, admin, origin);
         Ok(self.store.delete_mail(id, Some(admin.acting(Role::Admin)), record).await?)

@@ -1,8 +1,8 @@
-//! Rate limits: how often a client may ask, and how often anybody may be wrong.
+//! Rate limits for requests and for failed attempts.
 //!
-//! Requests are counted in this process: per client address where nobody is logged in, and per account where somebody is. Failed
-//! attempts are counted in the store, per account and per address, so that all nodes share one allowance. An attempt is counted
-//! before its hash is computed. The actor removes counters that have no effect any more.
+//! This process counts requests: per client address without a login, and per account with one.
+//! The store counts failed attempts per account and per address, so that all nodes share one quota.
+//! An attempt is counted before its hash is computed. The actor removes counters that no longer have an effect.
 
 mod actor;
 mod attempt;
@@ -39,21 +39,23 @@ use crate::ports::Clock;
 use crate::store::{Store, StoreFailure};
 use quota::{Keyed, Monotonic};
 
-/// How long a client on the list of those refused is asked to wait.
+/// The `Retry-After` for a client on the list of refused networks.
 const REFUSED_FOR: Duration = Duration::from_hours(1);
-/// How long it takes until one failure of an account is forgotten: longer than the longest wait, so that somebody who goes
-/// on guessing gets no more than one guess an hour.
+/// How long it takes to forget one failure of an account. It exceeds the longest wait, so that persistent guessing gets at most one
+/// guess an hour.
 const ACCOUNT_FORGETS: Duration = Duration::from_hours(2);
-/// How long it takes until one failure of an address is forgotten: many people may share it, and waits must grow in spite of it.
+/// How long it takes to forget one failure of an address. Many people may share an address, and waits must still grow.
 const ADDRESS_FORGETS: Duration = Duration::from_mins(10);
 
-/// How often a client address may read the documentation and its files in [`DOCS_PER`]: a view of the page takes nine requests.
+/// The maximum number of requests per client address for the documentation and its files in [`DOCS_PER`].
+/// A view of the page takes nine requests.
 const DOCS_PERMITS: NonZeroU32 = NonZeroU32::MIN.saturating_add(299);
 const DOCS_PER: Duration = Duration::from_mins(10);
-/// The maximum number of counters of failed attempts, of about 100 bytes each. Each costs its maker a password hash or a request
-/// that counts, and one failure is forgotten within hours. Beyond it, new ones are shared with their neighbours.
+/// The maximum number of counters of failed attempts, of about 100 bytes each.
+/// Creating one costs the client a password hash or a request that counts, and one failure is forgotten within hours.
+/// Beyond the maximum, a new counter is shared with its neighbours.
 const MAX_COUNTERS: usize = 1_000_000;
-/// For how long the owner of an account is let in where they recovered it, whatever others failed at from there.
+/// How long after a recovery the account's owner may attempt logins from the same network despite failures of other accounts there.
 const RECOVERED_FOR: Duration = Duration::from_mins(10);
 
 /// The limits.
@@ -63,41 +65,42 @@ pub struct RateLimits {
     pub public: RateQuota,
     /// Requests per account, on bearer routes.
     pub private: RateQuota,
-    /// How many failed attempts an account takes before it answers strangers with a growing wait, and as many again from each
-    /// address that its owner logged in from (`LOGIN_FAILURES`), at least 1.
+    /// How many failed attempts an account allows before it delays unknown clients with growing waits,
+    /// and as many again for each address from which its owner has logged in (`LOGIN_FAILURES`). At least 1.
     pub account_failures: u32,
     /// How many failed attempts an address has over all accounts before it waits (`ADDRESS_FAILURES`), at least 1.
     pub address_failures: u32,
-    /// Which addresses are one client, which are not counted, and which are refused.
+    /// Which addresses form one client, which are not counted, and which are refused.
     pub networks: ClientNetworks,
 }
 
-/// How much of an allowance is left, as `RateLimit` and `RateLimit-Policy` tell it (IETF draft on rate limit header fields).
+/// The state of a quota, as the `RateLimit` and `RateLimit-Policy` header fields report it (IETF draft on rate limit header
+/// fields).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
-    /// Which allowance.
+    /// The name of the quota.
     pub policy: &'static str,
-    /// How much it is in all.
+    /// The size of the quota.
     pub quota: u32,
-    /// In which span of time it grows back.
+    /// The time in which the whole quota grows back.
     pub window: Duration,
-    /// How much is left.
+    /// How much of the quota is left.
     pub remaining: u32,
-    /// When all of it is back; where nothing is left, when some of it is.
+    /// When the whole quota is back. If nothing is left, when some of it is back.
     pub reset: Duration,
 }
 
-/// The client has used up its allowance.
+/// The client has used up its quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limited {
-    /// When the next request is allowed; at least a second.
+    /// When the next request is allowed, at least a second.
     pub retry_after: Duration,
-    /// Of which allowance.
+    /// The state of the quota.
     pub standing: Standing,
 }
 
 impl Limited {
-    /// There were too many mails about changes of address; the counts begin anew at midnight, UTC.
+    /// Creates the refusal for too many mails about changes of address. The counts start again at midnight, UTC.
     pub(crate) fn of_mails(now: Timestamp) -> Self {
         Self::new(Guarded::Mail.as_str(), OTHERS_A_DAY, Duration::from_hours(24), until_tomorrow(now))
     }
@@ -108,7 +111,7 @@ impl Limited {
     }
 }
 
-/// Answers at once whether a request or an attempt is allowed, and counts it if it is.
+/// Decides whether a request or an attempt is allowed, and counts it if it is. Answers without a mailbox.
 #[derive(Clone)]
 pub struct RateLimiterHandle {
     limiters: Arc<Limiters>,
@@ -122,42 +125,42 @@ struct Limiters {
     private: Keyed<AccountId>,
     store: Store,
     rules: FailureRules,
-    /// The wall clock when this began, and the monotonic clock then: a wall clock that is set while the process runs moves no wait.
+    /// The wall clock at the start, and the monotonic clock then. Setting the wall clock while the process runs changes no wait.
     began: (Timestamp, Duration),
-    /// By how much the clocks of nodes may differ.
+    /// The maximum difference between the clocks of the nodes.
     clock_skew: Duration,
-    /// How many counters of failed attempts there are. Other nodes' count from the last look on.
+    /// The number of counters of failed attempts. Counters that other nodes add are included at the next look.
     rows: AtomicUsize,
-    /// Tells that an attempt of this process ended.
+    /// Signals that an attempt of this process ended.
     outcomes: watch::Sender<()>,
-    /// The commits that note how attempts ended.
+    /// The commits that store how attempts ended.
     endings: TaskTracker,
     runtime: Handle,
-    /// Room for attempts that wait for the outcome of others.
+    /// The places for attempts that wait for the outcome of others.
     waiting: Arc<Semaphore>,
-    /// Which accounts were recovered lately, from which network, and when. Each entry cost its maker two hashes.
+    /// The accounts that were recovered recently, each with its network and time. Creating an entry costs the client two hashes.
     recovered: DashMap<(SubjectKey, IpAddr), Duration>,
 }
 
 impl Limiters {
-    /// Whether the account was recovered from this network a moment ago.
+    /// Returns whether the account was recovered from this network recently.
     fn was_recovered(&self, subject: SubjectKey, network: IpAddr) -> bool {
         let at = self.recovered.get(&(subject, network)).map(|at| *at);
         at.is_some_and(|at| self.clock.monotonic().saturating_sub(at) < RECOVERED_FOR)
     }
 
-    /// The time that failed attempts are counted by.
+    /// Returns the time by which failed attempts are counted.
     fn now(&self) -> Timestamp {
         let (wall, monotonic) = self.began;
         wall.plus(self.clock.monotonic().saturating_sub(monotonic))
     }
 
-    /// Whether a new counter must be shared with its neighbours.
+    /// Returns whether a new counter must be shared with its neighbours.
     fn is_full(&self) -> bool {
         self.rows.load(Ordering::Relaxed) >= MAX_COUNTERS
     }
 
-    /// Forgets what this process knows and has no effect any more.
+    /// Removes what this process remembers and no longer has an effect.
     fn forget(&self) {
         self.public.prune();
         self.docs.prune();
@@ -167,7 +170,7 @@ impl Limiters {
     }
 }
 
-/// Which allowance of requests was used up, or none.
+/// The names of the quotas of requests.
 const PUBLIC: &str = "public";
 const DOCS: &str = "docs";
 const PRIVATE: &str = "private";
@@ -199,12 +202,12 @@ impl RateLimiterHandle {
         }
     }
 
-    /// Counts a request to a public route from this address; says how the allowance stands, if the address is counted.
+    /// Counts a request to a public route from this address. Returns the state of the quota if the address is counted.
     pub fn check_public(&self, client: IpAddr) -> Result<Option<Standing>, Limited> {
         self.check_client(&self.limiters.public, client)
     }
 
-    /// The same of a request to the documentation, which uses up nothing but its own allowance.
+    /// Counts a request to the documentation, which has a quota of its own.
     pub fn check_docs(&self, client: IpAddr) -> Result<Option<Standing>, Limited> {
         self.check_client(&self.limiters.docs, client)
     }
@@ -222,7 +225,7 @@ impl RateLimiterHandle {
         self.limiters.private.check(account)
     }
 
-    /// Whether this address is refused altogether.
+    /// Fails if this address is on the list of refused networks.
     pub fn check_denied(&self, client: IpAddr) -> Result<(), Limited> {
         if self.limiters.networks.denies(client) {
             return Err(Limited::new(DENIED, 0, REFUSED_FOR, REFUSED_FOR));
@@ -230,13 +233,13 @@ impl RateLimiterHandle {
         Ok(())
     }
 
-    /// Counts a wrong guess at something that is no account's, by the address alone. What is guessed is too long to be found; the
-    /// count keeps guesses from costing us.
+    /// Counts a wrong guess of a secret that belongs to no account, by address only. The secret is too long to be guessed.
+    /// The count limits the load of guesses.
     pub async fn count_failure(&self, kind: Guarded, client: IpAddr) -> Result<Result<(), Limited>, Unavailable> {
         Ok(self.count(kind, None, Some(client)).await?)
     }
 
-    /// Counts something that is a failure, or is not let in.
+    /// Counts an attempt that has already failed, or refuses it.
     pub(crate) async fn count(
         &self,
         kind: Guarded,
@@ -247,8 +250,8 @@ impl RateLimiterHandle {
         Attempt::failed(&self.limiters, counters).await
     }
 
-    /// Lets an attempt in that has yet to show whether it succeeds, and counts it as failed until then. Waits, within bounds,
-    /// while attempts before it use up the allowance whose outcome is not known yet.
+    /// Admits an attempt whose outcome is not known yet, and counts it as failed until then.
+    /// Waits, within bounds, while earlier attempts under way use up the quota.
     pub(crate) async fn attempt(
         &self,
         kind: Guarded,
@@ -279,8 +282,9 @@ impl RateLimiterHandle {
         Counters { by_account, by_address, account }
     }
 
-    /// The owner has shown who they are and chosen a new password: forgets what strangers failed at the account, and what was
-    /// failed at it from where they are. For a while, no failure at other accounts keeps them out there (S76).
+    /// Resets the limits after the owner has authenticated and set a new password.
+    /// Forgets the failures of unknown clients at the account, and the failures at it from the owner's network.
+    /// For a while, failures at other accounts do not keep the owner out there (S76).
     pub(crate) async fn start_anew(&self, email: &EmailKey, client: Option<IpAddr>) {
         let limiters = &*self.limiters;
         let subject = SubjectKey::of(email);
@@ -298,14 +302,14 @@ impl RateLimiterHandle {
         }
     }
 
-    /// What a client is counted by; `None` for one that is not counted.
+    /// Returns the network by which a client is counted. `None` for a client that is not counted.
     #[must_use]
     pub(crate) fn counted(&self, client: IpAddr) -> Option<IpAddr> {
         let networks = &self.limiters.networks;
         (!networks.allows(client)).then(|| networks.of(client))
     }
 
-    /// What stands for a client.
+    /// Returns the network that stands for a client.
     #[must_use]
     pub(crate) fn network_of(&self, client: IpAddr) -> IpAddr {
         self.limiters.networks.of(client)
@@ -315,10 +319,10 @@ impl RateLimiterHandle {
 /// The account that an attempt is about.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Target<'a> {
-    /// Its address, whether there is such an account or not.
+    /// Its address, even if no such account exists.
     pub(crate) email: &'a EmailKey,
-    /// The account, if there is one.
+    /// The account, if it exists.
     pub(crate) account: Option<AccountId>,
-    /// Whether its owner logged in from the client's network before.
+    /// Whether its owner has logged in from the client's network before.
     pub(crate) known: bool,
 }

@@ -1,7 +1,7 @@
-//! The log of revocations, as services read it that check tokens themselves.
+//! The log of revocations, for services that check tokens themselves.
 //!
-//! It is written in the commit of the change itself, by the store. Nothing of it passes an actor; the one of the service tokens
-//! removes what no token outlives.
+//! The store writes it in the commit of the change. No actor is involved, except that the actor of the service tokens removes
+//! revocations that are older than any token.
 
 use tokio::sync::watch;
 
@@ -9,18 +9,18 @@ use crate::ask::Unavailable;
 use crate::domain::revocation::{CursorError, Revocation};
 use crate::store::Store;
 
-/// The way to the log of revocations.
+/// The handle of the log of revocations.
 #[derive(Clone)]
 pub struct RevocationHandle {
     store: Store,
 }
 
-/// Some of what was revoked.
+/// A page of the log of revocations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RevocationPage {
-    /// What was revoked, with its numbers, by number.
+    /// The revocations with their numbers, in the order of the numbers.
     pub revocations: Vec<(u64, Revocation)>,
-    /// The number after which it goes on.
+    /// The number after which the next page begins.
     pub last: u64,
 }
 
@@ -29,25 +29,25 @@ impl RevocationHandle {
         Self { store }
     }
 
-    /// The number of the newest durable revocation.
+    /// Returns the number of the newest durable revocation.
     pub async fn last(&self) -> Result<u64, Unavailable> {
         self.store.revocation_span().await?;
-        // One that a crash may still take back is nobody's yet: its number would be another one's then.
+        // A crash may still lose a revocation that is not durable. Its number would then be given to another one.
         Ok(*self.head().borrow())
     }
 
-    /// The number before the oldest revocation that is kept. From there on the log names every session that ended before
-    /// its tokens did.
+    /// Returns the number before the oldest revocation that is kept. After it, the log names every session that ended before its
+    /// tokens expired.
     pub async fn start(&self) -> Result<u64, Unavailable> {
         Ok(self.store.revocation_span().await?.before)
     }
 
-    /// What was revoked after a number, at most `limit`.
+    /// Returns at most `limit` revocations after a number.
     pub async fn after(&self, after: u64, limit: usize) -> Result<Result<RevocationPage, CursorError>, Unavailable> {
-        // One that a crash may still take back, and its number with it, is nobody's yet.
+        // A crash may still lose a revocation that is not durable, and its number with it.
         let durable = *self.head().borrow();
         let mut revocations = self.store.revocations(after, limit).await?;
-        // Looked at afterwards: what was removed meanwhile must show as a gap.
+        // Read the span afterwards, so that a removal in the meantime shows as a gap.
         let span = self.store.revocation_span().await?;
         if let Err(error) = span.check(after) {
             return Ok(Err(error));
@@ -57,7 +57,7 @@ impl RevocationHandle {
         Ok(Ok(RevocationPage { revocations, last }))
     }
 
-    /// The [mark](Revocation::mark) of the revocation of this number; `None` if it is not kept, or not there yet.
+    /// Returns the [mark](Revocation::mark) of the revocation with this number. `None` if it was removed or does not exist yet.
     pub async fn mark(&self, number: u64) -> Result<Option<u32>, Unavailable> {
         let Some(before) = number.checked_sub(1) else { return Ok(None) };
         let found = self.store.revocations(before, 1).await?;
@@ -65,7 +65,7 @@ impl RevocationHandle {
         Ok(found.map(|(_, revocation)| revocation.mark()))
     }
 
-    /// The number of the newest durable revocation, as it grows.
+    /// Returns a watch on the number of the newest durable revocation.
     #[must_use]
     pub fn head(&self) -> watch::Receiver<u64> {
         self.store.revocation_head()

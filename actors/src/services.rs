@@ -1,8 +1,8 @@
-//! Service tokens: which service is who, and what it may do.
+//! Service tokens: which service a token belongs to, and what the service may do.
 //!
-//! A check is a look at a table behind the handle, with no mailbox and no store on the way. The actor owns the table: it changes
-//! it one message at a time, after the store has made the change durable and before it answers. So whoever revokes a token and was
-//! answered knows that no later request passes with it.
+//! A check reads a table behind the handle and needs no mailbox and no store, unless the feed reports a change.
+//! Every change is durable in the store before it is answered. So after a revocation was acknowledged,
+//! no later request passes with the token.
 
 mod actor;
 mod known;
@@ -32,21 +32,21 @@ use crate::process::Mailbox;
 use crate::session::Principal;
 use crate::store::{ChangeServiceTokenRefusal, CreateServiceTokenRefusal, Store, StoreError};
 
-/// How long a removal of old revocations may take: a commit, which the store itself bounds at 10 s.
+/// The maximum time of a removal of old revocations: a commit, which the store itself bounds at 10 s.
 #[cfg(feature = "testing")]
 const COMMIT_DEADLINE: Duration = Duration::from_secs(12);
-/// How exactly the last use is known. A finer one would only write more.
+/// The precision of the last use. A finer one would only cause more writes.
 const USE_GRAIN_MILLIS: i64 = 60_000;
-/// Stands for a token that was never used.
+/// Marks a token that was never used.
 const NEVER: i64 = i64::MIN;
 
-/// A service that showed its token, or one that could.
+/// A service whose token was presented, or whose token is in the table.
 #[derive(Debug)]
 pub struct Service {
     token: ServiceToken,
-    /// When it was last used, in milliseconds.
+    /// When the token was last used, in milliseconds.
     last_used: AtomicI64,
-    /// The last use that is stored.
+    /// The last use that is stored, in milliseconds.
     stored: AtomicI64,
 }
 
@@ -56,32 +56,32 @@ impl Service {
         Self { token, last_used: AtomicI64::new(used), stored: AtomicI64::new(used) }
     }
 
-    /// The number of its token.
+    /// Returns the number of its token.
     #[must_use]
     pub fn id(&self) -> ServiceTokenId {
         self.token.id
     }
 
-    /// Its name.
+    /// Returns its name.
     #[must_use]
     pub fn name(&self) -> &ServiceName {
         &self.token.name
     }
 
-    /// Whether it may do this.
+    /// Returns whether the service has this scope.
     #[must_use]
     pub fn may(&self, scope: ServiceScope) -> bool {
         self.token.scopes.contains(scope)
     }
 
-    /// Its token as it is now.
+    /// Returns its token, with the last use known now.
     #[must_use]
     pub fn token(&self) -> ServiceToken {
         let used = self.last_used.load(Ordering::Relaxed);
         ServiceToken { last_used_at: (used != NEVER).then(|| Timestamp::from_millis(used)), ..self.token.clone() }
     }
 
-    /// Notes a use, to the minute: the hot path writes once a minute and only reads otherwise.
+    /// Notes a use, to the minute. The hot path writes once a minute and otherwise only reads.
     fn was_used(&self, now: Timestamp) {
         let now = now.as_millis();
         if now.saturating_sub(self.last_used.load(Ordering::Relaxed)) >= USE_GRAIN_MILLIS {
@@ -90,7 +90,7 @@ impl Service {
     }
 }
 
-/// The way to the service tokens.
+/// The handle of the service tokens.
 #[derive(Clone)]
 pub struct ServiceHandle {
     #[cfg(feature = "testing")]
@@ -102,7 +102,7 @@ pub struct ServiceHandle {
     audit: AuditHandle,
 }
 
-/// A service token with its secret, which is shown this once.
+/// A service token with its secret, which is shown only this once.
 #[derive(Debug)]
 pub struct IssuedToken {
     /// The token.
@@ -111,42 +111,42 @@ pub struct IssuedToken {
     pub secret: Secret,
 }
 
-/// Why a service token was not made.
+/// Why a service token was not created.
 #[derive(Debug)]
 pub enum CreateTokenError {
-    /// Another one has this name, or it is the one of the settings.
+    /// Another token has this name, or the token of the settings has it.
     NameTaken,
-    /// There are as many as there may be.
+    /// The maximum number of tokens exists already.
     TooMany,
-    /// It would be over at once.
+    /// The token would expire at once.
     Over,
-    /// The session of the administrator was ended meanwhile, or lost its role.
+    /// The administrator's session has ended in the meantime, or lost its role.
     Revoked,
-    /// It could not be done, or nobody knows whether it was.
+    /// The change failed, or its outcome is unknown.
     Unavailable(Unavailable),
 }
 
-/// Why a service token got no other secret.
+/// Why the secret of a service token was not replaced.
 #[derive(Debug)]
 pub enum RotateTokenError {
-    /// There is none with this number.
+    /// There is no token with this number.
     Unknown,
-    /// It is over.
+    /// The token has expired.
     Over,
-    /// The session of the administrator was ended meanwhile, or lost its role.
+    /// The administrator's session has ended in the meantime, or lost its role.
     Revoked,
-    /// It could not be done, or nobody knows whether it was.
+    /// The change failed, or its outcome is unknown.
     Unavailable(Unavailable),
 }
 
 /// Why a service token was not revoked.
 #[derive(Debug)]
 pub enum RevokeTokenError {
-    /// There is none with this number.
+    /// There is no token with this number.
     Unknown,
-    /// The session of the administrator was ended meanwhile, or lost its role.
+    /// The administrator's session has ended in the meantime, or lost its role.
     Revoked,
-    /// It could not be done, or nobody knows whether it was.
+    /// The change failed, or its outcome is unknown.
     Unavailable(Unavailable),
 }
 
@@ -177,17 +177,18 @@ impl ServiceHandle {
         &self.directory
     }
 
-    /// From now on the secret of this digest is the one of the settings (`SERVICE_TOKEN`). Only the first call counts.
+    /// Accepts the secret with this digest as the one of the settings (`SERVICE_TOKEN`) from now on.
+    /// Only the first call has an effect.
     pub fn admit_built_in(&self, digest: SecretDigest) {
         self.directory.admit_built_in(digest);
     }
 
-    /// The service that has this secret, unless its token has expired; a use of it.
+    /// Returns the service with this secret and counts a use of it. `None` if there is none or its token has expired.
     pub async fn find(&self, secret: &[u8]) -> Result<Option<Arc<Service>>, Unavailable> {
         self.find_digest(&SecretDigest::of(secret)).await
     }
 
-    /// The same for a service that is remembered by the hash of its secret.
+    /// Like [`find`](Self::find), by the hash of the secret.
     pub async fn find_digest(&self, digest: &SecretDigest) -> Result<Option<Arc<Service>>, Unavailable> {
         if !self.directory.is_built_in(digest) {
             self.catch_up().await?;
@@ -197,7 +198,7 @@ impl ServiceHandle {
         Ok(service.inspect(|service| service.was_used(now)))
     }
 
-    /// All service tokens by number, the one of the settings first.
+    /// Returns all service tokens by number, the one of the settings first.
     pub async fn list(&self) -> Result<Vec<ServiceToken>, Unavailable> {
         self.catch_up().await?;
         Ok(self.directory.list())
@@ -208,7 +209,7 @@ impl ServiceHandle {
         Ok(self.directory.catch_up(&self.store).await?)
     }
 
-    /// Makes a service token. The administrator proved who they are ([`prove`](crate::UserHandle::prove)).
+    /// Creates a service token. The administrator has already proved their identity ([`prove`](crate::UserHandle::prove)).
     pub async fn create(
         &self,
         admin: &Principal,
@@ -249,8 +250,8 @@ impl ServiceHandle {
         }
     }
 
-    /// Gives a service token another secret. The present one works for `overlap` longer, and not beyond the end of the token.
-    /// The administrator proved who they are.
+    /// Replaces the secret of a service token. The current secret works for `overlap` longer, but not beyond the token's expiry.
+    /// The administrator has already proved their identity.
     pub async fn rotate(
         &self,
         admin: &Principal,
@@ -290,7 +291,8 @@ impl ServiceHandle {
         }
     }
 
-    /// Revokes a service token. No request that begins after this passes with it. The administrator proved who they are.
+    /// Revokes a service token. No request that begins after the return passes with it.
+    /// The administrator has already proved their identity.
     pub async fn revoke(&self, admin: &Principal, id: ServiceTokenId, origin: Origin) -> Result<(), RevokeTokenError> {
         let record = self.record(AuditEvent::ServiceTokenRevoked, admin, origin);
         let (acting, audit) = (admin.acting_proven(Role::Admin), record.clone());
@@ -311,7 +313,7 @@ impl ServiceHandle {
         }
     }
 
-    /// Writes uses and removes old revocations, now; otherwise timers do it.
+    /// Writes uses and removes old revocations now. Otherwise timers do it.
     #[cfg(feature = "testing")]
     pub(crate) async fn tend(&self) -> Result<(), AskError> {
         self.mailbox.tell(Message::Flush)?;

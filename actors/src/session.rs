@@ -1,8 +1,8 @@
 //! Live sessions: who is logged in, since when, and whether they still are.
 //!
-//! The store has the truth: sessions are opened, capped, labelled and ended there, by rules that hold for every writer. Shards
-//! keep a copy in memory, by account number, with the idle clocks and with uses that are written behind. The feed of the store
-//! tells a shard what changed, before it answers anything.
+//! The store has the truth. Its rules open, cap, label and end sessions, and they hold for every writer.
+//! Each shard keeps a copy of the sessions of its accounts in memory, with their idle clocks and with uses that are not written
+//! yet. A shard reads the store's feed of changes before it answers anything.
 
 mod actor;
 mod list;
@@ -43,7 +43,7 @@ const USE_DEADLINE: Duration = Duration::from_secs(2);
 #[cfg(feature = "testing")]
 const COMMIT_DEADLINE: Duration = Duration::from_secs(12);
 
-/// The way to the session shards.
+/// The handle of the session shards.
 #[derive(Clone)]
 pub struct SessionHandle {
     inner: Arc<Inner>,
@@ -60,7 +60,7 @@ struct Inner {
 }
 
 impl Inner {
-    /// What a token says, if we issued it and its time is now.
+    /// Returns the claims of a token if this service issued it and it is valid now.
     fn verify(&self, bearer: &str) -> Option<VerifiedToken> {
         let now = self.clock.now();
         let digest = SecretDigest::of(bearer.as_bytes());
@@ -80,27 +80,27 @@ pub(crate) struct Shard {
     pub(crate) live: Arc<AtomicUsize>,
 }
 
-/// Whom a live token speaks for, as of the last acknowledged change.
+/// The account and session of a live token, as of the last acknowledged change.
 #[derive(Debug, Clone)]
 pub struct Principal {
     /// The account as the store has it now.
     pub account: Account,
     /// The session the token belongs to.
     pub session: SessionId,
-    /// When the owner last proved in this session who they are; `None` since a new password was set in it.
+    /// When the owner last authenticated in this session. `None` after a new password was set in it.
     pub(crate) login: Option<LoginTime>,
-    /// When the token is over, if one was shown; else when the session is. Either may end before.
+    /// When the token expires if one was presented, otherwise when the session expires. Either may end earlier.
     pub expires_at: Timestamp,
-    /// When the session is over unless it is used before.
+    /// When the session expires unless it is used before.
     pub idle_expires_at: Timestamp,
 }
 
-/// A live token and whom it speaks for.
+/// A live token and its principal.
 #[derive(Debug, Clone)]
 pub struct Inspected {
-    /// Whom it speaks for.
+    /// The principal of the token.
     pub principal: Principal,
-    /// The `jti` claim: its name, if it has one.
+    /// The `jti` claim, the identifier of the token, if it has one.
     pub token_id: Option<TokenId>,
     /// The `iat` claim: when it was issued.
     pub issued_at: Timestamp,
@@ -111,19 +111,20 @@ pub struct Inspected {
 }
 
 impl Principal {
-    /// The principal as the one in whose name a change is made, which needs this role.
+    /// Returns the principal as the one who makes a change that needs this role.
     pub(crate) fn acting(&self, role: Role) -> Acting {
         Acting { account: self.account.id, session: self.session, role, proven_at: None }
     }
 }
 
 impl Principal {
-    /// The same for what needs proof of who acts: what is known of that was looked at when this principal was found.
+    /// Like [`acting`](Self::acting), for a change that needs a recent proof of identity.
+    /// The proof was checked when this principal was found.
     pub(crate) fn acting_proven(&self, role: Role) -> Acting {
         Acting { proven_at: Some(self.account.session_epoch), ..self.acting(role) }
     }
 
-    /// The record of something that the principal does as an administrator and that is about no account.
+    /// Returns the record of an administrator's action that concerns no account.
     pub(crate) fn record_as_admin(&self, event: AuditEvent, at: Timestamp, origin: Origin) -> AuditRecord {
         AuditRecord {
             at,
@@ -138,12 +139,12 @@ impl Principal {
     }
 }
 
-/// Why a bearer token opens nothing.
+/// Why a bearer token gives no access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthenticateError {
-    /// It is not a token of ours, or its session or account is over. Which of these is not told (S51).
+    /// The token is not valid, or its session or account has ended. The client is not told which (S51).
     Dead,
-    /// It could not be found out (S52); never to be taken for valid.
+    /// The check failed (S52). The token must never be taken for valid.
     Unavailable(Unavailable),
 }
 
@@ -156,21 +157,21 @@ impl<E: Into<Unavailable>> From<E> for AuthenticateError {
 /// Why a session was not opened.
 #[derive(Debug)]
 pub(crate) enum OpenError {
-    /// The account is gone or locked, or its sessions were ended since its credentials were checked.
+    /// The account was deleted or locked, or its sessions were ended since its credentials were checked.
     Refused,
     Unavailable(Unavailable),
 }
 
-/// A session just opened and the token for it.
+/// A new session and its tokens.
 pub(crate) struct Opened {
-    /// The account as it was when the session was there.
+    /// The account after the session was opened.
     pub(crate) account: Account,
     pub(crate) access_token: Secret,
     pub(crate) expires_in: Duration,
     pub(crate) refresh_token: Secret,
 }
 
-/// A session that goes on, and its next access token.
+/// A session that was continued, and its next access token.
 pub(crate) struct Renewed {
     pub(crate) principal: Principal,
     pub(crate) access_token: Secret,
@@ -191,22 +192,23 @@ impl SessionHandle {
         }
     }
 
-    /// Whom a bearer token speaks for; a success counts as a use and restarts the session's idle clock.
+    /// Returns the principal of a bearer token. Success counts as a use and restarts the session's idle clock.
     ///
-    /// The token is checked here, the session in its shard, and the account in the store, in this order: so the answer is
-    /// never older than the last acknowledged change of either.
+    /// The token is checked here, then the session in its shard, then the account in the store.
+    /// So the answer is never older than the last acknowledged change of the session or the account.
     pub async fn authenticate(&self, bearer: &str) -> Result<Principal, AuthenticateError> {
         let token = self.inner.verify(bearer).ok_or(AuthenticateError::Dead)?;
         Ok(until(self.principal(token.account, token.session).await?, token.expires_at))
     }
 
-    /// The same without counting as a use: for what goes on while nobody does anything, such as a stream that stays open.
+    /// Like [`authenticate`](Self::authenticate), but not counted as a use. For work without user activity,
+    /// such as a stream that stays open.
     pub async fn look(&self, bearer: &str) -> Result<Principal, AuthenticateError> {
         let token = self.inner.verify(bearer).ok_or(AuthenticateError::Dead)?;
         Ok(until(self.find(token.account, token.session, false).await?, token.expires_at))
     }
 
-    /// The same with what the token itself says. Not a use either.
+    /// Like [`look`](Self::look), and also returns the token's own claims. Not counted as a use.
     pub async fn inspect(&self, bearer: &str) -> Result<Inspected, AuthenticateError> {
         let token = self.inner.verify(bearer).ok_or(AuthenticateError::Dead)?;
         let principal = until(self.find(token.account, token.session, false).await?, token.expires_at);
@@ -220,7 +222,7 @@ impl SessionHandle {
         })
     }
 
-    /// Whom a session speaks for now; a use of it.
+    /// Returns the principal of a session and counts a use of it.
     pub(crate) async fn principal(
         &self,
         account: AccountId,
@@ -229,17 +231,17 @@ impl SessionHandle {
         self.find(account, session, true).await
     }
 
-    /// Whom a session speaks for now; no use of it.
+    /// Returns the principal of a session without counting a use.
     pub(crate) async fn look_at(&self, account: AccountId, session: SessionId) -> Result<Principal, AuthenticateError> {
         self.find(account, session, false).await
     }
 
-    /// How long sessions live.
+    /// Returns the lifetimes and limits of sessions.
     pub(crate) fn policy(&self) -> &SessionPolicy {
         &self.inner.policy
     }
 
-    /// Issues the next access token of a session; a use of it.
+    /// Issues the next access token of a session and counts a use of it.
     pub(crate) async fn renew(&self, account: AccountId, session: SessionId) -> Result<Renewed, AuthenticateError> {
         let principal = self.principal(account, session).await?;
         let stored = self.inner.store.session(account, session).await?.ok_or(AuthenticateError::Dead)?;
@@ -247,7 +249,7 @@ impl SessionHandle {
         Ok(Renewed { principal, access_token, expires_in })
     }
 
-    /// A token for a session from now on, and how long it is good for.
+    /// Issues an access token for a session, and returns it with its lifetime.
     fn issue(&self, account: &Account, session: &Session, now: Timestamp) -> Result<(Secret, Duration), Unavailable> {
         let expires_at = self.inner.policy.access_ends_at(session, now);
         let mut id = [0; 16];
@@ -265,7 +267,7 @@ impl SessionHandle {
         let found = self.inner.store.account(account).await?.filter(|account| !account.locked);
         let found = found.ok_or(AuthenticateError::Dead)?;
         if standing.epoch < found.session_epoch {
-            // A change ended the account's sessions after the shard answered. It knows by now whether this one was kept.
+            // A change ended the account's sessions after the shard answered. By now the shard knows whether this session was kept.
             standing = self.standing(account, session, false).await?;
             if standing.epoch < found.session_epoch {
                 return Err(AuthenticateError::Dead);
@@ -290,26 +292,26 @@ impl SessionHandle {
         self.shard(account).ask(USE_DEADLINE, question).await?.ok_or(AuthenticateError::Dead)
     }
 
-    /// What the shard of an account knows of its sessions. Nothing while it is being restarted: it reads the store then.
+    /// Returns what the shard of an account knows of its sessions. Empty while the shard restarts, because it then reads the store.
     async fn seen(&self, account: AccountId) -> Seen {
         self.shard(account).ask(USE_DEADLINE, |reply| Message::Seen { account, reply }).await.unwrap_or_default()
     }
 
-    /// Lets the shard of an account read what the feed tells of it, so that what was ended leaves its memory. Safety does not hang
-    /// on it: a shard reads the feed before it answers anything.
+    /// Asks the shard of an account to read the feed, so that it drops ended sessions from memory. Safety does not depend on this:
+    /// a shard reads the feed before it answers anything.
     pub(crate) async fn catch_up(&self, account: AccountId) {
         if let Err(error) = self.shard(account).ask(USE_DEADLINE, |reply| Message::CatchUp { account, reply }).await {
-            // One that is down just now reads the store when it starts again.
+            // A shard that is down now reads the store when it restarts.
             tracing::debug!(%error, account = account.get(), "a shard was not told that sessions ended");
         }
     }
 
-    /// Ends the principal's session. Its token is dead everywhere when this returns.
+    /// Ends the principal's session. When this returns, no node accepts its token.
     pub async fn logout(&self, principal: &Principal, origin: Origin) -> Result<(), Unavailable> {
         self.end_own(principal, AuditEvent::Logout, AuditActorKind::Account(principal.account.id), origin).await
     }
 
-    /// Ends the principal's session because a service that has its token says so.
+    /// Ends the principal's session at the request of a service that holds its token.
     pub async fn revoke(
         &self,
         principal: &Principal,
@@ -341,7 +343,7 @@ impl SessionHandle {
         self.end_one(account, principal.session, audit).await
     }
 
-    /// Ends a session in nobody's name: nobody is refused the end of what has ended already.
+    /// Ends a session without an acting principal. A session that has already ended is not an error.
     async fn end_one(&self, account: AccountId, session: SessionId, audit: AuditRecord) -> Result<(), Unavailable> {
         match self.end_which(account, WhichSessions::One(session), None, audit).await {
             Ok(_) => Ok(()),
@@ -350,7 +352,7 @@ impl SessionHandle {
         }
     }
 
-    /// Ends sessions of an account; the answer is how many of them lived.
+    /// Ends sessions of an account and returns how many of them were live.
     async fn end_which(
         &self,
         account: AccountId,
@@ -365,20 +367,20 @@ impl SessionHandle {
         Ok(ended)
     }
 
-    /// The time by which sessions live.
+    /// Returns the time by which sessions are judged.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.inner.clock.now()
     }
 
-    /// How many sessions live.
+    /// Returns the number of live sessions.
     #[must_use]
     pub fn live(&self) -> usize {
         self.inner.shards.iter().map(|shard| shard.live.load(Ordering::Relaxed)).sum()
     }
 
-    /// Opens a session for an account whose credentials were just checked, and issues its token. The notice of the
-    /// sign-in is queued if the account was never logged in to from there.
+    /// Opens a session for an account whose credentials were just checked, and issues its tokens.
+    /// Queues a sign-in notice if the account has never logged in from this network.
     pub(crate) async fn open(
         &self,
         account: &Account,
@@ -424,16 +426,16 @@ impl SessionHandle {
             Err(StoreError::Refused(_)) => return Err(OpenError::Refused),
             Err(StoreError::Failed(failure)) => return Err(OpenError::Unavailable(failure.into())),
         }
-        // A shard that is down just now reads the session from the store when it starts again.
+        // A shard that is down now reads the session from the store when it restarts.
         let _ = self.shard(account.id).tell(Message::Opened(session.clone()));
-        // Some may have made room for it.
+        // Other sessions may have been ended to make room for this one.
         self.catch_up(account.id).await;
         match self.issue_newest(&session, now).await {
             Ok((account, access_token, expires_in)) => {
                 Ok(Opened { account, access_token, expires_in, refresh_token: refresh_token.write() })
             }
             Err(error) => {
-                // Nobody has its tokens, and it would take the place of one that somebody has.
+                // No client has its tokens, and it would count against the limit of sessions.
                 let ended = AuditRecord::of_session(&session, AuditEvent::SessionEnded, inner.clock.now());
                 let account = session.account;
                 if let Err(error) = self.end_one(account, session.id, ended).await {
@@ -448,8 +450,8 @@ impl SessionHandle {
         }
     }
 
-    /// The first token of a session, and the account that it tells of: as it is after its hash was computed, which may have
-    /// waited for seconds.
+    /// Issues the first token of a session and returns it with the account. The account is read anew,
+    /// because the password hash that came before may have waited for seconds.
     async fn issue_newest(&self, session: &Session, now: Timestamp) -> Result<(Account, Secret, Duration), OpenError> {
         let unavailable = |failure: StoreFailure| OpenError::Unavailable(failure.into());
         let account = self.inner.store.account(session.account).await.map_err(unavailable)?;
@@ -458,7 +460,7 @@ impl SessionHandle {
         Ok((account, access_token, expires_in))
     }
 
-    /// What is known of the live sessions of these accounts, each given with its present epoch.
+    /// Summarises the live sessions of these accounts, each given with its current epoch.
     pub(crate) async fn summaries(
         &self,
         accounts: impl IntoIterator<Item = (AccountId, u64)>,
@@ -476,7 +478,8 @@ impl SessionHandle {
         Ok(found)
     }
 
-    /// The live sessions of these accounts with their last use: what the store has, judged by those who know of later uses.
+    /// Returns the live sessions of these accounts with their last use. They are read from the store, then judged by the shards,
+    /// which know of later uses.
     async fn living(&self, accounts: Vec<AccountId>) -> Result<Vec<Session>, Unavailable> {
         let mut by_shard: HashMap<usize, Vec<Session>> = HashMap::new();
         for session in self.inner.store.sessions_of(accounts).await? {
@@ -490,7 +493,7 @@ impl SessionHandle {
         Ok(living)
     }
 
-    /// Ends what is over and writes what is unwritten, now; otherwise timers do it.
+    /// Ends expired sessions and writes pending uses now. Otherwise timers do it.
     #[cfg(feature = "testing")]
     pub(crate) async fn tend(&self) -> Result<(), AskError> {
         for shard in &self.inner.shards {
@@ -503,7 +506,7 @@ impl SessionHandle {
 
     fn index(&self, account: AccountId) -> usize {
         let shards = u64::try_from(self.inner.shards.len()).unwrap_or(1);
-        // A remainder of a number of shards fits where the number did.
+        // The remainder is less than the number of shards, so it fits.
         usize::try_from(account.get() % shards).unwrap_or(0)
     }
 
@@ -512,12 +515,12 @@ impl SessionHandle {
     }
 }
 
-/// The principal of a token that is over at this time at the latest.
+/// Limits the principal's expiry to the end of its token.
 fn until(principal: Principal, end: Timestamp) -> Principal {
     Principal { expires_at: principal.expires_at.min(end), ..principal }
 }
 
-/// The part of all accounts that a shard owns; must agree with [`SessionHandle::index`].
+/// Returns the part of all accounts that a shard owns. It must agree with [`SessionHandle::index`].
 pub(crate) fn shard_of(index: usize, of: usize) -> ShardOf {
     ShardOf { index: u64::try_from(index).unwrap_or(0), of: u64::try_from(of).unwrap_or(1).max(1) }
 }

@@ -1,4 +1,4 @@
-//! The whole of the actors: started together, watched together, drained in order.
+//! The actor system: starts all actors, watches them, and drains them in order.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -38,10 +38,10 @@ use crate::user::{AccountRules, Flows, IssuedLinks, UserActor, UserHandle};
 
 /// How long readiness waits for each actor, and for a write and a read of the store.
 const READY_DEADLINE: Duration = Duration::from_secs(2);
-/// How long an answer about readiness is good for: strangers may ask, and each look costs a commit.
+/// How long a result of the readiness check is reused: anonymous clients may ask, and each check costs a commit.
 const READY_FOR: Duration = Duration::from_secs(1);
 
-/// What the actors need from outside.
+/// The ports to the outside that the actors need.
 #[derive(Clone)]
 pub struct Ports {
     /// Durable state.
@@ -50,28 +50,28 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
-    /// What carries mails.
+    /// The transport of mails.
     pub mail: Arc<dyn MailTransport>,
     /// The operator's list of breached passwords, if there is one.
     pub breached: Option<Arc<dyn BreachedPasswords>>,
-    /// Where the signing keys are kept.
+    /// The vault of the signing keys.
     pub keys: Arc<dyn KeyVault>,
 }
 
-/// How the actors behave.
+/// The settings of the actors.
 #[derive(Debug, Clone)]
 pub struct SystemSettings {
     /// Access tokens.
     pub tokens: TokenSettings,
     /// Sessions.
     pub sessions: SessionPolicy,
-    /// Into how many shards the sessions are parted, at least 1.
+    /// The number of shards into which the sessions are divided, at least 1.
     pub session_shards: usize,
     /// Accounts.
     pub accounts: AccountRules,
     /// Password hashing.
     pub hasher: HasherSettings,
-    /// What a new password must be like.
+    /// The policy for new passwords.
     pub passwords: PasswordPolicy,
     /// Rate limits.
     pub limits: RateLimits,
@@ -79,7 +79,7 @@ pub struct SystemSettings {
     pub mailer: MailerSettings,
     /// The audit log.
     pub audit: AuditSettings,
-    /// By how much the clocks of the nodes on one store may differ. Zero where one process has the store to itself.
+    /// The maximum difference between the clocks of the nodes on one store. Zero if one process has the store to itself.
     pub clock_skew: Duration,
 }
 
@@ -97,7 +97,7 @@ pub enum StartError {
     Supervisor(String),
 }
 
-/// Everything that routes talk to.
+/// The handles that routes use.
 #[derive(Clone)]
 pub struct Handles {
     /// Accounts.
@@ -106,7 +106,7 @@ pub struct Handles {
     pub sessions: SessionHandle,
     /// Service tokens.
     pub services: ServiceHandle,
-    /// What was revoked.
+    /// The log of revocations.
     pub revocations: RevocationHandle,
     /// Rate limits.
     pub limits: RateLimiterHandle,
@@ -118,12 +118,12 @@ pub struct Handles {
     pub hasher: HasherHandle,
     /// The signing keys.
     pub keys: KeyHandle,
-    /// How all of it is.
+    /// The health of all parts.
     pub health: HealthHandle,
-    /// The rate limiter's mailbox, for tests to hurry it.
+    /// The rate limiter's mailbox, with which tests trigger its timers.
     #[cfg(feature = "testing")]
     limiter: Arc<Mailbox<Message>>,
-    /// The work of flows that goes on after its answer, for tests to wait for.
+    /// The work that flows do after their answer. Tests wait for it.
     #[cfg(feature = "testing")]
     background: TaskTracker,
 }
@@ -138,7 +138,7 @@ pub struct ActorSystem {
 }
 
 impl ActorSystem {
-    /// Starts the hashing threads and every actor, in the order in which they need each other.
+    /// Starts the hashing threads and every actor, in the order of their dependencies.
     pub async fn start(ports: Ports, settings: SystemSettings) -> Result<Self, StartError> {
         let Ports { store, clock, entropy, mail, breached, keys: vault } = ports;
         let hasher = HasherHandle::start(
@@ -156,7 +156,7 @@ impl ActorSystem {
         let refresh_keys = RefreshKeys::derive(&settings.tokens.secret, settings.tokens.previous_secret.as_ref());
         let mut cast = Cast::new(&clock);
 
-        // Drained in this order: who asks stops before who answers.
+        // The actors are drained in this order: an actor that asks stops before the actor that answers.
         let user_mailbox = Mailbox::new(Vitals::new("user"));
         let mailer_mailbox = Mailbox::new(Vitals::new("mailer"));
         let limiter_mailbox = Mailbox::new(Vitals::new("rate_limiter"));
@@ -214,7 +214,7 @@ impl ActorSystem {
         cast.add(service_actor, &service_mailbox);
         let auditor = AuditActor::new(store.clone(), Arc::clone(&clock), settings.audit, ipv6_prefix, leases.clone());
         cast.add(auditor, &audit_mailbox);
-        // Nobody but the flows asks it, and it may wait for a mail server that does not answer, which must keep no other from
+        // Only the flows ask it. It may wait for a mail server that does not answer, and that must not keep another actor from
         // draining.
         cast.add(mailer_actor, &mailer_mailbox);
 
@@ -246,13 +246,13 @@ impl ActorSystem {
         })
     }
 
-    /// The ways to the actors.
+    /// Returns the handles of the actors.
     #[must_use]
     pub fn handles(&self) -> &Handles {
         &self.handles
     }
 
-    /// Resolves with the reason when an actor cannot be kept alive; the process ought to end then.
+    /// Resolves with the reason when an actor cannot be kept alive. The process should then end.
     pub fn gave_up(&self) -> impl Future<Output = String> + Send + 'static {
         let mut gave_up = self.gave_up.clone();
         async move {
@@ -264,7 +264,7 @@ impl ActorSystem {
         }
     }
 
-    /// Lets every actor handle what waits for it and stop, in order; false when the deadline came first.
+    /// Lets every actor handle its waiting messages and stop, in order. Returns false if the deadline passes first.
     pub async fn drain(&self, deadline: Duration) -> bool {
         self.draining.store(true, Ordering::Release);
         let (done, drained) = oneshot::channel();
@@ -278,7 +278,7 @@ impl ActorSystem {
     }
 }
 
-/// The actors to be started, in order, and what health looks at.
+/// The actors to start, in order, and what the health report reads.
 struct Cast {
     clock: Arc<dyn Clock>,
     children: Vec<ChildSpec>,
@@ -296,7 +296,7 @@ impl Cast {
     }
 }
 
-/// The signing keys, opened.
+/// The opened signing keys.
 struct KeyPart {
     tokens: Arc<AccessTokens>,
     actor: KeyActor,
@@ -304,7 +304,7 @@ struct KeyPart {
     handle: KeyHandle,
 }
 
-/// Opens the keys, and makes what looks after them.
+/// Opens the keys and creates their actor.
 async fn key_part(
     settings: &TokenSettings,
     vault: Arc<dyn KeyVault>,
@@ -324,7 +324,7 @@ async fn key_part(
 /// A session shard and its mailbox.
 type SessionShard = (SessionActor, Arc<Mailbox<session::Message>>);
 
-/// The session shards and the way to them.
+/// Creates the session shards and their handle.
 fn session_shards(
     settings: &SystemSettings,
     tokens: Arc<AccessTokens>,
@@ -354,7 +354,7 @@ fn session_shards(
     (SessionHandle::new(shards, tokens, settings.sessions, store, clock, entropy), actors)
 }
 
-/// The way to the service tokens, their actor and its mailbox.
+/// Creates the service tokens' handle, actor and mailbox.
 fn service_tokens(
     settings: &SystemSettings,
     store: &Store,
@@ -391,7 +391,7 @@ async fn supervise(
     Ok((supervisor, gave_up))
 }
 
-/// Without its supervisor the system is as good as ended, unless it is being drained.
+/// Reports the system as ended when its supervisor ends, unless it is being drained.
 fn watch_supervisor(ended: JoinHandle<()>, draining: Arc<AtomicBool>, gave_up: watch::Sender<Option<String>>) {
     tokio::spawn(async move {
         let _ = ended.await;
@@ -406,7 +406,7 @@ fn watch_supervisor(ended: JoinHandle<()>, draining: Arc<AtomicBool>, gave_up: w
 
 type PingFuture<'a> = Pin<Box<dyn Future<Output = Result<(), AskError>> + Send + 'a>>;
 
-/// An actor as health sees it, whatever its messages.
+/// An actor as the health report sees it, independent of its message type.
 trait Watched: Send + Sync {
     fn report(&self, now: Timestamp) -> ActorHealth;
     fn ping(&self, deadline: Duration) -> PingFuture<'_>;
@@ -429,7 +429,7 @@ impl<M: Send + 'static> Watched for Mailbox<M> {
     }
 }
 
-/// Looks at everything.
+/// The handle of the health report.
 #[derive(Clone)]
 pub struct HealthHandle {
     inner: Arc<Health>,
@@ -442,11 +442,11 @@ struct Health {
     hasher: HasherHandle,
     sessions: SessionHandle,
     started_at: Timestamp,
-    /// The last look and when it was, on the monotonic clock. Held while looking, so that many askers cost one look.
+    /// The last look and its time on the monotonic clock. Held during a look, so that many callers cost one look.
     last_look: Mutex<Option<(Duration, Look)>>,
 }
 
-/// What a look found.
+/// The result of a look.
 #[derive(Clone)]
 struct Look {
     store: StoreHealth,
@@ -465,13 +465,13 @@ impl HealthHandle {
         Self { inner: Arc::new(Health { watched, store, clock, hasher, sessions, started_at, last_look }) }
     }
 
-    /// Whether requests can be served: the store takes a write and reads it back, and every actor answers.
+    /// Returns whether requests can be served: the store takes a write and reads it back, and every actor answers.
     pub async fn ready(&self) -> bool {
         let look = self.look().await;
         look.store.ok && look.actors_answer
     }
 
-    /// How every part is.
+    /// Returns the health of all parts.
     pub async fn report(&self) -> HealthReport {
         let look = self.look().await;
         let inner = &*self.inner;
@@ -525,15 +525,15 @@ impl Handles {
         watched.inject(fault).map_err(|error| error.to_string())
     }
 
-    /// What every actor reports now, without asking any of them.
+    /// Returns the current vital signs of every actor, without asking any of them.
     #[must_use]
     pub fn vitals(&self) -> Vec<ActorHealth> {
         let now = self.health.inner.clock.now();
         self.health.inner.watched.iter().map(|watched| watched.report(now)).collect()
     }
 
-    /// Waits for what flows do after their answer, sends what is due in the outbox, and returns when nothing is due or under
-    /// way any more.
+    /// Waits for the work that flows do after their answer, sends what is due in the outbox, and returns when nothing is due or
+    /// under way.
     ///
     /// # Errors
     /// The mailer is not running.
@@ -544,7 +544,7 @@ impl Handles {
         self.mailer.settle().await.map_err(|error| error.to_string())
     }
 
-    /// Forgets what has no effect any more, as a timer otherwise does.
+    /// Removes limiter state that no longer has an effect. Otherwise a timer does it.
     ///
     /// # Errors
     /// The rate limiter is not running.
@@ -553,7 +553,7 @@ impl Handles {
         asked.await.map_err(|error| error.to_string())
     }
 
-    /// Removes accounts that were not verified in time, as a timer otherwise does.
+    /// Removes accounts that were not verified in time. Otherwise a timer does it.
     ///
     /// # Errors
     /// The user actor is not running.
@@ -565,7 +565,7 @@ impl Handles {
         Ok(())
     }
 
-    /// Removes audit records that are too old or too many, as a timer otherwise does.
+    /// Removes audit records that are too old or too many. Otherwise a timer does it.
     ///
     /// # Errors
     /// The audit actor is not running.
@@ -573,7 +573,7 @@ impl Handles {
         self.audit.tend().await.map_err(|error| error.to_string())
     }
 
-    /// Takes up changed keys, makes a due one and removes old ones, as a timer otherwise does.
+    /// Loads changed keys, creates a due one and removes old ones. Otherwise a timer does it.
     ///
     /// # Errors
     /// The actor of the keys is not running.
@@ -581,7 +581,7 @@ impl Handles {
         self.keys.tend().await.map_err(|error| error.to_string())
     }
 
-    /// Writes uses of service tokens and removes old revocations, as timers otherwise do.
+    /// Writes uses of service tokens and removes old revocations. Otherwise timers do it.
     ///
     /// # Errors
     /// The actor of the service tokens is not running.
@@ -589,7 +589,7 @@ impl Handles {
         self.services.tend().await.map_err(|error| error.to_string())
     }
 
-    /// Ends sessions that are over and writes unwritten uses, as timers otherwise do.
+    /// Ends expired sessions and writes pending uses. Otherwise timers do it.
     ///
     /// # Errors
     /// A shard is not running.

@@ -1,4 +1,4 @@
-//! Whether the wall clock may be believed where something is deleted by it.
+//! Decides whether the wall clock may be trusted for deletions.
 
 use std::time::Duration;
 
@@ -11,15 +11,15 @@ const PAUSE: Duration = Duration::from_hours(12);
 /// How long a clock that stepped ahead is doubted. A clock that was a day wrong has been put right by then.
 pub(crate) const DOUBT: Duration = Duration::from_hours(25);
 
-/// Watches the wall clock against the monotonic one.
+/// Compares the wall clock with the monotonic one.
 #[derive(Debug, Default)]
 pub(crate) struct Trust {
     line: Option<Line>,
-    /// Since when the wall clock is ahead of the line, on the monotonic clock.
+    /// Since when the wall clock has been ahead of the line, on the monotonic clock.
     ahead_since: Option<Duration>,
 }
 
-/// Where the wall clock should be: it was `wall` at `monotonic`.
+/// The expected course of the wall clock: it was `wall` at `monotonic`.
 #[derive(Debug, Clone, Copy)]
 struct Line {
     wall: Timestamp,
@@ -28,8 +28,8 @@ struct Line {
 }
 
 impl Trust {
-    /// Whether the wall clock may be believed now. `newest` is the time of the newest record,
-    /// which the first look starts from; without one, it starts from the clock itself.
+    /// Returns whether the wall clock may be trusted now. `newest` is the time of the newest record,
+    /// from which the first look starts. Without one, the first look starts from the clock itself.
     pub(crate) fn believes(&mut self, now: Timestamp, monotonic: Duration, newest: Option<Timestamp>) -> bool {
         let line = self.line.unwrap_or(Line { wall: newest.unwrap_or(now), monotonic, slack: PAUSE });
         let latest = line.wall.plus(monotonic.saturating_sub(line.monotonic)).plus(line.slack);
@@ -47,7 +47,7 @@ impl Trust {
                 return false;
             }
         }
-        // It is where it should be, was set back, or has been ahead for so long that it is taken for right.
+        // The clock is where it should be, was set back, or has been ahead for so long that it is taken for right.
         self.line = Some(Line { wall: now, monotonic, slack: STEP });
         self.ahead_since = None;
         true

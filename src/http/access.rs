@@ -200,7 +200,7 @@ impl Api {
         self.counted(context).await.err().unwrap_or(ApiError::ServiceUnauthenticated { basic, sent })
     }
 
-    /// Counts somebody who is no service by address.
+    /// Counts a client that is no service by its address.
     async fn counted(&self, context: &RequestContext) -> Result<(), ApiError> {
         self.anyone(context)?;
         Ok(self.handles.limits.count_failure(Guarded::ServiceToken, context.address()).await??)

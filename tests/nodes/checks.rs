@@ -1,4 +1,4 @@
-//! What must hold between two nodes, A and B.
+//! The guarantees between two nodes, A and B.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use doorward_actors::{AccountChange, LoginError, SigningAlgorithm, SystemSetting
 
 use crate::node::{Node, PASSWORD, Person, Shared, origin};
 
-/// Nobody's password.
+/// A password that no account has.
 const WRONG: &str = "quiet-lamp-under-no-stairs";
 
 fn as_it_is(_: &mut SystemSettings) {}
@@ -142,7 +142,8 @@ async fn s42_the_cap_of_sessions_counts_those_of_both_nodes() {
     }
 }
 
-/// B issues tokens that live for 300 minutes. A was started with 30 and must keep a revocation for as long as B's live.
+/// B issues tokens that live for 300 minutes. A was started with 30 minutes and must keep a revocation for as long as B's tokens
+/// live.
 #[tokio::test]
 async fn a_revocation_is_told_for_as_long_as_a_token_of_any_node_lives() {
     let shared = Shared::new();
@@ -220,7 +221,7 @@ async fn one_mail_of_two_mailers_is_tried_by_one_of_them() {
     let (on_a, on_b) = (a.mail.attempts(), b.mail.attempts());
     b.handles().tend_mail().await.unwrap();
     assert_eq!((a.mail.attempts(), b.mail.attempts()), (on_a, on_b), "it is under way on A");
-    // A stands still. When its claim has ended, B sends the same mail.
+    // A stands still. When its claim has expired, B sends the same mail.
     for node in [&a, &b] {
         node.clock.advance(Duration::from_mins(2));
     }

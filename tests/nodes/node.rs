@@ -1,4 +1,4 @@
-//! One system of actors with a clock of its own, over a store that it shares.
+//! An actor system with its own clock over a shared store.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use doorward_actors::store::{Engine, Store};
 use doorward_actors::testing::{ManualClock, MemoryKeys, MemoryMail, SeededEntropy, system_settings};
 use doorward_actors::*;
 
-/// The password of everybody.
+/// The password of all accounts.
 pub(crate) const PASSWORD: &str = "quiet-lamp-under-blue-stairs";
 
-/// Where the nodes of a test keep what they share.
+/// What the nodes of a test share.
 #[derive(Clone)]
 pub(crate) struct Shared {
     engine: Arc<MemoryEngine>,
@@ -29,7 +29,7 @@ impl Shared {
     }
 }
 
-/// A node.
+/// A node with its own clock.
 pub(crate) struct Node {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) store: Store,
@@ -37,7 +37,7 @@ pub(crate) struct Node {
     system: ActorSystem,
 }
 
-/// Somebody's session.
+/// A user with a session.
 #[derive(Debug)]
 pub(crate) struct Person {
     pub(crate) account: AccountId,
@@ -46,7 +46,7 @@ pub(crate) struct Person {
 }
 
 impl Node {
-    /// Starts a node over what is shared. `seed` keeps its random numbers from those of the others.
+    /// Starts a node over shared state. `seed` makes its random numbers differ from those of the other nodes.
     pub(crate) async fn start(shared: &Shared, seed: u64, change: impl FnOnce(&mut SystemSettings)) -> Self {
         let (clock, mail) = (Arc::new(ManualClock::new()), Arc::new(MemoryMail::new()));
         let store = shared.store();
@@ -99,7 +99,7 @@ impl Node {
         self.log_in_with(name, PASSWORD).await.unwrap()
     }
 
-    /// Whom a token speaks for; a use of its session.
+    /// Returns the principal of a token and counts a use of its session.
     pub(crate) async fn principal(&self, person: &Person) -> Option<Principal> {
         match self.handles().sessions.authenticate(&person.bearer).await {
             Ok(principal) => Some(principal),
@@ -117,7 +117,7 @@ impl Node {
         self.handles().sessions.logout(&principal, origin()).await.unwrap();
     }
 
-    /// The sessions of an account, as it shows them.
+    /// Returns the sessions of an account, as the node lists them.
     pub(crate) async fn list(&self, account: AccountId) -> Vec<SessionId> {
         let account = self.store.account(account).await.unwrap().unwrap();
         let sessions = self.handles().sessions.list(&account).await.unwrap();
@@ -128,7 +128,7 @@ impl Node {
         self.handles().users.refresh(Secret::new(token.to_owned()), origin()).await
     }
 
-    /// Makes a service token; its secret.
+    /// Creates a service token and returns it with its secret.
     pub(crate) async fn service_token(&self, admin: &Person, name: &str) -> (ServiceTokenId, Vec<u8>) {
         let principal = self.principal(admin).await.unwrap();
         let name = ServiceName::parse(name).unwrap();

@@ -1,4 +1,4 @@
-//! What only the audit log on disk has: a chain, and a size.
+//! Tests of what only the audit log on disk has: a chain and a size.
 
 use doorward::engine::sled::{SledEngine, SledOptions};
 use doorward_actors::store::Store;
@@ -21,7 +21,7 @@ fn removal() -> AuditRecord {
     AuditRecord { event: AuditEvent::AuditPruned, ..audit(1) }
 }
 
-/// How much the rows of the log really take.
+/// Returns the actual size of the log's rows.
 fn counted(data_dir: &std::path::Path) -> u64 {
     let engine = open_engine(data_dir);
     let rows = engine.scan_prefix([0x30]).chain(engine.scan_prefix([0x31]));
@@ -47,7 +47,7 @@ async fn the_log_is_pruned_to_its_size_and_stays_verifiable() {
     assert_eq!(report.finding, AuditFinding::Whole(left.head));
     assert_eq!(report.checkpoint, left.checkpoint);
 
-    // Whatever the limit, the newest record stays, as the chain hangs on it.
+    // The newest record stays under any limit, because the chain continues from it.
     let store = open(dir.path());
     assert!(store.prune_audit(pruning(0)).await.unwrap().removed > 100);
     let left = store.audit_status().await.unwrap();
@@ -126,12 +126,12 @@ async fn d13_refusals_have_a_bound_of_their_own_that_pruning_gives_back() {
     let kept = full.head.sequence - before.head.sequence;
     assert!(kept > 10 && full.bytes - before.bytes <= most, "{full:?}");
     assert_eq!(left_out, 199 - kept);
-    // What is no refusal has no bound of this kind, and a refusal that another change tells of is counted.
+    // This limit does not apply to records that are no refusals. A refusal that another change appends is counted.
     assert_eq!(store.append_audit_within((1..50).map(audit).collect(), most).await.unwrap(), 0);
     drop(store);
     let store = open(dir.path());
     assert_eq!(store.append_audit_within(vec![refused(1)], most).await.unwrap(), 1, "it outlives a restart");
-    // Half of the refusals go, and leave room.
+    // Removing half of the refusals makes room.
     let gone = before.head.sequence + kept / 2;
     let old = AuditPruning { limit: usize::try_from(gone).unwrap(), ..pruning(0) };
     store.prune_audit(old).await.unwrap();

@@ -1,4 +1,4 @@
-//! The steps that end, use and label sessions, and in whose name that is done.
+//! The steps that end, use and label sessions, and their acting sessions.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::model::{Step, answer, done, sid, touches};
 use crate::subject::Subject;
 use crate::{at, audit, id, memory, new_account, open, session};
 
-/// Room for two sessions that expire soon, and their uses as somebody saw them; those of the first names were found expired.
+/// Room for two sessions that expire soon, with their uses as a shard saw them. The first ones were found expired.
 pub(crate) fn room(seen: &[(u64, u8, i64)]) -> Room {
     let policy = SessionPolicy {
         idle_timeout: Duration::from_millis(40),
@@ -83,7 +83,7 @@ async fn check(store: Store) {
     assert_eq!(store.session(id(1), sid(2)).await.unwrap().unwrap().label, label);
     let others = end(WhichSessions::AllBut(sid(3)), acting(3, Role::User));
     assert_eq!(store.end_sessions_of(others).await.unwrap(), 1);
-    // One that expired is no session any more, and ends all the same.
+    // An expired session no longer counts as live, but it ends too.
     let late = EndOfSessions { audit: AuditRecord { at: at(1500), ..audit(13) }, ..end(WhichSessions::All, None) };
     assert_eq!(store.end_sessions_of(late).await.unwrap(), 0);
     assert_eq!(store.sessions_of(vec![id(1)]).await.unwrap(), []);

@@ -1,4 +1,4 @@
-//! Random sequences of all operations give the same answers and leave the same state on both engines as in the model.
+//! Random sequences of all operations give the same answers and the same state on both engines as in the model.
 
 use std::path::Path;
 use std::time::Duration;
@@ -19,13 +19,13 @@ use crate::questions::{DAYS_3, filters, walk, without_hashes};
 use crate::subject::Subject;
 use crate::{at, audit, id, mail, mail_id, memory, new_account, open, runtime, session, sign_in, token};
 
-/// Few names, so that they collide; the first two are one name in two spellings.
+/// Few names, so that they collide. The first two are one name in two spellings.
 pub(crate) const NAMES: &[&str] = &["ann", "ANN", "bob", "cyd"];
 
-/// The name of no one.
+/// The index of no name.
 const NOBODY: usize = NAMES.len();
 
-/// One call, with account and session numbers from small ranges, so that they hit, miss and hit again after a deletion.
+/// One call. Account and session numbers come from small ranges, so that they hit, miss, and hit again after a deletion.
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
     Create { email: usize, nickname: usize, role: NewRole, made: i64, replaces: bool, with: With },
@@ -83,13 +83,13 @@ pub(crate) enum Outcome {
     Dead,
 }
 
-/// Which token a change presents.
+/// The token that a change presents.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Redeems {
     Nothing,
-    /// The one that the account has for this purpose, at this time.
+    /// The account's token for this purpose, presented at this time.
     Own(TokenPurpose, i64),
-    /// Any, with any claim about it.
+    /// Any token, with any claim about it.
     Any {
         hash: u8,
         purpose: TokenPurpose,
@@ -97,10 +97,10 @@ pub(crate) enum Redeems {
     },
 }
 
-/// What goes with a change.
+/// The effects of a change.
 #[derive(Debug, Clone)]
 pub(crate) struct With {
-    /// When each of the mails is due.
+    /// The due time of each mail.
     mails: Vec<i64>,
     tokens: Vec<(u8, TokenPurpose, usize, i64)>,
     settles_from: Option<u64>,
@@ -110,7 +110,7 @@ pub(crate) struct With {
 pub(crate) struct Change {
     email: Option<usize>,
     nickname: Option<usize>,
-    /// The highest makes the passphrase, the one before the password unusable.
+    /// The highest value makes the passphrase unusable, the one before it the password.
     password: Option<u8>,
     /// When a new address is taken, and until when that can be undone.
     undoable: Option<(i64, i64)>,
@@ -118,7 +118,7 @@ pub(crate) struct Change {
     role: Option<Role>,
     locked: Option<bool>,
     verified: Option<bool>,
-    /// [`NOBODY`] drops it.
+    /// [`NOBODY`] removes it.
     pending: Option<usize>,
     locale: Option<Locale>,
     compromised: Option<bool>,
@@ -253,7 +253,7 @@ impl Change {
 }
 
 impl With {
-    /// A mail that may be one too many, with the token of the same place, if there is one.
+    /// Creates a mail that may exceed a limit, with the token at the same index, if there is one.
     fn mail(&self, n: u8, due: i64) -> NewMail {
         let kinds = [MailKind::VerifyAddress, MailKind::ConfirmNewAddress, MailKind::PasswordChanged];
         let at = usize::from(n);
@@ -318,7 +318,7 @@ pub(crate) fn touches(of: &[(u64, u8, i64)]) -> Vec<Touch> {
     of.iter().map(|&(account, name, used)| Touch { account: id(account), session: sid(name), at: at(used) }).collect()
 }
 
-/// An answer in a form in which the answers of two stores can be compared; a failing store fails the test.
+/// Formats an answer so that the answers of two stores can be compared. A failing store fails the test.
 pub(crate) fn answer<T: std::fmt::Debug, R: std::fmt::Debug>(answer: Result<T, StoreError<R>>) -> String {
     match answer {
         Ok(value) => format!("done: {value:?}"),
@@ -344,7 +344,7 @@ async fn run(store: &dyn Subject, step: &Step, mark: i64) -> String {
             };
             let holder = store.account_by_email(new.email.key()).await.unwrap();
             let answer = answer(store.create_account(new, with.build(mark)).await);
-            // For the test that this is reached.
+            // Mark this case for the test that it is reached.
             if holder.is_some() && answer.starts_with("done") { format!("replaced: {answer}") } else { answer }
         }
         Step::Update { account, revision, change, ends, redeems, revokes, with } => {
@@ -442,7 +442,7 @@ async fn expected(store: &dyn Subject, account: u64, revision: Revision) -> Opti
     }
 }
 
-/// Everything that can be asked of a store.
+/// Returns the answers to all queries of a store.
 async fn observe(store: &dyn Subject) -> Vec<String> {
     let mut seen = Vec::new();
     for account in 1..8 {
@@ -467,7 +467,7 @@ async fn observe(store: &dyn Subject) -> Vec<String> {
     for limit in [0, 3, 1000] {
         seen.push(without_hashes(&format!("{:?}", store.recent_audit(limit).await.unwrap())));
     }
-    // Hashes and sizes are the business of the store on disk alone.
+    // Only the store on disk has hashes and sizes.
     let status = store.audit_status().await.unwrap();
     seen.push(format!("{:?} {:?}", status.head.sequence, status.newest_at));
     seen.push(format!("{:?} {:?}", status.checkpoint.first, status.checkpoint.at));
@@ -532,7 +532,7 @@ proptest! {
     }
 }
 
-/// The strategy must reach the cases it is there for; if its ranges drift, this fails rather than testing nothing.
+/// The strategy must reach the cases for which it exists. If its ranges drift, this test fails instead of testing nothing.
 #[test]
 fn random_steps_reach_every_refusal() {
     use proptest::strategy::ValueTree as _;

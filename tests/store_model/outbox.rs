@@ -1,4 +1,4 @@
-//! The outbox, and the notices of sign-ins that go through it.
+//! The outbox, and the sign-in notices that go through it.
 
 use std::net::IpAddr;
 
@@ -115,7 +115,7 @@ async fn the_number_of_a_mail_is_never_given_again() {
     assert_eq!(all(&store).await, [3]);
 }
 
-/// The notice is of a day of its own, so that none is one too many.
+/// Each login is on a day of its own, so that no notice exceeds a limit.
 async fn log_in(store: &Store, account: AccountId, from: IpAddr, when: i64) {
     let session = Session { created_at: at(when), ..session(account.get(), 1, 0, when) };
     let notice = mail(MailKind::NewSignIn, when * 24 * 60 * 60 * 1000);
@@ -130,7 +130,7 @@ async fn a_notice_is_for_a_new_address_but_not_for_the_first() {
         create(&store, name, USER).await;
     }
     let home = IpAddr::from([192, 0, 2, 1]);
-    // The same bytes as an address of the newer protocol begin another address.
+    // As an IPv6 address, the same bytes are a different address.
     let away = IpAddr::from([192, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     for (account, from, notices) in [(1, home, 0), (1, home, 0), (2, away, 0), (1, away, 1), (1, away, 1), (2, home, 2)]
     {
@@ -158,7 +158,7 @@ async fn the_thirty_third_address_makes_the_oldest_forgotten() {
             log_in(store, id(1), from(n), 10 + i64::from(n)).await;
         }
         assert_eq!(all(store).await.len(), 31);
-        // The first is used again, so the second is the oldest.
+        // The first address is used again, so the second is the oldest.
         log_in(store, id(1), from(0), 100).await;
         log_in(store, id(1), from(32), 101).await;
         assert_eq!(all(store).await.len(), 32);
@@ -167,7 +167,7 @@ async fn the_thirty_third_address_makes_the_oldest_forgotten() {
         assert_eq!(all(store).await.len(), 32, "these are remembered");
         log_in(store, id(1), from(1), 104).await;
         assert_eq!(all(store).await.len(), 33, "this one was forgotten");
-        // A clock that was set back makes a use no older than it was known to be, and the newest one stays.
+        // After a clock was set back, a use gets no older than it was known to be, and the newest one stays.
         log_in(store, id(1), from(2), 1).await;
         log_in(store, id(1), from(40), 2).await;
         log_in(store, id(1), from(40), 3).await;
@@ -182,7 +182,7 @@ async fn the_thirty_third_address_makes_the_oldest_forgotten() {
 
 const DAY: i64 = 24 * 60 * 60 * 1000;
 
-/// Whether a mail of this account is queued.
+/// Returns whether a mail of this account is queued.
 async fn goes(store: &Store, account: u64, mail: NewMail) -> bool {
     match store.record(id(account), mails(vec![mail])).await {
         Ok(()) => true,
@@ -208,21 +208,21 @@ async fn d12_mails_are_counted_by_account_by_address_and_by_client() {
     let to = |name: &str, kind, day: i64| NewMail { to: email(name), ..mail(kind, day * DAY) };
     let recovery = MailKind::ResetPassword;
     for store in [&disk, &memory] {
-        // Five wait for one account and address, and two accounts share an address.
+        // Five mails may wait for one account and address. Two accounts share an address here.
         for account in [1, 2, 1, 2, 1] {
             assert!(goes(store, account, to("one", recovery, 1)).await);
         }
         assert!(!goes(store, 2, to("one", recovery, 1)).await, "the address has five");
         assert!(!goes(store, 2, to("one", recovery, 2)).await, "on any day");
         assert!(goes(store, 2, to("one", MailKind::VerifyAddress, 1)).await, "another kind is counted apart");
-        // What was sent or given up does not wait.
+        // A sent or given-up mail does not wait.
         let sent = store.mails(None, 1).await.unwrap()[0].id;
         settle(store, sent, MailOutcome::Sent { at: at(9) }).await.unwrap();
         assert!(goes(store, 2, to("one", recovery, 1)).await);
         for (name, fits) in [("two", true), ("three", true), ("four", true), ("five", false)] {
             assert_eq!(goes(store, 1, to(name, recovery, 1)).await, fits, "the account has five at {name}");
         }
-        // An account has ten notices of a kind in a day, however many of them were sent.
+        // An account gets at most ten notices of a kind a day, no matter how many of them were sent.
         for number in 0..12 {
             assert_eq!(goes(store, 3, to("cyd", CHANGED, 1)).await, number < 10, "{number}");
             let newest = store.mails(None, 99).await.unwrap().pop().unwrap();
@@ -287,7 +287,7 @@ async fn d12_a_replaced_token_withdraws_its_mail_and_a_withheld_mail_replaces_no
         store.record(id(1), linked(49, 1)).await.unwrap_err();
         assert_eq!(store.token_of(id(1), purpose).await.unwrap().unwrap().token.hash, hash(48));
         assert_eq!(all_mails(store).await.len(), 1);
-        // The life of a link begins when its mail is handed over.
+        // The lifetime of a link begins when its mail is handed over.
         let waiting = all_mails(store).await.pop().unwrap();
         let ttl = waiting.mail.valid_for.unwrap();
         settle(store, waiting.id, MailOutcome::Sent { at: at(-9_999_999) }).await.unwrap();
@@ -316,7 +316,7 @@ async fn d12_given_up_mails_are_bounded_in_number_and_age() {
         let left = numbers(store).await;
         assert_eq!(left.len(), 900);
         assert_eq!(left[..2], [1, 103], "the oldest ones of the client with the most of them went");
-        // Of each day there are a count of the account and one of each of ten addresses; those of 29 days are old.
+        // Each day has one count of the account and one for each of ten addresses. Those of 29 days are old.
         let removed = store.prune_mails(at(30 * DAY + 103), 9999).await.unwrap();
         assert_eq!(removed, 29 * 11);
         assert_eq!(numbers(store).await[..2], [105, 106], "those of a month ago went");

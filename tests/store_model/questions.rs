@@ -1,11 +1,11 @@
-//! What is asked of the audit log.
+//! Queries of the audit log.
 
 use doorward_actors::{AuditActorFilter, AuditEvent, AuditFilter, AuditOrder, AuditOutcome, AuditQuery};
 
 use crate::subject::Subject;
 use crate::{at, id};
 
-/// A question of each kind.
+/// A query of each kind.
 pub(crate) fn filters() -> Vec<AuditFilter> {
     let none = AuditFilter::default;
     vec![
@@ -20,10 +20,10 @@ pub(crate) fn filters() -> Vec<AuditFilter> {
     ]
 }
 
-/// So far from all records that a search does not look at them all.
+/// So far from all records that a search does not look at all of them.
 pub(crate) const DAYS_3: i64 = 3 * 24 * 60 * 60 * 1000;
 
-/// All pages of a question.
+/// Returns all pages of a query.
 pub(crate) async fn walk(
     store: &dyn Subject,
     filter: &AuditFilter,
@@ -44,7 +44,7 @@ pub(crate) async fn walk(
     }
 }
 
-/// What is shown of records, but for the hashes in it: they are the business of the store on disk alone.
+/// Removes the hashes from the text of records. Only the store on disk has them.
 pub(crate) fn without_hashes(shown: &str) -> String {
     let mut pieces = shown.split("AuditHash([");
     let mut plain = pieces.next().unwrap_or_default().to_owned();

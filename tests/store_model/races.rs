@@ -1,4 +1,4 @@
-//! Changes of sessions that race each other: thousands of interleavings against both stores, with no wrong answer.
+//! Races between changes of sessions: thousands of interleavings against both stores, with no wrong answer.
 
 use std::path::Path;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::{at, audit, id, memory, new_account, open, session};
 
 const GRACE: Duration = Duration::from_millis(10);
 
-/// How often each race is run on the store in memory, and on the one on disk, where each takes some flushes.
+/// How often each race runs on the store in memory, and on the one on disk, where each run needs some flushes.
 const ROUNDS: [usize; 2] = [3000, 700];
 
 fn stores(dir: &Path) -> [(Store, usize); 2] {
@@ -46,7 +46,7 @@ fn sid(round: usize) -> SessionId {
     SessionId::from_bytes(u128::try_from(round + 1).unwrap().to_be_bytes())
 }
 
-/// Opens a session of the second account with a chain of refresh tokens of which this many were exchanged.
+/// Opens a session of the second account with a chain of refresh tokens, of which this many were exchanged.
 async fn begin(store: &Store, round: usize, exchanged: usize) -> RefreshChain {
     let chain = RefreshChain::begin(id(2), sid(round), exchanged + 3);
     let epoch = store.account(id(2)).await.unwrap().unwrap().session_epoch;
@@ -76,7 +76,7 @@ fn touch(round: usize) -> Vec<Touch> {
     vec![Touch { account: id(2), session: sid(round), at: at(6) }]
 }
 
-/// The race is over: the session is gone with its tokens.
+/// Returns whether the session and its tokens are gone, after a race.
 async fn is_gone(store: &Store, round: usize) -> bool {
     let session = store.session(id(2), sid(round)).await.unwrap();
     let family = store.refresh_family(id(2), sid(round)).await.unwrap();
@@ -146,7 +146,7 @@ fn a_reuse_that_races_a_refresh_ends_the_session_once() {
     });
 }
 
-/// A change in the name of the session of a round.
+/// Returns a change that the session of a round makes.
 fn change(round: usize, account: u64, role: Role) -> AccountUpdate {
     AccountUpdate {
         id: id(account),
@@ -256,13 +256,13 @@ fn s37_no_service_token_is_made_or_changed_after_the_logout_of_the_session_that_
     });
 }
 
-/// Its tokens take the place of those from before, which are nothing from then on, however old the new family is.
+/// The new password's tokens replace the earlier ones, which then become invalid, even if the new family is old.
 #[test]
 fn c07_s74_a_refresh_that_races_a_new_password_is_before_it_or_nothing() {
     race(async |store, round| {
         let chain = begin(&store, round, 2).await;
         let renewed = RefreshFamily { seed: [8; 32], generation: 7, ..chain.family() };
-        // The present token, or one that was replaced long ago.
+        // The current token, or one that was replaced long ago.
         let is_spent = round.is_multiple_of(2);
         let used = shown(&chain, if is_spent { 0 } else { 2 }, 1000);
         let update = AccountUpdate { ends: EndSessions::AllBut(sid(round)), ..change(round, 2, Role::User) };
@@ -289,7 +289,7 @@ fn c07_s74_a_refresh_that_races_a_new_password_is_before_it_or_nothing() {
     });
 }
 
-/// Proof that was looked at before a new password, which keeps the session, permits nothing after it.
+/// A proof of identity that was checked before a new password permits nothing after it, even though the session is kept.
 #[tokio::test]
 async fn c10_s77_proof_from_before_a_new_password_permits_nothing() {
     let dir = tempfile::tempdir().unwrap();

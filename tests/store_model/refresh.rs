@@ -1,4 +1,4 @@
-//! Uses of refresh tokens as steps of the model: mostly of sessions that there are, and of tokens that were once good.
+//! Uses of refresh tokens as steps of the model, mostly of existing sessions and of tokens that were valid once.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use crate::model::answer;
 use crate::subject::Subject;
 use crate::{at, id, mail, sign_in};
 
-/// How many refresh tokens a session has.
+/// The number of refresh tokens of a session.
 pub(crate) const CHAIN: usize = 5;
-/// Some uses are closer to each other than this.
+/// Some uses are closer together than this.
 const GRACE: Duration = Duration::from_hours(20);
 
-/// A refresh token is shown.
+/// A use of a refresh token.
 #[derive(Debug, Clone)]
 pub(crate) struct Use {
     whose: Whose,
@@ -25,21 +25,21 @@ pub(crate) struct Use {
     now: i64,
 }
 
-/// Whose it is.
+/// The session of a presented token.
 #[derive(Debug, Clone, Copy)]
 enum Whose {
-    /// That of any session, whether there is one or not.
+    /// Any session, which may not exist.
     Any(u64, u8),
-    /// That of one of the sessions that there are.
+    /// One of the existing sessions.
     Stored(usize),
 }
 
-/// Which one.
+/// The presented token.
 #[derive(Debug, Clone, Copy)]
 enum Shown {
-    /// The one of this number, whatever the present one is.
+    /// The token with this number, independent of the current one.
     Number(usize),
-    /// One that is by so much older than the present one.
+    /// The token that is this much older than the current one.
     Behind(usize),
 }
 
@@ -73,10 +73,10 @@ pub(crate) async fn run(store: &dyn Subject, used: &Use, audit: AuditRecord) -> 
     };
     let (proof, successor) = RefreshChain::begin(account, session, CHAIN).presented(generation);
     let on_reuse = Effects { mails: vec![mail(MailKind::RefreshReused, now)], ..audit.into() };
-    // From one of a few networks, or from nowhere that is known.
+    // From one of a few networks, or without an address.
     let from = (now % 4 > 0).then(|| IpAddr::from([192, 0, 2, u8::try_from(now % 4).unwrap()]));
     let origin = Origin { address: from, ..Origin::default() };
-    // Days, so that there are notices within the pause of the one before and after it.
+    // Times are hours, so that some notices fall within the pause after another and some after it.
     let now = at(now * 3_600_000);
     let used = RefreshUse { proof, successor, now, grace: GRACE, origin, sign_in: from.map(sign_in), on_reuse };
     let answer = answer(store.rotate_refresh(used).await);

@@ -1,4 +1,4 @@
-//! What the store on disk must hold beyond its model: races, restarts, locks and permissions.
+//! What the store on disk must guarantee beyond its model: races, restarts, locks and permissions.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -57,7 +57,7 @@ fn a_second_open_is_refused_and_says_why() {
 #[tokio::test]
 async fn r02_what_a_kill_during_an_open_leaves_behind_is_no_obstacle() {
     let dir = tempfile::tempdir().unwrap();
-    // Cut short before there was any data: an engine's parameters, half written.
+    // A start that was cut off before there was any data: an engine's parameters, half written.
     std::fs::create_dir(dir.path().join("db")).unwrap();
     std::fs::write(dir.path().join("db/conf"), [0xFF; 12]).unwrap();
     let store = open(dir.path());
@@ -89,7 +89,7 @@ fn a_layout_of_a_newer_version_is_refused_and_left_alone() {
     open(dir.path());
 }
 
-/// The engine under a store that is closed; its threads may still be letting go of their files.
+/// Opens the engine of a store that is closed. Its threads may still be closing their files.
 pub(crate) fn open_engine(data_dir: &Path) -> sled::Db {
     loop {
         match sled::open(data_dir.join("db")) {
@@ -108,7 +108,7 @@ fn everything_in_a_data_directory_is_its_owners_alone() {
     assert_eq!(mode(&dir.join("db")), 0o700);
     assert_eq!(mode(&dir.join("lock")), 0o600);
 
-    // One that the operator made stays as it is, but what is in it is closed all the same.
+    // A directory that the operator created stays as it is, but the content is protected.
     let given = parent.path().join("given");
     std::fs::create_dir(&given).unwrap();
     std::fs::set_permissions(&given, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -160,7 +160,7 @@ async fn s60_a_deletion_takes_everything_along_and_frees_the_names() {
     store.delete_account(id(1), Some(0), None, audit(2).into()).await.unwrap();
     drop(store);
 
-    // Nothing but the counters, the counts of mails of the day, the audit log and the log of revocations is left.
+    // Only the counters, the day's counts of mails, the audit log and the log of revocations remain.
     let left: Vec<u8> = open_engine(dir.path()).iter().keys().map(|key| key.unwrap()[0]).collect();
     assert!(left.iter().all(|kind| [0x01, 0x30, 0x31, 0x54, 0x72].contains(kind)), "{left:x?}");
     let store = open(dir.path());
@@ -314,7 +314,7 @@ async fn a_touch_never_goes_back_and_never_revives_a_session() {
         store.touch_sessions(touch(touched)).await.unwrap();
         assert_eq!(store.sessions(ALL).await.unwrap()[0].last_active_at, at(seen), "touched at {touched}");
     }
-    // A session of the same name, were there ever one, would not inherit the last use of the earlier one.
+    // If a later session had the same id, it would not inherit the last use of the earlier one.
     store.open_session(session(1, 1, 0, 11), None, None, None, audit(0)).await.unwrap();
     assert_eq!(store.session(id(1), SessionId::from_bytes([1; 16])).await.unwrap(), Some(session(1, 1, 0, 11)));
     store.touch_sessions(touch(20)).await.unwrap();

@@ -49,7 +49,7 @@ pub(crate) async fn run(store: &dyn Subject, step: &Step, audit: AuditRecord) ->
     }
 }
 
-/// Everything that can be asked about services.
+/// Returns the answers to all queries about services.
 pub(crate) async fn observe(store: &dyn Subject) -> Vec<String> {
     let mut seen = vec![
         format!("{:?}", store.service_tokens().await.unwrap()),

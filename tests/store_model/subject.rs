@@ -1,4 +1,4 @@
-//! What the model and the store have in common, so that the same steps can be run on both.
+//! The common interface of the model and the store, so that the same steps can run on both.
 
 use std::time::Duration;
 
@@ -74,7 +74,7 @@ pub(crate) trait Subject: ServiceSubject {
         now: Timestamp,
         until: Timestamp,
     ) -> Result<Option<QueuedMail>, StoreFailure>;
-    /// Of a mail that is claimed.
+    /// Stores the outcome of a claimed mail.
     async fn settle_mail(&self, id: MailId, outcome: MailOutcome) -> Result<(), StoreFailure>;
     async fn retry_mail(&self, id: MailId, at: Timestamp, audit: AuditRecord) -> Result<bool, StoreFailure>;
     async fn delete_mail(&self, id: MailId, audit: AuditRecord) -> Result<bool, StoreFailure>;
@@ -341,7 +341,7 @@ impl ServiceSubject for Store {
     }
 }
 
-/// The answer to a change that nobody's session can be refused, as it is made in nobody's name.
+/// Returns the answer to a change that cannot be refused, because it has no acting session.
 fn unrefused<T>(answer: Result<T, StoreError<ActingRefusal>>) -> Result<T, StoreFailure> {
     answer.map_err(|error| match error {
         StoreError::Refused(ActingRefusal) => StoreFailure::permanent("refused though nobody acted"),

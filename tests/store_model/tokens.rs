@@ -1,4 +1,4 @@
-//! One-time tokens and what takes the place of an unverified account.
+//! One-time tokens, and accounts that replace unverified ones.
 
 use std::sync::Arc;
 
@@ -89,7 +89,8 @@ async fn s26_s27_a_token_that_does_not_permit_a_change_changes_nothing() {
         ("of another purpose", redeem(1, 3, VERIFY, ann(), 5)),
         ("of another address", redeem(1, 3, RESET, email("bob").key().clone(), 5)),
     ] {
-        // A stale change with a bad token has a bad token: whoever has none learns nothing of the account.
+        // A stale change with a bad token is answered with the bad token:
+        // without a token, a client learns nothing about the account.
         for expected_revision in [None, Some(7)] {
             let bad = AccountUpdate { expected_revision, revokes_tokens: true, ends: EndSessions::All, ..bad.clone() };
             let effects = Effects {
@@ -130,7 +131,7 @@ async fn a_change_revokes_what_there_was_and_then_issues() {
     store.update_account(revokes, issue(vec![token(9, RESET)])).await.unwrap();
     drop(store);
     let store = open(dir.path());
-    // The one that verifies the address has nothing to do with a credential, and one that undoes is not replaced.
+    // The token that verifies the address stays because it concerns no credential. A token that undoes a change is not replaced.
     assert_eq!(tokens_of(&store, 1).await, [hash(1), hash(9)]);
     assert!(store.one_time_token(&hash(5)).await.unwrap().is_some());
     assert_eq!(tokens_of(&store, 2).await, [hash(8)], "another account keeps its own");
@@ -161,7 +162,7 @@ async fn f21_of_each_purpose_the_last_use_is_kept_until_the_account_goes() {
     store.record(id(1), issue(vec![token(4, VERIFY), token(5, TokenPurpose::Undo)])).await.unwrap();
     store.update_account(redeem(1, 4, VERIFY, ann(), 5), audit(1).into()).await.unwrap();
     store.record(id(1), issue(vec![token(6, RESET)])).await.unwrap();
-    // What takes tokens away leaves it that they were used.
+    // Invalidating tokens keeps the record of their use.
     let effects = Effects { settles_from: Some(0), ..audit(1).into() };
     let ends_all = AccountUpdate { revokes_tokens: true, ..redeem(1, 5, TokenPurpose::Undo, ann(), 5) };
     store.update_account(ends_all, effects).await.unwrap();
@@ -221,7 +222,7 @@ async fn an_unverified_account_gives_way_with_everything_of_it() {
     store.record(id(1), issue(vec![token(1, VERIFY)])).await.unwrap();
     store.record(id(1), mails(vec![mail(MailKind::VerifyAddress, 5)])).await.unwrap();
 
-    // Not for a name that is another's: then nothing happens to the account that would give way.
+    // An account with a name that is taken is refused, and the account that it would have replaced stays unchanged.
     assert_eq!(
         refused(store.create_account(replacing("ann", "bob"), audit(1).into()).await),
         CreateAccountRefusal::NicknameTaken
@@ -240,7 +241,7 @@ async fn an_unverified_account_gives_way_with_everything_of_it() {
     assert_eq!(store.one_time_token(&hash(1)).await.unwrap(), None);
     assert_eq!(tokens_of(&store, 3).await, [hash(2)]);
     assert!(store.mails(None, 9).await.unwrap().is_empty());
-    // The account counter was kept: both go, and so may the very last.
+    // The account counter was kept: both can be deleted, and so can the very last account.
     store.delete_account(id(2), None, None, audit(1).into()).await.unwrap();
     store.delete_account(id(3), None, None, Effects::default()).await.unwrap();
     drop(store);
@@ -299,7 +300,7 @@ async fn the_unverified_are_found_by_their_age() {
     assert!(store.unverified_before(at(99), 0).await.unwrap().is_empty());
 }
 
-/// A change of address from `ann` that can be undone until 500.
+/// Changes the address from `ann`, which can be undone until 500.
 fn moves(account: u64, to: &str) -> AccountUpdate {
     let undoable = Some(Undoable { at: at(1), until: at(500) });
     update(account, AccountChange { email: Some(email(to)), undoable, ..AccountChange::default() }, EndSessions::None)
@@ -315,7 +316,7 @@ async fn c08_an_old_address_stays_the_accounts_own_while_the_change_can_be_undon
     store.update_account(update(2, waits, EndSessions::None), audit(1).into()).await.unwrap();
     store.update_account(moves(1, "new"), audit(1).into()).await.unwrap();
     store.update_account(moves(1, "newer"), audit(2).into()).await.unwrap();
-    // Who asked for the address before is kept from nothing else.
+    // An account that had already asked for the address can make all other changes.
     let drops = AccountChange { pending_email: Some(None), ..AccountChange::default() };
     for change in [AccountChange { locale: Some(Locale::Fr), ..AccountChange::default() }, drops] {
         store.update_account(update(2, change, EndSessions::None), audit(3).into()).await.unwrap();
@@ -332,7 +333,7 @@ async fn c08_an_old_address_stays_the_accounts_own_while_the_change_can_be_undon
         let taken = store.update_account(update(2, change, EndSessions::None), audit(499).into()).await;
         assert!(matches!(taken, Err(StoreError::Refused(UpdateAccountRefusal::EmailTaken))), "{taken:?}");
     }
-    // Only the old one: the one in between is free.
+    // Only the old address is reserved. The one in between is free.
     store.create_account(new_account("new", USER), audit(1).into()).await.unwrap();
     let after = store.update_account(moves(1, "ann"), audit(3).into()).await.unwrap();
     assert_eq!(after.reserved_email, None, "the account has it again");

@@ -1,4 +1,4 @@
-//! A data directory of an older layout opens and reads.
+//! A data directory of an older layout can be opened and read.
 
 use doorward::engine::sled::{OpenError, SledEngine, SledOptions};
 use doorward_actors::store::chain::verify::{AuditBreak, AuditFinding};
@@ -11,7 +11,8 @@ use doorward_actors::{
 use crate::rules::open_engine;
 use crate::{at, audit, id, issue, open, token};
 
-/// What a version wrote for one registered administrator. The second added two fields to accounts: no pending address, English.
+/// What a version wrote for one registered administrator. The second version added two fields to accounts:
+/// no pending address, English.
 fn older_version(data_dir: &std::path::Path, version: u8) -> Vec<(Vec<u8>, Vec<u8>)> {
     let added: &[u8] = if version == 1 { &[] } else { &[0, 1] };
     let account = [
@@ -53,7 +54,7 @@ fn unchained(records: u64) -> Vec<(Vec<u8>, Vec<u8>)> {
     let numbered = |number: u64| [&[0x30][..], &number.to_be_bytes()].concat();
     let record = |number: u64| {
         let subject: &[u8] = if number.is_multiple_of(3) { &[1, 7] } else { &[0] };
-        // At one millisecond, a login, by nobody, refused for a wrong password.
+        // A login at one millisecond, without an actor, refused because of a wrong password.
         (numbered(number), [&[1, 2, 5, 0], subject, &[0, 0, 0, 0, 1, 2]].concat())
     };
     let mut rows: Vec<_> = (1..=records).map(record).collect();
@@ -96,7 +97,7 @@ async fn an_old_audit_record_that_cannot_be_read_stops_no_start_and_is_kept_and_
     old[6].1 = unreadable.to_vec();
     old[8].1 = Vec::new();
     write(dir.path(), &old);
-    // Number 1200, which is about account 7, is not there at all.
+    // Record 1200, which is about account 7, is missing.
     open_engine(dir.path()).remove(&old[1199].0).unwrap();
     let store = open(dir.path());
     let head = store.audit_status().await.unwrap().head;
@@ -113,7 +114,7 @@ async fn an_old_audit_record_that_cannot_be_read_stops_no_start_and_is_kept_and_
     let engine = open_engine(dir.path());
     let kept = engine.get(&old[6].0).unwrap().unwrap();
     assert!(kept.ends_with(&unreadable), "to the byte");
-    // Nobody can work on what was put aside either.
+    // A change of a record that was put aside is found too.
     let mut changed = kept.to_vec();
     *changed.last_mut().unwrap() ^= 1;
     engine.insert(&old[6].0, changed).unwrap();
@@ -132,8 +133,8 @@ async fn r02_a_chaining_that_was_cut_short_goes_on() {
     write(dir.path(), &unchained(1500));
     drop(open(dir.path()));
     {
-        // As a kill after the first group leaves it: the rest is unchained, and the layout the old one. A program of that layout
-        // has appended since.
+        // The state that a kill after the first group leaves: the rest is unchained, and the layout number is the old one.
+        // A program of that layout has appended records since.
         let (engine, old) = (open_engine(dir.path()), unchained(1500));
         let end_of_the_first_group = end_after(512);
         for (key, value) in &old {
@@ -153,7 +154,7 @@ async fn r02_a_chaining_that_was_cut_short_goes_on() {
     assert_eq!(report.finding, AuditFinding::Whole(expected.head));
 }
 
-/// Where the log ends once so many records are chained.
+/// Returns the end of the log after this many records are chained.
 fn end_after(records: u64) -> sled::IVec {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), &unchained(records));
@@ -228,7 +229,7 @@ async fn opens_and_goes_on(version: u8) {
     assert!(store.token_of(id(1), TokenPurpose::VerifyAddress).await.unwrap().is_some());
 }
 
-/// The step to the fifth layout changes no record, and doing it again changes nothing.
+/// The migration to the fifth layout changes no record, and repeating it changes nothing.
 #[tokio::test]
 async fn sessions_of_the_first_version_stay_as_they_are_until_they_change() {
     let fixture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/in-use-before-key-pairs/db");
@@ -237,7 +238,7 @@ async fn sessions_of_the_first_version_stay_as_they_are_until_they_change() {
     for name in ["db", "conf"] {
         std::fs::copy(fixture.join(name), dir.path().join("db").join(name)).unwrap();
     }
-    // Each start counts as a commit, beside the records.
+    // Each start increments the count of commits, so that row is left out.
     let rows = || -> Vec<_> {
         open_engine(dir.path()).iter().map(Result::unwrap).filter(|(key, _)| key != &[0x01, 0x10]).collect()
     };
@@ -260,7 +261,7 @@ async fn sessions_of_the_first_version_stay_as_they_are_until_they_change() {
         assert_eq!(changed.len(), 1, "{changed:?}");
         assert_eq!(*changed[0].1, (sled::IVec::from(&[1, 0]), sled::IVec::from(&[0, 0, 0, 6])));
     }
-    // Naming one writes it anew; the others stay.
+    // Labelling a session writes it in the new version. The others stay.
     let store = open(dir.path());
     let session = store.sessions(ShardOf { index: 0, of: 1 }).await.unwrap().remove(0);
     let label = Some(SessionLabel::parse("Phone").unwrap());

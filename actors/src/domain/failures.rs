@@ -17,7 +17,7 @@ use super::time::Timestamp;
 const FIRST_WAIT: Duration = Duration::from_mins(1);
 /// The maximum wait (S19: no account is locked for ever).
 const LONGEST_WAIT: Duration = Duration::from_hours(1);
-/// How long the outcome of an attempt is waited for: a hash is computed or refused before.
+/// How long a waiting attempt waits for the outcome of others. Within this time, their hash has been computed or refused.
 pub(crate) const ATTEMPT_LASTS: Duration = Duration::from_secs(10);
 /// After how many doublings the longest wait is reached; no more failures than this beyond the allowance are counted.
 const DOUBLINGS: u32 = 6;
@@ -160,7 +160,7 @@ pub struct FailureRules {
 }
 
 impl FailureRules {
-    /// The rule that applies to a counter.
+    /// Returns the rule that applies to a counter.
     #[must_use]
     pub const fn of(&self, key: &FailureKey) -> FailureRule {
         match key.scope {
@@ -175,7 +175,7 @@ impl FailureRules {
 pub struct Failures {
     /// The number of failures when the last one was counted. Attempts under way are among them.
     pub count: u32,
-    /// When the last attempt was admitted that has not succeeded. The next wait begins here. `None` after a success.
+    /// When the last attempt was admitted that has not succeeded. The next wait begins then. `None` after a success.
     pub last_at: Option<Timestamp>,
     /// When forgetting began. It moves by whole failures, so that later attempts do not delay it.
     pub forgotten_from: Timestamp,
@@ -243,7 +243,7 @@ impl Failures {
         *self = Self { count: under_way, under_way, under_way_until, account, ..Self::none(now) };
     }
 
-    /// How long the next attempt has to wait; zero when it may come.
+    /// Returns how long the next attempt must wait. Zero if it is allowed now.
     #[must_use]
     pub fn wait(&self, rule: FailureRule, now: Timestamp) -> Duration {
         let (Some(beyond), Some(last_at)) = (self.count.checked_sub(rule.allowance), self.last_at) else {
@@ -253,27 +253,29 @@ impl Failures {
         wait.saturating_sub(now.since(last_at))
     }
 
-    /// How many failures are not forgotten yet.
+    /// Returns the number of failures that are not forgotten yet.
     #[must_use]
     pub fn count(&self, rule: FailureRule, now: Timestamp) -> u32 {
         let forgotten = now.since(self.forgotten_from).as_millis() / rule.forget.as_millis().max(1);
         self.count.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX))
     }
 
-    /// Whether the counter has no effect any more.
+    /// Returns whether the counter no longer has an effect.
     #[must_use]
     pub fn is_forgotten(&self, rule: FailureRule, now: Timestamp) -> bool {
         self.is_at_most(0, rule, now)
     }
 
-    /// Whether so few failures count, and nobody waits, that the counter may go where there are too many.
+    /// Returns whether the counter has at most `most` failures and asks no one to wait, so that it may be removed if there are too
+    /// many.
     #[must_use]
     pub fn is_at_most(&self, most: u32, rule: FailureRule, now: Timestamp) -> bool {
         self.count(rule, now) <= most && self.wait(rule, now).is_zero() && self.under_way_at(now) == 0
     }
 
-    /// Moves times of the future to the present, and says whether there were any: a clock that was set back makes nobody wait for
-    /// longer than the counter says (R05). Times that clocks may differ by are left alone.
+    /// Moves future times to the present, and returns whether there were any.
+    /// A clock that was set back then makes no one wait longer than the counter asks (R05).
+    /// Times within the clocks' allowed difference stay.
     pub fn heed_clock(&mut self, now: Timestamp, skew: Duration) -> bool {
         let latest = now.plus(skew);
         let ahead = self.last_at.is_some_and(|at| at > latest) || self.forgotten_from > latest;
@@ -431,8 +433,8 @@ mod tests {
     }
 
     proptest! {
-        /// However attempts arrive, fail and are taken back: the attempts that are running or failed and not yet forgotten never exceed the
-        /// allowance plus one for each completed wait.
+        /// For any sequence of attempts, failures and take-backs: the attempts that are running, or failed and not yet forgotten,
+        /// never exceed the allowance plus one for each completed wait.
         #[test]
         fn s15_attempts_are_bounded(steps in prop::collection::vec((0_i64..5 * MINUTE, any::<bool>()), 1..200)) {
             let mut failures = none();
@@ -454,7 +456,7 @@ mod tests {
             prop_assert!(failed <= RULE.allowance + DOUBLINGS + 2 * hours + 1, "{failed} in {hours} h");
         }
 
-        /// No wait exceeds an hour, whatever the history of the counter.
+        /// No wait exceeds an hour, for any history of the counter.
         #[test]
         fn s19_no_wait_is_longer_than_an_hour(steps in prop::collection::vec(0_i64..200 * MINUTE, 1..100)) {
             let mut failures = none();

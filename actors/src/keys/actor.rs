@@ -9,21 +9,21 @@ use crate::domain::session::Acting;
 use crate::domain::session::Origin;
 use crate::process::{Mailbox, Process, Reply, Timer, every};
 
-/// How often the ring is looked at: a change that a command line made beside the server takes at most so long to be noticed.
+/// How often the ring is read. A change by a command line while the server runs takes at most this long to be noticed.
 const LOOK_PERIOD: Duration = Duration::from_secs(5);
 
 pub(crate) enum Message {
-    /// Do what is due. Sent by a timer, and by tests, who are answered when it is done.
+    /// Do what is due. Sent by a timer, and by tests, which get an answer when it is done.
     Look(Option<Reply<()>>),
-    /// Make a new key.
+    /// Create a key.
     Rotate { compromised: bool, by: Acting, origin: Origin, reply: Reply<Result<KeyView, RotateError>> },
 }
 
-/// Sees to it that keys are rotated in time and old ones go.
+/// Rotates keys on schedule and removes old ones.
 pub(crate) struct KeyActor {
     keeper: Arc<KeyKeeper>,
-    /// What is under way. It runs outside the mailbox, as the disk and the making of a key take their time, and outlives a crash;
-    /// the keeper does one thing after the other.
+    /// The work under way. It runs outside the mailbox, because the disk and the creation of a key are slow. It outlives a crash.
+    /// The keeper does one task at a time.
     work: TaskTracker,
 }
 
@@ -44,7 +44,7 @@ impl Process for KeyActor {
     async fn handle(&self, _: &mut Timer, message: Message) -> Result<(), String> {
         let keeper = Arc::clone(&self.keeper);
         match message {
-            // The one under way sees to it.
+            // The work under way already does it.
             Message::Look(None) if !self.work.is_empty() => {}
             Message::Look(reply) => {
                 self.work.spawn(async move {

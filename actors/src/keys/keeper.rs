@@ -20,25 +20,25 @@ use crate::leases::{Lease, Leases};
 use crate::ports::{Clock, KeyVault, KeyVaultFailure, ReplaceKeysError, StoredKeys};
 use crate::store::{ShardOf, Store, StoreFailure};
 
-/// How often a change is decided anew because a command line changed the ring meanwhile.
+/// How often a change is tried if a command line changes the ring in the meantime.
 const MAX_ATTEMPTS: usize = 3;
 
 /// Why the keys could not be opened or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
-    /// Where they are kept.
+    /// The vault failed.
     #[error(transparent)]
     Vault(#[from] KeyVaultFailure),
-    /// Somebody else changed them at the same time.
+    /// Another process changed the ring at the same time, several times.
     #[error("the ring of keys changes all the time")]
     Contended,
-    /// A key cannot be made.
+    /// A key could not be created.
     #[error(transparent)]
     Bad(#[from] BadKey),
-    /// They cannot be put to use.
+    /// The keys could not be put to use.
     #[error(transparent)]
     Unusable(#[from] TokenKeyError),
-    /// The store cannot be read.
+    /// The store could not be read.
     #[error(transparent)]
     Store(#[from] StoreFailure),
 }
@@ -50,7 +50,7 @@ impl From<KeysError> for Unavailable {
     }
 }
 
-/// Holds the ring between its files and its use. Everything that changes it passes here, one after the other.
+/// Keeps the ring in memory in step with its files. It makes all changes of the ring, one at a time.
 pub(crate) struct KeyKeeper {
     settings: TokenSettings,
     vault: Arc<dyn KeyVault>,
@@ -62,15 +62,15 @@ pub(crate) struct KeyKeeper {
     turn: Mutex<Turn>,
 }
 
-/// What whoever has the turn knows of the looks before.
+/// What earlier looks found, for the holder of the lock.
 #[derive(Default)]
 struct Turn {
-    /// Since when, by the clock that never jumps, something is planned for too late a time.
+    /// Since when, on the monotonic clock, the ring plans something too far in the future.
     too_late_since: Option<Duration>,
 }
 
 impl KeyKeeper {
-    /// Reads the ring, or makes the first one, and lets the algorithm of the settings sign.
+    /// Reads the ring, or creates the first one, and lets the algorithm of the settings sign.
     pub(crate) async fn open(
         settings: TokenSettings,
         vault: Arc<dyn KeyVault>,
@@ -106,8 +106,8 @@ impl KeyKeeper {
         &self.tokens
     }
 
-    /// Takes up what was changed beside us, removes keys whose tokens are over, makes a new one if it is time, and puts on
-    /// record what is not. A failure is logged; the next look tries again.
+    /// Loads changes by other processes, removes keys whose tokens have expired, creates a key if one is due,
+    /// and records events that are not recorded yet. A failure is logged, and the next look tries again.
     pub(crate) async fn look(&self) {
         let mut turn = self.turn.lock().await;
         if let Err(error) = self.tend(&mut turn).await {
@@ -115,7 +115,7 @@ impl KeyKeeper {
         }
     }
 
-    /// Makes a new key for an administrator.
+    /// Creates a key for an administrator.
     pub(crate) async fn rotate(
         &self,
         compromised: bool,
@@ -136,7 +136,7 @@ impl KeyKeeper {
             if let Some(next) = ring.next(now).filter(|_| !compromised) {
                 return Ok(KeyView::of(next, now, true));
             }
-            // Where too much waits to be put on record, the ring does not note it.
+            // If too many events wait to be recorded, the ring does not store this one.
             let kind = if compromised { KeyEventKind::Replaced } else { KeyEventKind::Rotated };
             let event = KeyEvent { kind, at: now, by: Some(by) };
             let record = AuditRecord { session: Some(acting.session), origin: origin.clone(), ..record_of(&event) };
@@ -165,7 +165,7 @@ impl KeyKeeper {
                 Err(Retry::Stale) => continue,
                 Err(Retry::Failed(error)) => return Err(error.into()),
             }
-            // Should it fail, the next look puts on record what it can.
+            // If this fails, the next look records what it can.
             let events = [event];
             if self.record(vec![record], &events).await.is_ok() {
                 self.forget(&events).await;
@@ -175,14 +175,15 @@ impl KeyKeeper {
         Err(KeysError::Contended.into())
     }
 
-    /// Puts a rotation on record that was refused (S70).
+    /// Records a refused rotation (S70).
     async fn refused(&self, record: AuditRecord, reason: AuditRefusal) {
         self.audit.refused(AuditRecord { refusal: Some(reason), ..record });
         self.audit.settle().await;
     }
 
-    /// Whether this is still the session of an administrator. The ring is written in no commit of the store, so this is asked
-    /// right before it is: rotations wait for each other, and a key takes its time to be made.
+    /// Returns whether this is still the session of an administrator. No commit of the store writes the ring,
+    /// so this check comes right before the write. It must, because rotations wait for each other,
+    /// and the creation of a key takes time.
     async fn may_act(&self, acting: Acting) -> Result<bool, StoreFailure> {
         let Acting { account: by, session, proven_at, .. } = acting;
         let (session, account) = (self.store.session(by, session).await?, self.store.account(by).await?);
@@ -204,13 +205,13 @@ impl KeyKeeper {
         if self.is_too_late_for_long(turn, now) {
             match self.put_right(now).await {
                 Ok(()) => {}
-                // The next look sees what the other one wrote.
+                // The next look reads what the other process wrote.
                 Err(Retry::Stale) => return Ok(()),
                 Err(Retry::Failed(error)) => return Err(error),
             }
         }
         let mut ring = self.ring();
-        // A command line knows the lifetime of tokens from its own settings at best.
+        // A command line knows the lifetime of tokens only from its own settings, if at all.
         let mut changed = ring.note_lifetime(self.settings.lifetime, now);
         changed |= ring.prune(now);
         let mut new = None;
@@ -230,7 +231,7 @@ impl KeyKeeper {
         if changed {
             match self.write(ring, new).await {
                 Ok(()) => {}
-                // The next look sees what the other one wrote.
+                // The next look reads what the other process wrote.
                 Err(Retry::Stale) => return Ok(()),
                 Err(Retry::Failed(error)) => return Err(error),
             }
@@ -243,8 +244,8 @@ impl KeyKeeper {
         Ok(())
     }
 
-    /// Whether something is planned for too late, and has been for a while. The clock may be behind as well: one that is soon put right, as
-    /// that of a machine that starts in 1970, is to change no key.
+    /// Returns whether the ring has planned something too far in the future for a while. The clock may also be behind.
+    /// If it is soon corrected, like that of a machine that starts in 1970, no key must change.
     fn is_too_late_for_long(&self, turn: &mut Turn, now: Timestamp) -> bool {
         if self.ring().put_right(now).is_none() {
             turn.too_late_since = None;
@@ -254,8 +255,8 @@ impl KeyKeeper {
         monotonic.saturating_sub(*turn.too_late_since.get_or_insert(monotonic)) >= PUBLISHED_AHEAD
     }
 
-    /// Brings forward what was planned by a clock that was ahead: otherwise no key would take over, and none be made, before that
-    /// time has come.
+    /// Moves forward what a clock that was ahead has planned. Otherwise no key would take over, and none would be created,
+    /// until that time.
     async fn put_right(&self, now: Timestamp) -> Result<(), Retry> {
         let mut ring = self.ring();
         let Some(planned) = ring.put_right(now) else { return Ok(()) };
@@ -267,7 +268,7 @@ impl KeyKeeper {
         Ok(())
     }
 
-    /// Takes up a ring that somebody else wrote.
+    /// Loads a ring that another process wrote.
     async fn take_up_changes(&self) -> Result<(), KeysError> {
         let vault = Arc::clone(&self.vault);
         if blocking(move || vault.revision()).await? == Some(self.ring().revision) {
@@ -281,7 +282,7 @@ impl KeyKeeper {
         Ok(())
     }
 
-    /// Writes a changed ring and takes it up.
+    /// Writes a changed ring and puts it to use.
     async fn write(&self, ring: KeyRing, new: Option<SigningKey>) -> Result<(), Retry> {
         let mut pairs = self.tokens.keys().pairs.clone();
         pairs.extend(new.clone());
@@ -296,26 +297,27 @@ impl KeyKeeper {
         Ok(())
     }
 
-    /// Puts events on record, and into the log of revocations that keys were replaced: by then, the new ones are published.
+    /// Records events in the audit log, and the replacement of keys also in the log of revocations.
+    /// By then, the new keys are published.
     async fn record(&self, records: Vec<AuditRecord>, events: &[KeyEvent]) -> Result<(), StoreFailure> {
         let replaced = events.iter().filter(|event| event.kind == KeyEventKind::Replaced);
         self.store.record_keys(records, replaced.map(|event| event.at).max()).await
     }
 
-    /// Strikes off what is on record now.
+    /// Removes recorded events from the ring.
     async fn forget(&self, recorded: &[KeyEvent]) {
         let mut ring = self.ring();
         ring.unrecorded.retain(|event| !recorded.contains(event));
-        // It is put on record once more then, which is better than never.
+        // The event is then recorded twice, which is better than never.
         if let Err(Retry::Failed(error)) = self.write(ring, None).await {
             tracing::warn!(%error, "what is on record of the signing keys could not be noted");
         }
     }
 }
 
-/// What came of writing a ring.
+/// Why a ring was not written.
 enum Retry {
-    /// Somebody else wrote one meanwhile.
+    /// Another process wrote it in the meantime.
     Stale,
     Failed(KeysError),
 }
@@ -326,7 +328,7 @@ impl<E: Into<KeysError>> From<E> for Retry {
     }
 }
 
-/// Brings the ring that is written in line with the settings.
+/// Brings the stored ring in line with the settings.
 async fn settle(
     settings: &TokenSettings,
     vault: &Arc<dyn KeyVault>,
@@ -352,7 +354,7 @@ async fn settle(
         stored.ring.switch(id, algorithm, lifetime, now);
         changed = true;
     }
-    // Keys that are over go at the first look, and the record of it with them.
+    // Expired keys are removed at the first look, together with the record of it.
     if changed || is_new {
         stored.pairs.extend(new.clone());
         stored.ring = replace(vault, stored.ring, new).await?;
@@ -362,9 +364,10 @@ async fn settle(
     Ok(stored)
 }
 
-/// The ring of a data directory that has none. If it was in use before there were rings, tokens may be about that were signed with
-/// one of its secrets, by whatever algorithm: these are accepted for as long as one lives. Such tokens are of a session; accounts
-/// alone can have been made at the command line, before the first start.
+/// Creates the ring of a data directory that has none. If the directory was in use before there were rings,
+/// clients may hold tokens that were signed with one of its secrets, by any algorithm.
+/// These are accepted for as long as a token lives. Such tokens belong to a session.
+/// Without sessions there may only be accounts that a command line created before the first start.
 async fn first_ring(settings: &TokenSettings, store: &Store, clock: &dyn Clock) -> Result<KeyRing, StoreFailure> {
     let mut ring = KeyRing::default();
     if store.sessions(ShardOf { index: 0, of: 1 }).await?.is_empty() {
@@ -378,12 +381,12 @@ async fn first_ring(settings: &TokenSettings, store: &Store, clock: &dyn Clock) 
     Ok(ring)
 }
 
-/// Makes a key pair on a thread that may take its time.
+/// Creates a key pair on a thread that may block.
 async fn make(algorithm: SigningAlgorithm) -> Result<SigningKey, KeysError> {
     blocking(move || SigningKey::generate(algorithm)).await
 }
 
-/// Writes a ring; the answer is the ring as it is written.
+/// Writes a ring and returns it as written.
 async fn replace(vault: &Arc<dyn KeyVault>, ring: KeyRing, new: Option<SigningKey>) -> Result<KeyRing, Retry> {
     let vault = Arc::clone(vault);
     let written = spawn_blocking(move || (vault.replace(&ring, new.as_ref()), ring)).await;
@@ -395,7 +398,7 @@ async fn replace(vault: &Arc<dyn KeyVault>, ring: KeyRing, new: Option<SigningKe
     }
 }
 
-/// Runs what may block.
+/// Runs work that may block.
 async fn blocking<T: Send + 'static, E: Send + 'static>(
     work: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, KeysError>

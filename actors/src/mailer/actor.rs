@@ -12,11 +12,11 @@ use crate::process::Reply;
 use crate::process::{Mailbox, Process, Timer, every};
 use crate::store::StoreFailure;
 
-/// How often due mails are looked for when nothing else reminds the actor of them.
+/// How often the actor looks for due mails without another reason.
 const LOOK_PERIOD: Duration = Duration::from_secs(2);
-/// How often mails and counts that are no longer kept are removed.
+/// How often expired mails and counts are removed.
 const PRUNE_PERIOD: Duration = Duration::from_hours(1);
-/// The maximum number of counts of earlier days that one commit removes, so that nobody waits for long behind it.
+/// The maximum number of counts of earlier days that one commit removes, so that other writers do not wait long.
 const PRUNE_AT_ONCE: usize = 512;
 
 pub(crate) enum Message {
@@ -24,27 +24,27 @@ pub(crate) enum Message {
     Queued,
     /// A mail may have become due again. Sent by a timer, and by an administrator's retry.
     Look,
-    /// The transport is done with a mail; sent by the task of the attempt.
+    /// The transport has finished with a mail. Sent by the task of the attempt.
     Sent(MailId),
-    /// The outcome of an attempt is noted; sent by the same task.
+    /// The outcome of an attempt is stored. Sent by the same task.
     Noted,
-    /// Answered when no attempt is under way and no mail is due.
+    /// Is answered when no attempt is under way and no mail is due.
     #[cfg(feature = "testing")]
     Settle(Reply<()>),
 }
 
-/// Has due mails sent, a few at a time.
+/// Sends due mails, a few at a time.
 pub(crate) struct MailerActor {
     pub(crate) postman: Arc<Postman>,
-    /// The attempts under way. They outlive a crash of the actor; its next incarnation waits for them.
+    /// The attempts under way. They outlive a crash of the actor, and its next incarnation waits for them.
     pub(crate) attempts: TaskTracker,
     pub(crate) leases: Leases,
 }
 
-/// What one incarnation owns.
+/// The state that one incarnation owns.
 pub(crate) struct Incarnation {
     state: State,
-    /// When mails and counts that are no longer kept were last removed, on the monotonic clock.
+    /// When expired mails and counts were last removed, on the monotonic clock.
     pruned: Option<Duration>,
     /// The tests that wait until nothing is due or under way.
     #[cfg(feature = "testing")]
@@ -61,7 +61,7 @@ impl Process for MailerActor {
         self.attempts.close();
         self.attempts.wait().await;
         self.attempts.reopen();
-        // Neither a mail nor the end of the process waits for it.
+        // Neither a mail nor the end of the process waits for the probe.
         let transport = Arc::clone(&self.postman.transport);
         drop(tokio::spawn(async move { transport.probe().await }));
         Ok(Incarnation {
@@ -88,7 +88,7 @@ impl Process for MailerActor {
         }
         #[cfg(feature = "testing")]
         if own.state.is_idle() && !own.waiting.is_empty() {
-            // A mail that was postponed may be due by now.
+            // A postponed mail may be due by now.
             self.happened(own, Event::Look).await;
             if own.state.is_idle() {
                 for reply in own.waiting.drain(..) {
@@ -100,14 +100,14 @@ impl Process for MailerActor {
     }
 
     async fn stop(&self, _: &mut Incarnation) {
-        // An attempt that is not through by then is cut off at the deadline of the stop. The mail is sent when its claim ends.
+        // The deadline of the stop cuts off an attempt that takes longer. The mail is sent again when its claim ends.
         self.attempts.close();
         self.attempts.wait().await;
     }
 }
 
 impl MailerActor {
-    /// Tells the state what happened, and carries out what it says.
+    /// Passes an event to the state and carries out its effects.
     async fn happened(&self, own: &mut Incarnation, event: Event) {
         let mut events = vec![event];
         while let Some(event) = events.pop() {
@@ -123,14 +123,14 @@ impl MailerActor {
                 };
                 match read {
                     Ok(read) => events.push(read),
-                    // The next look reads it again.
+                    // The next look reads the mail again.
                     Err(failure) => unreadable(&failure),
                 }
             }
         }
     }
 
-    /// Makes an attempt in a task of its own. Its place is free for another mail as soon as the transport is done.
+    /// Makes an attempt in a task of its own. Its place becomes free for another mail as soon as the transport has finished.
     fn begin(&self, own: &Incarnation, mail: MailId) {
         let (postman, mailbox) = (Arc::clone(&self.postman), Arc::clone(&own.mailbox));
         self.attempts.spawn(async move {
@@ -146,7 +146,7 @@ impl MailerActor {
         });
     }
 
-    /// Removes given-up mails and counts that are no longer kept, once in a while.
+    /// Removes expired given-up mails and counts, at most once per [`PRUNE_PERIOD`].
     async fn prune(&self, own: &mut Incarnation) {
         let now = self.postman.clock.monotonic();
         if own.pruned.is_some_and(|pruned| now.saturating_sub(pruned) < PRUNE_PERIOD) {

@@ -1,4 +1,4 @@
-//! One attempt to send a mail: it is claimed, built, handed to the transport, and its outcome is noted.
+//! One attempt to send a mail: the postman claims it, builds it, hands it to the transport and stores the outcome.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use crate::ports::{Clock, Entropy, MailTransport, SendError};
 use crate::store::{Store, StoreFailure};
 use crate::user::IssuedLinks;
 
-/// How long past the transport's own limit an attempt may take before it counts as failed.
+/// How long an attempt may take beyond the transport's own time-out before it counts as failed.
 const GRACE: Duration = Duration::from_secs(5);
-/// How long after that limit the outcome is noted, with room for a slow commit and for clocks that differ. Then the claim ends, and
-/// another process may send the mail, with the same `Message-ID`.
+/// How long after the time-out and [`GRACE`] the outcome must be stored, with room for a slow commit and for clocks that differ.
+/// Then the claim ends, and another process may send the mail with the same `Message-ID`.
 const SETTLED_WITHIN: Duration = Duration::from_secs(15);
-/// The reason on record for a mail whose link was used, replaced or revoked, or expired, before it was sent.
+/// The recorded reason for a mail whose link was used, replaced, revoked or expired before it was sent.
 const POINTLESS: &str = "its link is no longer good";
 
 /// Makes attempts to send mails.
@@ -27,15 +27,15 @@ pub(crate) struct Postman {
     pub(crate) store: Store,
     pub(crate) transport: Arc<dyn MailTransport>,
     pub(crate) key: Arc<OneTimeKey>,
-    /// The key of the signing secret before: the token of a mail that was queued under it is derived from it.
+    /// The key of the previous signing secret. The token of a mail that was queued under that secret is derived from it.
     pub(crate) previous_key: Option<OneTimeKey>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
-    /// When the links end by the clock that never jumps.
+    /// When the links expire, on the monotonic clock.
     pub(crate) links: Arc<IssuedLinks>,
 }
 
-/// A mail that the transport is done with.
+/// A mail that the transport has finished with.
 pub(super) struct Tried {
     id: MailId,
     claimed_until: Timestamp,
@@ -43,7 +43,7 @@ pub(super) struct Tried {
 }
 
 impl Postman {
-    /// Claims a mail and tries to send it; nothing if it is gone, not due, or claimed by another process.
+    /// Claims a mail and tries to send it. Returns `None` if the mail is gone, not due, or claimed by another process.
     pub(super) async fn attempt(&self, id: MailId) -> Result<Option<Tried>, StoreFailure> {
         let Some((queued, claimed_until)) = self.claim(id).await? else { return Ok(None) };
         let sent = if self.is_pointless(&queued).await {
@@ -58,8 +58,9 @@ impl Postman {
         Ok(Some(Tried { id, claimed_until, outcome: self.outcome(&queued, sent) }))
     }
 
-    /// Takes a mail that is due, so that no other process sends it before a time. Where there is no other process, that time is when
-    /// the mail is due: should this one be killed, the next one need not wait.
+    /// Claims a due mail, so that no other process sends it before the returned time.
+    /// If no other process shares the store, no claim is written, and that time is when the mail was due.
+    /// After a kill, the next process then need not wait.
     async fn claim(&self, id: MailId) -> Result<Option<(QueuedMail, Timestamp)>, StoreFailure> {
         let now = self.clock.now();
         if !self.store.is_shared() {
@@ -74,7 +75,7 @@ impl Postman {
         Ok(self.store.claim_mail(id, now, until).await?.map(|mail| (mail, until)))
     }
 
-    /// Notes what came of an attempt.
+    /// Stores the outcome of an attempt.
     pub(super) async fn note(&self, Tried { id, claimed_until, outcome }: Tried) {
         if let Err(failure) = self.store.settle_mail(id, claimed_until, outcome).await {
             tracing::error!(%failure, mail = id.get(), "what came of a mail could not be noted");
@@ -107,7 +108,7 @@ impl Postman {
         }
     }
 
-    /// Whether there is nothing left to tell: the link is no longer good, and the mail is nothing without it.
+    /// Returns whether the mail is pointless: its link is no longer valid, and the mail has no use without it.
     async fn is_pointless(&self, queued: &QueuedMail) -> bool {
         if queued.mail.is_pointless(self.clock.now()) {
             return true;
@@ -118,7 +119,7 @@ impl Postman {
         }
     }
 
-    /// The mail with the token of its link.
+    /// Builds the mail with the token of its link.
     async fn outgoing(&self, queued: &QueuedMail) -> OutgoingMail {
         let mail = &queued.mail;
         let token = match TokenPurpose::of_mail(mail.kind).zip(mail.seed) {
@@ -143,8 +144,8 @@ impl Postman {
         }
     }
 
-    /// The token of a seed: that of the previous secret if the store knows it by that one, as the secret changed while its mail
-    /// waited.
+    /// Returns the token of a seed. It is derived from the previous secret if the store knows the token under that one:
+    /// then the secret changed while the mail waited.
     async fn token(&self, purpose: TokenPurpose, seed: &TokenSeed) -> Secret {
         let token = self.key.token(purpose, seed);
         let Some(previous) = &self.previous_key else { return token };

@@ -1,4 +1,4 @@
-//! Which mail is tried when: a state that is told what happened and says what to do, without any input or output.
+//! Decides which mail is tried when. The state takes events and returns effects, and does no input or output.
 
 use std::collections::HashMap;
 
@@ -9,43 +9,43 @@ use crate::domain::time::Timestamp;
 /// The maximum number of mails that are read at once.
 pub(super) const READ_AT_ONCE: usize = 512;
 
-/// What happened.
+/// An event that the state handles.
 #[derive(Debug)]
 pub(super) enum Event {
     /// A mail was queued.
     Queued,
-    /// A mail may have become due again.
+    /// A mail may be due again.
     Look,
     /// The answer to [`Effect::ReadNew`].
     New(Vec<QueuedMail>),
     /// The answer to [`Effect::ReadDue`].
     Due(Vec<QueuedMail>),
-    /// The transport is done with a mail, and its outcome is being noted.
+    /// The transport has finished with a mail, and its outcome is being stored.
     Sent(MailId),
-    /// The outcome of an attempt is noted.
+    /// The outcome of an attempt is stored.
     Noted,
 }
 
-/// What to do.
+/// An effect that the process carries out.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Effect {
     /// Read at most [`READ_AT_ONCE`] mails with numbers after this one.
     ReadNew(Option<MailId>),
-    /// Read at most so many mails that are due.
+    /// Read at most this many due mails.
     ReadDue(usize),
     /// Try to send a mail.
     Begin(MailId),
 }
 
-/// What the mailer knows. It is a cache: the store says whether a mail is still there and due when its turn comes.
+/// The state of the mailer. It is a cache: the store tells whether a mail still exists and is due when its turn comes.
 pub(super) struct State {
     /// The maximum number of mails under way.
     concurrency: usize,
-    /// The mails under way, each with the client whose turn it is.
+    /// The mails under way, each with the client whose turn it used.
     under_way: HashMap<MailId, Client>,
-    /// How many outcomes are being noted.
+    /// The number of outcomes that are being stored.
     noting: usize,
-    /// The mails that are due. Those that are gone or postponed by now are passed over when their turn comes.
+    /// The due mails. Mails that were deleted or postponed are skipped when their turn comes.
     turns: Turns,
     /// The newest mail that was read.
     seen: Option<MailId>,
@@ -68,7 +68,7 @@ impl State {
             Event::Queued => effects.push(Effect::ReadNew(self.seen)),
             Event::Look => {
                 effects.push(Effect::ReadNew(self.seen));
-                // Those that wait for their turn are still due.
+                // Mails that wait for their turn are still due, so they are read again.
                 effects.push(Effect::ReadDue(self.turns.len() + READ_AT_ONCE));
             }
             Event::New(mails) => {
@@ -96,7 +96,8 @@ impl State {
     }
 
     fn begin(&mut self, effects: &mut Vec<Effect>) {
-        // One client has at most half of the places, rounded up, so that a server that is slow with its mails delays no others.
+        // One client gets at most half of the places, rounded up, so that a slow mail server for its recipients does not delay
+        // others.
         let most_of_one = self.concurrency.div_ceil(2);
         while self.under_way.len() < self.concurrency {
             let under_way = &self.under_way;

@@ -1,7 +1,7 @@
-//! Whose mail goes next (S75).
+//! The order in which mails are sent (S75).
 //!
-//! Urgent mails go before the others. Among mails of one class, clients take turns, and for one client its accounts do, so
-//! however many mails one of them has waiting, everybody else waits for one of those at a time.
+//! Urgent mails go before the others. Among mails of one class, clients take turns, and the accounts of one client take turns.
+//! So even if a client or an account has many mails waiting, others wait for only one of them at a time.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
@@ -10,11 +10,11 @@ use std::net::IpAddr;
 use crate::domain::account::AccountId;
 use crate::domain::outbox::{MailId, QueuedMail};
 
-/// The client that a mail takes its turn as; `None` for all who are not counted.
+/// The client whose turn a mail takes. `None` stands for all clients that are not counted.
 pub(super) type Client = Option<IpAddr>;
 
-/// The mails that are due, each once, in the order in which they go. It holds numbers, about 100 bytes for each; the store says
-/// whether a mail is still there when its turn comes.
+/// The due mails in the order of sending, each once. It holds their numbers, about 100 bytes for each.
+/// The store tells whether a mail still exists when its turn comes.
 #[derive(Default)]
 pub(super) struct Turns {
     waiting: HashSet<MailId>,
@@ -25,12 +25,12 @@ pub(super) struct Turns {
 type Clients = Rotation<Client, Rotation<Option<AccountId>, VecDeque<MailId>>>;
 
 impl Turns {
-    /// How many mails wait for their turn.
+    /// Returns the number of mails that wait for their turn.
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Lets a mail wait for its turn, if it does not already.
+    /// Queues a mail for its turn, unless it is queued already.
     pub(super) fn add(&mut self, due: &QueuedMail) {
         if !self.waiting.insert(due.id) {
             return;
@@ -39,7 +39,7 @@ impl Turns {
         class.queue_of(due.mail.network).queue_of(due.account).push_back(due.id);
     }
 
-    /// Takes the next mail of a client that may have one more under way.
+    /// Removes and returns the next mail of a client for which `may` allows one more mail under way.
     pub(super) fn next(&mut self, may: impl Fn(&Client) -> bool) -> Option<(MailId, Client)> {
         for class in [&mut self.urgent, &mut self.others] {
             let next = class.next(&may, |accounts| accounts.next(|_| true, VecDeque::pop_front).map(|(_, id)| id));
@@ -52,7 +52,7 @@ impl Turns {
     }
 }
 
-/// Queues that take turns. One that is empty leaves.
+/// Queues that take turns. An empty queue is removed.
 struct Rotation<K, Q> {
     order: VecDeque<K>,
     queues: HashMap<K, Q>,
@@ -72,7 +72,7 @@ impl<K: Copy + Eq + Hash, Q: Default + IsEmpty> Rotation<K, Q> {
         })
     }
 
-    /// Takes one from the first queue that may give one, which then goes to the end.
+    /// Takes an item from the first queue that `may` accepts. That queue then moves to the end.
     fn next<T>(&mut self, may: impl Fn(&K) -> bool, take: impl FnOnce(&mut Q) -> Option<T>) -> Option<(K, T)> {
         let turn = self.order.iter().position(may)?;
         let key = self.order.remove(turn)?;
@@ -149,7 +149,7 @@ mod tests {
         for (id, client, account) in mails {
             turns.add(&mail(id, MailKind::ResetPassword, client, account));
         }
-        // The first client's accounts 1 and 2, among the turns of the second and of those who are not counted.
+        // The first client's accounts 1 and 2 alternate with the second client and with the uncounted clients.
         assert_eq!(order(&mut turns), [1, 6, 7, 4, 8, 2, 5, 3]);
         assert_eq!((turns.len(), turns.urgent.queues.len(), turns.urgent.order.len()), (0, 0, 0));
     }

@@ -8,17 +8,17 @@ use crate::leases::{Lease, Leases};
 use crate::process::{Mailbox, Process, Reply, Timer, every};
 use crate::store::StoreFailure;
 
-/// How often keys that are back at their full allowance are forgotten.
+/// How often keys with their full quota are removed.
 const PRUNE_PERIOD: Duration = Duration::from_mins(1);
-/// How many counters go into one commit, so that nobody else's write waits for all of them.
+/// The maximum number of counters in one commit, so that other writers do not wait for all of them.
 const COMMIT_GROUP: usize = 512;
 
 pub(crate) enum Message {
-    /// Forget what has no effect any more. Sent by a timer, and by tests, who are answered when it is done.
+    /// Remove what no longer has an effect. Sent by a timer, and by tests, which get an answer when it is done.
     Prune(Option<Reply<()>>),
 }
 
-/// Keeps the limiter's memory, and the counters in the store, to the clients of the last while.
+/// Removes old clients and counters from the limiter's memory and from the store.
 pub(crate) struct RateLimiterActor {
     pub(crate) handle: RateLimiterHandle,
     pub(crate) leases: Leases,
@@ -52,7 +52,7 @@ impl Process for RateLimiterActor {
 }
 
 impl RateLimiterActor {
-    /// Moves times of the future to the present: the wall clock may have been set back since the last start (R05).
+    /// Moves future times to the present: the wall clock may have been set back since the last start (R05).
     async fn heed_clock(&self) -> Result<(), StoreFailure> {
         let limiters = &self.handle.limiters;
         let (now, skew) = (limiters.now(), limiters.clock_skew);
@@ -66,8 +66,8 @@ impl RateLimiterActor {
         Ok(())
     }
 
-    /// Removes the counters that have no effect any more, and more where there are nearly as many as there may be: those with the
-    /// fewest failures first.
+    /// Removes the counters that no longer have an effect. If there are nearly as many as allowed, removes more,
+    /// those with the fewest failures first.
     async fn prune(&self) -> Result<(), StoreFailure> {
         let limiters = &self.handle.limiters;
         let (rules, now) = (limiters.rules, limiters.now());

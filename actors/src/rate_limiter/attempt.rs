@@ -1,4 +1,4 @@
-//! One attempt that is under way.
+//! An attempt that is under way.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -13,11 +13,10 @@ use crate::domain::account::AccountId;
 use crate::domain::failures::{ATTEMPT_LASTS, FailureKey, FailureScope, MustWait};
 use crate::store::{AttemptOutcome, AttemptRefusal, CountedAttempt, NewAttempt, StoreFailure};
 
-/// The maximum number of attempts that wait for the outcome of attempts before them: half the places of logins, so that guesses
-/// at one account keep nobody else from logging in. Further ones are refused at once.
+/// The maximum number of attempts that wait for the outcome of earlier ones. It is half the places of logins,
+/// so that guesses at one account do not block other logins. Further attempts are refused at once.
 pub(super) const MAX_WAITING: usize = 128;
-/// How often a waiting attempt looks at its counters again. The outcomes of this process wake it earlier; those of other nodes do
-/// not.
+/// How often a waiting attempt reads its counters again. Outcomes of this process wake it earlier, outcomes of other nodes do not.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// An attempt that counts as failed until it is known to have succeeded. Dropping it leaves it counted.
@@ -27,7 +26,7 @@ pub(crate) struct Attempt {
     counted: Vec<CountedAttempt>,
 }
 
-/// What an attempt is counted by.
+/// The counters of an attempt.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Counters {
     pub(super) by_account: Option<FailureKey>,
@@ -44,8 +43,8 @@ impl Counters {
 }
 
 impl Attempt {
-    /// Counts an attempt in both counters, or in none. While attempts that are under way use up what is left, it waits for their
-    /// outcome, for at most [`ATTEMPT_LASTS`].
+    /// Counts an attempt in both counters, or in none. While attempts under way use up what is left, it waits for their outcome,
+    /// for at most [`ATTEMPT_LASTS`].
     pub(super) async fn begin(
         limiters: Arc<Limiters>,
         counters: Counters,
@@ -68,19 +67,19 @@ impl Attempt {
                 let Ok(taken) = Arc::clone(&limiters.waiting).try_acquire_owned() else { return Ok(Err(limited)) };
                 place = Some(taken);
             }
-            // Either way, the counters are read again.
+            // In both cases the counters are read again.
             let _ = timeout(left.min(LOOK_AGAIN), outcomes.changed()).await;
         }
     }
 
-    /// Counts something that has failed already.
+    /// Counts an attempt that has already failed.
     pub(super) async fn failed(limiters: &Limiters, counters: Counters) -> Result<Result<(), Limited>, StoreFailure> {
         let counted = count(limiters, counters, false).await?;
         Ok(counted.map(drop).map_err(|refused| limiters.limited(refused)))
     }
 
-    /// It was right. The account starts anew; the address gets only this one attempt back, as somebody who guesses at others'
-    /// accounts may have one of their own.
+    /// Ends the attempt as successful. The account's counter starts again. The address gets back only this attempt,
+    /// because an attacker who guesses at other accounts may own one too.
     pub(crate) fn succeeded(mut self) {
         self.end(|key| match key.scope {
             FailureScope::Address(_) => AttemptOutcome::TakenBack,
@@ -88,12 +87,12 @@ impl Attempt {
         });
     }
 
-    /// It was not made after all.
+    /// Takes back an attempt that was not made.
     pub(crate) fn withdraw(mut self) {
         self.end(|_| AttemptOutcome::TakenBack);
     }
 
-    /// Takes part of the attempt. If that comes to nothing because the server is busy, the attempt is taken back.
+    /// Runs work of the attempt. If the work fails because the service is unavailable, the attempt is taken back.
     pub(crate) async fn spare<T>(
         &mut self,
         work: impl Future<Output = Result<T, Unavailable>>,
@@ -105,7 +104,8 @@ impl Attempt {
         outcome
     }
 
-    /// Notes the outcome. Nobody waits for that: until it is noted, the attempt is under way for all others, who wait for it.
+    /// Stores the outcome. The caller does not wait for it. Until it is stored, the attempt is under way for all others,
+    /// and they wait for it.
     fn end(&mut self, outcome: impl Fn(&FailureKey) -> AttemptOutcome) {
         let counted = std::mem::take(&mut self.counted);
         if counted.is_empty() {
@@ -120,7 +120,7 @@ impl Attempt {
                         .rows
                         .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |rows| Some(rows.saturating_sub(removed))),
                 ),
-                // It counts as failed then.
+                // The attempt then counts as failed.
                 Err(failure) => tracing::error!(%failure, "the outcome of an attempt could not be noted"),
             }
             limiters.outcomes.send_replace(());
@@ -135,14 +135,14 @@ impl Drop for Attempt {
     }
 }
 
-/// Counts an attempt in all its counters, or says which of them refuses it.
+/// Counts an attempt in all its counters, or returns the one that refuses it.
 async fn count(
     limiters: &Limiters,
     counters: Counters,
     under_way: bool,
 ) -> Result<Result<Vec<CountedAttempt>, AttemptRefusal>, StoreFailure> {
     let (now, clock_skew, rules) = (limiters.now(), limiters.clock_skew, limiters.rules);
-    // Guesses beyond the allowance cost no commit.
+    // A guess beyond the quota costs no commit.
     for (key, _) in counters.all() {
         let Some(mut failures) = limiters.store.failures_in(&key).await? else { continue };
         if !failures.heed_clock(now, clock_skew)

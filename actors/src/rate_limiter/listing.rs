@@ -1,4 +1,4 @@
-//! The limits as administrators see them: what is counted, how it stands, and forgetting it.
+//! Limits as administrators see them: lists the counters and clears them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,8 +16,8 @@ use crate::domain::session::Origin;
 use crate::session::Principal;
 use crate::store::ClearedLimit;
 
-/// What something is counted by. Its written form is a path segment: `public-192.0.2.7`, `private-42`,
-/// `login-account-0f…`, `login-address-192.0.2.7`, `login-known-0f…-192.0.2.7`.
+/// The key of a counter. Its text is a path segment: `public-192.0.2.7`, `private-42`, `login-account-0f…`,
+/// `login-address-192.0.2.7`, `login-known-0f…-192.0.2.7`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LimitKey {
     /// Requests of an address to public routes.
@@ -30,47 +30,47 @@ pub enum LimitKey {
     Failures(FailureKey),
 }
 
-/// How something that is counted stands.
+/// The state of a counter.
 #[derive(Debug, Clone, Copy)]
 pub struct LimitView {
-    /// What it is counted by.
+    /// The key of the counter.
     pub key: LimitKey,
-    /// The account, if it is counted by one that exists.
+    /// The account, if the counter is about one that exists.
     pub account: Option<AccountId>,
-    /// How much it is in all: requests, or failed attempts until the first wait.
+    /// The size of the quota: requests, or failed attempts until the first wait.
     pub quota: u32,
-    /// How much of it is left.
+    /// How much of the quota is left.
     pub remaining: u32,
-    /// How long the next request or attempt has to wait; zero when it may come.
+    /// How long the next request or attempt must wait. Zero if it is allowed now.
     pub wait: Duration,
 }
 
-/// Which limits are asked for.
+/// A filter for the list of limits.
 #[derive(Debug, Clone, Default)]
 pub struct LimitFilter {
-    /// Only this policy: `public`, `private`, or a kind of failed attempts.
+    /// Include only this policy: `public`, `private`, or a kind of failed attempts.
     pub policy: Option<String>,
-    /// Only what is counted by this account.
+    /// Include only counters of this account.
     pub account: Option<AccountId>,
-    /// Only what is counted by the account with this address, whether there is one or not.
+    /// Include only counters of the account with this address, even if no such account exists.
     pub email: Option<Email>,
-    /// Only what is counted by this client.
+    /// Include only counters of this client.
     pub address: Option<IpAddr>,
-    /// Only what has to wait.
+    /// Include only counters that ask to wait.
     pub waiting: bool,
 }
 
 /// A page of limits.
 #[derive(Debug, Clone)]
 pub struct LimitViews {
-    /// By key.
+    /// The limits in the order of their keys.
     pub limits: Vec<LimitView>,
-    /// Whether there are more after the last.
+    /// Whether more limits follow.
     pub more: bool,
 }
 
 impl LimitKey {
-    /// Every policy there is.
+    /// Every policy.
     pub const POLICIES: [&'static str; 3 + Guarded::ALL.len()] = {
         let mut policies = [PUBLIC; 3 + Guarded::ALL.len()];
         policies[1] = PRIVATE;
@@ -83,7 +83,7 @@ impl LimitKey {
         policies
     };
 
-    /// What it is counted for.
+    /// Returns the policy of the counter.
     #[must_use]
     pub const fn policy(self) -> &'static str {
         match self {
@@ -94,7 +94,7 @@ impl LimitKey {
         }
     }
 
-    /// The client's address or network, if it is counted by one.
+    /// Returns the client's address or network, if the counter is about one.
     #[must_use]
     pub const fn address(self) -> Option<IpAddr> {
         match self {
@@ -117,7 +117,7 @@ impl LimitKey {
         }
     }
 
-    /// Reads the written form.
+    /// Parses the text of a key.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (policy, rest) = text.split_once('-')?;
@@ -140,7 +140,7 @@ impl LimitKey {
                 Self::Failures(FailureKey { kind, scope })
             }
         };
-        // One key has one spelling.
+        // Each key has exactly one spelling.
         (key.to_string() == text).then_some(key)
     }
 }
@@ -169,7 +169,7 @@ impl fmt::Display for LimitKey {
 }
 
 impl RateLimiterHandle {
-    /// The limits that match, by key, after this one. Looks through all there are, on a thread that may block.
+    /// Returns the limits after this key that match, in the order of their keys. Searches all limits on a thread that may block.
     pub async fn list(
         &self,
         filter: LimitFilter,
@@ -195,7 +195,7 @@ impl RateLimiterHandle {
             subject: filter.email.as_ref().map(|email| SubjectKey::of(email.key())),
             network: filter.address.map(|address| limiters.networks.of(address)),
         };
-        // One more than asked for, to know whether there are more.
+        // Collect one more than asked for, to know whether more follow.
         let mut page = Page { after, room: limit.saturating_add(1), kept: BTreeMap::new() };
         let view = |key, account, standing: super::Standing| LimitView {
             key,
@@ -233,7 +233,7 @@ impl RateLimiterHandle {
         LimitViews { limits, more }
     }
 
-    /// Forgets what was counted by a key, on behalf of an administrator; false if there was nothing.
+    /// Clears a counter on behalf of an administrator. Returns false if there was nothing to clear.
     ///
     /// # Errors
     /// [`ActingError::Revoked`] if the administrator's session has ended or lost its role.
@@ -265,21 +265,21 @@ impl RateLimiterHandle {
         Ok(cleared)
     }
 
-    /// How many clients and counters are kept in memory.
+    /// Returns the number of clients and counters in memory.
     #[must_use]
     pub fn len(&self) -> usize {
         let limiters = &*self.limiters;
         limiters.public.len() + limiters.docs.len() + limiters.private.len() + limiters.rows.load(Ordering::Relaxed)
     }
 
-    /// Whether nobody is counted.
+    /// Returns whether no client is counted.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// A filter, worked out.
+/// A filter, prepared for comparison.
 struct Wanted<'a> {
     filter: &'a LimitFilter,
     subject: Option<SubjectKey>,
@@ -297,7 +297,7 @@ impl Wanted<'_> {
     }
 }
 
-/// The first keys after one, as many as there is room for.
+/// Collects the first keys after a given one, as many as there is room for.
 struct Page {
     after: Option<LimitKey>,
     room: usize,

@@ -1,4 +1,4 @@
-//! Allowances of requests: governor's algorithm over a table of our own, which can be looked through and has an upper bound.
+//! Quotas of requests: governor's algorithm over a table of our own, which can be searched and has an upper bound.
 
 use std::hash::Hash;
 use std::net::IpAddr;
@@ -20,20 +20,20 @@ use crate::domain::account::AccountId;
 use crate::domain::network::coarser;
 use crate::ports::Clock;
 
-/// How many clients are told apart at once; further ones share an allowance with their neighbours until some are forgotten.
-/// About 100 bytes each.
+/// The maximum number of keys with a quota of their own, of about 100 bytes each.
+/// Beyond it, a new key shares a quota with its neighbours until some are removed.
 const MAX_KEYS: usize = 1_000_000;
 
-/// A number of requests within a time; the allowance grows back evenly over it.
+/// A number of requests in a period. The quota grows back evenly over it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateQuota {
-    /// How many requests, all at once if the client likes.
+    /// The number of requests, which a client may make all at once.
     pub permits: NonZeroU32,
-    /// The time in which that many come back.
+    /// The period in which that many grow back.
     pub per: Duration,
 }
 
-/// Governor's view of our monotonic clock.
+/// Adapts our monotonic clock to governor.
 #[derive(Clone)]
 pub(super) struct Monotonic(pub(super) Arc<dyn Clock>);
 
@@ -45,14 +45,14 @@ impl governor::clock::Clock for Monotonic {
     }
 }
 
-/// The table of one allowance. Each value is the time at which the whole allowance will be back, in nanoseconds since the start.
+/// The table of one quota. Each value is the time at which the whole quota is back, in nanoseconds since the start.
 struct Table<K> {
     states: DashMap<K, InMemoryState>,
-    /// How many there are; counting them would visit every part of the table.
+    /// The number of entries. Counting them would visit every part of the table.
     len: AtomicUsize,
 }
 
-/// A table that the limiter and its upkeep share.
+/// A table that the limiter and its clean-up share.
 struct Shared<K>(Arc<Table<K>>);
 
 impl<K: Key> StateStore for Shared<K> {
@@ -77,21 +77,21 @@ impl<K: Key> StateStore for Shared<K> {
     }
 }
 
-/// When the whole allowance will be back, in nanoseconds since the start; 0 if it was never used.
+/// Returns when the whole quota is back, in nanoseconds since the start. 0 if it was never used.
 fn full_at(state: &InMemoryState) -> u64 {
-    // Looked at through a measurement that is refused, which changes nothing.
+    // Read the state through a measurement that is refused, so that it stays unchanged.
     let seen = state.measure_and_replace(&NotKeyed::NonKey, Err::<((), Nanos), _>);
     seen.err().flatten().map_or(0, Nanos::as_u64)
 }
 
-/// By what requests are counted.
+/// A key by which requests are counted.
 pub(super) trait Key: Eq + Hash + Copy + Send + Sync + 'static {
-    /// Which key stands for this one and its neighbours when there are too many.
+    /// Returns the key that stands for this one and its neighbours when there are too many.
     fn coarser(self) -> Self;
 }
 
 impl Key for AccountId {
-    /// Only who is logged in has one, so there are never too many.
+    /// Only a logged-in client has one, so there are never too many.
     fn coarser(self) -> Self {
         self
     }
@@ -103,11 +103,11 @@ impl Key for IpAddr {
     }
 }
 
-/// One allowance for each key.
+/// One quota for each key.
 pub(super) struct Keyed<K: Key> {
     policy: &'static str,
     rate: RateQuota,
-    /// How long it takes until one request is allowed again.
+    /// The time until one more request is allowed.
     period: Duration,
     clock: Monotonic,
     started: Duration,
@@ -117,9 +117,9 @@ pub(super) struct Keyed<K: Key> {
 
 impl<K: Key> Keyed<K> {
     pub(super) fn new(policy: &'static str, rate: RateQuota, clock: Monotonic) -> Self {
-        // One permit comes back every per/permits; a rate so high that this is nothing counts as a nanosecond.
+        // One permit comes back every per/permits. If the rate is so high that this rounds to zero, it counts as a nanosecond.
         let period = (rate.per / rate.permits.get()).max(Duration::from_nanos(1));
-        // Only a period of zero has no quota.
+        // `with_period` returns `None` only for a period of zero.
         let quota =
             Quota::with_period(period).map_or(Quota::per_second(rate.permits), |quota| quota.allow_burst(rate.permits));
         let table = Arc::new(Table { states: DashMap::new(), len: AtomicUsize::new(0) });
@@ -128,7 +128,7 @@ impl<K: Key> Keyed<K> {
         Self { policy, rate, period, clock, started, limiter, table }
     }
 
-    /// Counts a request and says how the allowance stands after it.
+    /// Counts a request and returns the state of the quota after it.
     pub(super) fn check(&self, key: K) -> Result<Standing, Limited> {
         let crowded = self.len() >= MAX_KEYS && !self.table.states.contains_key(&key);
         let key = if crowded { key.coarser() } else { key };
@@ -147,19 +147,19 @@ impl<K: Key> Keyed<K> {
         Standing { policy: self.policy, quota, window: self.rate.per, remaining, reset }
     }
 
-    /// Whether anything is counted by a key.
+    /// Returns whether anything is counted for a key.
     pub(super) fn has(&self, key: K) -> bool {
         self.table.states.contains_key(&key)
     }
 
-    /// Gives a key its whole allowance back.
+    /// Gives a key its whole quota back.
     pub(super) fn forget(&self, key: K) {
         if self.table.states.remove(&key).is_some() {
             self.table.len.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
-    /// Forgets who has the whole allowance again.
+    /// Removes the keys that have their whole quota again.
     pub(super) fn prune(&self) {
         let now = self.now();
         let Table { states, len } = &*self.table;
@@ -173,12 +173,12 @@ impl<K: Key> Keyed<K> {
         states.shrink_to_fit();
     }
 
-    /// How many keys are told apart.
+    /// Returns the number of keys in the table.
     pub(super) fn len(&self) -> usize {
         self.table.len.load(Ordering::Relaxed)
     }
 
-    /// Shows every key that used some of its allowance, and how it stands.
+    /// Visits every key that has used some of its quota, with the state of that quota.
     pub(super) fn visit(&self, mut show: impl FnMut(K, Standing)) {
         let now = self.now();
         let period = u64::try_from(self.period.as_nanos()).unwrap_or(u64::MAX).max(1);

@@ -11,20 +11,20 @@ use crate::ports::Clock;
 use crate::process::{Mailbox, Process, Reply, Timer, every};
 use crate::store::{Store, StoreFailure};
 
-/// How often uses are written: as exactly as they are noted.
+/// How often uses are written. This matches the precision with which they are noted.
 const FLUSH_PERIOD: Duration = Duration::from_mins(1);
-/// How often old revocations are looked for.
+/// How often old revocations are removed.
 const PRUNE_PERIOD: Duration = Duration::from_mins(1);
-/// How many revocations one commit removes, so that nobody else's write waits long.
+/// The maximum number of revocations that one commit removes, so that other writers do not wait long.
 const PRUNE_GROUP: usize = 512;
-/// How much longer than the longest access token a revocation is kept: room for readers whose clock is behind.
+/// How much longer than the longest access token a revocation is kept, for readers whose clock is behind.
 const LEEWAY: Duration = Duration::from_mins(1);
 
 pub(crate) enum Message {
-    /// Write the uses since the last time. Sent by a timer.
+    /// Write the uses since the last flush. Sent by a timer.
     Flush,
-    /// Remove revocations of tokens that are over by now. Sent by a timer, by the actor itself while there are more, and by
-    /// tests, who are answered when there are none.
+    /// Remove revocations of expired tokens. Sent by a timer, by the actor itself while there are more, and by tests,
+    /// which get an answer when there are none left.
     Prune(Option<Reply<()>>),
 }
 
@@ -33,9 +33,9 @@ pub(crate) struct ServiceActor {
     pub(crate) directory: Arc<Directory>,
     pub(crate) store: Store,
     pub(crate) clock: Arc<dyn Clock>,
-    /// For how long an access token is good.
+    /// The lifetime of an access token.
     pub(crate) token_lifetime: Duration,
-    /// Since when how much of the log of revocations is known. It outlives a crash of the actor.
+    /// How much of the log of revocations has been known since when. It outlives a crash of the actor.
     pub(crate) known: Mutex<Known>,
     pub(crate) leases: Leases,
 }
@@ -94,7 +94,7 @@ impl ServiceActor {
         }
     }
 
-    /// Removes one group, and sends itself word if there may be more: whoever waits has their turn in between.
+    /// Removes one group. If there may be more, sends itself another message, so that other messages have their turn in between.
     async fn prune(&self, state: &State, reply: Option<Reply<()>>) {
         let pruned = if self.leases.hold(Lease::PruneRevocations).await { self.prune_group().await } else { Ok(0) };
         match pruned {
@@ -114,13 +114,14 @@ impl ServiceActor {
         self.store.prune_revocations(self.clock.now(), LEEWAY, up_to, PRUNE_GROUP).await
     }
 
-    /// How long a revocation is kept: longer than any access token lives, by any process over this store.
+    /// Returns how long a revocation is kept: longer than the access tokens of any process over this store live.
     async fn keep(&self) -> Result<Duration, StoreFailure> {
         Ok(self.store.longest_token_lifetime().await?.saturating_add(LEEWAY))
     }
 
-    /// The number of the newest revocation that has been known for as long as one is kept, or for as long as a wall clock
-    /// that steps is doubted. It may go if the wall clock says so too; 0 while that is not believed.
+    /// Returns the number of the newest revocation that this process has known for as long as revocations are kept,
+    /// or for as long as a wall clock that stepped is doubted. It may be removed if the wall clock agrees.
+    /// Returns 0 while the wall clock is not believed.
     async fn known_up_to(&self, keep: Duration) -> Result<u64, StoreFailure> {
         let last = self.store.revocation_span().await?.last;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);

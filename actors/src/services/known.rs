@@ -1,4 +1,4 @@
-//! For how long revocations have been known, by the clock that never jumps.
+//! How long revocations have been known, on the monotonic clock.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -6,26 +6,27 @@ use std::time::Duration;
 use crate::domain::time::Timestamp;
 use crate::trust::{DOUBT, Trust};
 
-/// Into how many parts the time is cut for which a revocation must have been known: some are kept longer by one part.
+/// The number of parts into which the required time is divided. A revocation may be kept longer by one part.
 const PARTS: u32 = 64;
 
-/// How far the log of revocations went at which moments of this process.
+/// The length of the log of revocations at several moments of this process.
 ///
-/// A revocation that goes too early lets a dead token live, so it takes two clocks to remove one: the wall clock, by which tokens
-/// end, and the monotonic one, which has to have run for as long since this process first saw it.
+/// If a revocation is removed too early, a revoked token is accepted again. So two clocks must agree on a removal:
+/// the wall clock, by which tokens expire, and the monotonic clock, which must have run for as long since this process first saw
+/// the revocation.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
-    /// Moments of the monotonic clock, the earliest first, with the number of the newest revocation then.
+    /// Moments of the monotonic clock, the earliest first, each with the number of the newest revocation then.
     marks: VecDeque<(Duration, u64)>,
     trust: Trust,
 }
 
 impl Known {
-    /// Notes that the log goes up to `last` now. The answer is up to which number revocations may be removed that the wall clock
-    /// makes older than `keep`; 0 for none.
+    /// Notes that the log goes up to `last` now. Returns the number up to which revocations may be removed if they are older than
+    /// `keep` by the wall clock. Returns 0 for none.
     ///
-    /// Where revocations are kept for longer than a wall clock is [doubted](DOUBT), they need not be known for longer than that,
-    /// as otherwise a process that is started anew now and then would never remove one; such a clock must be believed besides.
+    /// If revocations are kept for longer than a wall clock is [doubted](DOUBT), they need to be known only for the time of doubt,
+    /// and the wall clock must be believed as well. Otherwise a process that is restarted now and then would never remove one.
     pub(super) fn up_to(&mut self, last: u64, keep: Duration, wall: Timestamp, monotonic: Duration) -> u64 {
         let age = keep.min(DOUBT);
         if self.marks.back().is_none_or(|(at, _)| monotonic.saturating_sub(*at) >= age / PARTS) {

@@ -1,4 +1,4 @@
-//! Which secret is whose: a copy of what the store has, read by everybody without waiting.
+//! The table of services by secret: a copy of the store that all requests read without waiting.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,15 +14,15 @@ use crate::store::feed::Feed;
 use crate::store::layout::Touched;
 use crate::store::{Store, StoreFailure};
 
-/// The services by their secrets. It outlives a crash of the actor.
+/// The services by their secrets. The table outlives a crash of the actor.
 pub(crate) struct Directory {
     built_in: ArcSwapOption<Service>,
-    /// The hash of the secret of the settings; kept apart, so that it is compared in constant time.
+    /// The hash of the secret of the settings. It is separate, so that it is compared in constant time.
     built_in_digest: OnceLock<SecretDigest>,
     table: ArcSwap<Table>,
-    /// How much of the feed of the store is in the table.
+    /// The last commit of the store's feed that is in the table.
     position: AtomicU64,
-    /// Held while the tokens are read and the table is replaced, so that no older reading comes after a newer one.
+    /// Held while the tokens are read and the table is replaced, so that an older read never replaces a newer one.
     reading: tokio::sync::Mutex<()>,
 }
 
@@ -32,7 +32,7 @@ struct Table {
     by_id: BTreeMap<ServiceTokenId, Arc<Service>>,
 }
 
-/// Whose secret this is, and when it is over although its token is not.
+/// The service of a secret, and when the secret expires even though its token does not.
 struct Entry {
     service: Arc<Service>,
     until: Option<Timestamp>,
@@ -55,7 +55,7 @@ impl Directory {
         self.set_built_in(last_used_at);
     }
 
-    /// The actor read from the store when the token of the settings was last used.
+    /// Sets the service of the settings, with the last use of its token, which the actor read from the store.
     pub(super) fn set_built_in(&self, last_used_at: Option<Timestamp>) {
         let Some(name) = service_token::built_in_name() else { return };
         let known = self.built_in.load().as_ref().and_then(|service| service.token().last_used_at);
@@ -66,7 +66,7 @@ impl Directory {
             scopes: ServiceScopes::BUILT_IN,
             digest,
             replaced: None,
-            // It is as old as the settings, which have no date.
+            // The settings have no date, so their token has none either.
             created_at: Timestamp::from_millis(0),
             expires_at: None,
             last_used_at: last_used_at.max(known),
@@ -74,12 +74,12 @@ impl Directory {
         self.built_in.store(Some(Arc::new(Service::new(token))));
     }
 
-    /// Whether a secret is that of the settings, of which the store knows nothing.
+    /// Returns whether a secret is that of the settings, which the store does not know.
     pub(super) fn is_built_in(&self, digest: &SecretDigest) -> bool {
         self.built_in_digest.get().is_some_and(|built_in| built_in.is(digest))
     }
 
-    /// Whether no service token was changed since the table was made.
+    /// Returns whether no service token was changed since the table was made.
     fn is_current(&self, feed: &Feed) -> bool {
         let position = self.position.load(Ordering::Acquire);
         if feed.position() == position {
@@ -100,7 +100,7 @@ impl Directory {
             return Ok(());
         }
         let _reading = self.reading.lock().await;
-        // Another one may have read for all.
+        // Another caller may have read them in the meantime.
         if self.is_current(store.feed()) { Ok(()) } else { self.read(store).await }
     }
 
@@ -111,7 +111,7 @@ impl Directory {
     }
 
     async fn read(&self, store: &Store) -> Result<(), StoreFailure> {
-        // Before the tokens are read: what changes meanwhile, or is just being changed, is read again.
+        // Take the position before the tokens are read. Changes that are made meanwhile or under way are then read again.
         let settled = store.feed().settled();
         self.replace_all(store.service_tokens().await?, settled);
         Ok(())
@@ -131,14 +131,13 @@ impl Directory {
         self.services().iter().map(|service| service.token()).collect()
     }
 
-    /// All services, that of the settings first.
+    /// Returns all services, that of the settings first.
     pub(super) fn services(&self) -> Vec<Arc<Service>> {
         let built_in = self.built_in_digest.get().and_then(|_| self.built_in.load_full());
         built_in.into_iter().chain(self.table.load().by_id.values().cloned()).collect()
     }
 
-    /// Puts these tokens, which were read after this position of the feed, in the place of all others, with the uses that are
-    /// known.
+    /// Replaces all tokens with these, which were read after this position of the feed. Keeps the uses that are known.
     fn replace_all(&self, tokens: Vec<ServiceToken>, position: u64) {
         let known: HashMap<_, _> =
             self.table.load().by_id.iter().map(|(id, service)| (*id, service.token().last_used_at)).collect();

@@ -14,22 +14,22 @@ use crate::ports::Clock;
 use crate::process::{Mailbox, Process, Reply, Timer, every};
 use crate::store::{ShardOf, Store, Touch};
 
-/// How often uses are written. A crash loses at most this much idle progress and the time of one commit: less than 5 s, unless
-/// more sessions are in use than [`FLUSH_MOST`] takes.
+/// How often uses are written. A crash loses at most this much idle progress and the time of one commit:
+/// less than 5 s, unless more sessions are in use than [`FLUSH_MOST`] allows.
 const FLUSH_PERIOD: Duration = Duration::from_secs(2);
-/// The maximum number of uses that all shards together write at once: they cost the committer a few percent of a core. Where more
-/// sessions are used in that time, each waits for its turn, and a crash loses more of its idle progress: 50 s where 100,000 are in
-/// use (ADR 035).
+/// The maximum number of uses that all shards together write at once. Their writing costs the committer a few percent of a core.
+/// If more sessions are used within a period, their writes wait longer, and a crash loses more idle progress:
+/// 50 s with 100,000 sessions in use (ADR 035).
 const FLUSH_MOST: usize = 4096;
-/// How often ended sessions are looked for. An idle session is refused from its first moment on; this only frees its memory
-/// and puts its end on record.
+/// How often expired sessions are removed. An idle session is refused as soon as it expires.
+/// The removal only frees its memory and records its end.
 const SWEEP_PERIOD: Duration = Duration::from_secs(15);
-/// The maximum number of uses or ends of sessions in one commit. Each costs the committer a look-up of a few microseconds, so a group
-/// delays other writers by a few milliseconds.
+/// The maximum number of uses or ends of sessions in one commit. Each costs the committer a look-up of a few microseconds,
+/// so a group delays other writers by a few milliseconds.
 const COMMIT_GROUP: usize = 1024;
 
-/// One shard: a copy of the sessions of its accounts, with uses that are not written yet. It outlives its incarnations; what
-/// they own is [`Incarnation`].
+/// One shard: a copy of the sessions of its accounts, with uses that are not written yet. The actor outlives its incarnations.
+/// [`Incarnation`] holds what one of them owns.
 pub(crate) struct SessionActor {
     pub(crate) shard: ShardOf,
     pub(crate) policy: SessionPolicy,
@@ -37,18 +37,18 @@ pub(crate) struct SessionActor {
     pub(crate) clock: Arc<dyn Clock>,
     /// The reads and commits under way. They run outside the mailbox, so that no token check waits for the disk.
     pub(crate) commits: TaskTracker,
-    /// How many sessions live in this shard, for the health report.
+    /// The number of live sessions in this shard, for the health report.
     pub(crate) live: Arc<AtomicUsize>,
 }
 
-/// What one incarnation owns.
+/// The state that one incarnation owns.
 pub(crate) struct Incarnation {
     state: State<Asker, Reply<()>>,
     mailbox: Arc<Mailbox<Message>>,
     _timers: [Timer; 2],
 }
 
-/// Whoever asks about a session.
+/// The caller that asks about a session.
 type Asker = Reply<Option<Standing>>;
 type Effects = Vec<Effect<Asker, Reply<()>>>;
 
@@ -58,7 +58,7 @@ impl Process for SessionActor {
 
     async fn start(&self, mailbox: &Arc<Mailbox<Message>>) -> Result<Incarnation, String> {
         self.settle().await;
-        // Before the sessions are read: what changes meanwhile, or is just being changed, is told again.
+        // Take the position before reading the sessions, so that the feed repeats every change that is made meanwhile or under way.
         let position = self.store.feed().settled();
         let stored = self.store.sessions(self.shard).await.map_err(|failure| failure.to_string())?;
         let (state, effects) = State::new(self.shard, self.policy, position, stored, self.now());
@@ -107,7 +107,7 @@ impl Process for SessionActor {
 
     async fn stop(&self, own: &mut Incarnation) {
         self.settle().await;
-        // A write that just ended may still say so in the mailbox, which is closed.
+        // A write that just ended may still report to the mailbox, which is closed.
         self.happened(own, Event::Written(Vec::new(), Ok(())), self.now());
         self.happened(own, Event::Flush(usize::MAX), self.now());
         self.settle().await;
@@ -115,7 +115,7 @@ impl Process for SessionActor {
 }
 
 impl SessionActor {
-    /// Tells the state what happened, and carries out what it says.
+    /// Passes an event to the state and carries out its effects.
     fn happened(&self, own: &mut Incarnation, event: Event<Asker, Reply<()>>, now: Now) {
         let settled = self.store.feed().settled();
         let effects = own.state.handle(event, Context { now, settled });
@@ -123,12 +123,12 @@ impl SessionActor {
     }
 
     fn carry_out(&self, own: &Incarnation, effects: Effects) {
-        // Before anybody is answered, who may then ask how many live.
+        // Count before any caller is answered, because it may then ask how many sessions are live.
         self.live.store(own.state.live(), Ordering::Relaxed);
         for effect in effects {
             match effect {
                 Effect::Answer(asker, standing) => drop(asker.send(standing)),
-                // Dropped without an answer, which says that there is none.
+                // Dropping the sender tells the caller that there is no answer.
                 Effect::NoAnswer(asker) => drop(asker),
                 Effect::CaughtUp(waiting) => drop(waiting.send(())),
                 Effect::Read(names) => self.read(own, names),
@@ -153,7 +153,7 @@ impl SessionActor {
                 });
                 found.push(Reading { name, stored });
             }
-            // An incarnation that is gone has nobody who waits.
+            // An incarnation that has ended has no callers.
             let _ = mailbox.tell(Message::Read(found));
         });
     }
@@ -178,7 +178,7 @@ impl SessionActor {
         self.commits.spawn(async move {
             match store.touch_sessions(vec![touch]).await {
                 Ok(()) => drop(mailbox.tell(Message::Durable(touch, reply))),
-                // The asker gets no answer.
+                // The caller gets no answer.
                 Err(failure) => tracing::error!(%failure, "a use of a session could not be recorded"),
             }
         });
@@ -188,8 +188,8 @@ impl SessionActor {
         let at = self.clock.now();
         let (store, mailbox) = (self.store.clone(), Arc::clone(&own.mailbox));
         self.commits.spawn(async move {
-            // After a long stop all sessions have expired at once: they end in groups, so that nobody else's write waits for all of
-            // them.
+            // After a long stop, all sessions may have expired at once. They end in groups, so that other writers do not wait for
+            // all of them.
             for group in sessions.chunks(COMMIT_GROUP) {
                 let record = |session| AuditRecord::of_session(session, AuditEvent::SessionExpired, at);
                 let ended = group.iter().map(|session| (touch(session), record(session))).collect();
@@ -203,7 +203,7 @@ impl SessionActor {
         });
     }
 
-    /// Waits until no read and no commit is under way.
+    /// Waits until no read or commit is under way.
     async fn settle(&self) {
         self.commits.close();
         self.commits.wait().await;
@@ -214,9 +214,9 @@ impl SessionActor {
         Now { wall: self.clock.now(), monotonic: self.clock.monotonic() }
     }
 
-    /// How many uses this shard writes at once: its part of what all of them may.
+    /// Returns how many uses this shard writes at once: its share of the limit for all shards.
     fn share(&self) -> usize {
-        // There are few shards.
+        // The number of shards is small, so it fits.
         FLUSH_MOST.div_ceil(usize::try_from(self.shard.of).unwrap_or(FLUSH_MOST))
     }
 }

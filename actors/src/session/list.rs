@@ -1,4 +1,4 @@
-//! The sessions of one account: shown, ended one by one or together, and named.
+//! The sessions of one account: lists them, ends one or many, and labels them.
 
 use super::{Principal, SessionHandle};
 use crate::ask::Unavailable;
@@ -7,14 +7,14 @@ use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord};
 use crate::domain::session::{Origin, Session, SessionId, SessionLabel, WhichSessions};
 use crate::store::{EndSessionsRefusal, LabelSessionRefusal, StoreError};
 
-/// Why a session was neither ended nor named.
+/// Why a session was neither ended nor labelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndError {
-    /// The account has no live session of this name.
+    /// The account has no live session with this id.
     Unknown,
-    /// The session in which the owner asked is over.
+    /// The session that made the request has ended.
     Revoked,
-    /// It could not be done just now.
+    /// The change could not be made now.
     Unavailable(Unavailable),
 }
 
@@ -25,7 +25,7 @@ impl<E: Into<Unavailable>> From<E> for EndError {
 }
 
 impl SessionHandle {
-    /// The live sessions of an account with their last use, the newest login first.
+    /// Returns the live sessions of an account with their last use, the newest login first.
     pub async fn list(&self, account: &Account) -> Result<Vec<Session>, Unavailable> {
         let mut sessions = self.living(vec![account.id]).await?;
         sessions.retain(|session| session.epoch == account.session_epoch);
@@ -33,9 +33,9 @@ impl SessionHandle {
         Ok(sessions)
     }
 
-    /// Ends live sessions of an account on the word of somebody who may: its owner, or an administrator. They are dead
-    /// everywhere, for good, when this returns. Returns [`EndError::Unknown`] if the named session does not exist; having no
-    /// other sessions is not an error. Whether the principal may is checked once more in the commit that ends them.
+    /// Ends live sessions of an account at the request of its owner or an administrator.
+    /// When this returns, no node accepts their tokens. Returns [`EndError::Unknown`] if the named session does not exist.
+    /// Having no other sessions is not an error. The commit that ends them checks the principal's permission again.
     pub async fn end(
         &self,
         by: &Principal,
@@ -53,7 +53,7 @@ impl SessionHandle {
         }
     }
 
-    /// Names one of the principal's own sessions, or takes its name away; the answer is the session after that.
+    /// Sets or removes the label of one of the principal's own sessions, and returns the session after the change.
     pub async fn label(
         &self,
         owner: &Principal,
@@ -63,7 +63,7 @@ impl SessionHandle {
     ) -> Result<Session, EndError> {
         let account = owner.account.id;
         let audit = self.told(AuditEvent::SessionLabelled, owner, account, Some(session), origin);
-        // One that has expired is not there, though the store may not know it yet.
+        // An expired session counts as missing, even if the store does not know yet that it expired.
         let living = self.list(&owner.account).await?;
         let living = living.into_iter().find(|living| living.id == session).ok_or(EndError::Unknown)?;
         let acting = Some(owner.acting(Role::User));

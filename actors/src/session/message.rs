@@ -5,50 +5,50 @@ use crate::domain::time::Timestamp;
 use crate::process::Reply;
 use crate::store::{Seen, Touch};
 
-/// What a session shard is asked and told. A shard keeps a copy of what the store has and decides nothing alone: sessions are
-/// opened, ended and labelled in the store, and the feed tells the shard.
+/// The messages of a session shard. A shard keeps a copy of stored sessions and decides nothing alone.
+/// The store opens, ends and labels sessions, and the feed tells the shard.
 pub(crate) enum Message {
-    /// Is this session alive? If so, and if this counts as a use, it is in use now.
+    /// Asks whether this session is live. If so, and if `counts` is set, uses it now.
     Use { account: AccountId, session: SessionId, counts: bool, reply: Reply<Option<Standing>> },
-    /// The store has been asked for these sessions.
+    /// Delivers what the store answered about these sessions.
     Read(Vec<Reading>),
-    /// A session was opened.
+    /// Tells that a session was opened.
     Opened(Session),
-    /// What is known here of the sessions of this account.
+    /// Asks what the shard knows of the sessions of this account.
     Seen { account: AccountId, reply: Reply<Seen> },
-    /// Which of these sessions, as they are stored, are alive? They are given back with their last use.
+    /// Asks which of these stored sessions are live. The answer contains them with their last use.
     Living { stored: Vec<Session>, reply: Reply<Vec<Session>> },
-    /// The feed has something to tell about this account. Answered when what it tells of was read.
+    /// Tells that the feed has news about this account. Answered when the shard has read it.
     CatchUp { account: AccountId, reply: Reply<()> },
-    /// The store was asked to end these expired sessions. The answer is which of them live on.
+    /// Delivers the store's answer to a request to end these expired sessions: which of them stay live.
     Ended(Vec<Name>, Result<Vec<Name>, Failed>),
-    /// A use that had to be durable before its answer is durable.
+    /// Tells that a use is durable whose answer waits for it.
     Durable(Touch, Reply<Option<Standing>>),
-    /// The store was asked to write these uses.
+    /// Delivers the store's answer to a request to write these uses.
     Written(Vec<Touch>, Result<(), Failed>),
-    /// End what is idle or old. Sent by a timer.
+    /// Ends idle and expired sessions. Sent by a timer.
     Sweep,
-    /// Write the uses since the last time. Sent by a timer.
+    /// Writes the uses since the last flush. Sent by a timer.
     Flush,
-    /// Answered when no commit is under way.
+    /// Is answered when no commit is under way.
     #[cfg(feature = "testing")]
     Settle { reply: Reply<()> },
 }
 
-/// How a live session stands.
+/// The state of a live session.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Standing {
-    /// The account's epoch when it was opened, or when a change kept it.
+    /// The account's epoch when the session was opened, or when a change kept it.
     pub(crate) epoch: u64,
-    /// When its owner last proved who they are.
+    /// When its owner last authenticated.
     pub(crate) login: Option<LoginTime>,
-    /// When it ends, whatever happens.
+    /// When it ends, even if it is used.
     pub(crate) expires_at: Timestamp,
     /// When it expires unless it is used before.
     pub(crate) idle_expires_at: Timestamp,
 }
 
-/// The live sessions of one account, in short.
+/// A summary of the live sessions of one account.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SessionSummary {
     pub(crate) live: usize,

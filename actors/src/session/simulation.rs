@@ -1,8 +1,9 @@
-//! Two shards, the feed and a store, with messages that are delayed, lost and delivered in any order.
+//! Simulates two shards, the feed and a store, with messages that are delayed, lost and delivered in any order.
 //!
-//! Each step is chosen by a seed. After each step two things must hold: nobody is told that a session is alive after its end was
-//! acknowledged, and no session is ended for being idle that somebody was told is alive. Each protection, taken out alone, must
-//! be missed.
+//! A seed chooses each step. After each step two properties must hold.
+//! No caller is told that a session is live after its end was acknowledged.
+//! No session ends for being idle if a caller was told that it is live.
+//! The test also removes each protection alone and must then find a violation.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
@@ -18,13 +19,13 @@ use crate::testing::SeededEntropy;
 
 const STEPS: usize = 100_000;
 const IDLE: Duration = Duration::from_mins(5);
-/// By how much the clocks of the two processes differ at most.
+/// The maximum difference between the clocks of the two processes.
 const SKEW: Duration = Duration::from_secs(2);
-/// The longest that a write waits before it is durable. Shards count on less than their margin of a minute.
+/// The longest time until a write is durable. The shards assume less than their margin of a minute.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
 const ACCOUNTS: u64 = 3;
 
-/// A protection that can be taken out.
+/// A protection that can be removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Protection {
     /// Shards are told what others changed.
@@ -33,7 +34,7 @@ enum Protection {
     ConditionalEnd,
     /// No session is opened if all sessions of its account were ended since its owner was checked.
     Epoch,
-    /// A reading that began before a commit was durable is not believed after it.
+    /// A read that began before a commit was durable is not used after it.
     FreshRead,
 }
 
@@ -50,7 +51,7 @@ enum Change {
 /// Something that happens at a shard later.
 enum Later {
     Event(Event<usize, usize>),
-    /// The store is asked when this is taken up, one session after the other.
+    /// The store is asked when this message is delivered, one session after the other.
     Read {
         left: Vec<Name>,
         found: Vec<Reading>,
@@ -59,9 +60,9 @@ enum Later {
 
 struct Node {
     state: State<usize, usize>,
-    /// By how much its wall clock is ahead, in milliseconds; may be negative.
+    /// How far its wall clock is ahead, in milliseconds. May be negative.
     ahead: i64,
-    /// What waits, and since when.
+    /// The waiting messages, each with the time since which it waits.
     inbox: Vec<(Duration, Later)>,
 }
 
@@ -69,7 +70,7 @@ struct Node {
 struct Ask {
     name: Name,
     counts: bool,
-    /// The end of the session was acknowledged before it was asked.
+    /// Whether the end of the session was acknowledged before the question.
     is_over: bool,
     answered: bool,
     asked: Duration,
@@ -83,13 +84,13 @@ struct World {
     epochs: HashMap<AccountId, u64>,
     feed: Feed,
     waiting: VecDeque<(Duration, Change)>,
-    /// The commit under way, whether its rows can be seen, and its change.
+    /// The commit under way, whether its rows are visible, and its change.
     committing: Option<(Option<Begun>, bool, Change)>,
     nodes: Vec<Node>,
     asks: Vec<Ask>,
     /// The sessions that were opened, and whether their end was acknowledged.
     opened: Vec<(Name, bool)>,
-    /// When somebody last asked who was told that the session is alive and in use.
+    /// When a caller last asked that was told that the session is live and in use.
     told_alive: HashMap<Name, Duration>,
     next_session: u64,
     wrong: Option<String>,
@@ -183,7 +184,7 @@ impl World {
         let ask = &mut self.asks[asker];
         assert!(!std::mem::replace(&mut ask.answered, true), "answered twice");
         let Some(epoch) = epoch else { return };
-        // As those who ask do: a session of an epoch that is over opens nothing, whatever its shard says.
+        // Callers do the same check: a session of an earlier epoch gives no access, whatever its shard answers.
         if epoch < self.epochs[&ask.name.0] {
             return;
         }
@@ -196,7 +197,7 @@ impl World {
         }
     }
 
-    /// The commit takes one step: it begins, its rows can be seen, it is durable and acknowledged.
+    /// Moves the commit one step on: it begins, its rows become visible, it is durable and acknowledged.
     fn commit(&mut self) {
         match self.committing.take() {
             None => {
@@ -238,8 +239,8 @@ impl World {
         self.nodes[node].inbox.push((self.time, later));
     }
 
-    /// The rows of sessions that a change is about to write. The last use of a session has a row of its own, of which the feed says
-    /// nothing.
+    /// Returns the rows of sessions that a change is about to write. The last use of a session has a row of its own,
+    /// which the feed does not report.
     fn touched(&self, change: &Change) -> Vec<Vec<u8>> {
         let of =
             |names: Vec<Name>| names.into_iter().map(|(account, id)| layout::session(account, id).to_vec()).collect();
@@ -256,7 +257,7 @@ impl World {
         match &mut change {
             Change::Open { session, .. } => {
                 if self.is_without(Protection::Epoch) || session.epoch == self.epochs[&session.account] {
-                    // Without the check, a login that was decided before the end of all sessions survives it.
+                    // Without the check, a session survives the end of all sessions if its login was decided before it.
                     let epoch =
                         if self.is_without(Protection::Epoch) { self.epochs[&session.account] } else { session.epoch };
                     self.rows.insert((session.account, session.id), Session { epoch, ..session.clone() });
@@ -301,7 +302,7 @@ impl World {
             Change::Open { by, session } => {
                 let name = (session.account, session.id);
                 if self.rows.contains_key(&name) {
-                    // An end of all sessions that came in between was to end this one, too.
+                    // An end of all sessions that came in between was meant to end this one too.
                     let is_over = session.epoch < self.epochs[&session.account];
                     self.opened.push((name, is_over));
                     self.later(by, Event::Opened(session));
@@ -322,7 +323,7 @@ impl World {
         }
     }
 
-    /// A shard takes one of the messages that wait for it, or the store answers one of its questions.
+    /// Delivers one of the messages that wait for a shard, or lets the store answer one of its questions.
     fn deliver(&mut self, node: usize) {
         let waiting = self.nodes[node].inbox.len();
         if waiting == 0 {
@@ -352,7 +353,7 @@ impl World {
         self.happens(node, Event::Use(name, counts, self.asks.len() - 1));
     }
 
-    /// Lets time pass, in steps in which no write waits for too long.
+    /// Lets time pass, in steps so short that no write waits too long.
     fn pass(&mut self, mut time: Duration) {
         while !time.is_zero() {
             let step = time.min(Duration::from_secs(2));
@@ -374,9 +375,9 @@ impl World {
         }
     }
 
-    /// A process ends and starts again. What it was asked gets no answer, and what it did not write is lost.
+    /// Ends a process and starts it again. Questions to it get no answer, and what it has not written is lost.
     fn restart(&mut self, node: usize) {
-        // As at an orderly stop: uses are written.
+        // An orderly stop writes uses too.
         self.happens(node, Event::Written(Vec::new(), Ok(())));
         self.happens(node, Event::Flush(usize::MAX));
         while self.committing.is_some() || !self.waiting.is_empty() {
@@ -396,7 +397,7 @@ impl World {
             0..30 => self.deliver(node),
             30..60 => self.commit(),
             60..85 if !self.opened.is_empty() => {
-                // Mostly one of the newest, as old ones have ended.
+                // Mostly choose one of the newest, because old ones have ended.
                 let back = self.chance(self.opened.len().min(6));
                 let (name, is_over) = self.opened[self.opened.len() - 1 - back];
                 let counts = self.chance(4) != 0;
@@ -447,7 +448,7 @@ impl World {
         self.waiting.push_back((self.time, Change::Open { by: node, session }));
     }
 
-    /// Lets everything that is under way end, and asks both shards about every session.
+    /// Finishes everything that is under way, and asks both shards about every session.
     fn settle(&mut self) {
         for _ in 0..10_000 {
             self.commit();
@@ -472,7 +473,7 @@ fn names(sessions: &[Session]) -> Vec<Name> {
     sessions.iter().map(|session| (session.account, session.id)).collect()
 }
 
-/// Runs the steps; the answer is what went wrong, and after how many steps.
+/// Runs the steps. Returns the violation, if any, and the number of steps before it.
 fn run(seed: u64, without: Option<Protection>, steps: usize) -> Option<(usize, String)> {
     let mut world = World::new(seed, without);
     for step in 0..steps {
@@ -497,7 +498,7 @@ fn s37_nobody_is_told_alive_after_an_end_and_nothing_alive_is_ended() {
     }
 }
 
-/// A protection that is not missed is not tested.
+/// A protection whose removal causes no violation is not tested.
 #[test]
 fn each_protection_is_missed_when_it_is_taken_out() {
     for protection in [Protection::Feed, Protection::ConditionalEnd, Protection::Epoch, Protection::FreshRead] {

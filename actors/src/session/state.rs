@@ -1,9 +1,10 @@
-//! What a session shard knows and decides: a state that is told what happened and says what to do, without any input or output.
+//! The pure state of a session shard: it takes events and returns effects, and does no input or output.
 //!
-//! It is a cache of the store. A session that is not here, or that others may have changed, is read before it is answered for; the
-//! feed says what others changed. A session that was not used for too long ends only if the store knows of no later use.
+//! It is a cache of the store. A session that is not in memory, or that other processes may have changed,
+//! is read before the shard answers for it. The feed tells what others changed.
+//! An idle session ends only if the store knows of no later use.
 //!
-//! `R` stands for whoever asks about a session, `C` for whoever waits until the feed was read.
+//! `R` is the caller that asks about a session. `C` is the caller that waits until the feed was read.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -17,28 +18,28 @@ use crate::store::feed::{Behind, Touches};
 use crate::store::layout::Touched;
 use crate::store::{Seen, ShardOf, Touch};
 
-/// How far the stored last use of a session may be behind its last use before it would expire by what is stored: more than a write
-/// waits for its turn. A use that comes later is written before it is answered, so that no other process takes the session for
-/// idle. Sessions that expire sooner than twice this have half their time.
+/// A use of a session is written before it is answered if the session would expire within this time by its stored last use.
+/// Otherwise another process might take it for idle. The time is longer than a write waits for its turn.
+/// If the idle time-out is less than twice this, half of the time-out applies.
 const WRITE_MARGIN: Duration = Duration::from_mins(1);
 
 /// The key of a session.
 pub(crate) type Name = (AccountId, SessionId);
 
-/// What happened.
+/// An event that the state handles.
 pub(super) enum Event<R, C> {
-    /// What the commits after [`State::position`] changed. Told before any other event, so that nothing is answered from before
-    /// a commit that was acknowledged.
+    /// The changes of the commits after [`State::position`]. This event comes before any other,
+    /// so that no answer is older than an acknowledged commit.
     Feed(Result<(u64, Vec<Touches>), Behind>),
-    /// Somebody asks whether a session is alive. If it is and the question counts as a use, it is used now.
+    /// A caller asks whether a session is live. If it is, and the flag says that the question counts as a use, it is used now.
     Use(Name, bool, R),
     /// The answers to [`Effect::Read`].
     Read(Vec<Reading>),
     /// A session was opened.
     Opened(Session),
-    /// Somebody waits until what the feed tells of an account was read.
+    /// A caller waits until the shard has read what the feed tells of an account.
     CatchUp(AccountId, C),
-    /// The answer to [`Effect::End`]: which of the sessions live on, because the store knows of a later use.
+    /// The answer to [`Effect::End`]: which of the sessions stay live, because the store knows of a later use.
     Ended(Vec<Name>, Result<Vec<Name>, Failed>),
     /// The use of [`Effect::WriteAndAsk`] is durable.
     Durable(Touch, R),
@@ -46,72 +47,72 @@ pub(super) enum Event<R, C> {
     Written(Vec<Touch>, Result<(), Failed>),
     /// Sessions may have expired.
     Sweep,
-    /// It is time to write uses, at most so many.
+    /// It is time to write uses, at most this many.
     Flush(usize),
 }
 
-/// What to do.
+/// An effect that the process carries out.
 #[derive(Debug)]
 pub(super) enum Effect<R, C> {
-    /// Say whether a session is alive, and how it stands.
+    /// Answer whether a session is live, with its state.
     Answer(R, Option<Standing>),
-    /// Give no answer: it could not be found out (S52).
+    /// Drop the question without an answer, because the store could not be read (S52).
     NoAnswer(R),
     /// Read sessions.
     Read(Vec<Name>),
     /// Write uses.
     Write(Vec<Touch>),
-    /// Write a use, and ask again once it is durable: the session may have ended meanwhile.
+    /// Write a use, and ask again once it is durable. The session may have ended in the meantime.
     WriteAndAsk(Touch, R),
-    /// End sessions that expired, unless the store knows of a later use.
+    /// End expired sessions, unless the store knows of a later use.
     End(Vec<Session>),
-    /// Say that what the feed told was read.
+    /// Answer that the shard has read the feed.
     CaughtUp(C),
 }
 
-/// The store did not do what it was asked.
+/// The store failed to do what it was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Failed;
 
-/// What the store said about a session.
+/// The store's answer about a session.
 #[derive(Debug)]
 pub(crate) struct Reading {
     pub(super) name: Name,
     pub(super) stored: Result<Option<Session>, Failed>,
 }
 
-/// What is known from outside when an event happens.
+/// The time and the feed's progress when an event happens.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Context {
     pub(super) now: Now,
-    /// The last commit that is durable: what is read from now on is not from before it.
+    /// The last durable commit. What is read from now on is not older than it.
     pub(super) settled: u64,
 }
 
 /// A session that is in memory.
 struct Live {
     session: Session,
-    /// `authenticated_at` of the session, on both clocks.
+    /// `authenticated_at` of the session, on the wall clock and the monotonic clock.
     login: Option<LoginTime>,
     deadlines: Deadlines,
-    /// The last use that the store has.
+    /// The last use that is stored.
     written: Timestamp,
-    /// Whether it stands in [`State::dirty`].
+    /// Whether the session is in [`State::dirty`].
     dirty: bool,
-    /// The last commit that changed it, or may have.
+    /// The last commit that changed the session, or may have.
     touched: u64,
-    /// It has to be read before it is used: it was changed since it was read, or just then.
+    /// Whether the session must be read before its next use: it was changed after it was read, or during the read.
     stale: bool,
 }
 
-/// Who waits for a session to be read.
+/// The callers that wait for a session to be read.
 struct Pending<R> {
-    /// The last commit that changed it, or may have.
+    /// The last commit that changed the session, or may have.
     touched: u64,
     /// The last commit that was durable before the store was asked.
     settled: u64,
     waiting: Vec<(bool, R)>,
-    /// Who came while a commit was under way that the reading may not show. They wait for another reading.
+    /// Callers that came during a commit that the read may not show. They wait for another read.
     late: Vec<(bool, R)>,
 }
 
@@ -121,13 +122,13 @@ impl<R> Pending<R> {
     }
 }
 
-/// A session that was found expired, and whose end is not durable yet. A clock that is set back must not revive it; a later use by
-/// another process does.
+/// An expired session whose end is not durable yet. A clock that is set back must not revive it.
+/// A later use by another process does.
 struct Expired<R> {
     session: Session,
     /// Whether the store is ending it.
     ending: bool,
-    /// Who waits for the store's word.
+    /// The callers that wait for the store's answer.
     waiting: Vec<(bool, R)>,
 }
 
@@ -135,17 +136,17 @@ pub(super) struct State<R, C> {
     shard: ShardOf,
     policy: SessionPolicy,
     accounts: HashMap<AccountId, Vec<Live>>,
-    /// How many sessions are in memory.
+    /// The number of sessions in memory.
     live: usize,
-    /// How much of the feed was read.
+    /// The last commit of the feed that was read.
     position: u64,
     /// The sessions that the store is being asked for.
     reading: HashMap<Name, Pending<R>>,
-    /// Who waits until no session of an account is being read.
+    /// The callers that wait until no session of an account is being read.
     catching_up: Vec<(AccountId, C)>,
-    /// The sessions whose last use is not written, the one that has waited longest first; each stands here once.
+    /// The sessions whose last use is not written yet, the longest waiting first. Each occurs once.
     dirty: VecDeque<Name>,
-    /// Uses are being written; the next ones wait, so that times are written in order.
+    /// Whether uses are being written. The next ones wait, so that times are written in order.
     writing: bool,
     expired: HashMap<Name, Expired<R>>,
 }
@@ -153,7 +154,7 @@ pub(super) struct State<R, C> {
 type Effects<R, C> = Vec<Effect<R, C>>;
 
 impl<R, C> State<R, C> {
-    /// A shard that knows these sessions, read after the feed was at `position`.
+    /// Creates a shard with these sessions, which were read after the feed was at `position`.
     pub(super) fn new(
         shard: ShardOf,
         policy: SessionPolicy,
@@ -183,12 +184,12 @@ impl<R, C> State<R, C> {
         (state, effects)
     }
 
-    /// How many sessions are in memory.
+    /// Returns the number of sessions in memory.
     pub(super) fn live(&self) -> usize {
         self.live
     }
 
-    /// How much of the feed was read.
+    /// Returns the last commit of the feed that was read.
     pub(super) fn position(&self) -> u64 {
         self.position
     }
@@ -203,7 +204,7 @@ impl<R, C> State<R, C> {
                 let name = (session.account, session.id);
                 if self.held(name).is_none() {
                     self.take_in(session, now);
-                    // It may have been ended or changed since its commit.
+                    // The session may have been ended or changed since its commit.
                     let position = self.position;
                     self.held(name).into_iter().for_each(|live| (live.touched, live.stale) = (position, true));
                 }
@@ -225,7 +226,7 @@ impl<R, C> State<R, C> {
         effects
     }
 
-    /// What is known here of the sessions of an account, for a commit that ends some of them.
+    /// Returns what is known here of the sessions of an account, for a commit that ends some of them.
     pub(super) fn seen(&mut self, account: AccountId, now: Now) -> (Seen, Effects<R, C>) {
         let policy = self.policy;
         let expired = self.remove(account, |live| !is_alive(&policy, live, now));
@@ -237,7 +238,7 @@ impl<R, C> State<R, C> {
         (seen, effects)
     }
 
-    /// Which of these sessions, as they are stored, are alive, with their last use.
+    /// Returns those of these stored sessions that are live, with their last use.
     pub(super) fn living(&mut self, stored: Vec<Session>, now: Now) -> Vec<Session> {
         stored.into_iter().filter_map(|stored| self.living_one(stored, now)).collect()
     }
@@ -259,18 +260,18 @@ impl<R, C> State<R, C> {
         }
     }
 
-    /// Whether a stored session was found expired, and nobody used it since.
+    /// Returns whether a stored session was found expired and has not been used since.
     fn has_expired(&self, stored: &Session) -> bool {
         let expired = self.expired.get(&(stored.account, stored.id));
         expired.is_some_and(|expired| stored.last_active_at <= expired.session.last_active_at)
     }
 
-    /// A session that is in memory.
+    /// Returns a session that is in memory.
     fn held(&mut self, (account, session): Name) -> Option<&mut Live> {
         self.accounts.get_mut(&account)?.iter_mut().find(|live| live.session.id == session)
     }
 
-    /// Reads the feed: what others changed is read anew, and what they ended goes.
+    /// Reads the feed: marks changed sessions as stale and asks the store for them. That read also removes ended ones.
     fn heed(&mut self, news: Result<(u64, Vec<Touches>), Behind>, context: Context, effects: &mut Effects<R, C>) {
         let commits = match news {
             Ok((position, commits)) => {
@@ -278,7 +279,7 @@ impl<R, C> State<R, C> {
                 (first..).zip(commits)
             }
             Err(Behind { position }) => {
-                // Any of them may have changed. Each is read when it is used next.
+                // Any session may have changed. Each is read at its next use.
                 for live in self.accounts.values_mut().flatten() {
                     (live.touched, live.stale) = (position, true);
                 }
@@ -307,7 +308,7 @@ impl<R, C> State<R, C> {
         self.read(to_read, context, effects);
     }
 
-    /// Asks the store for sessions that stand in [`State::reading`].
+    /// Asks the store for sessions that are in [`State::reading`].
     fn read(&mut self, names: Vec<Name>, context: Context, effects: &mut Effects<R, C>) {
         if names.is_empty() {
             return;
@@ -320,7 +321,7 @@ impl<R, C> State<R, C> {
         effects.push(Effect::Read(names));
     }
 
-    /// Takes in what the store said.
+    /// Handles the store's answers.
     fn took(&mut self, readings: Vec<Reading>, context: Context, effects: &mut Effects<R, C>) {
         let mut again = Vec::new();
         for Reading { name, stored } in readings {
@@ -329,14 +330,15 @@ impl<R, C> State<R, C> {
                 Ok(stored) => {
                     self.renew(name, stored, context.now, effects);
                     if let Some(live) = self.held(name) {
-                        // A commit that was under way may show at the next look, and then nobody may be told of what was before it.
+                        // A commit that was under way may be visible to the next reader. From then on,
+                        // no answer may come from this older read.
                         (live.touched, live.stale) = (touched, settled < touched);
                     }
                     for (counts, asker) in waiting {
                         self.answer(name, counts, asker, context.now, effects);
                     }
                 }
-                // What is stale stays so.
+                // A stale session stays stale.
                 Err(Failed) => effects.extend(waiting.into_iter().map(|(_, asker)| Effect::NoAnswer(asker))),
             }
             if !late.is_empty() {
@@ -348,7 +350,7 @@ impl<R, C> State<R, C> {
         self.tell_caught_up(effects);
     }
 
-    /// Makes a session in memory what the store says it is.
+    /// Updates a session in memory to its stored state.
     fn renew(&mut self, name: Name, stored: Option<Session>, now: Now, effects: &mut Effects<R, C>) {
         let Some(stored) = stored.filter(|stored| !self.has_expired(stored)) else {
             self.remove(name.0, |live| live.session.id == name.1);
@@ -375,11 +377,11 @@ impl<R, C> State<R, C> {
         }
     }
 
-    /// Answers whether a session is alive, once its copy is good enough to tell.
+    /// Answers whether a session is live. Reads the store first if the session is not in memory, is stale or has expired.
     fn use_session(&mut self, name: Name, counts: bool, asker: R, context: Context, effects: &mut Effects<R, C>) {
         let policy = self.policy;
         if let Some(pending) = self.reading.get_mut(&name) {
-            // What is being read may be from before a commit that was acknowledged since.
+            // The read may have begun before a commit that was acknowledged since.
             let is_late = pending.settled < pending.touched;
             if is_late { &mut pending.late } else { &mut pending.waiting }.push((counts, asker));
             return;
@@ -388,24 +390,24 @@ impl<R, C> State<R, C> {
             self.answer(name, counts, asker, context.now, effects);
             return;
         }
-        // One that is not here may have been opened elsewhere, and one that was idle here may have been used there. What is not here
-        // may just be changed by any commit that is under way.
+        // A session that is not in memory may have been opened elsewhere, and one that is idle here may have been used elsewhere.
+        // For a session that is not in memory, any commit under way may be changing it.
         let position = self.position;
         let touched = self.held(name).map_or(position, |live| live.touched);
         self.reading.insert(name, Pending::new(touched, vec![(counts, asker)]));
         self.read(vec![name], context, effects);
     }
 
-    /// Answers whether a session is alive by what is known here.
+    /// Answers whether a session is live, from memory.
     fn answer(&mut self, name: Name, counts: bool, asker: R, now: Now, effects: &mut Effects<R, C>) {
         let policy = self.policy;
         if self.held(name).is_some_and(|live| !is_alive(&policy, live, now)) {
-            // Ended here and now, not at the next sweep: a clock that is set back must not revive it.
+            // End it now, not at the next sweep: a clock that is set back must not revive it.
             let over = self.remove(name.0, |live| live.session.id == name.1);
             self.expire(over, effects);
         }
         let Some(live) = self.held(name) else {
-            // Another process may just have used it: the store has the last word.
+            // Another process may just have used it, so the store decides.
             match self.expired.get_mut(&name).filter(|expired| expired.ending) {
                 Some(expired) => expired.waiting.push((counts, asker)),
                 None => effects.push(Effect::Answer(asker, None)),
@@ -424,7 +426,7 @@ impl<R, C> State<R, C> {
         if counts {
             live.session.last_active_at = live.session.last_active_at.max(now.wall);
             let idle = policy.idle_timeout_of(&live.session);
-            // Also if the same use is being written for somebody else: it is not durable yet.
+            // This applies even if the same use is being written for another caller, because it is not durable yet.
             if now.wall.since(live.written) > idle.saturating_sub(WRITE_MARGIN.min(idle / 2)) {
                 effects.push(Effect::WriteAndAsk(touch(&live.session), asker));
                 return;
@@ -436,11 +438,11 @@ impl<R, C> State<R, C> {
         effects.push(Effect::Answer(asker, Some(standing)));
     }
 
-    /// Makes a stored session live. One that is live already stays as it is.
+    /// Adds a stored session to memory. A session that is already there stays as it is.
     fn take_in(&mut self, session: Session, now: Now) {
         let sessions = self.accounts.entry(session.account).or_default();
         if sessions.iter().all(|live| live.session.id != session.id) {
-            // Most accounts have one or two, and there are many accounts.
+            // Most accounts have one or two sessions, and there are many accounts.
             if sessions.len() < 4 {
                 sessions.reserve_exact(1);
             }
@@ -453,7 +455,7 @@ impl<R, C> State<R, C> {
         }
     }
 
-    /// Takes the matching sessions of an account out of memory.
+    /// Removes the matching sessions of an account from memory.
     fn remove(&mut self, account: AccountId, matches: impl Fn(&Live) -> bool) -> Vec<Session> {
         let Some(sessions) = self.accounts.get_mut(&account) else { return Vec::new() };
         let removed: Vec<Session> = sessions.extract_if(.., |live| matches(live)).map(|live| live.session).collect();
@@ -466,7 +468,7 @@ impl<R, C> State<R, C> {
 
     fn sweep(&mut self, now: Now, effects: &mut Effects<R, C>) {
         let policy = self.policy;
-        // Those whose end could not be stored are ended again.
+        // Retry the sessions whose end could not be stored.
         let failed = self.expired.extract_if(|_, expired| !expired.ending);
         let mut over: Vec<Session> = failed.map(|(_, expired)| expired.session).collect();
         let again = over.len();
@@ -478,8 +480,8 @@ impl<R, C> State<R, C> {
         self.expire(over, effects);
     }
 
-    /// Has sessions ended in the store that expired and are not in memory any more. Should that be lost with the process, they are
-    /// found expired at the next start.
+    /// Asks the store to end expired sessions, which are no longer in memory. If the process ends before that,
+    /// the next start finds them expired again.
     fn expire(&mut self, sessions: Vec<Session>, effects: &mut Effects<R, C>) {
         if sessions.is_empty() {
             return;
@@ -492,7 +494,7 @@ impl<R, C> State<R, C> {
         effects.push(Effect::End(sessions));
     }
 
-    /// The store has ended sessions, or knows of later uses, or failed.
+    /// Handles the store's answer to [`Effect::End`]: it ended sessions, knows of later uses, or failed.
     fn ended(
         &mut self,
         names: Vec<Name>,
@@ -525,7 +527,7 @@ impl<R, C> State<R, C> {
         self.read(to_read, context, effects);
     }
 
-    /// Has at most so many uses written.
+    /// Asks the store to write at most `most` uses.
     fn flush(&mut self, most: usize, effects: &mut Effects<R, C>) {
         if self.dirty.is_empty() || self.writing {
             return;
@@ -544,7 +546,7 @@ impl<R, C> State<R, C> {
         }
     }
 
-    /// Uses were written, or have to be written again.
+    /// Handles the result of a write of uses. Failed ones are written again.
     fn written(&mut self, touches: &[Touch], outcome: Result<(), Failed>) {
         self.writing = false;
         for touch in touches {
@@ -558,7 +560,7 @@ impl<R, C> State<R, C> {
         }
     }
 
-    /// Answers those for whose accounts nothing is being read.
+    /// Answers the callers whose accounts have no read under way.
     fn tell_caught_up(&mut self, effects: &mut Effects<R, C>) {
         let is_read = |account: AccountId| !self.reading.keys().any(|(owner, _)| *owner == account);
         let caught_up = self.catching_up.extract_if(.., |(account, _)| is_read(*account));
@@ -570,7 +572,7 @@ fn is_alive(policy: &SessionPolicy, live: &Live, now: Now) -> bool {
     policy.is_alive(&live.session, now.wall) && live.deadlines.hold(now)
 }
 
-/// What the store is told of the last use of a session.
+/// Returns the last use of a session, as the store takes it.
 pub(super) fn touch(session: &Session) -> Touch {
     Touch { account: session.account, session: session.id, at: session.last_active_at }
 }

@@ -1,4 +1,4 @@
-//! Tokens whose signature was checked already.
+//! A cache of tokens whose signature was already checked.
 
 use quick_cache::UnitWeighter;
 use quick_cache::sync::Cache;
@@ -6,21 +6,22 @@ use quick_cache::sync::Cache;
 use crate::domain::secret::SecretDigest;
 use crate::domain::token::VerifiedToken;
 
-/// How many tokens are remembered: some 140 bytes each as they come, and 18 MB in all.
+/// The maximum number of cached tokens. Each takes about 140 bytes as they are added, all of them 18 MB.
 const MOST: u32 = 131_072;
-/// How many of the forgotten are noted, to know them when they come back. That takes as much room as a token, and tells little.
+/// The number of evicted tokens that the cache remembers in order to recognise them when they return.
+/// Each takes as much room as a token and is of little use.
 const NOTED: usize = 1024;
 
-/// Remembers what a token says, by its digest, for as long as it is asked about often.
+/// Caches the claims of a token by its digest, as long as it is used often.
 ///
-/// It spares the signature check alone. A hit is still checked against the clock, its session by the shard and its
-/// account by the store, so nothing that was revoked passes. What was checked by keys of another generation is not known, so
-/// that no token outlives its key.
+/// It saves only the signature check. On a hit, the token is still checked against the clock, its session by the shard and its
+/// account by the store, so nothing that was revoked passes. An entry of another key generation is a miss,
+/// so that no token outlives its key.
 pub(super) struct VerifiedTokens {
     tokens: Cache<SecretDigest, Known>,
 }
 
-/// What a token says, and the generation of the keys that it was checked by.
+/// The generation of the keys that checked a token, and the token's claims.
 type Known = (u64, VerifiedToken);
 
 impl VerifiedTokens {
@@ -28,7 +29,7 @@ impl VerifiedTokens {
         Self { tokens: Cache::with_weighter(NOTED, MOST.into(), UnitWeighter) }
     }
 
-    /// What a token says, if keys of this generation checked it.
+    /// Returns the claims of a token if keys of this generation checked it.
     pub(super) fn get(&self, token: &SecretDigest, generation: u64) -> Option<VerifiedToken> {
         let known = self.tokens.get(token);
         known.filter(|(checked_by, _)| *checked_by == generation).map(|(_, verified)| verified)
@@ -80,7 +81,7 @@ mod tests {
         assert_eq!(tokens.get(&digest(1), 2), Some(verified(2)));
     }
 
-    /// As many as there can be, each asked about again and again: none costs its signature twice.
+    /// Fills the promised number of tokens and looks each up repeatedly: none is checked twice.
     #[test]
     fn it_keeps_all_of_as_many_as_it_promises_and_stays_small() {
         let tokens = VerifiedTokens::new();

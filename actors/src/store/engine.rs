@@ -1,7 +1,7 @@
-//! What the store needs of a database: rows under keys, ordered, changed in groups, with a feed of what changed.
+//! The interface of a database: rows under sorted keys, changed in groups, with a feed of what changed.
 //!
-//! An engine knows nothing of accounts. It reads rows, makes changes durable under one total order, and tells which rows each
-//! commit changed. The rules and the layout of the rows belong to the store above it.
+//! An engine knows nothing of accounts. It reads rows, makes changes durable in one total order,
+//! and tells which rows each commit changed. The rules and the layout of the rows belong to the store above it.
 
 use std::fmt;
 use std::ops::Bound;
@@ -16,10 +16,10 @@ pub mod memory;
 /// A key and its value.
 pub type Row = (Vec<u8>, Vec<u8>);
 
-/// What went wrong while a question or a change was worked out.
+/// Why a query or a change could not be evaluated.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    /// One record could not be read or written. The change or question fails; the store goes on.
+    /// One record could not be read or written. The change or query fails, and the store continues.
     #[error(transparent)]
     Record(#[from] RecordError),
     /// The engine failed.
@@ -27,45 +27,45 @@ pub enum Fault {
     Engine(String),
 }
 
-/// The engine could not do what it was asked. The text is for the log, never for a client.
+/// The failure of a call to the engine. The text is for the log, never for a client.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("the store failed: {why}")]
 pub struct StoreFailure {
-    /// What can be said of the call.
+    /// What is known about the outcome of the call.
     pub kind: FailureKind,
-    /// Why, for operators.
+    /// The reason, for operators.
     pub why: String,
 }
 
-/// What can be said of a call that failed.
+/// What is known about the outcome of a failed call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
-    /// Nothing was done, and the same call may work later.
+    /// Nothing was changed, and the same call may succeed later.
     Transient,
-    /// The change may have been made or not.
+    /// The change may or may not have been made.
     OutcomeUnknown,
-    /// The call cannot work: the engine failed until its process starts again, or a record is damaged. Nothing that was asked may
-    /// be taken as done or as not done.
+    /// The call cannot succeed: the engine has failed until its process restarts, or a record is damaged.
+    /// Callers must not assume that the change was made, nor that it was not.
     Permanent,
 }
 
 impl StoreFailure {
-    /// A failure that stays.
+    /// Creates a permanent failure.
     pub fn permanent(why: impl fmt::Display) -> Self {
         Self { kind: FailureKind::Permanent, why: why.to_string() }
     }
 }
 
-/// Rows as they are at one moment, or close enough: an engine without snapshots may show two rows of different moments, and what
-/// reads several of them lets the one read last decide.
+/// Rows at about one moment. An engine without snapshots may show two rows of different moments.
+/// A query of several rows must then let the row that it reads last decide.
 pub trait Rows {
-    /// The value under a key.
+    /// Returns the value under a key.
     fn get_raw(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Fault>;
 
-    /// At most `limit` rows between two keys, in the order of their keys.
+    /// Returns at most `limit` rows between two keys, in the order of their keys.
     fn range_raw(&self, from: Bound<&[u8]>, to: Bound<&[u8]>, limit: usize) -> Result<Vec<Row>, Fault>;
 
-    /// Whether there is a value under a key.
+    /// Returns whether there is a value under a key.
     fn has(&self, key: &[u8]) -> Result<bool, Fault> {
         Ok(self.get_raw(key)?.is_some())
     }
@@ -76,50 +76,50 @@ pub trait View: Rows {
     /// Puts a value under a key.
     fn put_raw(&mut self, key: &[u8], value: Vec<u8>);
 
-    /// Removes what is under a key, if anything is.
+    /// Removes the value under a key, if there is one.
     fn remove(&mut self, key: &[u8]);
 
-    /// This view, to read from.
+    /// Returns this view for reading.
     fn as_rows(&self) -> &dyn Rows;
 }
 
-/// What becomes of the writes of a change.
+/// What happens to the writes of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// They are committed.
+    /// The writes are committed.
     Keep,
-    /// A rule refused the change: they are forgotten.
+    /// A rule refused the change, and the writes are discarded.
     Discard,
 }
 
-/// A change. It may be called several times, each time from its start with more of the rows it names known, and so has no effect
-/// but on the view.
+/// A change. The engine may call it several times, each time from the start with more of its rows loaded.
+/// So it must have no effect except on the view.
 pub type Change = Box<dyn FnMut(&mut dyn View) -> Result<Verdict, Fault> + Send>;
 
-/// A question over many rows. It may be called several times, like a [`Change`].
+/// A query of many rows. It may be called several times, like a [`Change`].
 pub type Question = Box<dyn FnMut(&dyn Rows) -> Result<(), Fault> + Send>;
 
 /// A database that keeps rows.
 ///
-/// Changes have one total order. Each sees all changes before it, and one that is answered with `Ok` is durable. Changes that
-/// are asked for at the same time may share a commit; each of them is kept or discarded on its own.
+/// Changes have one total order. Each sees all changes before it, and one that is answered with `Ok` is durable.
+/// Concurrent changes may share a commit, and each of them is kept or discarded on its own.
 #[async_trait]
 pub trait Engine: Send + Sync + 'static {
-    /// The value under a key. Whatever was committed before this call began is seen.
+    /// Returns the value under a key. The read sees everything that was committed before the call.
     async fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreFailure>;
 
-    /// Asks a question over many rows, on a thread that may block.
+    /// Runs a query of many rows, on a thread that may block.
     async fn ask(&self, question: Question) -> Result<(), StoreFailure>;
 
-    /// Makes a change. A refusal too is answered only when what it rests on is durable.
+    /// Makes a change. A refusal, too, is answered only when everything it depends on is durable.
     async fn commit(&self, change: Change) -> Result<(), StoreFailure>;
 
-    /// What commits changed, as they become durable.
+    /// Returns the feed of what commits changed.
     fn feed(&self) -> &Feed;
 
-    /// Whether other processes may have the same rows open. Where they may not, claims and leases are not needed.
+    /// Returns whether other processes may have the same rows open. If not, claims and leases are not needed.
     fn is_shared(&self) -> bool;
 
-    /// Declares the engine failed, as something read back from it was wrong.
+    /// Declares the engine failed, because it returned wrong data.
     fn fail(&self, why: String) -> StoreFailure;
 }

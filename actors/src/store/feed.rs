@@ -1,4 +1,4 @@
-//! What commits changed, in their order, for those who keep something of the store in memory.
+//! The feed: what commits changed, in their order, for caches of the store.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,19 +10,19 @@ use super::engine::{Fault, Rows};
 use super::layout::{self, Touched};
 use super::reads;
 
-/// How many commits are kept for readers that are behind. One that is further behind reads the store anew.
+/// The number of commits kept for readers that are behind. A reader that is further behind reads the store anew.
 const KEPT_COMMITS: usize = 4096;
 
-/// What one commit changed.
+/// The rows that one commit changed.
 pub type Touches = Arc<[Touched]>;
 
-/// The commits of this process's engine, numbered without gaps from the first that it saw.
+/// The commits of this process's engine, numbered without gaps from the first that it made or saw.
 #[derive(Debug)]
 pub struct Feed {
     commits: Mutex<Commits>,
-    /// The number of the last commit that began, to look at without a lock.
+    /// The number of the last commit that began, readable without a lock.
     last: AtomicU64,
-    /// The number of the last commit that is durable.
+    /// The number of the last durable commit.
     settled: AtomicU64,
     audit_head: watch::Sender<u64>,
     revocation_head: watch::Sender<u64>,
@@ -30,28 +30,28 @@ pub struct Feed {
 
 #[derive(Debug, Default)]
 struct Commits {
-    /// The number of the last one.
+    /// The number of the last commit.
     last: u64,
-    /// What the newest ones changed, the oldest first.
+    /// The changes of the newest commits, the oldest first.
     newest: VecDeque<Touches>,
 }
 
-/// A commit that began.
+/// A commit that has begun.
 #[derive(Debug)]
 pub struct Begun {
     number: u64,
     heads: layout::Heads,
 }
 
-/// A reader is so far behind that commits are no longer kept which it has not read: it must forget what it knows.
+/// A reader is too far behind: the feed no longer has commits that it has not read. It must discard what it knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Behind {
-    /// The position from which it may go on then.
+    /// The position at which it may then continue.
     pub position: u64,
 }
 
 impl Feed {
-    /// A feed that begins now, over these rows.
+    /// Creates a feed that begins now, over these rows.
     pub fn over(rows: &dyn Rows) -> Result<Self, Fault> {
         Ok(Self::new(
             reads::counter(rows, layout::LAST_AUDIT_SEQUENCE)?,
@@ -59,7 +59,7 @@ impl Feed {
         ))
     }
 
-    /// A feed that begins now, over logs that end with these numbers.
+    /// Creates a feed that begins now, over logs that end with these numbers.
     #[must_use]
     pub(crate) fn new(audit_head: u64, revocation_head: u64) -> Self {
         Self {
@@ -71,8 +71,8 @@ impl Feed {
         }
     }
 
-    /// Tells of a commit by the rows that it is about to write; `None` removes one. Called in the order of the commits, before any
-    /// reader can see what this one writes.
+    /// Announces a commit by the rows that it is about to write. `None` removes a row.
+    /// Called in the order of the commits, before any reader can see what the commit writes.
     #[must_use]
     pub fn begin<'a>(&self, rows: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>) -> Begun {
         let (mut touched, mut heads) = (Vec::new(), layout::Heads::default());
@@ -92,7 +92,7 @@ impl Feed {
         Begun { number: commits.last, heads }
     }
 
-    /// Tells that a commit is durable. What it wrote is what readers see.
+    /// Announces that a commit is durable and visible to readers.
     pub fn finish(&self, Begun { number, heads }: Begun) {
         self.settled.fetch_max(number, Ordering::AcqRel);
         for (head, told) in [(heads.audit, &self.audit_head), (heads.revocations, &self.revocation_head)] {
@@ -102,20 +102,20 @@ impl Feed {
         }
     }
 
-    /// The number of the last commit that began. Until it has [settled](Self::settled), one reader may see what was before it and
-    /// another what it wrote.
+    /// Returns the number of the last commit that began. Until it has [settled](Self::settled),
+    /// one reader may see the rows before it and another the rows after it.
     #[must_use]
     pub fn position(&self) -> u64 {
         self.last.load(Ordering::Acquire)
     }
 
-    /// The number of the last commit that is durable. What is read after this is not of before that commit.
+    /// Returns the number of the last durable commit. What is read after this call is not older than that commit.
     #[must_use]
     pub fn settled(&self) -> u64 {
         self.settled.load(Ordering::Acquire)
     }
 
-    /// What the commits after this one changed, with the number of the last of them.
+    /// Returns the changes of the commits after this one, with the number of the last of them.
     ///
     /// # Errors
     /// [`Behind`] if some of them are no longer kept.
@@ -128,13 +128,13 @@ impl Feed {
         }
     }
 
-    /// The number of the newest durable audit record, as it grows. 0 when there never was one.
+    /// Returns a watch on the number of the newest durable audit record. 0 if there never was one.
     #[must_use]
     pub fn audit_head(&self) -> watch::Receiver<u64> {
         self.audit_head.subscribe()
     }
 
-    /// The number of the newest durable revocation, as it grows. 0 when there never was one.
+    /// Returns a watch on the number of the newest durable revocation. 0 if there never was one.
     #[must_use]
     pub fn revocation_head(&self) -> watch::Receiver<u64> {
         self.revocation_head.subscribe()

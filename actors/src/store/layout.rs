@@ -449,12 +449,12 @@ pub(crate) fn revocation(number: u64) -> [u8; 9] {
     numbered(REVOCATION, number)
 }
 
-/// Where the holder of a lease is.
+/// Returns the key of a lease.
 pub(crate) fn lease(lease: Lease) -> [u8; 2] {
     [LEASE, lease.number()]
 }
 
-/// The number of a revocation from its key; `None` if it is not such a key.
+/// Returns the number in the key of a revocation; `None` if it is not such a key.
 pub(crate) fn number_of_revocation(key: &[u8]) -> Option<u64> {
     let (&kind, rest) = key.split_first()?;
     (kind == REVOCATION).then_some(u64::from_be_bytes(rest.try_into().ok()?))
@@ -484,7 +484,7 @@ pub enum Touched {
     ServiceTokens,
 }
 
-/// Returns what a changed row tells the feed; `None` if nobody needs to know.
+/// Returns what a changed row reports to the feed. `None` if no one needs to know.
 pub(crate) fn touched(key: &[u8]) -> Option<Touched> {
     match *key.first()? {
         SESSION => Some(Touched::Session(account_of_session(key)?, id_of_session(key)?)),

@@ -1,4 +1,4 @@
-//! The store's face for counters of failed attempts.
+//! The store's methods for counters of failed attempts.
 
 use std::time::Duration;
 
@@ -12,18 +12,19 @@ use crate::domain::session::Acting;
 use crate::domain::time::Timestamp;
 
 impl Store {
-    /// All counters of failed attempts, in no order. Some may have no effect any more.
+    /// Returns all counters of failed attempts, unsorted. Some may no longer have an effect.
     pub async fn failures(&self) -> Result<Vec<(FailureKey, Failures)>, StoreFailure> {
         self.ask(reads::failures).await
     }
 
-    /// One counter of failed attempts.
+    /// Returns a counter of failed attempts.
     pub async fn failures_in(&self, key: &FailureKey) -> Result<Option<Failures>, StoreFailure> {
         self.get(&layout::failures(key)).await
     }
 
-    /// Counts an attempt in each of its counters, or in none of them. The outcome of one that is under way is reported by
-    /// [`end_attempt`](Self::end_attempt) within [`ATTEMPT_LASTS`](crate::domain::failures::ATTEMPT_LASTS); else it has failed.
+    /// Counts an attempt in each of its counters, or in none of them. The outcome of an attempt under way must be reported by
+    /// [`end_attempt`](Self::end_attempt) within [`ATTEMPT_LASTS`](crate::domain::failures::ATTEMPT_LASTS).
+    /// Otherwise the attempt counts as failed.
     pub async fn begin_attempt(
         &self,
         attempt: NewAttempt,
@@ -31,7 +32,7 @@ impl Store {
         self.note(move |tx| rules::begin_attempt(tx, &attempt)).await
     }
 
-    /// Notes how attempts ended; the answer is how many counters were removed because they count nothing any more.
+    /// Stores how attempts ended. Returns how many counters were removed because they had become empty.
     pub async fn end_attempt(
         &self,
         counted: Vec<(CountedAttempt, AttemptOutcome)>,
@@ -40,12 +41,12 @@ impl Store {
         self.note(move |tx| rules::end_attempt(tx, &counted, now)).await
     }
 
-    /// Forgets the failures in counters, but for attempts under way.
+    /// Forgets the failures in counters, except attempts under way.
     pub async fn forget_failures(&self, keys: Vec<FailureKey>, now: Timestamp) -> Result<(), StoreFailure> {
         self.note(move |tx| rules::forget_failures(tx, &keys, now)).await
     }
 
-    /// Clears a limit on behalf of an administrator; false if the store has no such counter, and then nothing is put on record.
+    /// Clears a limit on behalf of an administrator. Returns false and records nothing if the store has no such counter.
     /// The account that the limit is about becomes the subject of the audit record.
     pub async fn clear_limit(
         &self,
@@ -57,12 +58,12 @@ impl Store {
         self.change(move |tx| rules::clear_limit(tx, &limit, now, acting, &audit)).await
     }
 
-    /// Moves times of the future in these counters to the present ([`Failures::heed_clock`]).
+    /// Moves future times in these counters to the present ([`Failures::heed_clock`]).
     pub async fn heed_clock(&self, keys: Vec<FailureKey>, now: Timestamp, skew: Duration) -> Result<(), StoreFailure> {
         self.note(move |tx| rules::heed_clock(tx, &keys, now, skew)).await
     }
 
-    /// Removes those of the counters that count at most `most` failures and make nobody wait; the answer is how many.
+    /// Removes those of the counters that count at most `most` failures and ask no one to wait. Returns how many were removed.
     pub async fn prune_failures(
         &self,
         keys: Vec<FailureKey>,

@@ -1,4 +1,4 @@
-//! From the layout that rows were written in to the one this version uses.
+//! Migrations from the layout in which rows were written to the layout of this version.
 //!
 //! | layout | what is new                                                                                                  |
 //! | ------ | ------------------------------------------------------------------------------------------------------------ |
@@ -8,32 +8,32 @@
 //! | 5      | sessions of a second version, which can be labelled and remembered, and their refresh tokens                 |
 //! | 6      | newer versions of sessions, accounts, one-time tokens and mails; counts of mails                             |
 //!
-//! Records of older versions stay as they are until they change, so most layouts need no work: the number alone keeps older
-//! programs from opening what they could not read.
+//! Records of older versions stay as they are until they change, so most layouts need no work.
+//! The layout number alone keeps older programs from opening rows that they cannot read.
 
 use super::engine::{Fault, View};
 use super::transaction::Transaction;
 use super::{layout, rules};
 
-/// The layout this version writes.
+/// The layout that this version writes.
 pub const CURRENT: u32 = 6;
 
-/// What becomes of a step.
+/// The progress after a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// The rows are of the current layout.
+    /// The rows have the current layout.
     Done,
-    /// The caller commits what was written and calls again. A kill in between is no harm.
+    /// The caller commits what was written and calls again. A kill between two calls does no harm.
     More,
 }
 
-/// Why rows cannot be brought to the current layout.
+/// Why rows cannot be migrated to the current layout.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrationError {
     /// A newer version of this program wrote them.
     #[error("layout {0} is newer than {CURRENT}")]
     Newer(u32),
-    /// They are not what this program wrote.
+    /// This program did not write them.
     #[error("{0}")]
     Corrupt(&'static str),
     /// They could not be read or written.
@@ -41,16 +41,16 @@ pub enum MigrationError {
     Fault(#[from] Fault),
 }
 
-/// A bounded part of what leads from one layout to the next.
+/// A bounded part of the work from one layout to the next.
 type Step = fn(&mut Transaction<'_>) -> Result<Progress, Fault>;
 
-/// The layouts that have work to do before the next one, and that work. A released step is never changed.
+/// The layouts that need work before the next one, with that work. A released step is never changed.
 const STEPS: &[(u32, Step)] = &[(3, rules::chain_unchained)];
 
-/// The layout of the rows; `None` if there are none yet.
+/// Returns the layout of the rows. `None` if there are none yet.
 pub fn layout_of(view: &dyn super::engine::Rows) -> Result<Option<u32>, MigrationError> {
     let Some(stored) = view.get_raw(layout::FORMAT_VERSION)? else {
-        // A kill between the first open and the first write leaves nothing, which is as good as new.
+        // A kill between the first open and the first write leaves an empty store, which counts as new.
         let (from, to) = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
         let is_empty = view.range_raw(from, to, 1)?.is_empty();
         return if is_empty { Ok(None) } else { Err(MigrationError::Corrupt("it has records but no layout version")) };
@@ -64,7 +64,8 @@ pub fn layout_of(view: &dyn super::engine::Rows) -> Result<Option<u32>, Migratio
     }
 }
 
-/// Goes one step towards the current layout. The caller commits what it wrote and calls it until it is [done](Progress::Done).
+/// Makes one step towards the current layout. The caller commits what it wrote and calls it again until it returns
+/// [`Done`](Progress::Done).
 pub fn step(view: &mut dyn View) -> Result<Progress, MigrationError> {
     run(view, STEPS)
 }
@@ -95,7 +96,7 @@ mod tests {
     use super::super::overlay::Overlay;
     use super::*;
 
-    /// Runs steps until they are done, each in a commit of its own; the answer is how many commits that took.
+    /// Runs steps until they are done, each in a commit of its own. Returns the number of commits.
     fn migrate(rows: &mut MemoryRows, steps: &[(u32, Step)]) -> Result<usize, MigrationError> {
         for commits in 1.. {
             let mut overlay = Overlay::new(rows);

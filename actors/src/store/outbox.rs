@@ -1,4 +1,4 @@
-//! The store's face for mails that wait to be sent.
+//! The store's methods for mails that wait to be sent.
 
 use super::{ActingRefusal, Store, StoreError, StoreFailure, reads, rules};
 use crate::domain::audit::AuditRecord;
@@ -9,18 +9,18 @@ use crate::domain::session::Acting;
 use crate::domain::time::Timestamp;
 
 impl Store {
-    /// Queued mails that are due, the longest due first.
+    /// Returns queued mails that are due, the longest due first.
     pub async fn due_mails(&self, now: Timestamp, limit: usize) -> Result<Vec<QueuedMail>, StoreFailure> {
         self.ask(move |rows| reads::due_mails(rows, now, limit)).await
     }
 
-    /// Mails of any state with numbers after this one, by number.
+    /// Returns mails of any state with numbers after this one, by number.
     pub async fn mails(&self, after: Option<MailId>, limit: usize) -> Result<Vec<QueuedMail>, StoreFailure> {
         self.ask(move |rows| reads::mails(rows, after, limit)).await
     }
 
-    /// Claims a mail that is due until a time: it is due again only then, so that one process at a time sends it. The answer is the
-    /// mail as it was, or nothing if it is not due, for example because another process claimed it.
+    /// Claims a due mail until a time. It is due again only then, so one process at a time sends it.
+    /// Returns the mail as it was, or `None` if it is not due, for example because another process claimed it.
     pub async fn claim_mail(
         &self,
         id: MailId,
@@ -30,10 +30,10 @@ impl Store {
         self.note(move |tx| rules::claim_mail(tx, id, now, until)).await
     }
 
-    /// Notes what came of an attempt to send a mail that was claimed until a time; a mail that is gone is passed over, and a
-    /// failure too if the mail was claimed or queued anew since. Counts the attempt. The token of a mail
-    /// that was sent ends [`NewMail::valid_for`] later, if that is earlier than its end so far. More given-up mails than
-    /// [`MAX_GIVEN_UP`] make [some of them](no_longer_kept) go.
+    /// Stores the outcome of an attempt to send a mail that was claimed until a time, and counts the attempt.
+    /// Skips a mail that no longer exists, and also a failure if the mail was claimed or queued again since.
+    /// The token of a sent mail expires [`NewMail::valid_for`] later, if that is earlier than its expiry so far.
+    /// If there are more given-up mails than [`MAX_GIVEN_UP`], [some of them](no_longer_kept) are removed.
     pub async fn settle_mail(
         &self,
         id: MailId,
@@ -43,8 +43,8 @@ impl Store {
         self.note(move |tx| rules::settle_mail(tx, id, claimed_until, outcome.clone())).await
     }
 
-    /// Queues a mail anew, due at this time, with no attempts counted; false if there is no such mail. Its account becomes the
-    /// subject of the audit record.
+    /// Queues a mail again, due at this time, with no attempts counted. Returns false if there is no such mail.
+    /// Its account becomes the subject of the audit record.
     pub async fn retry_mail(
         &self,
         id: MailId,
@@ -55,7 +55,7 @@ impl Store {
         self.change(move |tx| rules::retry_mail(tx, id, at, acting, &audit)).await
     }
 
-    /// Deletes a mail; false if there is no such mail. Its account becomes the subject of the audit record.
+    /// Deletes a mail. Returns false if there is no such mail. Its account becomes the subject of the audit record.
     pub async fn delete_mail(
         &self,
         id: MailId,
@@ -66,7 +66,7 @@ impl Store {
     }
 
     /// Removes given-up mails that are [no longer kept](no_longer_kept), and at most `limit` counts of mails of days before
-    /// yesterday; the answer is how many counts went.
+    /// yesterday. Returns how many counts were removed.
     pub async fn prune_mails(&self, now: Timestamp, limit: usize) -> Result<usize, StoreFailure> {
         self.note(move |tx| rules::prune_mails(tx, now, limit)).await
     }

@@ -1,4 +1,4 @@
-//! What a group of changes is about to write, over the rows that an engine has.
+//! An overlay over the rows of an engine with the pending writes of a group of changes.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -7,25 +7,25 @@ use super::engine::{Fault, Row, Rows, View};
 
 type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
-/// A view of the rows as they will be after this group: a change reads what the changes before it wrote, and what it
-/// writes itself counts only once it is [kept](Self::keep).
+/// A view of the rows as they will be after this group. A change reads what the changes before it wrote.
+/// Its own writes join the group only when they are [kept](Self::keep).
 pub struct Overlay<'a> {
     base: &'a dyn Rows,
-    /// What the changes of this group wrote so far; `None` removes.
+    /// The writes of the kept changes of this group. `None` removes.
     group: Writes,
-    /// What the current change wrote so far.
+    /// The writes of the current change.
     change: Writes,
-    /// The size of `group`, keys and values, in bytes; a row written twice counts twice.
+    /// The size of `group`, keys and values, in bytes. A row that is written twice counts twice.
     bytes: usize,
 }
 
 impl<'a> Overlay<'a> {
-    /// An empty overlay.
+    /// Creates an empty overlay.
     pub fn new(base: &'a dyn Rows) -> Self {
         Self { base, group: Writes::new(), change: Writes::new(), bytes: 0 }
     }
 
-    /// Makes what the current change wrote a part of the group.
+    /// Adds the writes of the current change to the group.
     pub fn keep(&mut self) {
         for (key, value) in std::mem::take(&mut self.change) {
             self.bytes += key.len() + value.as_ref().map_or(0, Vec::len);
@@ -33,18 +33,18 @@ impl<'a> Overlay<'a> {
         }
     }
 
-    /// Forgets what the current change wrote.
+    /// Discards the writes of the current change.
     pub fn discard(&mut self) {
         self.change.clear();
     }
 
-    /// How much the kept changes will write, in bytes.
+    /// Returns the size of the writes of the kept changes, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// What the kept changes write, in the order of the keys; `None` removes.
+    /// Returns the writes of the kept changes, in the order of the keys. `None` removes.
     #[must_use]
     pub fn into_writes(self) -> BTreeMap<Vec<u8>, Option<Vec<u8>>> {
         self.group
@@ -55,7 +55,7 @@ impl<'a> Overlay<'a> {
     }
 }
 
-/// Whether a range of a `BTreeMap` may be asked for: it panics on one that is upside down.
+/// Returns whether a range is valid: `BTreeMap` panics if it ends before it begins.
 pub(super) fn is_range(from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
     match (from, to) {
         (Bound::Excluded(from), Bound::Excluded(to)) => from < to,
@@ -87,7 +87,7 @@ impl Rows for Overlay<'_> {
         for writes in [&self.group, &self.change] {
             written.extend(writes.range::<[u8], _>((from, to)).map(|(key, value)| (key.as_slice(), value.as_deref())));
         }
-        // As many more as can be removed or replaced, so that enough are left.
+        // Fetch as many additional rows as may be removed or replaced, so that enough remain.
         let rows = self.base.range_raw(from, to, limit.saturating_add(written.len()))?;
         if written.is_empty() {
             return Ok(rows);

@@ -202,7 +202,7 @@ pub(super) fn mails(rows: &dyn Rows, after: Option<MailId>, limit: usize) -> Res
     Ok(mails)
 }
 
-/// A counter that cannot be read is passed over: without it somebody may guess a few times more.
+/// Returns all counters. Skips an unreadable one, which at worst allows a few more guesses.
 pub(super) fn failures(rows: &dyn Rows) -> Result<Vec<(FailureKey, Failures)>, Fault> {
     let mut failures = Vec::new();
     for row in walk_prefix(rows, layout::ALL_FAILURES) {

@@ -1,4 +1,4 @@
-//! What changes and questions are asked with, what they answer, and why they are refused.
+//! The arguments, answers and refusals of changes and queries.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub enum StoreError<R> {
     Failed(#[from] StoreFailure),
 }
 
-/// Why an account was not made.
+/// Why an account was not created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CreateAccountRefusal {
     /// The acting session has ended, or lost its role.
@@ -43,7 +43,7 @@ pub enum UpdateAccountRefusal {
     Revoked,
     /// There is no such account.
     Unknown,
-    /// The account is at another revision than the change was decided on.
+    /// The account's revision differs from the one on which the change was based.
     Stale,
     /// Another account has this address (by key).
     EmailTaken,
@@ -51,9 +51,9 @@ pub enum UpdateAccountRefusal {
     NicknameTaken,
     /// No unlocked administrator would be left (S58).
     LastAdmin,
-    /// The one-time token is unknown, used, replaced, over, of another account, purpose or address.
+    /// The one-time token is unknown, used, replaced or expired, or belongs to another account, purpose or address.
     BadToken,
-    /// A mail without which the change is not made is one too many ([`NewMail::bounds`]).
+    /// The change requires a mail that would exceed a limit ([`NewMail::bounds`]).
     TooManyMails,
 }
 
@@ -64,7 +64,7 @@ pub enum DeleteAccountRefusal {
     Revoked,
     /// There is no such account.
     Unknown,
-    /// The account is at another revision than the deletion was decided on.
+    /// The account's revision differs from the one on which the deletion was based.
     Stale,
     /// No unlocked administrator would be left while other accounts exist.
     LastAdmin,
@@ -75,58 +75,59 @@ pub enum DeleteAccountRefusal {
 pub enum RecordRefusal {
     /// There is no such account.
     UnknownAccount,
-    /// One of the mails is one too many ([`NewMail::bounds`]).
+    /// One of the mails would exceed a limit ([`NewMail::bounds`]).
     TooManyMails,
 }
 
-/// The account cannot have a session opened: it is gone, locked, or its sessions were ended since its credentials were checked.
+/// No session can be opened for the account: it was deleted or locked, or its sessions were ended since its credentials were
+/// checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenSessionRefusal;
 
-/// A refresh token that is presented, and what follows from each way in which it may be judged.
+/// A presented refresh token, and what follows from each way in which it may be judged.
 #[derive(Debug, Clone)]
 pub struct RefreshUse {
-    /// What is presented.
+    /// The presented token.
     pub proof: RefreshProof,
-    /// The hash of the token that takes its place if it is the present one.
+    /// The hash of the token that replaces it if it is the current one.
     pub successor: RefreshHash,
     /// The time.
     pub now: Timestamp,
-    /// How long a token is honoured once it was replaced.
+    /// How long a token is still accepted after it was replaced.
     pub grace: Duration,
-    /// From where and with what the session goes on, if the token is honoured; shown in the list of sessions.
+    /// The origin of the request, shown in the list of sessions if the token is accepted.
     pub origin: Origin,
-    /// The network of that address, and what the owner is told if the account was never used from there.
+    /// The network of that origin, and the notice to the owner if the account was never used from there.
     pub sign_in: Option<SignIn>,
-    /// What goes with the end of the session, if the token was replaced before that.
+    /// The effects of ending the session, if the token was replaced earlier.
     pub on_reuse: Effects,
 }
 
-/// How long after a notice about a session the next one may follow. A network that its owner was not told of stays unknown.
+/// The minimum time between two notices about a session. A network that its owner was not notified of stays unknown.
 pub const NOTICE_PAUSE: Duration = Duration::from_hours(24);
 
-/// What came of a refresh token that was issued to a session that stands.
+/// The outcome of a refresh token that was issued to an existing session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RefreshOutcome {
-    /// It was the present one, or one just replaced; this is the family now.
+    /// It was the current token or just replaced. This is the family after the use.
     Honoured(RefreshFamily),
-    /// It was replaced too long ago. Its session was ended.
+    /// It was replaced too long ago, and its session was ended.
     Reused,
 }
 
 /// Why a refresh token was not exchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefreshRefusal {
-    /// No session has a family of tokens in which this one was issued.
+    /// No session has a token family in which this token was issued.
     Unknown,
-    /// The account is gone, locked, or at another epoch than the session.
+    /// The account was deleted or locked, or is at another epoch than the session.
     Over,
 }
 
 /// Why a session was not labelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LabelSessionRefusal {
-    /// The session in whose name it was to be done has ended.
+    /// The acting session has ended.
     Revoked,
     /// There is no such session.
     Unknown,
@@ -136,116 +137,117 @@ pub enum LabelSessionRefusal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EndSessionsRefusal;
 
-/// What the owner of the sessions of an account in memory knows of them and the store may not know yet.
+/// What the shard of an account knows of its sessions and the store may not know yet.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
-    /// Their last uses.
+    /// The last uses of the sessions.
     pub uses: Vec<Touch>,
-    /// Those that were found expired, by the last uses that are given for them.
+    /// The sessions that were found expired, judged by the last uses given for them.
     pub expired: Vec<SessionId>,
 }
 
 impl Seen {
-    /// Whether a stored session was found expired, and nobody used it since.
+    /// Returns whether a stored session was found expired and has not been used since.
     pub(crate) fn has_expired(&self, stored: &Session) -> bool {
         let judged = |touch: &Touch| touch.session == stored.id && stored.last_active_at <= touch.at;
         self.expired.contains(&stored.id) && self.uses.iter().any(judged)
     }
 
-    /// The last use of a session, by what is stored and by what was seen.
+    /// Returns the last use of a session: the later of the stored and the seen one.
     pub(crate) fn last_use(&self, session: &Session) -> Timestamp {
         let seen = self.uses.iter().filter(|touch| touch.session == session.id).map(|touch| touch.at).max();
         seen.map_or(session.last_active_at, |at| at.max(session.last_active_at))
     }
 }
 
-/// How many sessions an account may have, checked when another one is opened (S42).
+/// The limit of sessions of an account, enforced when another one is opened (S42).
 #[derive(Debug, Clone)]
 pub struct Room {
-    /// How long sessions live and how many of them an account may have.
+    /// The lifetimes of sessions and the limit per account.
     pub policy: SessionPolicy,
-    /// What is known of the sessions that there are.
+    /// What is known of the existing sessions.
     pub seen: Seen,
 }
 
-/// An end of sessions of one account that somebody asked for.
+/// A request to end sessions of one account.
 #[derive(Debug, Clone)]
 pub struct EndOfSessions {
-    /// Whose sessions.
+    /// The owner of the sessions.
     pub account: AccountId,
-    /// Which of them.
+    /// Which of the sessions to end.
     pub which: WhichSessions,
-    /// In whose name; `None` for what needs nobody's permission.
+    /// The acting session. `None` if the change needs no permission.
     pub acting: Option<Acting>,
-    /// How long sessions live, as what has expired is put on record as that.
+    /// The lifetimes of sessions, because expired ones are recorded as expired.
     pub policy: SessionPolicy,
-    /// What is known of them.
+    /// What is known of the sessions.
     pub seen: Seen,
-    /// What is put on record for each session that lived, with its name.
+    /// The record for each session that was live, completed with its id.
     pub audit: AuditRecord,
 }
 
-/// A change to one account, with what it was decided on and what it does to sessions.
+/// A change to one account, with the revision on which it is based and its effect on sessions.
 #[derive(Debug, Clone)]
 pub struct AccountUpdate {
-    /// Which account.
+    /// The account.
     pub id: AccountId,
-    /// In whose name; `None` for whoever showed something else than a session.
+    /// The acting session. `None` if the client presented something other than a session.
     pub acting: Option<Acting>,
-    /// The revision the change was decided on; `None` when it does not depend on what the account was.
+    /// The revision on which the change is based. `None` if it does not depend on the account's state.
     pub expected_revision: Option<u64>,
-    /// What to change.
+    /// The change.
     pub change: AccountChange,
-    /// Which sessions the change ends.
+    /// The sessions that the change ends.
     pub ends: EndSessions,
-    /// The one-time token that permits the change and is used up by it (S25).
+    /// The one-time token that permits the change and is consumed by it (S25).
     pub redeems: Option<Redemption>,
-    /// Whether the change makes the other one-time tokens of the account worthless, before new ones are issued: all but the one
-    /// that verifies its address, which has nothing to do with any credential, and those that undo what was done.
+    /// Whether the change invalidates the account's other one-time tokens, before new ones are issued.
+    /// It keeps the token that verifies the address, which concerns no credential, and the tokens that undo changes.
     pub revokes_tokens: bool,
 }
 
-/// A one-time token that is used up by a change.
+/// A one-time token that a change consumes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Redemption {
-    /// Which token.
+    /// The hash of the token.
     pub hash: TokenHash,
-    /// What it has to be good for.
+    /// The purpose that the token must have.
     pub purpose: TokenPurpose,
-    /// The address it has to be about.
+    /// The address that the token must be about.
     pub address: EmailKey,
-    /// The time, before which it must not be over.
+    /// The time at which the token must not have expired.
     pub now: Timestamp,
 }
 
-/// What goes with a change, in the same commit.
+/// What is written with a change, in the same commit.
 #[derive(Debug, Clone, Default)]
 pub struct Effects {
-    /// What is put on record.
+    /// The audit records.
     pub audit: Vec<AuditRecord>,
-    /// Who is told. The mails belong to the account of the change and go away with it, but for those of a deletion, which belong
-    /// to nobody. One that is beyond a bound ([`NewMail::bounds`]) is withheld, and put on record once a day for each full count.
+    /// The mails. They belong to the account of the change and are deleted with it, except those of a deletion,
+    /// which belong to no account. A mail beyond a limit ([`NewMail::bounds`]) is withheld, which is recorded once a day for each
+    /// full count.
     pub mails: Vec<NewMail>,
-    /// Which one-time tokens the account of the change gets, but for those of mails that are withheld. Each withdraws the waiting
-    /// mail of the token that it replaces. Those that undo what was done are for what
-    /// this change does and all after it; an account has at most 16 of them, and for more the newest gives way.
+    /// The one-time tokens that the account gets, except those of withheld mails.
+    /// Each withdraws the waiting mail of the token that it replaces. A token that undoes changes covers this change and all later
+    /// ones. An account has at most 16 of them. If there are more, the newest existing one is removed.
     pub tokens: Vec<NewToken>,
-    /// Tokens that undo what was done at this revision of the account or later become worthless, before new ones are issued.
+    /// Invalidates the tokens that undo changes from this revision of the account on, before new ones are issued.
     pub settles_from: Option<u64>,
-    /// The refresh tokens of the session that the change keeps ([`EndSessions::AllBut`]), in place of those it had.
+    /// The refresh tokens of the session that the change keeps ([`EndSessions::AllBut`]). They replace its earlier ones.
     pub refresh: Option<RefreshFamily>,
-    /// For a recovery: from now on the account is known to be used from this network alone.
+    /// For a recovery: from now on, this is the only network from which the account is known to be used.
     pub networks: Option<OnlyNetwork>,
 }
 
 impl Effects {
-    /// Counts the mails against no client: an administrator may make as many accounts as there are people.
+    /// Counts the mails against no client: an administrator may create any number of accounts.
     pub(crate) fn count_no_client(&mut self) {
         self.mails.iter_mut().for_each(|mail| mail.network = None);
     }
 }
 
-/// The one network that an account is known to be used from; none where the client has no address.
+/// The only network from which an account is known to be used. `None` if the client has no address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OnlyNetwork(pub Option<IpAddr>);
 
@@ -258,35 +260,35 @@ impl From<AuditRecord> for Effects {
 /// A one-time token as the store keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredToken {
-    /// Whose it is.
+    /// The account that the token belongs to.
     pub account: AccountId,
-    /// The revision of the account that it was issued with.
+    /// The revision of the account when the token was issued.
     pub revision: u64,
-    /// The rest of it.
+    /// The token's other data.
     pub token: NewToken,
 }
 
-/// What is kept of a one-time token that was used. It permits nothing any more.
+/// What is kept of a used one-time token. It permits nothing any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UsedToken {
-    /// Under what it is found.
+    /// The hash by which it is found.
     pub hash: TokenHash,
-    /// Whose it was.
+    /// The account that it belonged to.
     pub account: AccountId,
-    /// The revision of the account that its use led to.
+    /// The revision of the account after the use.
     pub revision: u64,
-    /// What it was used for.
+    /// The purpose of the token.
     pub purpose: TokenPurpose,
-    /// When.
+    /// When it was used.
     pub at: Timestamp,
 }
 
-/// From where an account was logged in to.
+/// The network of a login.
 #[derive(Debug, Clone)]
 pub struct SignIn {
     /// The client's address, or the network that stands for it.
     pub from: IpAddr,
-    /// What the owner is told if the account was logged in to before, but never from there.
+    /// The notice to the owner if the account was logged in to before, but never from there.
     pub notice: NewMail,
 }
 
@@ -297,17 +299,17 @@ pub enum EndSessions {
     None,
     /// All of them.
     All,
-    /// All but this one, in which a new password was set. If it exists, it is carried over to the new epoch; its refresh tokens
-    /// are dead, and its login no longer counts as fresh.
+    /// All but this one, in which a new password was set. If it exists, it moves to the new epoch.
+    /// Its refresh tokens become invalid, and its login no longer counts as fresh.
     AllBut(SessionId),
 }
 
 /// The last use of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Touch {
-    /// Whose session.
+    /// The account of the session.
     pub account: AccountId,
-    /// Which session.
+    /// The session.
     pub session: SessionId,
     /// When it was last used.
     pub at: Timestamp,
@@ -316,13 +318,13 @@ pub struct Touch {
 /// A page of accounts in the order of their numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Page {
-    /// How many accounts to pass over.
+    /// The number of accounts to skip.
     pub skip: u64,
-    /// How many to return at most.
+    /// The maximum number of accounts to return.
     pub limit: usize,
 }
 
-/// An account together with when it was last active in a session that has ended; live sessions know better.
+/// An account with the last activity of its ended sessions. Live sessions may have a later one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedAccount {
     /// The account.
@@ -331,95 +333,95 @@ pub struct ListedAccount {
     pub last_active_at: Option<Timestamp>,
 }
 
-/// Which part of all sessions: those of accounts with `id % of == index`. One session shard owns one part.
+/// A part of all sessions: those of accounts with `id % of == index`. One session shard owns one part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShardOf {
-    /// Which part, from 0.
+    /// The number of the part, from 0.
     pub index: u64,
-    /// Into how many parts, at least 1.
+    /// The number of parts, at least 1.
     pub of: u64,
 }
 
 impl ShardOf {
-    /// Whether an account's sessions belong to this part.
+    /// Returns whether an account's sessions belong to this part.
     #[must_use]
     pub fn owns(&self, account: AccountId) -> bool {
         account.get() % self.of == self.index
     }
 }
 
-/// The session in whose name a change was to be made has ended, or lost its role.
+/// The acting session has ended or lost its role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ActingRefusal;
 
 /// A limit that an administrator clears.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClearedLimit {
-    /// One that a process keeps, and the account that it is about.
+    /// A limit in the memory of a process, and the account that it is about.
     InMemory(Option<AccountId>),
     /// A counter of failed attempts.
     Failures(FailureKey),
 }
 
-/// An attempt that is about to be made, with its counters.
+/// An attempt to be counted, with its counters.
 #[derive(Debug, Clone)]
 pub struct NewAttempt {
     /// The counters, each with the account that it is about, if there is one.
     pub counters: Vec<(FailureKey, Option<AccountId>)>,
     /// The rules of the counters.
     pub rules: FailureRules,
-    /// When it is made.
+    /// The time of the attempt.
     pub now: Timestamp,
-    /// By how much the clocks of nodes may differ.
+    /// The maximum difference between the clocks of the nodes.
     pub clock_skew: Duration,
-    /// Whether its outcome is not known yet; otherwise it has failed.
+    /// Whether its outcome is not known yet. Otherwise it has failed.
     pub under_way: bool,
     /// Whether there are so many counters that a new one must be shared with its neighbours.
     pub full: bool,
 }
 
-/// Where an attempt is counted.
+/// A counter in which an attempt is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CountedAttempt {
     /// The counter.
     pub key: FailureKey,
-    /// Whether others are counted there too, because there are too many counters.
+    /// Whether the counter also counts other subjects, because there are too many counters.
     pub shared: bool,
-    /// Whether the counter began with this attempt.
+    /// Whether this attempt created the counter.
     pub is_new: bool,
 }
 
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttemptOutcome {
-    /// It was wrong.
+    /// The attempt failed.
     Failed,
-    /// It was right, or was not made after all: it alone is not counted any more.
+    /// The attempt succeeded or was not made. Only this attempt is no longer counted.
     TakenBack,
-    /// It was right, and all failures before it are forgotten.
+    /// The attempt succeeded, and all failures before it are forgotten.
     Succeeded,
 }
 
-/// A counter does not admit an attempt.
+/// A counter refuses an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttemptRefusal {
     /// The counter.
     pub key: FailureKey,
-    /// For how long.
+    /// How long the counter asks to wait.
     pub must_wait: MustWait,
 }
 
-/// How many service tokens there may be besides the one of the settings.
+/// The maximum number of service tokens besides the one of the settings.
 pub const MAX_SERVICE_TOKENS: usize = 256;
 
-/// Why a service token was not made.
+/// Why a service token was not created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CreateServiceTokenRefusal {
-    /// Another one has this name.
+    /// Another token has this name.
     NameTaken,
-    /// There are [`MAX_SERVICE_TOKENS`] already.
+    /// [`MAX_SERVICE_TOKENS`] exist already.
     TooMany,
-    /// The session in whose name it was to be made does not stand any more.
+    /// The acting session has ended or lost its role.
     Revoked,
 }
 
@@ -428,6 +430,6 @@ pub enum CreateServiceTokenRefusal {
 pub enum ChangeServiceTokenRefusal {
     /// There is no such token.
     Unknown,
-    /// The session in whose name it was to be changed does not stand any more.
+    /// The acting session has ended or lost its role.
     Revoked,
 }

@@ -1,7 +1,7 @@
-//! Each change of the domain, as a function over rows: what it checks, and the rows that it writes.
+//! The rules: each change of the domain as a function over rows, which checks conditions and writes rows.
 //!
-//! An engine runs them one at a time, and may run one again from its start. One that returns an error has its writes forgotten,
-//! so each may check and write in whatever order reads best.
+//! An engine runs them one at a time and may run one again from its start. If a rule returns an error, its writes are discarded.
+//! So each rule may check and write in whatever order reads best.
 
 use super::codec::{self, RecordError};
 use super::engine::Fault;
@@ -110,7 +110,7 @@ pub(super) fn create_account(
     Ok(account)
 }
 
-/// Whether an address is another account's, which can still go back to it.
+/// Returns whether an address is reserved for another account, which can still go back to it.
 fn is_reserved(tx: &Transaction<'_>, email: &EmailKey, but: Option<AccountId>, now: Timestamp) -> Result<bool, Fault> {
     let own = but.map(|account| layout::reserved(email, account));
     for (key, until) in tx.scan(&layout::all_reserved(email))? {
@@ -121,12 +121,13 @@ fn is_reserved(tx: &Transaction<'_>, email: &EmailKey, but: Option<AccountId>, n
     Ok(false)
 }
 
-/// An administrator who never saw a mail keeps the account: it is worth more than an address.
+/// Returns whether a new account may replace this one. An administrator keeps the account even with an unverified address,
+/// because the account is worth more than an address.
 fn may_be_replaced(tx: &Transaction<'_>, account: &Account) -> Result<bool, Fault> {
     if account.email_verified || account.locked || account.role == Role::Admin || account.made_by_admin {
         return Ok(false);
     }
-    // Somebody logged in to it, when that needed no verification: it has an owner.
+    // Someone logged in to it when that needed no verification, so it has an owner.
     let used = tx.has(&layout::activity(account.id))?
         || !tx.scan(&layout::sessions_of(account.id))?.is_empty()
         || !tx.scan(&layout::all_known(account.id))?.is_empty();
@@ -208,7 +209,7 @@ pub(super) fn update_account(
     Ok(after)
 }
 
-/// Lets others have the address that an account could go back to.
+/// Frees the address that an account could go back to.
 fn release(tx: &mut Transaction<'_>, account: &Account) {
     if let Some(reserved) = &account.reserved_email {
         tx.remove(&layout::reserved(reserved.email.key(), account.id));
@@ -236,19 +237,19 @@ pub(super) fn delete_account(
         return refuse(DeleteAccountRefusal::LastAdmin);
     }
     remove_account(tx, &account, time_of(&effects.audit))?;
-    // Tokens of nobody are good for nothing: there is no account left that they could change.
+    // The tokens are not issued: the account that they could change no longer exists.
     mails::queue_all(tx, None, account.email_verified, effects.mails)?;
     append_all(tx, &effects.audit)?;
     Ok(())
 }
 
-/// When a change was made: as its first audit record says. Every change has one; the age of one that had none would only let
-/// its revocations go early, which their readers are told.
+/// Returns the time of a change, taken from its first audit record. Every change has one.
+/// If one had none, its revocations would only be removed too early, which their readers are told.
 fn time_of(audit: &[AuditRecord]) -> Timestamp {
     audit.first().map_or(Timestamp::from_millis(0), |record| record.at)
 }
 
-/// Tells those who check tokens themselves what a change means for them, beside the sessions that it ended.
+/// Logs what a change means for services that check tokens themselves, besides the sessions that it ended.
 fn note_revocations(tx: &mut Transaction<'_>, before: &Account, after: &Account, at: Timestamp) -> Result<(), Fault> {
     let account = after.id;
     if after.locked && !before.locked {
@@ -260,7 +261,7 @@ fn note_revocations(tx: &mut Transaction<'_>, before: &Account, after: &Account,
     Ok(())
 }
 
-/// Removes an account with everything that is its own.
+/// Removes an account with everything that belongs to it.
 fn remove_account(tx: &mut Transaction<'_>, account: &Account, at: Timestamp) -> Result<(), Fault> {
     end_all(tx, account, None, at)?;
     revocations::note(tx, &Revocation { at, account: Some(account.id), what: Revoked::AccountDeleted })?;
@@ -290,8 +291,8 @@ pub(super) fn record(
     Ok(())
 }
 
-/// Writes what goes with a change of an account that exists after it. The answer is the mails that are withheld, and their
-/// tokens with them.
+/// Writes the effects of a change of an account that still exists. Returns the mails that are withheld.
+/// Their tokens are not issued.
 fn affect(tx: &mut Transaction<'_>, account: &Account, effects: Effects) -> Result<Vec<NewMail>, Fault> {
     if let Some(OnlyNetwork(from)) = effects.networks {
         known::forget_all(tx, account.id)?;
@@ -310,12 +311,12 @@ fn affect(tx: &mut Transaction<'_>, account: &Account, effects: Effects) -> Resu
     Ok(withheld)
 }
 
-/// Raises the probe and returns it: the engine would not write a value that is already there.
+/// Increments the probe and returns it. A constant would not do, because the engine does not write a value that is already there.
 pub(super) fn probe<R>(tx: &mut Transaction<'_>) -> Result<u64, Abort<R>> {
     Ok(next(tx, layout::PROBE)?)
 }
 
-/// Raises a counter and returns it.
+/// Increments a counter and returns it.
 fn next(tx: &mut Transaction<'_>, key: &[u8]) -> Result<u64, Fault> {
     let number = tx.counter(key)?.checked_add(1);
     let number = number.ok_or(RecordError::Unstorable { kind: "counter", why: "it is at its end" })?;
@@ -323,7 +324,7 @@ fn next(tx: &mut Transaction<'_>, key: &[u8]) -> Result<u64, Fault> {
     Ok(number)
 }
 
-/// Keeps a count right when one thing changes from counting `before` to counting `after`.
+/// Updates a count when one item changes from counting `before` to counting `after`.
 fn count(tx: &mut Transaction<'_>, key: &[u8], before: bool, after: bool) -> Result<(), Fault> {
     if before == after {
         return Ok(());
@@ -334,7 +335,7 @@ fn count(tx: &mut Transaction<'_>, key: &[u8], before: bool, after: bool) -> Res
     tx.put(key, &counted)
 }
 
-/// Keeps what is known about administrators right when an account changes, appears or goes.
+/// Updates the counters of administrators when an account changes, appears or is removed.
 fn count_admin(tx: &mut Transaction<'_>, before: Option<&Account>, after: Option<&Account>) -> Result<(), Fault> {
     if after.is_some_and(|account| account.role == Role::Admin) && tx.counter(layout::HAD_ADMIN)? == 0 {
         tx.put(layout::HAD_ADMIN, &1)?;
@@ -347,7 +348,7 @@ fn is_last_admin(tx: &Transaction<'_>, account: &Account) -> Result<bool, Fault>
     Ok(account.is_active_admin() && tx.counter(layout::ACTIVE_ADMINS)? <= 1)
 }
 
-/// Moves the index entry of a name; `false` if the new one is another account's.
+/// Moves the index entry of a name. Returns `false` if another account has the new name.
 fn rename(tx: &mut Transaction<'_>, id: AccountId, from: &[u8], to: &[u8]) -> Result<bool, Fault> {
     if from == to {
         return Ok(true);
@@ -360,12 +361,12 @@ fn rename(tx: &mut Transaction<'_>, id: AccountId, from: &[u8], to: &[u8]) -> Re
     Ok(true)
 }
 
-/// Ends all sessions of an account but `kept`, and keeps the last use of those that ended.
+/// Ends all sessions of an account except `kept`, and keeps the last use of those that ended.
 fn end_all(tx: &mut Transaction<'_>, account: &Account, kept: Option<SessionId>, at: Timestamp) -> Result<(), Fault> {
     let mut newest = None;
     for (key, value) in tx.scan(&layout::sessions_of(account.id))? {
         match codec::decode::<Session>(&value) {
-            // One that an earlier epoch left behind is over already and must not be carried into the next.
+            // A session of an earlier epoch has already ended and must not move to the next epoch.
             Ok(session) if Some(session.id) == kept && session.epoch == account.session_epoch => {}
             Ok(session) => newest = newest.max(end(tx, account.id, session.id, at)?),
             Err(error) => {
@@ -379,7 +380,7 @@ fn end_all(tx: &mut Transaction<'_>, account: &Account, kept: Option<SessionId>,
     note_activity(tx, account.id, newest)
 }
 
-/// Removes a session with its refresh tokens; the answer is its last use, `None` if there is no such session.
+/// Removes a session with its refresh tokens. Returns its last use, or `None` if there is no such session.
 fn end(
     tx: &mut Transaction<'_>,
     account: AccountId,
@@ -393,7 +394,7 @@ fn end(
     Ok(last_use)
 }
 
-/// Removes what there is of a session, and tells those who check tokens themselves.
+/// Removes all rows of a session, and logs its end for services that check tokens themselves.
 fn bury(tx: &mut Transaction<'_>, account: AccountId, session: SessionId, at: Timestamp) -> Result<(), Fault> {
     tx.remove(&layout::session(account, session));
     tx.remove(&layout::touch(account, session));
@@ -401,7 +402,7 @@ fn bury(tx: &mut Transaction<'_>, account: AccountId, session: SessionId, at: Ti
     revocations::note(tx, &Revocation { at, account: Some(account), what: Revoked::Session(session) })
 }
 
-/// When a session was last used; `None` if there is no such session.
+/// Returns the last use of a session. `None` if there is no such session.
 fn last_use(tx: &Transaction<'_>, account: AccountId, session: SessionId) -> Result<Option<Timestamp>, Fault> {
     let Some(opened) = tx.get::<Session>(&layout::session(account, session))? else {
         return Ok(None);
@@ -410,7 +411,7 @@ fn last_use(tx: &Transaction<'_>, account: AccountId, session: SessionId) -> Res
     Ok(touched.max(Some(opened.last_active_at)))
 }
 
-/// Notes the last use of ended sessions as the account's last activity, unless a later one is known.
+/// Stores the last use of ended sessions as the account's last activity, unless a later one is stored.
 fn note_activity(tx: &mut Transaction<'_>, account: AccountId, at: Option<Timestamp>) -> Result<(), Fault> {
     let key = layout::activity(account);
     match at {

@@ -6,10 +6,10 @@ use doorward_actors::{
 };
 use tokio::sync::watch;
 
-/// What a record counts for. Here it takes no bytes, so any number serves.
+/// The size of a record in this model. It stores no bytes, so any number will do.
 const RECORD_BYTES: u64 = 200;
 
-/// The records, the oldest first, and how many went before them. There are no bytes here to make a chain of.
+/// The records, the oldest first, and the number of removed ones before them. Without bytes there is no chain.
 #[derive(Debug, Default)]
 pub(super) struct Log {
     records: Vec<AuditRecord>,

@@ -1,5 +1,5 @@
-//! A store in memory, written as plainly as the contract of [`Store`] can be: it counts and searches where the real one
-//! keeps counters and indexes, so that the two can be compared.
+//! A store in memory, written as plainly as the contract of [`Store`] allows.
+//! It counts and searches where the real store keeps counters and indexes, so that the two can be compared.
 
 use doorward_actors::{
     Account, AccountId, Acting, AuditPage, AuditPruned, AuditPruning, AuditQuery, AuditRecord, AuditStatus, Email,
@@ -28,7 +28,7 @@ use doorward_actors::store::{
     UpdateAccountRefusal, UsedToken,
 };
 
-/// How many addresses of sign-ins an account keeps.
+/// The maximum number of sign-in addresses of an account.
 const KNOWN_ADDRESSES: usize = 32;
 
 /// The model.
@@ -43,7 +43,7 @@ struct State {
     sessions: BTreeMap<(AccountId, SessionId), Session>,
     families: BTreeMap<(AccountId, SessionId), RefreshFamily>,
     last_activity: BTreeMap<AccountId, Timestamp>,
-    /// When an account was last logged in to from an address; never more than 32 of an account.
+    /// When an account was last logged in to from an address, at most 32 addresses for each account.
     known: BTreeMap<(AccountId, IpAddr), Timestamp>,
     tokens: Vec<StoredToken>,
     used: Vec<UsedToken>,
@@ -57,14 +57,14 @@ struct State {
 }
 
 impl Model {
-    /// An empty store.
+    /// Creates an empty store.
     #[must_use]
     pub(crate) fn new() -> Self {
         Self::default()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A test that panicked elsewhere is no reason to hide what it left behind.
+        // A panic of another test must not hide the state that it left.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -104,7 +104,7 @@ impl State {
         self.accounts.values().any(|other| Some(other.id) != but && other.nickname.key() == key)
     }
 
-    /// Ends a session if it exists; what is kept is the later of its stored use and `at`.
+    /// Ends a session if it exists, and keeps the later of its stored use and `at`.
     fn end(&mut self, account: AccountId, session: SessionId, at: Option<Timestamp>, now: Timestamp) {
         let Some(ended) = self.sessions.remove(&(account, session)) else {
             return;
@@ -155,7 +155,7 @@ impl State {
         withheld
     }
 
-    /// Whether the owner is told of it.
+    /// Notes a login and returns whether the owner is notified of it.
     fn note_sign_in(&mut self, account: AccountId, at: Timestamp, sign_in: SignIn) -> bool {
         let is_known = self.known.contains_key(&(account, sign_in.from));
         let others = self.known.keys().filter(|(owner, from)| *owner == account && *from != sign_in.from).count();

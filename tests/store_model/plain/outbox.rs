@@ -1,4 +1,4 @@
-//! What is kept of mails: it counts and searches where the store on disk keeps counters.
+//! The mails of the model. It counts and searches where the store on disk keeps counters.
 
 use doorward_actors::{
     AccountId, AuditActorKind, AuditEvent, AuditRecord, AuditRefusal, GivenUp, MAX_GIVEN_UP, MailCount, MailId,
@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use super::State;
 use doorward_actors::store::StoredToken;
 
-/// What was queued and withheld on which day.
+/// The mails that were queued and withheld on each day.
 #[derive(Debug, Default)]
 pub(super) struct Days {
     queued: HashMap<(i64, MailCount), u64>,
@@ -17,7 +17,7 @@ pub(super) struct Days {
 }
 
 impl State {
-    /// The mails that are queued, and those that are withheld with the count that is full.
+    /// Splits mails into those that are queued and those that are withheld, with the count that is full.
     pub(super) fn split(
         &self,
         account: Option<AccountId>,
@@ -54,7 +54,7 @@ impl State {
         self.mails.iter().filter(counts).count() as u64
     }
 
-    /// Queues mails; the answer is those that are withheld.
+    /// Queues mails and returns those that are withheld.
     pub(super) fn queue_all(
         &mut self,
         account: Option<AccountId>,
@@ -103,7 +103,7 @@ impl State {
         });
     }
 
-    /// Makes the tokens of an account worthless that `which` names.
+    /// Invalidates the tokens of an account that `which` selects.
     pub(super) fn revoke(&mut self, account: AccountId, which: impl Fn(&StoredToken) -> bool) {
         let of = |stored: &StoredToken| stored.account == account && which(stored);
         let gone: Vec<TokenHash> =

@@ -55,7 +55,7 @@ impl Services {
     }
 }
 
-/// When a change was made, by its audit records.
+/// Returns the time of a change, taken from its audit records.
 pub(super) fn time_of(audit: &[AuditRecord]) -> Timestamp {
     audit.first().map_or(Timestamp::from_millis(0), |record| record.at)
 }

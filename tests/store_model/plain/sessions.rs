@@ -1,4 +1,4 @@
-//! What is done in the name of a session, and with its refresh tokens.
+//! Changes by an acting session, and changes of refresh tokens.
 
 use super::State;
 use doorward_actors::store::{
@@ -11,7 +11,7 @@ use doorward_actors::{
 };
 
 impl State {
-    /// Whether a session is there and its account is open to it.
+    /// Returns the account of a session that exists at the account's epoch.
     fn stands(&self, account: AccountId, session: SessionId) -> Option<&Account> {
         let epoch = self.sessions.get(&(account, session))?.epoch;
         self.accounts.get(&account).filter(|account| !account.locked && account.session_epoch == epoch)
@@ -60,7 +60,7 @@ impl State {
         }
     }
 
-    /// Notes from where a session goes on. A network that the owner could not be told of today stays unknown.
+    /// Notes the network in which a session continues. A network of which the owner could not be notified today stays unknown.
     fn note_place(
         &mut self,
         account: AccountId,
@@ -83,7 +83,7 @@ impl State {
         self.sessions.insert((account, session), moved);
     }
 
-    /// The last use of a session, by the state and by what somebody saw.
+    /// Returns the last use of a session: the later of the stored and the seen one.
     fn last_use(&self, seen: &Seen, key: (AccountId, SessionId)) -> Timestamp {
         let seen = seen.uses.iter().filter(|touch| touch.session == key.1).map(|touch| touch.at);
         seen.chain([self.sessions[&key].last_active_at]).max().unwrap()
@@ -96,7 +96,7 @@ impl State {
         (seen.expired.contains(&key.1) && judged) || !policy.is_alive(&used, now)
     }
 
-    /// Ends those idle for longest, one at a time, for as long as there are too many.
+    /// Ends the longest idle sessions, one at a time, while there are too many.
     pub(super) fn make_room(&mut self, newest: &Session, Room { policy, seen }: &Room) {
         let now = newest.created_at;
         loop {
@@ -110,7 +110,7 @@ impl State {
             let crowded = others.len() >= policy.max_per_account
                 && !self.has_expired(policy, seen, (newest.account, newest.id), now);
             let idle = |other: &Session| (self.last_use(seen, (other.account, other.id)), other.created_at);
-            // Of two alike the one with the greater name goes.
+            // Of two equally idle sessions, the one with the greater id ends.
             let Some(evicted) = others.iter().rev().min_by_key(|other| idle(other)).filter(|_| crowded).cloned() else {
                 return;
             };

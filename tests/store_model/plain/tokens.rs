@@ -4,7 +4,7 @@ use super::State;
 use doorward_actors::store::{Redemption, StoredToken, UsedToken};
 use doorward_actors::{Account, AccountId, NewToken, TokenHash, TokenPurpose};
 
-/// How many tokens that undo what was done an account keeps.
+/// The maximum number of tokens that undo changes, per account.
 const UNDO_TOKENS: usize = 16;
 
 fn undoes(account: AccountId) -> impl Fn(&StoredToken) -> bool {
@@ -12,7 +12,7 @@ fn undoes(account: AccountId) -> impl Fn(&StoredToken) -> bool {
 }
 
 impl State {
-    /// Whether a token permits what it is presented for.
+    /// Returns whether a token permits what it is presented for.
     pub(super) fn is_good(&self, account: AccountId, wanted: &Redemption) -> bool {
         let permits = |stored: &StoredToken| {
             stored.account == account
@@ -31,7 +31,7 @@ impl State {
         self.used.push(UsedToken { hash, account: after.id, revision: after.revision, purpose, at });
     }
 
-    /// Forgets the tokens that undo what was done at this revision or later.
+    /// Removes the tokens that undo changes at this revision or later.
     pub(super) fn settle_undos(&mut self, account: AccountId, from: Option<u64>) {
         let undoes = undoes(account);
         self.tokens.retain(|old| !undoes(old) || from.is_none_or(|from| old.revision < from));
@@ -56,7 +56,7 @@ impl State {
         }
     }
 
-    /// Forgets tokens that others take the place of, and their waiting mails.
+    /// Removes tokens that are replaced, and their waiting mails.
     fn replace(&mut self, account: AccountId, which: impl Fn(&StoredToken) -> bool) {
         let older: Vec<TokenHash> = self.tokens.iter().filter(|old| which(old)).map(|old| old.token.hash).collect();
         self.tokens.retain(|old| !which(old));

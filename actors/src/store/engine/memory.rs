@@ -1,4 +1,4 @@
-//! An engine in memory, for tests. It orders, commits and tells like any other, and nothing outlives it.
+//! An engine in memory, for tests. It orders, commits and feeds like any other, but keeps nothing after it ends.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -47,18 +47,18 @@ impl Default for MemoryEngine {
 }
 
 impl MemoryEngine {
-    /// From now on every call fails for this reason, until [`heal`](Self::heal).
+    /// Makes every call fail for this reason until [`heal`](Self::heal).
     pub fn break_down(&self, reason: &str) {
         self.lock().failure = Some(reason.to_owned());
     }
 
-    /// Ends what [`break_down`](Self::break_down) began. A real engine may need a restart.
+    /// Ends the failure that [`break_down`](Self::break_down) began. A real engine may need a restart.
     pub fn heal(&self) {
         self.lock().failure = None;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A test that panicked elsewhere is no reason to hide what it left behind.
+        // A panic of another test must not hide the state that it left.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -92,7 +92,7 @@ impl Engine for MemoryEngine {
         if writes.is_empty() {
             return Ok(());
         }
-        // Nobody reads meanwhile.
+        // No one reads in the meantime.
         let begun = self.feed.begin(writes.iter().map(|(key, value)| (key.as_slice(), value.as_deref())));
         for (key, value) in &writes {
             match value {
@@ -108,7 +108,7 @@ impl Engine for MemoryEngine {
         &self.feed
     }
 
-    /// Two systems of actors over one engine are like two processes.
+    /// Two actor systems over one engine behave like two processes.
     fn is_shared(&self) -> bool {
         true
     }

@@ -1,4 +1,4 @@
-//! The audit log, written: each record chained to the one before, and the oldest removed.
+//! The rules that write the audit log: they chain each record to the one before, and remove the oldest ones.
 
 use super::super::codec::{self, Chained, LogEnd, RecordError, Refusals};
 use super::super::engine::Fault;
@@ -11,9 +11,9 @@ use crate::domain::audit::{
 };
 use crate::domain::session::Origin;
 
-/// How many records the step to layout 4 writes at once: some 150 KB.
+/// The maximum number of records that the migration to layout 4 writes at once: about 150 KB.
 const MIGRATION_GROUP: usize = 512;
-/// How many of the oldest records a change removes at most that makes the log too large: some 5 ms of the committer.
+/// The maximum number of oldest records that a change removes if it makes the log too large. This takes the committer about 5 ms.
 const REMOVED_AT_ONCE: usize = 512;
 
 pub(crate) fn append_audit<R>(tx: &mut Transaction<'_>, records: &[AuditRecord]) -> Result<(), Abort<R>> {
@@ -24,7 +24,7 @@ pub(super) fn append_all(tx: &mut Transaction<'_>, records: &[AuditRecord]) -> R
     records.iter().try_for_each(|record| append(tx, record))
 }
 
-/// Appends records, but for refusals while the kept ones take more than `most_refused`; the answer is how many were left out.
+/// Appends records, but omits refusals while the kept refusals take more than `most_refused` bytes. Returns how many were omitted.
 pub(crate) fn append_audit_within<R>(
     tx: &mut Transaction<'_>,
     records: &[AuditRecord],
@@ -41,7 +41,7 @@ pub(super) fn append(tx: &mut Transaction<'_>, record: &AuditRecord) -> Result<(
     append_within(tx, record, u64::MAX).map(drop)
 }
 
-/// Appends a record and keeps the log within its bound; false for a refusal that there is no room for.
+/// Appends a record and keeps the log within its maximum size. Returns false for a refusal that has no room.
 fn append_within(tx: &mut Transaction<'_>, record: &AuditRecord, most_refused: u64) -> Result<bool, Fault> {
     let before = end(tx)?;
     let mut refusals = refusals(tx, &before)?;
@@ -57,7 +57,7 @@ fn append_within(tx: &mut Transaction<'_>, record: &AuditRecord, most_refused: u
     tx.put(layout::AUDIT_REFUSALS, &refusals)?;
     tx.put(layout::LAST_AUDIT_SEQUENCE, &end.head.sequence)?;
     let max_bytes = tx.audit_max_bytes();
-    // The record of a removal is small, and what is removed with it more than that.
+    // The record of a removal is small. What is removed with it is larger.
     if end.bytes > max_bytes && record.event != AuditEvent::AuditPruned {
         let removal = AuditRecord {
             at: record.at,
@@ -76,7 +76,7 @@ fn append_within(tx: &mut Transaction<'_>, record: &AuditRecord, most_refused: u
     Ok(true)
 }
 
-/// How much the kept refusals take, as far as it was counted.
+/// Returns the size of the kept refusals, as far as they were counted.
 fn refusals(tx: &Transaction<'_>, end: &LogEnd) -> Result<Refusals, Fault> {
     let upto = end.head.sequence;
     let counted: Option<Refusals> = tx.get(layout::AUDIT_REFUSALS)?;
@@ -87,7 +87,7 @@ fn end(tx: &Transaction<'_>) -> Result<LogEnd, Fault> {
     Ok(tx.get(layout::AUDIT_END)?.unwrap_or(LogEnd::GENESIS))
 }
 
-/// Puts a record behind the end of the log; the answer is its new end.
+/// Appends a record to the log and returns the new end.
 fn write_value(
     tx: &mut Transaction<'_>,
     end: LogEnd,
@@ -118,7 +118,7 @@ fn prune(tx: &mut Transaction<'_>, pruning: &AuditPruning) -> Result<AuditPruned
     let mut oldest = Vec::new();
     for sequence in (checkpoint.first..end.head.sequence).take(pruning.limit) {
         let value = tx.get_raw(&layout::audit(sequence))?.unwrap_or_default();
-        // One that was damaged from outside must go in its turn all the same.
+        // A record that was damaged from outside must still be removed in its turn.
         let record = codec::decode::<Chained>(&value).ok().map(|chained| chained.record);
         let subject = record.as_ref().and_then(|record| record.subject);
         let counts = sequence >= refusals.from && record.as_ref().is_some_and(|record| record.refusal.is_some());
@@ -129,7 +129,8 @@ fn prune(tx: &mut Transaction<'_>, pruning: &AuditPruning) -> Result<AuditPruned
     let Some((last, ..)) = oldest.last().copied() else {
         return Ok(AuditPruned { removed: 0, more: false });
     };
-    // Of what is stored, not of what the next record says: so that a record changed before it went still shows.
+    // Hash the stored record instead of taking the hash from the next one.
+    // Then a change of the record before its removal still shows.
     let before = chain::hash(last, &tx.get_raw(&layout::audit(last))?.unwrap_or_default());
     for (sequence, subject, _, size, counts) in oldest {
         tx.remove(&layout::audit(sequence));
@@ -150,8 +151,8 @@ fn prune(tx: &mut Transaction<'_>, pruning: &AuditPruning) -> Result<AuditPruned
     Ok(AuditPruned { removed, more: removed == pruning.limit })
 }
 
-/// Chains some of the records of layout 3 and enters them in the index: a bounded number, so that its memory is. What cannot be
-/// read, or is not there, is chained as it is: one record must not keep the service from starting.
+/// Chains some of the records of layout 3 and adds them to the index. The number is bounded, and so is the memory.
+/// A record that is unreadable or missing is chained as it is: one record must not keep the service from starting.
 pub(crate) fn chain_unchained(tx: &mut Transaction<'_>) -> Result<Progress, Fault> {
     let mut end = end(tx)?;
     let last = tx.counter(layout::LAST_AUDIT_SEQUENCE)?;

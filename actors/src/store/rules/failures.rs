@@ -14,8 +14,8 @@ use crate::domain::network::coarser;
 use crate::domain::session::Acting;
 use crate::domain::time::Timestamp;
 
-/// Counts an attempt in each of its counters, or in none. A refusal changes nothing, except for times that a clock which was set
-/// back left in the future.
+/// Counts an attempt in each of its counters, or in none. A refusal changes nothing, except future times that a clock left which
+/// has been set back.
 pub(crate) fn begin_attempt<R>(
     tx: &mut Transaction<'_>,
     attempt: &NewAttempt,
@@ -50,8 +50,8 @@ pub(crate) fn begin_attempt<R>(
     Ok(Ok(counted.into_iter().map(|(counted, _)| counted).collect()))
 }
 
-/// Notes how attempts ended; the answer is how many counters count nothing any more and went. A counter that is gone was
-/// forgotten meanwhile.
+/// Stores how attempts ended. Returns how many counters became empty and were removed.
+/// A missing counter was cleared in the meantime.
 pub(crate) fn end_attempt<R>(
     tx: &mut Transaction<'_>,
     counted: &[(CountedAttempt, AttemptOutcome)],
@@ -64,7 +64,7 @@ pub(crate) fn end_attempt<R>(
         match outcome {
             AttemptOutcome::Failed => failures.failed(),
             AttemptOutcome::TakenBack => failures.take_back(),
-            // Others are counted in a shared counter. What they failed stays.
+            // A shared counter also counts other subjects. Their failures stay.
             AttemptOutcome::Succeeded if *shared => failures.take_back(),
             AttemptOutcome::Succeeded => {
                 failures.take_back();
@@ -89,7 +89,7 @@ pub(crate) fn forget_failures<R>(
     Ok(())
 }
 
-/// Puts on record that an administrator cleared a limit, and clears it if it is kept in the store; says whether there was one.
+/// Records that an administrator cleared a limit, and clears it if the store keeps it. Returns whether there was one.
 pub(crate) fn clear_limit(
     tx: &mut Transaction<'_>,
     limit: &ClearedLimit,
@@ -111,7 +111,7 @@ pub(crate) fn clear_limit(
     Ok(true)
 }
 
-/// Forgets the failures in a counter; the answer is the counter as it was.
+/// Forgets the failures in a counter. Returns the counter as it was.
 fn forget(tx: &mut Transaction<'_>, key: &FailureKey, now: Timestamp) -> Result<Option<Failures>, Fault> {
     let row = layout::failures(key);
     let before = tx.get::<Failures>(&row)?;
@@ -139,7 +139,7 @@ pub(crate) fn heed_clock<R>(
     Ok(())
 }
 
-/// Removes those of the counters that count at most `most` failures and make nobody wait; the answer is how many.
+/// Removes those of the counters that count at most `most` failures and ask no one to wait. Returns how many were removed.
 pub(crate) fn prune_failures<R>(
     tx: &mut Transaction<'_>,
     keys: &[FailureKey],
@@ -158,7 +158,7 @@ pub(crate) fn prune_failures<R>(
     Ok(removed)
 }
 
-/// Writes a counter, or removes one that counts nothing.
+/// Writes a counter, or removes it if it counts nothing.
 fn put(tx: &mut Transaction<'_>, row: &[u8], failures: &Failures) -> Result<(), Fault> {
     if failures.count == 0 {
         tx.remove(row);
@@ -167,7 +167,7 @@ fn put(tx: &mut Transaction<'_>, row: &[u8], failures: &Failures) -> Result<(), 
     tx.put(row, failures)
 }
 
-/// The counter that stands for this one and its neighbours when there are too many.
+/// Returns the counter that stands for this one and its neighbours when there are too many.
 fn shared_with(key: FailureKey) -> FailureKey {
     let subject = |subject: SubjectKey| {
         let mut bytes = [0; 16];

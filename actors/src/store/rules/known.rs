@@ -1,4 +1,4 @@
-//! From where accounts are logged in to.
+//! The addresses from which accounts are logged in to.
 
 use crate::domain::account::AccountId;
 use crate::domain::time::Timestamp;
@@ -9,11 +9,11 @@ use super::super::engine::Fault;
 use super::super::layout;
 use super::super::transaction::Transaction;
 
-/// From how many addresses logins are remembered for one account: enough for a life with a telephone, and few enough to
-/// be looked through at each login.
+/// The maximum number of addresses remembered for one account. It is enough for years of use with a mobile phone,
+/// and small enough to search at each login.
 const MAX_KNOWN: usize = 32;
 
-/// Notes a login; `true` if it is the first from this address, but not the first of all.
+/// Stores a login. Returns `true` if it is the first from this address, but not the first of all.
 pub(super) fn note(tx: &mut Transaction<'_>, account: AccountId, from: IpAddr, at: Timestamp) -> Result<bool, Fault> {
     let key = layout::known(account, from);
     let before = tx.get::<Timestamp>(&key)?;
@@ -23,7 +23,7 @@ pub(super) fn note(tx: &mut Transaction<'_>, account: AccountId, from: IpAddr, a
             others.push((codec::decode::<Timestamp>(&used)?, other));
         }
     }
-    // The clock may have been set back; the latest use stays the latest.
+    // The clock may have been set back. The latest time is kept.
     tx.put(&key, &before.map_or(at, |before| before.max(at)))?;
     let first_from_there = before.is_none() && !others.is_empty();
     others.sort_unstable();

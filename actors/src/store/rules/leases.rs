@@ -1,4 +1,4 @@
-//! Leases: who does alone what one node does for all of them.
+//! Leases: each lets one node do work alone for all nodes.
 
 use super::super::layout;
 use super::super::transaction::{Abort, Transaction};

@@ -1,4 +1,4 @@
-//! How many mails of a kind an account, an address and a client have had today, and how many of them wait (S75).
+//! The counts of mails of a kind per account, address and client: those of today and those that wait (S75).
 
 use super::super::engine::Fault;
 use super::super::layout;
@@ -10,7 +10,8 @@ use crate::domain::outbox::{MailCount, MailState, NewMail, QueuedMail, day_of};
 use crate::domain::session::Origin;
 use crate::domain::time::Timestamp;
 
-/// Counts a mail for today if none of its counts is full; otherwise puts the full one on record, once a day, and answers `false`.
+/// Counts a mail for today and returns `true` if none of its counts is full. Otherwise records the full one, once a day,
+/// and returns `false`.
 pub(super) fn admit(
     tx: &mut Transaction<'_>,
     account: Option<AccountId>,
@@ -48,7 +49,7 @@ fn note_withheld(
     append(tx, &withheld(account, mail))
 }
 
-/// Keeps the counts of waiting and given-up mails right when one appears, changes its state or goes.
+/// Updates the counts of waiting and given-up mails when a mail appears, changes its state or is removed.
 pub(super) fn changed(
     tx: &mut Transaction<'_>,
     before: Option<&QueuedMail>,
@@ -63,7 +64,7 @@ pub(super) fn changed(
     count(tx, layout::GIVEN_UP, is(before, MailState::Dead), is(after, MailState::Dead))
 }
 
-/// As [`super::count`], but mails that an older version queued were not counted, and a count of nothing is no row.
+/// Like [`super::count`], but mails that an older version queued were not counted, and a count of zero has no row.
 fn count(tx: &mut Transaction<'_>, key: &[u8], before: bool, after: bool) -> Result<(), Fault> {
     if before == after {
         return Ok(());
@@ -76,7 +77,8 @@ fn count(tx: &mut Transaction<'_>, key: &[u8], before: bool, after: bool) -> Res
     Ok(())
 }
 
-/// Removes at most `limit` rows of days before yesterday; today is not over everywhere, and a clock may be set back.
+/// Removes at most `limit` rows of days before yesterday. Yesterday stays, because nodes' clocks differ and a clock may be set
+/// back.
 pub(super) fn prune(tx: &mut Transaction<'_>, now: Timestamp, limit: usize) -> Result<usize, Fault> {
     let mut pruned = 0;
     for (first, end) in layout::mail_days_before(day_of(now).saturating_sub(1)) {

@@ -1,4 +1,4 @@
-//! The outbox: mails are queued with what they tell of, tried, and removed.
+//! The outbox: mails are queued with the change that they report, then sent or given up, and removed.
 
 use super::super::codec::{self, RecordError};
 use super::super::engine::Fault;
@@ -17,8 +17,8 @@ use crate::domain::outbox::{
 use crate::domain::session::Acting;
 use crate::domain::time::Timestamp;
 
-/// Queues mails, due at once; the answer is those that are withheld because there are too many of their kind. `verified` says
-/// whether the address of the account was verified.
+/// Queues mails, due at once. Returns those that are withheld because there are too many of their kind.
+/// `verified` tells whether the address of the account was verified.
 pub(super) fn queue_all(
     tx: &mut Transaction<'_>,
     account: Option<AccountId>,
@@ -48,8 +48,7 @@ fn queue(tx: &mut Transaction<'_>, account: Option<AccountId>, mail: NewMail) ->
     put(tx, None, &queued)
 }
 
-/// Removes the mail of a token that waits: one of a token that was replaced in any case, one of another only if it is worth
-/// nothing without its link.
+/// Removes the waiting mail of a token. If the token was not replaced, only a mail that has no use without its link is removed.
 pub(super) fn withdraw(
     tx: &mut Transaction<'_>,
     account: AccountId,
@@ -102,7 +101,7 @@ pub(crate) fn settle_mail<R>(
         return Ok(());
     };
     let has_claim = before.state == MailState::Queued && before.next_attempt_at == claimed_until;
-    // A mail that was sent is sent, whoever claimed it since.
+    // A sent mail was sent, even if another process has claimed it since.
     if !has_claim && !matches!(outcome, MailOutcome::Sent { .. }) {
         return Ok(());
     }
@@ -135,11 +134,11 @@ pub(crate) fn prune_mails<R>(tx: &mut Transaction<'_>, now: Timestamp, limit: us
     Ok(mail_counts::prune(tx, now, limit)?)
 }
 
-/// Removes given-up mails that are no longer kept, and counts the others anew: mails of older versions were not counted.
+/// Removes given-up mails that are no longer kept, and counts the others anew, because mails of older versions were not counted.
 fn remove_given_up(tx: &mut Transaction<'_>, now: Timestamp) -> Result<(), Fault> {
     let mut given_up = Vec::new();
     for (_, value) in tx.scan(layout::ALL_MAILS)? {
-        // One that cannot be read is passed over here as everywhere.
+        // An unreadable mail is skipped, as everywhere.
         if let Ok(mail) = codec::decode::<QueuedMail>(&value)
             && mail.state == MailState::Dead
         {
@@ -195,7 +194,7 @@ fn stored(tx: &Transaction<'_>, id: MailId) -> Result<Option<QueuedMail>, Fault>
     tx.get(&layout::mail(id))
 }
 
-/// Writes a mail, moves its entry in the order of attempts, where only queued ones have one, and keeps the counts right.
+/// Writes a mail, moves its entry in the order of attempts, which contains only queued mails, and updates the counts.
 fn put(tx: &mut Transaction<'_>, before: Option<&QueuedMail>, after: &QueuedMail) -> Result<(), Fault> {
     if let Some(before) = before {
         tx.remove(&layout::due(before.next_attempt_at, before.id));

@@ -1,4 +1,4 @@
-//! The log of revocations, written in the commit of what it tells of.
+//! The log of revocations, written in the commit of the change that it reports.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::domain::audit::AuditRecord;
 use crate::domain::revocation::{Revocation, Revoked};
 use crate::domain::time::Timestamp;
 
-/// Puts a revocation behind the end of the log.
+/// Appends a revocation to the log.
 pub(super) fn note(tx: &mut Transaction<'_>, revocation: &Revocation) -> Result<(), Fault> {
     let number = next(tx, layout::LAST_REVOCATION)?;
     tx.put(&layout::revocation(number), revocation)
@@ -38,14 +38,14 @@ pub(crate) fn prune_revocations<R>(
     limit: usize,
 ) -> Result<usize, Abort<R>> {
     let (gone, last) = (tx.counter(layout::REVOCATIONS_GONE)?, tx.counter(layout::LAST_REVOCATION)?);
-    // Of this commit: another process may just have begun to issue tokens that live longer.
+    // Read it in this commit: another process may just have begun to issue tokens that live longer.
     let longest = Duration::from_millis(tx.counter(layout::LONGEST_TOKEN_LIFETIME)?);
     let before = now.minus(longest.saturating_add(leeway));
     let mut removed = 0;
     for number in (gone + 1..=last.min(up_to)).take(limit) {
         let key = layout::revocation(number);
         let value = tx.get_raw(&key)?.unwrap_or_default();
-        // One that was damaged from outside must go in its turn all the same.
+        // A record that was damaged from outside must still be removed in its turn.
         if codec::decode::<Revocation>(&value).is_ok_and(|revocation| revocation.at >= before) {
             break;
         }
@@ -56,7 +56,7 @@ pub(crate) fn prune_revocations<R>(
     Ok(removed)
 }
 
-/// Raises the longest time for which access tokens were ever good, in milliseconds; the answer is that.
+/// Raises the longest lifetime that access tokens ever had, in milliseconds, and returns it.
 pub(crate) fn note_token_lifetime<R>(tx: &mut Transaction<'_>, millis: u64) -> Result<u64, Abort<R>> {
     let longest = tx.counter(layout::LONGEST_TOKEN_LIFETIME)?;
     if millis > longest {

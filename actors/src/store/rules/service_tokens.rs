@@ -1,4 +1,4 @@
-//! Service tokens: made, rotated, revoked, used.
+//! The rules for service tokens: create, rotate, revoke, note a use.
 
 use super::super::codec;
 use super::super::layout;

@@ -1,4 +1,4 @@
-//! What is done to one session between its opening and its end, and in the name of one.
+//! Rules for one session between its opening and its end, and the check of acting sessions.
 
 use super::super::codec::RecordError;
 use super::super::engine::Fault;
@@ -18,7 +18,7 @@ use crate::domain::refresh::{RefreshFamily, RefreshProof, RefreshVerdict};
 use crate::domain::session::{Acting, Origin, Session, SessionId, SessionLabel};
 use crate::domain::time::Timestamp;
 
-/// The account of a session that is there and at its account's epoch; `None` if there is none, or the account is locked.
+/// Returns the account of a session that exists at its account's epoch. `None` if there is none, or the account is locked.
 fn standing(tx: &Transaction<'_>, account: AccountId, session: SessionId) -> Result<Option<Account>, Fault> {
     let Some(session) = tx.get::<Session>(&layout::session(account, session))? else {
         return Ok(None);
@@ -27,7 +27,7 @@ fn standing(tx: &Transaction<'_>, account: AccountId, session: SessionId) -> Res
     Ok(account.filter(|account| !account.locked && account.session_epoch == session.epoch))
 }
 
-/// Whether a change may be made in this name.
+/// Returns whether the acting session may make a change.
 pub(super) fn may_act(tx: &Transaction<'_>, acting: Option<Acting>) -> Result<bool, Fault> {
     let Some(Acting { account, session, role, proven_at }) = acting else {
         return Ok(true);
@@ -77,7 +77,7 @@ pub(crate) fn rotate_refresh(
     }
 }
 
-/// Notes from where a session goes on, and tells its owner of a network that is new to the account.
+/// Notes the network in which a session continues, and notifies its owner if the network is new to the account.
 fn note_place(
     tx: &mut Transaction<'_>,
     proof: &RefreshProof,
@@ -136,7 +136,7 @@ pub(crate) fn open_session(
     let Some(account) = account.filter(|account| !account.locked && account.session_epoch == session.epoch) else {
         return Err(Abort::Refused(OpenSessionRefusal));
     };
-    // An id is random and never comes twice; if it did, the use of the earlier one is not this one's.
+    // An id is random and does not repeat. If it did, the new session must not get the last use of the earlier one.
     tx.remove(&layout::touch(session.account, session.id));
     tx.remove(&layout::refresh(session.account, session.id));
     tx.put(&layout::session(session.account, session.id), session)?;
@@ -155,7 +155,7 @@ pub(crate) fn open_session(
     Ok(())
 }
 
-/// Ends the sessions that were idle for longest until the account has no more than it may. The one that was just opened stays.
+/// Ends the longest idle sessions until the account has no more than the limit. The newest session stays.
 fn make_room(tx: &mut Transaction<'_>, newest: &Session, Room { policy, seen }: &Room) -> Result<(), Fault> {
     let now = newest.created_at;
     let mut living: Vec<_> = reads::sessions_of(tx.rows(), newest.account)?
@@ -220,7 +220,7 @@ pub(crate) fn end_sessions<R>(
     Ok(append_all(tx, audit)?)
 }
 
-/// A session that was used later than its last use here was not idle: it is passed over.
+/// Ends idle sessions. Skips a session with a stored use that is later than the given one, because it was not idle.
 pub(crate) fn end_idle<R>(
     tx: &mut Transaction<'_>,
     ended: &[(Touch, AuditRecord)],

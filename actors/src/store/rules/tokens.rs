@@ -1,4 +1,4 @@
-//! One-time tokens: issued, used up, made worthless.
+//! The rules for one-time tokens: issue, consume, invalidate.
 
 use super::super::codec;
 use super::super::engine::Fault;
@@ -10,11 +10,11 @@ use crate::domain::account::AccountId;
 use crate::domain::one_time::{NewToken, TokenHash, TokenPurpose};
 use crate::domain::time::Timestamp;
 
-/// How many tokens that undo what was done an account has at most.
+/// The maximum number of tokens that undo changes, per account.
 const MAX_UNDOS: usize = 16;
 
-/// Issues tokens to an account at this revision. Each replaces the one that the account had for its purpose, but for those that
-/// undo what was done.
+/// Issues tokens to an account at this revision. Each replaces the account's token for the same purpose,
+/// except those that undo changes.
 pub(super) fn issue_all(
     tx: &mut Transaction<'_>,
     account: AccountId,
@@ -31,7 +31,7 @@ pub(super) fn issue_all(
             tx.remove(&layout::token(&older));
             mails::withdraw(tx, account, &older, true)?;
         }
-        // Tokens are random and never come twice; if one did, it would be worth nothing to the earlier owner.
+        // Tokens are random and do not repeat. If one did, it must be worthless to the earlier owner.
         let key = layout::token(&stored.token.hash);
         if let Some(same) = tx.get::<StoredToken>(&key)? {
             remove(tx, &same);
@@ -42,8 +42,8 @@ pub(super) fn issue_all(
     Ok(())
 }
 
-/// Makes room for another token that undoes what was done: those that are over go, and where there are too many, the newest
-/// gives way, as an earlier one undoes what that one does.
+/// Makes room for another token that undoes changes. Removes expired ones. If there are still too many, the newest is removed,
+/// because an earlier one also undoes what the newest one does.
 fn make_room(tx: &mut Transaction<'_>, account: AccountId, now: Timestamp) -> Result<(), Fault> {
     let mut living = Vec::new();
     for stored in undos(tx, account)? {
@@ -61,7 +61,7 @@ fn make_room(tx: &mut Transaction<'_>, account: AccountId, now: Timestamp) -> Re
     Ok(())
 }
 
-/// Uses a token up; `false` if it does not permit what it is presented for.
+/// Consumes a token. Returns `false` if it does not permit what it is presented for.
 pub(super) fn redeem(tx: &mut Transaction<'_>, account: AccountId, wanted: &Redemption) -> Result<bool, Fault> {
     let Some(stored) = tx.get::<StoredToken>(&layout::token(&wanted.hash))? else {
         return Ok(false);
@@ -90,7 +90,7 @@ pub(super) fn note_use(
     if let Some(before) = tx.get::<TokenHash>(&index)? {
         tx.remove(&layout::used_token(&before));
     }
-    // As where tokens are issued: were there two alike, the earlier one would not be known any more.
+    // As when tokens are issued: if two were alike, the earlier one would no longer be known.
     if let Some(same) = tx.get::<UsedToken>(&layout::used_token(&hash))? {
         tx.remove(&layout::used_token_of(same.account, same.purpose));
     }
@@ -98,8 +98,7 @@ pub(super) fn note_use(
     tx.put(&layout::used_token(&hash), &UsedToken { hash, account, revision, purpose, at })
 }
 
-/// Makes the tokens of an account worthless that depend on how it was: all but those that verify its address or undo what was
-/// done.
+/// Invalidates the tokens of an account that depend on its earlier state: all except those that verify its address or undo changes.
 pub(super) fn revoke(tx: &mut Transaction<'_>, account: AccountId) -> Result<(), Fault> {
     let kept = layout::token_of(account, TokenPurpose::VerifyAddress);
     for (index, hash) in tx.scan(&layout::tokens_of(account))? {
@@ -113,7 +112,7 @@ pub(super) fn revoke(tx: &mut Transaction<'_>, account: AccountId) -> Result<(),
     Ok(())
 }
 
-/// Ends a token at this time, if that is earlier than its end so far.
+/// Makes a token expire at this time, if that is earlier than its expiry so far.
 pub(super) fn end_by(tx: &mut Transaction<'_>, hash: &TokenHash, end: Timestamp) -> Result<(), Fault> {
     let key = layout::token(hash);
     if let Some(mut stored) = tx.get::<StoredToken>(&key)?
@@ -125,7 +124,7 @@ pub(super) fn end_by(tx: &mut Transaction<'_>, hash: &TokenHash, end: Timestamp)
     Ok(())
 }
 
-/// Makes the tokens worthless that undo what was done at this revision or later.
+/// Invalidates the tokens that undo changes at this revision or later.
 pub(super) fn settle(tx: &mut Transaction<'_>, account: AccountId, from: u64) -> Result<(), Fault> {
     for stored in undos(tx, account)? {
         if stored.revision >= from {
@@ -135,7 +134,7 @@ pub(super) fn settle(tx: &mut Transaction<'_>, account: AccountId, from: u64) ->
     Ok(())
 }
 
-/// Removes all tokens of an account that goes, used ones too.
+/// Removes all tokens of an account that is deleted, including used ones.
 pub(super) fn remove_all(tx: &mut Transaction<'_>, account: AccountId) -> Result<(), Fault> {
     for prefix in [layout::tokens_of(account), layout::undos_of(account)] {
         for (index, hash) in tx.scan(&prefix)? {
@@ -150,7 +149,7 @@ pub(super) fn remove_all(tx: &mut Transaction<'_>, account: AccountId) -> Result
     Ok(())
 }
 
-/// The tokens of an account that undo what was done, the earliest first.
+/// Returns the tokens of an account that undo changes, the earliest first.
 fn undos(tx: &mut Transaction<'_>, account: AccountId) -> Result<Vec<StoredToken>, Fault> {
     let mut found = Vec::new();
     for (_, hash) in tx.scan(&layout::undos_of(account))? {
@@ -164,7 +163,7 @@ fn remove(tx: &mut Transaction<'_>, stored: &StoredToken) {
     tx.remove(&index_of(stored));
 }
 
-/// Where the account's entry of a token is.
+/// Returns the key of the account's index entry of a token.
 fn index_of(stored: &StoredToken) -> Vec<u8> {
     match stored.token.purpose {
         TokenPurpose::Undo => layout::undo_of(stored.account, stored.revision).to_vec(),

@@ -50,32 +50,32 @@ pub enum MailSetupError {
 
 /// Returns the mail transport of the settings. Reads and checks the templates and certificates.
 pub fn transport(settings: &Settings) -> Result<Arc<dyn MailTransport>, MailSetupError> {
-    Ok(Arc::new(Carrier::new(settings)?))
+    Ok(Arc::new(Transport::new(settings)?))
 }
 
 /// Composes mails and delivers them.
-pub(crate) struct Carrier {
+pub(crate) struct Transport {
     composer: Composer,
-    way: Way,
+    way: TransportKind,
 }
 
 /// The transport of mails.
-enum Way {
+enum TransportKind {
     Smtp(Smtp),
     Spool(Spool),
 }
 
-impl Carrier {
+impl Transport {
     pub(crate) fn new(settings: &Settings) -> Result<Self, MailSetupError> {
         let mail = &settings.mail;
         let composer = Composer::new(Templates::load(mail.templates_dir.as_deref())?, mail);
         let way = if let Some(server) = mail.smtp.clone() {
             let ca_file = mail.smtp_ca_file.as_deref();
-            Way::Smtp(Smtp::new(server, ca_file, composer.domain(), mail.send_timeout)?)
+            TransportKind::Smtp(Smtp::new(server, ca_file, composer.domain(), mail.send_timeout)?)
         } else {
             let path = settings.storage.data_dir.join(SPOOL);
             let spool = Spool::open(path.clone());
-            Way::Spool(spool.map_err(|source| MailSetupError::Spool { path, source })?)
+            TransportKind::Spool(spool.map_err(|source| MailSetupError::Spool { path, source })?)
         };
         Ok(Self { composer, way })
     }
@@ -87,28 +87,30 @@ impl Carrier {
 
     async fn carry(&self, composed: Composed) -> Result<String, SendError> {
         match &self.way {
-            Way::Smtp(smtp) => smtp.deliver(&composed).await.map(|()| format!("the mail server at {}", smtp.place())),
-            Way::Spool(spool) => spool.keep(composed).await.map(|path| format!("the file {path}")),
+            TransportKind::Smtp(smtp) => {
+                smtp.deliver(&composed).await.map(|()| format!("the mail server at {}", smtp.place()))
+            }
+            TransportKind::Spool(spool) => spool.keep(composed).await.map(|path| format!("the file {path}")),
         }
     }
 }
 
 #[async_trait]
-impl MailTransport for Carrier {
+impl MailTransport for Transport {
     async fn send(&self, mail: &OutgoingMail) -> Result<(), SendError> {
         self.carry(self.composer.compose(mail)?).await.map(drop)
     }
 
     async fn probe(&self) {
-        if let Way::Smtp(smtp) = &self.way {
+        if let TransportKind::Smtp(smtp) = &self.way {
             smtp.probe().await;
         }
     }
 
     fn reaches(&self, to: &Email) -> bool {
         match &self.way {
-            Way::Smtp(smtp) => smtp.reaches(to),
-            Way::Spool(_) => true,
+            TransportKind::Smtp(smtp) => smtp.reaches(to),
+            TransportKind::Spool(_) => true,
         }
     }
 }

@@ -8,7 +8,6 @@ mod accounts;
 mod audit;
 mod dotenv;
 mod http;
-pub mod keys;
 mod layers;
 mod limits;
 mod logging;
@@ -19,6 +18,7 @@ mod passwords;
 mod reader;
 mod sessions;
 mod storage;
+pub mod table;
 mod tokens;
 
 use std::ffi::OsString;
@@ -37,9 +37,9 @@ pub use sessions::SessionSettings;
 pub use storage::StorageSettings;
 pub use tokens::{Algorithm, TokenSettings};
 
-use keys::Key;
 use layers::Findings;
 use reader::{Reader, documented};
+use table::Key;
 
 /// The sources of settings. Only the files named here are read, so a test can specify everything.
 /// It holds secrets as they were given, so it has no `Debug`.
@@ -117,7 +117,7 @@ pub struct Settings {
 pub struct Loaded {
     /// The settings.
     pub settings: Settings,
-    /// One entry for each key of [`keys::ALL`], in that order.
+    /// One entry for each key of [`table::ALL`], in that order.
     pub entries: Vec<Entry>,
     /// Warnings about probable mistakes that do not stop the program. They contain no secret.
     pub warnings: Vec<String>,

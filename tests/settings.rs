@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use doorward::settings::keys::{self, Kind};
+use doorward::settings::table::{self, Kind};
 use doorward::settings::{Algorithm, Loaded, LogFormat, Settings, SettingsError, Sources};
 use doorward_actors::{HashBackendChoice, Locale};
 use tempfile::TempDir;
@@ -156,7 +156,7 @@ fn the_environment_goes_over_dotenv_over_the_file_over_the_defaults() {
 
 #[test]
 fn an_empty_value_counts_as_not_given() {
-    let everything: Vec<_> = keys::ALL.iter().flat_map(|key| key.names()).map(|name| (name, "")).collect();
+    let everything: Vec<_> = table::ALL.iter().flat_map(|key| key.names()).map(|name| (name, "")).collect();
     assert_eq!(format!("{:?}", load_ok(&everything)), format!("{:?}", Settings::default()));
     let files = Files::new();
     let dotenv = files.write(".env", "PORT=9000\nALGORITHM=\n");
@@ -279,7 +279,7 @@ fn idle_minutes_is_another_name_for_iddle_minutes() {
 
 #[test]
 fn the_limits_themselves_are_allowed() {
-    for key in keys::ALL {
+    for key in table::ALL {
         if let Kind::Integer { min, max } | Kind::PerCore { min, max } = key.kind {
             for value in [min, max] {
                 load_ok(&[(key.name, &value.to_string())]);
@@ -301,7 +301,7 @@ fn the_limits_themselves_are_allowed() {
 fn r13_a_bad_value_names_the_setting_and_its_source() {
     // No setting takes a NUL character, so this also shows that a section reads every key of the table.
     let bad = format!("{CANARY}\0");
-    for key in keys::ALL {
+    for key in table::ALL {
         // A secret of this length is too short. A longer secret may contain any character.
         for name in key.names() {
             let message = refused(&[(name, &bad)]);
@@ -320,7 +320,7 @@ fn r13_a_bad_value_names_the_setting_and_its_source() {
 
 #[test]
 fn r13_values_just_outside_the_limits_are_refused() {
-    for key in keys::ALL {
+    for key in table::ALL {
         if let Kind::Integer { min, max } | Kind::PerCore { min, max } = key.kind {
             let mut values = vec![(max + 1).to_string(), "18446744073709551616".into(), "-1".into(), "1.0".into()];
             values.extend(min.checked_sub(1).map(|below| below.to_string()));

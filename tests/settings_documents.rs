@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use doorward::settings::keys::{self, Key};
+use doorward::settings::table::{self, Key};
 use doorward::settings::{Settings, Sources};
 
 fn path(name: &str) -> PathBuf {
@@ -33,7 +33,7 @@ fn the_default_file_gives_exactly_the_defaults() {
 #[test]
 fn the_default_file_explains_every_setting() {
     let text = read("config/default.toml");
-    for key in keys::ALL {
+    for key in table::ALL {
         let environment = key.names().collect::<Vec<_>>().join(", ");
         let explanation = format!("# {}\n# Must be {}.\n# Environment: {environment}\n", key.meaning, key.kind);
         let (_, rest) = text.split_once(&explanation).unwrap_or_else(|| panic!("no explanation:\n{explanation}"));
@@ -52,7 +52,7 @@ fn row(key: &Key) -> String {
 #[test]
 fn the_settings_page_has_a_row_for_each_setting_and_no_other() {
     let text = read("docs/settings.md");
-    let expected: BTreeSet<String> = keys::ALL.iter().map(|key| row(key)).collect();
+    let expected: BTreeSet<String> = table::ALL.iter().map(|key| row(key)).collect();
     let found: BTreeSet<String> = text.lines().filter(|line| line.starts_with("| `")).map(str::to_owned).collect();
     assert_eq!(found, expected);
 }
@@ -70,16 +70,16 @@ fn the_compose_file_passes_every_setting_and_no_other() {
             name.to_owned()
         })
         .collect();
-    let mut expected: BTreeSet<String> = keys::ALL.iter().flat_map(|key| key.names()).map(str::to_owned).collect();
-    expected.extend(keys::ALL.iter().filter_map(|key| key.file_name()));
+    let mut expected: BTreeSet<String> = table::ALL.iter().flat_map(|key| key.names()).map(str::to_owned).collect();
+    expected.extend(table::ALL.iter().filter_map(|key| key.file_name()));
     expected.insert("DOORWARD_CONFIG".to_owned());
     assert_eq!(passed, expected);
 }
 
 #[test]
 fn names_and_places_are_unique() {
-    let names: Vec<_> = keys::ALL.iter().flat_map(|key| key.names()).collect();
+    let names: Vec<_> = table::ALL.iter().flat_map(|key| key.names()).collect();
     assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
-    let paths: BTreeSet<_> = keys::ALL.iter().map(|key| key.path).collect();
-    assert_eq!(paths.len(), keys::ALL.len());
+    let paths: BTreeSet<_> = table::ALL.iter().map(|key| key.path).collect();
+    assert_eq!(paths.len(), table::ALL.len());
 }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::Duration;
 
-use doorward::settings::{Loaded, Settings, SettingsError, Sources, keys};
+use doorward::settings::{Loaded, Settings, SettingsError, Sources, table};
 use tempfile::TempDir;
 
 fn load(variables: &[(&str, &str)]) -> Result<Loaded, SettingsError> {
@@ -44,8 +44,8 @@ fn a01_the_established_names_of_the_time_units_work_and_their_longer_spelling_to
         let text = format!("[limits]\n{public} = \"2minute\"\n{private} = \"3hour\"\n");
         assert_eq!(units(load_file("doorward.toml", &text).unwrap()), expected);
     }
-    assert!(keys::ALL.iter().any(|key| key.name == "RATE_LIMITS_PUBLIC_TIME_UNIT"));
-    assert!(keys::ALL.iter().any(|key| key.name == "RATE_LIMITS_PRIVATE_TIME_UNIT"));
+    assert!(table::ALL.iter().any(|key| key.name == "RATE_LIMITS_PUBLIC_TIME_UNIT"));
+    assert!(table::ALL.iter().any(|key| key.name == "RATE_LIMITS_PRIVATE_TIME_UNIT"));
 }
 
 #[test]
@@ -368,7 +368,7 @@ fn a03_a_name_that_nearly_is_a_setting_is_warned_of_with_the_setting_that_was_me
 
 #[test]
 fn a03_no_setting_is_warned_of_and_an_unknown_name_in_a_file_still_stops_the_program() {
-    let everything: Vec<_> = keys::ALL.iter().flat_map(|key| key.names()).collect();
+    let everything: Vec<_> = table::ALL.iter().flat_map(|key| key.names()).collect();
     for name in everything {
         if let Ok(loaded) = load(&[(name, "1")]) {
             assert_eq!(loaded.warnings, [""; 0], "{name}");

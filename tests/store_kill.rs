@@ -15,7 +15,7 @@ use std::time::Duration;
 use doorward::engine::sled::{SledEngine, SledOptions};
 use doorward_actors::ports::Entropy as _;
 use doorward_actors::store::chain::verify::AuditFinding;
-use doorward_actors::store::{AccountUpdate, Effects, EndSessions, ShardOf, Store, Touch};
+use doorward_actors::store::{AccountUpdate, Effects, EndSessions, LastUse, ShardOf, Store};
 use doorward_actors::testing::SeededEntropy;
 use doorward_actors::{
     AccountChange, AccountId, AuditActorKind, AuditEvent, AuditHead, AuditRecord, CredentialHash, CustomerAccount,
@@ -153,7 +153,7 @@ async fn live(store: &Store, name: &str) {
     };
     store.open_session(session.clone(), None, None, None, audit()).await.unwrap();
     report(Stage::LoggedIn, id);
-    let touch = Touch { account: id, session: session.id, at: at(2) };
+    let touch = LastUse { account: id, session: session.id, at: at(2) };
     store.touch_sessions(vec![touch]).await.unwrap();
     store.end_sessions(vec![touch], at(2), vec![audit()]).await.unwrap();
     report(Stage::LoggedOut, id);

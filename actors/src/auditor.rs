@@ -6,7 +6,7 @@
 //!
 //! The record of a change is written in the commit of that change and never passes through this actor.
 
-mod seldom;
+mod refusal_sampler;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::ask::Unavailable;
+use crate::clock_check::ClockCheck;
 use crate::domain::account::AccountId;
 use crate::domain::audit::{
     AuditActorKind, AuditDetails, AuditEvent, AuditPage, AuditPruning, AuditQuery, AuditRecord, AuditRefusal,
@@ -28,8 +29,7 @@ use crate::ports::Clock;
 use crate::process::{Mailbox, Process, Reply, Timer, every};
 use crate::session::Principal;
 use crate::store::{Store, StoreFailure};
-use crate::trust::Trust;
-use seldom::{Seldom, Verdict};
+use refusal_sampler::{RefusalSampler, Verdict};
 
 /// How long the drain of the last records may take: one commit, which the store limits to 10 s.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(12);
@@ -95,7 +95,7 @@ pub struct AuditHandle {
 pub(crate) enum Message {
     Append(AuditRecord),
     /// Append it unless one of its kind was written recently.
-    AppendSeldom(AuditRecord),
+    AppendSampled(AuditRecord),
     /// The running commit is done. Sent by its own task.
     Committed,
     /// Answered when every record before it is committed.
@@ -202,7 +202,7 @@ impl AuditHandle {
     /// Sends a record to the log unless one of its kind was written recently.
     pub(crate) fn seldom(&self, record: AuditRecord) {
         let event = record.event.as_str();
-        if let Err(error) = self.mailbox.tell(Message::AppendSeldom(record)) {
+        if let Err(error) = self.mailbox.tell(Message::AppendSampled(record)) {
             tracing::error!(%error, event, "an audit record was lost");
         }
     }
@@ -226,7 +226,7 @@ pub(crate) struct AuditActor {
     /// The running commits, so that a stop can wait for them.
     commits: TaskTracker,
     /// Whether the wall clock can be trusted. It outlives a crash of the actor.
-    trust: Mutex<Trust>,
+    clock_check: Mutex<ClockCheck>,
     leases: Leases,
     /// How many refusals are not on record since the last time they were counted there. It outlives a crash of the actor.
     left_out: Arc<AtomicU64>,
@@ -238,9 +238,9 @@ pub(crate) struct State {
     pending: Vec<AuditRecord>,
     committing: bool,
     waiting: Vec<Reply<()>>,
-    by_known: Seldom,
-    denied: Seldom,
-    attempts: Seldom,
+    by_known: RefusalSampler,
+    denied: RefusalSampler,
+    attempts: RefusalSampler,
     /// When the number of left-out refusals was last recorded, on the monotonic clock.
     counted_at: Duration,
     /// The callers that wait for the running removal; `None` if none is running.
@@ -261,9 +261,9 @@ impl Process for AuditActor {
             pending: Vec::new(),
             committing: false,
             waiting: Vec::new(),
-            by_known: Seldom::new(KNOWN_IN_WINDOW, self.ipv6_prefix),
-            denied: Seldom::new(DENIED_IN_WINDOW, self.ipv6_prefix),
-            attempts: Seldom::new(ATTEMPTS_IN_WINDOW, self.ipv6_prefix),
+            by_known: RefusalSampler::new(KNOWN_IN_WINDOW, self.ipv6_prefix),
+            denied: RefusalSampler::new(DENIED_IN_WINDOW, self.ipv6_prefix),
+            attempts: RefusalSampler::new(ATTEMPTS_IN_WINDOW, self.ipv6_prefix),
             counted_at: self.clock.monotonic(),
             tending: None,
             mailbox: Arc::clone(mailbox),
@@ -278,7 +278,7 @@ impl Process for AuditActor {
     async fn handle(&self, state: &mut State, message: Message) -> Result<(), String> {
         match message {
             Message::Append(record) => self.take(state, record),
-            Message::AppendSeldom(record) => {
+            Message::AppendSampled(record) => {
                 // Each group has its own limit, so that clients without a session cannot use up the limit of those with one,
                 // and clients that guess cannot use up the limit of records of denied access.
                 let seldom = match (record.session, record.event) {
@@ -340,9 +340,9 @@ impl AuditActor {
         ipv6_prefix: u8,
         leases: Leases,
     ) -> Self {
-        let (commits, trust) = (TaskTracker::new(), Mutex::default());
+        let (commits, clock_check) = (TaskTracker::new(), Mutex::default());
         let (left_out, stopping) = (Arc::default(), Arc::default());
-        Self { store, clock, settings, ipv6_prefix, commits, trust, leases, left_out, stopping }
+        Self { store, clock, settings, ipv6_prefix, commits, clock_check, leases, left_out, stopping }
     }
 
     fn take(&self, state: &mut State, record: AuditRecord) {
@@ -414,8 +414,8 @@ impl AuditActor {
 
     /// Returns whether the wall clock can be trusted enough to delete records for their age.
     fn believes_the_clock(&self, newest: Option<Timestamp>) -> bool {
-        let mut trust = self.trust.lock().unwrap_or_else(PoisonError::into_inner);
-        trust.believes(self.clock.now(), self.clock.monotonic(), newest)
+        let mut clock_check = self.clock_check.lock().unwrap_or_else(PoisonError::into_inner);
+        clock_check.believes(self.clock.now(), self.clock.monotonic(), newest)
     }
 }
 

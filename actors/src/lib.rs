@@ -6,6 +6,7 @@
 
 mod ask;
 mod auditor;
+mod clock_check;
 mod domain;
 mod hasher;
 mod health;
@@ -23,7 +24,6 @@ mod supervisor;
 mod system;
 #[cfg(feature = "testing")]
 pub mod testing;
-mod trust;
 mod user;
 
 pub use ask::{ActingError, Unavailable};
@@ -40,7 +40,7 @@ pub use domain::audit::{
 };
 pub use domain::email::{Email, EmailError, EmailKey};
 pub use domain::failures::{
-    FailureKey, FailureRule, FailureRules, FailureScope, Failures, Guarded, MustWait, SubjectKey,
+    FailureKey, FailureRule, FailureRules, FailureScope, Failures, MustWait, ProtectedResource, SubjectKey,
 };
 pub use domain::lease::{Lease, LeaseClaim};
 pub use domain::mail::{Locale, MailKind, MailValues, OutgoingMail};

@@ -31,7 +31,7 @@ pub use quota::RateQuota;
 use crate::ask::Unavailable;
 use crate::domain::account::AccountId;
 use crate::domain::email::EmailKey;
-use crate::domain::failures::{FailureKey, FailureRule, FailureRules, FailureScope, Guarded, SubjectKey};
+use crate::domain::failures::{FailureKey, FailureRule, FailureRules, FailureScope, ProtectedResource, SubjectKey};
 use crate::domain::network::ClientNetworks;
 use crate::domain::outbox::{OTHERS_A_DAY, until_tomorrow};
 use crate::domain::time::Timestamp;
@@ -102,7 +102,7 @@ pub struct Limited {
 impl Limited {
     /// Creates the refusal for too many mails about changes of address. The counts start again at midnight, UTC.
     pub(crate) fn of_mails(now: Timestamp) -> Self {
-        Self::new(Guarded::Mail.as_str(), OTHERS_A_DAY, Duration::from_hours(24), until_tomorrow(now))
+        Self::new(ProtectedResource::Mail.as_str(), OTHERS_A_DAY, Duration::from_hours(24), until_tomorrow(now))
     }
 
     fn new(policy: &'static str, quota: u32, window: Duration, wait: Duration) -> Self {
@@ -235,14 +235,18 @@ impl RateLimiterHandle {
 
     /// Counts a wrong guess of a secret that belongs to no account, by address only. The secret is too long to be guessed.
     /// The count limits the load of guesses.
-    pub async fn count_failure(&self, kind: Guarded, client: IpAddr) -> Result<Result<(), Limited>, Unavailable> {
+    pub async fn count_failure(
+        &self,
+        kind: ProtectedResource,
+        client: IpAddr,
+    ) -> Result<Result<(), Limited>, Unavailable> {
         Ok(self.count(kind, None, Some(client)).await?)
     }
 
     /// Counts an attempt that has already failed, or refuses it.
     pub(crate) async fn count(
         &self,
-        kind: Guarded,
+        kind: ProtectedResource,
         target: Option<Target<'_>>,
         client: Option<IpAddr>,
     ) -> Result<Result<(), Limited>, StoreFailure> {
@@ -254,7 +258,7 @@ impl RateLimiterHandle {
     /// Waits, within bounds, while earlier attempts under way use up the quota.
     pub(crate) async fn attempt(
         &self,
-        kind: Guarded,
+        kind: ProtectedResource,
         target: Option<Target<'_>>,
         client: Option<IpAddr>,
     ) -> Result<Result<Attempt, Limited>, StoreFailure> {
@@ -262,13 +266,13 @@ impl RateLimiterHandle {
         Attempt::begin(Arc::clone(&self.limiters), counters).await
     }
 
-    fn counters(&self, kind: Guarded, target: Option<Target<'_>>, client: Option<IpAddr>) -> Counters {
+    fn counters(&self, kind: ProtectedResource, target: Option<Target<'_>>, client: Option<IpAddr>) -> Counters {
         let limiters = &*self.limiters;
         let network = client.map(|client| limiters.networks.of(client));
         let counted = client.and_then(|client| self.counted(client));
         let account = target.as_ref().and_then(|target| target.account);
         let subject = target.as_ref().map(|target| SubjectKey::of(target.email));
-        let let_in = matches!(kind, Guarded::Login | Guarded::Reauthentication)
+        let let_in = matches!(kind, ProtectedResource::Login | ProtectedResource::Reauthentication)
             && subject.zip(network).is_some_and(|(subject, network)| limiters.was_recovered(subject, network));
         let by_address = counted.filter(|_| !let_in);
         let by_address = by_address.map(|network| FailureKey { kind, scope: FailureScope::Address(network) });
@@ -290,7 +294,7 @@ impl RateLimiterHandle {
         let subject = SubjectKey::of(email);
         let network = client.map(|client| limiters.networks.of(client));
         let scopes = [Some(FailureScope::Account(subject)), network.map(|from| FailureScope::Known(subject, from))];
-        let kinds = [Guarded::Login, Guarded::Passphrase, Guarded::Reauthentication];
+        let kinds = [ProtectedResource::Login, ProtectedResource::Passphrase, ProtectedResource::Reauthentication];
         let keys = kinds.into_iter().flat_map(|kind| scopes.iter().flatten().map(move |scope| (kind, *scope)));
         let keys = keys.map(|(kind, scope)| FailureKey { kind, scope }).collect();
         if limiters.store.forget_failures(keys, limiters.now()).await.is_err() {

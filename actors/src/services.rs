@@ -5,7 +5,7 @@
 //! no later request passes with the token.
 
 mod actor;
-mod known;
+mod revocation_ages;
 mod table;
 
 use std::sync::Arc;

@@ -368,7 +368,7 @@ impl Store {
     /// They stay live, and their records are not written.
     pub async fn end_idle(
         &self,
-        ended: Vec<(Touch, AuditRecord)>,
+        ended: Vec<(LastUse, AuditRecord)>,
         at: Timestamp,
     ) -> Result<Vec<(AccountId, SessionId)>, StoreFailure> {
         self.note(move |tx| rules::end_idle(tx, &ended, at)).await
@@ -378,7 +378,7 @@ impl Store {
     /// it is newer than the stored one. Skips unknown sessions. A deleted account gets no activity.
     pub async fn end_sessions(
         &self,
-        ended: Vec<Touch>,
+        ended: Vec<LastUse>,
         at: Timestamp,
         audit: Vec<AuditRecord>,
     ) -> Result<(), StoreFailure> {
@@ -386,7 +386,7 @@ impl Store {
     }
 
     /// Stores the last use of sessions. Skips unknown sessions and times that are older than the stored one.
-    pub async fn touch_sessions(&self, touches: Vec<Touch>) -> Result<(), StoreFailure> {
+    pub async fn touch_sessions(&self, touches: Vec<LastUse>) -> Result<(), StoreFailure> {
         self.note(move |tx| rules::touch_sessions(tx, &touches)).await
     }
 }

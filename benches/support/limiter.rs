@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use doorward::settings::Settings;
 use doorward::{Ambient, App};
 use doorward_actors::testing::ManualClock;
-use doorward_actors::{Guarded, RateLimiterHandle};
+use doorward_actors::{ProtectedResource, RateLimiterHandle};
 use tempfile::TempDir;
 
 use super::process::Process;
@@ -98,7 +98,7 @@ async fn failures(limits: &RateLimiterHandle, at_once: u32) -> f64 {
         let limits = limits.clone();
         async move {
             for number in (first..FAILED).step_by(usize::try_from(at_once).unwrap()) {
-                limits.count_failure(Guarded::ServiceToken, address(number)).await.unwrap().unwrap();
+                limits.count_failure(ProtectedResource::ServiceToken, address(number)).await.unwrap().unwrap();
             }
         }
     };

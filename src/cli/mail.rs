@@ -5,7 +5,7 @@ use doorward_actors::{Email, Locale};
 
 use super::TestMail;
 use crate::ambient::SystemClock;
-use crate::mail::Carrier;
+use crate::mail::Transport;
 use crate::run::RunError;
 use crate::settings::Settings;
 
@@ -20,8 +20,8 @@ pub(super) async fn send_test(settings: Settings, test: TestMail) -> Result<(), 
             why: format!("mails are written in {}", Locale::ALL.map(Locale::as_str).join(", ")),
         })?,
     };
-    let carrier = Carrier::new(&settings)?;
-    let place = carrier.send_test(&to, locale, SystemClock::new().now()).await?;
+    let transport = Transport::new(&settings)?;
+    let place = transport.send_test(&to, locale, SystemClock::new().now()).await?;
     super::print(&format!("The mail to {to} was handed to {place}.\n"));
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use doorward_actors::Secret;
 use doorward_actors::{
-    ActingError, AuditEvent, AuditRefusal, AuthenticateError, Guarded, HashLane, Limited, Principal, Role,
+    ActingError, AuditEvent, AuditRefusal, AuthenticateError, HashLane, Limited, Principal, ProtectedResource, Role,
     SecretDigest, Service, ServiceScope, Unavailable,
 };
 use warp::reply::{Reply as _, Response};
@@ -203,7 +203,7 @@ impl Api {
     /// Counts a client that is no service by its address.
     async fn counted(&self, context: &RequestContext) -> Result<(), ApiError> {
         self.anyone(context)?;
-        Ok(self.handles.limits.count_failure(Guarded::ServiceToken, context.address()).await??)
+        Ok(self.handles.limits.count_failure(ProtectedResource::ServiceToken, context.address()).await??)
     }
 
     /// What somebody gets who may not know of a route. A wrong service token is put on record.

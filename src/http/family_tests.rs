@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use doorward_actors::ports::Clock as _;
-use doorward_actors::store::{ShardOf, Store, Touch};
+use doorward_actors::store::{LastUse, ShardOf, Store};
 use doorward_actors::testing::{
     ManualClock, MemoryEngine, MemoryKeys, MemoryMail, SeededEntropy, memory_store, system_settings,
 };
@@ -494,7 +494,7 @@ async fn revocations_are_forgotten_in_turns_with_other_work() {
     let record = app.store.recent_audit(1).await.unwrap().remove(0).1;
     for n in 0..2600_u128 {
         let session = Session { id: SessionId::from_bytes(n.to_be_bytes()), ..opened.clone() };
-        let touch = Touch { account: session.account, session: session.id, at: app.clock.now() };
+        let touch = LastUse { account: session.account, session: session.id, at: app.clock.now() };
         app.store.open_session(session, None, None, None, record.clone()).await.unwrap();
         app.store.end_sessions(vec![touch], record.at, vec![record.clone()]).await.unwrap();
     }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use doorward_actors::RecoveryMode;
 
-use super::keys;
 use super::reader::{Reader, documented};
+use super::table;
 
 /// What people who register may do and choose.
 #[derive(Debug, Clone)]
@@ -35,17 +35,17 @@ pub struct AccountSettings {
 
 impl AccountSettings {
     pub(super) fn read(reader: &mut Reader) -> Option<Self> {
-        let first_user_is_admin = reader.flag(&keys::FIRST_USER_IS_ADMIN);
-        let customer_account_self_service = reader.flag(&keys::CUSTOMER_ACCOUNT_SELF_SERVICE);
-        let require_email_verification = reader.flag(&keys::REQUIRE_EMAIL_VERIFICATION);
+        let first_user_is_admin = reader.flag(&table::FIRST_USER_IS_ADMIN);
+        let customer_account_self_service = reader.flag(&table::CUSTOMER_ACCOUNT_SELF_SERVICE);
+        let require_email_verification = reader.flag(&table::REQUIRE_EMAIL_VERIFICATION);
         let unverified_ttl =
-            reader.integer(&keys::UNVERIFIED_TTL_DAYS).map(|days: u64| Duration::from_hours(24 * days));
-        let enumeration_safe_registration = reader.flag(&keys::ENUMERATION_SAFE_REGISTRATION);
-        let recovery_mode = reader.parse(&keys::RECOVERY_MODE, recovery_mode);
-        let verification_ttl = reader.integer(&keys::VERIFICATION_TTL_HOURS).map(Duration::from_hours);
-        let recovery_ttl = reader.minutes(&keys::RECOVERY_TTL_MINUTES);
-        let address_change_ttl = reader.integer(&keys::ADDRESS_CHANGE_TTL_HOURS).map(Duration::from_hours);
-        let undo_ttl = reader.integer(&keys::ADDRESS_CHANGE_UNDO_HOURS).map(Duration::from_hours);
+            reader.integer(&table::UNVERIFIED_TTL_DAYS).map(|days: u64| Duration::from_hours(24 * days));
+        let enumeration_safe_registration = reader.flag(&table::ENUMERATION_SAFE_REGISTRATION);
+        let recovery_mode = reader.parse(&table::RECOVERY_MODE, recovery_mode);
+        let verification_ttl = reader.integer(&table::VERIFICATION_TTL_HOURS).map(Duration::from_hours);
+        let recovery_ttl = reader.minutes(&table::RECOVERY_TTL_MINUTES);
+        let address_change_ttl = reader.integer(&table::ADDRESS_CHANGE_TTL_HOURS).map(Duration::from_hours);
+        let undo_ttl = reader.integer(&table::ADDRESS_CHANGE_UNDO_HOURS).map(Duration::from_hours);
         Some(Self {
             first_user_is_admin: first_user_is_admin?,
             customer_account_self_service: customer_account_self_service?,

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::keys;
 use super::reader::{Reader, documented};
+use super::table;
 
 /// The limits of the audit log.
 #[derive(Debug, Clone)]
@@ -16,8 +16,8 @@ pub struct AuditSettings {
 
 impl AuditSettings {
     pub(super) fn read(reader: &mut Reader) -> Option<Self> {
-        let days = reader.integer::<u64>(&keys::AUDIT_RETENTION_DAYS);
-        let mebibytes = reader.integer::<u64>(&keys::AUDIT_MAX_MEBIBYTES);
+        let days = reader.integer::<u64>(&table::AUDIT_RETENTION_DAYS);
+        let mebibytes = reader.integer::<u64>(&table::AUDIT_MAX_MEBIBYTES);
         Some(Self { retention: Duration::from_hours(24 * days?), max_bytes: mebibytes? * 1024 * 1024 })
     }
 }

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::keys;
 use super::origins::Origins;
 use super::reader::{Reader, documented};
+use super::table;
 use doorward_actors::Networks;
 
 /// The settings of the listener: address, timeouts, limits, TLS and CORS.
@@ -49,18 +49,18 @@ pub struct TlsFiles {
 
 impl HttpSettings {
     pub(super) fn read(reader: &mut Reader) -> Option<Self> {
-        let host = reader.address(&keys::HOST);
-        let port = reader.integer(&keys::PORT);
-        let max_connections = reader.integer(&keys::MAX_CONNECTIONS);
-        let max_connections_per_address = reader.integer(&keys::MAX_CONNECTIONS_PER_ADDRESS);
-        let header_timeout = reader.seconds(&keys::HEADER_TIMEOUT_SECONDS);
-        let request_timeout = reader.seconds(&keys::REQUEST_TIMEOUT_SECONDS);
-        let shutdown_timeout = reader.seconds(&keys::SHUTDOWN_TIMEOUT_SECONDS);
-        let trusted_proxies = reader.networks(&keys::TRUSTED_PROXIES);
-        let ipv6_prefix = reader.integer(&keys::IPV6_PREFIX);
+        let host = reader.address(&table::HOST);
+        let port = reader.integer(&table::PORT);
+        let max_connections = reader.integer(&table::MAX_CONNECTIONS);
+        let max_connections_per_address = reader.integer(&table::MAX_CONNECTIONS_PER_ADDRESS);
+        let header_timeout = reader.seconds(&table::HEADER_TIMEOUT_SECONDS);
+        let request_timeout = reader.seconds(&table::REQUEST_TIMEOUT_SECONDS);
+        let shutdown_timeout = reader.seconds(&table::SHUTDOWN_TIMEOUT_SECONDS);
+        let trusted_proxies = reader.networks(&table::TRUSTED_PROXIES);
+        let ipv6_prefix = reader.integer(&table::IPV6_PREFIX);
         let tls = TlsFiles::read(reader);
-        let cors_origins = reader.origins(&keys::CORS_ORIGINS);
-        let docs = reader.parse(&keys::DOCS, on_or_off);
+        let cors_origins = reader.origins(&table::CORS_ORIGINS);
+        let docs = reader.parse(&table::DOCS, on_or_off);
         Some(Self {
             host: host?,
             port: port?,
@@ -90,16 +90,16 @@ impl TlsFiles {
     /// Requires both files or neither. With only one of them the server would silently be unencrypted.
     #[expect(clippy::option_option, reason = "the outer one says whether the reading went well, as everywhere here")]
     fn read(reader: &mut Reader) -> Option<Option<Self>> {
-        let (cert, key) = (reader.optional_path(&keys::TLS_CERT), reader.optional_path(&keys::TLS_KEY));
+        let (cert, key) = (reader.optional_path(&table::TLS_CERT), reader.optional_path(&table::TLS_KEY));
         match (cert?, key?) {
             (Some(cert), Some(key)) => Some(Some(Self { cert, key })),
             (None, None) => Some(None),
             (Some(_), None) => {
-                reader.refuse(&keys::TLS_CERT, "needs TLS_KEY beside it".to_owned());
+                reader.refuse(&table::TLS_CERT, "needs TLS_KEY beside it".to_owned());
                 None
             }
             (None, Some(_)) => {
-                reader.refuse(&keys::TLS_KEY, "needs TLS_CERT beside it".to_owned());
+                reader.refuse(&table::TLS_KEY, "needs TLS_CERT beside it".to_owned());
                 None
             }
         }

@@ -13,7 +13,7 @@ use figment::providers::{Format, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
-use super::keys::{self, Key, Kind};
+use super::table::{self, Key, Kind};
 use super::{Mistake, Sources, dotenv, near};
 
 /// Some editors write this mark at the start of a file.
@@ -60,7 +60,7 @@ pub(super) struct Findings {
     pub(super) mistakes: Vec<Mistake>,
     /// The warnings, which do not.
     pub(super) warnings: Vec<String>,
-    /// The sources of settings in [`keys::RETIRED`].
+    /// The sources of settings in [`table::RETIRED`].
     retired: Vec<String>,
 }
 
@@ -93,7 +93,7 @@ pub(super) fn defaults_alone() -> Figment {
 
 fn defaults() -> Layer {
     let given = |text: &str| Given { text: text.to_owned(), source: "default".to_owned(), from_file: false };
-    Layer(keys::ALL.iter().filter_map(|key| Some((key.path, given(key.default?)))).collect())
+    Layer(table::ALL.iter().filter_map(|key| Some((key.path, given(key.default?)))).collect())
 }
 
 fn config_file(path: &Path, mistakes: &mut Vec<Mistake>) -> Layer {
@@ -123,7 +123,7 @@ fn config_file(path: &Path, mistakes: &mut Vec<Mistake>) -> Layer {
         for (key, value) in entries {
             let place = format!("{section}.{key}");
             let source = format!("{file}: {}", shown(&place));
-            if let Some(key) = keys::ALL.iter().find(|key| key.places().any(|known| known == place)) {
+            if let Some(key) = table::ALL.iter().find(|key| key.places().any(|known| known == place)) {
                 match (toml_text(key, &value), layer.0.get(key.path)) {
                     (Some(text), Some(given)) if given.text != text => {
                         let problem = format!("contradicts {}, which is another name for it", given.source);
@@ -132,7 +132,7 @@ fn config_file(path: &Path, mistakes: &mut Vec<Mistake>) -> Layer {
                     (Some(text), _) => layer.give(key, text, source),
                     (None, _) => mistakes.push(mistake(key.name, &source, must_be(key))),
                 }
-            } else if let Some(key) = keys::ALL.iter().find(|key| key.file_path().is_some_and(|path| path == place)) {
+            } else if let Some(key) = table::ALL.iter().find(|key| key.file_path().is_some_and(|path| path == place)) {
                 match value.as_str() {
                     Some(secret_file) => layer.give_from_file(key, Path::new(secret_file), &source, mistakes),
                     None => mistakes.push(mistake(key.name, &source, "must be the path of a file".to_owned())),
@@ -177,7 +177,7 @@ fn dotenv_file(path: &Path, findings: &mut Findings) -> Layer {
         let mut refuse = |problem| mistakes.push(mistake(".env", &file, format!("line {line} {problem}")));
         match statement {
             Err(problem) => refuse(problem),
-            Ok((name, value)) if keys::RETIRED.contains(&name) => {
+            Ok((name, value)) if table::RETIRED.contains(&name) => {
                 if !value.trim().is_empty() {
                     findings.retired.push(format!("{name} ({file})"));
                 }
@@ -200,7 +200,7 @@ fn dotenv_file(path: &Path, findings: &mut Findings) -> Layer {
 fn key_of(name: &str) -> Option<&'static Key> {
     let means =
         |key: &Key| key.names().any(|known| known == name) || key.file_name().is_some_and(|known| known == name);
-    keys::ALL.iter().copied().find(|key| means(key))
+    table::ALL.iter().copied().find(|key| means(key))
 }
 
 fn environment(variables: &[(OsString, OsString)], findings: &mut Findings) -> Layer {
@@ -214,7 +214,7 @@ fn environment(variables: &[(OsString, OsString)], findings: &mut Findings) -> L
             if value.is_empty() {
                 continue;
             }
-            if keys::RETIRED.contains(&name) {
+            if table::RETIRED.contains(&name) {
                 findings.retired.push(source(name));
             } else if let Some(meant) = near::meant(name, &value) {
                 let source = source(name);
@@ -240,7 +240,7 @@ impl Layer {
     ) -> Self {
         let get = |name: &str| names.get(name).filter(|value| !value.is_empty());
         let mut layer = Self::default();
-        for key in keys::ALL {
+        for key in table::ALL {
             let mut spellings = key.names().filter_map(|name| Some((name, get(name)?)));
             if let Some((name, value)) = spellings.next() {
                 if let Some((other, _)) = spellings.find(|(_, other)| *other != value) {
@@ -281,7 +281,7 @@ impl Layer {
 /// Refuses a secret that is given in one layer and as a file in another. This is a contradiction, not an override: an operator who moved
 /// the secret into a file needs to know that the old one still exists.
 fn refuse_secrets_given_both_ways(layers: &[Layer], mistakes: &mut Vec<Mistake>) {
-    for key in keys::ALL.iter().filter(|key| key.is_secret()) {
+    for key in table::ALL.iter().filter(|key| key.is_secret()) {
         let source = |from_file: bool| {
             let mut given = layers.iter().filter_map(|layer| layer.0.get(key.path));
             given.find(|given| given.from_file == from_file).map(|given| &given.source)

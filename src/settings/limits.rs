@@ -3,8 +3,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::keys::{self, Key};
 use super::reader::{Reader, documented};
+use super::table::{self, Key};
 use doorward_actors::Networks;
 
 /// The longest span of time of a limit, in seconds.
@@ -38,12 +38,12 @@ pub struct Rate {
 
 impl LimitSettings {
     pub(super) fn read(reader: &mut Reader) -> Option<Self> {
-        let public = Rate::read(reader, &keys::RATE_LIMITS_PUBLIC_ROUTES, &keys::RATE_LIMITS_PUBLIC_TIME_UNIT);
-        let private = Rate::read(reader, &keys::RATE_LIMITS_PRIVATE_ROUTES, &keys::RATE_LIMITS_PRIVATE_TIME_UNIT);
-        let allow = reader.networks(&keys::RATE_LIMITS_ALLOW);
-        let deny = reader.networks(&keys::RATE_LIMITS_DENY);
-        let login_failures = reader.integer(&keys::LOGIN_FAILURES);
-        let address_failures = reader.integer(&keys::ADDRESS_FAILURES);
+        let public = Rate::read(reader, &table::RATE_LIMITS_PUBLIC_ROUTES, &table::RATE_LIMITS_PUBLIC_TIME_UNIT);
+        let private = Rate::read(reader, &table::RATE_LIMITS_PRIVATE_ROUTES, &table::RATE_LIMITS_PRIVATE_TIME_UNIT);
+        let allow = reader.networks(&table::RATE_LIMITS_ALLOW);
+        let deny = reader.networks(&table::RATE_LIMITS_DENY);
+        let login_failures = reader.integer(&table::LOGIN_FAILURES);
+        let address_failures = reader.integer(&table::ADDRESS_FAILURES);
         Some(Self {
             public: public?,
             private: private?,

@@ -3,8 +3,8 @@
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-use super::keys;
 use super::reader::{Reader, documented};
+use super::table;
 
 /// What is logged, and in which format.
 #[derive(Debug, Clone)]
@@ -32,15 +32,15 @@ pub enum LogFormat {
 
 impl LogSettings {
     pub(super) fn read(reader: &mut Reader) -> Option<Self> {
-        let level = reader.parse(&keys::LOG_LEVEL, filter);
-        let format = reader.parse(&keys::LOG_FORMAT, |text| match text {
+        let level = reader.parse(&table::LOG_LEVEL, filter);
+        let format = reader.parse(&table::LOG_FORMAT, |text| match text {
             "auto" => Some(LogFormat::Auto),
             "pretty" => Some(LogFormat::Pretty),
             "json" => Some(LogFormat::Json),
             _ => None,
         });
-        let pii = reader.flag(&keys::LOG_PII);
-        let verify_sample = reader.integer(&keys::LOG_VERIFY_SAMPLE);
+        let pii = reader.flag(&table::LOG_PII);
+        let verify_sample = reader.integer(&table::LOG_VERIFY_SAMPLE);
         Some(Self { level: level?, format: format?, pii: pii?, verify_sample: verify_sample? })
     }
 }

@@ -10,8 +10,8 @@ use lettre::message::Mailbox;
 use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
-use super::keys;
 use super::reader::{Reader, documented};
+use super::table;
 
 /// The maximum length of `MAIL_FROM`, in bytes.
 const MAX_MAILBOX: usize = 320;
@@ -185,22 +185,22 @@ fn mailbox(text: &str) -> Option<Mailbox> {
 
 impl MailSettings {
     pub(super) fn read(reader: &mut Reader) -> Option<Self> {
-        let smtp = reader.optional(&keys::SMTP_URL, SmtpSettings::parse);
-        let smtp_ca_file = reader.optional_path(&keys::SMTP_CA_FILE);
-        let from = reader.parse(&keys::MAIL_FROM, mailbox);
-        let public_url = reader.parse(&keys::PUBLIC_URL, PublicUrl::parse);
+        let smtp = reader.optional(&table::SMTP_URL, SmtpSettings::parse);
+        let smtp_ca_file = reader.optional_path(&table::SMTP_CA_FILE);
+        let from = reader.parse(&table::MAIL_FROM, mailbox);
+        let public_url = reader.parse(&table::PUBLIC_URL, PublicUrl::parse);
         let refuse = |text: &str| match text {
             "warn" => Some(false),
             "refuse" => Some(true),
             _ => None,
         };
-        let refuse_unreachable = reader.parse(&keys::UNREACHABLE_ADDRESSES, refuse);
+        let refuse_unreachable = reader.parse(&table::UNREACHABLE_ADDRESSES, refuse);
         let exactly = |text: &str| Locale::ALL.into_iter().find(|locale| locale.as_str() == text);
-        let locale = reader.parse(&keys::MAIL_LOCALE, exactly);
-        let templates_dir = reader.optional_path(&keys::MAIL_TEMPLATES_DIR);
-        let send_timeout = reader.seconds(&keys::MAIL_SEND_TIMEOUT_SECONDS);
-        let max_attempts = reader.integer(&keys::MAIL_MAX_ATTEMPTS);
-        let concurrency = reader.integer(&keys::MAIL_CONCURRENCY);
+        let locale = reader.parse(&table::MAIL_LOCALE, exactly);
+        let templates_dir = reader.optional_path(&table::MAIL_TEMPLATES_DIR);
+        let send_timeout = reader.seconds(&table::MAIL_SEND_TIMEOUT_SECONDS);
+        let max_attempts = reader.integer(&table::MAIL_MAX_ATTEMPTS);
+        let concurrency = reader.integer(&table::MAIL_CONCURRENCY);
         Some(Self {
             smtp: smtp?,
             smtp_ca_file: smtp_ca_file?,

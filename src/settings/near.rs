@@ -3,7 +3,7 @@
 //! A warning at every start about a correct variable would teach operators to ignore warnings. So the names that Docker, Kubernetes,
 //! systemd and desktops put into an environment cause none.
 
-use super::keys;
+use super::table;
 
 /// A prefix that operators may add to the name of a setting, because other programs use such prefixes.
 const OUR_PREFIX: &str = "DOORWARD_";
@@ -40,9 +40,9 @@ pub(super) fn meant(name: &str, value: &str) -> Option<String> {
 
 /// Returns every name that the environment may use, canonical ones first.
 fn known() -> Vec<String> {
-    let canonical = keys::ALL.iter().map(|key| key.name.to_owned());
-    let files = keys::ALL.iter().filter_map(|key| key.file_name());
-    let aliases = keys::ALL.iter().flat_map(|key| key.aliases).map(|alias| (*alias).to_owned());
+    let canonical = table::ALL.iter().map(|key| key.name.to_owned());
+    let files = table::ALL.iter().filter_map(|key| key.file_name());
+    let aliases = table::ALL.iter().flat_map(|key| key.aliases).map(|alias| (*alias).to_owned());
     canonical.chain(files).chain(aliases).collect()
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use doorward_actors::HashBackendChoice;
 
-use super::keys;
 use super::reader::{Reader, documented};
+use super::table;
 use crate::breached::BreachedList;
 
 /// The cost of a password hash, and the rules for a new password.
@@ -32,13 +32,13 @@ pub struct PasswordSettings {
 
 impl PasswordSettings {
     pub(super) fn read(reader: &mut Reader) -> Option<Self> {
-        let hash_threads = reader.integer(&keys::HASH_THREADS);
-        let hash_backend = reader.parse(&keys::HASH_BACKEND, HashBackendChoice::from_name);
-        let hash_memory_kib = reader.integer(&keys::HASH_MEMORY_KIB);
-        let hash_iterations = reader.integer(&keys::HASH_ITERATIONS);
-        let hash_queue = reader.integer(&keys::HASH_QUEUE);
-        let hash_deadline = reader.milliseconds(&keys::HASH_DEADLINE_MS);
-        let min_score = reader.integer(&keys::PASSWORD_MIN_SCORE);
+        let hash_threads = reader.integer(&table::HASH_THREADS);
+        let hash_backend = reader.parse(&table::HASH_BACKEND, HashBackendChoice::from_name);
+        let hash_memory_kib = reader.integer(&table::HASH_MEMORY_KIB);
+        let hash_iterations = reader.integer(&table::HASH_ITERATIONS);
+        let hash_queue = reader.integer(&table::HASH_QUEUE);
+        let hash_deadline = reader.milliseconds(&table::HASH_DEADLINE_MS);
+        let min_score = reader.integer(&table::PASSWORD_MIN_SCORE);
         let breached_file = breached_file(reader);
         Some(Self {
             hash_threads: hash_threads?,
@@ -56,7 +56,7 @@ impl PasswordSettings {
 /// Opens and checks the list here, so that a wrong file is reported as a mistake in the settings. It is opened again where it is used.
 #[expect(clippy::option_option, reason = "the outer one says whether the reading went well, as everywhere here")]
 fn breached_file(reader: &mut Reader) -> Option<Option<PathBuf>> {
-    let key = &keys::BREACHED_PASSWORDS_FILE;
+    let key = &table::BREACHED_PASSWORDS_FILE;
     let path = reader.optional_path(key)?;
     if let Some(Err(error)) = path.as_deref().map(BreachedList::open) {
         reader.refuse(key, format!("names a file that {error}"));

@@ -8,9 +8,9 @@ use std::time::Duration;
 use doorward_actors::Secret;
 use figment::{Figment, Profile};
 
-use super::keys::{self, Key, Kind};
 use super::layers::{self, must_be};
 use super::origins::Origins;
+use super::table::{self, Key, Kind};
 use super::{Entry, Mistake};
 use crate::line_end::without_line_end;
 use doorward_actors::Networks;
@@ -44,7 +44,7 @@ impl Reader {
             Some((value, source)) => Entry { key, value, source },
             None => Entry { key, value: format!("({})", key.when_unset()), source: "default".to_owned() },
         };
-        keys::ALL.iter().copied().map(entry).collect()
+        table::ALL.iter().copied().map(entry).collect()
     }
 
     /// Returns a value and its source. A secret is returned without the line break at its end.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::keys;
 use super::reader::{Reader, documented};
+use super::table;
 
 /// The lifetimes of sessions, and how the live ones are kept.
 #[derive(Debug, Clone)]
@@ -28,14 +28,14 @@ pub struct SessionSettings {
 
 impl SessionSettings {
     pub(super) fn read(reader: &mut Reader) -> Option<Self> {
-        let idle_timeout = reader.minutes(&keys::IDDLE_MINUTES);
-        let remembered_idle_timeout = days(reader.integer(&keys::REMEMBER_DAYS));
-        let lifetime = days(reader.integer(&keys::SESSION_MAX_DAYS));
-        let refresh_grace = reader.seconds(&keys::REFRESH_GRACE_SECONDS);
-        let max_per_account = reader.integer(&keys::MAX_SESSIONS_PER_USER);
-        let shards = reader.integer(&keys::SESSION_SHARDS);
-        let reauth_window = reader.minutes(&keys::REAUTH_MINUTES);
-        let admin_reauth_window = reader.minutes(&keys::ADMIN_REAUTH_MINUTES);
+        let idle_timeout = reader.minutes(&table::IDDLE_MINUTES);
+        let remembered_idle_timeout = days(reader.integer(&table::REMEMBER_DAYS));
+        let lifetime = days(reader.integer(&table::SESSION_MAX_DAYS));
+        let refresh_grace = reader.seconds(&table::REFRESH_GRACE_SECONDS);
+        let max_per_account = reader.integer(&table::MAX_SESSIONS_PER_USER);
+        let shards = reader.integer(&table::SESSION_SHARDS);
+        let reauth_window = reader.minutes(&table::REAUTH_MINUTES);
+        let admin_reauth_window = reader.minutes(&table::ADMIN_REAUTH_MINUTES);
         Some(Self {
             idle_timeout: idle_timeout?,
             remembered_idle_timeout: remembered_idle_timeout?,

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::keys;
 use super::reader::{Reader, documented};
+use super::table;
 
 /// Where the program keeps its persistent data.
 #[derive(Debug, Clone)]
@@ -14,7 +14,7 @@ pub struct StorageSettings {
 
 impl StorageSettings {
     pub(super) fn read(reader: &mut Reader) -> Option<Self> {
-        let data_dir = reader.path(&keys::DATA_DIR);
+        let data_dir = reader.path(&table::DATA_DIR);
         Some(Self { data_dir: data_dir? })
     }
 }

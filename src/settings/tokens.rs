@@ -5,8 +5,8 @@ use std::time::Duration;
 use doorward_actors::Secret;
 pub use doorward_actors::SigningAlgorithm as Algorithm;
 
-use super::keys;
 use super::reader::{Reader, documented};
+use super::table;
 
 /// How access tokens are signed, their claims, and the service token.
 #[derive(Debug, Clone)]
@@ -34,20 +34,20 @@ pub struct TokenSettings {
 
 impl TokenSettings {
     pub(super) fn read(reader: &mut Reader) -> Option<Self> {
-        let secret_key = reader.secret(&keys::SECRET_KEY);
-        let previous_secret_key = reader.secret(&keys::SECRET_KEY_PREVIOUS);
-        let algorithm = reader.parse(&keys::ALGORITHM, Algorithm::parse);
-        let key_rotation = reader.integer(&keys::KEY_ROTATION_DAYS);
-        let access_token_lifetime = reader.minutes(&keys::ACCESS_TOKEN_EXPIRE_MINUTES);
-        let issuer = reader.text(&keys::TOKEN_ISSUER);
-        let audience = reader.text(&keys::TOKEN_AUDIENCE);
-        let service_token = reader.secret(&keys::SERVICE_TOKEN);
-        let verify_cache = reader.seconds(&keys::VERIFY_CACHE_SECONDS);
+        let secret_key = reader.secret(&table::SECRET_KEY);
+        let previous_secret_key = reader.secret(&table::SECRET_KEY_PREVIOUS);
+        let algorithm = reader.parse(&table::ALGORITHM, Algorithm::parse);
+        let key_rotation = reader.integer(&table::KEY_ROTATION_DAYS);
+        let access_token_lifetime = reader.minutes(&table::ACCESS_TOKEN_EXPIRE_MINUTES);
+        let issuer = reader.text(&table::TOKEN_ISSUER);
+        let audience = reader.text(&table::TOKEN_AUDIENCE);
+        let service_token = reader.secret(&table::SERVICE_TOKEN);
+        let verify_cache = reader.seconds(&table::VERIFY_CACHE_SECONDS);
         if let Some(Some(token)) = &service_token
             && !token.expose().bytes().all(|byte| byte.is_ascii_graphic())
         {
             // The token is sent in a header, which would trim or refuse any other character. No service could ever match it then.
-            reader.refuse(&keys::SERVICE_TOKEN, "must be visible ASCII characters without spaces".to_owned());
+            reader.refuse(&table::SERVICE_TOKEN, "must be visible ASCII characters without spaces".to_owned());
         }
         Some(Self {
             secret_key: secret_key?,

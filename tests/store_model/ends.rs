@@ -37,7 +37,7 @@ pub(crate) async fn run(store: &dyn Subject, step: &Step, audit: AuditRecord, ma
             let ended = touches(ended).into_iter().map(|touch| (touch, audit.clone())).collect();
             format!("idle: {:?}", store.end_idle(ended, at(mark)).await.unwrap())
         }
-        Step::Touch(touched) => done(store.touch_sessions(touches(touched)).await),
+        Step::LastUse(touched) => done(store.touch_sessions(touches(touched)).await),
         Step::Label { account, name, label } => {
             let label = label.map(|n| SessionLabel::parse(&format!("label {n}")).unwrap());
             answer(store.label_session(id(*account), sid(*name), label, None, audit).await)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use doorward_actors::store::{AttemptOutcome, CountedAttempt, NewAttempt, Store};
-use doorward_actors::{FailureKey, FailureRule, FailureRules, FailureScope, Guarded, SubjectKey};
+use doorward_actors::{FailureKey, FailureRule, FailureRules, FailureScope, ProtectedResource, SubjectKey};
 
 use crate::{at, memory, open};
 
@@ -11,11 +11,11 @@ const RULE: FailureRule = FailureRule { allowance: 3, forget: Duration::from_sec
 const RULES: FailureRules = FailureRules { account: RULE, address: RULE };
 
 fn of_account(n: u8) -> FailureKey {
-    FailureKey { kind: Guarded::Login, scope: FailureScope::Account(SubjectKey::from_bytes([n; 16])) }
+    FailureKey { kind: ProtectedResource::Login, scope: FailureScope::Account(SubjectKey::from_bytes([n; 16])) }
 }
 
 fn of_address(n: u8) -> FailureKey {
-    FailureKey { kind: Guarded::Login, scope: FailureScope::Address([192, 0, 2, n].into()) }
+    FailureKey { kind: ProtectedResource::Login, scope: FailureScope::Address([192, 0, 2, n].into()) }
 }
 
 async fn begin(store: &Store, keys: &[FailureKey], full: bool, millis: i64) -> Result<Vec<CountedAttempt>, FailureKey> {

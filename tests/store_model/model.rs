@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use doorward_actors::store::{
-    AccountUpdate, Effects, EndSessions, Page, Redemption, ShardOf, StoreError, StoreFailure, Touch,
+    AccountUpdate, Effects, EndSessions, LastUse, Page, Redemption, ShardOf, StoreError, StoreFailure,
 };
 use doorward_actors::testing::RefreshChain;
 use doorward_actors::{
@@ -41,7 +41,7 @@ pub(crate) enum Step {
     End(Vec<(u64, u8, i64)>),
     EndOf { account: u64, which: WhichSessions, seen: Vec<(u64, u8, i64)>, at: i64 },
     EndIdle(Vec<(u64, u8, i64)>),
-    Touch(Vec<(u64, u8, i64)>),
+    LastUse(Vec<(u64, u8, i64)>),
     Refresh(crate::refresh::Use),
     Label { account: u64, name: u8, label: Option<u8> },
     Append(usize),
@@ -213,7 +213,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (account(), which, proptest::collection::vec(used(), 0..3), 0_i64..100)
             .prop_map(|(account, which, seen, at)| Step::EndOf { account, which, seen, at }),
         2 => proptest::collection::vec(used(), 0..4).prop_map(Step::EndIdle),
-        4 => proptest::collection::vec(used(), 0..4).prop_map(Step::Touch),
+        4 => proptest::collection::vec(used(), 0..4).prop_map(Step::LastUse),
         16 => crate::refresh::step().prop_map(Step::Refresh),
         2 => (account(), name(), proptest::option::of(0_u8..3))
             .prop_map(|(account, name, label)| Step::Label { account, name, label }),
@@ -314,8 +314,8 @@ pub(crate) fn sid(name: u8) -> SessionId {
     SessionId::from_bytes([name; 16])
 }
 
-pub(crate) fn touches(of: &[(u64, u8, i64)]) -> Vec<Touch> {
-    of.iter().map(|&(account, name, used)| Touch { account: id(account), session: sid(name), at: at(used) }).collect()
+pub(crate) fn touches(of: &[(u64, u8, i64)]) -> Vec<LastUse> {
+    of.iter().map(|&(account, name, used)| LastUse { account: id(account), session: sid(name), at: at(used) }).collect()
 }
 
 /// Formats an answer so that the answers of two stores can be compared. A failing store fails the test.
@@ -426,7 +426,7 @@ async fn run(store: &dyn Subject, step: &Step, mark: i64) -> String {
         }
         Step::Probe => done(store.probe().await),
         Step::Reopen => String::new(),
-        Step::End(_) | Step::EndOf { .. } | Step::EndIdle(_) | Step::Touch(_) | Step::Label { .. } => {
+        Step::End(_) | Step::EndOf { .. } | Step::EndIdle(_) | Step::LastUse(_) | Step::Label { .. } => {
             crate::ends::run(store, step, audit, mark).await
         }
         services => crate::services::run(store, services, audit).await,

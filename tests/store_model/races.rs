@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use doorward_actors::Acting;
 use doorward_actors::store::{
-    AccountUpdate, ChangeServiceTokenRefusal, CreateServiceTokenRefusal, Effects, EndSessions, RefreshOutcome,
-    RefreshRefusal, RefreshUse, Store, StoreError, Touch, UpdateAccountRefusal,
+    AccountUpdate, ChangeServiceTokenRefusal, CreateServiceTokenRefusal, Effects, EndSessions, LastUse, RefreshOutcome,
+    RefreshRefusal, RefreshUse, Store, StoreError, UpdateAccountRefusal,
 };
 use doorward_actors::testing::RefreshChain;
 use doorward_actors::{
@@ -72,8 +72,8 @@ fn shown(chain: &RefreshChain, generation: usize, now: i64) -> RefreshUse {
     }
 }
 
-fn touch(round: usize) -> Vec<Touch> {
-    vec![Touch { account: id(2), session: sid(round), at: at(6) }]
+fn touch(round: usize) -> Vec<LastUse> {
+    vec![LastUse { account: id(2), session: sid(round), at: at(6) }]
 }
 
 /// Returns whether the session and its tokens are gone, after a race.

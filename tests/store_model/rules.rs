@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use doorward::engine::sled::{OpenError, SledEngine, SledOptions};
 use doorward_actors::store::{
-    AccountUpdate, CreateAccountRefusal, DeleteAccountRefusal, Effects, EndSessions, OpenSessionRefusal, Page, ShardOf,
-    Store, StoreError, Touch, UpdateAccountRefusal,
+    AccountUpdate, CreateAccountRefusal, DeleteAccountRefusal, Effects, EndSessions, LastUse, OpenSessionRefusal, Page,
+    ShardOf, Store, StoreError, UpdateAccountRefusal,
 };
 use doorward_actors::{Account, AccountChange, MailKind, MailOutcome, NewRole, Revoked, Role, SessionId, TokenPurpose};
 
@@ -154,9 +154,9 @@ async fn s60_a_deletion_takes_everything_along_and_frees_the_names() {
     };
     store.record(id(1), effects).await.unwrap();
     settle(&store, mail_id(2), MailOutcome::Dead { at: at(6), error: "no".to_owned() }).await.unwrap();
-    let first = Touch { account: id(1), session: SessionId::from_bytes([1; 16]), at: at(7) };
+    let first = LastUse { account: id(1), session: SessionId::from_bytes([1; 16]), at: at(7) };
     store.end_sessions(vec![first], at(7), vec![]).await.unwrap();
-    store.touch_sessions(vec![Touch { session: SessionId::from_bytes([2; 16]), at: at(8), ..first }]).await.unwrap();
+    store.touch_sessions(vec![LastUse { session: SessionId::from_bytes([2; 16]), at: at(8), ..first }]).await.unwrap();
     store.delete_account(id(1), Some(0), None, audit(2).into()).await.unwrap();
     drop(store);
 
@@ -261,7 +261,7 @@ async fn s38_ending_all_sessions_leaves_none_behind_and_lets_no_older_login_in()
         store.open_session(session(1, name, 0, 10 * i64::from(name)), None, None, None, audit(0)).await.unwrap();
     }
     let kept = SessionId::from_bytes([2; 16]);
-    store.touch_sessions(vec![Touch { account: id(1), session: kept, at: at(25) }]).await.unwrap();
+    store.touch_sessions(vec![LastUse { account: id(1), session: kept, at: at(25) }]).await.unwrap();
     let ends = update(1, AccountChange::default(), EndSessions::AllBut(kept));
     assert_eq!(store.update_account(ends, audit(1).into()).await.unwrap().session_epoch, 1);
 
@@ -309,7 +309,7 @@ async fn a_touch_never_goes_back_and_never_revives_a_session() {
     let store = open(dir.path());
     create(&store, "ann", USER).await;
     store.open_session(session(1, 1, 0, 10), None, None, None, audit(0)).await.unwrap();
-    let touch = |millis| vec![Touch { account: id(1), session: SessionId::from_bytes([1; 16]), at: at(millis) }];
+    let touch = |millis| vec![LastUse { account: id(1), session: SessionId::from_bytes([1; 16]), at: at(millis) }];
     for (touched, seen) in [(5, 10), (20, 20), (15, 20)] {
         store.touch_sessions(touch(touched)).await.unwrap();
         assert_eq!(store.sessions(ALL).await.unwrap()[0].last_active_at, at(seen), "touched at {touched}");

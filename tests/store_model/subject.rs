@@ -65,7 +65,7 @@ pub(crate) trait Subject: ServiceSubject {
     async fn end_sessions_of(&self, end: EndOfSessions) -> Result<usize, StoreError<EndSessionsRefusal>>;
     async fn end_idle(
         &self,
-        ended: Vec<(Touch, AuditRecord)>,
+        ended: Vec<(LastUse, AuditRecord)>,
         at: Timestamp,
     ) -> Result<Vec<(AccountId, SessionId)>, StoreFailure>;
     async fn claim_mail(
@@ -79,9 +79,13 @@ pub(crate) trait Subject: ServiceSubject {
     async fn retry_mail(&self, id: MailId, at: Timestamp, audit: AuditRecord) -> Result<bool, StoreFailure>;
     async fn delete_mail(&self, id: MailId, audit: AuditRecord) -> Result<bool, StoreFailure>;
     async fn prune_mails(&self, now: Timestamp, limit: usize) -> Result<usize, StoreFailure>;
-    async fn end_sessions(&self, ended: Vec<Touch>, at: Timestamp, audit: Vec<AuditRecord>)
-    -> Result<(), StoreFailure>;
-    async fn touch_sessions(&self, touches: Vec<Touch>) -> Result<(), StoreFailure>;
+    async fn end_sessions(
+        &self,
+        ended: Vec<LastUse>,
+        at: Timestamp,
+        audit: Vec<AuditRecord>,
+    ) -> Result<(), StoreFailure>;
+    async fn touch_sessions(&self, touches: Vec<LastUse>) -> Result<(), StoreFailure>;
     async fn append_audit(&self, records: Vec<AuditRecord>) -> Result<(), StoreFailure>;
     async fn prune_audit(&self, pruning: AuditPruning) -> Result<AuditPruned, StoreFailure>;
     async fn probe(&self) -> Result<(), StoreFailure>;
@@ -197,7 +201,7 @@ impl Subject for Store {
     }
     async fn end_idle(
         &self,
-        ended: Vec<(Touch, AuditRecord)>,
+        ended: Vec<(LastUse, AuditRecord)>,
         at: Timestamp,
     ) -> Result<Vec<(AccountId, SessionId)>, StoreFailure> {
         Store::end_idle(self, ended, at).await
@@ -225,13 +229,13 @@ impl Subject for Store {
     }
     async fn end_sessions(
         &self,
-        ended: Vec<Touch>,
+        ended: Vec<LastUse>,
         at: Timestamp,
         audit: Vec<AuditRecord>,
     ) -> Result<(), StoreFailure> {
         Store::end_sessions(self, ended, at, audit).await
     }
-    async fn touch_sessions(&self, touches: Vec<Touch>) -> Result<(), StoreFailure> {
+    async fn touch_sessions(&self, touches: Vec<LastUse>) -> Result<(), StoreFailure> {
         Store::touch_sessions(self, touches).await
     }
     async fn append_audit(&self, records: Vec<AuditRecord>) -> Result<(), StoreFailure> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use doorward_actors::Acting;
-use doorward_actors::store::Touch;
+use doorward_actors::store::LastUse;
 use doorward_actors::store::{
     AccountUpdate, CreateAccountRefusal, Effects, EndSessions, Page, Redemption, Store, StoreError,
     UpdateAccountRefusal, UsedToken,
@@ -257,7 +257,7 @@ async fn an_account_that_somebody_logged_in_to_neither_gives_way_nor_is_found_un
     for number in [1, 2] {
         store.open_session(session(number, 1, 0, 5), None, None, None, audit(1)).await.unwrap();
     }
-    let ended = Touch { account: id(2), session: session(2, 1, 0, 5).id, at: at(6) };
+    let ended = LastUse { account: id(2), session: session(2, 1, 0, 5).id, at: at(6) };
     store.end_sessions(vec![ended], at(6), Vec::new()).await.unwrap();
     for name in ["live", "idle"] {
         let answer = store.create_account(replacing(name, "new"), audit(1).into()).await;

@@ -24,7 +24,7 @@ const DOUBLINGS: u32 = 6;
 
 /// The kind of an attempt that is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Guarded {
+pub enum ProtectedResource {
     /// A password, at login.
     Login,
     /// A passphrase, at recovery.
@@ -44,7 +44,7 @@ pub enum Guarded {
     RecoveryMail,
 }
 
-impl Guarded {
+impl ProtectedResource {
     /// Every kind.
     pub const ALL: [Self; 8] = [
         Self::Login,
@@ -136,7 +136,7 @@ pub enum FailureScope {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FailureKey {
     /// What was attempted.
-    pub kind: Guarded,
+    pub kind: ProtectedResource,
     /// What it is counted against.
     pub scope: FailureScope,
 }
@@ -426,10 +426,10 @@ mod tests {
 
     #[test]
     fn kinds_have_distinct_numbers_that_read_back() {
-        for kind in Guarded::ALL {
-            assert_eq!(Guarded::from_number(kind.number()), Some(kind));
+        for kind in ProtectedResource::ALL {
+            assert_eq!(ProtectedResource::from_number(kind.number()), Some(kind));
         }
-        assert_eq!(Guarded::from_number(0), None);
+        assert_eq!(ProtectedResource::from_number(0), None);
     }
 
     proptest! {

@@ -11,7 +11,7 @@ use crate::ask::{ActingError, Unavailable};
 use crate::domain::account::{AccountId, Role};
 use crate::domain::audit::AuditEvent;
 use crate::domain::email::Email;
-use crate::domain::failures::{FailureKey, FailureScope, Failures, Guarded, SubjectKey};
+use crate::domain::failures::{FailureKey, FailureScope, Failures, ProtectedResource, SubjectKey};
 use crate::domain::session::Origin;
 use crate::session::Principal;
 use crate::store::ClearedLimit;
@@ -71,13 +71,13 @@ pub struct LimitViews {
 
 impl LimitKey {
     /// Every policy.
-    pub const POLICIES: [&'static str; 3 + Guarded::ALL.len()] = {
-        let mut policies = [PUBLIC; 3 + Guarded::ALL.len()];
+    pub const POLICIES: [&'static str; 3 + ProtectedResource::ALL.len()] = {
+        let mut policies = [PUBLIC; 3 + ProtectedResource::ALL.len()];
         policies[1] = PRIVATE;
         policies[2] = DOCS;
         let mut n = 0;
-        while n < Guarded::ALL.len() {
-            policies[3 + n] = Guarded::ALL[n].as_str();
+        while n < ProtectedResource::ALL.len() {
+            policies[3 + n] = ProtectedResource::ALL[n].as_str();
             n += 1;
         }
         policies
@@ -126,7 +126,7 @@ impl LimitKey {
             PRIVATE => Self::Private(AccountId::new(rest.parse().ok()?)?),
             DOCS => Self::Docs(rest.parse().ok()?),
             _ => {
-                let kind = Guarded::ALL.into_iter().find(|kind| kind.as_str() == policy)?;
+                let kind = ProtectedResource::ALL.into_iter().find(|kind| kind.as_str() == policy)?;
                 let (scope, rest) = rest.split_once('-')?;
                 let scope = match scope {
                     "account" => FailureScope::Account(subject(rest)?),
@@ -324,7 +324,7 @@ mod tests {
     fn a_key_has_one_spelling() {
         let subject = SubjectKey::of(Email::parse("ann@example.com").unwrap().key());
         let address: IpAddr = "2001:db8::".parse().unwrap();
-        let failures = |scope| LimitKey::Failures(FailureKey { kind: Guarded::OneTimeToken, scope });
+        let failures = |scope| LimitKey::Failures(FailureKey { kind: ProtectedResource::OneTimeToken, scope });
         for key in [
             LimitKey::Public(address),
             LimitKey::Public("192.0.2.7".parse().unwrap()),

@@ -2,7 +2,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::known::Known;
+use super::revocation_ages::RevocationAges;
 use super::table::Directory;
 use super::{NEVER, Service};
 use crate::domain::time::Timestamp;
@@ -36,7 +36,7 @@ pub(crate) struct ServiceActor {
     /// The lifetime of an access token.
     pub(crate) token_lifetime: Duration,
     /// How much of the log of revocations has been known since when. It outlives a crash of the actor.
-    pub(crate) known: Mutex<Known>,
+    pub(crate) known: Mutex<RevocationAges>,
     pub(crate) leases: Leases,
 }
 

@@ -12,7 +12,7 @@ use crate::domain::audit::{AuditEvent, AuditRecord};
 use crate::domain::session::{Now, Session, SessionPolicy};
 use crate::ports::Clock;
 use crate::process::{Mailbox, Process, Reply, Timer, every};
-use crate::store::{ShardOf, Store, Touch};
+use crate::store::{LastUse, ShardOf, Store};
 
 /// How often uses are written. A crash loses at most this much idle progress and the time of one commit:
 /// less than 5 s, unless more sessions are in use than [`FLUSH_MOST`] allows.
@@ -158,7 +158,7 @@ impl SessionActor {
         });
     }
 
-    fn write(&self, own: &Incarnation, touches: Vec<Touch>) {
+    fn write(&self, own: &Incarnation, touches: Vec<LastUse>) {
         let (store, mailbox) = (self.store.clone(), Arc::clone(&own.mailbox));
         self.commits.spawn(async move {
             let mut outcome = Ok(());
@@ -173,7 +173,7 @@ impl SessionActor {
         });
     }
 
-    fn write_and_ask(&self, own: &Incarnation, touch: Touch, reply: Asker) {
+    fn write_and_ask(&self, own: &Incarnation, touch: LastUse, reply: Asker) {
         let (store, mailbox) = (self.store.clone(), Arc::clone(&own.mailbox));
         self.commits.spawn(async move {
             match store.touch_sessions(vec![touch]).await {

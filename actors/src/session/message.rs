@@ -3,7 +3,7 @@ use crate::domain::account::AccountId;
 use crate::domain::session::{LoginTime, Session, SessionId};
 use crate::domain::time::Timestamp;
 use crate::process::Reply;
-use crate::store::{Seen, Touch};
+use crate::store::{LastUse, Seen};
 
 /// The messages of a session shard. A shard keeps a copy of stored sessions and decides nothing alone.
 /// The store opens, ends and labels sessions, and the feed tells the shard.
@@ -23,9 +23,9 @@ pub(crate) enum Message {
     /// Delivers the store's answer to a request to end these expired sessions: which of them stay live.
     Ended(Vec<Name>, Result<Vec<Name>, Failed>),
     /// Tells that a use is durable whose answer waits for it.
-    Durable(Touch, Reply<Option<Standing>>),
+    Durable(LastUse, Reply<Option<Standing>>),
     /// Delivers the store's answer to a request to write these uses.
-    Written(Vec<Touch>, Result<(), Failed>),
+    Written(Vec<LastUse>, Result<(), Failed>),
     /// Ends idle and expired sessions. Sent by a timer.
     Sweep,
     /// Writes the uses since the last flush. Sent by a timer.

@@ -14,7 +14,7 @@ use crate::domain::session::{Now, Session, SessionId, SessionPolicy};
 use crate::domain::time::Timestamp;
 use crate::ports::Entropy as _;
 use crate::store::feed::{Begun, Feed};
-use crate::store::{ShardOf, Touch, layout};
+use crate::store::{LastUse, ShardOf, layout};
 use crate::testing::SeededEntropy;
 
 const STEPS: usize = 100_000;
@@ -43,8 +43,8 @@ enum Change {
     Open { by: usize, session: Session },
     Logout(Name),
     EndAll(AccountId),
-    Touch { by: usize, touches: Vec<Touch> },
-    TouchAndAsk { by: usize, touch: Touch, asker: usize },
+    LastUse { by: usize, touches: Vec<LastUse> },
+    TouchAndAsk { by: usize, touch: LastUse, asker: usize },
     EndIdle { by: usize, sessions: Vec<Session>, alive: Vec<Name> },
 }
 
@@ -172,7 +172,7 @@ impl World {
                     self.send(node, Later::Read { left: names, found: Vec::new() });
                     continue;
                 }
-                Effect::Write(touches) => Change::Touch { by: node, touches },
+                Effect::Write(touches) => Change::LastUse { by: node, touches },
                 Effect::WriteAndAsk(touch, asker) => Change::TouchAndAsk { by: node, touch, asker },
                 Effect::End(sessions) => Change::EndIdle { by: node, sessions, alive: Vec::new() },
             };
@@ -202,7 +202,7 @@ impl World {
         match self.committing.take() {
             None => {
                 let Some((_, change)) = self.waiting.pop_front() else { return };
-                if matches!(change, Change::Touch { .. } | Change::EndIdle { .. }) && self.chance(50) == 0 {
+                if matches!(change, Change::LastUse { .. } | Change::EndIdle { .. }) && self.chance(50) == 0 {
                     return self.failed(change);
                 }
                 let keys = self.touched(&change);
@@ -225,7 +225,7 @@ impl World {
 
     fn failed(&mut self, change: Change) {
         match change {
-            Change::Touch { by, touches } => self.later(by, Event::Written(touches, Err(Failed))),
+            Change::LastUse { by, touches } => self.later(by, Event::Written(touches, Err(Failed))),
             Change::EndIdle { by, sessions, .. } => self.later(by, Event::Ended(names(&sessions), Err(Failed))),
             _ => {}
         }
@@ -249,7 +249,7 @@ impl World {
             Change::Logout(name) => of(vec![*name]),
             Change::EndAll(account) => of(self.rows.keys().copied().filter(|(owner, _)| owner == account).collect()),
             Change::EndIdle { sessions, .. } => of(names(sessions)),
-            Change::Touch { .. } | Change::TouchAndAsk { .. } => Vec::new(),
+            Change::LastUse { .. } | Change::TouchAndAsk { .. } => Vec::new(),
         }
     }
 
@@ -269,7 +269,7 @@ impl World {
                 self.rows.retain(|(owner, _), _| *owner != account);
                 *self.epochs.entry(account).or_default() += 1;
             }
-            Change::Touch { touches, .. } => touches.iter().for_each(|touch| self.touch(touch)),
+            Change::LastUse { touches, .. } => touches.iter().for_each(|touch| self.touch(touch)),
             Change::TouchAndAsk { touch, .. } => self.touch(touch),
             Change::EndIdle { sessions, alive, .. } => {
                 for session in sessions.iter() {
@@ -291,7 +291,7 @@ impl World {
         change
     }
 
-    fn touch(&mut self, touch: &Touch) {
+    fn touch(&mut self, touch: &LastUse) {
         if let Some(stored) = self.rows.get_mut(&(touch.account, touch.session)) {
             stored.last_active_at = stored.last_active_at.max(touch.at);
         }
@@ -315,7 +315,7 @@ impl World {
                 let of_account = self.opened.iter_mut().filter(|((owner, _), _)| *owner == account);
                 of_account.for_each(|(_, over)| *over = true);
             }
-            Change::Touch { by, touches } => self.later(by, Event::Written(touches, Ok(()))),
+            Change::LastUse { by, touches } => self.later(by, Event::Written(touches, Ok(()))),
             Change::TouchAndAsk { by, touch, asker } => {
                 self.later(by, Event::Durable(touch, asker));
             }

@@ -16,7 +16,7 @@ use crate::domain::session::{Deadlines, LoginTime, Now, Session, SessionId, Sess
 use crate::domain::time::Timestamp;
 use crate::store::feed::{Behind, Touches};
 use crate::store::layout::Touched;
-use crate::store::{Seen, ShardOf, Touch};
+use crate::store::{LastUse, Seen, ShardOf};
 
 /// A use of a session is written before it is answered if the session would expire within this time by its stored last use.
 /// Otherwise another process might take it for idle. The time is longer than a write waits for its turn.
@@ -42,9 +42,9 @@ pub(super) enum Event<R, C> {
     /// The answer to [`Effect::End`]: which of the sessions stay live, because the store knows of a later use.
     Ended(Vec<Name>, Result<Vec<Name>, Failed>),
     /// The use of [`Effect::WriteAndAsk`] is durable.
-    Durable(Touch, R),
+    Durable(LastUse, R),
     /// The answer to [`Effect::Write`].
-    Written(Vec<Touch>, Result<(), Failed>),
+    Written(Vec<LastUse>, Result<(), Failed>),
     /// Sessions may have expired.
     Sweep,
     /// It is time to write uses, at most this many.
@@ -61,9 +61,9 @@ pub(super) enum Effect<R, C> {
     /// Read sessions.
     Read(Vec<Name>),
     /// Write uses.
-    Write(Vec<Touch>),
+    Write(Vec<LastUse>),
     /// Write a use, and ask again once it is durable. The session may have ended in the meantime.
-    WriteAndAsk(Touch, R),
+    WriteAndAsk(LastUse, R),
     /// End expired sessions, unless the store knows of a later use.
     End(Vec<Session>),
     /// Answer that the shard has read the feed.
@@ -547,7 +547,7 @@ impl<R, C> State<R, C> {
     }
 
     /// Handles the result of a write of uses. Failed ones are written again.
-    fn written(&mut self, touches: &[Touch], outcome: Result<(), Failed>) {
+    fn written(&mut self, touches: &[LastUse], outcome: Result<(), Failed>) {
         self.writing = false;
         for touch in touches {
             let name = (touch.account, touch.session);
@@ -573,6 +573,6 @@ fn is_alive(policy: &SessionPolicy, live: &Live, now: Now) -> bool {
 }
 
 /// Returns the last use of a session, as the store takes it.
-pub(super) fn touch(session: &Session) -> Touch {
-    Touch { account: session.account, session: session.id, at: session.last_active_at }
+pub(super) fn touch(session: &Session) -> LastUse {
+    LastUse { account: session.account, session: session.id, at: session.last_active_at }
 }

@@ -17,7 +17,7 @@ use crate::domain::session::{Origin, Session, SessionId, SessionPolicy};
 use crate::health::Vitals;
 use crate::ports::Clock as _;
 use crate::process::{Host, Mailbox};
-use crate::store::{AccountUpdate, EndSessions, ShardOf, Store, Touch};
+use crate::store::{AccountUpdate, EndSessions, LastUse, ShardOf, Store};
 use crate::testing::{ManualClock, MemoryEngine, memory_store};
 
 const ONLY: ShardOf = ShardOf { index: 0, of: 1 };
@@ -119,8 +119,8 @@ impl Running {
         self.mailbox.ask(Duration::from_secs(10), |reply| Message::Settle { reply }).await.unwrap();
     }
 
-    fn touch(&self, session: SessionId) -> Touch {
-        Touch { account: self.account.id, session, at: self.clock.now() }
+    fn touch(&self, session: SessionId) -> LastUse {
+        LastUse { account: self.account.id, session, at: self.clock.now() }
     }
 
     async fn is_stored(&self, session: SessionId) -> bool {

@@ -54,7 +54,7 @@
 
 use crate::domain::account::AccountId;
 use crate::domain::email::EmailKey;
-use crate::domain::failures::{FailureKey, FailureScope, Guarded, SubjectKey};
+use crate::domain::failures::{FailureKey, FailureScope, ProtectedResource, SubjectKey};
 use crate::domain::lease::Lease;
 use crate::domain::nickname::NicknameKey;
 use crate::domain::one_time::{TokenHash, TokenPurpose};
@@ -423,7 +423,7 @@ pub(crate) fn failures_of(key: &[u8]) -> Option<FailureKey> {
         3 => FailureScope::Known(subject()?, address(rest.get(16..)?)?),
         _ => return None,
     };
-    Some(FailureKey { kind: Guarded::from_number(number)?, scope })
+    Some(FailureKey { kind: ProtectedResource::from_number(number)?, scope })
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {

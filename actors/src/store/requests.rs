@@ -141,7 +141,7 @@ pub struct EndSessionsRefusal;
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
     /// The last uses of the sessions.
-    pub uses: Vec<Touch>,
+    pub uses: Vec<LastUse>,
     /// The sessions that were found expired, judged by the last uses given for them.
     pub expired: Vec<SessionId>,
 }
@@ -149,7 +149,7 @@ pub struct Seen {
 impl Seen {
     /// Returns whether a stored session was found expired and has not been used since.
     pub(crate) fn has_expired(&self, stored: &Session) -> bool {
-        let judged = |touch: &Touch| touch.session == stored.id && stored.last_active_at <= touch.at;
+        let judged = |touch: &LastUse| touch.session == stored.id && stored.last_active_at <= touch.at;
         self.expired.contains(&stored.id) && self.uses.iter().any(judged)
     }
 
@@ -306,7 +306,7 @@ pub enum EndSessions {
 
 /// The last use of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Touch {
+pub struct LastUse {
     /// The account of the session.
     pub account: AccountId,
     /// The session.

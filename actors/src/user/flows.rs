@@ -20,7 +20,7 @@ use crate::auditor::AuditHandle;
 use crate::domain::account::{Account, AccountChange, AccountId};
 use crate::domain::audit::{AuditActorKind, AuditDetails, AuditEvent, AuditRecord, AuditRefusal};
 use crate::domain::email::EmailKey;
-use crate::domain::failures::Guarded;
+use crate::domain::failures::ProtectedResource;
 use crate::domain::one_time::OneTimeKey;
 use crate::domain::refresh::RefreshKeys;
 use crate::domain::session::{Origin, SessionId};
@@ -85,12 +85,12 @@ impl Flows {
     /// Records a refused attempt in the audit log.
     async fn attempt(
         &self,
-        kind: Guarded,
+        kind: ProtectedResource,
         email: &EmailKey,
         account: Option<&Account>,
-        story: &Story,
+        context: &AuditContext,
     ) -> Result<Result<Attempt, Limited>, StoreFailure> {
-        let client = story.origin.address;
+        let client = context.origin.address;
         let known = match (account, client) {
             (Some(account), Some(client)) => {
                 self.store.knows_address(account.id, self.limits.network_of(client)).await?
@@ -99,13 +99,13 @@ impl Flows {
         };
         let target = Target { email, account: account.map(|account| account.id), known };
         let attempt = self.limits.attempt(kind, Some(target), client).await?;
-        Ok(attempt.map_err(|limited| story.refuse(self, AuditRefusal::TooManyAttempts, limited)))
+        Ok(attempt.map_err(|limited| context.refuse(self, AuditRefusal::TooManyAttempts, limited)))
     }
 }
 
 /// The common part of all audit records of one flow.
 #[derive(Clone)]
-struct Story {
+struct AuditContext {
     event: AuditEvent,
     actor: AuditActorKind,
     subject: Option<AccountId>,
@@ -113,7 +113,7 @@ struct Story {
     origin: Origin,
 }
 
-impl Story {
+impl AuditContext {
     fn new(event: AuditEvent, actor: AuditActorKind, origin: Origin) -> Self {
         Self { event, actor, subject: None, session: None, origin }
     }

@@ -23,9 +23,9 @@ use tokio::sync::watch;
 
 use doorward_actors::store::{
     AccountUpdate, CreateAccountRefusal, DeleteAccountRefusal, Effects, EndOfSessions, EndSessions, EndSessionsRefusal,
-    LabelSessionRefusal, ListedAccount, OnlyNetwork, OpenSessionRefusal, Page, RecordRefusal, RefreshOutcome,
-    RefreshRefusal, RefreshUse, Room, ShardOf, SignIn, StoreError, StoreFailure, StoredToken, Touch,
-    UpdateAccountRefusal, UsedToken,
+    LabelSessionRefusal, LastUse, ListedAccount, OnlyNetwork, OpenSessionRefusal, Page, RecordRefusal, RefreshOutcome,
+    RefreshRefusal, RefreshUse, Room, ShardOf, SignIn, StoreError, StoreFailure, StoredToken, UpdateAccountRefusal,
+    UsedToken,
 };
 
 /// The maximum number of sign-in addresses of an account.
@@ -505,7 +505,7 @@ impl Subject for Model {
 
     async fn end_idle(
         &self,
-        ended: Vec<(Touch, AuditRecord)>,
+        ended: Vec<(LastUse, AuditRecord)>,
         at: Timestamp,
     ) -> Result<Vec<(AccountId, SessionId)>, StoreFailure> {
         let mut alive = Vec::new();
@@ -566,7 +566,7 @@ impl Subject for Model {
 
     async fn end_sessions(
         &self,
-        ended: Vec<Touch>,
+        ended: Vec<LastUse>,
         at: Timestamp,
         audit: Vec<AuditRecord>,
     ) -> Result<(), StoreFailure> {
@@ -578,7 +578,7 @@ impl Subject for Model {
         Ok(())
     }
 
-    async fn touch_sessions(&self, touches: Vec<Touch>) -> Result<(), StoreFailure> {
+    async fn touch_sessions(&self, touches: Vec<LastUse>) -> Result<(), StoreFailure> {
         let mut state = self.working()?;
         for touch in touches {
             if let Some(session) = state.sessions.get_mut(&(touch.account, touch.session)) {

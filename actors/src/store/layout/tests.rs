@@ -91,7 +91,7 @@ fn keys_of_failures_keep_their_bytes_and_read_back() {
         (FailureScope::Known(subject, v4), bytes(&[&[3], &[0xCD; 16], &[192, 0, 2, 1]])),
         (FailureScope::Known(subject, v6), bytes(&[&[3], &[0xCD; 16], &[9; 16]])),
     ] {
-        let key = FailureKey { kind: Guarded::Login, scope };
+        let key = FailureKey { kind: ProtectedResource::Login, scope };
         assert_eq!(failures(&key), expected);
         assert_eq!(failures_of(&expected), Some(key));
     }

@@ -5,8 +5,8 @@ use super::super::engine::Fault;
 use super::super::layout;
 use super::super::reads;
 use super::super::requests::{
-    EndOfSessions, EndSessionsRefusal, LabelSessionRefusal, NOTICE_PAUSE, OpenSessionRefusal, RefreshOutcome,
-    RefreshRefusal, RefreshUse, Room, SignIn, Touch,
+    EndOfSessions, EndSessionsRefusal, LabelSessionRefusal, LastUse, NOTICE_PAUSE, OpenSessionRefusal, RefreshOutcome,
+    RefreshRefusal, RefreshUse, Room, SignIn,
 };
 use super::super::transaction::{Abort, Transaction};
 use super::audit::append;
@@ -208,7 +208,7 @@ pub(crate) fn end_sessions_of(
 
 pub(crate) fn end_sessions<R>(
     tx: &mut Transaction<'_>,
-    ended: &[Touch],
+    ended: &[LastUse],
     at: Timestamp,
     audit: &[AuditRecord],
 ) -> Result<(), Abort<R>> {
@@ -223,7 +223,7 @@ pub(crate) fn end_sessions<R>(
 /// Ends idle sessions. Skips a session with a stored use that is later than the given one, because it was not idle.
 pub(crate) fn end_idle<R>(
     tx: &mut Transaction<'_>,
-    ended: &[(Touch, AuditRecord)],
+    ended: &[(LastUse, AuditRecord)],
     at: Timestamp,
 ) -> Result<Vec<(AccountId, SessionId)>, Abort<R>> {
     let mut alive = Vec::new();
@@ -241,7 +241,7 @@ pub(crate) fn end_idle<R>(
     Ok(alive)
 }
 
-pub(crate) fn touch_sessions<R>(tx: &mut Transaction<'_>, touches: &[Touch]) -> Result<(), Abort<R>> {
+pub(crate) fn touch_sessions<R>(tx: &mut Transaction<'_>, touches: &[LastUse]) -> Result<(), Abort<R>> {
     for touch in touches {
         if last_use(tx, touch.account, touch.session)?.is_some_and(|stored| stored < touch.at) {
             tx.put(&layout::touch(touch.account, touch.session), &touch.at)?;

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::letters::Addressee;
-use super::{Flows, MAX_ATTEMPTS, Story};
+use super::{AuditContext, Flows, MAX_ATTEMPTS};
 use crate::ask::Unavailable;
 use crate::domain::account::{Account, AccountChange, CredentialHash, CustomerAccount, NewAccount, NewRole, Role};
 use crate::domain::audit::{AuditActorKind, AuditDetails, AuditEvent, AuditField, AuditRecord, AuditRefusal};
 use crate::domain::email::Email;
-use crate::domain::failures::Guarded;
+use crate::domain::failures::ProtectedResource;
 use crate::domain::mail::MailKind;
 use crate::domain::password::OwnNames;
 use crate::domain::secret::Secret;
@@ -41,26 +41,26 @@ impl Flows {
     ) -> Result<Registered, RegisterError> {
         let Registration { email, nickname, password, passphrase, customer_account, locale } = registration;
         let conceals = by == Creator::Owner && self.rules.enumeration_safe_registration;
-        let story = match by {
-            Creator::Owner => Story::new(AuditEvent::Registered, AuditActorKind::Anonymous, origin),
+        let context = match by {
+            Creator::Owner => AuditContext::new(AuditEvent::Registered, AuditActorKind::Anonymous, origin),
             Creator::Admin(admin) => {
-                Story::new(AuditEvent::AccountCreated, AuditActorKind::Admin(admin.account), origin)
+                AuditContext::new(AuditEvent::AccountCreated, AuditActorKind::Admin(admin.account), origin)
             }
         };
         let customer_account = customer_account.unwrap_or_else(CustomerAccount::none);
         if by == Creator::Owner && !customer_account.is_none() && !self.rules.customer_account_self_service {
             let answer = RegisterError::CustomerAccountNotAllowed;
-            return Err(story.refuse(self, AuditRefusal::CustomerAccountNotAllowed, answer));
+            return Err(context.refuse(self, AuditRefusal::CustomerAccountNotAllowed, answer));
         }
         let replaces_unverified = by == Creator::Owner && self.rules.require_email_verification;
         // Saves two hashes if the outcome is known and not secret; the commit decides.
         let holder = if conceals { None } else { self.store.account_by_email(email.key()).await? };
         if holder.is_some_and(|holder| holder.email_verified || !replaces_unverified) {
-            return Err(story.refuse(self, AuditRefusal::EmailTaken, RegisterError::EmailTaken));
+            return Err(context.refuse(self, AuditRefusal::EmailTaken, RegisterError::EmailTaken));
         }
         let candidate = Candidate { password, names: OwnNames::new(&email, Some(&nickname)) };
         let hashed = self.hasher.hash_both(candidate, passphrase.secret().clone()).await?;
-        let weak = |weak| story.refuse(self, AuditRefusal::WeakPassword, RegisterError::Weak(weak));
+        let weak = |weak| context.refuse(self, AuditRefusal::WeakPassword, RegisterError::Weak(weak));
         let (password_hash, passphrase_hash) = hashed.map_err(weak)?;
         let role = match by {
             Creator::Owner if self.rules.first_user_is_admin => NewRole::AdminIfFirst,
@@ -68,9 +68,9 @@ impl Flows {
         };
         let created_at = self.clock.now();
         let locale = locale.unwrap_or(self.rules.default_locale);
-        let mut effects = Effects::from(story.done(self));
+        let mut effects = Effects::from(context.done(self));
         let addressee = Addressee { to: &email, nickname: nickname.as_str(), locale };
-        self.ask_to_verify(&mut effects, addressee, &story.origin);
+        self.ask_to_verify(&mut effects, addressee, &context.origin);
         if by != Creator::Owner {
             effects.count_no_client();
         }
@@ -98,13 +98,13 @@ impl Flows {
                 Ok(if conceals { Registered::Concealed } else { Registered::Created(account) })
             }
             Err(StoreError::Refused(CreateAccountRefusal::EmailTaken)) if conceals => {
-                story.refuse(self, AuditRefusal::EmailTaken, ());
-                self.tell_owner(&email, &story).await?;
+                context.refuse(self, AuditRefusal::EmailTaken, ());
+                self.tell_owner(&email, &context).await?;
                 Ok(Registered::Concealed)
             }
             Err(StoreError::Refused(refusal)) => {
                 let (reason, answer) = not_created(refusal);
-                Err(story.refuse(self, reason, answer))
+                Err(context.refuse(self, reason, answer))
             }
             Err(StoreError::Failed(failure)) => Err(failure.into()),
         }
@@ -113,21 +113,21 @@ impl Flows {
     /// Opens a session if the password is right. Computes exactly one hash on every path that answers.
     pub(crate) async fn login(self: Arc<Self>, attempt: LoginAttempt, origin: Origin) -> Result<LoggedIn, LoginError> {
         let LoginAttempt { email, password, remember } = attempt;
-        let story = Story::new(AuditEvent::Login, AuditActorKind::Anonymous, origin.clone());
+        let context = AuditContext::new(AuditEvent::Login, AuditActorKind::Anonymous, origin.clone());
         let found = self.store.account_by_email(email.key()).await?;
-        let story = found.iter().fold(story, |story, account| story.about(account.id));
-        let mut attempt = self.attempt(Guarded::Login, email.key(), found.as_ref(), &story).await??;
+        let context = found.iter().fold(context, |context, account| context.about(account.id));
+        let mut attempt = self.attempt(ProtectedResource::Login, email.key(), found.as_ref(), &context).await??;
         let Some(account) = found else {
             attempt.spare(self.hasher.verify(password.secret().clone(), None)).await?;
-            return Err(story.refuse(&self, AuditRefusal::UnknownAccount, LoginError::Incorrect));
+            return Err(context.refuse(&self, AuditRefusal::UnknownAccount, LoginError::Incorrect));
         };
         let verify = self.hasher.verify(password.secret().clone(), account.password_hash.clone());
         let verdict = attempt.spare(verify).await?;
         if !verdict.matches {
-            return Err(story.refuse(&self, AuditRefusal::WrongPassword, LoginError::Incorrect));
+            return Err(context.refuse(&self, AuditRefusal::WrongPassword, LoginError::Incorrect));
         }
         if account.locked {
-            return Err(story.refuse(&self, AuditRefusal::Locked, LoginError::Incorrect));
+            return Err(context.refuse(&self, AuditRefusal::Locked, LoginError::Incorrect));
         }
         if self.rules.require_email_verification && !account.email_verified {
             // This was no failed attempt: the password is right.
@@ -139,16 +139,18 @@ impl Flows {
                     tracing::error!(%failure, "a verification mail could not be queued");
                 }
             });
-            return Err(story.refuse(&self, AuditRefusal::Unverified, LoginError::Incorrect));
+            return Err(context.refuse(&self, AuditRefusal::Unverified, LoginError::Incorrect));
         }
         attempt.succeeded();
-        let account = if verdict.breached { self.mark_compromised(account, &story).await? } else { account };
+        let account = if verdict.breached { self.mark_compromised(account, &context).await? } else { account };
         let sign_in = self.sign_in(&account, &origin);
         let opened = self.sessions.open(&account, remember, origin.clone(), sign_in, &self.refresh_keys).await;
         let opened = match opened {
             Ok(opened) => opened,
             // The account was locked, deleted or given another password during the check.
-            Err(OpenError::Refused) => return Err(story.refuse(&self, AuditRefusal::Conflict, LoginError::Incorrect)),
+            Err(OpenError::Refused) => {
+                return Err(context.refuse(&self, AuditRefusal::Conflict, LoginError::Incorrect));
+            }
             Err(OpenError::Unavailable(unavailable)) => return Err(LoginError::Unavailable(unavailable)),
         };
         self.mailer.wake();
@@ -161,7 +163,7 @@ impl Flows {
 
     /// Marks an account whose presented password is on the list of breached passwords, and records that once.
     /// Returns the account in its new state.
-    async fn mark_compromised(&self, shown: Account, story: &Story) -> Result<Account, Unavailable> {
+    async fn mark_compromised(&self, shown: Account, context: &AuditContext) -> Result<Account, Unavailable> {
         let mut account = shown;
         for _ in 0..MAX_ATTEMPTS {
             if account.password_compromised {
@@ -177,7 +179,7 @@ impl Flows {
                 revokes_tokens: false,
             };
             let actor = AuditActorKind::Account(account.id);
-            let found = Story { event: AuditEvent::PasswordCompromised, actor, ..story.clone() };
+            let found = AuditContext { event: AuditEvent::PasswordCompromised, actor, ..context.clone() };
             match self.store.update_account(update, found.done(self).into()).await {
                 Ok(after) => return Ok(after),
                 Err(StoreError::Failed(failure)) => return Err(failure.into()),
@@ -198,11 +200,11 @@ impl Flows {
     }
 
     /// Notifies the owner of an address that somebody tried to register it.
-    async fn tell_owner(&self, email: &Email, story: &Story) -> Result<(), RegisterError> {
+    async fn tell_owner(&self, email: &Email, context: &AuditContext) -> Result<(), RegisterError> {
         if let Some(owner) = self.store.account_by_email(email.key()).await? {
-            let mails = vec![self.notice(MailKind::AddressInUse, &owner, &story.origin)];
+            let mails = vec![self.notice(MailKind::AddressInUse, &owner, &context.origin)];
             if !self.queue(&owner, Effects { mails, ..Effects::default() }).await? {
-                story.refuse(self, AuditRefusal::TooManyMails, ());
+                context.refuse(self, AuditRefusal::TooManyMails, ());
             }
         }
         Ok(())
@@ -212,7 +214,7 @@ impl Flows {
     /// If that fails, the next login tries again.
     fn renew_hash(&self, account: &Account, password: Secret, origin: Origin) {
         let (id, revision) = (account.id, account.revision);
-        let renewal = Story::new(AuditEvent::AccountUpdated, AuditActorKind::System, origin).about(id);
+        let renewal = AuditContext::new(AuditEvent::AccountUpdated, AuditActorKind::System, origin).about(id);
         let details = Some(AuditDetails::Changed(vec![AuditField::Password]));
         let record = AuditRecord { details, ..renewal.done(self) };
         let (hasher, store) = (self.hasher.clone(), self.store.clone());
@@ -239,13 +241,15 @@ impl Flows {
         if !matches!(self.rules.recovery_mode, RecoveryMode::Passphrase | RecoveryMode::Either) {
             return Err(RecoverError::NotOffered);
         }
-        let story = Story::new(AuditEvent::Recovered, AuditActorKind::Anonymous, origin);
-        let weak = |story: &Story, weak| story.refuse(self, AuditRefusal::WeakPassword, RecoverError::Weak(weak));
+        let context = AuditContext::new(AuditEvent::Recovered, AuditActorKind::Anonymous, origin);
+        let weak =
+            |context: &AuditContext, weak| context.refuse(self, AuditRefusal::WeakPassword, RecoverError::Weak(weak));
         let mut new_hash: Option<CredentialHash> = None;
         for _ in 0..MAX_ATTEMPTS {
             let found = self.store.account_by_email(email.key()).await?;
-            let story = found.iter().fold(story.clone(), |story, account| story.about(account.id));
-            let mut attempt = self.attempt(Guarded::Passphrase, email.key(), found.as_ref(), &story).await??;
+            let context = found.iter().fold(context.clone(), |context, account| context.about(account.id));
+            let mut attempt =
+                self.attempt(ProtectedResource::Passphrase, email.key(), found.as_ref(), &context).await??;
             // Judged only by what the client sent: an answer that depended on the nickname would reveal that the account exists.
             let candidate = Candidate { password: new_password.clone(), names: OwnNames::new(&email, None) };
             let against = found.as_ref().and_then(|account| account.passphrase_hash.clone());
@@ -254,17 +258,17 @@ impl Flows {
                 Ok(verdict) => verdict,
                 Err(reason) => {
                     attempt.withdraw();
-                    return Err(weak(&story, reason));
+                    return Err(weak(&context, reason));
                 }
             };
             let Some(account) = found else {
-                return Err(story.refuse(self, AuditRefusal::UnknownAccount, RecoverError::NoMatch));
+                return Err(context.refuse(self, AuditRefusal::UnknownAccount, RecoverError::NoMatch));
             };
             if !verdict.matches {
-                return Err(story.refuse(self, AuditRefusal::WrongPassphrase, RecoverError::NoMatch));
+                return Err(context.refuse(self, AuditRefusal::WrongPassphrase, RecoverError::NoMatch));
             }
             if account.locked {
-                return Err(story.refuse(self, AuditRefusal::Locked, RecoverError::NoMatch));
+                return Err(context.refuse(self, AuditRefusal::Locked, RecoverError::NoMatch));
             }
             attempt.succeeded();
             // The passphrase was right, so the owner may be told that the password is too similar to the nickname.
@@ -274,7 +278,7 @@ impl Flows {
                 let names = OwnNames::new(&account.email, Some(&account.nickname));
                 let candidate = Candidate { password: new_password.clone(), names };
                 let hash = self.hasher.hash_new(candidate).await?;
-                new_hash.insert(hash.map_err(|reason| weak(&story, reason))?).clone()
+                new_hash.insert(hash.map_err(|reason| weak(&context, reason))?).clone()
             };
             let update = AccountUpdate {
                 id: account.id,
@@ -289,14 +293,14 @@ impl Flows {
                 redeems: None,
                 revokes_tokens: true,
             };
-            let mut effects = Effects::from(story.done(self));
-            let notice = self.notice(MailKind::RecoveryUsed, &account, &story.origin);
+            let mut effects = Effects::from(context.done(self));
+            let notice = self.notice(MailKind::RecoveryUsed, &account, &context.origin);
             self.tell_with_undo(&mut effects, &account, vec![notice]);
-            effects.networks = Some(self.only_network(&story.origin));
+            effects.networks = Some(self.only_network(&context.origin));
             match self.store.update_account(update, effects).await {
                 Ok(after) => {
                     self.sessions.catch_up(after.id).await;
-                    self.limits.start_anew(after.email.key(), story.origin.address).await;
+                    self.limits.start_anew(after.email.key(), context.origin.address).await;
                     self.mailer.wake();
                     return Ok(());
                 }

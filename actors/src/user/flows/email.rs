@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::letters::Addressee;
-use super::{Flows, MAX_ATTEMPTS, Story};
+use super::{AuditContext, Flows, MAX_ATTEMPTS};
 use crate::ask::Unavailable;
 use crate::domain::account::{Account, AccountChange, CredentialHash};
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRefusal};
 use crate::domain::email::Email;
-use crate::domain::failures::Guarded;
+use crate::domain::failures::ProtectedResource;
 use crate::domain::mail::MailKind;
 use crate::domain::one_time::{NewToken, TokenHash, TokenPurpose};
 use crate::domain::password::{OwnNames, Password};
@@ -54,17 +54,17 @@ impl Flows {
     }
 
     async fn send_verification(&self, email: &Email, origin: Origin) -> Result<(), StoreFailure> {
-        let story = Story::new(AuditEvent::VerificationSent, AuditActorKind::Anonymous, origin.clone());
+        let context = AuditContext::new(AuditEvent::VerificationSent, AuditActorKind::Anonymous, origin.clone());
         let Some(account) = self.store.account_by_email(email.key()).await? else {
-            story.refuse(self, AuditRefusal::UnknownAccount, ());
+            context.refuse(self, AuditRefusal::UnknownAccount, ());
             return Ok(());
         };
-        let story = story.about(account.id);
+        let context = context.about(account.id);
         if account.email_verified || account.locked {
             let why = if account.locked { AuditRefusal::Locked } else { AuditRefusal::AlreadyVerified };
-            story.refuse(self, why, ());
+            context.refuse(self, why, ());
         } else if !self.verify_again(&account, RESEND_PAUSE, origin).await? {
-            story.refuse(self, AuditRefusal::TooSoon, ());
+            context.refuse(self, AuditRefusal::TooSoon, ());
         }
         Ok(())
     }
@@ -79,11 +79,12 @@ impl Flows {
         if !self.may_mail_again(account, TokenPurpose::VerifyAddress, pause).await? {
             return Ok(false);
         }
-        let story = Story::new(AuditEvent::VerificationSent, AuditActorKind::Anonymous, origin).about(account.id);
-        let mut effects = Effects::from(story.done(self));
-        self.ask_to_verify(&mut effects, Addressee::owner(account), &story.origin);
+        let context =
+            AuditContext::new(AuditEvent::VerificationSent, AuditActorKind::Anonymous, origin).about(account.id);
+        let mut effects = Effects::from(context.done(self));
+        self.ask_to_verify(&mut effects, Addressee::owner(account), &context.origin);
         if !self.queue(account, effects).await? {
-            story.refuse(self, AuditRefusal::TooManyMails, ());
+            context.refuse(self, AuditRefusal::TooManyMails, ());
         }
         Ok(true)
     }
@@ -100,30 +101,30 @@ impl Flows {
     }
 
     async fn send_reset(&self, email: &Email, origin: Origin) -> Result<(), StoreFailure> {
-        let story = Story::new(AuditEvent::RecoveryRequested, AuditActorKind::Anonymous, origin);
+        let context = AuditContext::new(AuditEvent::RecoveryRequested, AuditActorKind::Anonymous, origin);
         let Some(account) = self.store.account_by_email(email.key()).await? else {
-            story.refuse(self, AuditRefusal::UnknownAccount, ());
+            context.refuse(self, AuditRefusal::UnknownAccount, ());
             return Ok(());
         };
-        let story = story.about(account.id);
+        let context = context.about(account.id);
         if account.locked {
-            story.refuse(self, AuditRefusal::Locked, ());
+            context.refuse(self, AuditRefusal::Locked, ());
             return Ok(());
         }
         // The owner of a mailbox can claim an account that was never verified, or whose password was made unusable by an undo.
         let claims = !account.email_verified || account.password_hash.is_none();
         if self.rules.recovery_mode == RecoveryMode::Passphrase && !claims {
-            story.refuse(self, AuditRefusal::NotOffered, ());
+            context.refuse(self, AuditRefusal::NotOffered, ());
             return Ok(());
         }
         if !self.may_mail_again(&account, TokenPurpose::ResetPassword, RESEND_PAUSE).await? {
-            story.refuse(self, AuditRefusal::TooSoon, ());
+            context.refuse(self, AuditRefusal::TooSoon, ());
             return Ok(());
         }
-        let mut effects = Effects::from(story.done(self));
-        self.offer_reset(&mut effects, &account, &story.origin);
+        let mut effects = Effects::from(context.done(self));
+        self.offer_reset(&mut effects, &account, &context.origin);
         if !self.queue(&account, effects).await? {
-            story.refuse(self, AuditRefusal::TooManyMails, ());
+            context.refuse(self, AuditRefusal::TooManyMails, ());
         }
         Ok(())
     }
@@ -135,24 +136,25 @@ impl Flows {
         origin: Origin,
     ) -> Result<(), MailedRecoveryError> {
         let MailedRecovery { token, new_password, passphrase } = recovery;
-        let story = Story::new(AuditEvent::Recovered, AuditActorKind::Anonymous, origin);
+        let context = AuditContext::new(AuditEvent::Recovered, AuditActorKind::Anonymous, origin);
         let mut hashed: Option<(CredentialHash, Option<CredentialHash>)> = None;
-        let mut attempt = Some(self.token_attempt(&story).await??);
+        let mut attempt = Some(self.token_attempt(&context).await??);
         for _ in 0..MAX_ATTEMPTS {
             let found = self.presented(token.expose(), &[TokenPurpose::ResetPassword]).await?;
             let Some(Presented { account, redemption, .. }) = found else {
-                return Err(story.refuse(self, AuditRefusal::BadToken, MailedRecoveryError::BadToken));
+                return Err(context.refuse(self, AuditRefusal::BadToken, MailedRecoveryError::BadToken));
             };
             attempt.take().into_iter().for_each(Attempt::succeeded);
-            let story = story.clone().about(account.id);
+            let context = context.clone().about(account.id);
             let names = OwnNames::new(&account.email, Some(&account.nickname));
             let candidate = Candidate { password: new_password.clone(), names };
-            let weak = |weak| story.refuse(self, AuditRefusal::WeakPassword, MailedRecoveryError::Weak(weak));
+            let weak = |weak| context.refuse(self, AuditRefusal::WeakPassword, MailedRecoveryError::Weak(weak));
             let needs_passphrase = asks_for_passphrase(&account, self.rules.recovery_mode);
             if needs_passphrase {
                 let passphrase = passphrase.as_ref().ok_or(MailedRecoveryError::PassphraseNeeded)?;
                 let email = account.email.key();
-                let mut attempt = self.attempt(Guarded::Passphrase, email, Some(&account), &story).await??;
+                let mut attempt =
+                    self.attempt(ProtectedResource::Passphrase, email, Some(&account), &context).await??;
                 let (shown, against) = (passphrase.secret().clone(), account.passphrase_hash.clone());
                 let verify = self.hasher.verify_passphrase(candidate.clone(), shown, against);
                 let verdict = match attempt.spare(verify).await? {
@@ -163,7 +165,7 @@ impl Flows {
                     }
                 };
                 if !verdict.matches {
-                    return Err(story.refuse(self, AuditRefusal::WrongPassphrase, MailedRecoveryError::NoMatch));
+                    return Err(context.refuse(self, AuditRefusal::WrongPassphrase, MailedRecoveryError::NoMatch));
                 }
                 attempt.succeeded();
             }
@@ -182,9 +184,9 @@ impl Flows {
                     hashed.insert(both.map_err(weak)?).clone()
                 }
             };
-            let mut told = vec![self.notice(MailKind::RecoveryUsed, &account, &story.origin)];
+            let mut told = vec![self.notice(MailKind::RecoveryUsed, &account, &context.origin)];
             if passphrase_hash.is_some() {
-                told.push(self.notice(MailKind::PassphraseChanged, &account, &story.origin));
+                told.push(self.notice(MailKind::PassphraseChanged, &account, &context.origin));
             }
             let change = AccountChange {
                 password_hash: Some(Some(password_hash)),
@@ -193,15 +195,15 @@ impl Flows {
                 pending_email: Some(None),
                 ..AccountChange::default()
             };
-            let mut effects = Effects::from(story.done(self));
+            let mut effects = Effects::from(context.done(self));
             self.tell_with_undo(&mut effects, &account, told);
             if matches!(change.passphrase_hash, Some(None)) {
-                self.ask_for_passphrase(&mut effects, Addressee::owner(&account), &story.origin);
+                self.ask_for_passphrase(&mut effects, Addressee::owner(&account), &context.origin);
             }
             // Everything set before is void, so the earlier undo tokens are revoked.
             // They are kept if the account was moved to this address by a change that can still be undone.
             effects.settles_from = account.reserved_at(redemption.now).is_none().then_some(0);
-            effects.networks = Some(self.only_network(&story.origin));
+            effects.networks = Some(self.only_network(&context.origin));
             let update = AccountUpdate {
                 id: account.id,
                 acting: None,
@@ -214,7 +216,7 @@ impl Flows {
             match self.store.update_account(update, effects).await {
                 Ok(after) => {
                     self.sessions.catch_up(after.id).await;
-                    self.limits.start_anew(after.email.key(), story.origin.address).await;
+                    self.limits.start_anew(after.email.key(), context.origin.address).await;
                     self.mailer.wake();
                     return Ok(());
                 }
@@ -246,11 +248,12 @@ impl Flows {
         else {
             return bad;
         };
-        let story = Story::new(AuditEvent::Recovered, AuditActorKind::Anonymous, origin).about(account.id);
-        let mut attempt = self.attempt(Guarded::Login, account.email.key(), Some(&account), &story).await??;
+        let context = AuditContext::new(AuditEvent::Recovered, AuditActorKind::Anonymous, origin).about(account.id);
+        let mut attempt =
+            self.attempt(ProtectedResource::Login, account.email.key(), Some(&account), &context).await??;
         let verify = self.hasher.verify(password.secret().clone(), account.password_hash);
         if !attempt.spare(verify).await?.matches {
-            return Ok(story.refuse(self, AuditRefusal::WrongPassword, false));
+            return Ok(context.refuse(self, AuditRefusal::WrongPassword, false));
         }
         // Nobody logged in, so failures are not forgotten.
         attempt.withdraw();
@@ -260,7 +263,7 @@ impl Flows {
     /// Marks an address as verified by its owner: the present address of the account or the pending one.
     pub(crate) async fn confirm_email(&self, token: Secret, origin: Origin) -> Result<Confirmed, ConfirmError> {
         let purposes = [TokenPurpose::VerifyAddress, TokenPurpose::ConfirmAddress];
-        let stranger = Story::new(AuditEvent::EmailVerified, AuditActorKind::Anonymous, origin.clone());
+        let stranger = AuditContext::new(AuditEvent::EmailVerified, AuditActorKind::Anonymous, origin.clone());
         let mut attempt = Some(self.token_attempt(&stranger).await??);
         for _ in 0..MAX_ATTEMPTS {
             let Some(presented) = self.presented(token.expose(), &purposes).await? else { break };
@@ -268,8 +271,9 @@ impl Flows {
             attempt.take().into_iter().for_each(Attempt::succeeded);
             let verifies = redemption.purpose == TokenPurpose::VerifyAddress;
             let event = if verifies { AuditEvent::EmailVerified } else { AuditEvent::EmailChanged };
-            let story = Story::new(event, AuditActorKind::Account(account.id), origin.clone()).about(account.id);
-            let mut effects = Effects::from(story.done(self));
+            let context =
+                AuditContext::new(event, AuditActorKind::Account(account.id), origin.clone()).about(account.id);
+            let mut effects = Effects::from(context.done(self));
             let mut change = AccountChange { email_verified: Some(true), ..AccountChange::default() };
             if !verifies {
                 change.email.clone_from(&account.pending_email);
@@ -296,7 +300,7 @@ impl Flows {
                 }
                 Err(StoreError::Failed(failure)) => return Err(failure.into()),
                 Err(StoreError::Refused(UpdateAccountRefusal::EmailTaken)) => {
-                    return Err(story.refuse(self, AuditRefusal::EmailTaken, ConfirmError::EmailTaken));
+                    return Err(context.refuse(self, AuditRefusal::EmailTaken, ConfirmError::EmailTaken));
                 }
                 Err(StoreError::Refused(_)) => {}
             }
@@ -308,7 +312,7 @@ impl Flows {
     /// No earlier secret is restored: the owner chooses a new password with the mail that this flow queues.
     pub(crate) async fn undo(&self, token: Secret, origin: Origin) -> Result<(), ConfirmError> {
         let purposes = [TokenPurpose::Undo, TokenPurpose::CancelAddressChange];
-        let stranger = Story::new(AuditEvent::EmailChangeCancelled, AuditActorKind::Anonymous, origin.clone());
+        let stranger = AuditContext::new(AuditEvent::EmailChangeCancelled, AuditActorKind::Anonymous, origin.clone());
         let mut attempt = Some(self.token_attempt(&stranger).await??);
         for _ in 0..MAX_ATTEMPTS {
             let Some(presented) = self.presented(token.expose(), &purposes).await? else { break };
@@ -331,8 +335,9 @@ impl Flows {
             } else {
                 AuditEvent::AccountUpdated
             };
-            let story = Story::new(event, AuditActorKind::Account(account.id), origin.clone()).about(account.id);
-            let mut effects = Effects::from(story.changed(self, &change, &account));
+            let context =
+                AuditContext::new(event, AuditActorKind::Account(account.id), origin.clone()).about(account.id);
+            let mut effects = Effects::from(context.changed(self, &change, &account));
             if moved {
                 let mut notice = self.notice(MailKind::AddressChanged, &account, &origin);
                 notice.new_address = Some(restored.email.clone());
@@ -377,17 +382,18 @@ impl Flows {
             if account.email_verified || account.is_active_admin() {
                 continue;
             }
-            let story = Story::new(AuditEvent::UnverifiedRemoved, AuditActorKind::System, Origin::default()).about(id);
-            if self.store.delete_account(id, Some(account.revision), None, story.done(self).into()).await.is_ok() {
+            let context =
+                AuditContext::new(AuditEvent::UnverifiedRemoved, AuditActorKind::System, Origin::default()).about(id);
+            if self.store.delete_account(id, Some(account.revision), None, context.done(self).into()).await.is_ok() {
                 self.sessions.catch_up(id).await;
             }
         }
     }
 
     /// Lets a token in that has yet to show whether it is good.
-    async fn token_attempt(&self, story: &Story) -> Result<Result<Attempt, Limited>, StoreFailure> {
-        let attempt = self.limits.attempt(Guarded::OneTimeToken, None, story.origin.address).await?;
-        Ok(attempt.map_err(|limited| story.refuse(self, AuditRefusal::TooManyAttempts, limited)))
+    async fn token_attempt(&self, context: &AuditContext) -> Result<Result<Attempt, Limited>, StoreFailure> {
+        let attempt = self.limits.attempt(ProtectedResource::OneTimeToken, None, context.origin.address).await?;
+        Ok(attempt.map_err(|limited| context.refuse(self, AuditRefusal::TooManyAttempts, limited)))
     }
 
     /// Looks up a presented token, if it is valid for one of these purposes. The store checks it again on redemption.
@@ -425,7 +431,11 @@ impl Flows {
         }
         // Counted by the account alone, because requests from many addresses are just as many mails.
         let target = Target { email: account.email.key(), account: Some(account.id), known: false };
-        let kind = if purpose == TokenPurpose::ResetPassword { Guarded::RecoveryMail } else { Guarded::Mail };
+        let kind = if purpose == TokenPurpose::ResetPassword {
+            ProtectedResource::RecoveryMail
+        } else {
+            ProtectedResource::Mail
+        };
         Ok(self.limits.count(kind, Some(target), None).await?.is_ok())
     }
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::letters::Addressee;
-use super::{Flows, MAX_ATTEMPTS, Story};
+use super::{AuditContext, Flows, MAX_ATTEMPTS};
 use crate::ask::Unavailable;
 use crate::domain::account::{Account, AccountChange, AccountId, CredentialHash, Role};
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRefusal};
-use crate::domain::failures::Guarded;
+use crate::domain::failures::ProtectedResource;
 use crate::domain::mail::MailKind;
 use crate::domain::password::{OwnNames, Password};
 use crate::domain::refresh::RefreshFamily;
@@ -42,7 +42,7 @@ impl Flows {
         current_password: Option<Password>,
         origin: Origin,
     ) -> Result<OwnChanged, UpdateError> {
-        let story = own_story(AuditEvent::AccountUpdated, principal, origin);
+        let context = own_story(AuditEvent::AccountUpdated, principal, origin);
         let sensitive = change.is_sensitive();
         let mut account = principal.account.clone();
         let mut hashed: Option<AccountChange> = None;
@@ -52,22 +52,22 @@ impl Flows {
             let plan_changes = change.customer_account.as_ref().is_some_and(|plan| *plan != account.customer_account);
             if plan_changes && !self.rules.customer_account_self_service {
                 let answer = UpdateError::CustomerAccountNotAllowed;
-                return Err(story.refuse(self, AuditRefusal::CustomerAccountNotAllowed, answer));
+                return Err(context.refuse(self, AuditRefusal::CustomerAccountNotAllowed, answer));
             }
             if sensitive && shown.as_ref() != Some(&account.password_hash) {
                 let window = self.rules.reauth_window;
-                self.reauthenticate(principal, &account, current_password.as_ref(), window, &story).await?;
+                self.reauthenticate(principal, &account, current_password.as_ref(), window, &context).await?;
             }
             shown = current_password.as_ref().map(|_| account.password_hash.clone());
             let prepared = match hashed.take() {
                 Some(prepared) => prepared,
-                None => self.prepare(&change, &account, &story).await?,
+                None => self.prepare(&change, &account, &context).await?,
             };
             let ends = match &prepared.password_hash {
                 Some(_) => EndSessions::AllBut(principal.session),
                 None => EndSessions::None,
             };
-            let (committed, mut effects, revokes_tokens) = self.as_owner(prepared.clone(), &account, &story).await?;
+            let (committed, mut effects, revokes_tokens) = self.as_owner(prepared.clone(), &account, &context).await?;
             // An attacker whom the new password is to keep out may hold the earlier refresh tokens (S74).
             let renewed = (ends != EndSessions::None).then(|| self.begin_refresh(principal));
             let (family, refresh_token) = renewed.unzip();
@@ -81,7 +81,7 @@ impl Flows {
                 redeems: None,
                 revokes_tokens,
             };
-            match self.commit(update, effects, &story).await? {
+            match self.commit(update, effects, &context).await? {
                 Attempt::Done(after) => {
                     if ends != EndSessions::None {
                         self.sessions.catch_up(after.id).await;
@@ -94,7 +94,7 @@ impl Flows {
                     // The other change may have ended this session; then nothing more is done in its name.
                     // A new password that was set in this session kept it.
                     if has_ended(principal, &account) && !self.lives_on(principal).await? {
-                        return Err(story.refuse(self, AuditRefusal::Revoked, UpdateError::Revoked));
+                        return Err(context.refuse(self, AuditRefusal::Revoked, UpdateError::Revoked));
                     }
                 }
             }
@@ -117,12 +117,12 @@ impl Flows {
         current_password: Option<Password>,
         origin: Origin,
     ) -> Result<(), DeleteError> {
-        let story = own_story(AuditEvent::AccountDeleted, principal, origin);
+        let context = own_story(AuditEvent::AccountDeleted, principal, origin);
         let mut account = principal.account.clone();
         for _ in 0..MAX_ATTEMPTS {
             let window = self.rules.reauth_window;
-            self.reauthenticate(principal, &account, current_password.as_ref(), window, &story).await?;
-            match self.delete(&account, Some(account.revision), principal.acting(Role::User), &story).await? {
+            self.reauthenticate(principal, &account, current_password.as_ref(), window, &context).await?;
+            match self.delete(&account, Some(account.revision), principal.acting(Role::User), &context).await? {
                 Attempt::Done(()) => return Ok(()),
                 Attempt::Stale => account = self.store.account(account.id).await?.ok_or(DeleteError::Unknown)?,
             }
@@ -138,9 +138,9 @@ impl Flows {
         current_password: Option<Password>,
         origin: Origin,
     ) -> Result<Principal, ProofError> {
-        let story = Story::new(event, AuditActorKind::Admin(admin.account.id), origin).within(admin.session);
+        let context = AuditContext::new(event, AuditActorKind::Admin(admin.account.id), origin).within(admin.session);
         let window = self.rules.admin_reauth_window;
-        self.reauthenticate(&admin, &admin.account, current_password.as_ref(), window, &story).await?;
+        self.reauthenticate(&admin, &admin.account, current_password.as_ref(), window, &context).await?;
         Ok(admin)
     }
 
@@ -155,9 +155,10 @@ impl Flows {
         current_password: Option<Password>,
         origin: Origin,
     ) -> Result<(), UpdateError> {
-        let story = Story::new(AuditEvent::AccountUpdated, AuditActorKind::Admin(admin.account.id), origin).about(id);
+        let context =
+            AuditContext::new(AuditEvent::AccountUpdated, AuditActorKind::Admin(admin.account.id), origin).about(id);
         let Some(account) = self.store.account(id).await? else {
-            return Err(story.refuse(self, AuditRefusal::UnknownAccount, UpdateError::Unknown));
+            return Err(context.refuse(self, AuditRefusal::UnknownAccount, UpdateError::Unknown));
         };
         let (sensitive, window) = if id == admin.account.id {
             (change.own.is_sensitive(), self.rules.reauth_window)
@@ -165,15 +166,15 @@ impl Flows {
             (change.is_sensitive(), self.rules.admin_reauth_window)
         };
         let acting = if sensitive {
-            self.reauthenticate(admin, &admin.account, current_password.as_ref(), window, &story).await?;
+            self.reauthenticate(admin, &admin.account, current_password.as_ref(), window, &context).await?;
             admin.acting_proven(Role::Admin)
         } else {
             admin.acting(Role::Admin)
         };
-        let mut prepared = self.prepare(&change.own, &account, &story).await?;
+        let mut prepared = self.prepare(&change.own, &account, &context).await?;
         prepared.role = change.role;
         prepared.locked = change.locked;
-        let (effects, revokes_tokens) = self.as_admin(&mut prepared, &account, &story);
+        let (effects, revokes_tokens) = self.as_admin(&mut prepared, &account, &context);
         let ends = if prepared.password_hash.is_some() || prepared.locked == Some(true) {
             EndSessions::All
         } else {
@@ -189,7 +190,7 @@ impl Flows {
             redeems: None,
             revokes_tokens,
         };
-        match self.commit(update, effects, &story).await? {
+        match self.commit(update, effects, &context).await? {
             Attempt::Done(after) => {
                 if ends != EndSessions::None {
                     self.sessions.catch_up(after.id).await;
@@ -209,16 +210,16 @@ impl Flows {
         origin: Origin,
     ) -> Result<(), DeleteError> {
         let actor = AuditActorKind::Admin(admin.account.id);
-        let story = Story::new(AuditEvent::AccountDeleted, actor, origin).about(id);
+        let context = AuditContext::new(AuditEvent::AccountDeleted, actor, origin).about(id);
         if admin.account.id == id {
-            return Err(story.refuse(self, AuditRefusal::OwnAccount, DeleteError::OwnAccount));
+            return Err(context.refuse(self, AuditRefusal::OwnAccount, DeleteError::OwnAccount));
         }
         let Some(account) = self.store.account(id).await? else {
-            return Err(story.refuse(self, AuditRefusal::UnknownAccount, DeleteError::Unknown));
+            return Err(context.refuse(self, AuditRefusal::UnknownAccount, DeleteError::Unknown));
         };
         let window = self.rules.admin_reauth_window;
-        self.reauthenticate(admin, &admin.account, current_password.as_ref(), window, &story).await?;
-        match self.delete(&account, None, admin.acting_proven(Role::Admin), &story).await? {
+        self.reauthenticate(admin, &admin.account, current_password.as_ref(), window, &context).await?;
+        match self.delete(&account, None, admin.acting_proven(Role::Admin), &context).await? {
             Attempt::Done(()) => Ok(()),
             Attempt::Stale => Err(DeleteError::Unavailable(Unavailable::default())),
         }
@@ -234,15 +235,16 @@ impl Flows {
         account: &Account,
         current_password: Option<&Password>,
         window: Duration,
-        story: &Story,
+        context: &AuditContext,
     ) -> Result<(), ProofError> {
-        let refuse = |refusal| Err(story.refuse(self, refusal, ProofError::ReauthenticationNeeded(window)));
+        let refuse = |refusal| Err(context.refuse(self, refusal, ProofError::ReauthenticationNeeded(window)));
         if has_ended(principal, account) {
             return refuse(AuditRefusal::Conflict);
         }
         if let Some(password) = current_password {
             let email = account.email.key();
-            let mut attempt = self.attempt(Guarded::Reauthentication, email, Some(account), story).await??;
+            let mut attempt =
+                self.attempt(ProtectedResource::Reauthentication, email, Some(account), context).await??;
             let verify = self.hasher.verify(password.secret().clone(), account.password_hash.clone());
             if !attempt.spare(verify).await?.matches {
                 return refuse(AuditRefusal::WrongPassword);
@@ -269,7 +271,7 @@ impl Flows {
         &self,
         change: &OwnChange,
         account: &Account,
-        story: &Story,
+        context: &AuditContext,
     ) -> Result<AccountChange, UpdateError> {
         let mut prepared = AccountChange {
             email: change.email.clone(),
@@ -282,7 +284,7 @@ impl Flows {
             let email = change.email.as_ref().unwrap_or(&account.email);
             let nickname = change.nickname.as_ref().unwrap_or(&account.nickname);
             let candidate = Candidate { password: password.clone(), names: OwnNames::new(email, Some(nickname)) };
-            let weak = |weak| story.refuse(self, AuditRefusal::WeakPassword, UpdateError::Weak(weak));
+            let weak = |weak| context.refuse(self, AuditRefusal::WeakPassword, UpdateError::Weak(weak));
             if let Some(passphrase) = &change.passphrase {
                 let hashed = self.hasher.hash_both(candidate, passphrase.secret().clone()).await?;
                 let (password, passphrase) = hashed.map_err(weak)?;
@@ -302,40 +304,40 @@ impl Flows {
         &self,
         mut change: AccountChange,
         account: &Account,
-        story: &Story,
+        context: &AuditContext,
     ) -> Result<(AccountChange, Effects, bool), UpdateError> {
         let mut effects = Effects::default();
         let mut told = Vec::new();
         let revokes_tokens = change.password_hash.is_some();
         if change.password_hash.is_some() {
             change.pending_email = Some(None);
-            told.push(self.notice(MailKind::PasswordChanged, account, &story.origin));
+            told.push(self.notice(MailKind::PasswordChanged, account, &context.origin));
         }
         if change.passphrase_hash.is_some() {
-            told.push(self.notice(MailKind::PassphraseChanged, account, &story.origin));
+            told.push(self.notice(MailKind::PassphraseChanged, account, &context.origin));
         }
         // Another spelling of the same address is the same mailbox.
         if change.email.as_ref().is_some_and(|new| new.key() == account.email.key()) {
             change.pending_email = Some(None);
         } else if let Some(new) = change.email.take() {
             if self.store.account_by_email(new.key()).await?.is_some() {
-                return Err(story.refuse(self, AuditRefusal::EmailTaken, UpdateError::EmailTaken));
+                return Err(context.refuse(self, AuditRefusal::EmailTaken, UpdateError::EmailTaken));
             }
-            self.ask_to_confirm(&mut effects, account, &new, &story.origin);
-            let mut notice = self.notice(MailKind::AddressChangePending, account, &story.origin);
+            self.ask_to_confirm(&mut effects, account, &new, &context.origin);
+            let mut notice = self.notice(MailKind::AddressChangePending, account, &context.origin);
             notice.new_address = Some(new.clone());
             told.push(notice);
             change.pending_email = Some(Some(new));
         }
         self.tell_with_undo(&mut effects, account, told);
-        effects.audit.push(story.changed(self, &change, account));
+        effects.audit.push(context.changed(self, &change, account));
         Ok((change, effects, revokes_tokens))
     }
 
     /// Completes an administrator's change: it takes effect at once, and the owner is notified at the old address.
-    fn as_admin(&self, change: &mut AccountChange, account: &Account, story: &Story) -> (Effects, bool) {
+    fn as_admin(&self, change: &mut AccountChange, account: &Account, context: &AuditContext) -> (Effects, bool) {
         let mut effects = Effects::default();
-        let notice = |kind| self.notice(kind, account, &story.origin);
+        let notice = |kind| self.notice(kind, account, &context.origin);
         let mut told = Vec::new();
         let moved = change.email.clone().filter(|new| new.key() != account.email.key());
         let addressee = Addressee { to: moved.as_ref().unwrap_or(&account.email), ..Addressee::owner(account) };
@@ -348,7 +350,7 @@ impl Flows {
         } else if resets {
             // The passphrase may have been chosen by an attacker from whom the account is taken back (S74).
             change.passphrase_hash = Some(None);
-            self.ask_for_passphrase(&mut effects, addressee, &story.origin);
+            self.ask_for_passphrase(&mut effects, addressee, &context.origin);
         }
         let locks = change.locked == Some(true);
         match change.locked {
@@ -363,7 +365,7 @@ impl Flows {
             let mut notice = notice(MailKind::AddressChanged);
             notice.new_address = Some(new.clone());
             told.push(notice);
-            self.ask_to_verify(&mut effects, addressee, &story.origin);
+            self.ask_to_verify(&mut effects, addressee, &context.origin);
         }
         if moved.is_some() && resets {
             // Both together take the account away from the reader of the old address.
@@ -374,7 +376,7 @@ impl Flows {
             self.tell_with_undo(&mut effects, account, told);
         }
         effects.count_no_client();
-        effects.audit.push(story.changed(self, change, account));
+        effects.audit.push(context.changed(self, change, account));
         (effects, moved.is_some() || resets || locks)
     }
 
@@ -382,7 +384,7 @@ impl Flows {
         &self,
         update: AccountUpdate,
         effects: Effects,
-        story: &Story,
+        context: &AuditContext,
     ) -> Result<Attempt<Account>, UpdateError> {
         let refused = match self.store.update_account(update, effects).await {
             Ok(after) => {
@@ -395,16 +397,16 @@ impl Flows {
         Err(match refused {
             // No token is redeemed here, so no token can be invalid.
             UpdateAccountRefusal::Stale | UpdateAccountRefusal::BadToken => return Ok(Attempt::Stale),
-            UpdateAccountRefusal::Revoked => story.refuse(self, AuditRefusal::Revoked, UpdateError::Revoked),
+            UpdateAccountRefusal::Revoked => context.refuse(self, AuditRefusal::Revoked, UpdateError::Revoked),
             UpdateAccountRefusal::Unknown => UpdateError::Unknown,
-            UpdateAccountRefusal::EmailTaken => story.refuse(self, AuditRefusal::EmailTaken, UpdateError::EmailTaken),
+            UpdateAccountRefusal::EmailTaken => context.refuse(self, AuditRefusal::EmailTaken, UpdateError::EmailTaken),
             UpdateAccountRefusal::NicknameTaken => {
-                story.refuse(self, AuditRefusal::NicknameTaken, UpdateError::NicknameTaken)
+                context.refuse(self, AuditRefusal::NicknameTaken, UpdateError::NicknameTaken)
             }
-            UpdateAccountRefusal::LastAdmin => story.refuse(self, AuditRefusal::LastAdmin, UpdateError::LastAdmin),
+            UpdateAccountRefusal::LastAdmin => context.refuse(self, AuditRefusal::LastAdmin, UpdateError::LastAdmin),
             UpdateAccountRefusal::TooManyMails => {
                 // The request costs its client nothing, so it must not fill the log.
-                self.audit.seldom(story.told(self, Some(AuditRefusal::TooManyMails)));
+                self.audit.seldom(context.told(self, Some(AuditRefusal::TooManyMails)));
                 UpdateError::Limited(Limited::of_mails(self.clock.now()))
             }
         })
@@ -415,11 +417,11 @@ impl Flows {
         account: &Account,
         expected_revision: Option<u64>,
         acting: Acting,
-        story: &Story,
+        context: &AuditContext,
     ) -> Result<Attempt<()>, DeleteError> {
         let id = account.id;
-        let mut effects = Effects::from(story.done(self));
-        effects.mails.push(self.notice(MailKind::AccountDeleted, account, &story.origin));
+        let mut effects = Effects::from(context.done(self));
+        effects.mails.push(self.notice(MailKind::AccountDeleted, account, &context.origin));
         match self.store.delete_account(id, expected_revision, Some(acting), effects).await {
             Ok(()) => {
                 self.mailer.wake();
@@ -429,13 +431,13 @@ impl Flows {
             }
             Err(StoreError::Refused(DeleteAccountRefusal::Stale)) => Ok(Attempt::Stale),
             Err(StoreError::Refused(DeleteAccountRefusal::Revoked)) => {
-                Err(story.refuse(self, AuditRefusal::Revoked, DeleteError::Revoked))
+                Err(context.refuse(self, AuditRefusal::Revoked, DeleteError::Revoked))
             }
             Err(StoreError::Refused(DeleteAccountRefusal::Unknown)) => {
-                Err(story.refuse(self, AuditRefusal::UnknownAccount, DeleteError::Unknown))
+                Err(context.refuse(self, AuditRefusal::UnknownAccount, DeleteError::Unknown))
             }
             Err(StoreError::Refused(DeleteAccountRefusal::LastAdmin)) => {
-                Err(story.refuse(self, AuditRefusal::LastAdmin, DeleteError::LastAdmin))
+                Err(context.refuse(self, AuditRefusal::LastAdmin, DeleteError::LastAdmin))
             }
             Err(StoreError::Failed(failure)) => Err(failure.into()),
         }
@@ -447,7 +449,7 @@ fn has_ended(principal: &Principal, account: &Account) -> bool {
     account.locked || account.session_epoch != principal.account.session_epoch
 }
 
-fn own_story(event: AuditEvent, principal: &Principal, origin: Origin) -> Story {
+fn own_story(event: AuditEvent, principal: &Principal, origin: Origin) -> AuditContext {
     let account = principal.account.id;
-    Story::new(event, AuditActorKind::Account(account), origin).about(account).within(principal.session)
+    AuditContext::new(event, AuditActorKind::Account(account), origin).about(account).within(principal.session)
 }

@@ -1,10 +1,10 @@
 //! The exchange of a refresh token for the next access token, and logout with a refresh token.
 
-use super::{Flows, Story};
+use super::{AuditContext, Flows};
 use crate::ask::Unavailable;
 use crate::domain::account::AccountId;
 use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRefusal};
-use crate::domain::failures::Guarded;
+use crate::domain::failures::ProtectedResource;
 use crate::domain::mail::MailKind;
 use crate::domain::refresh::{RefreshProof, RefreshToken};
 use crate::domain::secret::Secret;
@@ -16,27 +16,28 @@ use crate::user::{RefreshError, Refreshed};
 impl Flows {
     /// Exchanges a refresh token. Counts as a use of the session. All invalid tokens get the same answer.
     pub(crate) async fn refresh(&self, token: Secret, origin: Origin) -> Result<Refreshed, RefreshError> {
-        let mut story = Story::new(AuditEvent::Refresh, AuditActorKind::Anonymous, origin);
+        let mut context = AuditContext::new(AuditEvent::Refresh, AuditActorKind::Anonymous, origin);
         let Some((token, proof)) = self.issued(token.expose()).await? else {
-            return Err(self.never_issued(&story).await);
+            return Err(self.never_issued(&context).await);
         };
         // The record names the account only now: a token that was never issued proves nothing about the account that it names.
-        story = story.about(token.account).within(token.session);
-        let dead = |story: &Story| Err(story.refuse(self, AuditRefusal::BadRefreshToken, RefreshError::Dead));
+        context = context.about(token.account).within(token.session);
+        let dead =
+            |context: &AuditContext| Err(context.refuse(self, AuditRefusal::BadRefreshToken, RefreshError::Dead));
         let Some(Principal { account, .. }) = self.whom(&token).await? else {
-            return dead(&story);
+            return dead(&context);
         };
-        let reused = Story { event: AuditEvent::RefreshReused, ..story.clone() };
+        let reused = AuditContext { event: AuditEvent::RefreshReused, ..context.clone() };
         let mut on_reuse = Effects::from(reused.done(self));
-        on_reuse.mails.push(self.notice(MailKind::RefreshReused, &account, &story.origin));
+        on_reuse.mails.push(self.notice(MailKind::RefreshReused, &account, &context.origin));
         let used = RefreshUse {
             proof,
             successor: self.refresh_keys.successor(&token),
             now: self.clock.now(),
             // Another node may have replaced it, by its own clock.
             grace: self.sessions.policy().refresh_grace.saturating_add(self.clock_skew),
-            origin: story.origin.clone(),
-            sign_in: self.sign_in(&account, &story.origin),
+            origin: context.origin.clone(),
+            sign_in: self.sign_in(&account, &context.origin),
             on_reuse,
         };
         let family = match self.store.rotate_refresh(used).await {
@@ -51,12 +52,12 @@ impl Flows {
                 );
                 return Err(RefreshError::Dead);
             }
-            Err(StoreError::Refused(RefreshRefusal::Unknown | RefreshRefusal::Over)) => return dead(&story),
+            Err(StoreError::Refused(RefreshRefusal::Unknown | RefreshRefusal::Over)) => return dead(&context),
             Err(StoreError::Failed(failure)) => return Err(failure.into()),
         };
         // The signing secret was changed within the grace period of this token.
         let Some(successor) = self.refresh_keys.present(&family, &token) else {
-            return dead(&story);
+            return dead(&context);
         };
         let opened = match self.sessions.renew(token.account, token.session).await {
             Ok(opened) => {
@@ -64,7 +65,7 @@ impl Flows {
                 opened
             }
             // The session was ended in the meantime.
-            Err(AuthenticateError::Dead) => return dead(&story),
+            Err(AuthenticateError::Dead) => return dead(&context),
             Err(AuthenticateError::Unavailable(unavailable)) => return Err(unavailable.into()),
         };
         Ok(Refreshed {
@@ -78,21 +79,21 @@ impl Flows {
     /// Returns the principal of a refresh token that was issued to a live session, even if the token was replaced since.
     /// Its holder may end the session, as presenting a replaced token again would also do.
     pub(crate) async fn holder_of_refresh(&self, token: Secret, origin: Origin) -> Result<Principal, RefreshError> {
-        let story = Story::new(AuditEvent::Logout, AuditActorKind::Anonymous, origin);
+        let context = AuditContext::new(AuditEvent::Logout, AuditActorKind::Anonymous, origin);
         let Some((token, _)) = self.issued(token.expose()).await? else {
-            return Err(self.never_issued(&story).await);
+            return Err(self.never_issued(&context).await);
         };
-        let dead = || story.refuse(self, AuditRefusal::BadRefreshToken, RefreshError::Dead);
+        let dead = || context.refuse(self, AuditRefusal::BadRefreshToken, RefreshError::Dead);
         self.whom(&token).await?.ok_or_else(dead)
     }
 
     /// Counts a token that nobody was given against the address it came from. Only then: nobody may keep those out who share
     /// an address and have good ones.
-    async fn never_issued(&self, story: &Story) -> RefreshError {
-        match self.limits.count(Guarded::Refresh, None, story.origin.address).await {
+    async fn never_issued(&self, context: &AuditContext) -> RefreshError {
+        match self.limits.count(ProtectedResource::Refresh, None, context.origin.address).await {
             Err(failure) => failure.into(),
-            Ok(Err(limited)) => story.refuse(self, AuditRefusal::TooManyAttempts, limited.into()),
-            Ok(Ok(())) => story.refuse(self, AuditRefusal::BadRefreshToken, RefreshError::Dead),
+            Ok(Err(limited)) => context.refuse(self, AuditRefusal::TooManyAttempts, limited.into()),
+            Ok(Ok(())) => context.refuse(self, AuditRefusal::BadRefreshToken, RefreshError::Dead),
         }
     }
 

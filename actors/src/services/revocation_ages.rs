@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::clock_check::{ClockCheck, DOUBT};
 use crate::domain::time::Timestamp;
-use crate::trust::{DOUBT, Trust};
 
 /// The number of parts into which the required time is divided. A revocation may be kept longer by one part.
 const PARTS: u32 = 64;
@@ -15,13 +15,13 @@ const PARTS: u32 = 64;
 /// the wall clock, by which tokens expire, and the monotonic clock, which must have run for as long since this process first saw
 /// the revocation.
 #[derive(Debug, Default)]
-pub(crate) struct Known {
+pub(crate) struct RevocationAges {
     /// Moments of the monotonic clock, the earliest first, each with the number of the newest revocation then.
     marks: VecDeque<(Duration, u64)>,
-    trust: Trust,
+    clock_check: ClockCheck,
 }
 
-impl Known {
+impl RevocationAges {
     /// Notes that the log goes up to `last` now. Returns the number up to which revocations may be removed if they are older than
     /// `keep` by the wall clock. Returns 0 for none.
     ///
@@ -37,7 +37,7 @@ impl Known {
             self.marks.pop_front();
         }
         let known = self.marks.front().filter(|mark| is_old(mark)).map_or(0, |(_, number)| *number);
-        if keep <= DOUBT || self.trust.believes(wall, monotonic, None) { known } else { 0 }
+        if keep <= DOUBT || self.clock_check.believes(wall, monotonic, None) { known } else { 0 }
     }
 }
 
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn what_was_known_for_long_enough_may_go_and_nothing_else() {
-        let mut known = Known::default();
+        let mut known = RevocationAges::default();
         for minute in 0..64 {
             assert_eq!(known.up_to(10 + u64::from(minute), KEEP, start(), MINUTE * minute), 0, "{minute}");
         }
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn r05_no_step_of_the_wall_clock_makes_anything_go() {
-        let mut known = Known::default();
+        let mut known = RevocationAges::default();
         known.up_to(10, KEEP, start(), Duration::ZERO);
         assert_eq!(known.up_to(20, KEEP, start().plus(DAY * 9000), MINUTE * 63), 0);
         assert_eq!(known.up_to(20, KEEP, start(), MINUTE * 64), 10);
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn r05_what_is_kept_for_many_days_needs_a_clock_that_is_believed() {
-        let (mut known, keep) = (Known::default(), DAY * 30);
+        let (mut known, keep) = (RevocationAges::default(), DAY * 30);
         assert_eq!(known.up_to(10, keep, start(), Duration::ZERO), 0);
         assert_eq!(known.up_to(20, keep, start().plus(DAY), DAY), 0);
         assert_eq!(known.up_to(20, keep, start().plus(DAY * 2), DAY * 2), 10, "its own time is the store's business");

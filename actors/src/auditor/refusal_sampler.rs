@@ -46,7 +46,7 @@ pub(super) enum Verdict {
 }
 
 /// The kinds of records that were written in the current window.
-pub(super) struct Seldom {
+pub(super) struct RefusalSampler {
     /// The maximum number of kinds per window, which also limits a client with many addresses.
     most: usize,
     /// The number of leading bits of an IPv6 address that identify one client (`IPV6_PREFIX`).
@@ -56,7 +56,7 @@ pub(super) struct Seldom {
     sources: HashMap<Source, usize>,
 }
 
-impl Seldom {
+impl RefusalSampler {
     pub(super) fn new(most: usize, ipv6_prefix: u8) -> Self {
         Self { most, ipv6_prefix, began: Duration::ZERO, taken: HashSet::new(), sources: HashMap::new() }
     }
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn one_of_a_kind_is_taken_in_a_while() {
-        let mut seldom = Seldom::new(256, 64);
+        let mut seldom = RefusalSampler::new(256, 64);
         let record = denied([192, 0, 2, 1].into());
         assert_eq!(seldom.judge(&record, Duration::ZERO), Verdict::Taken);
         assert_eq!(seldom.judge(&record, WINDOW.checked_sub(Duration::from_nanos(1)).unwrap()), Verdict::Known);
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn s17_an_ipv6_network_of_the_operators_size_is_one_client() {
-        let mut seldom = Seldom::new(256, 56);
+        let mut seldom = RefusalSampler::new(256, 56);
         assert_eq!(seldom.judge(&denied("2001:db8:0:ff00::1".parse().unwrap()), Duration::ZERO), Verdict::Taken);
         assert_eq!(seldom.judge(&denied("2001:db8:0:ffff::2".parse().unwrap()), Duration::ZERO), Verdict::Known);
         assert_eq!(seldom.judge(&denied("2001:db8:1:ff00::1".parse().unwrap()), Duration::ZERO), Verdict::Taken);
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn many_addresses_cannot_make_the_log_grow_without_bound() {
-        let mut seldom = Seldom::new(256, 64);
+        let mut seldom = RefusalSampler::new(256, 64);
         let from = |n: u32| denied(std::net::Ipv4Addr::from_bits(n).into());
         let taken = (0..10_000).filter(|n| seldom.judge(&from(*n), Duration::ZERO) == Verdict::Taken).count();
         assert_eq!(taken, 256);
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn d13_s75_nobody_keeps_others_off_the_record() {
-        let mut seldom = Seldom::new(256, 64);
+        let mut seldom = RefusalSampler::new(256, 64);
         let of = |actor: u64, subject: u64| AuditRecord {
             actor: AuditActorKind::Admin(AccountId::new(actor).unwrap()),
             subject: AccountId::new(subject),
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn d13_a_refusal_is_of_one_kind_in_every_session_of_an_account() {
-        let mut seldom = Seldom::new(256, 64);
+        let mut seldom = RefusalSampler::new(256, 64);
         let within = |session: u8, refusal| AuditRecord {
             actor: AuditActorKind::Account(AccountId::new(1).unwrap()),
             session: Some(SessionId::from_bytes([session; 16])),

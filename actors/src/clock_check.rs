@@ -13,7 +13,7 @@ pub(crate) const DOUBT: Duration = Duration::from_hours(25);
 
 /// Compares the wall clock with the monotonic one.
 #[derive(Debug, Default)]
-pub(crate) struct Trust {
+pub(crate) struct ClockCheck {
     line: Option<Line>,
     /// Since when the wall clock has been ahead of the line, on the monotonic clock.
     ahead_since: Option<Duration>,
@@ -27,7 +27,7 @@ struct Line {
     slack: Duration,
 }
 
-impl Trust {
+impl ClockCheck {
     /// Returns whether the wall clock may be trusted now. `newest` is the time of the newest record,
     /// from which the first look starts. Without one, the first look starts from the clock itself.
     pub(crate) fn believes(&mut self, now: Timestamp, monotonic: Duration, newest: Option<Timestamp>) -> bool {
@@ -67,39 +67,39 @@ mod tests {
 
     #[test]
     fn a_clock_that_runs_is_believed() {
-        let mut trust = Trust::default();
+        let mut clock_check = ClockCheck::default();
         for hours in 0..100 {
-            assert!(trust.believes(start().plus(HOUR * hours), HOUR * hours, None));
+            assert!(clock_check.believes(start().plus(HOUR * hours), HOUR * hours, None));
         }
     }
 
     #[test]
     fn r05_a_step_ahead_is_doubted_until_it_is_taken_back_or_has_lasted_for_a_day() {
-        let mut trust = Trust::default();
-        assert!(trust.believes(start(), Duration::ZERO, None));
+        let mut clock_check = ClockCheck::default();
+        assert!(clock_check.believes(start(), Duration::ZERO, None));
         for hours in 1..25 {
-            assert!(!trust.believes(start().plus(DAY + HOUR * hours), HOUR * hours, None), "{hours}");
+            assert!(!clock_check.believes(start().plus(DAY + HOUR * hours), HOUR * hours, None), "{hours}");
         }
-        assert!(trust.believes(start().plus(HOUR * 25), HOUR * 25, None), "it was put right");
-        assert!(!trust.believes(start().plus(DAY + HOUR * 26), HOUR * 26, None));
-        assert!(!trust.believes(start().plus(DAY + HOUR * 50), HOUR * 50, None));
-        assert!(trust.believes(start().plus(DAY + HOUR * 51), HOUR * 51, None), "it stays so");
-        assert!(trust.believes(start().plus(DAY + HOUR * 52), HOUR * 52, None));
+        assert!(clock_check.believes(start().plus(HOUR * 25), HOUR * 25, None), "it was put right");
+        assert!(!clock_check.believes(start().plus(DAY + HOUR * 26), HOUR * 26, None));
+        assert!(!clock_check.believes(start().plus(DAY + HOUR * 50), HOUR * 50, None));
+        assert!(clock_check.believes(start().plus(DAY + HOUR * 51), HOUR * 51, None), "it stays so");
+        assert!(clock_check.believes(start().plus(DAY + HOUR * 52), HOUR * 52, None));
     }
 
     #[test]
     fn r05_a_step_back_is_believed_and_its_correction_doubted() {
-        let mut trust = Trust::default();
-        assert!(trust.believes(start(), Duration::ZERO, None));
-        assert!(trust.believes(start().minus(DAY).plus(HOUR), HOUR, None));
-        assert!(!trust.believes(start().plus(HOUR * 2), HOUR * 2, None));
+        let mut clock_check = ClockCheck::default();
+        assert!(clock_check.believes(start(), Duration::ZERO, None));
+        assert!(clock_check.believes(start().minus(DAY).plus(HOUR), HOUR, None));
+        assert!(!clock_check.believes(start().plus(HOUR * 2), HOUR * 2, None));
     }
 
     #[test]
     fn a_start_long_after_the_newest_record_is_doubted() {
         let newest = Some(start());
-        assert!(Trust::default().believes(start().plus(PAUSE), Duration::ZERO, newest));
-        assert!(!Trust::default().believes(start().plus(PAUSE + HOUR), Duration::ZERO, newest));
-        assert!(Trust::default().believes(start().minus(DAY), Duration::ZERO, newest));
+        assert!(ClockCheck::default().believes(start().plus(PAUSE), Duration::ZERO, newest));
+        assert!(!ClockCheck::default().believes(start().plus(PAUSE + HOUR), Duration::ZERO, newest));
+        assert!(ClockCheck::default().believes(start().minus(DAY), Duration::ZERO, newest));
     }
 }

@@ -1,9 +1,11 @@
 //! The table of settings, `config/default.toml`, `docs/settings.md` and `docker-compose.yml` must agree.
+//! `BLESS=1 cargo test --test settings_documents` writes what the three say about each setting, and adds settings that are missing.
 #![expect(clippy::unwrap_used, reason = "a helper of a test may panic like the test itself")]
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use doorward::settings::table::{self, Key};
 use doorward::settings::{Settings, Sources};
@@ -12,8 +14,86 @@ fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
+/// A file; with `BLESS` what the table says about it is written first.
 fn read(name: &str) -> String {
+    static WRITTEN: Once = Once::new();
+    WRITTEN.call_once(|| {
+        if std::env::var_os("BLESS").is_some() {
+            for (name, written) in [
+                ("config/default.toml", defaults as Written),
+                ("docs/settings.md", rows),
+                ("docker-compose.yml", passed),
+            ] {
+                fs::write(path(name), written(&fs::read_to_string(path(name)).unwrap())).unwrap();
+            }
+        }
+    });
     fs::read_to_string(path(name)).unwrap()
+}
+
+type Written = fn(&str) -> String;
+
+/// The rows of the settings page, each in the table of its section.
+fn rows(text: &str) -> String {
+    let path_of = |line: &str| line.strip_prefix("| `")?.split(" | `").nth(1)?.split('`').next().map(str::to_owned);
+    let mut lines: Vec<String> = Vec::new();
+    for line in text.lines() {
+        match path_of(line) {
+            Some(path) => lines.extend(table::ALL.iter().find(|key| key.path == path).map(|key| row(key))),
+            None => lines.push(line.to_owned()),
+        }
+    }
+    for key in table::ALL {
+        if !lines.iter().any(|line| path_of(line).as_deref() == Some(key.path)) {
+            let is_of_section = |line: &String| path_of(line).is_some_and(|path| section(&path) == section(key.path));
+            let last = lines.iter().rposition(is_of_section).expect("the page has a table for the section");
+            lines.insert(last + 1, row(key));
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+/// The explanations of the default file. A setting that is missing comes last in its section.
+fn defaults(text: &str) -> String {
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    for key in table::ALL {
+        let environment = format!("# Environment: {}", key.names().collect::<Vec<_>>().join(", "));
+        let explanation = [format!("# {}", key.meaning), format!("# Must be {}.", key.kind), environment.clone()];
+        if let Some(at) = lines.iter().position(|line| *line == environment) {
+            lines.splice(at - 2..=at, explanation);
+            continue;
+        }
+        let head =
+            lines.iter().position(|line| *line == format!("[{}]", section(key.path))).expect("there is the section");
+        let next = lines.iter().skip(head + 1).position(|line| line.starts_with('['));
+        let end = next.map_or(lines.len(), |next| head + next);
+        let last = key.path.split_once('.').unwrap().1;
+        let value = match key.default {
+            Some(bare) if bare.parse::<u64>().is_ok() || bare.parse::<bool>().is_ok() => format!("{last} = {bare}"),
+            Some(text) => format!("{last} = {text:?}"),
+            None => format!("# {last} = \"…\""),
+        };
+        lines.splice(end..end, std::iter::once(String::new()).chain(explanation).chain([value]));
+    }
+    lines.join("\n") + "\n"
+}
+
+/// The names that the compose file passes on. One that is missing comes after the last.
+fn passed(text: &str) -> String {
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    for name in table::ALL.iter().flat_map(|key| key.names()) {
+        let line = format!("      {name}: ${{{name}:-}}");
+        if !lines.iter().any(|other| other.trim().starts_with(&format!("{name}: "))) {
+            let last =
+                lines.iter().rposition(|line| line.contains("${DOORWARD_CONFIG")).expect("it passes the file's name");
+            lines.insert(last, line);
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+fn section(path: &str) -> &str {
+    path.split('.').next().unwrap()
 }
 
 #[test]

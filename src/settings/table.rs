@@ -217,7 +217,7 @@ keys! {
     CORS_ORIGINS = "http.cors_origins", Kind::Origins, None,
         "The origins whose pages may read answers in browsers (CORS), on every route but those of services.";
     DOCS = "http.docs", Kind::Choice(&["on", "off"]), Some("on"),
-        "Whether /docs and /openapi.json are served; off answers 404 there.";
+        "Whether /docs and /openapi.json are served. With off, both answer 404.";
 
     DATA_DIR = "storage.data_dir", Kind::Path, Some("./data"),
         "The directory of the database, the generated secrets and the mail spool.";

@@ -16,10 +16,12 @@ pub use errors::{
     ConfirmError, DeleteError, LoginError, MailedRecoveryError, ProofError, RecoverError, RegisterError, UpdateError,
 };
 pub(crate) use flows::{Flows, IssuedLinks};
+use message::Creator;
 pub(crate) use message::Message;
-use message::{Creator, Request};
 pub use operator::{Operator, OperatorPorts, OperatorSettings};
 pub use refresh::{RefreshError, Refreshed};
+
+use futures_util::FutureExt as _;
 
 use crate::ask::Unavailable;
 use crate::domain::account::{Account, AccountId, CustomerAccount, Role};
@@ -305,7 +307,7 @@ impl UserHandle {
 
     /// Creates an account for its owner.
     pub async fn register(&self, registration: Registration, origin: Origin) -> Result<Registered, RegisterError> {
-        self.ask(origin, |reply| Request::Register { registration, by: Creator::Owner, reply }).await?
+        self.ask(move |flows| async move { flows.register(registration, Creator::Owner, origin).await }).await?
     }
 
     /// Creates an account with the role user, on behalf of an administrator.
@@ -316,34 +318,34 @@ impl UserHandle {
         origin: Origin,
     ) -> Result<AccountOverview, RegisterError> {
         let by = Creator::Admin(admin.acting(Role::Admin));
-        let registered = self.ask(origin, |reply| Request::Register { registration, by, reply }).await??;
+        let registered = self.ask(move |flows| async move { flows.register(registration, by, origin).await }).await??;
         let account = created(registered)?;
         Ok(AccountOverview { account, last_active_at: None, idle: None, live_sessions: 0 })
     }
 
     /// Opens a session if the password is right. Computes exactly one hash, whatever the outcome (S11).
     pub async fn login(&self, attempt: LoginAttempt, origin: Origin) -> Result<LoggedIn, LoginError> {
-        self.ask(origin, |reply| Request::Login { attempt, reply }).await?
+        self.ask(move |flows| async move { flows.login(attempt, origin).await }).await?
     }
 
     /// Replaces the password if the passphrase is right, and ends every session of the account (S31).
     pub async fn recover(&self, attempt: RecoveryAttempt, origin: Origin) -> Result<(), RecoverError> {
-        self.ask(origin, |reply| Request::Recover { attempt, reply }).await?
+        self.ask(move |flows| async move { flows.recover(attempt, origin).await }).await?
     }
 
     /// Sends another verification mail if the address has an unverified account. The answer does not tell whether it has (S12).
     pub async fn resend_verification(&self, email: Email, origin: Origin) -> Result<(), Unavailable> {
-        Ok(self.ask(origin, |reply| Request::ResendVerification { email, reply }).await?)
+        Ok(self.ask(move |flows| async move { flows.resend_verification(email, origin) }).await?)
     }
 
     /// Sends a mail for choosing a new password if the address has an account. The answer does not tell whether it has (S12).
     pub async fn request_recovery(&self, email: Email, origin: Origin) -> Result<(), Unavailable> {
-        Ok(self.ask(origin, |reply| Request::MailReset { email, reply }).await?)
+        Ok(self.ask(move |flows| async move { flows.request_recovery(email, origin) }).await?)
     }
 
     /// Replaces the password if the link is valid, and ends every session of the account (S31).
     pub async fn recover_by_mail(&self, recovery: MailedRecovery, origin: Origin) -> Result<(), MailedRecoveryError> {
-        self.ask(origin, |reply| Request::RecoverByMail { recovery, reply }).await?
+        self.ask(move |flows| async move { flows.recover_by_mail(recovery, origin).await }).await?
     }
 
     /// Returns whether a password is the one that was chosen with this link, if the link was used [recently](UsedLink::is_recent).
@@ -355,18 +357,18 @@ impl UserHandle {
         password: Password,
         origin: Origin,
     ) -> Result<bool, MailedRecoveryError> {
-        self.ask(origin, |reply| Request::RepeatRecovery { token, password, reply }).await?
+        self.ask(move |flows| async move { flows.repeats_recovery(token, password, origin).await }).await?
     }
 
     /// Marks the address to which a link was mailed as verified by its owner.
     pub async fn confirm_email(&self, token: Secret, origin: Origin) -> Result<Confirmed, ConfirmError> {
-        self.ask(origin, |reply| Request::ConfirmEmail { token, reply }).await?
+        self.ask(move |flows| async move { flows.confirm_email(token, origin).await }).await?
     }
 
     /// Undoes the changes to an account since the mail with this link: restores the address, makes secrets set since unusable and ends
     /// sessions. Then sends a mail for choosing a new password.
     pub async fn undo(&self, token: Secret, origin: Origin) -> Result<(), ConfirmError> {
-        self.ask(origin, |reply| Request::Undo { token, reply }).await?
+        self.ask(move |flows| async move { flows.undo(token, origin).await }).await?
     }
 
     /// Returns the effect that a one-time token would have; `None` if the token is not valid.
@@ -406,7 +408,8 @@ impl UserHandle {
         origin: Origin,
     ) -> Result<OwnChanged, UpdateError> {
         let principal = principal.clone();
-        self.ask(origin, |reply| Request::UpdateOwn { principal, change, current_password, reply }).await?
+        self.ask(move |flows| async move { flows.update_own(&principal, change, current_password, origin).await })
+            .await?
     }
 
     /// Deletes the principal's own account; requires the current password or a recent login.
@@ -417,7 +420,7 @@ impl UserHandle {
         origin: Origin,
     ) -> Result<(), DeleteError> {
         let principal = principal.clone();
-        self.ask(origin, |reply| Request::DeleteOwn { principal, current_password, reply }).await?
+        self.ask(move |flows| async move { flows.delete_own(&principal, current_password, origin).await }).await?
     }
 
     /// Verifies that an administrator may do something sensitive that does not change an account, and returns the administrator.
@@ -431,7 +434,7 @@ impl UserHandle {
         origin: Origin,
     ) -> Result<Principal, ProofError> {
         let admin = admin.clone();
-        self.ask(origin, |reply| Request::Prove { admin, event, current_password, reply }).await?
+        self.ask(move |flows| async move { flows.prove(admin, event, current_password, origin).await }).await?
     }
 
     /// Changes any account. Locking it or giving it another password ends its sessions.
@@ -446,7 +449,8 @@ impl UserHandle {
         origin: Origin,
     ) -> Result<(), UpdateError> {
         let admin = admin.clone();
-        self.ask(origin, |reply| Request::UpdateByAdmin { admin, id, change, current_password, reply }).await?
+        self.ask(move |flows| async move { flows.update_by_admin(&admin, id, change, current_password, origin).await })
+            .await?
     }
 
     /// Deletes any account except the administrator's own.
@@ -459,7 +463,7 @@ impl UserHandle {
         origin: Origin,
     ) -> Result<(), DeleteError> {
         let admin = admin.clone();
-        self.ask(origin, |reply| Request::DeleteByAdmin { admin, id, current_password, reply }).await?
+        self.ask(move |flows| async move { flows.delete_by_admin(&admin, id, current_password, origin).await }).await?
     }
 
     /// Returns a page of accounts, sorted by number.
@@ -493,19 +497,30 @@ impl UserHandle {
     /// Removes accounts that were not verified in time, as the timer does; returns when the removal has begun.
     #[cfg(feature = "testing")]
     pub(crate) async fn remove_unverified(&self) -> Result<(), crate::ask::AskError> {
-        let origin = Origin::default();
-        self.mailbox.tell(Message { origin, span: tracing::Span::none(), request: Request::RemoveUnverified })?;
+        self.mailbox.tell(Message::RemoveUnverified)?;
         self.mailbox.ping(FLOW_DEADLINE).await
     }
 
-    async fn ask<R>(
-        &self,
-        origin: Origin,
-        request: impl FnOnce(Reply<R>) -> Request,
-    ) -> Result<R, crate::ask::AskError> {
-        self.mailbox
-            .ask(FLOW_DEADLINE, |reply| Message { origin, span: tracing::Span::current(), request: request(reply) })
-            .await
+    /// Runs a flow in the user actor, and waits for its outcome.
+    async fn ask<R, F>(&self, flow: impl FnOnce(Arc<Flows>) -> F + Send + 'static) -> Result<R, crate::ask::AskError>
+    where
+        R: Send + 'static,
+        F: Future<Output = R> + Send + 'static,
+    {
+        let message = |reply: Reply<R>| {
+            let run = move |flows| {
+                if reply.is_closed() {
+                    return None;
+                }
+                let run = async move {
+                    // The caller may have given up meanwhile; what was done stays done.
+                    let _ = reply.send(flow(flows).await);
+                };
+                Some(run.boxed())
+            };
+            Message::Run { span: tracing::Span::current(), run: Box::new(run) }
+        };
+        self.mailbox.ask(FLOW_DEADLINE, message).await
     }
 }
 

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::UserHandle;
-use super::message::Request;
 use crate::ask::Unavailable;
 use crate::domain::account::{Account, AccountId};
 use crate::domain::secret::Secret;
@@ -38,24 +37,24 @@ pub enum RefreshError {
 impl UserHandle {
     /// Exchanges a refresh token for the next access token and the next refresh token. Counts as a use of the session.
     pub async fn refresh(&self, token: Secret, origin: Origin) -> Result<Refreshed, RefreshError> {
-        self.ask(origin, |reply| Request::Refresh { token, reply }).await?
+        self.ask(move |flows| async move { flows.refresh(token, origin).await }).await?
     }
 
     /// Returns the account of a refresh token, if the token was issued to a session that is still stored.
     /// Does not check whether the session is alive or the token was replaced.
-    pub async fn owner_of_refresh(&self, token: Secret, origin: Origin) -> Result<Option<AccountId>, Unavailable> {
-        self.ask(origin, |reply| Request::OwnerOfRefresh { token, reply }).await?
+    pub async fn owner_of_refresh(&self, token: Secret) -> Result<Option<AccountId>, Unavailable> {
+        self.ask(move |flows| async move { flows.owner_of_refresh(token).await }).await?
     }
 
     /// Returns the principal of a refresh token in order to end its session, even if the token was replaced.
     /// Does not count as a use of the session.
     pub async fn holder_of_refresh(&self, token: Secret, origin: Origin) -> Result<Principal, RefreshError> {
-        self.ask(origin, |reply| Request::HolderOfRefresh { token, reply }).await?
+        self.ask(move |flows| async move { flows.holder_of_refresh(token, origin).await }).await?
     }
 
     /// Returns the same for a client that has already authenticated, so nothing is counted against its address.
     /// `None` if the token is not valid.
-    pub async fn look_at_refresh(&self, token: Secret, origin: Origin) -> Result<Option<Principal>, Unavailable> {
-        self.ask(origin, |reply| Request::LookAtRefresh { token, reply }).await?
+    pub async fn look_at_refresh(&self, token: Secret) -> Result<Option<Principal>, Unavailable> {
+        self.ask(move |flows| async move { flows.look_at_refresh(token).await }).await?
     }
 }

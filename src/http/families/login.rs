@@ -115,14 +115,14 @@ async fn logout(api: &Api, context: &RequestContext, payload: Payload) -> Result
     let principal = match (by_access, token) {
         (by_access, None) => by_access?,
         // Errors of the refresh token are ignored here, because the access token already names the session to end.
-        (Ok(principal), Some(token)) => match api.handles.users.look_at_refresh(token, context.origin()).await {
+        (Ok(principal), Some(token)) => match api.handles.users.look_at_refresh(token).await {
             Ok(Some(holder)) if holder.session != principal.session => return Err(ApiError::TWO_SESSIONS),
             _ => principal,
         },
         (Err(_), Some(token)) => {
             // A valid refresh token is not counted. Otherwise other clients at the address could use up its quota and keep the
             // session alive.
-            if api.handles.users.owner_of_refresh(token.clone(), context.origin()).await?.is_none() {
+            if api.handles.users.owner_of_refresh(token.clone()).await?.is_none() {
                 api.anyone(context)?;
             }
             let holder = api.handles.users.holder_of_refresh(token, context.origin()).await?;

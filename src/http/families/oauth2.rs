@@ -167,7 +167,7 @@ async fn revoke(api: &Api, context: &RequestContext, payload: Payload) -> Result
     let token = token(context, payload).await?;
     let service = api.service(context, ServiceScope::Revoke).await?.service;
     // A token that is not valid counts as revoked (RFC 7009 §2.2).
-    if let Some(principal) = holder(api, context, token).await? {
+    if let Some(principal) = holder(api, token).await? {
         context.speaks_for(principal.account.id);
         api.handles.sessions.revoke(&principal, service.name(), context.origin()).await?;
     }
@@ -175,10 +175,10 @@ async fn revoke(api: &Api, context: &RequestContext, payload: Payload) -> Result
 }
 
 /// Returns the owner of the session that an access or refresh token belongs to.
-async fn holder(api: &Api, context: &RequestContext, token: Secret) -> Result<Option<Principal>, ApiError> {
+async fn holder(api: &Api, token: Secret) -> Result<Option<Principal>, ApiError> {
     match api.handles.sessions.look(token.expose()).await {
         Ok(principal) => Ok(Some(principal)),
-        Err(AuthenticateError::Dead) => Ok(api.handles.users.look_at_refresh(token, context.origin()).await?),
+        Err(AuthenticateError::Dead) => Ok(api.handles.users.look_at_refresh(token).await?),
         Err(AuthenticateError::Unavailable(unavailable)) => Err(unavailable.into()),
     }
 }

@@ -60,7 +60,7 @@ async fn refresh(api: &Api, context: &RequestContext, payload: Payload) -> Resul
     let typed: RefreshRequest = context.json(payload).await?;
     let token = typed.refresh_token;
     // The owner of an issued token is counted by account, so that other clients at the same address cannot use up the quota.
-    match api.handles.users.owner_of_refresh(token.clone(), context.origin()).await? {
+    match api.handles.users.owner_of_refresh(token.clone()).await? {
         Some(owner) => context.note(api.handles.limits.check_private(owner)?),
         None => api.anyone(context)?,
     }

@@ -46,7 +46,7 @@ fn rows(text: &str) -> String {
     for key in table::ALL {
         if !lines.iter().any(|line| path_of(line).as_deref() == Some(key.path)) {
             let is_of_section = |line: &String| path_of(line).is_some_and(|path| section(&path) == section(key.path));
-            let last = lines.iter().rposition(is_of_section).expect("the page has a table for the section");
+            let last = lines.iter().rposition(is_of_section).unwrap();
             lines.insert(last + 1, row(key));
         }
     }
@@ -63,8 +63,7 @@ fn defaults(text: &str) -> String {
             lines.splice(at - 2..=at, explanation);
             continue;
         }
-        let head =
-            lines.iter().position(|line| *line == format!("[{}]", section(key.path))).expect("there is the section");
+        let head = lines.iter().position(|line| *line == format!("[{}]", section(key.path))).unwrap();
         let next = lines.iter().skip(head + 1).position(|line| line.starts_with('['));
         let end = next.map_or(lines.len(), |next| head + next);
         let last = key.path.split_once('.').unwrap().1;
@@ -84,8 +83,7 @@ fn passed(text: &str) -> String {
     for name in table::ALL.iter().flat_map(|key| key.names()) {
         let line = format!("      {name}: ${{{name}:-}}");
         if !lines.iter().any(|other| other.trim().starts_with(&format!("{name}: "))) {
-            let last =
-                lines.iter().rposition(|line| line.contains("${DOORWARD_CONFIG")).expect("it passes the file's name");
+            let last = lines.iter().rposition(|line| line.contains("${DOORWARD_CONFIG")).unwrap();
             lines.insert(last, line);
         }
     }

@@ -105,7 +105,7 @@ impl Tls {
                 Ok(Ok(Look::Unchanged)) => {}
                 Ok(Ok(Look::Replaced)) => tracing::info!("a new certificate is in use"),
                 Ok(Err(error)) => tracing::error!(%error, "a new certificate is refused, the old one stays in use"),
-                Err(error) => tracing::error!(%error, "the certificate cannot be looked at"),
+                Err(error) => tracing::error!(%error, "the check for a new certificate failed"),
             }
         }
     }

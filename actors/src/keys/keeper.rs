@@ -30,7 +30,7 @@ pub enum KeysError {
     #[error(transparent)]
     Vault(#[from] KeyVaultFailure),
     /// Another process changed the ring at the same time, several times.
-    #[error("the ring of keys changes all the time")]
+    #[error("other processes changed the ring of keys at every attempt")]
     Contended,
     /// A key could not be created.
     #[error(transparent)]

@@ -170,7 +170,7 @@ impl App {
         let service_token = secret(&settings, settings.tokens.service_token.as_ref(), SERVICE_TOKEN_FILE, &ambient)?;
         if settings.accounts.first_user_is_admin && !core.store.had_admin().await? {
             tracing::warn!(
-                "nobody administers this data directory yet: the first account that registers will \
+                "this data directory has no administrator yet: the first account that registers becomes one \
                  (set FIRST_USER_IS_ADMIN=false and use `doorward admin create` to prevent it)"
             );
         }

@@ -28,8 +28,8 @@ impl Offline {
         let secret = secret_of_the_server(settings, ambient.clock.now())?;
         if secret.is_none() {
             tracing::warn!(
-                "the SECRET_KEY of the server is not known here, so no mail is queued that verifies the address; \
-                 ask for one at POST /email/verify/resend when the server runs"
+                "the SECRET_KEY of the server is not known here, so no verification mail is queued; \
+                 request one at POST /email/verify/resend when the server runs"
             );
         }
         let ports = OperatorPorts {

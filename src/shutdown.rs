@@ -20,7 +20,7 @@ pub(crate) fn requested() -> std::io::Result<impl Future<Output = ()> + Send> {
         tracing::info!("stopping: no new connections; requests in flight are finished");
         tokio::spawn(async move {
             either(&mut terminate, &mut interrupt).await;
-            tracing::warn!("told to stop again: stopping at once");
+            tracing::warn!("received a second stop signal: stopping at once");
             crate::telemetry::flush();
             std::process::exit(TOLD_TWICE);
         });
@@ -36,7 +36,9 @@ pub(crate) fn outlive_hangups() -> std::io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            tracing::info!("SIGHUP: there is no certificate to look at; settings are read at a start alone");
+            tracing::info!(
+                "SIGHUP has no effect: there is no certificate to reload, and settings are read only at the start"
+            );
         }
     });
     Ok(())

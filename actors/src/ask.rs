@@ -61,7 +61,7 @@ impl From<StoreError<ActingRefusal>> for ActingError {
 
 impl From<crate::store::StoreFailure> for Unavailable {
     fn from(failure: crate::store::StoreFailure) -> Self {
-        tracing::error!(%failure, "the store did not do what it was asked");
+        tracing::error!(%failure, "a request to the store failed");
         Self::default()
     }
 }

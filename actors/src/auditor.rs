@@ -126,7 +126,7 @@ impl AuditHandle {
     /// Waits until every record that was sent before is in the store.
     pub async fn settle(&self) {
         if let Err(error) = self.mailbox.ask(DRAIN_DEADLINE, Message::Settle).await {
-            tracing::warn!(%error, "the audit log did not settle");
+            tracing::warn!(%error, "the audit log did not confirm its pending records");
         }
     }
 
@@ -374,10 +374,7 @@ impl AuditActor {
         if left_out == 0 {
             return None;
         }
-        tracing::warn!(
-            left_out,
-            "too many refusals for the audit log; they are counted there, and not on record one by one"
-        );
+        tracing::warn!(left_out, "too many refusals for the audit log; those left out are recorded only as a number");
         let details = Some(AuditDetails::Counted(left_out));
         Some(AuditRecord { details, ..of_system(AuditEvent::RefusalsCounted, self.clock.now()) })
     }

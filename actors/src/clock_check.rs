@@ -38,7 +38,7 @@ impl ClockCheck {
                 let ahead_seconds = now.since(latest).as_secs();
                 tracing::warn!(
                     ahead_seconds,
-                    "the clock is ahead of what was expected; nothing is removed from a log for its age until tomorrow"
+                    "the clock is ahead of the expected time; for 25 hours, no log entry is removed because of its age"
                 );
             }
             let since = *self.ahead_since.get_or_insert(monotonic);

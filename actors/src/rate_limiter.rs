@@ -298,7 +298,7 @@ impl RateLimiterHandle {
         let keys = kinds.into_iter().flat_map(|kind| scopes.iter().flatten().map(move |scope| (kind, *scope)));
         let keys = keys.map(|(kind, scope)| FailureKey { kind, scope }).collect();
         if limiters.store.forget_failures(keys, limiters.now()).await.is_err() {
-            tracing::error!("failed attempts could not be forgotten after a recovery");
+            tracing::error!("counters of failed attempts could not be reset after a recovery");
         }
         limiters.outcomes.send_replace(());
         if let Some(network) = network {

@@ -442,7 +442,7 @@ impl SessionHandle {
                     tracing::error!(
                         ?error,
                         account = account.get(),
-                        "a session whose token could not be issued goes on without it"
+                        "a session whose tokens could not be issued could not be ended"
                     );
                 }
                 Err(error)

@@ -34,13 +34,13 @@ const MAX_STATUS_LINE: u64 = 256;
 enum HealthError {
     #[error("the address to ask must look like http://host:port/path or https://host:port/path")]
     BadUrl,
-    #[error("PORT is 0, so nobody knows where to ask: use --url")]
+    #[error("PORT is 0, so the port of the server is not known: use --url")]
     AnyPort,
     #[error("no answer in time")]
     TimedOut,
     #[error("no answer: {0}")]
     Io(#[from] io::Error),
-    #[error("no encryption: {0}")]
+    #[error("TLS failed: {0}")]
     Tls(#[from] rustls::Error),
     #[error("not ready: {0}")]
     NotReady(String),

@@ -24,7 +24,7 @@ enum KeysCommandError {
     Refused(#[from] RotateRefusal),
     #[error(transparent)]
     Bad(#[from] BadKey),
-    #[error("the keys are being changed by somebody else; try again")]
+    #[error("another process is changing the keys; try again")]
     Contended,
 }
 

@@ -35,7 +35,7 @@ pub(crate) fn protect(data_dir: &Path) -> Result<(), OpenError> {
     if mode & (GROUP_WRITES | EVERYBODY_WRITES) != 0 {
         let path = data_dir.display();
         let who = if mode & EVERYBODY_WRITES == 0 { "its group" } else { "everybody on this machine" };
-        tracing::warn!(%path, mode = %octal(mode), "{who} may replace the data in the data directory; what is secret in it is kept from them");
+        tracing::warn!(%path, mode = %octal(mode), "{who} can replace the data in the data directory, but cannot read the secrets in it");
     }
     for directory in DIRECTORIES {
         restrict(&data_dir.join(directory), 0o700)?;
@@ -58,11 +58,11 @@ fn restrict(path: &Path, wanted: u32) -> Result<(), OpenError> {
     let after = mode(path)?.unwrap_or_default();
     let shown = path.display();
     if after & OTHERS == 0 {
-        tracing::warn!(path = %shown, before = %octal(before), now = %octal(after), "others might use what is secret: put right");
+        tracing::warn!(path = %shown, before = %octal(before), now = %octal(after), "others could use secrets here; the permissions were put right");
         return Ok(());
     }
     if after & EVERYBODY == 0 {
-        tracing::warn!(path = %shown, mode = %octal(after), "its group may use what is secret, and that cannot be changed");
+        tracing::warn!(path = %shown, mode = %octal(after), "its group can use secrets here, and the permissions cannot be changed");
         return Ok(());
     }
     let why = changed.err().map_or_else(|| "the file system keeps its mode".to_owned(), |error| error.to_string());

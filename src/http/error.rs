@@ -320,7 +320,7 @@ pub(in crate::http) async fn recover(rejection: Rejection) -> Result<Response, I
         ApiError::MethodNotAllowed
     } else {
         // Routes reject for no other reason, so this is a defect in a route.
-        tracing::error!(?rejection, "a route rejected in an unknown way");
+        tracing::error!(?rejection, "a route rejected a request for an unknown reason");
         ApiError::Internal
     };
     Ok(error.into_response())

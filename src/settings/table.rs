@@ -143,19 +143,19 @@ impl fmt::Display for Kind {
             Self::Flag => f.write_str("true or false"),
             Self::Choice(words) => write!(f, "one of {}", words.join(", ")),
             Self::TimeUnit => {
-                f.write_str("second, minute, hour or day, with a whole number before it or none, at most 366day")
+                f.write_str("second, minute, hour or day, optionally with a whole number before it, at most 366day")
             }
             Self::Path => f.write_str("a path"),
             Self::LogFilter => f.write_str("off, error, warn, info, debug, trace, or a list of target=level"),
             Self::Secret => f.write_str("at least 32 bytes"),
             Self::SmtpUrl => f.write_str(
-                "an smtp://, smtp+starttls:// or smtps:// URL: a host, perhaps a port, perhaps a user with a password",
+                "an smtp://, smtp+starttls:// or smtps:// URL with a host, and optionally a port and a user with a password",
             ),
             Self::Mailbox => f.write_str("an e-mail address, or a name followed by one in angle brackets"),
             Self::WebUrl => f.write_str("an http:// or https:// URL without user, query and fragment"),
             Self::Origins => f.write_str("origins such as https://app.example.com, separated by commas, as browsers send them"),
             Self::Networks => f.write_str(
-                "IP addresses and networks such as 192.0.2.7, 10.0.0.0/8 and fd00::/8, separated by commas, without bits behind a prefix",
+                "IP addresses and networks such as 192.0.2.7, 10.0.0.0/8 and fd00::/8, separated by commas, with no bits set after the prefix",
             ),
         }
     }
@@ -195,41 +195,41 @@ keys! {
     HOST = "http.host", Kind::Address, Some("127.0.0.1"),
         "The address to listen on; 0.0.0.0 or :: means every interface.";
     PORT = "http.port", integer(0, 65_535), Some("8000"),
-        "The TCP port to listen on; 0 takes any free one and logs which.";
+        "The TCP port to listen on; 0 selects a free one, which the log names.";
     MAX_CONNECTIONS = "http.max_connections", integer(1, 1_000_000), Some("8192"),
-        "How many connections may be open at once; further ones wait to be accepted. Also how many requests may be open over HTTP/2; further ones are answered 503.";
+        "How many connections may be open at once; further ones wait to be accepted. Also how many HTTP/2 requests may be open at once; further ones are answered with 503.";
     MAX_CONNECTIONS_PER_ADDRESS = "http.max_connections_per_address", integer(1, 1_000_000), Some("256"),
-        "How many connections one client address may have open at once; further ones are closed. Also how many requests over HTTP/2; further ones are answered 503. TRUSTED_PROXIES are exempt.";
+        "How many connections one client address may have open at once; further ones are closed. Also how many HTTP/2 requests; further ones are answered with 503. TRUSTED_PROXIES are exempt.";
     HEADER_TIMEOUT_SECONDS = "http.header_timeout_seconds", integer(1, 300), Some("10"),
-        "How long a client may take to send the head of a request, in seconds.";
+        "How long a client may take to send the head of a request, in seconds; then its connection is closed. An idle connection is closed after the same time.";
     REQUEST_TIMEOUT_SECONDS = "http.request_timeout_seconds", integer(1, 3600), Some("30"),
-        "How long a request may take from its head to its answer, in seconds.";
+        "How long a request may take from its head to its answer, in seconds; then it is answered with 408 if its body is still arriving, else with 503.";
     SHUTDOWN_TIMEOUT_SECONDS = "http.shutdown_timeout_seconds", integer(1, 600), Some("7"),
-        "How long a stop may take before it is forced, in seconds; Docker waits for 10 by default.";
+        "How long a stop may take before it is forced, in seconds; Docker kills the process after 10 seconds by default.";
     TRUSTED_PROXIES = "http.trusted_proxies", Kind::Networks, None,
-        "The proxies in front whose Forwarded or X-Forwarded-For says where a request comes from.";
+        "The proxies whose Forwarded or X-Forwarded-For header is trusted to name the client address.";
     IPV6_PREFIX = "http.ipv6_prefix", integer(32, 128), Some("64"),
-        "How many leading bits of an IPv6 address name one client, for every limit by address.";
+        "How many leading bits of an IPv6 address identify one client, for every limit by address.";
     TLS_CERT = "http.tls_cert", Kind::Path, None,
-        "A PEM file with the certificate and its chain: the port then speaks TLS alone. A new file is taken up without a restart.";
+        "A PEM file with the certificate of the server and its chain; the port then accepts TLS only. A changed file is loaded without a restart.";
     TLS_KEY = "http.tls_key", Kind::Path, None,
         "A PEM file with the private key of TLS_CERT.";
     CORS_ORIGINS = "http.cors_origins", Kind::Origins, None,
-        "The origins whose pages may read answers in browsers (CORS), on every route but those of services.";
+        "The origins whose pages may read answers in browsers (CORS), on every route except those of services.";
     DOCS = "http.docs", Kind::Choice(&["on", "off"]), Some("on"),
-        "Whether /docs and /openapi.json are served. With off, both answer 404.";
+        "Whether /docs and /openapi.json are served; with off, both answer 404.";
 
     DATA_DIR = "storage.data_dir", Kind::Path, Some("./data"),
         "The directory of the database, the generated secrets and the mail spool.";
 
     SECRET_KEY = "tokens.secret_key", Kind::Secret, None,
-        "The secret that signs access tokens; made at the first start and kept in the data directory when not given.";
+        "The secret that signs access tokens; if it is not set, the first start creates one in the data directory.";
     SECRET_KEY_PREVIOUS = "tokens.secret_key_previous", Kind::Secret, None,
-        "The SECRET_KEY before the present one: its tokens and waiting links stay good until they are over.";
+        "The SECRET_KEY before the present one; its tokens and the links in queued mails stay valid until they expire.";
     ALGORITHM = "tokens.algorithm", Kind::Choice(&["HS256", "HS384", "HS512", "EdDSA", "ES256", "RS256"]), Some("HS256"),
-        "The algorithm that signs access tokens: HS* with SECRET_KEY, the others with key pairs that are made and published.";
+        "The algorithm that signs access tokens: HS* uses SECRET_KEY; the others use key pairs, which Doorward creates and whose public keys it publishes.";
     KEY_ROTATION_DAYS = "tokens.key_rotation_days", integer(0, 3650), Some("90"),
-        "After how many days a key pair gives way to a new one; 0 means never. SECRET_KEY is its operator's to change.";
+        "After how many days a new key pair replaces the one that signs; 0 means never. Only the operator can change SECRET_KEY.";
     ACCESS_TOKEN_EXPIRE_MINUTES = "tokens.access_token_expire_minutes", integer(1, YEAR_MINUTES), Some("30"),
         "The lifetime of an access token, in minutes.";
     TOKEN_ISSUER = "tokens.issuer", Kind::Text, Some("doorward"),
@@ -237,116 +237,116 @@ keys! {
     TOKEN_AUDIENCE = "tokens.audience", Kind::Text, Some("doorward"),
         "The aud claim of access tokens.";
     SERVICE_TOKEN = "tokens.service_token", Kind::Secret, None,
-        "What services send in X-Service-Token if they have no token of their own; made at the first start and kept in the data directory when not given.";
+        "The token that services without a token of their own send in X-Service-Token; if it is not set, the first start creates one in the data directory.";
     VERIFY_CACHE_SECONDS = "tokens.verify_cache_seconds", integer(0, 300), Some("0"),
-        "For how long a service may keep the answer of /verify, in seconds; a revoked token then lives as much longer there.";
+        "How long a service may cache the answer of /verify, in seconds; it may accept a revoked token for that much longer. 0 forbids caching.";
 
     IDDLE_MINUTES = "sessions.idle_minutes", integer(1, YEAR_MINUTES), Some("30"),
-        "A session idle for longer than this is over, in minutes.", or &["IDLE_MINUTES"];
+        "How long a session may be idle before it expires, in minutes; REMEMBER_DAYS replaces it for remembered sessions.", or &["IDLE_MINUTES"];
     SESSION_MAX_DAYS = "sessions.max_days", integer(1, 365), Some("30"),
-        "A session is over this many days after its login, used or not.";
+        "How long after its login a session expires, in days, even if it is in use.";
     REMEMBER_DAYS = "sessions.remember_days", integer(1, 365), Some("30"),
-        "A session that its owner asked to be remembered may be idle for this many days.";
+        "How long a session may be idle before it expires, in days, if its login asked to be remembered.";
     REFRESH_GRACE_SECONDS = "sessions.refresh_grace_seconds", integer(0, 300), Some("10"),
-        "How long a refresh token is still taken once it was exchanged, in seconds; later its use ends the session.";
+        "How long a refresh token is still accepted after it was exchanged, in seconds; a later use ends the session.";
     REAUTH_MINUTES = "sessions.reauth_minutes", integer(1, 1440), Some("5"),
         "How long after a login sensitive changes need no current_password, in minutes.";
     ADMIN_REAUTH_MINUTES = "sessions.admin_reauth_minutes", integer(1, 1440), Some("15"),
-        "How long after a login administrators change others, service tokens and keys without current_password, in minutes.";
+        "How long after a login an administrator may change other accounts, service tokens and signing keys without current_password, in minutes.";
     MAX_SESSIONS_PER_USER = "sessions.max_per_user", integer(1, 1000), Some("20"),
-        "How many sessions an account may have; a further login ends the one idle for longest.";
+        "How many sessions an account may have; a further login ends the one that was idle for longest.";
     SESSION_SHARDS = "sessions.shards", per_core(1, 64), Some("auto"),
         "How many actors share the live sessions.";
 
     HASH_THREADS = "passwords.hash_threads", per_core(1, 64), Some("auto"),
-        "How many threads hash passwords; times HASH_MEMORY_KIB it bounds the memory of hashing.";
+        "How many threads hash passwords; this number times HASH_MEMORY_KIB is the maximum memory of hashing.";
     HASH_BACKEND = "passwords.hash_backend", Kind::Choice(&["auto", "portable"]), Some("auto"),
-        "Which implementation computes hashes: auto takes a faster one if the processor can and it passes a self-test at the start.";
+        "Which implementation computes hashes; auto selects a faster one if the processor supports it and it passes a self-test at the start.";
     HASH_MEMORY_KIB = "passwords.hash_memory_kib", integer(19_456, 1_048_576), Some("19456"),
         "The memory cost of one argon2id hash, in KiB.";
     HASH_ITERATIONS = "passwords.hash_iterations", integer(2, 16), Some("2"),
         "The number of passes of one argon2id hash.";
     HASH_QUEUE = "passwords.hash_queue", integer(1, 65_536), Some("256"),
-        "How many logins may wait for their hash, and as many new passwords; further requests are answered 503.";
+        "How many logins may wait for their hash; as many new passwords may wait as well. Further requests are answered with 503.";
     HASH_DEADLINE_MS = "passwords.hash_deadline_ms", integer(100, 60_000), Some("5000"),
-        "How long a hash may wait to begin before its request is answered 503, in milliseconds.";
+        "How long a hash may wait before it starts, in milliseconds; then its request is answered with 503.";
     PASSWORD_MIN_SCORE = "passwords.min_score", integer(0, 4), Some("2"),
-        "The lowest zxcvbn score of a new password; 0 takes any, 4 only very unguessable ones.";
+        "The minimum zxcvbn score of a new password; 0 accepts every score, 4 only passwords that are very hard to guess.";
     BREACHED_PASSWORDS_FILE = "passwords.breached_file", Kind::Path, None,
-        "A file of the SHA-1 hashes of breached passwords, sorted, as Have I Been Pwned publishes them.";
+        "A file with the SHA-1 hashes of breached passwords, sorted, in the format of Have I Been Pwned; new passwords on this list are refused.";
 
     RATE_LIMITS_PUBLIC_ROUTES = "limits.public_routes", integer(1, MAX_PERMITS), Some("100"),
-        "How many requests a client address may make on public routes in RATE_LIMITS_PUBLIC_TIME_UNIT.";
+        "How many requests a client address may make on public routes in RATE_LIMITS_PUBLIC_TIME_UNIT; further ones are answered with 429.";
     RATE_LIMITS_PUBLIC_TIME_UNIT = "limits.public_time_unit", Kind::TimeUnit, Some("10minute"),
-        "The span of time of RATE_LIMITS_PUBLIC_ROUTES.",
+        "The period for which RATE_LIMITS_PUBLIC_ROUTES counts requests.",
         or &["RATE_LIMITS_PUBLIC_ROUTES_TIME_UNIT"], also_at &["limits.public_routes_time_unit"];
     RATE_LIMITS_PRIVATE_ROUTES = "limits.private_routes", integer(1, MAX_PERMITS), Some("300"),
-        "How many requests an account may make on bearer routes in RATE_LIMITS_PRIVATE_TIME_UNIT.";
+        "How many requests an account may make on bearer routes in RATE_LIMITS_PRIVATE_TIME_UNIT; further ones are answered with 429.";
     RATE_LIMITS_PRIVATE_TIME_UNIT = "limits.private_time_unit", Kind::TimeUnit, Some("60minute"),
-        "The span of time of RATE_LIMITS_PRIVATE_ROUTES.",
+        "The period for which RATE_LIMITS_PRIVATE_ROUTES counts requests.",
         or &["RATE_LIMITS_PRIVATE_ROUTES_TIME_UNIT"], also_at &["limits.private_routes_time_unit"];
     RATE_LIMITS_ALLOW = "limits.allow", Kind::Networks, None,
         "The client addresses whose requests are not counted by address.";
     RATE_LIMITS_DENY = "limits.deny", Kind::Networks, None,
-        "The client addresses whose requests are refused.";
+        "The client addresses whose requests are refused with 429.";
     LOGIN_FAILURES = "limits.login_failures", integer(1, 100), Some("5"),
-        "How many failed attempts an account takes from strangers before it answers 429 for 1, 2, 4 … 60 minutes.";
+        "How many attempts at an account may fail from unknown addresses; then it answers them with 429 for 1, 2, 4 … 60 minutes.";
     ADDRESS_FAILURES = "limits.address_failures", integer(1, 10_000), Some("50"),
-        "How many failed attempts one client address may make, over all accounts, before it waits for 1, 2, 4 … 60 minutes.";
+        "How many attempts of one client address may fail, over all accounts; then it gets 429 for 1, 2, 4 … 60 minutes.";
 
     FIRST_USER_IS_ADMIN = "accounts.first_user_is_admin", Kind::Flag, Some("true"),
         "Whether the first account ever registered in a data directory becomes an administrator.";
     CUSTOMER_ACCOUNT_SELF_SERVICE = "accounts.customer_account_self_service", Kind::Flag, Some("false"),
-        "Whether people may choose their own customer_account; otherwise administrators alone do.";
+        "Whether people may choose their own customer_account; otherwise only administrators can.";
     REQUIRE_EMAIL_VERIFICATION = "accounts.require_email_verification", Kind::Flag, Some("false"),
-        "Whether people can log in only once their address is verified; unverified accounts are then replaced and removed.";
+        "Whether people can log in only after their address is verified; a newer registration then replaces an unverified account.";
     UNVERIFIED_TTL_DAYS = "accounts.unverified_ttl_days", Kind::Integer { min: 1, max: 365 }, Some("7"),
-        "With REQUIRE_EMAIL_VERIFICATION: after how many days an account that was never verified is removed.";
+        "After how many days an account that was never verified is removed, if REQUIRE_EMAIL_VERIFICATION is true.";
     ENUMERATION_SAFE_REGISTRATION = "accounts.enumeration_safe_registration", Kind::Flag, Some("false"),
-        "Whether a registration is answered alike for a free and a taken address; the owner of a taken one gets a mail.";
+        "Whether a registration gets the same answer for a free and a taken address; the owner of a taken one gets a mail.";
     RECOVERY_MODE = "accounts.recovery_mode", Kind::Choice(&["passphrase", "email", "either", "email_and_passphrase"]), Some("either"),
-        "How a forgotten password is replaced.";
+        "How a forgotten password is replaced: with the passphrase, with a link in a mail, with either, or with both together.";
     VERIFICATION_TTL_HOURS = "accounts.verification_ttl_hours", Kind::Integer { min: 1, max: 720 }, Some("48"),
-        "How many hours a link to verify an address is good for.";
+        "How long a link to verify an address is valid, in hours.";
     RECOVERY_TTL_MINUTES = "accounts.recovery_ttl_minutes", Kind::Integer { min: 5, max: 1440 }, Some("30"),
-        "How many minutes a link to choose a new password is good for.";
+        "How long a link to choose a new password is valid, in minutes.";
     ADDRESS_CHANGE_TTL_HOURS = "accounts.address_change_ttl_hours", Kind::Integer { min: 1, max: 720 }, Some("24"),
-        "How many hours a link to confirm a new address is good for.";
+        "How long a link to confirm a new address is valid, in hours.";
     ADDRESS_CHANGE_UNDO_HOURS = "accounts.address_change_undo_hours", Kind::Integer { min: 1, max: 720 }, Some("72"),
-        "How many hours a link that undoes a change of address, password or passphrase is good for; meanwhile the old address stays reserved.";
+        "How long a link to undo a change of address, password or passphrase is valid, in hours; until then the old address stays reserved.";
 
     SMTP_URL = "mail.smtp_url", Kind::SmtpUrl, None,
-        "The server that takes mails, its scheme saying how it is encrypted; without one, mails are files in DATA_DIR/mail.";
+        "The mail server; the scheme selects the encryption. If it is not set, mails are written to files in DATA_DIR/mail.";
     SMTP_CA_FILE = "mail.smtp_ca_file", Kind::Path, None,
-        "A file of PEM certificates that are trusted for the mail server beside the public authorities.";
+        "A PEM file with certificates that are trusted for the mail server in addition to the public authorities.";
     MAIL_FROM = "mail.from", Kind::Mailbox, Some("Doorward <doorward@localhost>"),
         "The sender of mails.";
     PUBLIC_URL = "mail.public_url", Kind::WebUrl, Some("http://127.0.0.1:8000"),
-        "Where people reach this service; every link in a mail begins with it.";
+        "The URL at which people reach this service; every link in a mail begins with it.";
     UNREACHABLE_ADDRESSES = "mail.unreachable_addresses", Kind::Choice(&["warn", "refuse"]), Some("warn"),
-        "What becomes of an address that no mail can be sent to, as the mail server lacks SMTPUTF8: the answer warns, or it is refused.";
+        "What happens to an address that cannot get mail because the mail server lacks SMTPUTF8: warn accepts it with a warning in the answer, refuse answers 400.";
     MAIL_LOCALE = "mail.locale", Kind::Choice(&["en", "de", "fr", "es", "ro"]), Some("en"),
-        "The language of mails to people whose own is not known.";
+        "The language of mails to people whose language is not known.";
     MAIL_TEMPLATES_DIR = "mail.templates_dir", Kind::Path, None,
-        "A directory of templates that replace built-in ones of the same name.";
+        "A directory of templates that replace the built-in ones of the same names.";
     MAIL_SEND_TIMEOUT_SECONDS = "mail.send_timeout_seconds", integer(1, 600), Some("30"),
-        "How long handing over one mail may take, in seconds.";
+        "How long the delivery of one mail may take, in seconds; then the attempt has failed.";
     MAIL_MAX_ATTEMPTS = "mail.max_attempts", integer(1, 100), Some("56"),
-        "How often a mail is tried before it is given up; 56 attempts take about two days.";
+        "How many times a mail is tried before it is given up; 56 attempts take about two days.";
     MAIL_CONCURRENCY = "mail.concurrency", integer(1, 64), Some("4"),
-        "How many mails may be on their way at once.";
+        "How many mails may be sent at once.";
 
     AUDIT_RETENTION_DAYS = "audit.retention_days", integer(1, 3650), Some("365"),
         "After how many days an audit record is removed.";
     AUDIT_MAX_MEBIBYTES = "audit.max_mebibytes", integer(1, 1_048_576), Some("1024"),
-        "How much the audit log may take, in MiB of records; beyond it the oldest are removed.";
+        "The maximum size of the audit log, in MiB of records; beyond it the oldest records are removed.";
 
     LOG_LEVEL = "log.level", Kind::LogFilter, Some("info"),
         "What is logged: a level, or a list of target=level.";
     LOG_FORMAT = "log.format", Kind::Choice(&["auto", "pretty", "json"]), Some("auto"),
-        "The form of the log on standard error; auto means pretty on a terminal, else json.";
+        "The format of the log on standard error; auto means pretty on a terminal, else json.";
     LOG_PII = "log.pii", Kind::Flag, Some("false"),
-        "Whether e-mail addresses stand in the log as they are; otherwise as pseudonyms that change with each start.";
+        "Whether the log contains e-mail addresses; otherwise it contains pseudonyms that change with each start.";
     LOG_VERIFY_SAMPLE = "log.verify_sample", integer(0, 1_000_000), Some("1000"),
-        "One in how many successful token checks is logged; 0 logs none of them.";
+        "The log contains one of this many successful token checks; 0 logs none of them.";
 }

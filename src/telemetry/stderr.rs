@@ -113,7 +113,10 @@ impl Lines {
             // `take` has just emptied the queue, so it has room for the warning. `!torn` means that the last write succeeded.
             let dropped = self.lock().counts.dropped;
             if dropped > told && !torn {
-                tracing::warn!(dropped = dropped - told, "lines of the log were lost: nobody took them in time");
+                tracing::warn!(
+                    dropped = dropped - told,
+                    "log lines were dropped because standard error did not take them in time"
+                );
                 told = dropped;
             }
             for piece in pieces(&batch) {

@@ -86,7 +86,9 @@ impl Judge {
         let found = list.contains(password);
         // Logged once, not for every login.
         match (&found, self.readable.swap(found.is_ok(), Ordering::Relaxed)) {
-            (Err(failure), true) => tracing::error!(%failure, "no new password is taken until the list can be read"),
+            (Err(failure), true) => {
+                tracing::error!(%failure, "no new password is accepted until the list of breached passwords can be read");
+            }
             (Ok(_), false) => tracing::info!("the list of breached passwords can be read again"),
             _ => {}
         }

@@ -30,7 +30,7 @@ pub enum KeysError {
     #[error(transparent)]
     Vault(#[from] KeyVaultFailure),
     /// Another process changed the ring at the same time, several times.
-    #[error("the ring of keys changes all the time")]
+    #[error("other processes changed the ring of keys at every attempt")]
     Contended,
     /// A key could not be created.
     #[error(transparent)]
@@ -95,7 +95,7 @@ impl KeyKeeper {
         for key in keys.ring.keys.iter().filter(|key| !keys.is_at_hand(key)) {
             tracing::warn!(
                 algorithm = %key.algorithm,
-                "tokens of an earlier SECRET_KEY are not accepted: SECRET_KEY_PREVIOUS is not that one"
+                "tokens of an earlier SECRET_KEY are not accepted: SECRET_KEY_PREVIOUS is not set to it"
             );
         }
         let tokens = Arc::new(AccessTokens::new(&settings, keys));
@@ -111,7 +111,7 @@ impl KeyKeeper {
     pub(crate) async fn look(&self) {
         let mut turn = self.turn.lock().await;
         if let Err(error) = self.tend(&mut turn).await {
-            tracing::error!(%error, "the signing keys could not be looked after");
+            tracing::error!(%error, "the check of the signing keys failed");
         }
     }
 
@@ -263,7 +263,7 @@ impl KeyKeeper {
         self.write(ring, None).await?;
         tracing::warn!(
             planned = planned.to_rfc3339(),
-            "the clock was ahead when a signing key was to take over: it does so in a quarter of an hour"
+            "the clock was ahead when the start of a signing key was planned; the key now signs in a quarter of an hour"
         );
         Ok(())
     }
@@ -278,7 +278,7 @@ impl KeyKeeper {
         let stored = blocking(move || vault.load()).await?;
         let stored = stored.ok_or_else(|| KeyVaultFailure("the ring of keys is gone".to_owned()))?;
         self.take_up(stored.ring, stored.pairs)?;
-        tracing::info!("the signing keys were changed beside this server and are taken up");
+        tracing::info!("another process changed the signing keys, and this server loaded them");
         Ok(())
     }
 
@@ -310,7 +310,7 @@ impl KeyKeeper {
         ring.unrecorded.retain(|event| !recorded.contains(event));
         // The event is then recorded twice, which is better than never.
         if let Err(Retry::Failed(error)) = self.write(ring, None).await {
-            tracing::warn!(%error, "what is on record of the signing keys could not be noted");
+            tracing::warn!(%error, "recorded events of the signing keys could not be removed from the ring and will be recorded again");
         }
     }
 }

@@ -161,7 +161,7 @@ impl MailerActor {
                 Ok(PRUNE_AT_ONCE) => {}
                 Ok(_) => return,
                 Err(failure) => {
-                    tracing::error!(%failure, "what is no longer kept of the outbox cannot be removed");
+                    tracing::error!(%failure, "old mails and counts cannot be removed from the outbox");
                     return;
                 }
             }

@@ -78,7 +78,7 @@ impl Postman {
     /// Stores the outcome of an attempt.
     pub(super) async fn note(&self, Tried { id, claimed_until, outcome }: Tried) {
         if let Err(failure) = self.store.settle_mail(id, claimed_until, outcome).await {
-            tracing::error!(%failure, mail = id.get(), "what came of a mail could not be noted");
+            tracing::error!(%failure, mail = id.get(), "the outcome of a mail could not be stored");
         }
     }
 
@@ -154,7 +154,7 @@ impl Postman {
             Ok(Some(_)) => older,
             Ok(None) => token,
             Err(failure) => {
-                tracing::error!(%failure, "whose secret a waiting link was made with cannot be found out");
+                tracing::error!(%failure, "the secret that a queued link was derived from cannot be determined");
                 token
             }
         }

@@ -121,7 +121,7 @@ impl Attempt {
                         .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |rows| Some(rows.saturating_sub(removed))),
                 ),
                 // The attempt then counts as failed.
-                Err(failure) => tracing::error!(%failure, "the outcome of an attempt could not be noted"),
+                Err(failure) => tracing::error!(%failure, "the outcome of an attempt could not be stored"),
             }
             limiters.outcomes.send_replace(());
         };

@@ -210,7 +210,7 @@ pub(super) fn failures(rows: &dyn Rows) -> Result<Vec<(FailureKey, Failures)>, F
         if let (Some(key), Ok(stored)) = (layout::failures_of(&key), codec::decode(&value)) {
             failures.push((key, stored));
         } else {
-            tracing::error!("a stored counter of failed attempts cannot be read and is passed over");
+            tracing::error!("a stored counter of failed attempts cannot be read and is skipped");
         }
     }
     Ok(failures)
@@ -221,7 +221,7 @@ fn readable<T>(mail: Result<T, Fault>) -> Result<Option<T>, Fault> {
     match mail {
         Ok(mail) => Ok(Some(mail)),
         Err(Fault::Record(error)) => {
-            tracing::error!(%error, "a stored mail cannot be read and is passed over");
+            tracing::error!(%error, "a stored mail cannot be read and is skipped");
             Ok(None)
         }
         Err(fault) => Err(fault),

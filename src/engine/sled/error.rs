@@ -65,7 +65,9 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// The engine counts writes as durable before they reach the disk.
-    #[error("the storage engine does not sync what it writes, as this program was linked wrongly; use another build")]
+    #[error(
+        "the storage engine does not sync what it writes, because this program was linked incorrectly; use another build"
+    )]
     Unsynced,
     /// The stored data is damaged.
     #[error("the data is damaged: {0}; restore a backup")]

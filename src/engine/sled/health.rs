@@ -25,7 +25,7 @@ impl Health {
         let first = self.reason.send_if_modified(|known| {
             let first = known.is_none();
             if first {
-                tracing::error!(%reason, "the store failed and takes no more requests");
+                tracing::error!(%reason, "the store failed and accepts no more requests");
                 *known = Some(reason);
             }
             first

@@ -75,7 +75,7 @@ pub(super) fn open(data_dir: &Path, options: SledOptions) -> Result<sled::Db, Op
     if heads.blanked > 0 {
         tracing::warn!(
             segments = heads.blanked,
-            "removed what a power cut left of changes that were never acknowledged"
+            "removed the remains of changes that a power cut interrupted; none of them was acknowledged"
         );
     }
     if noted.is_some() && heads.used == 0 {
@@ -132,7 +132,7 @@ fn remove_leftovers(engine_dir: &Path) -> io::Result<()> {
     for path in files(engine_dir)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if name.starts_with("snap.") && name.ends_with(".generating") {
-            tracing::warn!(path = %path.display(), "removing what a start that was cut short left behind");
+            tracing::warn!(path = %path.display(), "removing a file that an interrupted start left behind");
             std::fs::remove_file(&path)?;
         }
     }
@@ -140,7 +140,7 @@ fn remove_leftovers(engine_dir: &Path) -> io::Result<()> {
     // It creates the file again if it is missing, and fails if it is incomplete.
     let parameters = engine_dir.join("conf");
     if parameters.exists() && !is_whole(&std::fs::read(&parameters)?) {
-        tracing::warn!(path = %parameters.display(), "removing what a start that was cut short left behind");
+        tracing::warn!(path = %parameters.display(), "removing a file that an interrupted start left behind");
         std::fs::remove_file(&parameters)?;
     }
     Ok(())

@@ -79,7 +79,7 @@ impl UnlistedProxies {
         tracing::warn!(
             address = %peer.to_canonical(),
             "a peer that is not in TRUSTED_PROXIES sends X-Forwarded-For or Forwarded, which is ignored; if it is your \
-             proxy, add its address to TRUSTED_PROXIES, or all its clients share one allowance"
+             proxy, add its address to TRUSTED_PROXIES, or all its clients share one quota"
         );
         true
     }

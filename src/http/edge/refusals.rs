@@ -99,10 +99,10 @@ impl Refusals {
             std::mem::take(&mut *self.window.lock().unwrap_or_else(PoisonError::into_inner));
         for (kind, Lines { left_out, .. }) in kinds.into_iter().filter(|(_, lines)| lines.left_out > 0) {
             let (address, account, status) = (kind.network, kind.account.map(AccountId::get), kind.status.as_u16());
-            tracing::info!(%address, account, status, left_out, "more such answers had no line of their own");
+            tracing::info!(%address, account, status, left_out, "further answers of this kind were counted, not logged one by one");
         }
         if others > 0 {
-            tracing::info!(left_out = others, "answers to other clients had no line of their own");
+            tracing::info!(left_out = others, "answers to other clients were counted, not logged one by one");
         }
     }
 }

@@ -184,7 +184,7 @@ where
         if counted.is_none() && !is_proxy {
             let now = Instant::now();
             if complained.is_none_or(|last| now.duration_since(last) >= COMPLAIN_EVERY) {
-                tracing::warn!(%peer, "connections are closed: one client has too many");
+                tracing::warn!(%peer, "a client has too many connections; its further ones are closed");
                 complained = Some(now);
             }
             continue;
@@ -263,8 +263,8 @@ where
         match handshake {
             Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(tls::H2) => self.http2(stream, peer).await,
             Ok(Ok(stream)) => self.http1(stream, peer, true).await,
-            Ok(Err(error)) => tracing::debug!(%error, "no agreement on the encryption"),
-            Err(_) => tracing::debug!("no agreement on the encryption in time"),
+            Ok(Err(error)) => tracing::debug!(%error, "the TLS handshake failed"),
+            Err(_) => tracing::debug!("the TLS handshake timed out"),
         }
     }
 
@@ -296,7 +296,7 @@ where
             }
         };
         if let Err(error) = ended {
-            tracing::debug!(%error, "connection ended early");
+            tracing::debug!(%error, "a connection ended early");
         }
     }
 
@@ -349,7 +349,7 @@ where
             }
         };
         if let Err(error) = ended {
-            tracing::debug!(%error, "connection ended early");
+            tracing::debug!(%error, "a connection ended early");
         }
     }
 }
@@ -373,13 +373,13 @@ async fn accept(
             Ok((stream, peer)) => {
                 // Answers are small and complete. Waiting to fill a segment would only add latency.
                 if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, "no TCP_NODELAY");
+                    tracing::debug!(%error, "TCP_NODELAY could not be set");
                 }
                 return Some((stream, peer, permit));
             }
             Err(error) if is_about_the_peer(&error) => {}
             Err(error) => {
-                tracing::warn!(%error, pause_ms = pause.as_secs_f64() * 1000.0, "cannot accept connections");
+                tracing::warn!(%error, pause_ms = pause.as_secs_f64() * 1000.0, "connections cannot be accepted");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_ACCEPT_PAUSE);
             }

@@ -91,7 +91,7 @@ async fn unless_unread(task: impl Future<Output = ()>, patience: Duration) {
         }
         let over = waiting.as_mut().is_some_and(|(_, until)| until.as_mut().poll(cx).is_ready());
         if over {
-            tracing::debug!("an answer is cut off: its reader does not read it");
+            tracing::debug!("an answer is cut off because its client does not read it");
             return Poll::Ready(());
         }
         Poll::Pending

@@ -45,10 +45,10 @@ pub enum TlsError {
         source: io::Error,
     },
     /// The file has no certificate, or an invalid one.
-    #[error("TLS_CERT: {0} must hold PEM certificates that can be read, that of the server first")]
+    #[error("TLS_CERT: {0} must hold PEM certificates that can be read, the certificate of the server first")]
     Certificate(PathBuf),
     /// The file has no key, or one that cannot be used.
-    #[error("TLS_KEY: {0} must hold a PEM private key that can be used, not encrypted")]
+    #[error("TLS_KEY: {0} must hold a usable PEM private key that is not encrypted")]
     Key(PathBuf),
     /// The key does not belong to the certificate.
     #[error("TLS_KEY: the key in {0} is not that of TLS_CERT")]
@@ -105,7 +105,7 @@ impl Tls {
                 Ok(Ok(Look::Unchanged)) => {}
                 Ok(Ok(Look::Replaced)) => tracing::info!("a new certificate is in use"),
                 Ok(Err(error)) => tracing::error!(%error, "a new certificate is refused, the old one stays in use"),
-                Err(error) => tracing::error!(%error, "the certificate cannot be looked at"),
+                Err(error) => tracing::error!(%error, "the check for a new certificate failed"),
             }
         }
     }

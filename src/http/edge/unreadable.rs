@@ -48,7 +48,7 @@ pub(in crate::http) fn instead_of(written: &[u8], tls: bool) -> Option<Vec<u8>> 
     };
     let body = serde_json::to_string(&problem).ok()?;
     let hsts = if tls { format!("strict-transport-security: {HSTS}\r\n") } else { String::new() };
-    tracing::debug!(status = status.as_u16(), request_id = id, "a head that cannot be read");
+    tracing::debug!(status = status.as_u16(), request_id = id, "the head of a request cannot be read");
     let length = body.len();
     let answer = format!(
         "{bare}\r\ncontent-type: application/problem+json\r\ncontent-length: {length}\r\nx-request-id: {id}\r\n\

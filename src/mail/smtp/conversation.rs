@@ -24,7 +24,7 @@ pub(super) enum Broken {
     #[error("the server closed the connection")]
     Closed,
     /// The received bytes are not a reply.
-    #[error("its answer begins with no code")]
+    #[error("its answer does not begin with a reply code")]
     NoReply,
     /// The server sent something before it was asked. From then on, replies can no longer be matched to commands.
     #[error("it answers more than it was asked")]

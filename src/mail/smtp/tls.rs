@@ -29,7 +29,7 @@ pub enum TlsSetupError {
     #[error("TLS cannot be set up: {0}")]
     Library(#[from] rustls::Error),
     /// The name of the server is not valid in a certificate.
-    #[error("SMTP_URL: {0} is no name that a certificate can name")]
+    #[error("SMTP_URL: {0} is not a name that a certificate can contain")]
     Name(String),
 }
 

@@ -19,7 +19,7 @@ use crate::domain::time::Timestamp;
 #[derive(Debug, thiserror::Error)]
 pub enum TokenKeyError {
     /// A key of the ring does not exist.
-    #[error("the ring names the key {0}, which is not there")]
+    #[error("the ring names the key {0}, which is missing")]
     Missing(KeyId),
     /// The ring contains no key that signs.
     #[error("the ring of keys names none that signs")]

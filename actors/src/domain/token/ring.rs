@@ -131,11 +131,11 @@ impl KeyEventKind {
 pub enum RotateRefusal {
     /// Access tokens are signed with `SECRET_KEY`, which the operator rotates.
     #[error(
-        "access tokens are signed with SECRET_KEY: give another one, and the present one as SECRET_KEY_PREVIOUS, and start anew"
+        "access tokens are signed with SECRET_KEY: set a new one, set SECRET_KEY_PREVIOUS to the present one, and restart"
     )]
     Symmetric,
     /// There are too many keys whose tokens have not expired.
-    #[error("there are {MAX_KEYS} keys already: wait until the tokens of one are over")]
+    #[error("there are {MAX_KEYS} keys already: wait until the tokens of one have expired")]
     Full,
 }
 

@@ -121,7 +121,7 @@ fn readable(sequence: u64, value: &[u8]) -> Option<AuditRecord> {
         // This was already logged when the record was put aside.
         Err(_) if codec::put_aside_after(value).is_some() => None,
         Err(error) => {
-            tracing::error!(%error, sequence, "an audit record cannot be read and is passed over");
+            tracing::error!(%error, sequence, "an audit record cannot be read and is skipped");
             None
         }
     }

@@ -20,7 +20,7 @@ pub(crate) fn service_tokens(rows: &dyn Rows) -> Result<Vec<ServiceToken>, Fault
                 let last_used_at = get::<Timestamp>(rows, &layout::service_token_use(token.id))?;
                 tokens.push(ServiceToken { last_used_at, ..token });
             }
-            Err(error) => tracing::error!(%error, "a stored service token cannot be read and opens nothing"),
+            Err(error) => tracing::error!(%error, "a stored service token cannot be read and is not accepted"),
         }
     }
     Ok(tokens)

@@ -165,7 +165,7 @@ pub(crate) fn chain_unchained(tx: &mut Transaction<'_>) -> Result<Progress, Faul
         end = match codec::chain(&value, end.head.hash) {
             Ok(chained) => write_value(tx, end, codec::encode(&chained)?, chained.record.subject)?,
             Err(error) => {
-                tracing::error!(sequence, %error, "an old audit record is put aside as it is, in its place");
+                tracing::error!(sequence, %error, "an old audit record cannot be read and is kept in its place as it is");
                 write_value(tx, end, codec::put_aside(&value, end.head.hash), None)?
             }
         };

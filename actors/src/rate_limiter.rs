@@ -117,6 +117,18 @@ pub struct RateLimiterHandle {
     limiters: Arc<Limiters>,
 }
 
+/// How attempts and clocks are timed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AttemptTiming {
+    /// How long the outcome of an attempt may take. Then it counts as failed, as its process must have ended.
+    pub(crate) lasts: Duration,
+    /// The maximum difference of the clocks of nodes.
+    pub(crate) clock_skew: Duration,
+}
+
+/// How much longer than a hash an attempt may take: its commits.
+pub(crate) const AFTER_HASH: Duration = Duration::from_secs(5);
+
 struct Limiters {
     clock: Arc<dyn Clock>,
     networks: ClientNetworks,
@@ -127,8 +139,7 @@ struct Limiters {
     rules: FailureRules,
     /// The wall clock at the start, and the monotonic clock then. Setting the wall clock while the process runs changes no wait.
     began: (Timestamp, Duration),
-    /// The maximum difference between the clocks of the nodes.
-    clock_skew: Duration,
+    timing: AttemptTiming,
     /// The number of counters of failed attempts. Counters that other nodes add are included at the next look.
     rows: AtomicUsize,
     /// Signals that an attempt of this process ended.
@@ -177,7 +188,7 @@ const PRIVATE: &str = "private";
 const DENIED: &str = "denied";
 
 impl RateLimiterHandle {
-    pub(crate) fn new(limits: RateLimits, clock_skew: Duration, clock: &Arc<dyn Clock>, store: Store) -> Self {
+    pub(crate) fn new(limits: RateLimits, timing: AttemptTiming, clock: &Arc<dyn Clock>, store: Store) -> Self {
         let monotonic = Monotonic(Arc::clone(clock));
         let account = FailureRule { allowance: limits.account_failures.max(1), forget: ACCOUNT_FORGETS };
         let address = FailureRule { allowance: limits.address_failures.max(1), forget: ADDRESS_FORGETS };
@@ -191,7 +202,7 @@ impl RateLimiterHandle {
                 store,
                 rules: FailureRules { account, address },
                 began: (clock.now(), clock.monotonic()),
-                clock_skew,
+                timing,
                 rows: AtomicUsize::new(0),
                 outcomes: watch::Sender::new(()),
                 endings: TaskTracker::new(),

@@ -118,7 +118,16 @@ impl Store {
 
     async fn change<T: Send + 'static, R: Send + 'static>(
         &self,
+        rule: impl FnMut(&mut Transaction<'_>) -> Result<T, Abort<R>> + Send + 'static,
+    ) -> Result<T, StoreError<R>> {
+        self.make(rule, false).await
+    }
+
+    /// Makes a change that a crash may lose until the next change is durable, if it is `soon` enough.
+    async fn make<T: Send + 'static, R: Send + 'static>(
+        &self,
         mut rule: impl FnMut(&mut Transaction<'_>) -> Result<T, Abort<R>> + Send + 'static,
+        soon: bool,
     ) -> Result<T, StoreError<R>> {
         let answer = Arc::new(Mutex::new(None));
         let (slot, audit_max_bytes) = (Arc::clone(&answer), self.audit_max_bytes);
@@ -131,7 +140,12 @@ impl Store {
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
             Ok(verdict)
         };
-        self.engine.commit(Box::new(change)).await?;
+        let change = Box::new(change);
+        if soon {
+            self.engine.commit_soon(change).await?;
+        } else {
+            self.engine.commit(change).await?;
+        }
         taken(&answer)?.map_err(StoreError::Refused)
     }
 
@@ -140,11 +154,23 @@ impl Store {
         &self,
         rule: impl FnMut(&mut Transaction<'_>) -> Result<T, Abort<Never>> + Send + 'static,
     ) -> Result<T, StoreFailure> {
-        self.change(rule).await.map_err(|error| match error {
-            StoreError::Refused(never) => match never {},
-            StoreError::Failed(failure) => failure,
-        })
+        unrefused(self.change(rule).await)
     }
+
+    /// Makes a change that no rule can refuse, and that a crash may lose until the next change is durable.
+    async fn note_soon<T: Send + 'static>(
+        &self,
+        rule: impl FnMut(&mut Transaction<'_>) -> Result<T, Abort<Never>> + Send + 'static,
+    ) -> Result<T, StoreFailure> {
+        unrefused(self.make(rule, true).await)
+    }
+}
+
+fn unrefused<T>(made: Result<T, StoreError<Never>>) -> Result<T, StoreFailure> {
+    made.map_err(|error| match error {
+        StoreError::Refused(never) => match never {},
+        StoreError::Failed(failure) => failure,
+    })
 }
 
 /// Takes the answer of a query or a change. The engine has called it at least once.

@@ -28,7 +28,7 @@ use crate::ports::{BreachedPasswords, Clock, Entropy, KeyVault, MailTransport};
 use crate::process::{Mailbox, Process};
 #[cfg(feature = "testing")]
 use crate::rate_limiter::Message;
-use crate::rate_limiter::{RateLimiterActor, RateLimiterHandle, RateLimits};
+use crate::rate_limiter::{AFTER_HASH, AttemptTiming, RateLimiterActor, RateLimiterHandle, RateLimits};
 use crate::revocations::RevocationHandle;
 use crate::services::{self, ServiceActor, ServiceHandle};
 use crate::session::{self, SessionActor, SessionHandle, Shard, shard_of};
@@ -36,6 +36,8 @@ use crate::store::Store;
 use crate::supervisor::{ChildSpec, Supervisor, SupervisorMessage};
 use crate::user::{AccountRules, Flows, IssuedLinks, UserActor, UserHandle};
 
+/// How long the leases may take to be given back at a stop.
+const RELEASE_DEADLINE: Duration = Duration::from_secs(1);
 /// How long readiness waits for each actor, and for a write and a read of the store.
 const READY_DEADLINE: Duration = Duration::from_secs(2);
 /// How long a result of the readiness check is reused: anonymous clients may ask, and each check costs a commit.
@@ -161,8 +163,8 @@ impl ActorSystem {
         let mailer_mailbox = Mailbox::new(Vitals::new("mailer"));
         let limiter_mailbox = Mailbox::new(Vitals::new("rate_limiter"));
         let (sessions, session_actors) = session_shards(&settings, keys.tokens, &store, &clock, &entropy);
-        let ipv6_prefix = settings.limits.networks.ipv6_prefix;
-        let limits = RateLimiterHandle::new(settings.limits.clone(), settings.clock_skew, &clock, store.clone());
+        let timing = AttemptTiming { lasts: settings.hasher.deadline + AFTER_HASH, clock_skew: settings.clock_skew };
+        let limits = RateLimiterHandle::new(settings.limits.clone(), timing, &clock, store.clone());
         let mailer =
             MailerHandle::new(Arc::clone(&mailer_mailbox), store.clone(), Arc::clone(&mail), Arc::clone(&clock));
         let (services, service_actor, service_mailbox) =
@@ -197,22 +199,18 @@ impl ActorSystem {
         for (actor, mailbox) in session_actors {
             cast.add(actor, &mailbox);
         }
-        let postman = Postman {
-            settings: settings.mailer,
-            store: store.clone(),
-            transport: mail,
-            key,
-            previous_key: settings.tokens.previous_secret.as_ref().map(OneTimeKey::derive),
-            clock: Arc::clone(&clock),
-            entropy,
-            links,
-        };
-        let mailer_actor =
-            MailerActor { postman: Arc::new(postman), attempts: TaskTracker::new(), leases: leases.clone() };
-        cast.add(RateLimiterActor { handle: limits.clone(), leases: leases.clone() }, &limiter_mailbox);
+        let postman = postman(&settings, &store, mail, key, &clock, &entropy, links);
+        let mailer_actor = MailerActor { postman, attempts: TaskTracker::new(), leases: leases.clone() };
+        cast.add(RateLimiterActor::new(limits.clone(), leases.clone()), &limiter_mailbox);
         cast.add(keys.actor, &keys.mailbox);
         cast.add(service_actor, &service_mailbox);
-        let auditor = AuditActor::new(store.clone(), Arc::clone(&clock), settings.audit, ipv6_prefix, leases.clone());
+        let auditor = AuditActor::new(
+            store.clone(),
+            Arc::clone(&clock),
+            settings.audit,
+            settings.limits.networks.ipv6_prefix,
+            leases.clone(),
+        );
         cast.add(auditor, &audit_mailbox);
         // Only the flows ask it. It may wait for a mail server that does not answer, and that must not keep another actor from
         // draining.
@@ -273,7 +271,8 @@ impl ActorSystem {
         }
         let drained = tokio::time::timeout(deadline, drained).await.is_ok_and(|answer| answer.is_ok());
         self.supervisor.stop(None);
-        self.leases.release().await;
+        // A store that hangs delays no stop: the leases then end by themselves.
+        let _ = tokio::time::timeout(RELEASE_DEADLINE, self.leases.release()).await;
         drained
     }
 }
@@ -375,6 +374,28 @@ fn service_tokens(
         leases: leases.clone(),
     };
     (handle, actor, mailbox)
+}
+
+/// What makes attempts to send mails.
+fn postman(
+    settings: &SystemSettings,
+    store: &Store,
+    transport: Arc<dyn MailTransport>,
+    key: Arc<OneTimeKey>,
+    clock: &Arc<dyn Clock>,
+    entropy: &Arc<dyn Entropy>,
+    links: Arc<IssuedLinks>,
+) -> Arc<Postman> {
+    Arc::new(Postman {
+        settings: settings.mailer,
+        store: store.clone(),
+        transport,
+        key,
+        previous_key: settings.tokens.previous_secret.as_ref().map(OneTimeKey::derive),
+        clock: Arc::clone(clock),
+        entropy: Arc::clone(entropy),
+        links,
+    })
 }
 
 /// Starts the supervisor with its children, and watches it.

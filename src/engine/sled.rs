@@ -37,7 +37,7 @@ mod recent;
 mod sync;
 mod witness;
 
-use committer::{Committer, Progress, Writer};
+use committer::{Committer, Durable, Progress, Writer};
 pub use error::OpenError;
 use health::Health;
 use lock::DirLock;
@@ -143,6 +143,7 @@ impl SledEngine {
             recent: Arc::clone(&recent),
             feed: Arc::clone(&feed),
             progress: Progress::new(Witness::of(data_dir), commits, options.witness_every),
+            unflushed: false,
             _lock: Arc::clone(&lock),
         };
         let committer =
@@ -248,7 +249,11 @@ impl Engine for SledEngine {
     }
 
     async fn commit(&self, change: Change) -> Result<(), StoreFailure> {
-        self.committer.change(change).await
+        self.committer.change(change, Durable::Now).await
+    }
+
+    async fn commit_soon(&self, change: Change) -> Result<(), StoreFailure> {
+        self.committer.change(change, Durable::Soon).await
     }
 
     fn feed(&self) -> &Feed {

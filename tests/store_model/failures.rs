@@ -24,7 +24,7 @@ async fn begin(store: &Store, keys: &[FailureKey], full: bool, millis: i64) -> R
         rules: RULES,
         now: at(millis),
         clock_skew: Duration::ZERO,
-        under_way: true,
+        under_way: Some(Duration::from_secs(10)),
         full,
     };
     store.begin_attempt(attempt).await.unwrap().map_err(|refused| refused.key)

@@ -17,8 +17,6 @@ use super::time::Timestamp;
 const FIRST_WAIT: Duration = Duration::from_mins(1);
 /// The maximum wait (S19: no account is locked for ever).
 const LONGEST_WAIT: Duration = Duration::from_hours(1);
-/// How long a waiting attempt waits for the outcome of others. Within this time, their hash has been computed or refused.
-pub(crate) const ATTEMPT_LASTS: Duration = Duration::from_secs(10);
 /// After how many doublings the longest wait is reached; no more failures than this beyond the allowance are counted.
 const DOUBLINGS: u32 = 6;
 
@@ -204,8 +202,8 @@ impl Failures {
     }
 
     /// Admits an attempt and counts it as failed, or says how long to wait. The outcome of an attempt that is `under_way` is
-    /// reported within [`ATTEMPT_LASTS`].
-    pub fn attempt(&mut self, rule: FailureRule, now: Timestamp, under_way: bool) -> Result<(), MustWait> {
+    /// reported within that time.
+    pub fn attempt(&mut self, rule: FailureRule, now: Timestamp, under_way: Option<Duration>) -> Result<(), MustWait> {
         let wait = self.wait(rule, now);
         if !wait.is_zero() {
             return Err(MustWait { wait, for_others: self.under_way_at(now) > 0 });
@@ -216,9 +214,9 @@ impl Failures {
         self.count = (left + 1).min(rule.allowance.saturating_add(DOUBLINGS));
         self.last_at = Some(now);
         self.under_way = self.under_way_at(now);
-        if under_way {
+        if let Some(lasts) = under_way {
             self.under_way += 1;
-            self.under_way_until = now.plus(ATTEMPT_LASTS);
+            self.under_way_until = self.under_way_until.max(now.plus(lasts));
         }
         Ok(())
     }
@@ -282,7 +280,7 @@ impl Failures {
         if ahead {
             self.last_at = self.last_at.map(|at| at.min(now));
             self.forgotten_from = self.forgotten_from.min(now);
-            self.under_way_until = self.under_way_until.min(now.plus(ATTEMPT_LASTS));
+            self.under_way_until = self.under_way_until.min(now);
         }
         ahead
     }
@@ -310,7 +308,7 @@ mod tests {
     }
 
     fn attempt(failures: &mut Failures, rule: FailureRule, now: i64) -> Result<(), Duration> {
-        failures.attempt(rule, at(now), true).map_err(|refused| refused.wait)
+        failures.attempt(rule, at(now), Some(Duration::from_secs(10))).map_err(|refused| refused.wait)
     }
 
     #[test]
@@ -406,7 +404,9 @@ mod tests {
         for _ in 0..5 {
             attempt(&mut failures, RULE, 0).unwrap();
         }
-        let refused = |failures: &mut Failures, now| failures.attempt(RULE, at(now), true).unwrap_err().for_others;
+        let refused = |failures: &mut Failures, now| {
+            failures.attempt(RULE, at(now), Some(Duration::from_secs(10))).unwrap_err().for_others
+        };
         assert!(refused(&mut failures, 9_999));
         assert!(!refused(&mut failures, 10_000));
     }

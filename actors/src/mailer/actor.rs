@@ -1,6 +1,8 @@
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio_util::task::TaskTracker;
 
 use super::Postman;
@@ -27,7 +29,7 @@ pub(crate) enum Message {
     /// The transport has finished with a mail. Sent by the task of the attempt.
     Sent(MailId),
     /// The outcome of an attempt is stored. Sent by the same task.
-    Noted,
+    Noted(MailId),
     /// Is answered when no attempt is under way and no mail is due.
     #[cfg(feature = "testing")]
     Settle(Reply<()>),
@@ -82,7 +84,7 @@ impl Process for MailerActor {
                 self.happened(own, Event::Look).await;
             }
             Message::Sent(mail) => self.happened(own, Event::Sent(mail)).await,
-            Message::Noted => self.happened(own, Event::Noted).await,
+            Message::Noted(mail) => self.happened(own, Event::Noted(mail)).await,
             #[cfg(feature = "testing")]
             Message::Settle(reply) => own.waiting.push(reply),
         }
@@ -134,15 +136,26 @@ impl MailerActor {
     fn begin(&self, own: &Incarnation, mail: MailId) {
         let (postman, mailbox) = (Arc::clone(&self.postman), Arc::clone(&own.mailbox));
         self.attempts.spawn(async move {
-            let tried = postman.attempt(mail).await.unwrap_or_else(|failure| {
-                unreadable(&failure);
-                None
-            });
+            // A panic must not keep the place of the mail for ever.
+            let tried = AssertUnwindSafe(postman.attempt(mail)).catch_unwind().await;
             let _ = mailbox.tell(Message::Sent(mail));
-            if let Some(tried) = tried {
-                postman.note(tried).await;
+            let noted = match tried {
+                Ok(Ok(Some(tried))) => postman.note(tried).await.map_err(|failure| {
+                    tracing::error!(%failure, mail = mail.get(), "the outcome of a mail could not be noted; it is not tried again before a restart");
+                }),
+                Ok(Ok(None)) => Ok(()),
+                Ok(Err(failure)) => {
+                    unreadable(&failure);
+                    Ok(())
+                }
+                Err(_) => {
+                    tracing::error!(mail = mail.get(), "an attempt to send a mail panicked; it is not tried again before a restart");
+                    Err(())
+                }
+            };
+            if noted.is_ok() {
+                let _ = mailbox.tell(Message::Noted(mail));
             }
-            let _ = mailbox.tell(Message::Noted);
         });
     }
 

@@ -76,10 +76,8 @@ impl Postman {
     }
 
     /// Stores the outcome of an attempt.
-    pub(super) async fn note(&self, Tried { id, claimed_until, outcome }: Tried) {
-        if let Err(failure) = self.store.settle_mail(id, claimed_until, outcome).await {
-            tracing::error!(%failure, mail = id.get(), "the outcome of a mail could not be stored");
-        }
+    pub(super) async fn note(&self, Tried { id, claimed_until, outcome }: Tried) -> Result<(), StoreFailure> {
+        self.store.settle_mail(id, claimed_until, outcome).await
     }
 
     fn outcome(&self, queued: &QueuedMail, sent: Result<(), SendError>) -> MailOutcome {

@@ -1,6 +1,6 @@
 //! Decides which mail is tried when. The state takes events and returns effects, and does no input or output.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::turns::{Client, Turns};
 use crate::domain::outbox::{MailId, QueuedMail};
@@ -23,7 +23,7 @@ pub(super) enum Event {
     /// The transport has finished with a mail, and its outcome is being stored.
     Sent(MailId),
     /// The outcome of an attempt is stored.
-    Noted,
+    Noted(MailId),
 }
 
 /// An effect that the process carries out.
@@ -43,8 +43,8 @@ pub(super) struct State {
     concurrency: usize,
     /// The mails under way, each with the client whose turn it used.
     under_way: HashMap<MailId, Client>,
-    /// The number of outcomes that are being stored.
-    noting: usize,
+    /// The mails whose outcome is being noted, or could not be noted: they may still look due, and must not be tried again.
+    noting: HashSet<MailId>,
     /// The due mails. Mails that were deleted or postponed are skipped when their turn comes.
     turns: Turns,
     /// The newest mail that was read.
@@ -53,13 +53,13 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(concurrency: usize) -> Self {
-        Self { concurrency, under_way: HashMap::new(), noting: 0, turns: Turns::default(), seen: None }
+        Self { concurrency, under_way: HashMap::new(), noting: HashSet::new(), turns: Turns::default(), seen: None }
     }
 
     /// Whether nothing is under way.
     #[cfg(feature = "testing")]
     pub(super) fn is_idle(&self) -> bool {
-        self.under_way.is_empty() && self.noting == 0
+        self.under_way.is_empty() && self.noting.is_empty()
     }
 
     pub(super) fn handle(&mut self, event: Event, now: Timestamp) -> Vec<Effect> {
@@ -81,17 +81,21 @@ impl State {
             Event::Due(mails) => self.line_up(&mails, now),
             Event::Sent(mail) => {
                 if self.under_way.remove(&mail).is_some() {
-                    self.noting += 1;
+                    self.noting.insert(mail);
                 }
             }
-            Event::Noted => self.noting = self.noting.saturating_sub(1),
+            Event::Noted(mail) => {
+                self.noting.remove(&mail);
+            }
         }
         self.begin(&mut effects);
         effects
     }
 
     fn line_up(&mut self, mails: &[QueuedMail], now: Timestamp) {
-        let due = mails.iter().filter(|mail| mail.is_due(now) && !self.under_way.contains_key(&mail.id));
+        let due = mails.iter().filter(|mail| {
+            mail.is_due(now) && !self.under_way.contains_key(&mail.id) && !self.noting.contains(&mail.id)
+        });
         due.for_each(|mail| self.turns.add(mail));
     }
 
@@ -106,5 +110,48 @@ impl State {
             self.under_way.insert(id, client);
             effects.push(Effect::Begin(id));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::turns::tests::mail;
+    use super::*;
+    use crate::domain::mail::MailKind;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000_000);
+
+    const NONE: [u64; 0] = [];
+
+    fn begun(effects: &[Effect]) -> Vec<u64> {
+        let ids = effects.iter().filter_map(|effect| match effect {
+            Effect::Begin(mail) => Some(mail.get()),
+            _ => None,
+        });
+        ids.collect()
+    }
+
+    #[test]
+    fn a_mail_whose_outcome_is_being_noted_is_not_tried_again() {
+        let (mut state, due) = (State::new(2), || Event::Due(vec![mail(1, MailKind::ResetPassword, 1, 1)]));
+        assert_eq!(begun(&state.handle(due(), NOW)), [1]);
+        assert_eq!(begun(&state.handle(due(), NOW)), NONE, "it is under way");
+        let id = mail(1, MailKind::ResetPassword, 1, 1).id;
+        assert_eq!(begun(&state.handle(Event::Sent(id), NOW)), NONE);
+        assert_eq!(begun(&state.handle(due(), NOW)), NONE, "the store still says that it is due");
+        assert!(!state.is_idle());
+        state.handle(Event::Noted(id), NOW);
+        assert!(state.is_idle());
+        assert_eq!(begun(&state.handle(due(), NOW)), [1], "it failed, and is due again");
+    }
+
+    #[test]
+    fn one_client_has_half_of_the_places() {
+        let mut state = State::new(3);
+        let of = |id, client| mail(id, MailKind::ResetPassword, client, id);
+        let mails = vec![of(1, 1), of(2, 1), of(3, 1), of(4, 1), of(5, 2)];
+        assert_eq!(begun(&state.handle(Event::Due(mails), NOW)), [1, 5, 2]);
+        assert_eq!(begun(&state.handle(Event::Sent(of(5, 2).id), NOW)), NONE);
+        assert_eq!(begun(&state.handle(Event::Sent(of(1, 1).id), NOW)), [3]);
     }
 }

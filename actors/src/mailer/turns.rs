@@ -104,14 +104,14 @@ impl<K, Q> IsEmpty for Rotation<K, Q> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::domain::email::Email;
     use crate::domain::mail::{Locale, MailKind};
     use crate::domain::outbox::{MailState, NewMail};
     use crate::domain::time::Timestamp;
 
-    fn mail(id: u64, kind: MailKind, client: u8, account: u64) -> QueuedMail {
+    pub(in crate::mailer) fn mail(id: u64, kind: MailKind, client: u8, account: u64) -> QueuedMail {
         let written_at = Timestamp::from_millis(1);
         QueuedMail {
             id: MailId::new(id).unwrap(),

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 use super::{Limited, Limiters};
 use crate::ask::Unavailable;
 use crate::domain::account::AccountId;
-use crate::domain::failures::{ATTEMPT_LASTS, FailureKey, FailureScope, MustWait};
+use crate::domain::failures::{FailureKey, FailureScope, MustWait};
 use crate::store::{AttemptOutcome, AttemptRefusal, CountedAttempt, NewAttempt, StoreFailure};
 
 /// The maximum number of attempts that wait for the outcome of earlier ones. It is half the places of logins,
@@ -44,12 +44,12 @@ impl Counters {
 
 impl Attempt {
     /// Counts an attempt in both counters, or in none. While attempts under way use up what is left, it waits for their outcome,
-    /// for at most [`ATTEMPT_LASTS`].
+    /// for at most the time that an attempt may take.
     pub(super) async fn begin(
         limiters: Arc<Limiters>,
         counters: Counters,
     ) -> Result<Result<Self, Limited>, StoreFailure> {
-        let deadline = Instant::now() + ATTEMPT_LASTS;
+        let deadline = Instant::now() + limiters.timing.lasts;
         let mut outcomes = limiters.outcomes.subscribe();
         let mut place = None;
         loop {
@@ -139,9 +139,10 @@ impl Drop for Attempt {
 async fn count(
     limiters: &Limiters,
     counters: Counters,
-    under_way: bool,
+    is_under_way: bool,
 ) -> Result<Result<Vec<CountedAttempt>, AttemptRefusal>, StoreFailure> {
-    let (now, clock_skew, rules) = (limiters.now(), limiters.clock_skew, limiters.rules);
+    let under_way = is_under_way.then_some(limiters.timing.lasts);
+    let (now, clock_skew, rules) = (limiters.now(), limiters.timing.clock_skew, limiters.rules);
     // A guess beyond the quota costs no commit.
     for (key, _) in counters.all() {
         let Some(mut failures) = limiters.store.failures_in(&key).await? else { continue };

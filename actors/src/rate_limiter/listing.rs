@@ -211,7 +211,7 @@ impl RateLimiterHandle {
             .visit(|account, standing| page.offer(&wanted, view(LimitKey::Private(account), Some(account), standing)));
         let now = limiters.now();
         for (key, mut failures) in failures {
-            failures.heed_clock(now, limiters.clock_skew);
+            failures.heed_clock(now, limiters.timing.clock_skew);
             let rule = limiters.rules.of(&key);
             if failures.is_forgotten(rule, now) {
                 continue;

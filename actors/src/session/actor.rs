@@ -61,13 +61,12 @@ impl Process for SessionActor {
         // Take the position before reading the sessions, so that the feed repeats every change that is made meanwhile or under way.
         let position = self.store.feed().settled();
         let stored = self.store.sessions(self.shard).await.map_err(|failure| failure.to_string())?;
-        let (state, effects) = State::new(self.shard, self.policy, position, stored, self.now());
+        let state = State::new(self.shard, self.policy, position, stored, self.now());
         let mailbox = Arc::clone(mailbox);
         let timers =
             [every(FLUSH_PERIOD, &mailbox, || Message::Flush), every(SWEEP_PERIOD, &mailbox, || Message::Sweep)];
-        let own = Incarnation { state, mailbox, _timers: timers };
-        self.carry_out(&own, effects);
-        Ok(own)
+        self.live.store(state.live(), Ordering::Relaxed);
+        Ok(Incarnation { state, mailbox, _timers: timers })
     }
 
     async fn handle(&self, own: &mut Incarnation, message: Message) -> Result<(), String> {

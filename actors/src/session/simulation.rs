@@ -112,7 +112,7 @@ impl World {
         let shard = ShardOf { index: 0, of: 1 };
         let node = |ahead: i64| {
             let now = Now { wall: Timestamp::from_millis(ahead), monotonic: Duration::ZERO };
-            Node { state: State::new(shard, policy(), 0, Vec::new(), now).0, ahead, inbox: Vec::new() }
+            Node { state: State::new(shard, policy(), 0, Vec::new(), now), ahead, inbox: Vec::new() }
         };
         Self {
             without,
@@ -385,10 +385,9 @@ impl World {
         }
         let stored = self.rows.values().cloned().collect();
         let (position, now) = (self.feed.settled(), self.now(node));
-        let (state, effects) = State::new(ShardOf { index: 0, of: 1 }, policy(), position, stored, now);
+        let state = State::new(ShardOf { index: 0, of: 1 }, policy(), position, stored, now);
         self.nodes[node].state = state;
         self.nodes[node].inbox.clear();
-        self.carry_out(node, effects);
     }
 
     fn step(&mut self) {

@@ -155,13 +155,7 @@ type Effects<R, C> = Vec<Effect<R, C>>;
 
 impl<R, C> State<R, C> {
     /// Creates a shard with these sessions, which were read after the feed was at `position`.
-    pub(super) fn new(
-        shard: ShardOf,
-        policy: SessionPolicy,
-        position: u64,
-        stored: Vec<Session>,
-        now: Now,
-    ) -> (Self, Effects<R, C>) {
+    pub(super) fn new(shard: ShardOf, policy: SessionPolicy, position: u64, stored: Vec<Session>, now: Now) -> Self {
         let mut state = Self {
             shard,
             policy,
@@ -174,14 +168,16 @@ impl<R, C> State<R, C> {
             writing: false,
             expired: HashMap::new(),
         };
-        let (alive, over): (Vec<_>, Vec<_>) =
-            stored.into_iter().partition(|session| policy.may_revive(session, now.wall));
-        for session in alive {
-            state.take_in(session, now);
+        for session in stored {
+            if policy.may_revive(&session, now.wall) {
+                state.take_in(session, now);
+            } else {
+                // The first sweep ends it.
+                let name = (session.account, session.id);
+                state.expired.insert(name, Expired { session, ending: false, waiting: Vec::new() });
+            }
         }
-        let mut effects = Vec::new();
-        state.expire(over, &mut effects);
-        (state, effects)
+        state
     }
 
     /// Returns the number of sessions in memory.

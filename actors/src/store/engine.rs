@@ -114,6 +114,12 @@ pub trait Engine: Send + Sync + 'static {
     /// Makes a change. A refusal, too, is answered only when everything it depends on is durable.
     async fn commit(&self, change: Change) -> Result<(), StoreFailure>;
 
+    /// Makes a change that need not be durable yet: all see it at once, and the next [`commit`](Self::commit) makes it durable. A
+    /// crash before that loses it.
+    async fn commit_soon(&self, change: Change) -> Result<(), StoreFailure> {
+        self.commit(change).await
+    }
+
     /// Returns the feed of what commits changed.
     fn feed(&self) -> &Feed;
 

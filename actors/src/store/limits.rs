@@ -23,13 +23,13 @@ impl Store {
     }
 
     /// Counts an attempt in each of its counters, or in none of them. The outcome of an attempt under way must be reported by
-    /// [`end_attempt`](Self::end_attempt) within [`ATTEMPT_LASTS`](crate::domain::failures::ATTEMPT_LASTS).
+    /// [`end_attempt`](Self::end_attempt) within that time.
     /// Otherwise the attempt counts as failed.
     pub async fn begin_attempt(
         &self,
         attempt: NewAttempt,
     ) -> Result<Result<Vec<CountedAttempt>, AttemptRefusal>, StoreFailure> {
-        self.note(move |tx| rules::begin_attempt(tx, &attempt)).await
+        self.note_soon(move |tx| rules::begin_attempt(tx, &attempt)).await
     }
 
     /// Stores how attempts ended. Returns how many counters were removed because they had become empty.
@@ -38,7 +38,7 @@ impl Store {
         counted: Vec<(CountedAttempt, AttemptOutcome)>,
         now: Timestamp,
     ) -> Result<usize, StoreFailure> {
-        self.note(move |tx| rules::end_attempt(tx, &counted, now)).await
+        self.note_soon(move |tx| rules::end_attempt(tx, &counted, now)).await
     }
 
     /// Forgets the failures in counters, except attempts under way.

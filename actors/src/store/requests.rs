@@ -374,8 +374,8 @@ pub struct NewAttempt {
     pub now: Timestamp,
     /// The maximum difference between the clocks of the nodes.
     pub clock_skew: Duration,
-    /// Whether its outcome is not known yet. Otherwise it has failed.
-    pub under_way: bool,
+    /// How long its outcome may take; `None` if it has failed already.
+    pub under_way: Option<Duration>,
     /// Whether there are so many counters that a new one must be shared with its neighbours.
     pub full: bool,
 }

@@ -1,7 +1,8 @@
 //! The only writer: an OS thread that makes changes durable by group commit.
 //!
 //! The thread takes the queued changes and works out each of them against one [`Overlay`]. It applies all of them as one batch,
-//! flushes, and answers only then.
+//! flushes, and answers only then. A group in which no change must be durable yet is not flushed; the next one that is flushed makes
+//! it durable, as the engine's log keeps the order.
 //!
 //! One writer makes every change atomic without sled's transactions, whose lock is process-wide. One flush for a group is what makes
 //! durable writes fast. One asynchronous flush for each change would deadlock the engine.
@@ -37,7 +38,16 @@ const PATIENCE_PARTS: u32 = 10;
 /// Where to send the answer for a change, once the outcome of its group is known.
 type Answer = oneshot::Sender<Result<(), StoreFailure>>;
 /// A queued change. Its permit is its place in the queue; the writer releases it when it takes the change.
-type Queued = (Change, Answer, OwnedSemaphorePermit);
+type Queued = (Change, Durable, Answer, OwnedSemaphorePermit);
+
+/// When a change must be durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Durable {
+    /// Before it is answered.
+    Now,
+    /// With the next group that has a change which must be.
+    Soon,
+}
 
 /// The callers' side of the writer.
 pub(super) struct Committer {
@@ -88,11 +98,11 @@ impl Committer {
     }
 
     /// Makes a change durable, or returns why it failed. If the caller goes away, its change stays in the queue.
-    pub(super) async fn change(&self, change: Change) -> Result<(), StoreFailure> {
+    pub(super) async fn change(&self, change: Change, durable: Durable) -> Result<(), StoreFailure> {
         self.health.check()?;
         let (answer, answered) = oneshot::channel();
         let made = async {
-            self.enqueue(change, answer).await?;
+            self.enqueue(change, durable, answer).await?;
             // The writer drops a change unanswered only when the store has failed.
             answered.await.unwrap_or_else(|_| Err(self.health.fail("its writer is gone".to_owned())))
         };
@@ -111,11 +121,11 @@ impl Committer {
         }
     }
 
-    async fn enqueue(&self, change: Change, answer: Answer) -> Result<(), StoreFailure> {
+    async fn enqueue(&self, change: Change, durable: Durable, answer: Answer) -> Result<(), StoreFailure> {
         let closed = || StoreFailure::permanent("it is closed");
         let place = Arc::clone(&self.room).acquire_owned().await.map_err(|_| closed())?;
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.as_ref().ok_or_else(closed)?.send((change, answer, place)).map_err(|_| closed())
+        queue.as_ref().ok_or_else(closed)?.send((change, durable, answer, place)).map_err(|_| closed())
     }
 
     /// Refuses further changes, makes the queued ones durable and ends the thread. Blocks for at most the write deadline.
@@ -209,6 +219,8 @@ pub(super) struct Writer {
     /// The writer reports each durable commit to this feed.
     pub(super) feed: Arc<Feed>,
     pub(super) progress: Progress,
+    /// Whether the last group was not flushed.
+    pub(super) unflushed: bool,
     /// A stuck writer still has the directory open, so it holds the lock too. Last field: released after the engine.
     pub(super) _lock: Arc<DirLock>,
 }
@@ -239,6 +251,12 @@ impl Writer {
                 let _ = answer.send(committed.clone().and(outcome));
             }
         }
+        // Groups that were not flushed are durable after an orderly stop too.
+        if !self.health.has_failed()
+            && let Err(error) = self.db.flush()
+        {
+            self.health.fail(error.to_string());
+        }
         self.progress.note();
     }
 
@@ -268,9 +286,10 @@ impl Writer {
     ) -> Result<Option<Begun>, Broken> {
         let tree = Tree(&self.db);
         let mut overlay = Overlay::new(&tree);
-        let mut next = Some(first);
-        while let Some((mut change, answer, place)) = next {
+        let (mut next, mut flushes) = (Some(first), false);
+        while let Some((mut change, durable, answer, place)) = next {
             drop(place);
+            flushes |= durable == Durable::Now;
             match work_out(&mut change, &mut overlay) {
                 Ok(outcome) => answers.push((answer, outcome)),
                 Err(broken) => {
@@ -281,22 +300,32 @@ impl Writer {
             let room = answers.len() < GROUP_CHANGES && overlay.bytes() < GROUP_BYTES;
             next = if room { changes.try_recv().ok() } else { None };
         }
+        if overlay.bytes() == 0 && flushes && std::mem::take(&mut self.unflushed) {
+            // An answer may depend on an earlier group that was not flushed.
+            self.db.flush()?;
+        }
         if overlay.bytes() == 0 {
             // The group only contains refusals or reads. What they depend on was made durable by an earlier group.
             return Ok(None);
         }
-        let commits = self.progress.commits + 1;
-        store::note_commits(&mut overlay, commits)?;
-        overlay.keep();
+        // Only durable groups are counted: the witness must not know of one that a crash loses.
+        let commits = self.progress.commits + u64::from(flushes);
+        if flushes {
+            store::note_commits(&mut overlay, commits)?;
+            overlay.keep();
+        }
         let writes = overlay.into_writes();
         // The feed and the cache must know of the change before anyone can read what it writes.
         let begun = self.feed.begin(writes.iter().map(|(key, value)| (key.as_slice(), value.as_deref())));
         self.recent.change(writes.keys().map(Vec::as_slice));
         self.db.apply_batch(super::batch(&writes))?;
         self.recent.changed(writes.keys().map(Vec::as_slice));
-        // The writes are durable when this returns; see `sync`.
-        self.db.flush()?;
-        self.progress.commits = commits;
+        if flushes {
+            // The writes, and those of the groups before that did not flush, are durable when this returns; see `sync`.
+            self.db.flush()?;
+            self.progress.commits = commits;
+        }
+        self.unflushed = !flushes;
         Ok(Some(begun))
     }
 }

@@ -30,9 +30,8 @@ pub(crate) fn begin_attempt<R>(
         let (key, account) = if shared { (shared_with(key), None) } else { (key, account) };
         let stored = if shared { tx.get(&layout::failures(&key))? } else { stored };
         let mut failures = stored.unwrap_or(Failures::none(now));
-        if failures.heed_clock(now, attempt.clock_skew) {
-            tx.put(&layout::failures(&key), &failures)?;
-        }
+        // Written only with an attempt that is admitted: the clock of this node may be the one that is wrong.
+        failures.heed_clock(now, attempt.clock_skew);
         failures.account = account.or(failures.account);
         match failures.attempt(rule, now, under_way) {
             Ok(()) => counted.push((CountedAttempt { key, shared, is_new: stored.is_none() }, failures)),
@@ -114,7 +113,15 @@ pub(crate) fn clear_limit(
 /// Forgets the failures in a counter. Returns the counter as it was.
 fn forget(tx: &mut Transaction<'_>, key: &FailureKey, now: Timestamp) -> Result<Option<Failures>, Fault> {
     let row = layout::failures(key);
-    let before = tx.get::<Failures>(&row)?;
+    let before = match tx.get::<Failures>(&row) {
+        // Otherwise nobody could ever clear it, and every attempt would fail.
+        Err(Fault::Record(error)) => {
+            tracing::error!(%error, "a counter of failed attempts that cannot be read is removed");
+            tx.remove(&row);
+            return Ok(Some(Failures::none(now)));
+        }
+        before => before?,
+    };
     if let Some(mut failures) = before {
         failures.forget(now);
         put(tx, &row, &failures)?;

@@ -28,7 +28,7 @@ impl Offline {
         let secret = secret_of_the_server(settings, ambient.clock.now())?;
         if secret.is_none() {
             tracing::warn!(
-                "the SECRET_KEY of the server is not known here, so no verification mail is queued; \
+                "the SECRET_KEY of the server is not known here, so no mail is queued to verify the address; \
                  request one at POST /email/verify/resend when the server runs"
             );
         }

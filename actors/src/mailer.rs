@@ -11,6 +11,8 @@
 mod actor;
 mod postman;
 mod state;
+#[cfg(test)]
+mod tests;
 mod turns;
 
 use std::sync::Arc;

@@ -104,39 +104,10 @@ impl<K, Q> IsEmpty for Rotation<K, Q> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
+    use super::super::tests::mail;
     use super::*;
-    use crate::domain::email::Email;
-    use crate::domain::mail::{Locale, MailKind};
-    use crate::domain::outbox::{MailState, NewMail};
-    use crate::domain::time::Timestamp;
-
-    pub(in crate::mailer) fn mail(id: u64, kind: MailKind, client: u8, account: u64) -> QueuedMail {
-        let written_at = Timestamp::from_millis(1);
-        QueuedMail {
-            id: MailId::new(id).unwrap(),
-            account: AccountId::new(account),
-            mail: NewMail {
-                to: Email::parse("ann@example.com").unwrap(),
-                kind,
-                locale: Locale::En,
-                nickname: "Ann".to_owned(),
-                seed: None,
-                token: None,
-                valid_for: None,
-                new_address: None,
-                client_address: None,
-                network: (client > 0).then(|| [192, 0, 2, client].into()),
-                user_agent: None,
-                written_at,
-                message_key: [0; 16],
-            },
-            state: MailState::Queued,
-            attempts: 0,
-            next_attempt_at: written_at,
-            last_error: None,
-        }
-    }
+    use crate::domain::mail::MailKind;
 
     fn order(turns: &mut Turns) -> Vec<u64> {
         std::iter::from_fn(|| turns.next(|_| true)).map(|(id, _)| id.get()).collect()

@@ -5,6 +5,7 @@
 //! yet. A shard reads the store's feed of changes before it answers anything.
 
 mod actor;
+mod event;
 mod list;
 mod message;
 mod state;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 pub(crate) use actor::SessionActor;
-use message::Standing;
+use event::Standing;
 pub(crate) use message::{Message, SessionSummary};
 use verified::VerifiedTokens;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::http::edge::MAX_BODY_BYTES;
+use crate::http::edge::bodies::MAX_BODY_BYTES;
 use crate::http::edge::bodies::{Bodies, BodyRoom};
 use crate::http::error::ApiError;
 use crate::http::routes::Class;

@@ -40,22 +40,17 @@ use hyper::{Method, Request, StatusCode, Uri, Version};
 use tracing::Instrument as _;
 use warp::reply::{Reply as _, Response};
 
+use crate::http::edge::bodies::MAX_BODY_BYTES;
 use crate::http::edge::body::{BodyProgress, TrackedBody};
 use crate::http::edge::cors::{Cors, CorsAnswer};
 use crate::http::edge::extract::RequestContext;
 use crate::http::edge::forwarded::UnlistedProxies;
 use crate::http::edge::refusals::Refusals;
 use crate::http::edge::requests::RequestPlaces;
+use crate::http::edge::unreadable::HSTS;
 use crate::http::error::ApiError;
 use crate::http::routes::{self, Class, Resolved};
 use crate::settings::Networks;
-
-/// The largest request body, in bytes. The largest valid one, a registration at every limit, has under 5 KiB.
-pub(in crate::http) const MAX_BODY_BYTES: usize = 64 * 1024;
-
-/// For how many seconds a browser uses only TLS: a year, as in the example of RFC 6797 §6.1.1. Subdomains are not
-/// included, because other services may run there.
-pub(in crate::http) const HSTS: &str = "max-age=31536000";
 
 /// The operator's settings for the edge.
 #[derive(Debug, Clone, Default)]

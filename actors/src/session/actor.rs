@@ -6,8 +6,9 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use tokio_util::task::TaskTracker;
 
-use super::message::{Message, Standing};
-use super::state::{Context, Effect, Event, Failed, Name, Reading, State, touch};
+use super::event::{Context, Effect, Event, Failed, Name, Reading, Standing};
+use super::message::Message;
+use super::state::{State, touch};
 use crate::domain::audit::{AuditEvent, AuditRecord};
 use crate::domain::session::{Now, Session, SessionPolicy};
 use crate::ports::Clock;

@@ -1,6 +1,6 @@
-use super::state::{Failed, Name, Reading};
+use super::event::{Failed, Name, Reading, Standing};
 use crate::domain::account::AccountId;
-use crate::domain::session::{LoginTime, Session, SessionId};
+use crate::domain::session::{Session, SessionId};
 use crate::domain::time::Timestamp;
 use crate::process::Reply;
 use crate::store::{LastUse, Seen};
@@ -33,19 +33,6 @@ pub(crate) enum Message {
     /// Is answered when no commit is under way.
     #[cfg(feature = "testing")]
     Settle { reply: Reply<()> },
-}
-
-/// The state of a live session.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Standing {
-    /// The account's epoch when the session was opened, or when a change kept it.
-    pub(crate) epoch: u64,
-    /// When its owner last authenticated.
-    pub(crate) login: Option<LoginTime>,
-    /// When it ends, even if it is used.
-    pub(crate) expires_at: Timestamp,
-    /// When it expires unless it is used before.
-    pub(crate) idle_expires_at: Timestamp,
 }
 
 /// A summary of the live sessions of one account.

@@ -8,7 +8,8 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
-use super::state::{Context, Effect, Event, Failed, Name, Reading, State};
+use super::event::{Context, Effect, Event, Failed, Name, Reading};
+use super::state::State;
 use crate::domain::account::AccountId;
 use crate::domain::session::{Now, Session, SessionId, SessionPolicy};
 use crate::domain::time::Timestamp;

@@ -10,9 +10,9 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use super::message::Standing;
+use super::event::{Context, Effect, Event, Failed, Name, Reading, Standing};
 use crate::domain::account::AccountId;
-use crate::domain::session::{Deadlines, LoginTime, Now, Session, SessionId, SessionPolicy};
+use crate::domain::session::{Deadlines, LoginTime, Now, Session, SessionPolicy};
 use crate::domain::time::Timestamp;
 use crate::store::feed::{Behind, Touches};
 use crate::store::layout::Touched;
@@ -22,72 +22,6 @@ use crate::store::{LastUse, Seen, ShardOf};
 /// Otherwise another process might take it for idle. The time is longer than a write waits for its turn.
 /// If the idle time-out is less than twice this, half of the time-out applies.
 const WRITE_MARGIN: Duration = Duration::from_mins(1);
-
-/// The key of a session.
-pub(crate) type Name = (AccountId, SessionId);
-
-/// An event that the state handles.
-pub(super) enum Event<R, C> {
-    /// The changes of the commits after [`State::position`]. This event comes before any other,
-    /// so that no answer is older than an acknowledged commit.
-    Feed(Result<(u64, Vec<Touches>), Behind>),
-    /// A caller asks whether a session is live. If it is, and the flag says that the question counts as a use, it is used now.
-    Use(Name, bool, R),
-    /// The answers to [`Effect::Read`].
-    Read(Vec<Reading>),
-    /// A session was opened.
-    Opened(Session),
-    /// A caller waits until the shard has read what the feed tells of an account.
-    CatchUp(AccountId, C),
-    /// The answer to [`Effect::End`]: which of the sessions stay live, because the store knows of a later use.
-    Ended(Vec<Name>, Result<Vec<Name>, Failed>),
-    /// The use of [`Effect::WriteAndAsk`] is durable.
-    Durable(LastUse, R),
-    /// The answer to [`Effect::Write`].
-    Written(Vec<LastUse>, Result<(), Failed>),
-    /// Sessions may have expired.
-    Sweep,
-    /// It is time to write uses, at most this many.
-    Flush(usize),
-}
-
-/// An effect that the process carries out.
-#[derive(Debug)]
-pub(super) enum Effect<R, C> {
-    /// Answer whether a session is live, with its state.
-    Answer(R, Option<Standing>),
-    /// Drop the question without an answer, because the store could not be read (S52).
-    NoAnswer(R),
-    /// Read sessions.
-    Read(Vec<Name>),
-    /// Write uses.
-    Write(Vec<LastUse>),
-    /// Write a use, and ask again once it is durable. The session may have ended in the meantime.
-    WriteAndAsk(LastUse, R),
-    /// End expired sessions, unless the store knows of a later use.
-    End(Vec<Session>),
-    /// Answer that the shard has read the feed.
-    CaughtUp(C),
-}
-
-/// The store failed to do what it was asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Failed;
-
-/// The store's answer about a session.
-#[derive(Debug)]
-pub(crate) struct Reading {
-    pub(super) name: Name,
-    pub(super) stored: Result<Option<Session>, Failed>,
-}
-
-/// The time and the feed's progress when an event happens.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Context {
-    pub(super) now: Now,
-    /// The last durable commit. What is read from now on is not older than it.
-    pub(super) settled: u64,
-}
 
 /// A session that is in memory.
 struct Live {
@@ -207,6 +141,7 @@ impl<R, C> State<R, C> {
             }
             Event::CatchUp(account, waiting) => {
                 self.catching_up.push((account, waiting));
+                self.read_stale(account, context, &mut effects);
                 self.tell_caught_up(&mut effects);
             }
             Event::Ended(names, outcome) => self.ended(names, &outcome, context, &mut effects),
@@ -554,6 +489,20 @@ impl<R, C> State<R, C> {
                 Err(Failed) => {}
             }
         }
+    }
+
+    /// Reads the sessions of an account that were read while a commit that changed them was under way.
+    fn read_stale(&mut self, account: AccountId, context: Context, effects: &mut Effects<R, C>) {
+        let held = self.accounts.get(&account).into_iter().flatten().filter(|live| live.stale);
+        let stale: Vec<_> = held.map(|live| ((account, live.session.id), live.touched)).collect();
+        let mut names = Vec::new();
+        for (name, touched) in stale {
+            if let Entry::Vacant(vacant) = self.reading.entry(name) {
+                vacant.insert(Pending::new(touched, Vec::new()));
+                names.push(name);
+            }
+        }
+        self.read(names, context, effects);
     }
 
     /// Answers the callers whose accounts have no read under way.

@@ -12,6 +12,9 @@ use tokio::sync::Notify;
 
 use crate::http::error::ApiError;
 
+/// The largest request body, in bytes. The largest valid one, a registration at every limit, has under 5 KiB.
+pub(in crate::http) const MAX_BODY_BYTES: usize = 64 * 1024;
+
 /// The space for the bodies of one class.
 #[derive(Debug)]
 pub(in crate::http) struct Bodies {

@@ -23,8 +23,8 @@ use warp::{Filter, Rejection};
 use zeroize::Zeroizing;
 
 use crate::http::admission::Place;
-use crate::http::edge::MAX_BODY_BYTES;
 use crate::http::edge::bodies::BodyRoom;
+use crate::http::edge::bodies::MAX_BODY_BYTES;
 use crate::http::error::{ApiError, FieldError};
 use crate::http::form;
 use crate::http::json;

@@ -8,9 +8,12 @@ use std::borrow::Cow;
 
 use hyper::StatusCode;
 
-use crate::http::edge::HSTS;
 use crate::http::edge::request_id;
 use crate::http::error::Problem;
+
+/// For how many seconds a browser uses only TLS: a year, as in the example of RFC 6797 §6.1.1. Subdomains are not
+/// included, because other services may run there.
+pub(in crate::http) const HSTS: &str = "max-age=31536000";
 
 /// The longest answer that hyper writes itself, in bytes. It has about 100.
 const MAX_BARE_BYTES: usize = 256;

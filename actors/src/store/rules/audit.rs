@@ -2,7 +2,6 @@
 
 use super::super::codec::{self, Chained, LogEnd, RecordError, Refusals};
 use super::super::engine::Fault;
-use super::super::migrations::Progress;
 use super::super::transaction::{Abort, Transaction};
 use super::super::{chain, layout};
 use crate::domain::account::AccountId;
@@ -151,14 +150,14 @@ fn prune(tx: &mut Transaction<'_>, pruning: &AuditPruning) -> Result<AuditPruned
     Ok(AuditPruned { removed, more: removed == pruning.limit })
 }
 
-/// Chains some of the records of layout 3 and adds them to the index. The number is bounded, and so is the memory.
+/// Chains some of the records of layout 3 and adds them to the index. Returns whether there are more. The number is bounded, and so is the memory.
 /// A record that is unreadable or missing is chained as it is: one record must not keep the service from starting.
-pub(crate) fn chain_unchained(tx: &mut Transaction<'_>) -> Result<Progress, Fault> {
+pub(crate) fn chain_unchained(tx: &mut Transaction<'_>) -> Result<bool, Fault> {
     let mut end = end(tx)?;
     let last = tx.counter(layout::LAST_AUDIT_SEQUENCE)?;
     for _ in 0..MIGRATION_GROUP {
         if end.head.sequence >= last {
-            return Ok(Progress::Done);
+            return Ok(false);
         }
         let sequence = end.head.sequence + 1;
         let value = tx.get_raw(&layout::audit(sequence))?.unwrap_or_default();
@@ -170,5 +169,5 @@ pub(crate) fn chain_unchained(tx: &mut Transaction<'_>) -> Result<Progress, Faul
             }
         };
     }
-    Ok(Progress::More)
+    Ok(true)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use doorward_actors::store::{AttemptOutcome, CountedAttempt, NewAttempt, Store};
+use doorward_actors::store::{AttemptOutcome, CountedAttempt, NewAttempt, Store, StoreError};
 use doorward_actors::{FailureKey, FailureRule, FailureRules, FailureScope, ProtectedResource, SubjectKey};
 
 use crate::{at, memory, open};
@@ -27,7 +27,10 @@ async fn begin(store: &Store, keys: &[FailureKey], full: bool, millis: i64) -> R
         under_way: Some(Duration::from_secs(10)),
         full,
     };
-    store.begin_attempt(attempt).await.unwrap().map_err(|refused| refused.key)
+    store.begin_attempt(attempt).await.map_err(|error| match error {
+        StoreError::Refused(refused) => refused.key,
+        StoreError::Failed(failure) => panic!("{failure}"),
+    })
 }
 
 async fn end(store: &Store, counted: &[CountedAttempt], outcome: AttemptOutcome) {

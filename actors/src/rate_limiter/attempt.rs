@@ -11,7 +11,7 @@ use super::{Limited, Limiters};
 use crate::ask::Unavailable;
 use crate::domain::account::AccountId;
 use crate::domain::failures::{FailureKey, FailureScope, MustWait};
-use crate::store::{AttemptOutcome, AttemptRefusal, CountedAttempt, NewAttempt, StoreFailure};
+use crate::store::{AttemptOutcome, AttemptRefusal, CountedAttempt, NewAttempt, StoreError, StoreFailure};
 
 /// The maximum number of attempts that wait for the outcome of earlier ones. It is half the places of logins,
 /// so that guesses at one account do not block other logins. Further attempts are refused at once.
@@ -155,10 +155,14 @@ async fn count(
     let full = limiters.is_full();
     let counters = counters.all().collect();
     let attempt = NewAttempt { counters, rules, now, clock_skew, under_way, full };
-    let counted = limiters.store.begin_attempt(attempt).await?;
-    let begun = counted.iter().flatten().filter(|counted| counted.is_new).count();
+    let counted = match limiters.store.begin_attempt(attempt).await {
+        Ok(counted) => counted,
+        Err(StoreError::Refused(refused)) => return Ok(Err(refused)),
+        Err(StoreError::Failed(failure)) => return Err(failure),
+    };
+    let begun = counted.iter().filter(|counted| counted.is_new).count();
     limiters.rows.fetch_add(begun, Ordering::Relaxed);
-    Ok(counted)
+    Ok(Ok(counted))
 }
 
 impl Limiters {

@@ -13,7 +13,7 @@ use crate::domain::audit::{AuditEvent, AuditRecord};
 use crate::domain::session::{Now, Session, SessionPolicy};
 use crate::ports::Clock;
 use crate::process::{Mailbox, Process, Reply, Timer, every};
-use crate::store::{LastUse, ShardOf, Store};
+use crate::store::{LastUse, ShardOf, Store, StoreFailure};
 
 /// How often uses are written. A crash loses at most this much idle progress and the time of one commit:
 /// less than 5 s, unless more sessions are in use than [`FLUSH_MOST`] allows.
@@ -144,13 +144,7 @@ impl SessionActor {
         self.commits.spawn(async move {
             let mut found = Vec::with_capacity(names.len());
             for name in names {
-                let stored = AssertUnwindSafe(store.session(name.0, name.1)).catch_unwind().await;
-                let stored = stored.map_err(|_| Failed).and_then(|stored| {
-                    stored.map_err(|failure| {
-                        tracing::error!(%failure, "a session could not be read");
-                        Failed
-                    })
-                });
+                let stored = done(store.session(name.0, name.1), "a session could not be read").await;
                 found.push(Reading { name, stored });
             }
             // An incarnation that has ended has no callers.
@@ -163,9 +157,8 @@ impl SessionActor {
         self.commits.spawn(async move {
             let mut outcome = Ok(());
             for group in touches.chunks(COMMIT_GROUP) {
-                if let Err(failure) = store.touch_sessions(group.to_vec()).await {
-                    tracing::error!(%failure, "uses of sessions could not be recorded");
-                    outcome = Err(Failed);
+                outcome = done(store.touch_sessions(group.to_vec()), "uses of sessions could not be recorded").await;
+                if outcome.is_err() {
                     break;
                 }
             }
@@ -176,10 +169,9 @@ impl SessionActor {
     fn write_and_ask(&self, own: &Incarnation, touch: LastUse, reply: Asker) {
         let (store, mailbox) = (self.store.clone(), Arc::clone(&own.mailbox));
         self.commits.spawn(async move {
-            match store.touch_sessions(vec![touch]).await {
-                Ok(()) => drop(mailbox.tell(Message::Durable(touch, reply))),
-                // The caller gets no answer.
-                Err(failure) => tracing::error!(%failure, "a use of a session could not be recorded"),
+            // After a failure the caller gets no answer.
+            if done(store.touch_sessions(vec![touch]), "a use of a session could not be recorded").await.is_ok() {
+                let _ = mailbox.tell(Message::Durable(touch, reply));
             }
         });
     }
@@ -193,10 +185,7 @@ impl SessionActor {
             for group in sessions.chunks(COMMIT_GROUP) {
                 let record = |session| AuditRecord::of_session(session, AuditEvent::SessionExpired, at);
                 let ended = group.iter().map(|session| (touch(session), record(session))).collect();
-                let outcome = store.end_idle(ended, at).await.map_err(|failure| {
-                    tracing::error!(%failure, "expired sessions could not be recorded");
-                    Failed
-                });
+                let outcome = done(store.end_idle(ended, at), "expired sessions could not be recorded").await;
                 let names = group.iter().map(|session| (session.account, session.id)).collect();
                 let _ = mailbox.tell(Message::Ended(names, outcome));
             }
@@ -218,5 +207,20 @@ impl SessionActor {
     fn share(&self) -> usize {
         // The number of shards is small, so it fits.
         FLUSH_MOST.div_ceil(usize::try_from(self.shard.of).unwrap_or(FLUSH_MOST))
+    }
+}
+
+/// Waits for work of the store. A failure or a panic is logged, and the state is told that it failed, so that nothing waits for ever.
+async fn done<T>(work: impl Future<Output = Result<T, StoreFailure>>, what: &'static str) -> Result<T, Failed> {
+    match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(failure)) => {
+            tracing::error!(%failure, "{what}");
+            Err(Failed)
+        }
+        Err(_) => {
+            tracing::error!("{what}: the store panicked");
+            Err(Failed)
+        }
     }
 }

@@ -25,11 +25,8 @@ impl Store {
     /// Counts an attempt in each of its counters, or in none of them. The outcome of an attempt under way must be reported by
     /// [`end_attempt`](Self::end_attempt) within that time.
     /// Otherwise the attempt counts as failed.
-    pub async fn begin_attempt(
-        &self,
-        attempt: NewAttempt,
-    ) -> Result<Result<Vec<CountedAttempt>, AttemptRefusal>, StoreFailure> {
-        self.note_soon(move |tx| rules::begin_attempt(tx, &attempt)).await
+    pub async fn begin_attempt(&self, attempt: NewAttempt) -> Result<Vec<CountedAttempt>, StoreError<AttemptRefusal>> {
+        self.make(move |tx| rules::begin_attempt(tx, &attempt), true).await
     }
 
     /// Stores how attempts ended. Returns how many counters were removed because they had become empty.

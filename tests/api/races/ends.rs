@@ -61,7 +61,7 @@ impl Scene {
         Self { app: Arc::new(app), admin, revoker }
     }
 
-    /// Logs people in, exchanges the first refresh token of each and waits until its grace period is over.
+    /// Logs people in, exchanges the first refresh token of each and waits until its grace period has expired.
     async fn prepare(&self, people: &[Person], how: End, luck: &mut Chance) -> Vec<Subject> {
         let prepare = async |person: &Person, mut luck: Chance| {
             let first = log_in(&self.app, person).await;

@@ -14,39 +14,29 @@ use crate::domain::network::coarser;
 use crate::domain::session::Acting;
 use crate::domain::time::Timestamp;
 
-/// Counts an attempt in each of its counters, or in none. A refusal changes nothing, except future times that a clock left which
-/// has been set back.
-pub(crate) fn begin_attempt<R>(
+/// Counts an attempt in each of its counters, or in none.
+pub(crate) fn begin_attempt(
     tx: &mut Transaction<'_>,
     attempt: &NewAttempt,
-) -> Result<Result<Vec<CountedAttempt>, AttemptRefusal>, Abort<R>> {
+) -> Result<Vec<CountedAttempt>, Abort<AttemptRefusal>> {
     let NewAttempt { now, under_way, .. } = *attempt;
-    let (mut counted, mut refused) = (Vec::new(), None);
+    let mut counted = Vec::with_capacity(attempt.counters.len());
     for &(key, account) in &attempt.counters {
         let rule = attempt.rules.of(&key);
-        let stored = tx.get::<Failures>(&layout::failures(&key))?;
-        let is_new = stored.is_none();
-        let shared = is_new && attempt.full;
+        let shared = attempt.full && !tx.has(&layout::failures(&key))?;
         let (key, account) = if shared { (shared_with(key), None) } else { (key, account) };
-        let stored = if shared { tx.get(&layout::failures(&key))? } else { stored };
+        let row = layout::failures(&key);
+        let stored = tx.get::<Failures>(&row)?;
         let mut failures = stored.unwrap_or(Failures::none(now));
-        // Written only with an attempt that is admitted: the clock of this node may be the one that is wrong.
+        // A refusal discards it: the clock of this node may be the one that is wrong.
         failures.heed_clock(now, attempt.clock_skew);
         failures.account = account.or(failures.account);
-        match failures.attempt(rule, now, under_way) {
-            Ok(()) => counted.push((CountedAttempt { key, shared, is_new: stored.is_none() }, failures)),
-            Err(must_wait) => {
-                refused.get_or_insert(AttemptRefusal { key, must_wait });
-            }
-        }
+        let refused = |must_wait| Abort::Refused(AttemptRefusal { key, must_wait });
+        failures.attempt(rule, now, under_way).map_err(refused)?;
+        tx.put(&row, &failures)?;
+        counted.push(CountedAttempt { key, shared, is_new: stored.is_none() });
     }
-    if let Some(refused) = refused {
-        return Ok(Err(refused));
-    }
-    for (counted, failures) in &counted {
-        tx.put(&layout::failures(&counted.key), failures)?;
-    }
-    Ok(Ok(counted.into_iter().map(|(counted, _)| counted).collect()))
+    Ok(counted)
 }
 
 /// Stores how attempts ended. Returns how many counters became empty and were removed.

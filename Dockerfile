@@ -11,7 +11,8 @@ WORKDIR /build
 # The dependencies in a layer of their own, built around empty sources: it lasts until a manifest changes.
 COPY Cargo.toml Cargo.lock ./
 COPY actors/Cargo.toml actors/
-RUN mkdir src actors/src benches \
+COPY src/build.rs src/
+RUN mkdir actors/src benches \
     && echo 'fn main() {}' | tee src/main.rs > benches/service.rs \
     && touch src/lib.rs actors/src/lib.rs \
     && cargo build --release --locked \

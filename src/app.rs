@@ -216,11 +216,10 @@ impl App {
             longest_wait: settings.http.request_timeout.mul_f64(WAIT_SHARE),
         };
         let api = Api::new(core.system.handles().clone(), service_token, rules);
-        let service = http::service(&api);
         let (actors, store) = (core.system.gave_up(), core.engine.failed());
         let mut ended = None;
         let mut stop_began = Instant::now();
-        http::serve(listener, service, server, async {
+        http::serve_api(listener, &api, server, async {
             tokio::select! {
                 () = shutdown => {}
                 reason = actors => ended = Some(Ended::ActorGaveUp(reason)),

@@ -18,29 +18,25 @@ mod pages;
 mod routes;
 mod wire;
 
-use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use doorward_actors::{Email, Handles, SecretDigest};
-use hyper::Request;
-use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use warp::Filter;
-use warp::filters::BoxedFilter;
-use warp::reply::Response;
 
 use admission::Admission;
-use edge::body::TrackedBody;
-pub(crate) use edge::server::{ServerSettings, listen, serve};
+use edge::extract::RequestContext;
+use edge::server::serve;
+pub(crate) use edge::server::{ServerSettings, listen};
 pub(crate) use edge::tls::{Tls, TlsError};
 use error::ApiError;
 use families::audit::Readers;
-pub use routes::{Access, Class, Documented, RouteInfo, route_table};
-
-/// The routes of one family. They are boxed, so that the type of all routes stays readable and compiles fast.
-type Family = BoxedFilter<(Response,)>;
+use families::docs::Docs;
+pub use families::route_table;
+use routes::Table;
+pub use routes::{Access, Class, Documented, RouteInfo};
 
 /// The state that all routes share.
 pub(crate) struct Api {
@@ -48,6 +44,8 @@ pub(crate) struct Api {
     rules: ApiRules,
     admission: Admission,
     readers: Readers,
+    /// The documentation, once somebody has read it.
+    docs: OnceLock<Docs>,
 }
 
 /// The operator's settings for answers.
@@ -98,7 +96,13 @@ impl Api {
     /// Creates the API in front of these actors. `service_token` is the token from the settings.
     pub(crate) fn new(handles: Handles, service_token: SecretDigest, rules: ApiRules) -> Arc<Self> {
         handles.services.admit_built_in(service_token);
-        Arc::new(Self { handles, rules, admission: Admission::default(), readers: Readers::default() })
+        Arc::new(Self {
+            handles,
+            rules,
+            admission: Admission::default(),
+            readers: Readers::default(),
+            docs: OnceLock::new(),
+        })
     }
 
     /// Creates the same with another heartbeat of streams.
@@ -106,7 +110,7 @@ impl Api {
     fn beating(handles: Handles, service_token: SecretDigest, heartbeat: Duration) -> Arc<Self> {
         handles.services.admit_built_in(service_token);
         let (rules, readers) = (ApiRules::default(), Readers::beating(heartbeat));
-        Arc::new(Self { handles, rules, admission: Admission::default(), readers })
+        Arc::new(Self { handles, rules, admission: Admission::default(), readers, docs: OnceLock::new() })
     }
 
     /// Returns the warning for a request that sets this address: no mail can be sent to it, as far as the mailer knows.
@@ -127,12 +131,28 @@ impl Api {
     }
 }
 
-/// Returns all routes, as [`serve`] takes them.
-pub(crate) fn service(
+/// Serves the API until `shutdown` resolves; see [`serve`].
+pub(crate) async fn serve_api(
+    listener: TcpListener,
     api: &Arc<Api>,
-) -> impl Service<Request<TrackedBody>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static
-{
-    TowerToHyperService::new(warp::service(families::routes(api)))
+    mut settings: ServerSettings,
+    shutdown: impl Future<Output = ()>,
+) -> bool {
+    settings.edge.routes = Table(route_table());
+    let api = Arc::clone(api);
+    let all = warp::ext::get::<Arc<RequestContext>>().and(warp::body::stream()).then(
+        move |context: Arc<RequestContext>, body| {
+            let api = Arc::clone(&api);
+            async move {
+                context.keep_body(body);
+                let answer = routes::respond(&api, &context).await;
+                context.take_body();
+                answer
+            }
+        },
+    );
+    let all = all.recover(error::recover).unify();
+    serve(listener, TowerToHyperService::new(warp::service(all)), settings, shutdown).await
 }
 
 /// Returns `openapi.json`, for tests that compare every answer with it.

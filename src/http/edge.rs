@@ -49,12 +49,14 @@ use crate::http::edge::refusals::Refusals;
 use crate::http::edge::requests::RequestPlaces;
 use crate::http::edge::unreadable::HSTS;
 use crate::http::error::ApiError;
-use crate::http::routes::{self, Class, Resolved};
+use crate::http::routes::{Class, Resolved, Table};
 use crate::settings::Networks;
 
 /// The operator's settings for the edge.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct EdgeSettings {
+    /// The routes behind the edge.
+    pub(in crate::http) routes: Table,
     /// The proxies that are trusted to name the client's address.
     pub(crate) trusted_proxies: Networks,
     /// The peers that send the same headers but are not trusted.
@@ -129,7 +131,7 @@ where
         parts.method = Method::GET;
     }
     let resolved = if parts.uri.path().starts_with('/') {
-        routes::resolve(&parts.method, parts.uri.path())
+        arrival.settings.routes.resolve(&parts.method, parts.uri.path())
     } else {
         Resolved::Unknown
     };
@@ -137,7 +139,7 @@ where
     let id_text = id.to_str().unwrap_or_default();
     let chunked = parts.headers.contains_key(TRANSFER_ENCODING);
     let cors = arrival.settings.cors.judge(&parts.headers, resolved);
-    let (tls, version, peer) = (arrival.tls, parts.version, arrival.peer);
+    let (tls, version, peer, table) = (arrival.tls, parts.version, arrival.peer, arrival.settings.routes);
     let (sampling, refusals) = (arrival.settings.sampling.clone(), arrival.settings.refusals.clone());
     let quiet = resolved.is_quiet();
     let span = if quiet {
@@ -163,7 +165,7 @@ where
         // The fallback is for requests that were refused before the client behind a proxy was determined.
         let early = Noted { address: peer, account: None, standing: None };
         let noted = response.extensions_mut().remove::<Noted>().unwrap_or(early);
-        finish(&mut response, &id, resolved, cors, tls, noted.standing);
+        finish(&mut response, &id, || resolved.allow(table), cors, tls, noted.standing);
         if version == Version::HTTP_2 {
             // HTTP/2 ends a request without the connection, and forbids this header (RFC 9113 §8.2.2).
             response.headers_mut().remove(CONNECTION);
@@ -244,15 +246,14 @@ where
         Ok(address) => address,
         Err(refused) => return refused.into_response(),
     };
-    if let Some(response) = cors.preflight(&parts, resolved) {
+    if let Some(response) = cors.preflight(&parts, || resolved.allow(arrival.settings.routes)) {
         return response;
     }
     if let Some(uri) = without_trailing_slash(&parts.uri) {
         parts.uri = uri;
     }
     let headers = std::mem::take(&mut parts.headers);
-    let (id_of_request, query) = (id.clone(), parts.uri.query());
-    let context = RequestContext::new(address, id_of_request, headers, query, resolved.class(), has_body);
+    let context = RequestContext::new(address, id.clone(), headers, parts.uri.clone(), resolved, has_body);
     let context = Arc::new(context);
     parts.extensions.insert(Arc::clone(&context));
     let request = Request::from_parts(parts, body);
@@ -275,13 +276,13 @@ where
 fn finish(
     response: &mut Response,
     id: &HeaderValue,
-    resolved: Resolved,
+    allow: impl FnOnce() -> Option<String>,
     cors: CorsAnswer,
     tls: bool,
     standing: Option<Standing>,
 ) {
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {
-        let allow = if error == ApiError::MethodNotAllowed { resolved.allow() } else { None };
+        let allow = if error == ApiError::MethodNotAllowed { allow() } else { None };
         *response = error.render(id.to_str().unwrap_or_default(), allow.as_deref());
     }
     let headers = response.headers_mut();

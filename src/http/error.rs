@@ -314,16 +314,9 @@ impl Reply for ApiError {
 
 /// Answers a request that no route accepted.
 pub(in crate::http) async fn recover(rejection: Rejection) -> Result<Response, Infallible> {
-    let error = if rejection.is_not_found() {
-        ApiError::NotFound
-    } else if rejection.find::<warp::reject::MethodNotAllowed>().is_some() {
-        ApiError::MethodNotAllowed
-    } else {
-        // Routes reject for no other reason, so this is a defect in a route.
-        tracing::error!(?rejection, "a route rejected a request for an unknown reason");
-        ApiError::Internal
-    };
-    Ok(error.into_response())
+    // The edge provides what the filters of all routes extract, so this is a defect.
+    tracing::error!(?rejection, "a request was rejected for an unknown reason");
+    Ok(ApiError::Internal.into_response())
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ use crate::http::Api;
 use crate::http::Documented;
 use crate::http::ServerSettings;
 use crate::http::route_table;
-use crate::http::serve;
+use crate::http::serve_api;
 
 /// The documentation entry of the pages that links in mails lead to.
 const PAGE: Documented = Documented::No("a page for people");
@@ -74,7 +74,7 @@ impl App {
         let base = format!("http://{}", listener.local_addr().unwrap());
         let patience = Duration::from_secs(30);
         let settings = ServerSettings::plain(64, patience);
-        tokio::spawn(serve(listener, crate::http::service(&api), settings, std::future::pending()));
+        tokio::spawn(async move { serve_api(listener, &api, settings, std::future::pending()).await });
         Self { base, client: reqwest::Client::new(), store, engine, clock, system }
     }
 

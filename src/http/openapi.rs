@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use hyper::Method;
 use serde_json::Value;
+use utoipa::OpenApi;
 use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
 use utoipa::openapi::schema::{SchemaType, Type};
@@ -14,32 +15,11 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, Secur
 use utoipa::openapi::{
     Content, Header, HeaderBuilder, Object, OpenApi as Document, Ref, RefOr, ResponseBuilder, Schema, Server,
 };
-use utoipa::{Modify, OpenApi};
 
 use crate::http::closed_sets;
 use crate::http::error::Problem;
-use crate::http::families::accounts_management;
-use crate::http::families::audit;
-use crate::http::families::email;
-use crate::http::families::forward_auth;
-use crate::http::families::health;
-use crate::http::families::keys;
-use crate::http::families::login;
-use crate::http::families::my_account;
-use crate::http::families::oauth2;
-use crate::http::families::outbox;
-use crate::http::families::password;
-use crate::http::families::rate_limits;
-use crate::http::families::recovery;
-use crate::http::families::recovery_by_mail;
-use crate::http::families::refresh;
-use crate::http::families::register;
-use crate::http::families::revocations;
-use crate::http::families::root;
-use crate::http::families::service_tokens;
-use crate::http::families::sessions;
-use crate::http::families::verify;
-use crate::http::routes::{Access, Class, Documented, RouteInfo, route_table};
+use crate::http::families::route_table;
+use crate::http::routes::{Access, Class, Documented, RouteInfo};
 
 const USER_AUTH: &str = "userAuth";
 const SERVICE_AUTH: &str = "serviceAuth";
@@ -51,62 +31,7 @@ const SERVICE_BEARER: &str = "serviceBearer";
     info(title = "Doorward", description = "A self-hosted authentication and user-management service.\n\n\
         Every answer has `Cache-Control`, `X-Content-Type-Options` and `Referrer-Policy` too. A request whose head is no \
         HTTP or is too large is answered with 400, 414 or 431 before its route is known."),
-    paths(
-        root::welcome,
-        register::register,
-        password::check,
-        login::login,
-        login::logout,
-        refresh::refresh,
-        sessions::list,
-        sessions::end_others,
-        sessions::label,
-        sessions::end_one,
-        sessions::list_of,
-        sessions::end_all_of,
-        sessions::end_one_of,
-        recovery::recover,
-        recovery_by_mail::request,
-        recovery_by_mail::confirm,
-        email::verify,
-        email::resend,
-        email::cancel,
-        my_account::show,
-        my_account::change,
-        my_account::delete,
-        audit::own,
-        accounts_management::list,
-        accounts_management::create,
-        accounts_management::show,
-        accounts_management::change,
-        accounts_management::delete,
-        outbox::list,
-        outbox::retry,
-        outbox::delete,
-        service_tokens::list,
-        service_tokens::create,
-        service_tokens::rotate,
-        service_tokens::revoke,
-        rate_limits::list,
-        rate_limits::clear,
-        keys::list,
-        keys::rotate,
-        keys::published,
-        audit::list,
-        audit::export::export,
-        audit::stream::stream,
-        verify::verify,
-        forward_auth::forward_auth,
-        oauth2::introspect,
-        oauth2::revoke,
-        oauth2::metadata,
-        revocations::revocations,
-        health::live,
-        health::ready,
-        health::actors,
-    ),
     components(schemas(Problem<'static>, closed_sets::ExportFormat)),
-    modifiers(&FromTheRouteTable),
     tags(
         (name = "Account", description = "One's own account"),
         (name = "Session", description = "Logging in and out"),
@@ -122,6 +47,8 @@ struct ApiDocument;
 /// Generates the document. `server` is the URL that its paths begin at. Without one they begin where the document is.
 pub(in crate::http) fn document(server: Option<&str>) -> Document {
     let mut document = ApiDocument::openapi();
+    route_table().iter().for_each(|route| route.describe(&mut document));
+    describe_what_routes_share(&mut document);
     document.servers = server.map(|url| vec![Server::new(url)]);
     document
 }
@@ -195,30 +122,26 @@ fn common(name: &str) -> RefOr<Header> {
     RefOr::Ref(Ref::new(format!("#/components/headers/{name}")))
 }
 
-struct FromTheRouteTable;
-
-impl Modify for FromTheRouteTable {
-    fn modify(&self, document: &mut Document) {
-        // The document consists of texts and maps, which always serialise.
-        let in_requests = schemas_in("requestBody", &serde_json::to_value(&*document).unwrap_or_default());
-        let components = document.components.get_or_insert_default();
-        let bearer = Http::builder().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
-        components.add_security_scheme(USER_AUTH, SecurityScheme::Http(bearer));
-        let service = ApiKey::Header(ApiKeyValue::with_description("X-Service-Token", "The secret of the services"));
-        components.add_security_scheme(SERVICE_AUTH, SecurityScheme::ApiKey(service));
-        let basic =
-            Http::builder().scheme(HttpAuthScheme::Basic).description(Some("The name of a service and its secret"));
-        components.add_security_scheme(SERVICE_BASIC, SecurityScheme::Http(basic.build()));
-        let bearer = Http::builder().scheme(HttpAuthScheme::Bearer).description(Some("The secret of a service"));
-        components.add_security_scheme(SERVICE_BEARER, SecurityScheme::Http(bearer.build()));
-        components.headers.extend(COMMON_HEADERS.iter().map(|header| (header.name.to_owned(), header.describe())));
-        let answers = components.schemas.iter_mut().filter(|(name, _)| !in_requests.contains(*name));
-        answers.for_each(|(_, schema)| say_what_is_always_there(schema));
-        for route in route_table().iter().filter(|route| route.documented == Documented::Yes) {
-            let item = document.paths.paths.get_mut(route.path);
-            if let Some(operation) = item.and_then(|item| operation(item, &route.method)) {
-                describe(operation, route);
-            }
+/// Adds who may use each route, how it may refuse, and the headers of its answers.
+fn describe_what_routes_share(document: &mut Document) {
+    // The document consists of texts and maps, which always serialise.
+    let in_requests = schemas_in("requestBody", &serde_json::to_value(&*document).unwrap_or_default());
+    let components = document.components.get_or_insert_default();
+    let bearer = Http::builder().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
+    components.add_security_scheme(USER_AUTH, SecurityScheme::Http(bearer));
+    let service = ApiKey::Header(ApiKeyValue::with_description("X-Service-Token", "The secret of the services"));
+    components.add_security_scheme(SERVICE_AUTH, SecurityScheme::ApiKey(service));
+    let basic = Http::builder().scheme(HttpAuthScheme::Basic).description(Some("The name of a service and its secret"));
+    components.add_security_scheme(SERVICE_BASIC, SecurityScheme::Http(basic.build()));
+    let bearer = Http::builder().scheme(HttpAuthScheme::Bearer).description(Some("The secret of a service"));
+    components.add_security_scheme(SERVICE_BEARER, SecurityScheme::Http(bearer.build()));
+    components.headers.extend(COMMON_HEADERS.iter().map(|header| (header.name.to_owned(), header.describe())));
+    let answers = components.schemas.iter_mut().filter(|(name, _)| !in_requests.contains(*name));
+    answers.for_each(|(_, schema)| say_what_is_always_there(schema));
+    for route in route_table().iter().filter(|route| route.documented == Documented::Yes) {
+        let item = document.paths.paths.get_mut(route.path);
+        if let Some(operation) = item.and_then(|item| operation(item, &route.method)) {
+            describe(operation, route);
         }
     }
 }

@@ -1,7 +1,20 @@
-//! The table of all routes. `Allow`, admission, the request log, the documentation and the access tests all use it.
+//! What a route is. `Allow`, admission, the request log, the documentation and the access tests all use the table of routes, which
+//! joins the lists of the families.
+
+use std::sync::Arc;
 
 use doorward_actors::ServiceScope;
+use futures_util::future::BoxFuture;
 use hyper::Method;
+use utoipa::__dev::{SchemaReferences, Tags};
+use utoipa::openapi::OpenApi;
+use utoipa::openapi::path::HttpMethod;
+use warp::reply::{Reply as _, Response};
+
+use crate::http::Api;
+use crate::http::edge::extract::RequestContext;
+use crate::http::error::ApiError;
+use crate::http::pages;
 
 /// Who may use a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +70,23 @@ pub enum Documented {
     No(&'static str),
 }
 
+/// Answers a request of one route.
+pub(in crate::http) type Handler =
+    for<'a> fn(&'a Arc<Api>, &'a RequestContext) -> BoxFuture<'a, Result<Response, ApiError>>;
+
+/// How a request reaches the handler of its route, and how the handler's error is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::http) enum Entrance {
+    /// By a place of its class. An error is a problem document.
+    Admitted,
+    /// By a place of its class. An error is a page, because people opened a link.
+    Page,
+    /// By a place of its class. An error is a page if the request is a form.
+    Form,
+    /// At once: the answer comes from memory.
+    AtOnce,
+}
+
 /// One method of one path.
 #[derive(Debug, Clone)]
 pub struct RouteInfo {
@@ -71,98 +101,91 @@ pub struct RouteInfo {
     pub class: Class,
     /// Whether it is in the documentation.
     pub documented: Documented,
+    entrance: Entrance,
+    handler: Handler,
+    describe: fn(&mut OpenApi),
 }
 
-const PAGES: Documented = Documented::No("a page for people");
-const ASSETS: Documented = Documented::No("serves the documentation itself");
-
-const fn route(method: Method, path: &'static str, access: Access, class: Class) -> RouteInfo {
-    RouteInfo { method, path, access, class, documented: Documented::Yes }
-}
-
-const fn undocumented(path: &'static str) -> RouteInfo {
-    RouteInfo { method: Method::GET, path, access: Access::Public, class: Class::Docs, documented: ASSETS }
-}
-
-/// A page that a link in a mail leads to.
-const fn page(path: &'static str) -> RouteInfo {
-    RouteInfo { method: Method::GET, path, access: Access::Public, class: Class::Account, documented: PAGES }
-}
-
-/// All routes, the most frequent first, because the table is searched from the front. A fixed path comes before a
-/// template that would match it.
-static ROUTES: [RouteInfo; 58] = [
-    route(Method::POST, "/verify", Access::ServiceAndBearer(ServiceScope::Verify), Class::Verify),
-    route(Method::GET, "/forward_auth", Access::Bearer, Class::Verify),
-    route(Method::POST, "/oauth2/introspect", Access::Service(ServiceScope::Introspect), Class::Service),
-    route(Method::GET, "/health/live", Access::Public, Class::Operator),
-    route(Method::GET, "/health/ready", Access::Public, Class::Operator),
-    route(Method::GET, "/health/actors", Access::HiddenAdminOrService(ServiceScope::Metrics), Class::Operator),
-    route(Method::POST, "/oauth2/revoke", Access::Service(ServiceScope::Revoke), Class::Service),
-    route(Method::GET, "/revocations", Access::Service(ServiceScope::Revocations), Class::Service),
-    route(Method::GET, "/.well-known/oauth-authorization-server", Access::Public, Class::Static),
-    route(Method::POST, "/login", Access::Public, Class::Login),
-    route(Method::POST, "/refresh", Access::Public, Class::Account),
-    route(Method::POST, "/logout", Access::Bearer, Class::Account),
-    route(Method::POST, "/register", Access::Public, Class::Credential),
-    route(Method::POST, "/password/check", Access::Public, Class::Credential),
-    route(Method::POST, "/recovery", Access::Public, Class::Credential),
-    route(Method::POST, "/recovery/request", Access::Public, Class::Account),
-    page("/recovery/confirm"),
-    route(Method::POST, "/recovery/confirm", Access::Public, Class::Credential),
-    page("/email/verify"),
-    route(Method::POST, "/email/verify", Access::Public, Class::Account),
-    route(Method::POST, "/email/verify/resend", Access::Public, Class::Account),
-    page("/email/cancel"),
-    route(Method::POST, "/email/cancel", Access::Public, Class::Account),
-    route(Method::GET, "/my_account/", Access::Bearer, Class::Account),
-    route(Method::PUT, "/my_account/", Access::Bearer, Class::Account),
-    route(Method::DELETE, "/my_account/delete", Access::Bearer, Class::Account),
-    route(Method::GET, "/my_account/events", Access::Bearer, Class::Events),
-    route(Method::GET, "/my_account/sessions", Access::Bearer, Class::Account),
-    route(Method::DELETE, "/my_account/sessions", Access::Bearer, Class::Account),
-    route(Method::PATCH, "/my_account/sessions/{id}", Access::Bearer, Class::Account),
-    route(Method::DELETE, "/my_account/sessions/{id}", Access::Bearer, Class::Account),
-    route(Method::GET, "/accounts_management/", Access::Admin, Class::Admin),
-    route(Method::POST, "/accounts_management/", Access::Admin, Class::Admin),
-    route(Method::GET, "/accounts_management/{id}", Access::Admin, Class::Admin),
-    route(Method::PUT, "/accounts_management/{id}", Access::Admin, Class::Admin),
-    route(Method::DELETE, "/accounts_management/{id}", Access::Admin, Class::Admin),
-    route(Method::GET, "/accounts_management/{id}/sessions", Access::Admin, Class::Admin),
-    route(Method::DELETE, "/accounts_management/{id}/sessions", Access::Admin, Class::Admin),
-    route(Method::DELETE, "/accounts_management/{id}/sessions/{sid}", Access::Admin, Class::Admin),
-    route(Method::GET, "/outbox/", Access::Admin, Class::Admin),
-    route(Method::POST, "/outbox/{id}/retry", Access::Admin, Class::Admin),
-    route(Method::DELETE, "/outbox/{id}", Access::Admin, Class::Admin),
-    route(Method::GET, "/service_tokens/", Access::Admin, Class::Admin),
-    route(Method::POST, "/service_tokens/", Access::Admin, Class::Admin),
-    route(Method::POST, "/service_tokens/{id}/rotate", Access::Admin, Class::Admin),
-    route(Method::DELETE, "/service_tokens/{id}", Access::Admin, Class::Admin),
-    route(Method::GET, "/rate_limits/", Access::Admin, Class::Admin),
-    route(Method::DELETE, "/rate_limits/{key}", Access::Admin, Class::Admin),
-    route(Method::GET, "/audit/", Access::AdminOrService(ServiceScope::Audit), Class::Admin),
-    route(Method::GET, "/audit/export", Access::AdminOrService(ServiceScope::Audit), Class::Admin),
-    route(Method::GET, "/audit/stream", Access::AdminOrService(ServiceScope::Audit), Class::Admin),
-    route(Method::GET, "/keys/", Access::Admin, Class::Admin),
-    route(Method::POST, "/keys/rotate", Access::Admin, Class::Admin),
-    route(Method::GET, "/.well-known/jwks.json", Access::Public, Class::Static),
-    route(Method::GET, "/", Access::Public, Class::Static),
-    undocumented("/openapi.json"),
-    undocumented("/docs"),
-    undocumented("/docs/{file}"),
-];
-
-/// Returns all routes, for tests that must not miss one (S54).
-#[doc(hidden)]
-#[must_use]
-pub fn route_table() -> &'static [RouteInfo] {
-    &ROUTES
+/// Adds the documentation of a handler to the document.
+fn describe<P: utoipa::Path + SchemaReferences + for<'t> Tags<'t>>(document: &mut OpenApi) {
+    let mut operation = P::operation();
+    operation.tags = Some(<P as Tags>::tags().into_iter().map(str::to_owned).collect());
+    document.paths.add_path_operation(P::path(), P::methods(), operation);
+    let mut schemas = Vec::new();
+    P::schemas(&mut schemas);
+    document.components.get_or_insert_default().schemas.extend(schemas);
 }
 
 impl RouteInfo {
+    /// Creates a route. Its method and its path are those of the handler's documentation, `__path_` and the handler's name.
+    pub(in crate::http) fn new<P>(_documentation: P, access: Access, class: Class, handler: Handler) -> Self
+    where
+        P: utoipa::Path + SchemaReferences + for<'t> Tags<'t>,
+    {
+        let method = match P::methods().first() {
+            Some(HttpMethod::Post) => Method::POST,
+            Some(HttpMethod::Put) => Method::PUT,
+            Some(HttpMethod::Patch) => Method::PATCH,
+            Some(HttpMethod::Delete) => Method::DELETE,
+            _ => Method::GET,
+        };
+        // The table is built once, so this happens once for each route.
+        let path = Box::leak(P::path().into_boxed_str());
+        let (documented, entrance) = (Documented::Yes, Entrance::Admitted);
+        Self { method, path, access, class, documented, entrance, handler, describe: describe::<P> }
+    }
+
+    /// Creates the route of a page that a link in a mail leads to.
+    pub(in crate::http) fn page(path: &'static str, handler: Handler) -> Self {
+        let documented = Documented::No("a page for people");
+        Self { class: Class::Account, entrance: Entrance::Page, ..Self::undocumented(path, handler, documented) }
+    }
+
+    /// Creates the route of a file that the documentation consists of.
+    pub(in crate::http) fn asset(path: &'static str, handler: Handler) -> Self {
+        Self::undocumented(path, handler, Documented::No("serves the documentation itself"))
+    }
+
+    fn undocumented(path: &'static str, handler: Handler, documented: Documented) -> Self {
+        let (method, access, class) = (Method::GET, Access::Public, Class::Docs);
+        Self { method, path, access, class, documented, entrance: Entrance::AtOnce, handler, describe: |_| {} }
+    }
+
+    /// Makes the answer need no place.
+    pub(in crate::http) fn at_once(self) -> Self {
+        Self { entrance: Entrance::AtOnce, ..self }
+    }
+
+    /// Makes errors pages where the form of a page was sent.
+    pub(in crate::http) fn or_form(self) -> Self {
+        Self { entrance: Entrance::Form, ..self }
+    }
+
+    /// Adds the documentation of this route to the document.
+    pub(in crate::http) fn describe(&self, document: &mut OpenApi) {
+        (self.describe)(document);
+    }
+
     /// Whether only services use it. Their secret does not belong in a browser.
     pub(in crate::http) const fn is_for_services(&self) -> bool {
         matches!(self.access, Access::Service(_) | Access::ServiceAndBearer(_))
+    }
+}
+
+/// Answers a request by the handler of its route.
+pub(in crate::http) async fn respond(api: &Arc<Api>, context: &RequestContext) -> Response {
+    let served = |route: &&RouteInfo| api.rules.docs || route.class != Class::Docs;
+    let route = match context.resolved() {
+        Resolved::Route(route) if served(&route) => route,
+        Resolved::OtherMethod(route) if served(&route) => return ApiError::MethodNotAllowed.into_response(),
+        _ => return ApiError::NotFound.into_response(),
+    };
+    let work = (route.handler)(api, context);
+    match route.entrance {
+        Entrance::Admitted => api.admit(context, work).await,
+        Entrance::Page => pages::for_people(context, api.admit(context, work).await),
+        Entrance::Form => pages::for_forms(context, api.admit(context, work).await),
+        Entrance::AtOnce => work.await.unwrap_or_else(ApiError::into_response),
     }
 }
 
@@ -197,10 +220,10 @@ impl Resolved {
     }
 
     /// Returns the value of `Allow` for the path (RFC 9110 §10.2.1).
-    pub(in crate::http) fn allow(self) -> Option<String> {
+    pub(in crate::http) fn allow(self, table: Table) -> Option<String> {
         let (Self::Route(known) | Self::OtherMethod(known)) = self else { return None };
         let mut methods = Vec::new();
-        for info in ROUTES.iter().filter(|info| info.path == known.path) {
+        for info in table.0.iter().filter(|info| info.path == known.path) {
             methods.push(info.method.as_str());
             if info.method == Method::GET {
                 methods.push("HEAD");
@@ -210,21 +233,28 @@ impl Resolved {
     }
 }
 
-/// Finds the route of a request. `path` may have one trailing slash more than its template.
-pub(in crate::http) fn resolve(method: &Method, path: &str) -> Resolved {
-    let path = path.strip_suffix('/').unwrap_or(path);
-    let mut same_path = None;
-    for info in &ROUTES {
-        // A fixed path hides the templates after it, whatever the method.
-        if same_path.is_some_and(|known: &RouteInfo| known.path != info.path) || !matches(info.path, path) {
-            continue;
+/// All routes, the most frequent first, because they are searched from the front. A fixed path comes before a template that would
+/// match it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Table(pub(in crate::http) &'static [RouteInfo]);
+
+impl Table {
+    /// Finds the route of a request. `path` may have one trailing slash more than its template.
+    pub(in crate::http) fn resolve(self, method: &Method, path: &str) -> Resolved {
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let mut same_path = None;
+        for info in self.0 {
+            // A fixed path hides the templates after it, whatever the method.
+            if same_path.is_some_and(|known: &RouteInfo| known.path != info.path) || !matches(info.path, path) {
+                continue;
+            }
+            if info.method == *method {
+                return Resolved::Route(info);
+            }
+            same_path = Some(info);
         }
-        if info.method == *method {
-            return Resolved::Route(info);
-        }
-        same_path = Some(info);
+        same_path.map_or(Resolved::Unknown, Resolved::OtherMethod)
     }
-    same_path.map_or(Resolved::Unknown, Resolved::OtherMethod)
 }
 
 /// Whether `path`, which has no trailing slash, matches the template.
@@ -243,6 +273,15 @@ fn matches(template: &str, path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::route_table;
+
+    fn resolve(method: &Method, path: &str) -> Resolved {
+        Table(route_table()).resolve(method, path)
+    }
+
+    fn allow(method: &Method, path: &str) -> String {
+        resolve(method, path).allow(Table(route_table())).unwrap()
+    }
 
     fn template(method: &Method, path: &str) -> &'static str {
         match resolve(method, path) {
@@ -285,18 +324,18 @@ mod tests {
             assert_eq!(template(&Method::DELETE, unknown), "unknown", "{unknown}");
         }
         assert_eq!(template(&Method::GET, "/accounts_management/1/sessions/2"), "other method");
-        assert_eq!(resolve(&Method::PUT, "/my_account/sessions/x").allow().unwrap(), "PATCH, DELETE");
+        assert_eq!(allow(&Method::PUT, "/my_account/sessions/x"), "PATCH, DELETE");
         assert_eq!(template(&Method::POST, "/outbox/1"), "other method");
         assert_eq!(template(&Method::GET, "/outbox/1/retry"), "other method");
         assert_eq!(template(&Method::GET, "/login"), "other method");
-        assert_eq!(resolve(&Method::PATCH, "/my_account").allow().unwrap(), "GET, HEAD, PUT");
-        assert_eq!(resolve(&Method::GET, "/login").allow().unwrap(), "POST");
+        assert_eq!(allow(&Method::PATCH, "/my_account"), "GET, HEAD, PUT");
+        assert_eq!(allow(&Method::GET, "/login"), "POST");
     }
 
     #[test]
     fn no_route_stands_twice_in_the_table() {
-        for (n, info) in ROUTES.iter().enumerate() {
-            assert!(!ROUTES[..n].iter().any(|other| other.method == info.method && other.path == info.path));
+        for (n, info) in route_table().iter().enumerate() {
+            assert!(!route_table()[..n].iter().any(|other| other.method == info.method && other.path == info.path));
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Tests of the edge over raw sockets: what only a real connection shows. The routes are stand-ins; the families have their
 //! own tests.
 
+use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::service::TowerToHyperService;
@@ -13,8 +15,10 @@ use warp::Filter as _;
 use warp::reply::{Reply as _, Response};
 
 use crate::http::ServerSettings;
-use crate::http::edge::extract::context;
-use crate::http::error::{ApiError, recover};
+use crate::http::edge::extract::RequestContext;
+use crate::http::error::ApiError;
+use crate::http::route_table;
+use crate::http::routes::Table;
 use crate::http::serve;
 
 /// Far longer than any of these exchanges takes. It is only reached if something hangs.
@@ -36,14 +40,22 @@ struct Greeting {
     name: String,
 }
 
-async fn start(settings: ServerSettings) -> Server {
+/// Answers for paths and methods that the stand-ins do not have.
+async fn recover(rejection: warp::Rejection) -> Result<Response, Infallible> {
+    let error = if rejection.is_not_found() { ApiError::NotFound } else { ApiError::MethodNotAllowed };
+    Ok(error.into_response())
+}
+
+async fn start(mut settings: ServerSettings) -> Server {
+    settings.edge.routes = Table(route_table());
     let hello = warp::path("login")
         .and(warp::path::end())
         .and(warp::post())
-        .and(context())
-        .and(crate::http::edge::extract::payload())
-        .then(|context: std::sync::Arc<crate::http::edge::extract::RequestContext>, body| async move {
-            match context.json::<Greeting>(body).await {
+        .and(warp::ext::get::<Arc<RequestContext>>())
+        .and(warp::body::stream())
+        .then(|context: Arc<RequestContext>, body| async move {
+            context.keep_body(body);
+            match context.json::<Greeting>().await {
                 Ok(greeting) => Response::new(format!("hello {}", greeting.name).into()),
                 Err(error) => error.into_response(),
             }

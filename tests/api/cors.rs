@@ -131,8 +131,9 @@ async fn s67_any_other_origin_is_answered_without_a_word_about_it() {
 
 /// The headers that handlers read: the name in their source, the name of the header, and why a page needs no permission
 /// to send it. An empty reason means that CORS allows the header.
-const TAKEN: [(&str, &str, &str); 10] = [
+const TAKEN: [(&str, &str, &str); 11] = [
     ("ACCEPT", "Accept", "every page may"),
+    ("ACCEPT_ENCODING", "Accept-Encoding", "browsers alone may"),
     ("ACCEPT_LANGUAGE", "Accept-Language", "every page may"),
     ("AUTHORIZATION", "Authorization", ""),
     ("CONTENT_ENCODING", "Content-Encoding", "a body must have none"),

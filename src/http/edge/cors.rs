@@ -68,9 +68,10 @@ impl Cors {
 
 impl CorsAnswer {
     /// Returns the answer to a browser that asks what an allowed page may do (a preflight). `None` for every other request.
-    pub(in crate::http) fn preflight(&self, parts: &Parts, resolved: Resolved) -> Option<Response> {
+    /// `allow` are the methods of the path.
+    pub(in crate::http) fn preflight(&self, parts: &Parts, allow: impl FnOnce() -> Option<String>) -> Option<Response> {
         let asks = parts.method == Method::OPTIONS && parts.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
-        let methods = resolved.allow().filter(|_| asks && self.origin.is_some())?;
+        let methods = if asks && self.origin.is_some() { allow()? } else { return None };
         let mut response = Response::default();
         *response.status_mut() = StatusCode::NO_CONTENT;
         let headers = response.headers_mut();

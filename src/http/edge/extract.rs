@@ -1,9 +1,10 @@
 //! What handlers read from a request: the credentials, the client's address and the body.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -12,14 +13,13 @@ use doorward_actors::{AccountId, Locale, MailId, Origin, Secret, ServiceTokenId,
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt as _};
 use hyper::header::{
-    ACCEPT, ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, IF_NONE_MATCH,
-    USER_AGENT,
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue,
+    IF_NONE_MATCH, USER_AGENT,
 };
-use hyper::{HeaderMap, StatusCode};
+use hyper::{HeaderMap, StatusCode, Uri};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use warp::reply::Response;
-use warp::{Filter, Rejection};
 use zeroize::Zeroizing;
 
 use crate::http::admission::Place;
@@ -28,7 +28,7 @@ use crate::http::edge::bodies::MAX_BODY_BYTES;
 use crate::http::error::{ApiError, FieldError};
 use crate::http::form;
 use crate::http::json;
-use crate::http::routes::Class;
+use crate::http::routes::{Class, Resolved};
 
 /// The header in which services send their token.
 pub(in crate::http) const X_SERVICE_TOKEN: HeaderName = HeaderName::from_static("x-service-token");
@@ -42,10 +42,13 @@ pub(in crate::http) struct RequestContext {
     address: IpAddr,
     request_id: HeaderValue,
     headers: HeaderMap,
-    query: Option<String>,
-    class: Class,
+    /// The target of the request, without a trailing slash.
+    uri: Uri,
+    resolved: Resolved,
     /// Whether the head announces a body.
     has_body: bool,
+    /// The body, until a handler reads it.
+    body: Mutex<Option<Payload>>,
     /// The place in its class that the request holds while its handler runs.
     place: Mutex<Option<Place>>,
     /// The state of the quota that counted the request, for the headers of the answer.
@@ -59,24 +62,49 @@ impl RequestContext {
         address: IpAddr,
         request_id: HeaderValue,
         headers: HeaderMap,
-        query: Option<&str>,
-        class: Class,
+        uri: Uri,
+        resolved: Resolved,
         has_body: bool,
     ) -> Self {
-        let query = query.map(str::to_owned);
-        let (place, standing) = (Mutex::default(), Mutex::default());
+        let (body, place, standing) = (Mutex::default(), Mutex::default(), Mutex::default());
         let account = AtomicU64::new(0);
-        Self { address, request_id, headers, query, class, has_body, place, standing, account }
+        Self { address, request_id, headers, uri, resolved, has_body, body, place, standing, account }
+    }
+
+    /// Returns the route of the request.
+    pub(in crate::http) fn resolved(&self) -> Resolved {
+        self.resolved
     }
 
     /// Returns the class of the request's route.
     pub(in crate::http) fn class(&self) -> Class {
-        self.class
+        self.resolved.class()
     }
 
     /// Returns the query, not decoded.
     pub(in crate::http) fn query(&self) -> Option<&str> {
-        self.query.as_deref()
+        self.uri.query()
+    }
+
+    /// Returns the segment of the path at `{name}` of the route's template, as the client wrote it. Empty if the template has no
+    /// such parameter.
+    pub(in crate::http) fn param(&self, name: &str) -> &str {
+        let is_named = |part: &str| part.strip_prefix('{').and_then(|part| part.strip_suffix('}')) == Some(name);
+        let mut parts = self.resolved.template().split('/').zip(self.uri.path().split('/'));
+        parts.find(|(part, _)| is_named(part)).map_or("", |(_, segment)| segment)
+    }
+
+    /// Keeps the body for the handler. A body that the head does not announce is empty.
+    pub(in crate::http) fn keep_body<B: Buf>(&self, body: impl Stream<Item = Result<B, warp::Error>> + Send + 'static) {
+        if self.has_body {
+            let pieces = body.map(|piece| piece.map(|mut piece| piece.copy_to_bytes(piece.remaining())));
+            *self.body.lock().unwrap_or_else(PoisonError::into_inner) = Some(Payload(pieces.boxed()));
+        }
+    }
+
+    /// Takes the body, to read or to drop it.
+    pub(in crate::http) fn take_body(&self) -> Option<Payload> {
+        self.body.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Returns the token in the query, as the link in a mail carries it. Empty if there is none or it cannot be decoded.
@@ -186,12 +214,24 @@ impl RequestContext {
         self.headers.get_all(ACCEPT).iter().any(accepts)
     }
 
+    /// Whether the client says that it can read gzip (RFC 9110 §12.5.3).
+    pub(in crate::http) fn accepts_gzip(&self) -> bool {
+        let codings = self.headers.get_all(ACCEPT_ENCODING).iter().filter_map(|line| line.to_str().ok());
+        let mut codings = codings.flat_map(|line| line.split(',')).map(|coding| {
+            let mut parts = coding.split(';').map(str::trim);
+            let name = parts.next().unwrap_or_default();
+            let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+            (name, weight.is_none_or(|weight| weight.parse::<f32>().is_ok_and(|weight| weight > 0.0)))
+        });
+        codings.any(|(name, wanted)| wanted && name.eq_ignore_ascii_case("gzip"))
+    }
+
     /// Reads the body as a form.
-    pub(in crate::http) async fn form(&self, payload: Payload) -> Result<BTreeMap<String, Secret>, ApiError> {
+    pub(in crate::http) async fn form(&self) -> Result<BTreeMap<String, Secret>, ApiError> {
         if !is_of_type(&self.headers, "application/x-www-form-urlencoded") {
             return Err(ApiError::NotForm);
         }
-        form::filled(&self.read(payload).await?)
+        form::filled(&self.read().await?)
     }
 
     /// Whether the request has an `X-Service-Token` header, valid or not.
@@ -210,18 +250,18 @@ impl RequestContext {
     }
 
     /// Reads the body as JSON that has exactly the fields of `T`.
-    pub(in crate::http) async fn json<T: DeserializeOwned>(&self, payload: Payload) -> Result<T, ApiError> {
+    pub(in crate::http) async fn json<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
         let missing = || ApiError::Invalid(vec![FieldError::new("", "A JSON body is required")]);
-        self.optional_json(payload).await?.ok_or_else(missing)
+        self.optional_json().await?.ok_or_else(missing)
     }
 
     /// Reads the body as JSON or, if one of our own pages sent it, as a form. Both have exactly the fields of `T`, and the
     /// fields of a form are texts.
-    pub(in crate::http) async fn json_or_form<T: DeserializeOwned>(&self, payload: Payload) -> Result<T, ApiError> {
+    pub(in crate::http) async fn json_or_form<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
         if !self.is_form() {
-            return self.json(payload).await;
+            return self.json().await;
         }
-        let body = self.read(payload).await?;
+        let body = self.read().await?;
         let fields = form::filled(&body)?;
         let fields: BTreeMap<_, _> = fields.iter().map(|(name, value)| (name, value.expose())).collect();
         // Large enough even if every byte is escaped, so the buffer never grows and leaves no copy of a secret behind.
@@ -232,17 +272,14 @@ impl RequestContext {
     }
 
     /// Reads the body as JSON if there is one. An empty body and `null` count as no body.
-    pub(in crate::http) async fn optional_json<T: DeserializeOwned>(
-        &self,
-        payload: Payload,
-    ) -> Result<Option<T>, ApiError> {
+    pub(in crate::http) async fn optional_json<T: DeserializeOwned>(&self) -> Result<Option<T>, ApiError> {
         if !self.has_body {
             return Ok(None);
         }
         if !is_of_type(&self.headers, "application/json") {
             return Err(ApiError::NotJson);
         }
-        let bytes = self.read(payload).await?;
+        let bytes = self.read().await?;
         if bytes.is_empty() || bytes.trim_ascii() == b"null" { Ok(None) } else { json::parse(&bytes).map(Some) }
     }
 
@@ -272,10 +309,11 @@ impl RequestContext {
     }
 
     /// Reads the body to its end. Meanwhile the request gives up its place and uses the space that its class has for bodies.
-    async fn read(&self, payload: Payload) -> Result<Zeroizing<Vec<u8>>, ApiError> {
+    async fn read(&self) -> Result<Zeroizing<Vec<u8>>, ApiError> {
         if !is_plain(&self.headers) {
             return Err(ApiError::Encoded);
         }
+        let Some(payload) = self.take_body() else { return Ok(Zeroizing::default()) };
         let place = || self.place.lock().unwrap_or_else(PoisonError::into_inner);
         // A request without a place is bounded by its own size alone. No route that reads a body is without one.
         let Some(mut room) = place().as_mut().map(Place::step_aside) else { return read(payload, None).await };
@@ -312,20 +350,13 @@ fn basic(encoded: &[u8]) -> Option<ServiceCredential> {
     Some(ServiceCredential::Named { name, token: Zeroizing::new(token) })
 }
 
-/// Extracts the context of the request, which the edge has put there. Behind the edge this never rejects.
-pub(in crate::http) fn context() -> impl Filter<Extract = (Arc<RequestContext>,), Error = Rejection> + Copy {
-    warp::ext::get::<Arc<RequestContext>>()
-}
-
 /// A request body that has not been read yet.
 pub(in crate::http) struct Payload(BoxStream<'static, Result<Bytes, warp::Error>>);
 
-/// Extracts the body of the request, unread. Handlers read it once they know who sends it.
-pub(in crate::http) fn payload() -> impl Filter<Extract = (Payload,), Error = Rejection> + Copy {
-    fn whole(stream: impl Stream<Item = Result<impl Buf, warp::Error>> + Send + 'static) -> Payload {
-        Payload(stream.map(|piece| piece.map(|mut piece| piece.copy_to_bytes(piece.remaining()))).boxed())
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Payload")
     }
-    warp::body::stream().map(whole)
 }
 
 /// Returns a 200 with a JSON body.
@@ -450,8 +481,8 @@ mod tests {
             IpAddr::V4(Ipv4Addr::LOCALHOST),
             HeaderValue::from_static("id"),
             map,
-            None,
-            Class::Account,
+            Uri::default(),
+            Resolved::Unknown,
             false,
         )
     }
@@ -509,6 +540,16 @@ mod tests {
         let wants = |accept: &str| with(&[(ACCEPT, accept)]).wants_events();
         assert!(wants("text/event-stream") && wants("application/json, text/event-stream;q=0.9"));
         assert!(!wants("*/*") && !wants("application/json") && !with(&[]).wants_events());
+    }
+
+    #[test]
+    fn gzip_is_sent_to_whom_can_read_it() {
+        let reads = |accept: &str| with(&[(ACCEPT_ENCODING, accept)]).accepts_gzip();
+        assert!(reads("gzip, deflate, br") && reads("br;q=1.0, GZIP;q=0.8") && reads("gzip;q=0.001"));
+        assert!(
+            !reads("") && !reads("identity") && !reads("br, gzip;q=0") && !reads("gzip; q=0.0") && !reads("gzipped")
+        );
+        assert!(!with(&[]).accepts_gzip());
     }
 
     #[test]

@@ -32,6 +32,7 @@ use crate::http::edge::requests::{RequestPlace, RequestPlaces};
 use crate::http::edge::streams::{Busy, Offered, StreamTasks};
 use crate::http::edge::tls::{self, Tls};
 use crate::http::edge::{self, Arrival, EdgeSettings, Sampling};
+use crate::http::routes::Table;
 use crate::settings::HttpSettings;
 
 /// The most bytes of a request line and its headers together. More is answered with 431. Our bearer tokens have under
@@ -119,6 +120,7 @@ impl ServerSettings {
             shutdown_timeout,
             tls,
             edge: EdgeSettings {
+                routes: Table::default(),
                 trusted_proxies: http.trusted_proxies.clone(),
                 unlisted_proxies: UnlistedProxies::default(),
                 cors: Cors::new(&http.cors_origins),

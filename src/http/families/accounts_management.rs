@@ -1,21 +1,18 @@
 //! `/accounts_management`: administrators manage all accounts. Not rate-limited, so that an administrator can act during
 //! an attack.
 
-use std::sync::Arc;
-
 use doorward_actors::store::Page;
 use doorward_actors::{Locale, Role, Secret, describe_idle};
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use warp::Filter as _;
 use warp::reply::Response;
 
 use crate::http::Api;
-use crate::http::Family;
-use crate::http::edge::extract::{Payload, RequestContext, account_id, context, json_reply, json_reply_with, payload};
+use crate::http::edge::extract::{RequestContext, account_id, json_reply, json_reply_with};
 use crate::http::error::{ApiError, FieldError};
 use crate::http::fields::Fields;
+use crate::http::routes::{Access, Class, RouteInfo};
 use crate::http::wire::Message;
 use crate::http::wire::WireRole;
 use crate::http::wire::current_password;
@@ -131,38 +128,14 @@ impl AccountChange {
     }
 }
 
-pub(in crate::http) fn routes(api: &Arc<Api>) -> Family {
-    let (list_api, create_api, show_api) = (Arc::clone(api), Arc::clone(api), Arc::clone(api));
-    let (change_api, delete_api) = (Arc::clone(api), Arc::clone(api));
-    let all = || warp::path!("accounts_management");
-    // The id is taken as text, so that a text that is not an integer is a 422 and not an unknown path.
-    let one = || warp::path!("accounts_management" / String);
-    let list = all().and(warp::get()).and(context()).then(move |context: Arc<RequestContext>| {
-        let api = Arc::clone(&list_api);
-        async move { api.admit(&context, list(&api, &context)).await }
-    });
-    let create =
-        all().and(warp::post()).and(context()).and(payload()).then(move |context: Arc<RequestContext>, payload| {
-            let api = Arc::clone(&create_api);
-            async move { api.admit(&context, create(&api, &context, payload)).await }
-        });
-    let show = one().and(warp::get()).and(context()).then(move |id: String, context: Arc<RequestContext>| {
-        let api = Arc::clone(&show_api);
-        async move { api.admit(&context, show(&api, &context, &id)).await }
-    });
-    let change = one().and(warp::put()).and(context()).and(payload()).then(
-        move |id: String, context: Arc<RequestContext>, payload| {
-            let api = Arc::clone(&change_api);
-            async move { api.admit(&context, change(&api, &context, &id, payload)).await }
-        },
-    );
-    let delete = one().and(warp::delete()).and(context()).and(payload()).then(
-        move |id: String, context: Arc<RequestContext>, payload| {
-            let api = Arc::clone(&delete_api);
-            async move { api.admit(&context, delete(&api, &context, &id, payload)).await }
-        },
-    );
-    list.or(create).unify().or(show).unify().or(change).unify().or(delete).unify().boxed()
+pub(in crate::http) fn routes() -> Vec<RouteInfo> {
+    vec![
+        RouteInfo::new(__path_list, Access::Admin, Class::Admin, |api, context| Box::pin(list(api, context))),
+        RouteInfo::new(__path_create, Access::Admin, Class::Admin, |api, context| Box::pin(create(api, context))),
+        RouteInfo::new(__path_show, Access::Admin, Class::Admin, |api, context| Box::pin(show(api, context))),
+        RouteInfo::new(__path_change, Access::Admin, Class::Admin, |api, context| Box::pin(change(api, context))),
+        RouteInfo::new(__path_delete, Access::Admin, Class::Admin, |api, context| Box::pin(delete(api, context))),
+    ]
 }
 
 /// List accounts, by id
@@ -188,9 +161,9 @@ async fn list(api: &Api, context: &RequestContext) -> Result<Response, ApiError>
     (status = 201, description = "The account was made", body = AccountObject<'_>),
     (status = 400, description = "Weak password, or the email or nickname is taken"),
 ))]
-async fn create(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
+async fn create(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     api.admin(context).await?;
-    let registration = context.json::<RegisterRequest>(payload).await?.parse(None)?;
+    let registration = context.json::<RegisterRequest>().await?.parse(None)?;
     // Checked again: while the body arrived, the session may have ended and the role may have changed (S37, S38).
     let admin = api.admin(context).await?;
     let warning = api.warning_of(&registration.email)?;
@@ -212,7 +185,8 @@ async fn create(api: &Api, context: &RequestContext, payload: Payload) -> Result
     (status = 404, description = "No such account"),
     (status = 422, description = "The id is not an integer"),
 ))]
-async fn show(api: &Api, context: &RequestContext, id: &str) -> Result<Response, ApiError> {
+async fn show(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
+    let id = context.param("id");
     api.admin(context).await?;
     let id = account_id(id)?;
     let overview = api.handles.users.get(id).await?;
@@ -230,10 +204,11 @@ async fn show(api: &Api, context: &RequestContext, id: &str) -> Result<Response,
     (status = 404, description = "No such account"),
     (status = 409, description = "The last administrator"),
 ))]
-async fn change(api: &Api, context: &RequestContext, id: &str, payload: Payload) -> Result<Response, ApiError> {
+async fn change(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
+    let id = context.param("id");
     api.admin(context).await?;
     let id = account_id(id)?;
-    let (change, current) = context.json::<AccountChange>(payload).await?.parse()?;
+    let (change, current) = context.json::<AccountChange>().await?.parse()?;
     // Checked again: while the body arrived, the session may have ended and the role may have changed (S37, S38).
     let admin = api.admin(context).await?;
     let warning = change.own.email.as_ref().map(|email| api.warning_of(email)).transpose()?.flatten();
@@ -260,10 +235,11 @@ async fn change(api: &Api, context: &RequestContext, id: &str, payload: Payload)
     (status = 409, description = "The last administrator"),
     (status = 422, description = "The id is not an integer"),
 ))]
-async fn delete(api: &Api, context: &RequestContext, id: &str, payload: Payload) -> Result<Response, ApiError> {
+async fn delete(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
+    let id = context.param("id");
     api.admin(context).await?;
     let id = account_id(id)?;
-    let typed: AccountDeletion = context.optional_json(payload).await?.unwrap_or_default();
+    let typed: AccountDeletion = context.optional_json().await?.unwrap_or_default();
     let current = current_password(typed.current_password)?;
     // Checked again: while the body arrived, the session may have ended and the role may have changed (S37, S38).
     let admin = api.admin(context).await?;

@@ -14,17 +14,16 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use utoipa::ToSchema;
-use warp::Filter as _;
 use warp::reply::{Reply as _, Response};
 
 use crate::http::Api;
-use crate::http::Family;
 use crate::http::closed_sets;
-use crate::http::edge::extract::{RequestContext, context, json_reply};
+use crate::http::edge::extract::{RequestContext, json_reply};
 use crate::http::edge::pieces::Piece;
 use crate::http::error::{ApiError, FieldError};
 use crate::http::feeds::Feeds;
 use crate::http::form;
+use crate::http::routes::{Access, Class, RouteInfo};
 use event::Event;
 
 mod event;
@@ -111,30 +110,25 @@ impl Events {
     }
 }
 
-pub(in crate::http) fn routes(api: &Arc<Api>) -> Family {
-    let (list_api, own_api) = (Arc::clone(api), Arc::clone(api));
-    let (export_api, stream_api) = (Arc::clone(api), Arc::clone(api));
-    let list = warp::path!("audit").and(warp::get()).and(context()).then(move |context: Arc<RequestContext>| {
-        let api = Arc::clone(&list_api);
-        async move { api.admit(&context, list(&api, &context)).await }
-    });
-    let export =
-        warp::path!("audit" / "export").and(warp::get()).and(context()).then(move |context: Arc<RequestContext>| {
-            let api = Arc::clone(&export_api);
-            async move { api.admit(&context, export::export(&api, &context)).await }
-        });
-    let stream =
-        warp::path!("audit" / "stream").and(warp::get()).and(context()).then(move |context: Arc<RequestContext>| {
-            let api = Arc::clone(&stream_api);
-            async move { api.admit(&context, stream::stream(&api, &context)).await }
-        });
-    let own = warp::path!("my_account" / "events").and(warp::get()).and(context()).then(
-        move |context: Arc<RequestContext>| {
-            let api = Arc::clone(&own_api);
-            async move { api.admit(&context, own(&api, &context)).await }
-        },
-    );
-    list.or(export).unify().or(stream).unify().or(own).unify().boxed()
+pub(in crate::http) fn routes() -> Vec<RouteInfo> {
+    vec![
+        RouteInfo::new(__path_list, Access::AdminOrService(ServiceScope::Audit), Class::Admin, |api, context| {
+            Box::pin(list(api, context))
+        }),
+        RouteInfo::new(
+            export::__path_export,
+            Access::AdminOrService(ServiceScope::Audit),
+            Class::Admin,
+            |api, context| Box::pin(export::export(api, context)),
+        ),
+        RouteInfo::new(
+            stream::__path_stream,
+            Access::AdminOrService(ServiceScope::Audit),
+            Class::Admin,
+            |api, context| Box::pin(stream::stream(api, context)),
+        ),
+        RouteInfo::new(__path_own, Access::Bearer, Class::Events, |api, context| Box::pin(own(api, context))),
+    ]
 }
 
 /// List the events, the newest first

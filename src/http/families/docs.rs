@@ -1,19 +1,18 @@
 //! `GET /docs` and `GET /openapi.json`: the documentation. All of it is in the binary; nothing is loaded from other hosts.
 
-use std::borrow::Cow;
-use std::sync::Arc;
+use std::io::{self, Read as _};
 
 use bytes::Bytes;
-use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue};
-use utoipa_swagger_ui::{Config, SwaggerFile};
-use warp::Filter as _;
-use warp::reply::{Reply as _, Response};
+use flate2::read::GzDecoder;
+use hyper::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, VARY};
+use warp::reply::Response;
 
 use crate::http::Api;
-use crate::http::Family;
-use crate::http::edge::extract::{RequestContext, context};
+use crate::http::ApiRules;
+use crate::http::edge::extract::RequestContext;
 use crate::http::error::ApiError;
 use crate::http::openapi;
+use crate::http::routes::RouteInfo;
 
 /// Scripts only come from this origin, and there are no inline scripts. Swagger UI sets style attributes, and its style sheet and
 /// icons contain images as `data:` URLs. Framing is forbidden, because users enter tokens here.
@@ -23,75 +22,112 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 );
 /// An hour: the files change only with the version of the service.
 const CACHE: HeaderValue = HeaderValue::from_static("public, max-age=3600");
-/// The files that the page needs. The other files of the package (source maps, other bundles) are for its developers.
-const FILES: [&str; 7] = [
-    "swagger-ui.css",
-    "index.css",
-    "swagger-ui-bundle.js",
-    "swagger-ui-standalone-preset.js",
-    "swagger-initializer.js",
-    "favicon-32x32.png",
-    "favicon-16x16.png",
+
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const STYLE: &str = "text/css; charset=utf-8";
+const ICON: &str = "image/png";
+
+/// A file of Swagger UI as the build script left it.
+macro_rules! compressed {
+    ($name:literal) => {
+        include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".gz"))
+    };
+}
+
+/// The files that never change: their names, media types and bytes, which are compressed with gzip.
+const FILES: [(&str, &str, &[u8]); 6] = [
+    ("swagger-ui.css", STYLE, compressed!("swagger-ui.css")),
+    ("index.css", STYLE, compressed!("index.css")),
+    ("swagger-ui-bundle.js", SCRIPT, compressed!("swagger-ui-bundle.js")),
+    ("swagger-ui-standalone-preset.js", SCRIPT, compressed!("swagger-ui-standalone-preset.js")),
+    ("favicon-32x32.png", ICON, compressed!("favicon-32x32.png")),
+    ("favicon-16x16.png", ICON, compressed!("favicon-16x16.png")),
 ];
+/// The script that starts Swagger UI with our document. `/docs` allows no inline script.
+const INITIALIZER: &str = "swagger-initializer.js";
 
-/// Builds the routes. `PUBLIC_URL` may have a path that a proxy in front removes. Every path in the page begins with it.
-pub(in crate::http) fn routes(api: &Arc<Api>) -> Family {
-    if !api.rules.docs {
-        return warp::any().and_then(async || Err::<Response, _>(warp::reject::not_found())).boxed();
+/// The parts of the documentation that depend on `PUBLIC_URL`. All answers share them.
+pub(in crate::http) struct Docs {
+    document: Bytes,
+    page: Bytes,
+    initializer: Bytes,
+}
+
+impl Docs {
+    /// Writes them. `PUBLIC_URL` may have a path that a proxy in front removes. Every path in the page begins with it.
+    fn of(rules: &ApiRules) -> Self {
+        let base = rules.base_path();
+        // The document consists of texts and maps, which always serialise.
+        let document = serde_json::to_vec(&openapi::document(rules.known_url())).unwrap_or_default();
+        // The page is in the binary, so it decompresses; a test reads it.
+        let page = decompressed(compressed!("index.html")).unwrap_or_default();
+        // `/docs` and `/docs/` are one page, for which relative links would differ, so its links are made absolute.
+        let page = String::from_utf8_lossy(&page)
+            .replace("\"./", &format!("\"{base}/docs/"))
+            .replace("href=\"index.css\"", &format!("href=\"{base}/docs/index.css\""))
+            .replace("<title>Swagger UI</title>", "<title>Doorward</title>");
+        let url = serde_json::Value::from(format!("{base}/openapi.json"));
+        // Without `validatorUrl` the page would send the document to another host for validation.
+        let initializer = format!(
+            "window.ui = SwaggerUIBundle({{\n  \"url\": {url},\n  \"validatorUrl\": \"none\",\n  dom_id: \"#swagger-ui\",\n  \
+             deepLinking: true,\n  presets: [SwaggerUIBundle.presets.apis, SwaggerUIStandalonePreset],\n  \
+             layout: \"StandaloneLayout\"\n}});\n"
+        );
+        Self { document: document.into(), page: page.into(), initializer: initializer.into() }
     }
-    let counted = Arc::clone(api);
-    let counted = move |context: &RequestContext, answer: Response| match counted.docs_reader(context) {
-        Ok(()) => answer,
-        Err(limited) => limited.into_response(),
-    };
-    let base = api.rules.base_path().to_owned();
-    // Written once; each answer shares the bytes. The document consists of texts and maps, which always serialise.
-    let document = Bytes::from(serde_json::to_vec(&openapi::document(api.rules.known_url())).unwrap_or_default());
-    let config = Arc::new(Config::new([format!("{base}/openapi.json")]).validator_url("none"));
-    let page_config = Arc::clone(&config);
-    let openapi = warp::path!("openapi.json").and(warp::get()).map(move || {
-        let mut response = Response::new(document.clone().into());
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+}
+
+pub(in crate::http) fn routes() -> Vec<RouteInfo> {
+    vec![
+        RouteInfo::asset("/openapi.json", |api, context| Box::pin(std::future::ready(document(api, context)))),
+        RouteInfo::asset("/docs", |api, context| Box::pin(std::future::ready(page(api, context)))),
+        RouteInfo::asset("/docs/{file}", |api, context| Box::pin(std::future::ready(file(api, context)))),
+    ]
+}
+
+/// Returns the documentation to a reader that its quota allows. It is written for the first reader.
+fn docs<'a>(api: &'a Api, context: &RequestContext) -> Result<&'a Docs, ApiError> {
+    api.docs_reader(context)?;
+    Ok(api.docs.get_or_init(|| Docs::of(&api.rules)))
+}
+
+fn document(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
+    let mut response = Response::new(docs(api, context)?.document.clone().into());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+fn page(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
+    Ok(asset(docs(api, context)?.page.clone(), "text/html; charset=utf-8"))
+}
+
+fn file(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
+    let (docs, name) = (docs(api, context)?, context.param("file"));
+    if name == INITIALIZER {
+        return Ok(asset(docs.initializer.clone(), SCRIPT));
+    }
+    let (_, media_type, bytes) = FILES.into_iter().find(|(known, ..)| *known == name).ok_or(ApiError::NotFound)?;
+    let mut response = if context.accepts_gzip() {
+        let mut response = asset(Bytes::from_static(bytes), media_type);
+        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         response
-    });
-    let page = warp::path!("docs").and(warp::get()).map(move || page(&page_config, &base));
-    let file = warp::path!("docs" / String).and(warp::get()).map(move |name: String| file(&name, &config));
-    let answer = openapi.or(page).unify().or(file).unify();
-    answer.and(context()).map(move |answer, context: Arc<RequestContext>| counted(&context, answer)).boxed()
-}
-
-/// Returns the page. `/docs` and `/docs/` are one page, for which relative links would differ, so its links are made absolute.
-fn page(config: &Arc<Config<'static>>, base: &str) -> Response {
-    let Ok(Some(file)) = utoipa_swagger_ui::serve("index.html", Arc::clone(config)) else {
-        return ApiError::Internal.into_response();
+    } else {
+        asset(decompressed(bytes).map_err(|_| ApiError::Internal)?.into(), media_type)
     };
-    let page = String::from_utf8_lossy(&file.bytes)
-        .replace("\"./", &format!("\"{base}/docs/"))
-        .replace("href=\"index.css\"", &format!("href=\"{base}/docs/index.css\""))
-        .replace("<title>Swagger UI</title>", "<title>Doorward</title>");
-    asset(page.into(), "text/html; charset=utf-8")
+    response.headers_mut().append(VARY, HeaderValue::from_static("Accept-Encoding"));
+    Ok(response)
 }
 
-fn file(name: &str, config: &Arc<Config<'static>>) -> Response {
-    if !FILES.contains(&name) {
-        return ApiError::NotFound.into_response();
-    }
-    match utoipa_swagger_ui::serve(name, Arc::clone(config)) {
-        // The bundle has 1.5 MB. It is sent from the binary itself and never copied per request.
-        Ok(Some(SwaggerFile { bytes: Cow::Borrowed(bytes), content_type, .. })) => {
-            asset(Bytes::from_static(bytes), &content_type)
-        }
-        Ok(Some(SwaggerFile { bytes: Cow::Owned(bytes), content_type, .. })) => asset(bytes.into(), &content_type),
-        _ => ApiError::Internal.into_response(),
-    }
+fn decompressed(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let mut plain = Vec::new();
+    GzDecoder::new(bytes).read_to_end(&mut plain)?;
+    Ok(plain)
 }
 
-fn asset(bytes: Bytes, content_type: &str) -> Response {
+fn asset(bytes: Bytes, media_type: &'static str) -> Response {
     let mut response = Response::new(bytes.into());
     let headers = response.headers_mut();
-    if let Ok(content_type) = HeaderValue::from_str(content_type) {
-        headers.insert(CONTENT_TYPE, content_type);
-    }
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(CACHE_CONTROL, CACHE);
     headers.insert(CONTENT_SECURITY_POLICY, POLICY);
     response
@@ -103,13 +139,16 @@ mod tests {
 
     #[test]
     fn the_page_names_only_files_that_are_there() {
-        let config = Arc::new(Config::new(["/openapi.json"]));
-        let file = utoipa_swagger_ui::serve("index.html", Arc::clone(&config)).unwrap().unwrap();
-        assert!(!String::from_utf8_lossy(&file.bytes).contains("://"), "the page asks another host");
-        for name in FILES {
-            assert_eq!(super::file(name, &config).status(), 200, "{name}");
+        let docs = Docs::of(&ApiRules::default());
+        let page = String::from_utf8(docs.page.to_vec()).unwrap();
+        assert!(!page.contains("://"), "the page asks another host");
+        let named: Vec<_> = page.split('"').filter_map(|text| text.strip_prefix("/docs/")).collect();
+        assert_eq!(named.len(), 7, "{named:?}");
+        for name in named {
+            assert!(name == INITIALIZER || FILES.iter().any(|(known, ..)| *known == name), "{name}");
         }
-        assert_eq!(super::file("index.html", &config).status(), 404);
-        assert_eq!(super::file("../Cargo.toml", &config).status(), 404);
+        for (name, _, bytes) in FILES {
+            assert!(!decompressed(bytes).unwrap().is_empty(), "{name}");
+        }
     }
 }

@@ -3,21 +3,18 @@
 //!
 //! `GET` is a page that asks. `POST` does it, from JSON or from the form of that page.
 
-use std::sync::Arc;
-
 use doorward_actors::{ConfirmError, Confirmed, Secret, TokenPurpose};
 use hyper::StatusCode;
 use serde::Deserialize;
 use utoipa::ToSchema;
-use warp::Filter as _;
 use warp::reply::Response;
 
 use crate::http::Api;
-use crate::http::Family;
-use crate::http::edge::extract::{Payload, RequestContext, context, json_reply, json_reply_with, payload};
+use crate::http::edge::extract::{RequestContext, json_reply, json_reply_with};
 use crate::http::error::ApiError;
 use crate::http::links::{opened_again, used_link};
 use crate::http::pages::{self, Topic};
+use crate::http::routes::{Access, Class, RouteInfo};
 use crate::http::wire::AddressRequest;
 use crate::http::wire::Message;
 
@@ -34,38 +31,16 @@ struct TokenRequest {
     token: Secret,
 }
 
-pub(in crate::http) fn routes(api: &Arc<Api>) -> Family {
-    let (ask_api, verify_api, resend_api) = (Arc::clone(api), Arc::clone(api), Arc::clone(api));
-    let (ask_cancel_api, cancel_api) = (Arc::clone(api), Arc::clone(api));
-    let ask =
-        warp::path!("email" / "verify").and(warp::get()).and(context()).then(move |context: Arc<RequestContext>| {
-            let api = Arc::clone(&ask_api);
-            async move { pages::for_people(&context, api.admit(&context, ask(&api, &context)).await) }
-        });
-    let verify = warp::path!("email" / "verify").and(warp::post()).and(context()).and(payload()).then(
-        move |context: Arc<RequestContext>, payload| {
-            let api = Arc::clone(&verify_api);
-            async move { pages::for_forms(&context, api.admit(&context, verify(&api, &context, payload)).await) }
-        },
-    );
-    let resend = warp::path!("email" / "verify" / "resend").and(warp::post()).and(context()).and(payload()).then(
-        move |context: Arc<RequestContext>, payload| {
-            let api = Arc::clone(&resend_api);
-            async move { api.admit(&context, resend(&api, &context, payload)).await }
-        },
-    );
-    let ask_cancel =
-        warp::path!("email" / "cancel").and(warp::get()).and(context()).then(move |context: Arc<RequestContext>| {
-            let api = Arc::clone(&ask_cancel_api);
-            async move { pages::for_people(&context, api.admit(&context, ask_cancel(&api, &context)).await) }
-        });
-    let cancel = warp::path!("email" / "cancel").and(warp::post()).and(context()).and(payload()).then(
-        move |context: Arc<RequestContext>, payload| {
-            let api = Arc::clone(&cancel_api);
-            async move { pages::for_forms(&context, api.admit(&context, cancel(&api, &context, payload)).await) }
-        },
-    );
-    ask.or(verify).unify().or(resend).unify().or(ask_cancel).unify().or(cancel).unify().boxed()
+pub(in crate::http) fn routes() -> Vec<RouteInfo> {
+    vec![
+        RouteInfo::page("/email/verify", |api, context| Box::pin(ask(api, context))),
+        RouteInfo::new(__path_verify, Access::Public, Class::Account, |api, context| Box::pin(verify(api, context)))
+            .or_form(),
+        RouteInfo::new(__path_resend, Access::Public, Class::Account, |api, context| Box::pin(resend(api, context))),
+        RouteInfo::page("/email/cancel", |api, context| Box::pin(ask_cancel(api, context))),
+        RouteInfo::new(__path_cancel, Access::Public, Class::Account, |api, context| Box::pin(cancel(api, context)))
+            .or_form(),
+    ]
 }
 
 /// Shows the page that asks whether to confirm the address. Opening it changes nothing (S29).
@@ -94,9 +69,9 @@ async fn ask(api: &Api, context: &RequestContext) -> Result<Response, ApiError> 
     (status = 200, description = "`E-mail address verified` or `E-mail address changed`", body = Message),
     (status = 400, description = "The token is not good, whatever the cause; or another account has the address by now"),
 ))]
-async fn verify(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
+async fn verify(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     api.anyone(context)?;
-    let typed: TokenRequest = context.json_or_form(payload).await?;
+    let typed: TokenRequest = context.json_or_form().await?;
     match api.handles.users.confirm_email(typed.token.clone(), context.origin()).await {
         Ok(Confirmed::AddressVerified) => Ok(told(context, Topic::Verify, "E-mail address verified")),
         Ok(Confirmed::AddressChanged) => Ok(told(context, Topic::Change, "E-mail address changed")),
@@ -111,9 +86,9 @@ async fn verify(api: &Api, context: &RequestContext, payload: Payload) -> Result
     request_body = AddressRequest, responses(
     (status = 202, description = "If there is something to verify, a mail is on its way", body = Message),
 ))]
-async fn resend(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
+async fn resend(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     api.anyone(context)?;
-    let email = context.json::<AddressRequest>(payload).await?.parse()?;
+    let email = context.json::<AddressRequest>().await?.parse()?;
     api.handles.users.resend_verification(email, context.origin()).await?;
     let message = "If this address has an unverified account, a mail is on its way to it.";
     Ok(json_reply_with(StatusCode::ACCEPTED, &Message::new(message)))
@@ -140,9 +115,9 @@ async fn ask_cancel(api: &Api, context: &RequestContext) -> Result<Response, Api
     (status = 200, description = "What was done since the mail is undone", body = Message),
     (status = 400, description = "The token is not good, whatever the cause"),
 ))]
-async fn cancel(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
+async fn cancel(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     api.anyone(context)?;
-    let typed: TokenRequest = context.json_or_form(payload).await?;
+    let typed: TokenRequest = context.json_or_form().await?;
     match api.handles.users.undo(typed.token.clone(), context.origin()).await {
         Ok(()) => Ok(told(context, Topic::Undo, "Undone. A mail to set a new password is on its way.")),
         Err(error) => not_done(api, context, &typed.token, &UNDOES, error).await,

@@ -1,19 +1,16 @@
 //! `GET /forward_auth`: a proxy asks who sent a request before it passes the request on. One mailbox hop; the body is not
 //! read.
 
-use std::sync::Arc;
-
 use doorward_actors::{AuditRefusal, Role};
 use hyper::header::{HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
-use warp::Filter as _;
 use warp::reply::Response;
 
 use crate::http::Api;
-use crate::http::Family;
-use crate::http::edge::extract::{RequestContext, context};
+use crate::http::edge::extract::RequestContext;
 use crate::http::error::{ApiError, FieldError};
 use crate::http::form;
+use crate::http::routes::{Access, Class, RouteInfo};
 use crate::http::wire::WireRole;
 
 const USER_ID: HeaderName = HeaderName::from_static("x-auth-user-id");
@@ -26,16 +23,10 @@ const SESSION: HeaderName = HeaderName::from_static("x-auth-session");
 /// value ends a line, and the percent sign, so that every value can be decoded.
 const ENCODED: &AsciiSet = &CONTROLS.add(b'%');
 
-pub(in crate::http) fn routes(api: &Arc<Api>) -> Family {
-    let api = Arc::clone(api);
-    warp::path!("forward_auth")
-        .and(warp::get())
-        .and(context())
-        .then(move |context: Arc<RequestContext>| {
-            let api = Arc::clone(&api);
-            async move { api.admit(&context, forward_auth(&api, &context)).await }
-        })
-        .boxed()
+pub(in crate::http) fn routes() -> Vec<RouteInfo> {
+    vec![RouteInfo::new(__path_forward_auth, Access::Bearer, Class::Verify, |api, context| {
+        Box::pin(forward_auth(api, context))
+    })]
 }
 
 /// May this request pass?

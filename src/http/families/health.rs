@@ -1,19 +1,16 @@
 //! `/health`: whether the process answers, whether it can work and, for its operators, the state of its parts.
 
-use std::sync::Arc;
-
 use doorward_actors::{AuditRefusal, Role, ServiceScope, Timestamp};
 use hyper::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
-use warp::Filter as _;
 use warp::reply::Response;
 
 use crate::http::Api;
-use crate::http::Family;
 use crate::http::closed_sets;
-use crate::http::edge::extract::{RequestContext, context, json_reply, json_reply_with};
+use crate::http::edge::extract::{RequestContext, json_reply, json_reply_with};
 use crate::http::error::ApiError;
+use crate::http::routes::{Access, Class, RouteInfo};
 use crate::telemetry::{self, LogCounts};
 use doorward_actors::{HasherHealth, HealthReport, LaneHealth, StoreHealth};
 
@@ -151,21 +148,18 @@ impl From<LogCounts> for Log {
     }
 }
 
-pub(in crate::http) fn routes(api: &Arc<Api>) -> Family {
-    let (ready_api, actors_api) = (Arc::clone(api), Arc::clone(api));
-    // No admission here: the answer only shows that the process answers, and a busy process does.
-    let live = warp::path!("health" / "live").and(warp::get()).then(async || live());
-    let ready =
-        warp::path!("health" / "ready").and(warp::get()).and(context()).then(move |context: Arc<RequestContext>| {
-            let api = Arc::clone(&ready_api);
-            async move { api.admit(&context, ready(&api)).await }
-        });
-    let actors =
-        warp::path!("health" / "actors").and(warp::get()).and(context()).then(move |context: Arc<RequestContext>| {
-            let api = Arc::clone(&actors_api);
-            async move { api.admit(&context, actors(&api, &context)).await }
-        });
-    live.or(ready).unify().or(actors).unify().boxed()
+pub(in crate::http) fn routes() -> Vec<RouteInfo> {
+    vec![
+        RouteInfo::new(__path_live, Access::Public, Class::Operator, |_, _| Box::pin(std::future::ready(Ok(live()))))
+            .at_once(),
+        RouteInfo::new(__path_ready, Access::Public, Class::Operator, |api, _| Box::pin(ready(api))),
+        RouteInfo::new(
+            __path_actors,
+            Access::HiddenAdminOrService(ServiceScope::Metrics),
+            Class::Operator,
+            |api, context| Box::pin(actors(api, context)),
+        ),
+    ]
 }
 
 /// Does the process answer?

@@ -1,20 +1,18 @@
 //! `/.well-known/jwks.json`: the public keys, for services that check tokens themselves. `/keys`: all keys, for administrators.
 
-use std::sync::Arc;
-
 use doorward_actors::{AuditEvent, KEY_SET_MAX_AGE, KeyView, PublishedKeys, RotateError, Secret, Timestamp};
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue};
 use serde::{Deserialize, Serialize};
+use std::future::ready;
 use utoipa::ToSchema;
-use warp::Filter as _;
 use warp::reply::Response;
 
 use crate::http::Api;
-use crate::http::Family;
 use crate::http::closed_sets;
-use crate::http::edge::extract::{Payload, RequestContext, context, json_reply, payload};
+use crate::http::edge::extract::{RequestContext, json_reply};
 use crate::http::error::ApiError;
+use crate::http::routes::{Access, Class, RouteInfo};
 
 /// All keys, the newest first. There are never more than 32, so there is one page.
 #[derive(Serialize, ToSchema)]
@@ -89,22 +87,15 @@ struct KeySet {
     keys: Vec<std::collections::BTreeMap<String, String>>,
 }
 
-pub(in crate::http) fn routes(api: &Arc<Api>) -> Family {
-    let (list_api, rotate_api, published_api) = (Arc::clone(api), Arc::clone(api), Arc::clone(api));
-    let list = warp::path!("keys").and(warp::get()).and(context()).then(move |context: Arc<RequestContext>| {
-        let api = Arc::clone(&list_api);
-        async move { api.admit(&context, list(&api, &context)).await }
-    });
-    let rotate = warp::path!("keys" / "rotate").and(warp::post()).and(context()).and(payload()).then(
-        move |context: Arc<RequestContext>, payload: Payload| {
-            let api = Arc::clone(&rotate_api);
-            async move { api.admit(&context, rotate(&api, &context, payload)).await }
-        },
-    );
-    let published = warp::path!(".well-known" / "jwks.json").and(warp::get()).and(context()).map(
-        move |context: Arc<RequestContext>| published(&published_api.handles.keys.published(), context.if_none_match()),
-    );
-    list.or(rotate).unify().or(published).unify().boxed()
+pub(in crate::http) fn routes() -> Vec<RouteInfo> {
+    vec![
+        RouteInfo::new(__path_list, Access::Admin, Class::Admin, |api, context| Box::pin(list(api, context))),
+        RouteInfo::new(__path_rotate, Access::Admin, Class::Admin, |api, context| Box::pin(rotate(api, context))),
+        RouteInfo::new(__path_published, Access::Public, Class::Static, |api, context| {
+            Box::pin(ready(Ok(published(&api.handles.keys.published(), context.if_none_match()))))
+        })
+        .at_once(),
+    ]
 }
 
 /// List the signing keys
@@ -129,9 +120,9 @@ async fn list(api: &Api, context: &RequestContext) -> Result<Response, ApiError>
     (status = 403, description = "Re-authentication needed (RFC 9470), or not an administrator"),
     (status = 409, description = "Tokens are signed with `SECRET_KEY`, or there are 32 keys whose tokens are not over"),
 ))]
-async fn rotate(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
+async fn rotate(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     api.admin(context).await?;
-    let asked: KeyRotation = context.optional_json(payload).await?.unwrap_or_default();
+    let asked: KeyRotation = context.optional_json().await?.unwrap_or_default();
     let compromised = asked.compromised.unwrap_or(false);
     let event = if compromised { AuditEvent::KeyReplaced } else { AuditEvent::KeyRotated };
     let admin = api.proven_admin(context, event, asked.current_password).await?;

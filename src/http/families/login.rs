@@ -1,17 +1,14 @@
 //! `POST /login` and `POST /logout`: open and end a session.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use warp::Filter as _;
 use warp::reply::Response;
 
 use crate::http::Api;
-use crate::http::Family;
-use crate::http::edge::extract::{Payload, RequestContext, context, json_reply, payload};
+use crate::http::edge::extract::{RequestContext, json_reply};
 use crate::http::error::ApiError;
 use crate::http::fields::Fields;
+use crate::http::routes::{Access, Class, RouteInfo};
 use crate::http::wire::AccountSummary;
 use crate::http::wire::Detail;
 use doorward_actors::{LoginAttempt, LoginError, Secret};
@@ -53,22 +50,11 @@ struct LogoutRequest {
     refresh_token: Option<Secret>,
 }
 
-pub(in crate::http) fn routes(api: &Arc<Api>) -> Family {
-    let login_api = Arc::clone(api);
-    let logout_api = Arc::clone(api);
-    let login = warp::path!("login").and(warp::post()).and(context()).and(payload()).then(
-        move |context: Arc<RequestContext>, payload| {
-            let api = Arc::clone(&login_api);
-            async move { api.admit(&context, login(&api, &context, payload)).await }
-        },
-    );
-    let logout = warp::path!("logout").and(warp::post()).and(context()).and(payload()).then(
-        move |context: Arc<RequestContext>, payload| {
-            let api = Arc::clone(&logout_api);
-            async move { api.admit(&context, logout(&api, &context, payload)).await }
-        },
-    );
-    login.or(logout).unify().boxed()
+pub(in crate::http) fn routes() -> Vec<RouteInfo> {
+    vec![
+        RouteInfo::new(__path_login, Access::Public, Class::Login, |api, context| Box::pin(login(api, context))),
+        RouteInfo::new(__path_logout, Access::Bearer, Class::Account, |api, context| Box::pin(logout(api, context))),
+    ]
 }
 
 /// Open a session
@@ -76,9 +62,9 @@ pub(in crate::http) fn routes(api: &Arc<Api>) -> Family {
     (status = 200, description = "The session is open", body = LoginReply<'_>),
     (status = 401, description = "Incorrect email or password; the same for unknown, locked and (where verification is required) unverified accounts"),
 ))]
-async fn login(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
+async fn login(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     api.anyone(context)?;
-    let typed: LoginRequest = context.json(payload).await?;
+    let typed: LoginRequest = context.json().await?;
     let mut fields = Fields::default();
     let email = fields.email(&typed.email);
     let password = fields.password("/password", typed.password);
@@ -103,14 +89,14 @@ async fn login(api: &Api, context: &RequestContext, payload: Payload) -> Result<
     (status = 200, description = "The session is over", body = Detail),
     (status = 400, description = "The access token and the refresh token are live and belong to different sessions"),
 ))]
-async fn logout(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
+async fn logout(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     // Not counted: a client that has used up its quota must still be able to end the session.
     let by_access = match api.authenticate(context).await {
         Err(error) if !matches!(error, ApiError::Unauthenticated { .. }) => return Err(error),
         by_access => by_access,
     };
     // A body that cannot be read is ignored. The established interface has no body here, so its clients may send anything.
-    let body = context.optional_json::<LogoutRequest>(payload).await.unwrap_or_default();
+    let body = context.optional_json::<LogoutRequest>().await.unwrap_or_default();
     let token = body.and_then(|body| body.refresh_token);
     let principal = match (by_access, token) {
         (by_access, None) => by_access?,

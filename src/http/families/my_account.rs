@@ -1,17 +1,14 @@
 //! `/my_account`: owners manage their own account.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use warp::Filter as _;
 use warp::reply::Response;
 
 use crate::http::Api;
-use crate::http::Family;
-use crate::http::edge::extract::{Payload, RequestContext, context, json_reply, payload};
+use crate::http::edge::extract::{RequestContext, json_reply};
 use crate::http::error::ApiError;
 use crate::http::fields::Fields;
+use crate::http::routes::{Access, Class, RouteInfo};
 use crate::http::wire::Detail;
 use crate::http::wire::Message;
 use crate::http::wire::Reauthentication;
@@ -69,25 +66,12 @@ struct Changed<'a> {
     refresh_token: Option<&'a str>,
 }
 
-pub(in crate::http) fn routes(api: &Arc<Api>) -> Family {
-    let (show_api, change_api, delete_api) = (Arc::clone(api), Arc::clone(api), Arc::clone(api));
-    let show = warp::path!("my_account").and(warp::get()).and(context()).then(move |context: Arc<RequestContext>| {
-        let api = Arc::clone(&show_api);
-        async move { api.admit(&context, show(&api, &context)).await }
-    });
-    let change = warp::path!("my_account").and(warp::put()).and(context()).and(payload()).then(
-        move |context: Arc<RequestContext>, payload| {
-            let api = Arc::clone(&change_api);
-            async move { api.admit(&context, change(&api, &context, payload)).await }
-        },
-    );
-    let delete = warp::path!("my_account" / "delete").and(warp::delete()).and(context()).and(payload()).then(
-        move |context: Arc<RequestContext>, payload| {
-            let api = Arc::clone(&delete_api);
-            async move { api.admit(&context, delete(&api, &context, payload)).await }
-        },
-    );
-    show.or(change).unify().or(delete).unify().boxed()
+pub(in crate::http) fn routes() -> Vec<RouteInfo> {
+    vec![
+        RouteInfo::new(__path_show, Access::Bearer, Class::Account, |api, context| Box::pin(show(api, context))),
+        RouteInfo::new(__path_change, Access::Bearer, Class::Account, |api, context| Box::pin(change(api, context))),
+        RouteInfo::new(__path_delete, Access::Bearer, Class::Account, |api, context| Box::pin(delete(api, context))),
+    ]
 }
 
 /// Show my account
@@ -119,9 +103,9 @@ async fn show(api: &Api, context: &RequestContext) -> Result<Response, ApiError>
     (status = 400, description = "Weak password, or the email or nickname is taken"),
     (status = 403, description = "Re-authentication needed (RFC 9470)"),
 ))]
-async fn change(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
+async fn change(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     api.user(context).await?;
-    let typed: MyAccountChange = context.json(payload).await?;
+    let typed: MyAccountChange = context.json().await?;
     // Checked again but not counted again: while the body arrived, the session may have ended (S37, S38).
     let principal = api.authenticate(context).await?;
     let mut fields = Fields::default();
@@ -156,9 +140,9 @@ async fn change(api: &Api, context: &RequestContext, payload: Payload) -> Result
     (status = 403, description = "Re-authentication needed (RFC 9470)"),
     (status = 409, description = "The last administrator, while other accounts exist"),
 ))]
-async fn delete(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
+async fn delete(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     api.user(context).await?;
-    let typed: Reauthentication = context.optional_json(payload).await?.unwrap_or_default();
+    let typed: Reauthentication = context.optional_json().await?.unwrap_or_default();
     // Checked again but not counted again: while the body arrived, the session may have ended (S37, S38).
     let principal = api.authenticate(context).await?;
     let current = typed.parse()?;

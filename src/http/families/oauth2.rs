@@ -1,17 +1,15 @@
 //! The endpoints that OAuth 2.0 services expect: introspection (RFC 7662), revocation (RFC 7009) and metadata (RFC 8414).
 
-use std::sync::Arc;
-
 use doorward_actors::{AuthenticateError, Inspected, Principal, Secret, ServiceScope};
 use serde::{Deserialize, Serialize};
+use std::future::ready;
 use utoipa::ToSchema;
-use warp::Filter as _;
 use warp::reply::Response;
 
 use crate::http::Api;
-use crate::http::Family;
-use crate::http::edge::extract::{Payload, RequestContext, context, json_reply, payload};
+use crate::http::edge::extract::{RequestContext, json_reply};
 use crate::http::error::ApiError;
+use crate::http::routes::{Access, Class, RouteInfo};
 use crate::http::wire::WireRole;
 
 /// A token to inspect or to revoke.
@@ -111,24 +109,17 @@ struct Metadata {
     service_documentation: String,
 }
 
-pub(in crate::http) fn routes(api: &Arc<Api>) -> Family {
-    let (introspect_api, revoke_api, metadata_api) = (Arc::clone(api), Arc::clone(api), Arc::clone(api));
-    let introspect = warp::path!("oauth2" / "introspect").and(warp::post()).and(context()).and(payload()).then(
-        move |context: Arc<RequestContext>, payload| {
-            let api = Arc::clone(&introspect_api);
-            async move { api.admit(&context, introspect(&api, &context, payload)).await }
-        },
-    );
-    let revoke = warp::path!("oauth2" / "revoke").and(warp::post()).and(context()).and(payload()).then(
-        move |context: Arc<RequestContext>, payload| {
-            let api = Arc::clone(&revoke_api);
-            async move { api.admit(&context, revoke(&api, &context, payload)).await }
-        },
-    );
-    let metadata = warp::path!(".well-known" / "oauth-authorization-server")
-        .and(warp::get())
-        .then(move || std::future::ready(metadata(&metadata_api)));
-    introspect.or(revoke).unify().or(metadata).unify().boxed()
+pub(in crate::http) fn routes() -> Vec<RouteInfo> {
+    vec![
+        RouteInfo::new(__path_introspect, Access::Service(ServiceScope::Introspect), Class::Service, |api, context| {
+            Box::pin(introspect(api, context))
+        }),
+        RouteInfo::new(__path_revoke, Access::Service(ServiceScope::Revoke), Class::Service, |api, context| {
+            Box::pin(revoke(api, context))
+        }),
+        RouteInfo::new(__path_metadata, Access::Public, Class::Static, |api, _| Box::pin(ready(Ok(metadata(api)))))
+            .at_once(),
+    ]
 }
 
 /// Inspect a token
@@ -140,9 +131,9 @@ pub(in crate::http) fn routes(api: &Arc<Api>) -> Family {
     (status = 400, description = "The form has no token, or the same name twice"),
     (status = 415, description = "The body is not a form"),
 ))]
-async fn introspect(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
+async fn introspect(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     api.service(context, ServiceScope::Introspect).await?;
-    let token = token(context, payload).await?;
+    let token = token(context).await?;
     // Checked again: while the body arrived, the service token may have been revoked.
     api.service(context, ServiceScope::Introspect).await?;
     match api.handles.sessions.inspect(token.expose()).await {
@@ -162,9 +153,9 @@ async fn introspect(api: &Api, context: &RequestContext, payload: Payload) -> Re
     (status = 400, description = "The form has no token, or the same name twice"),
     (status = 415, description = "The body is not a form"),
 ))]
-async fn revoke(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
+async fn revoke(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     api.service(context, ServiceScope::Revoke).await?;
-    let token = token(context, payload).await?;
+    let token = token(context).await?;
     let service = api.service(context, ServiceScope::Revoke).await?.service;
     // A token that is not valid counts as revoked (RFC 7009 §2.2).
     if let Some(principal) = holder(api, token).await? {
@@ -204,8 +195,8 @@ fn metadata(api: &Api) -> Response {
 }
 
 /// Reads the token in the form.
-async fn token(context: &RequestContext, payload: Payload) -> Result<Secret, ApiError> {
-    let fields = context.form(payload).await.map_err(|error| match error {
+async fn token(context: &RequestContext) -> Result<Secret, ApiError> {
+    let fields = context.form().await.map_err(|error| match error {
         ApiError::Malformed(detail) => ApiError::InvalidRequest(detail),
         other => other,
     })?;

@@ -1,20 +1,17 @@
 //! `/outbox`: the mails that wait to be sent, and the dead letters. The content of a mail and the token of its link are
 //! never shown (S24).
 
-use std::sync::Arc;
-
 use doorward_actors::{MailId, MailState, QueuedMail};
 use serde::Serialize;
 use utoipa::ToSchema;
-use warp::Filter as _;
 use warp::reply::Response;
 
 use crate::http::Api;
-use crate::http::Family;
 use crate::http::closed_sets;
-use crate::http::edge::extract::{RequestContext, context, json_reply, mail_id, no_content};
+use crate::http::edge::extract::{RequestContext, json_reply, mail_id, no_content};
 use crate::http::error::{ApiError, FieldError};
 use crate::http::form;
+use crate::http::routes::{Access, Class, RouteInfo};
 use crate::http::wire::Message;
 
 /// How many mails a page has if the request does not say.
@@ -74,25 +71,12 @@ impl<'a> Mail<'a> {
     }
 }
 
-pub(in crate::http) fn routes(api: &Arc<Api>) -> Family {
-    let (list_api, retry_api, delete_api) = (Arc::clone(api), Arc::clone(api), Arc::clone(api));
-    let list = warp::path!("outbox").and(warp::get()).and(context()).then(move |context: Arc<RequestContext>| {
-        let api = Arc::clone(&list_api);
-        async move { api.admit(&context, list(&api, &context)).await }
-    });
-    let retry = warp::path!("outbox" / String / "retry").and(warp::post()).and(context()).then(
-        move |id: String, context: Arc<RequestContext>| {
-            let api = Arc::clone(&retry_api);
-            async move { api.admit(&context, retry(&api, &context, &id)).await }
-        },
-    );
-    let delete = warp::path!("outbox" / String).and(warp::delete()).and(context()).then(
-        move |id: String, context: Arc<RequestContext>| {
-            let api = Arc::clone(&delete_api);
-            async move { api.admit(&context, delete(&api, &context, &id)).await }
-        },
-    );
-    list.or(retry).unify().or(delete).unify().boxed()
+pub(in crate::http) fn routes() -> Vec<RouteInfo> {
+    vec![
+        RouteInfo::new(__path_list, Access::Admin, Class::Admin, |api, context| Box::pin(list(api, context))),
+        RouteInfo::new(__path_retry, Access::Admin, Class::Admin, |api, context| Box::pin(retry(api, context))),
+        RouteInfo::new(__path_delete, Access::Admin, Class::Admin, |api, context| Box::pin(delete(api, context))),
+    ]
 }
 
 /// List the mails that have not been sent yet
@@ -126,7 +110,8 @@ async fn list(api: &Api, context: &RequestContext) -> Result<Response, ApiError>
     (status = 404, description = "No such mail; it may have been sent"),
     (status = 422, description = "The id is not an integer"),
 ))]
-async fn retry(api: &Api, context: &RequestContext, id: &str) -> Result<Response, ApiError> {
+async fn retry(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
+    let id = context.param("id");
     let admin = api.admin(context).await?;
     let id = mail_id(id)?;
     match api.handles.mailer.retry(&admin, id, context.origin()).await {
@@ -145,7 +130,8 @@ async fn retry(api: &Api, context: &RequestContext, id: &str) -> Result<Response
     (status = 404, description = "No such mail; it may have been sent"),
     (status = 422, description = "The id is not an integer"),
 ))]
-async fn delete(api: &Api, context: &RequestContext, id: &str) -> Result<Response, ApiError> {
+async fn delete(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
+    let id = context.param("id");
     let admin = api.admin(context).await?;
     let id = mail_id(id)?;
     match api.handles.mailer.delete(&admin, id, context.origin()).await {

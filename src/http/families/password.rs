@@ -1,18 +1,15 @@
 //! `POST /password/check`: rates a password before it is used.
 
-use std::sync::Arc;
-
 use doorward_actors::{OwnNames, PasswordReport, Secret};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use warp::Filter as _;
 use warp::reply::Response;
 
 use crate::http::Api;
-use crate::http::Family;
-use crate::http::edge::extract::{Payload, RequestContext, context, json_reply, payload};
+use crate::http::edge::extract::{RequestContext, json_reply};
 use crate::http::error::ApiError;
 use crate::http::fields::Fields;
+use crate::http::routes::{Access, Class, RouteInfo};
 
 /// A candidate password and the names of the account that it is for.
 #[derive(Deserialize, ToSchema)]
@@ -59,17 +56,8 @@ impl From<PasswordReport> for PasswordStrength {
     }
 }
 
-pub(in crate::http) fn routes(api: &Arc<Api>) -> Family {
-    let api = Arc::clone(api);
-    warp::path!("password" / "check")
-        .and(warp::post())
-        .and(context())
-        .and(payload())
-        .then(move |context: Arc<RequestContext>, payload| {
-            let api = Arc::clone(&api);
-            async move { api.admit(&context, check(&api, &context, payload)).await }
-        })
-        .boxed()
+pub(in crate::http) fn routes() -> Vec<RouteInfo> {
+    vec![RouteInfo::new(__path_check, Access::Public, Class::Credential, |api, context| Box::pin(check(api, context)))]
 }
 
 /// Rate a password
@@ -79,9 +67,9 @@ pub(in crate::http) fn routes(api: &Arc<Api>) -> Family {
 #[utoipa::path(post, path = "/password/check", operation_id = "password_check", tag = "Account",
     request_body = PasswordCheckRequest,
     responses((status = 200, description = "How good it would be", body = PasswordStrength)))]
-async fn check(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
+async fn check(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     api.anyone(context)?;
-    let typed: PasswordCheckRequest = context.json(payload).await?;
+    let typed: PasswordCheckRequest = context.json().await?;
     let mut fields = Fields::default();
     let email = typed.email.and_then(|email| fields.email(&email));
     let nickname = typed.nickname.and_then(|nickname| fields.nickname(&nickname));

@@ -1,19 +1,16 @@
 //! `/rate_limits`: the counters of clients and accounts, for administrators to list and to reset.
 
-use std::sync::Arc;
-
 use doorward_actors::{AccountId, Email, LimitFilter, LimitKey, LimitView};
 use serde::Serialize;
 use utoipa::ToSchema;
-use warp::Filter as _;
 use warp::reply::Response;
 
 use crate::http::Api;
-use crate::http::Family;
 use crate::http::closed_sets;
-use crate::http::edge::extract::{RequestContext, context, json_reply, no_content};
+use crate::http::edge::extract::{RequestContext, json_reply, no_content};
 use crate::http::error::{ApiError, FieldError, whole_seconds};
 use crate::http::form;
+use crate::http::routes::{Access, Class, RouteInfo};
 
 /// How many counters a page has if the request does not say.
 const DEFAULT_LIMIT: usize = 100;
@@ -63,19 +60,11 @@ impl RateLimit {
     }
 }
 
-pub(in crate::http) fn routes(api: &Arc<Api>) -> Family {
-    let (list_api, clear_api) = (Arc::clone(api), Arc::clone(api));
-    let list = warp::path!("rate_limits").and(warp::get()).and(context()).then(move |context: Arc<RequestContext>| {
-        let api = Arc::clone(&list_api);
-        async move { api.admit(&context, list(&api, &context)).await }
-    });
-    let clear = warp::path!("rate_limits" / String).and(warp::delete()).and(context()).then(
-        move |key: String, context: Arc<RequestContext>| {
-            let api = Arc::clone(&clear_api);
-            async move { api.admit(&context, clear(&api, &context, &key)).await }
-        },
-    );
-    list.or(clear).unify().boxed()
+pub(in crate::http) fn routes() -> Vec<RouteInfo> {
+    vec![
+        RouteInfo::new(__path_list, Access::Admin, Class::Admin, |api, context| Box::pin(list(api, context))),
+        RouteInfo::new(__path_clear, Access::Admin, Class::Admin, |api, context| Box::pin(clear(api, context))),
+    ]
 }
 
 /// List the counters of clients and accounts
@@ -110,7 +99,8 @@ async fn list(api: &Api, context: &RequestContext) -> Result<Response, ApiError>
     (status = 204, description = "It is forgotten"),
     (status = 404, description = "Nothing is counted by this key"),
 ))]
-async fn clear(api: &Api, context: &RequestContext, key: &str) -> Result<Response, ApiError> {
+async fn clear(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
+    let key = context.param("key");
     let admin = api.admin(context).await?;
     let decoded = percent_encoding::percent_decode_str(key).decode_utf8().map_err(|_| ApiError::UnknownLimit)?;
     let key = LimitKey::parse(&decoded).ok_or(ApiError::UnknownLimit)?;

@@ -1,17 +1,14 @@
 //! `POST /recovery`: sets a new password for a user who knows the passphrase.
 
-use std::sync::Arc;
-
 use serde::Deserialize;
 use utoipa::ToSchema;
-use warp::Filter as _;
 use warp::reply::Response;
 
 use crate::http::Api;
-use crate::http::Family;
-use crate::http::edge::extract::{Payload, RequestContext, context, json_reply, payload};
+use crate::http::edge::extract::{RequestContext, json_reply};
 use crate::http::error::ApiError;
 use crate::http::fields::Fields;
+use crate::http::routes::{Access, Class, RouteInfo};
 use crate::http::wire::{Message, PASSWORD_CHANGED};
 use doorward_actors::{RecoverError, RecoveryAttempt, Secret};
 
@@ -30,17 +27,10 @@ struct RecoveryRequest {
     new_password: Secret,
 }
 
-pub(in crate::http) fn routes(api: &Arc<Api>) -> Family {
-    let api = Arc::clone(api);
-    warp::path!("recovery")
-        .and(warp::post())
-        .and(context())
-        .and(payload())
-        .then(move |context: Arc<RequestContext>, payload| {
-            let api = Arc::clone(&api);
-            async move { api.admit(&context, recover(&api, &context, payload)).await }
-        })
-        .boxed()
+pub(in crate::http) fn routes() -> Vec<RouteInfo> {
+    vec![RouteInfo::new(__path_recover, Access::Public, Class::Credential, |api, context| {
+        Box::pin(recover(api, context))
+    })]
 }
 
 /// Set a new password by passphrase
@@ -50,9 +40,9 @@ pub(in crate::http) fn routes(api: &Arc<Api>) -> Family {
     (status = 200, description = "The password is changed", body = Message),
     (status = 400, description = "Entered details do not match, the same for unknown accounts; a weak password; or recovery by passphrase is not offered"),
 ))]
-async fn recover(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
+async fn recover(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     api.anyone(context)?;
-    let typed: RecoveryRequest = context.json(payload).await?;
+    let typed: RecoveryRequest = context.json().await?;
     let mut fields = Fields::default();
     let email = fields.email(&typed.email);
     let passphrase = fields.passphrase(typed.passphrase.expose());

@@ -1,21 +1,18 @@
 //! `POST /recovery/request` and `/recovery/confirm`: a new password for the person who receives the account's mail.
 
-use std::sync::Arc;
-
 use doorward_actors::{MailedRecovery, MailedRecoveryError, Secret, TokenPurpose};
 use hyper::StatusCode;
 use serde::Deserialize;
 use utoipa::ToSchema;
-use warp::Filter as _;
 use warp::reply::Response;
 
 use crate::http::Api;
-use crate::http::Family;
-use crate::http::edge::extract::{Payload, RequestContext, context, json_reply, json_reply_with, payload};
+use crate::http::edge::extract::{RequestContext, json_reply, json_reply_with};
 use crate::http::error::{ApiError, FieldError};
 use crate::http::fields::Fields;
 use crate::http::links::{opened_again, used_link};
 use crate::http::pages::{self, Complaint};
+use crate::http::routes::{Access, Class, RouteInfo};
 use crate::http::wire::AddressRequest;
 use crate::http::wire::{Message, PASSWORD_CHANGED};
 
@@ -37,27 +34,15 @@ struct MailedRecoveryRequest {
     passphrase: Option<Secret>,
 }
 
-pub(in crate::http) fn routes(api: &Arc<Api>) -> Family {
-    let (request_api, ask_api, confirm_api) = (Arc::clone(api), Arc::clone(api), Arc::clone(api));
-    let request = warp::path!("recovery" / "request").and(warp::post()).and(context()).and(payload()).then(
-        move |context: Arc<RequestContext>, payload| {
-            let api = Arc::clone(&request_api);
-            async move { api.admit(&context, request(&api, &context, payload)).await }
-        },
-    );
-    let ask = warp::path!("recovery" / "confirm").and(warp::get()).and(context()).then(
-        move |context: Arc<RequestContext>| {
-            let api = Arc::clone(&ask_api);
-            async move { pages::for_people(&context, api.admit(&context, ask(&api, &context)).await) }
-        },
-    );
-    let confirm = warp::path!("recovery" / "confirm").and(warp::post()).and(context()).and(payload()).then(
-        move |context: Arc<RequestContext>, payload| {
-            let api = Arc::clone(&confirm_api);
-            async move { pages::for_forms(&context, api.admit(&context, confirm(&api, &context, payload)).await) }
-        },
-    );
-    request.or(ask).unify().or(confirm).unify().boxed()
+pub(in crate::http) fn routes() -> Vec<RouteInfo> {
+    vec![
+        RouteInfo::new(__path_request, Access::Public, Class::Account, |api, context| Box::pin(request(api, context))),
+        RouteInfo::page("/recovery/confirm", |api, context| Box::pin(ask(api, context))),
+        RouteInfo::new(__path_confirm, Access::Public, Class::Credential, |api, context| {
+            Box::pin(confirm(api, context))
+        })
+        .or_form(),
+    ]
 }
 
 /// Ask for a mail to set a new password
@@ -68,9 +53,9 @@ pub(in crate::http) fn routes(api: &Arc<Api>) -> Family {
     request_body = AddressRequest, responses(
     (status = 202, description = "If the address has an account, a mail is on its way", body = Message),
 ))]
-async fn request(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
+async fn request(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     api.anyone(context)?;
-    let email = context.json::<AddressRequest>(payload).await?.parse()?;
+    let email = context.json::<AddressRequest>().await?.parse()?;
     api.handles.users.request_recovery(email, context.origin()).await?;
     let message = "If this address has an account, a mail is on its way to it.";
     Ok(json_reply_with(StatusCode::ACCEPTED, &Message::new(message)))
@@ -92,9 +77,9 @@ async fn ask(api: &Api, context: &RequestContext) -> Result<Response, ApiError> 
     (status = 200, description = "The password is changed", body = Message),
     (status = 400, description = "The token is not good, whatever the cause; a wrong passphrase; or a weak password"),
 ))]
-async fn confirm(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
+async fn confirm(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     api.anyone(context)?;
-    let typed: MailedRecoveryRequest = context.json_or_form(payload).await?;
+    let typed: MailedRecoveryRequest = context.json_or_form().await?;
     let (token, new_password) = (typed.token.clone(), typed.new_password.clone());
     match (recover(api, context, typed).await, context.is_form()) {
         (Ok(()), true) => Ok(pages::password_changed(context.page_language())),

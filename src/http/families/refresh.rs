@@ -1,17 +1,14 @@
 //! `POST /refresh`: exchanges a refresh token for the next access token of its session.
 
-use std::sync::Arc;
-
 use doorward_actors::{RefreshError, Secret};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use warp::Filter as _;
 use warp::reply::Response;
 
 use crate::http::Api;
-use crate::http::Family;
-use crate::http::edge::extract::{Payload, RequestContext, context, json_reply, payload};
+use crate::http::edge::extract::{RequestContext, json_reply};
 use crate::http::error::ApiError;
+use crate::http::routes::{Access, Class, RouteInfo};
 
 /// A request for the next access token.
 #[derive(Deserialize, ToSchema)]
@@ -35,17 +32,8 @@ struct RefreshReply<'a> {
     refresh_token: &'a str,
 }
 
-pub(in crate::http) fn routes(api: &Arc<Api>) -> Family {
-    let api = Arc::clone(api);
-    warp::path!("refresh")
-        .and(warp::post())
-        .and(context())
-        .and(payload())
-        .then(move |context: Arc<RequestContext>, payload| {
-            let api = Arc::clone(&api);
-            async move { api.admit(&context, refresh(&api, &context, payload)).await }
-        })
-        .boxed()
+pub(in crate::http) fn routes() -> Vec<RouteInfo> {
+    vec![RouteInfo::new(__path_refresh, Access::Public, Class::Account, |api, context| Box::pin(refresh(api, context)))]
 }
 
 /// Get the next access token
@@ -56,8 +44,8 @@ pub(in crate::http) fn routes(api: &Arc<Api>) -> Family {
     (status = 200, description = "The session goes on", body = RefreshReply<'_>),
     (status = 401, description = "The refresh token is not good; the same whatever the cause"),
 ))]
-async fn refresh(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
-    let typed: RefreshRequest = context.json(payload).await?;
+async fn refresh(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
+    let typed: RefreshRequest = context.json().await?;
     let token = typed.refresh_token;
     // The owner of an issued token is counted by account, so that other clients at the same address cannot use up the quota.
     match api.handles.users.owner_of_refresh(token.clone()).await? {

@@ -1,15 +1,12 @@
 //! `POST /register`: creates an account.
 
-use std::sync::Arc;
-
 use hyper::StatusCode;
-use warp::Filter as _;
 use warp::reply::Response;
 
 use crate::http::Api;
-use crate::http::Family;
-use crate::http::edge::extract::{Payload, RequestContext, context, json_reply_with, payload};
+use crate::http::edge::extract::{RequestContext, json_reply_with};
 use crate::http::error::ApiError;
+use crate::http::routes::{Access, Class, RouteInfo};
 use crate::http::wire::Message;
 use crate::http::wire::{AccountSummary, RegisterRequest};
 use doorward_actors::{RegisterError, Registered};
@@ -17,17 +14,10 @@ use doorward_actors::{RegisterError, Registered};
 /// Does not reveal whether the address had an account.
 const CONCEALED: &str = "If this address can be registered, a mail is on its way to it.";
 
-pub(in crate::http) fn routes(api: &Arc<Api>) -> Family {
-    let api = Arc::clone(api);
-    warp::path!("register")
-        .and(warp::post())
-        .and(context())
-        .and(payload())
-        .then(move |context: Arc<RequestContext>, payload| {
-            let api = Arc::clone(&api);
-            async move { api.admit(&context, register(&api, &context, payload)).await }
-        })
-        .boxed()
+pub(in crate::http) fn routes() -> Vec<RouteInfo> {
+    vec![RouteInfo::new(__path_register, Access::Public, Class::Credential, |api, context| {
+        Box::pin(register(api, context))
+    })]
 }
 
 /// Create an account
@@ -39,9 +29,9 @@ pub(in crate::http) fn routes(api: &Arc<Api>) -> Family {
     (status = 202, description = "Whether the account was made is told by mail", body = Message),
     (status = 400, description = "Weak password, or the email or nickname is taken"),
 ))]
-async fn register(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
+async fn register(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     api.anyone(context)?;
-    let registration = context.json::<RegisterRequest>(payload).await?.parse(context.language())?;
+    let registration = context.json::<RegisterRequest>().await?.parse(context.language())?;
     let warning = api.warning_of(&registration.email)?;
     Ok(match api.handles.users.register(registration, context.origin()).await? {
         Registered::Created(account) => {

@@ -11,18 +11,17 @@ use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use serde::Serialize;
 use tokio::time::MissedTickBehavior;
 use utoipa::ToSchema;
-use warp::Filter as _;
 use warp::reply::{Reply as _, Response};
 
 use crate::http::Api;
-use crate::http::Family;
 use crate::http::access::Asking;
 use crate::http::closed_sets;
-use crate::http::edge::extract::{RequestContext, context, json_reply};
+use crate::http::edge::extract::{RequestContext, json_reply};
 use crate::http::edge::pieces::{self, Over, Pieces};
 use crate::http::error::{ApiError, FieldError};
 use crate::http::feeds::FeedPlace;
 use crate::http::form;
+use crate::http::routes::{Access, Class, RouteInfo};
 use crate::http::wire::WireRole;
 
 /// The most revocations of one page: some 120 KB.
@@ -79,16 +78,13 @@ impl RevocationEvent {
     }
 }
 
-pub(in crate::http) fn routes(api: &Arc<Api>) -> Family {
-    let api = Arc::clone(api);
-    warp::path!("revocations")
-        .and(warp::get())
-        .and(context())
-        .then(move |context: Arc<RequestContext>| {
-            let api = Arc::clone(&api);
-            async move { api.admit(&context, revocations(&api, &context)).await }
-        })
-        .boxed()
+pub(in crate::http) fn routes() -> Vec<RouteInfo> {
+    vec![RouteInfo::new(
+        __path_revocations,
+        Access::Service(ServiceScope::Revocations),
+        Class::Service,
+        |api, context| Box::pin(revocations(api, context)),
+    )]
 }
 
 /// Where to begin.

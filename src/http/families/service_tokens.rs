@@ -1,6 +1,5 @@
 //! `/service_tokens`: administrators issue and revoke the tokens by which services authenticate.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use doorward_actors::Secret;
@@ -11,17 +10,14 @@ use doorward_actors::{
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use warp::Filter as _;
 use warp::reply::Response;
 
 use crate::http::Api;
-use crate::http::Family;
 use crate::http::closed_sets;
-use crate::http::edge::extract::{
-    Payload, RequestContext, context, json_reply, json_reply_with, no_content, payload, service_token_id,
-};
+use crate::http::edge::extract::{RequestContext, json_reply, json_reply_with, no_content, service_token_id};
 use crate::http::error::{ApiError, FieldError};
 use crate::http::form;
+use crate::http::routes::{Access, Class, RouteInfo};
 use crate::http::wire::Reauthentication;
 
 /// How long a replaced secret stays valid if the request does not say.
@@ -144,34 +140,13 @@ fn issued(status: StatusCode, issued: &IssuedToken, now: Timestamp) -> Response 
     json_reply_with(status, &body)
 }
 
-pub(in crate::http) fn routes(api: &Arc<Api>) -> Family {
-    let (list_api, create_api) = (Arc::clone(api), Arc::clone(api));
-    let (rotate_api, revoke_api) = (Arc::clone(api), Arc::clone(api));
-    let list =
-        warp::path!("service_tokens").and(warp::get()).and(context()).then(move |context: Arc<RequestContext>| {
-            let api = Arc::clone(&list_api);
-            async move { api.admit(&context, list(&api, &context)).await }
-        });
-    let create = warp::path!("service_tokens").and(warp::post()).and(context()).and(payload()).then(
-        move |context: Arc<RequestContext>, payload| {
-            let api = Arc::clone(&create_api);
-            async move { api.admit(&context, create(&api, &context, payload)).await }
-        },
-    );
-    let rotate =
-        warp::path!("service_tokens" / String / "rotate").and(warp::post()).and(context()).and(payload()).then(
-            move |id: String, context: Arc<RequestContext>, payload| {
-                let api = Arc::clone(&rotate_api);
-                async move { api.admit(&context, rotate(&api, &context, &id, payload)).await }
-            },
-        );
-    let revoke = warp::path!("service_tokens" / String).and(warp::delete()).and(context()).and(payload()).then(
-        move |id: String, context: Arc<RequestContext>, payload| {
-            let api = Arc::clone(&revoke_api);
-            async move { api.admit(&context, revoke(&api, &context, &id, payload)).await }
-        },
-    );
-    list.or(create).unify().or(rotate).unify().or(revoke).unify().boxed()
+pub(in crate::http) fn routes() -> Vec<RouteInfo> {
+    vec![
+        RouteInfo::new(__path_list, Access::Admin, Class::Admin, |api, context| Box::pin(list(api, context))),
+        RouteInfo::new(__path_create, Access::Admin, Class::Admin, |api, context| Box::pin(create(api, context))),
+        RouteInfo::new(__path_rotate, Access::Admin, Class::Admin, |api, context| Box::pin(rotate(api, context))),
+        RouteInfo::new(__path_revoke, Access::Admin, Class::Admin, |api, context| Box::pin(revoke(api, context))),
+    ]
 }
 
 /// List the service tokens, without their secrets
@@ -204,9 +179,9 @@ async fn list(api: &Api, context: &RequestContext) -> Result<Response, ApiError>
     (status = 400, description = "The name is taken, there are 256 tokens already, or it would be over at once"),
     (status = 403, description = "Re-authentication needed (RFC 9470), or not an administrator"),
 ))]
-async fn create(api: &Api, context: &RequestContext, payload: Payload) -> Result<Response, ApiError> {
+async fn create(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
     api.admin(context).await?;
-    let request: ServiceTokenRequest = context.json(payload).await?;
+    let request: ServiceTokenRequest = context.json().await?;
     let (name, scopes, expires_at) = parse(&request)?;
     let admin = api.proven_admin(context, AuditEvent::ServiceTokenCreated, request.current_password).await?;
     match api.handles.services.create(&admin, name, scopes, expires_at, context.origin()).await {
@@ -234,9 +209,10 @@ async fn create(api: &Api, context: &RequestContext, payload: Payload) -> Result
     (status = 404, description = "No such token"),
     (status = 422, description = "The id is not an integer, or `overlap_seconds` is not possible"),
 ))]
-async fn rotate(api: &Api, context: &RequestContext, id: &str, payload: Payload) -> Result<Response, ApiError> {
+async fn rotate(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
+    let id = context.param("id");
     api.admin(context).await?;
-    let request: RotationRequest = context.optional_json(payload).await?.unwrap_or_default();
+    let request: RotationRequest = context.optional_json().await?.unwrap_or_default();
     let overlap = request.overlap_seconds.map_or(DEFAULT_OVERLAP, Duration::from_secs);
     if overlap > MAX_OVERLAP {
         let error = FieldError::new("/overlap_seconds", "This must be an integer from 0 to 2592000");
@@ -266,10 +242,11 @@ async fn rotate(api: &Api, context: &RequestContext, id: &str, payload: Payload)
     (status = 404, description = "No such token"),
     (status = 422, description = "The id is not an integer"),
 ))]
-async fn revoke(api: &Api, context: &RequestContext, id: &str, payload: Payload) -> Result<Response, ApiError> {
+async fn revoke(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
+    let id = context.param("id");
     api.admin(context).await?;
     let id = changeable(id)?;
-    let typed: Reauthentication = context.optional_json(payload).await?.unwrap_or_default();
+    let typed: Reauthentication = context.optional_json().await?.unwrap_or_default();
     let admin = api.proven_admin(context, AuditEvent::ServiceTokenRevoked, typed.current_password).await?;
     match api.handles.services.revoke(&admin, id, context.origin()).await {
         Ok(()) => Ok(no_content()),

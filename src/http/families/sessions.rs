@@ -1,19 +1,16 @@
 //! The live sessions of an account: under `/my_account/sessions` for its owner, under `/accounts_management/{id}/sessions` for
 //! administrators.
 
-use std::sync::Arc;
-
 use doorward_actors::{AccountId, EndError, Session, SessionId, SessionLabel, WhichSessions};
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use warp::Filter as _;
 use warp::reply::Response;
 
 use crate::http::Api;
-use crate::http::Family;
-use crate::http::edge::extract::{Payload, RequestContext, account_id, context, json_reply, payload};
+use crate::http::edge::extract::{RequestContext, account_id, json_reply};
 use crate::http::error::{ApiError, FieldError};
+use crate::http::routes::{Access, Class, RouteInfo};
 
 /// The live sessions of an account, the newest login first. An account has at most `MAX_SESSIONS_PER_USER`, so there is one
 /// page.
@@ -74,55 +71,22 @@ fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<S
     Option::deserialize(deserializer)
 }
 
-pub(in crate::http) fn routes(api: &Arc<Api>) -> Family {
-    own(api).or(others(api)).unify().boxed()
-}
-
-fn own(api: &Arc<Api>) -> Family {
-    let (list_api, end_api) = (Arc::clone(api), Arc::clone(api));
-    let (label_api, end_one_api) = (Arc::clone(api), Arc::clone(api));
-    let all = || warp::path!("my_account" / "sessions");
-    let one = || warp::path!("my_account" / "sessions" / String);
-    let list = all().and(warp::get()).and(context()).then(move |context: Arc<RequestContext>| {
-        let api = Arc::clone(&list_api);
-        async move { api.admit(&context, list(&api, &context)).await }
-    });
-    let end = all().and(warp::delete()).and(context()).then(move |context: Arc<RequestContext>| {
-        let api = Arc::clone(&end_api);
-        async move { api.admit(&context, end_others(&api, &context)).await }
-    });
-    let label = one().and(warp::patch()).and(context()).and(payload()).then(
-        move |id: String, context: Arc<RequestContext>, payload| {
-            let api = Arc::clone(&label_api);
-            async move { api.admit(&context, label(&api, &context, &id, payload)).await }
-        },
-    );
-    let end_one = one().and(warp::delete()).and(context()).then(move |id: String, context: Arc<RequestContext>| {
-        let api = Arc::clone(&end_one_api);
-        async move { api.admit(&context, end_one(&api, &context, &id)).await }
-    });
-    list.or(end).unify().or(label).unify().or(end_one).unify().boxed()
-}
-
-fn others(api: &Arc<Api>) -> Family {
-    let (list_api, end_api, end_one_api) = (Arc::clone(api), Arc::clone(api), Arc::clone(api));
-    let all = || warp::path!("accounts_management" / String / "sessions");
-    let one = || warp::path!("accounts_management" / String / "sessions" / String);
-    let list = all().and(warp::get()).and(context()).then(move |id: String, context: Arc<RequestContext>| {
-        let api = Arc::clone(&list_api);
-        async move { api.admit(&context, list_of(&api, &context, &id)).await }
-    });
-    let end = all().and(warp::delete()).and(context()).then(move |id: String, context: Arc<RequestContext>| {
-        let api = Arc::clone(&end_api);
-        async move { api.admit(&context, end_all_of(&api, &context, &id)).await }
-    });
-    let end_one = one().and(warp::delete()).and(context()).then(
-        move |id: String, session: String, context: Arc<RequestContext>| {
-            let api = Arc::clone(&end_one_api);
-            async move { api.admit(&context, end_one_of(&api, &context, &id, &session)).await }
-        },
-    );
-    list.or(end).unify().or(end_one).unify().boxed()
+pub(in crate::http) fn routes() -> Vec<RouteInfo> {
+    vec![
+        RouteInfo::new(__path_list, Access::Bearer, Class::Account, |api, context| Box::pin(list(api, context))),
+        RouteInfo::new(__path_end_others, Access::Bearer, Class::Account, |api, context| {
+            Box::pin(end_others(api, context))
+        }),
+        RouteInfo::new(__path_label, Access::Bearer, Class::Account, |api, context| Box::pin(label(api, context))),
+        RouteInfo::new(__path_end_one, Access::Bearer, Class::Account, |api, context| Box::pin(end_one(api, context))),
+        RouteInfo::new(__path_list_of, Access::Admin, Class::Admin, |api, context| Box::pin(list_of(api, context))),
+        RouteInfo::new(__path_end_all_of, Access::Admin, Class::Admin, |api, context| {
+            Box::pin(end_all_of(api, context))
+        }),
+        RouteInfo::new(__path_end_one_of, Access::Admin, Class::Admin, |api, context| {
+            Box::pin(end_one_of(api, context))
+        }),
+    ]
 }
 
 /// List my sessions
@@ -155,9 +119,10 @@ async fn end_others(api: &Api, context: &RequestContext) -> Result<Response, Api
     (status = 200, description = "The session as it is now", body = SessionObject<'_>),
     (status = 404, description = "There is no such session of yours"),
 ))]
-async fn label(api: &Api, context: &RequestContext, id: &str, payload: Payload) -> Result<Response, ApiError> {
+async fn label(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
+    let id = context.param("id");
     api.user(context).await?;
-    let typed: SessionChange = context.json(payload).await?;
+    let typed: SessionChange = context.json().await?;
     // Checked again but not counted again: while the body arrived, the session may have ended (S37, S38).
     let owner = api.authenticate(context).await?;
     let wrong = |_| ApiError::Invalid(vec![FieldError::new("/label", LABEL_RULE)]);
@@ -174,7 +139,8 @@ async fn label(api: &Api, context: &RequestContext, id: &str, payload: Payload) 
     (status = 204, description = "It is over"),
     (status = 404, description = "There is no such session of yours"),
 ))]
-async fn end_one(api: &Api, context: &RequestContext, id: &str) -> Result<Response, ApiError> {
+async fn end_one(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
+    let id = context.param("id");
     let owner = api.user(context).await?;
     let one = WhichSessions::One(session_id(id)?);
     api.handles.sessions.end(&owner, owner.account.id, one, context.origin()).await?;
@@ -190,7 +156,8 @@ async fn end_one(api: &Api, context: &RequestContext, id: &str) -> Result<Respon
     (status = 404, description = "No such account"),
     (status = 422, description = "The id is not an integer"),
 ))]
-async fn list_of(api: &Api, context: &RequestContext, id: &str) -> Result<Response, ApiError> {
+async fn list_of(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
+    let id = context.param("id");
     let admin = api.admin(context).await?;
     let id = account_id(id)?;
     let overview = api.handles.users.get(id).await?.ok_or_else(|| unknown(id))?;
@@ -208,7 +175,8 @@ async fn list_of(api: &Api, context: &RequestContext, id: &str) -> Result<Respon
     (status = 404, description = "No such account"),
     (status = 422, description = "The id is not an integer"),
 ))]
-async fn end_all_of(api: &Api, context: &RequestContext, id: &str) -> Result<Response, ApiError> {
+async fn end_all_of(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
+    let id = context.param("id");
     let admin = api.admin(context).await?;
     let id = known(api, id).await?;
     let which = if id == admin.account.id { WhichSessions::AllBut(admin.session) } else { WhichSessions::All };
@@ -226,7 +194,9 @@ async fn end_all_of(api: &Api, context: &RequestContext, id: &str) -> Result<Res
     (status = 404, description = "No such account, or no such session of it"),
     (status = 422, description = "The id is not an integer"),
 ))]
-async fn end_one_of(api: &Api, context: &RequestContext, id: &str, session: &str) -> Result<Response, ApiError> {
+async fn end_one_of(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
+    let id = context.param("id");
+    let session = context.param("sid");
     let admin = api.admin(context).await?;
     let id = known(api, id).await?;
     let one = WhichSessions::One(session_id(session)?);

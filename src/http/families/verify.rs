@@ -1,19 +1,17 @@
 //! `POST /verify`: a service checks a user's token. This is the hot path: one mailbox hop, and the body is not read.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use doorward_actors::{Principal, ServiceScope, Timestamp};
 use hyper::header::{CACHE_CONTROL, HeaderValue};
 use serde::Serialize;
 use utoipa::ToSchema;
-use warp::Filter as _;
 use warp::reply::Response;
 
 use crate::http::Api;
-use crate::http::Family;
-use crate::http::edge::extract::{RequestContext, context, json_reply};
+use crate::http::edge::extract::{RequestContext, json_reply};
 use crate::http::error::ApiError;
+use crate::http::routes::{Access, Class, RouteInfo};
 use crate::http::wire::WireRole;
 
 /// The owner of a valid token.
@@ -42,16 +40,13 @@ struct Verified<'a> {
     idle_expires_at: String,
 }
 
-pub(in crate::http) fn routes(api: &Arc<Api>) -> Family {
-    let api = Arc::clone(api);
-    warp::path!("verify")
-        .and(warp::post())
-        .and(context())
-        .then(move |context: Arc<RequestContext>| {
-            let api = Arc::clone(&api);
-            async move { api.admit(&context, verify(&api, &context)).await }
-        })
-        .boxed()
+pub(in crate::http) fn routes() -> Vec<RouteInfo> {
+    vec![RouteInfo::new(
+        __path_verify,
+        Access::ServiceAndBearer(ServiceScope::Verify),
+        Class::Verify,
+        |api, context| Box::pin(verify(api, context)),
+    )]
 }
 
 /// Check a user's token

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use doorward_actors::{Limited, Standing, TokenPurpose};
 use http_body_util::BodyExt as _;
-use hyper::HeaderMap;
+use hyper::{HeaderMap, Uri};
 
 use super::*;
-use crate::http::routes::Class;
+use crate::http::routes::Resolved;
 
 fn limited(seconds: u64) -> ApiError {
     let retry_after = Duration::from_secs(seconds);
@@ -153,7 +153,7 @@ fn a_refusal_that_passes_says_when_to_come_back() {
     let context = || {
         let headers = HeaderMap::from_iter([(hyper::header::ACCEPT_LANGUAGE, HeaderValue::from_static("ro"))]);
         let id = HeaderValue::from_static("id");
-        RequestContext::new(IpAddr::V4(Ipv4Addr::LOCALHOST), id, headers, None, Class::Account, true)
+        RequestContext::new(IpAddr::V4(Ipv4Addr::LOCALHOST), id, headers, Uri::default(), Resolved::Unknown, true)
     };
     let response = for_people(&context(), warp::reply::Reply::into_response(wait.clone()));
     assert_eq!((response.status().as_u16(), &response.headers()["retry-after"]), (429, &HeaderValue::from_static("7")));

@@ -1,7 +1,8 @@
 //! The encoding of records; the only place that names the encoder.
 //!
 //! A value is one version byte followed by the frozen struct of that version. A struct here never changes after a release.
-//! A new shape is a new struct with a new version byte, and the old one stays readable.
+//! A new shape is a new struct with a new version byte, and the old one stays readable. Only a field that is appended needs no new struct;
+//! see [`Record::APPENDED_SINCE`].
 //! The domain types may change freely: a value that is read is parsed into them, so a record that violates a rule of the domain is an
 //! error and goes no further.
 
@@ -64,6 +65,9 @@ pub(crate) trait Record: Sized {
     const KIND: &'static str;
     /// The version byte of the newest frozen form.
     const VERSION: u8 = V1;
+    /// The version since which each newer one only appended one field to the frozen form. The field must have a default whose encoding
+    /// is one zero byte: `None`, `false`, 0, or an empty text or list. Records of those versions get it when they are read.
+    const APPENDED_SINCE: u8 = Self::VERSION;
     /// The newest frozen form.
     type Frozen: Serialize + DeserializeOwned;
 
@@ -108,7 +112,11 @@ fn write<F: Serialize>(version: u8, frozen: &F, value: &mut Vec<u8>) -> Result<(
 pub(crate) fn decode<R: Record>(value: &[u8]) -> Result<R, RecordError> {
     let unreadable = |why| RecordError::Unreadable { kind: R::KIND, why };
     let (&version, body) = value.split_first().ok_or_else(|| unreadable("it is empty"))?;
-    let frozen = if version == R::VERSION { open(body) } else { R::upgrade(version, body) };
+    let frozen = if (R::APPENDED_SINCE..=R::VERSION).contains(&version) {
+        open_appended(body, R::VERSION - version)
+    } else {
+        R::upgrade(version, body)
+    };
     frozen.and_then(R::thaw).map_err(unreadable)
 }
 
@@ -116,6 +124,11 @@ pub(crate) fn decode<R: Record>(value: &[u8]) -> Result<R, RecordError> {
 fn open<F: DeserializeOwned>(body: &[u8]) -> Result<F, &'static str> {
     let (frozen, read) = bincode::serde::decode_from_slice(body, CONFIG).map_err(|_| "it does not decode")?;
     if read == body.len() { Ok(frozen) } else { Err("bytes follow it") }
+}
+
+/// Decodes a frozen form from a record that lacks this many of its last fields. They get their defaults.
+fn open_appended<F: DeserializeOwned>(body: &[u8], lacking: u8) -> Result<F, &'static str> {
+    if lacking == 0 { open(body) } else { open(&[body, &vec![0; usize::from(lacking)]].concat()) }
 }
 
 fn account_id(number: u64) -> Result<AccountId, &'static str> {

@@ -6,7 +6,7 @@ use crate::domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::mail::{locale, locale_number};
-use super::{Record, V1, account_id, email, open};
+use super::{Record, V1, account_id, email, open, open_appended};
 
 const V2: u8 = 2;
 const V3: u8 = 3;
@@ -28,26 +28,7 @@ struct AccountV1 {
     revision: u64,
 }
 
-/// Adds the pending address and the language.
-#[derive(Serialize, Deserialize)]
-struct AccountV2 {
-    id: u64,
-    email: String,
-    nickname: String,
-    password_hash: String,
-    passphrase_hash: String,
-    customer_account: String,
-    admin: bool,
-    locked: bool,
-    email_verified: bool,
-    created_at: i64,
-    session_epoch: u64,
-    revision: u64,
-    pending_email: Option<String>,
-    locale: u8,
-}
-
-/// Adds whether the password is known to be compromised.
+/// Adds the pending address and the language in the second version, and whether the password is known to be compromised in the third.
 #[derive(Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "the bytes of a flag are frozen, and none excludes another")]
 struct AccountV3 {
@@ -101,8 +82,8 @@ pub(crate) struct AccountV4 {
     password_compromised: bool,
 }
 
-impl From<AccountV1> for AccountV2 {
-    /// Earlier versions sent no mails, so the language is English and no address is pending.
+impl From<AccountV1> for AccountV3 {
+    /// The first version sent no mails, so the language is English and no address is pending. It checked no list of breached passwords.
     fn from(v1: AccountV1) -> Self {
         Self {
             id: v1.id,
@@ -119,28 +100,6 @@ impl From<AccountV1> for AccountV2 {
             revision: v1.revision,
             pending_email: None,
             locale: locale_number(crate::Locale::En),
-        }
-    }
-}
-
-impl From<AccountV2> for AccountV3 {
-    /// The list of breached passwords was not checked before.
-    fn from(v2: AccountV2) -> Self {
-        Self {
-            id: v2.id,
-            email: v2.email,
-            nickname: v2.nickname,
-            password_hash: v2.password_hash,
-            passphrase_hash: v2.passphrase_hash,
-            customer_account: v2.customer_account,
-            admin: v2.admin,
-            locked: v2.locked,
-            email_verified: v2.email_verified,
-            created_at: v2.created_at,
-            session_epoch: v2.session_epoch,
-            revision: v2.revision,
-            pending_email: v2.pending_email,
-            locale: v2.locale,
             password_compromised: false,
         }
     }
@@ -238,9 +197,8 @@ impl Record for Account {
 
     fn upgrade(version: u8, body: &[u8]) -> Result<AccountV4, &'static str> {
         match version {
-            V1 => Ok(AccountV3::from(AccountV2::from(open::<AccountV1>(body)?)).into()),
-            V2 => Ok(AccountV3::from(open::<AccountV2>(body)?).into()),
-            V3 => Ok(open::<AccountV3>(body)?.into()),
+            V1 => Ok(AccountV3::from(open::<AccountV1>(body)?).into()),
+            V2 | V3 => Ok(open_appended::<AccountV3>(body, V3 - version)?.into()),
             _ => Err("unknown version byte"),
         }
     }

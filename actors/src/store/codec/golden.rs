@@ -82,6 +82,47 @@ fn account() -> Account {
     }
 }
 
+/// A record whose second and third version each appended a field.
+#[derive(Debug, PartialEq)]
+struct Grown(u64, Option<String>, bool);
+
+impl Record for Grown {
+    const KIND: &'static str = "grown";
+    const VERSION: u8 = 3;
+    const APPENDED_SINCE: u8 = 1;
+    type Frozen = (u64, Option<String>, bool);
+
+    fn freeze(&self) -> Self::Frozen {
+        (self.0, self.1.clone(), self.2)
+    }
+
+    fn thaw(frozen: Self::Frozen) -> Result<Self, &'static str> {
+        Ok(Self(frozen.0, frozen.1, frozen.2))
+    }
+}
+
+#[test]
+fn an_appended_field_has_its_default_in_older_records() {
+    let grown = Grown(5, Some("x".to_owned()), true);
+    assert_eq!(encode(&grown).unwrap(), unhex("030501017801"));
+    for (golden, expected) in [
+        ("0305010178 01", Grown(5, Some("x".to_owned()), true)),
+        ("0205010178", Grown(5, Some("x".to_owned()), false)),
+        ("0205 00", Grown(5, None, false)),
+        ("0105", Grown(5, None, false)),
+    ] {
+        let bytes = unhex(&golden.replace(' ', ""));
+        assert_eq!(decode::<Grown>(&bytes).unwrap(), expected, "{golden}");
+        for cut in 0..bytes.len() {
+            assert!(decode::<Grown>(&bytes[..cut]).is_err(), "{golden} cut to {cut} bytes");
+        }
+        assert!(decode::<Grown>(&[bytes.as_slice(), &[0]].concat()).is_err(), "{golden} with a byte after it");
+    }
+    for unknown in ["0005", "0405010178 01 00"] {
+        assert!(decode::<Grown>(&unhex(&unknown.replace(' ', ""))).is_err(), "{unknown}");
+    }
+}
+
 #[test]
 fn small_records_keep_their_bytes() {
     check(&5_u64, "0105");

@@ -5,24 +5,12 @@ use crate::domain::session::{Session, SessionId, SessionLabel};
 use crate::domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{AddressV1, Record, V1, account_id, open};
+use super::{AddressV1, Record, V1, account_id, open, open_appended};
 
 const V2: u8 = 2;
 const V3: u8 = 3;
 
-#[derive(Serialize, Deserialize)]
-struct SessionV1 {
-    id: [u8; 16],
-    account: u64,
-    epoch: u64,
-    created_at: i64,
-    expires_at: i64,
-    last_active_at: i64,
-    address: Option<AddressV1>,
-    user_agent: Option<String>,
-}
-
-/// Adds the label, and whether the session is remembered.
+/// The first version lacks the label, and whether the session is remembered.
 #[derive(Serialize, Deserialize)]
 struct SessionV2 {
     id: [u8; 16],
@@ -35,24 +23,6 @@ struct SessionV2 {
     user_agent: Option<String>,
     label: Option<String>,
     remembered: bool,
-}
-
-impl From<SessionV1> for SessionV2 {
-    /// Earlier versions had no labels and no remembered sessions.
-    fn from(v1: SessionV1) -> Self {
-        Self {
-            id: v1.id,
-            account: v1.account,
-            epoch: v1.epoch,
-            created_at: v1.created_at,
-            expires_at: v1.expires_at,
-            last_active_at: v1.last_active_at,
-            address: v1.address,
-            user_agent: v1.user_agent,
-            label: None,
-            remembered: false,
-        }
-    }
 }
 
 /// Adds when the owner last proved their identity, and when they were last notified of an unknown network.
@@ -134,7 +104,7 @@ impl Record for Session {
 
     fn upgrade(version: u8, body: &[u8]) -> Result<SessionV3, &'static str> {
         match version {
-            V1 => Ok(SessionV2::from(open::<SessionV1>(body)?).into()),
+            V1 => Ok(open_appended::<SessionV2>(body, 2)?.into()),
             V2 => Ok(open::<SessionV2>(body)?.into()),
             _ => Err("unknown version byte"),
         }

@@ -59,14 +59,10 @@ fn hex(bytes: &[u8]) -> String {
 async fn the_example_of_the_chain_is_what_is_stored() {
     let dir = tempfile::tempdir().unwrap();
     let registered = AuditRecord {
-        at: Timestamp::from_millis(1_769_850_000_000),
-        event: AuditEvent::Registered,
         actor: AuditActorKind::Anonymous,
         subject: AccountId::new(1),
-        session: None,
         origin: Origin::new(Some([192, 0, 2, 1].into()), Some("curl"), Some("r-1".to_owned())),
-        refusal: None,
-        details: None,
+        ..AuditRecord::new(AuditEvent::Registered, Timestamp::from_millis(1_769_850_000_000))
     };
     let refused = AuditRecord {
         at: Timestamp::from_millis(1_769_850_000_250),

@@ -21,14 +21,10 @@ const RECORDS: u64 = 40;
 
 fn record(number: u64) -> AuditRecord {
     AuditRecord {
-        at: Timestamp::from_millis(i64::try_from(number).unwrap()),
-        event: AuditEvent::Login,
         actor: AuditActorKind::Anonymous,
         subject: AccountId::new(number % 3),
-        session: None,
         origin: Origin::new(Some([192, 0, 2, 1].into()), Some("agent"), Some(format!("request-{number}"))),
-        refusal: None,
-        details: None,
+        ..AuditRecord::new(AuditEvent::Login, Timestamp::from_millis(i64::try_from(number).unwrap()))
     }
 }
 

@@ -18,9 +18,9 @@ use doorward_actors::store::chain::verify::AuditFinding;
 use doorward_actors::store::{AccountUpdate, Effects, EndSessions, LastUse, ShardOf, Store};
 use doorward_actors::testing::SeededEntropy;
 use doorward_actors::{
-    AccountChange, AccountId, AuditActorKind, AuditEvent, AuditHead, AuditRecord, CredentialHash, CustomerAccount,
-    Email, Locale, MailKind, NewAccount, NewMail, NewRole, NewToken, Nickname, Origin, Session, SessionId, Timestamp,
-    TokenHash, TokenPurpose, TokenSeed,
+    AccountChange, AccountId, AuditEvent, AuditHead, AuditRecord, CredentialHash, CustomerAccount, Email, Locale,
+    MailKind, NewAccount, NewMail, NewRole, NewToken, Nickname, Origin, Session, SessionId, Timestamp, TokenHash,
+    TokenPurpose, TokenSeed,
 };
 
 const CHILD_DIR: &str = "DOORWARD_KILL_CHILD_DIR";
@@ -56,16 +56,7 @@ fn at(millis: i64) -> Timestamp {
 }
 
 fn audit() -> AuditRecord {
-    AuditRecord {
-        at: at(1),
-        event: AuditEvent::AccountUpdated,
-        actor: AuditActorKind::System,
-        subject: None,
-        session: None,
-        origin: Origin::default(),
-        refusal: None,
-        details: None,
-    }
+    AuditRecord::new(AuditEvent::AccountUpdated, at(1))
 }
 
 /// A mail to the owner of an account, due immediately.

@@ -38,9 +38,9 @@ use doorward::engine::sled::{SledEngine, SledOptions};
 use doorward_actors::store::{Effects, SignIn, Store, StoreFailure};
 use doorward_actors::testing::MemoryEngine;
 use doorward_actors::{
-    AccountId, AuditActorKind, AuditEvent, AuditRecord, CredentialHash, CustomerAccount, Email, Locale, MailId,
-    MailKind, MailOutcome, NewAccount, NewMail, NewRole, NewToken, Nickname, Origin, Session, SessionId, Timestamp,
-    TokenHash, TokenPurpose, TokenSeed,
+    AccountId, AuditEvent, AuditRecord, CredentialHash, CustomerAccount, Email, Locale, MailId, MailKind, MailOutcome,
+    NewAccount, NewMail, NewRole, NewToken, Nickname, Origin, Session, SessionId, Timestamp, TokenHash, TokenPurpose,
+    TokenSeed,
 };
 
 use crate::subject::Subject;
@@ -150,14 +150,8 @@ fn sign_in(from: impl Into<std::net::IpAddr>) -> SignIn {
 /// An audit record that is identified by `mark`.
 fn audit(mark: i64) -> AuditRecord {
     AuditRecord {
-        at: at(mark),
-        event: AuditEvent::AccountUpdated,
-        actor: AuditActorKind::System,
-        subject: None,
-        session: None,
         origin: Origin::new(None, None, Some(format!("request-{mark}"))),
-        refusal: None,
-        details: None,
+        ..AuditRecord::new(AuditEvent::AccountUpdated, at(mark))
     }
 }
 

@@ -135,14 +135,12 @@ impl AuditHandle {
     pub fn denied(&self, whom: Option<&Principal>, refusal: AuditRefusal, origin: Origin) {
         let account = whom.map(|principal| principal.account.id);
         let record = AuditRecord {
-            at: self.clock.now(),
-            event: AuditEvent::AccessDenied,
             actor: account.map_or(AuditActorKind::Anonymous, AuditActorKind::Account),
             subject: account,
             session: whom.map(|principal| principal.session),
             origin,
             refusal: Some(refusal),
-            details: None,
+            ..AuditRecord::new(AuditEvent::AccessDenied, self.clock.now())
         };
         self.seldom(record);
     }
@@ -150,14 +148,10 @@ impl AuditHandle {
     /// Records that a service lacked the scope for a request, at most once in ten minutes, without waiting.
     pub fn service_denied(&self, service: &ServiceName, origin: Origin) {
         let record = AuditRecord {
-            at: self.clock.now(),
-            event: AuditEvent::AccessDenied,
             actor: AuditActorKind::Service(service.clone()),
-            subject: None,
-            session: None,
             origin,
             refusal: Some(AuditRefusal::ScopeMissing),
-            details: None,
+            ..AuditRecord::new(AuditEvent::AccessDenied, self.clock.now())
         };
         self.seldom(record);
     }
@@ -212,7 +206,7 @@ impl AuditHandle {
             AuditReader::Admin { account, session } => (AuditActorKind::Admin(*account), Some(*session)),
             AuditReader::Service(name) => (AuditActorKind::Service(name.clone()), None),
         };
-        AuditRecord { at: self.clock.now(), event, actor, subject: None, session, origin, refusal: None, details: None }
+        AuditRecord { actor, session, origin, ..AuditRecord::new(event, self.clock.now()) }
     }
 }
 
@@ -376,7 +370,7 @@ impl AuditActor {
         }
         tracing::warn!(left_out, "too many refusals for the audit log; those left out are recorded only as a number");
         let details = Some(AuditDetails::Counted(left_out));
-        Some(AuditRecord { details, ..of_system(AuditEvent::RefusalsCounted, self.clock.now()) })
+        Some(AuditRecord { details, ..AuditRecord::new(AuditEvent::RefusalsCounted, self.clock.now()) })
     }
 
     fn committer(&self) -> Committer {
@@ -430,20 +424,6 @@ fn tell_head(status: &AuditStatus) {
     tracing::info!(head = %status.head, first = status.checkpoint.first, bytes = status.bytes, "audit head");
 }
 
-/// Builds a record of an action of Doorward itself.
-fn of_system(event: AuditEvent, at: Timestamp) -> AuditRecord {
-    AuditRecord {
-        at,
-        event,
-        actor: AuditActorKind::System,
-        subject: None,
-        session: None,
-        origin: Origin::default(),
-        refusal: None,
-        details: None,
-    }
-}
-
 /// Removes records that are too old or exceed the size limit, one group at a time; returns the number of removed records.
 async fn prune(
     store: &Store,
@@ -454,7 +434,7 @@ async fn prune(
 ) -> Result<usize, StoreFailure> {
     let is_too_large = store.audit_status().await?.bytes > max_bytes;
     let max_bytes = if is_too_large { AuditPruning::with_margin(max_bytes) } else { max_bytes };
-    let record = of_system(AuditEvent::AuditPruned, now);
+    let record = AuditRecord::new(AuditEvent::AuditPruned, now);
     let mut removed = 0;
     loop {
         let pruning = AuditPruning { before, now, max_bytes, limit: PRUNE_GROUP, record: Some(record.clone()) };
@@ -502,14 +482,8 @@ mod tests {
     #[test]
     fn what_waited_is_written_in_order_and_in_bounded_changes() {
         let record = |number: i64| AuditRecord {
-            at: Timestamp::from_millis(number),
-            event: AuditEvent::Login,
             actor: AuditActorKind::Anonymous,
-            subject: None,
-            session: None,
-            origin: Origin::default(),
-            refusal: None,
-            details: None,
+            ..AuditRecord::new(AuditEvent::Login, Timestamp::from_millis(number))
         };
         let records: Vec<_> = (0..1100).map(record).collect();
         let split: Vec<_> = groups(records.clone()).collect();

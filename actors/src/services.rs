@@ -20,7 +20,7 @@ use crate::ask::AskError;
 use crate::ask::Unavailable;
 use crate::auditor::AuditHandle;
 use crate::domain::account::Role;
-use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord, AuditRefusal, ServiceName};
+use crate::domain::audit::{AuditEvent, AuditRecord, AuditRefusal, ServiceName};
 use crate::domain::secret::{Secret, SecretDigest};
 use crate::domain::service_token::{
     self, NewServiceToken, ServiceScope, ServiceScopes, ServiceToken, ServiceTokenId, ServiceTokenRotation,
@@ -334,16 +334,7 @@ impl ServiceHandle {
     }
 
     fn record(&self, event: AuditEvent, admin: &Principal, origin: Origin) -> AuditRecord {
-        AuditRecord {
-            at: self.clock.now(),
-            event,
-            actor: AuditActorKind::Admin(admin.account.id),
-            subject: None,
-            session: Some(admin.session),
-            origin,
-            refusal: None,
-            details: None,
-        }
+        admin.record_as_admin(event, self.clock.now(), origin)
     }
 }
 

@@ -128,14 +128,10 @@ impl Principal {
     /// Returns the record of an administrator's action that concerns no account.
     pub(crate) fn record_as_admin(&self, event: AuditEvent, at: Timestamp, origin: Origin) -> AuditRecord {
         AuditRecord {
-            at,
-            event,
             actor: AuditActorKind::Admin(self.account.id),
-            subject: None,
             session: Some(self.session),
             origin,
-            refusal: None,
-            details: None,
+            ..AuditRecord::new(event, at)
         }
     }
 }
@@ -332,14 +328,11 @@ impl SessionHandle {
     ) -> Result<(), Unavailable> {
         let account = principal.account.id;
         let audit = AuditRecord {
-            at: self.inner.clock.now(),
-            event,
             actor,
             subject: Some(account),
             session: Some(principal.session),
             origin,
-            refusal: None,
-            details: None,
+            ..AuditRecord::new(event, self.inner.clock.now())
         };
         self.end_one(account, principal.session, audit).await
     }
@@ -412,14 +405,11 @@ impl SessionHandle {
         inner.entropy.fill(random.as_mut());
         let (family, refresh_token) = refresh_keys.begin(account.id, session.id, &random);
         let audit = AuditRecord {
-            at: now,
-            event: AuditEvent::Login,
             actor: AuditActorKind::Account(account.id),
             subject: Some(account.id),
             session: Some(session.id),
             origin,
-            refusal: None,
-            details: None,
+            ..AuditRecord::new(AuditEvent::Login, now)
         };
         let room = Room { policy: inner.policy, seen: self.seen(account.id).await };
         match inner.store.open_session(session.clone(), Some(family), sign_in, Some(room), audit).await {

@@ -9,7 +9,7 @@ use doorward::engine::sled::{SledEngine, SledOptions};
 use doorward_actors::store::{AccountUpdate, EndSessions};
 use doorward_actors::{
     AccountChange, AuditActorKind, AuditEvent, AuditRecord, CredentialHash, CustomerAccount, Email, Locale, NewAccount,
-    NewRole, Nickname, Origin, Role, Timestamp,
+    NewRole, Nickname, Role, Timestamp,
 };
 use serde_json::json;
 
@@ -50,16 +50,7 @@ pub(crate) async fn populate(data_dir: &Path, groups: &[Group]) {
     let store = SledEngine::open(data_dir, SledOptions::default()).unwrap().into_store(u64::MAX);
     let millis = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
     let now = Timestamp::from_millis(i64::try_from(millis).unwrap());
-    let audit = AuditRecord {
-        at: now,
-        event: AuditEvent::Registered,
-        actor: AuditActorKind::Anonymous,
-        subject: None,
-        session: None,
-        origin: Origin::default(),
-        refusal: None,
-        details: None,
-    };
+    let audit = AuditRecord { actor: AuditActorKind::Anonymous, ..AuditRecord::new(AuditEvent::Registered, now) };
     let (password_hash, passphrase_hash) = (hash(PASSWORD), hash(PASSPHRASE));
     let make = async |group: &Group, number: usize| {
         let account = NewAccount {

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use doorward::engine::sled::{SledEngine, SledOptions};
 use doorward_actors::store::Store;
 use doorward_actors::testing::RefreshChain;
-use doorward_actors::{AccountId, AuditActorKind, AuditEvent, AuditRecord, Origin, Session, SessionId, Timestamp};
+use doorward_actors::{AccountId, AuditActorKind, AuditEvent, AuditRecord, Session, SessionId, Timestamp};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::json;
 use tempfile::TempDir;
@@ -214,14 +214,10 @@ fn session(account: usize, now: Timestamp) -> Session {
 async fn open(store: &Store, session: &Session) {
     let account = Some(session.account);
     let audit = AuditRecord {
-        at: session.created_at,
-        event: AuditEvent::Login,
         actor: AuditActorKind::Anonymous,
         subject: account,
         session: Some(session.id),
-        origin: Origin::default(),
-        refusal: None,
-        details: None,
+        ..AuditRecord::new(AuditEvent::Login, session.created_at)
     };
     let family = RefreshChain::begin(session.account, session.id, 1).family();
     store.open_session(session.clone(), Some(family), None, None, audit).await.unwrap();

@@ -115,14 +115,10 @@ const MANY: i64 = 30_000;
 async fn many_records(data_dir: &std::path::Path) {
     let store = SledEngine::open(data_dir, SledOptions::default()).unwrap().into_store(u64::MAX);
     let record = |number: i64| AuditRecord {
-        at: Timestamp::from_millis(number),
-        event: AuditEvent::Login,
         actor: AuditActorKind::Anonymous,
-        subject: None,
-        session: None,
         origin: Origin::new(None, Some(&"x".repeat(256)), Some("y".repeat(64))),
         refusal: Some(AuditRefusal::UnknownAccount),
-        details: None,
+        ..AuditRecord::new(AuditEvent::Login, Timestamp::from_millis(number))
     };
     for first in (1..=MANY).step_by(500) {
         store.append_audit((first..first + 500).map(record).collect()).await.unwrap();

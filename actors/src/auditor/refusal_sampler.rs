@@ -101,14 +101,10 @@ mod tests {
 
     fn denied(address: IpAddr) -> AuditRecord {
         AuditRecord {
-            at: Timestamp::from_millis(0),
-            event: AuditEvent::AccessDenied,
             actor: AuditActorKind::Anonymous,
-            subject: None,
-            session: None,
             origin: Origin::new(Some(address), None, None),
             refusal: Some(AuditRefusal::DeadToken),
-            details: None,
+            ..AuditRecord::new(AuditEvent::AccessDenied, Timestamp::from_millis(0))
         }
     }
 

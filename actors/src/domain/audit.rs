@@ -61,18 +61,24 @@ impl fmt::Display for AuditDetails {
 }
 
 impl AuditRecord {
-    /// Builds the record of a session end that nobody requested.
-    pub(crate) fn of_session(session: &Session, event: AuditEvent, at: Timestamp) -> Self {
+    /// Builds the record of something that Doorward did by itself, about no account.
+    #[must_use]
+    pub fn new(event: AuditEvent, at: Timestamp) -> Self {
         Self {
             at,
             event,
             actor: AuditActorKind::System,
-            subject: Some(session.account),
-            session: Some(session.id),
+            subject: None,
+            session: None,
             origin: Origin::default(),
             refusal: None,
             details: None,
         }
+    }
+
+    /// Builds the record of a session end that nobody requested.
+    pub(crate) fn of_session(session: &Session, event: AuditEvent, at: Timestamp) -> Self {
+        Self { subject: Some(session.account), session: Some(session.id), ..Self::new(event, at) }
     }
 
     /// Returns whether it was done or refused.

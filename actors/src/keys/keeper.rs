@@ -420,18 +420,15 @@ fn reason_of(refusal: RotateRefusal) -> AuditRefusal {
 
 fn record_of(event: &KeyEvent) -> AuditRecord {
     AuditRecord {
-        at: event.at,
-        event: match event.kind {
-            KeyEventKind::Rotated => AuditEvent::KeyRotated,
-            KeyEventKind::Removed => AuditEvent::KeyRemoved,
-            KeyEventKind::Replaced => AuditEvent::KeyReplaced,
-            KeyEventKind::Switched => AuditEvent::KeySwitched,
-        },
         actor: event.by.map_or(AuditActorKind::System, AuditActorKind::Admin),
-        subject: None,
-        session: None,
-        origin: Origin::default(),
-        refusal: None,
-        details: None,
+        ..AuditRecord::new(
+            match event.kind {
+                KeyEventKind::Rotated => AuditEvent::KeyRotated,
+                KeyEventKind::Removed => AuditEvent::KeyRemoved,
+                KeyEventKind::Replaced => AuditEvent::KeyReplaced,
+                KeyEventKind::Switched => AuditEvent::KeySwitched,
+            },
+            event.at,
+        )
     }
 }

@@ -89,14 +89,11 @@ impl SessionHandle {
             AuditActorKind::Admin(by.account.id)
         };
         AuditRecord {
-            at: self.inner.clock.now(),
-            event,
             actor,
             subject: Some(account),
             session,
             origin,
-            refusal: None,
-            details: None,
+            ..AuditRecord::new(event, self.inner.clock.now())
         }
     }
 }

@@ -9,11 +9,11 @@ use tokio_util::task::TaskTracker;
 use super::{Message, SessionActor, Standing};
 use crate::ask::AskError;
 use crate::domain::account::{Account, AccountChange, CredentialHash, CustomerAccount, NewAccount, NewRole, Role};
-use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord};
+use crate::domain::audit::{AuditEvent, AuditRecord};
 use crate::domain::email::Email;
 use crate::domain::mail::Locale;
 use crate::domain::nickname::Nickname;
-use crate::domain::session::{Origin, Session, SessionId, SessionPolicy};
+use crate::domain::session::{Session, SessionId, SessionPolicy};
 use crate::health::Vitals;
 use crate::ports::Clock as _;
 use crate::process::{Host, Mailbox};
@@ -23,16 +23,7 @@ use crate::testing::{ManualClock, MemoryEngine, memory_store};
 const ONLY: ShardOf = ShardOf { index: 0, of: 1 };
 
 fn audit(at: crate::domain::time::Timestamp) -> AuditRecord {
-    AuditRecord {
-        at,
-        event: AuditEvent::Login,
-        actor: AuditActorKind::System,
-        subject: None,
-        session: None,
-        origin: Origin::default(),
-        refusal: None,
-        details: None,
-    }
+    AuditRecord::new(AuditEvent::Login, at)
 }
 
 /// A store with one account and these sessions of it.

@@ -130,14 +130,12 @@ impl AuditContext {
 
     fn told(&self, flows: &Flows, refusal: Option<AuditRefusal>) -> AuditRecord {
         AuditRecord {
-            at: flows.clock.now(),
-            event: self.event,
             actor: self.actor.clone(),
             subject: self.subject,
             session: self.session,
             origin: self.origin.clone(),
             refusal,
-            details: None,
+            ..AuditRecord::new(self.event, flows.clock.now())
         }
     }
 

@@ -10,7 +10,7 @@ use super::flows::{Addressee, Writer, not_created};
 use super::{RegisterError, Registration};
 use crate::auditor::log_head;
 use crate::domain::account::{Account, CustomerAccount, NewAccount, NewRole, Role};
-use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord, AuditRefusal};
+use crate::domain::audit::{AuditEvent, AuditRecord, AuditRefusal};
 use crate::domain::mail::{Locale, MailKind};
 use crate::domain::one_time::{OneTimeKey, TokenPurpose};
 use crate::domain::password::{OwnNames, PasswordPolicy};
@@ -133,15 +133,6 @@ impl Operator {
     }
 
     fn record(&self, refusal: Option<AuditRefusal>) -> AuditRecord {
-        AuditRecord {
-            at: self.ports.clock.now(),
-            event: AuditEvent::AccountCreated,
-            actor: AuditActorKind::System,
-            subject: None,
-            session: None,
-            origin: Origin::default(),
-            refusal,
-            details: None,
-        }
+        AuditRecord { refusal, ..AuditRecord::new(AuditEvent::AccountCreated, self.ports.clock.now()) }
     }
 }

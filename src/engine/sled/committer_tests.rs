@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use doorward_actors::store::engine::{Change, Engine as _, Fault, Verdict, View};
 use doorward_actors::store::{RecordError, Store, layout};
-use doorward_actors::{AuditActorKind, AuditEvent, AuditRecord, Origin, Timestamp};
+use doorward_actors::{AuditEvent, AuditRecord, Origin, Timestamp};
 
 use super::{SledEngine, SledOptions};
 
@@ -38,14 +38,8 @@ async fn stored(engine: &SledEngine) -> Option<Vec<u8>> {
 
 fn record(request_id: String) -> AuditRecord {
     AuditRecord {
-        at: Timestamp::from_millis(1),
-        event: AuditEvent::Login,
-        actor: AuditActorKind::System,
-        subject: None,
-        session: None,
         origin: Origin::new(None, None, Some(request_id)),
-        refusal: None,
-        details: None,
+        ..AuditRecord::new(AuditEvent::Login, Timestamp::from_millis(1))
     }
 }
 

@@ -24,14 +24,9 @@ async fn s38_exports_that_nobody_reads_give_their_places_back_when_their_reader_
     assert_eq!(app.with_token(Method::PUT, "/accounts_management/2", &root, Some(&role)).await.status, 200);
     // So many that an export does not fit into the buffers on its way.
     let record = |number: i64| AuditRecord {
-        at: Timestamp::from_millis(number),
-        event: AuditEvent::Login,
         actor: AuditActorKind::Anonymous,
-        subject: None,
-        session: None,
         origin: Origin::new(None, Some(&"x".repeat(256)), Some("y".repeat(64))),
-        refusal: None,
-        details: None,
+        ..AuditRecord::new(AuditEvent::Login, Timestamp::from_millis(number))
     };
     app.store.append_audit((0..30_000).map(record).collect()).await.unwrap();
     let ask = || app.client.get(format!("{}/audit/export", app.base));

@@ -1,8 +1,8 @@
 //! The mails of the model. It counts and searches where the store on disk keeps counters.
 
 use doorward_actors::{
-    AccountId, AuditActorKind, AuditEvent, AuditRecord, AuditRefusal, GivenUp, MAX_GIVEN_UP, MailCount, MailId,
-    MailOutcome, MailState, NewMail, Origin, QueuedMail, Timestamp, TokenHash, day_of, no_longer_kept,
+    AccountId, AuditEvent, AuditRecord, AuditRefusal, GivenUp, MAX_GIVEN_UP, MailCount, MailId, MailOutcome, MailState,
+    NewMail, Origin, QueuedMail, Timestamp, TokenHash, day_of, no_longer_kept,
 };
 use std::collections::{HashMap, HashSet};
 
@@ -65,14 +65,10 @@ impl State {
         for (mail, count) in &withheld {
             if self.days.withheld.insert((day_of(mail.written_at), *count)) {
                 self.audit.push(AuditRecord {
-                    at: mail.written_at,
-                    event: AuditEvent::MailWithheld,
-                    actor: AuditActorKind::System,
                     subject: account,
-                    session: None,
                     origin: Origin::new(mail.client_address, mail.user_agent.as_deref(), None),
                     refusal: Some(AuditRefusal::TooManyMails),
-                    details: None,
+                    ..AuditRecord::new(AuditEvent::MailWithheld, mail.written_at)
                 });
             }
         }

@@ -6,8 +6,8 @@ use doorward_actors::store::{
     StoreError, StoreFailure,
 };
 use doorward_actors::{
-    Account, AccountId, Acting, AuditActorKind, AuditEvent, AuditRecord, Origin, RefreshVerdict, Role, Session,
-    SessionId, SessionPolicy, Timestamp, WhichSessions,
+    Account, AccountId, Acting, AuditEvent, AuditRecord, Origin, RefreshVerdict, Role, Session, SessionId,
+    SessionPolicy, Timestamp, WhichSessions,
 };
 
 impl State {
@@ -151,14 +151,5 @@ impl State {
 }
 
 fn by_itself(session: &Session, event: AuditEvent, at: Timestamp) -> AuditRecord {
-    AuditRecord {
-        at,
-        event,
-        actor: AuditActorKind::System,
-        subject: Some(session.account),
-        session: Some(session.id),
-        origin: Origin::default(),
-        refusal: None,
-        details: None,
-    }
+    AuditRecord { subject: Some(session.account), session: Some(session.id), ..AuditRecord::new(event, at) }
 }

@@ -140,14 +140,10 @@ mod tests {
 
     fn record(at: i64) -> AuditRecord {
         AuditRecord {
-            at: Timestamp::from_millis(at),
-            event: AuditEvent::Login,
             actor: AuditActorKind::Admin(AccountId::new(3).unwrap()),
             subject: AccountId::new(7),
-            session: None,
             origin: Origin::new(Some([192, 0, 2, 1].into()), None, None),
-            refusal: None,
-            details: None,
+            ..AuditRecord::new(AuditEvent::Login, Timestamp::from_millis(at))
         }
     }
 

@@ -215,8 +215,6 @@ impl Record for Chained {
 
     fn thaw(AuditV4 { record: frozen, details }: AuditV4) -> Result<Self, &'static str> {
         let record = AuditRecord {
-            at: Timestamp::from_millis(frozen.at),
-            event: AuditEvent::from_number(frozen.event).ok_or("unknown event")?,
             actor: match frozen.actor {
                 ActorV2::Anonymous => AuditActorKind::Anonymous,
                 ActorV2::Account(id) => AuditActorKind::Account(account_id(id)?),
@@ -238,6 +236,10 @@ impl Record for Chained {
                 .map(|number| AuditRefusal::from_number(number).ok_or("unknown refusal"))
                 .transpose()?,
             details: details.map(DetailsV2::thaw).transpose()?,
+            ..AuditRecord::new(
+                AuditEvent::from_number(frozen.event).ok_or("unknown event")?,
+                Timestamp::from_millis(frozen.at),
+            )
         };
         Ok(Self { previous: AuditHash::from_bytes(frozen.previous), record })
     }

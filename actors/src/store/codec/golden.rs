@@ -402,14 +402,12 @@ fn a_family_of_refresh_tokens_keeps_its_bytes() {
 
 fn audit_record() -> AuditRecord {
     AuditRecord {
-        at: Timestamp::from_millis(1),
-        event: AuditEvent::Login,
         actor: AuditActorKind::Account(id(7)),
         subject: Some(id(8)),
         session: Some(SessionId::from_bytes([0xAB; 16])),
         origin: Origin::new(Some([192, 0, 2, 1].into()), Some("ua"), Some("r1".to_owned())),
         refusal: Some(AuditRefusal::WrongPassword),
-        details: None,
+        ..AuditRecord::new(AuditEvent::Login, Timestamp::from_millis(1))
     }
 }
 

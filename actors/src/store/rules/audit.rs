@@ -6,9 +6,8 @@ use super::super::transaction::{Abort, Transaction};
 use super::super::{chain, layout};
 use crate::domain::account::AccountId;
 use crate::domain::audit::{
-    AuditActorKind, AuditCheckpoint, AuditDetails, AuditEvent, AuditHead, AuditPruned, AuditPruning, AuditRecord,
+    AuditCheckpoint, AuditDetails, AuditEvent, AuditHead, AuditPruned, AuditPruning, AuditRecord,
 };
-use crate::domain::session::Origin;
 
 /// The maximum number of records that the migration to layout 4 writes at once: about 150 KB.
 const MIGRATION_GROUP: usize = 512;
@@ -58,16 +57,7 @@ fn append_within(tx: &mut Transaction<'_>, record: &AuditRecord, most_refused: u
     let max_bytes = tx.audit_max_bytes();
     // The record of a removal is small. What is removed with it is larger.
     if end.bytes > max_bytes && record.event != AuditEvent::AuditPruned {
-        let removal = AuditRecord {
-            at: record.at,
-            event: AuditEvent::AuditPruned,
-            actor: AuditActorKind::System,
-            subject: None,
-            session: None,
-            origin: Origin::default(),
-            refusal: None,
-            details: None,
-        };
+        let removal = AuditRecord::new(AuditEvent::AuditPruned, record.at);
         let max_bytes = AuditPruning::with_margin(max_bytes);
         let (before, now) = (None, record.at);
         prune(tx, &AuditPruning { before, now, max_bytes, limit: REMOVED_AT_ONCE, record: Some(removal) })?;

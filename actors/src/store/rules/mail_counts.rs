@@ -5,7 +5,7 @@ use super::super::layout;
 use super::super::transaction::Transaction;
 use super::audit::append;
 use crate::domain::account::AccountId;
-use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord, AuditRefusal};
+use crate::domain::audit::{AuditEvent, AuditRecord, AuditRefusal};
 use crate::domain::outbox::{MailCount, MailState, NewMail, QueuedMail, day_of};
 use crate::domain::session::Origin;
 use crate::domain::time::Timestamp;
@@ -92,13 +92,9 @@ pub(super) fn prune(tx: &mut Transaction<'_>, now: Timestamp, limit: usize) -> R
 
 fn withheld(account: Option<AccountId>, mail: &NewMail) -> AuditRecord {
     AuditRecord {
-        at: mail.written_at,
-        event: AuditEvent::MailWithheld,
-        actor: AuditActorKind::System,
         subject: account,
-        session: None,
         origin: Origin::new(mail.client_address, mail.user_agent.as_deref(), None),
         refusal: Some(AuditRefusal::TooManyMails),
-        details: None,
+        ..AuditRecord::new(AuditEvent::MailWithheld, mail.written_at)
     }
 }

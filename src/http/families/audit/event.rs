@@ -144,14 +144,12 @@ mod tests {
 
     fn record(actor: AuditActorKind) -> AuditRecord {
         AuditRecord {
-            at: Timestamp::from_millis(0),
-            event: AuditEvent::AccountUpdated,
             actor,
             subject: Some(id(7)),
             session: Some(SessionId::from_bytes([0xF5; 16])),
             origin: Origin::new(Some([192, 0, 2, 1].into()), Some("agent"), Some("request".to_owned())),
             refusal: Some(AuditRefusal::Conflict),
-            details: None,
+            ..AuditRecord::new(AuditEvent::AccountUpdated, Timestamp::from_millis(0))
         }
     }
 

@@ -4,7 +4,7 @@ use std::io::BufRead as _;
 use std::time::Duration;
 
 use doorward_actors::ports::SendError;
-use doorward_actors::{Email, Nickname, Passphrase, Password, RegisterError, Registration};
+use doorward_actors::{Email, Nickname, Passphrase, Password, ProfileChange, RegisterError, Registration};
 
 use crate::app::{Ambient, App, BuildError, Ended};
 use crate::line_end::without_line_end;
@@ -95,8 +95,7 @@ fn registration(email: &str, nickname: &str) -> Result<Registration, RunError> {
             .map_err(|error| wrong("the password", &error))?,
         passphrase: Passphrase::parse(&secret("the passphrase", "Passphrase", PASSPHRASE_VARIABLE)?)
             .map_err(|error| wrong("the passphrase", &error))?,
-        customer_account: None,
-        locale: None,
+        profile: ProfileChange::default(),
     })
 }
 

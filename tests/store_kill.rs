@@ -18,9 +18,8 @@ use doorward_actors::store::chain::verify::AuditFinding;
 use doorward_actors::store::{AccountUpdate, Effects, EndSessions, LastUse, ShardOf, Store};
 use doorward_actors::testing::SeededEntropy;
 use doorward_actors::{
-    AccountChange, AccountId, AuditEvent, AuditHead, AuditRecord, CredentialHash, CustomerAccount, Email, Locale,
-    MailKind, NewAccount, NewMail, NewRole, NewToken, Nickname, Origin, Session, SessionId, Timestamp, TokenHash,
-    TokenPurpose, TokenSeed,
+    AccountChange, AccountId, AuditEvent, AuditHead, AuditRecord, CredentialHash, Email, Locale, MailKind, NewAccount,
+    NewMail, NewRole, NewToken, Origin, Session, SessionId, Timestamp, TokenHash, TokenPurpose, TokenSeed,
 };
 
 const CHILD_DIR: &str = "DOORWARD_KILL_CHILD_DIR";
@@ -113,16 +112,10 @@ async fn live(store: &Store, name: &str) {
         writeln!(std::io::stdout().lock(), "{ACK} {} {id} {name}", stage as usize).unwrap();
     };
     let new = NewAccount {
-        email: email(name),
-        nickname: Nickname::parse(name).unwrap(),
         password_hash: CredentialHash::from_phc("$password".repeat(10)),
         passphrase_hash: CredentialHash::from_phc("$passphrase".repeat(10)),
-        customer_account: CustomerAccount::none(),
-        locale: Locale::En,
-        created_at: at(1),
-        acting: None,
-        replaces_unverified: false,
         role: NewRole::AdminIfFirst,
+        ..NewAccount::sample(name)
     };
     let with =
         Effects { mails: vec![mail(name, MailKind::VerifyAddress)], tokens: vec![token(name)], ..audit().into() };

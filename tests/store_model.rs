@@ -38,9 +38,8 @@ use doorward::engine::sled::{SledEngine, SledOptions};
 use doorward_actors::store::{Effects, SignIn, Store, StoreFailure};
 use doorward_actors::testing::MemoryEngine;
 use doorward_actors::{
-    AccountId, AuditEvent, AuditRecord, CredentialHash, CustomerAccount, Email, Locale, MailId, MailKind, MailOutcome,
-    NewAccount, NewMail, NewRole, NewToken, Nickname, Origin, Session, SessionId, Timestamp, TokenHash, TokenPurpose,
-    TokenSeed,
+    AccountId, AuditEvent, AuditRecord, Email, Locale, MailId, MailKind, MailOutcome, NewAccount, NewMail, NewRole,
+    NewToken, Origin, ProfileChange, Session, SessionId, Timestamp, TokenHash, TokenPurpose, TokenSeed,
 };
 
 use crate::subject::Subject;
@@ -66,18 +65,11 @@ fn at(millis: i64) -> Timestamp {
 }
 
 fn new_account(name: &str, role: NewRole) -> NewAccount {
-    NewAccount {
-        email: Email::parse(&format!("{name}@example.com")).unwrap(),
-        nickname: Nickname::parse(name).unwrap(),
-        password_hash: CredentialHash::from_phc(format!("$password${name}")),
-        passphrase_hash: CredentialHash::from_phc(format!("$passphrase${name}")),
-        customer_account: CustomerAccount::none(),
-        locale: Locale::En,
-        created_at: at(1),
-        role,
-        acting: None,
-        replaces_unverified: false,
-    }
+    NewAccount { role, ..NewAccount::sample(name) }
+}
+
+fn french() -> ProfileChange {
+    ProfileChange { locale: Some(Locale::Fr), ..ProfileChange::default() }
 }
 
 fn session(account: u64, name: u8, epoch: u64, last_active_at: i64) -> Session {

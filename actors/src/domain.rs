@@ -2,6 +2,7 @@
 
 pub(crate) mod account;
 pub(crate) mod audit;
+mod codes;
 pub(crate) mod email;
 pub(crate) mod failures;
 pub(crate) mod lease;

@@ -31,7 +31,7 @@ pub use auditor::{AuditHandle, AuditReader, AuditSettings};
 
 pub use domain::account::{
     Account, AccountChange, AccountId, CredentialHash, CustomerAccount, CustomerAccountError, NewAccount, NewRole,
-    ReservedEmail, Role, Undoable,
+    ProfileChange, ReservedEmail, Role, Undoable,
 };
 pub use domain::audit::{
     AuditActorFilter, AuditActorKind, AuditCheckpoint, AuditDetails, AuditEvent, AuditField, AuditFilter, AuditHash,

@@ -24,7 +24,7 @@ pub use refresh::{RefreshError, Refreshed};
 use futures_util::FutureExt as _;
 
 use crate::ask::Unavailable;
-use crate::domain::account::{Account, AccountId, CustomerAccount, Role};
+use crate::domain::account::{Account, AccountId, ProfileChange, Role};
 use crate::domain::audit::AuditEvent;
 use crate::domain::email::Email;
 use crate::domain::mail::Locale;
@@ -115,10 +115,8 @@ pub struct Registration {
     pub password: Password,
     /// Its recovery passphrase.
     pub passphrase: Passphrase,
-    /// Its customer plan; [`CustomerAccount::none`] if not given.
-    pub customer_account: Option<CustomerAccount>,
-    /// The language of its mails; the operator's default if not given.
-    pub locale: Option<Locale>,
+    /// What was chosen of its other fields. The language is the operator's default if not given.
+    pub profile: ProfileChange,
 }
 
 /// The outcome of a registration.
@@ -212,10 +210,8 @@ pub struct OwnChange {
     pub password: Option<Password>,
     /// A new passphrase.
     pub passphrase: Option<Passphrase>,
-    /// A new customer plan.
-    pub customer_account: Option<CustomerAccount>,
-    /// Another language for mails.
-    pub locale: Option<Locale>,
+    /// New values of other fields.
+    pub profile: ProfileChange,
 }
 
 impl OwnChange {

@@ -8,8 +8,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use doorward::engine::sled::{SledEngine, SledOptions};
 use doorward_actors::store::{AccountUpdate, EndSessions};
 use doorward_actors::{
-    AccountChange, AuditActorKind, AuditEvent, AuditRecord, CredentialHash, CustomerAccount, Email, Locale, NewAccount,
-    NewRole, Nickname, Role, Timestamp,
+    AccountChange, AuditActorKind, AuditEvent, AuditRecord, CredentialHash, Email, NewAccount, Timestamp,
 };
 use serde_json::json;
 
@@ -55,15 +54,10 @@ pub(crate) async fn populate(data_dir: &Path, groups: &[Group]) {
     let make = async |group: &Group, number: usize| {
         let account = NewAccount {
             email: Email::parse(&group.email(number)).unwrap(),
-            nickname: Nickname::parse(&format!("{}{number}", group.name)).unwrap(),
             password_hash: password_hash.clone(),
             passphrase_hash: passphrase_hash.clone(),
-            customer_account: CustomerAccount::none(),
             created_at: now,
-            role: NewRole::Exactly(Role::User),
-            locale: Locale::En,
-            acting: None,
-            replaces_unverified: false,
+            ..NewAccount::sample(&format!("{}{number}", group.name))
         };
         let id = store.create_account(account, audit.clone().into()).await.unwrap().id;
         let change = AccountChange {

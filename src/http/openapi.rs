@@ -47,7 +47,9 @@ struct ApiDocument;
 /// Generates the document. `server` is the URL that its paths begin at. Without one they begin where the document is.
 pub(in crate::http) fn document(server: Option<&str>) -> Document {
     let mut document = ApiDocument::openapi();
-    route_table().iter().for_each(|route| route.describe(&mut document));
+    for route in route_table() {
+        route.describe(&mut document);
+    }
     describe_what_routes_share(&mut document);
     document.servers = server.map(|url| vec![Server::new(url)]);
     document

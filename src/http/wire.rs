@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use doorward_actors::{Account, Locale, Password, Registration, Role, Secret};
+use doorward_actors::{Account, Locale, Password, ProfileChange, Registration, Role, Secret};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -135,11 +135,11 @@ impl RegisterRequest {
         let nickname = fields.nickname(&self.nickname);
         let password = fields.password("/password", self.password);
         let passphrase = fields.passphrase(self.passphrase.expose());
-        let customer_account = self.customer_account.and_then(|plan| fields.customer_account(&plan));
+        let mut profile = profile(&mut fields, self.customer_account, self.locale);
+        profile.locale = profile.locale.or(preferred);
         match (email, nickname, password, passphrase, fields.check()) {
             (Some(email), Some(nickname), Some(password), Some(passphrase), Ok(())) => {
-                let locale = self.locale.map(Locale::from).or(preferred);
-                Ok(Registration { email, nickname, password, passphrase, customer_account, locale })
+                Ok(Registration { email, nickname, password, passphrase, profile })
             }
             (.., Err(wrong)) => Err(wrong),
             // A field that is missing here has left an error in `fields`.
@@ -147,6 +147,64 @@ impl RegisterRequest {
         }
     }
 }
+
+/// Parses the fields that need no proof.
+pub(super) fn profile(
+    fields: &mut Fields,
+    customer_account: Option<String>,
+    locale: Option<WireLocale>,
+) -> ProfileChange {
+    let customer_account = customer_account.and_then(|plan| fields.customer_account(&plan));
+    ProfileChange { customer_account, locale: locale.map(Locale::from) }
+}
+
+/// Defines the body of a change of an account: the fields that owners and administrators share, and those of this body alone.
+macro_rules! account_change {
+    ($(#[$about:meta])* struct $name:ident {
+        $(#[$proof:meta])* current_password,
+        $($(#[$field_about:meta])* $field:ident: $kind:ty,)*
+    }) => {
+        $(#[$about])*
+        #[derive(Deserialize, ToSchema)]
+        #[serde(deny_unknown_fields)]
+        struct $name {
+            #[schema(min_length = 1, max_length = 64)]
+            nickname: Option<String>,
+            #[schema(format = Email, max_length = 254)]
+            email: Option<String>,
+            #[schema(value_type = Option<String>, format = Password)]
+            password: Option<Secret>,
+            #[schema(value_type = Option<String>, format = Password, min_length = 1)]
+            passphrase: Option<Secret>,
+            #[schema(max_length = 64)]
+            customer_account: Option<String>,
+            /// The language of its mails.
+            locale: Option<WireLocale>,
+            $($(#[$field_about])* $field: $kind,)*
+            $(#[$proof])*
+            #[schema(value_type = Option<String>, format = Password)]
+            current_password: Option<Secret>,
+        }
+
+        impl $name {
+            /// Parses the shared fields, and the caller's current password if one was sent.
+            fn parse(self) -> Result<(OwnChange, Option<Password>), ApiError> {
+                let mut fields = Fields::default();
+                let own = OwnChange {
+                    email: self.email.and_then(|email| fields.email(&email)),
+                    nickname: self.nickname.and_then(|nickname| fields.nickname(&nickname)),
+                    password: self.password.and_then(|password| fields.password("/password", password)),
+                    passphrase: self.passphrase.and_then(|passphrase| fields.passphrase(passphrase.expose())),
+                    profile: profile(&mut fields, self.customer_account, self.locale),
+                };
+                let current = self.current_password.and_then(|password| fields.password("/current_password", password));
+                fields.check()?;
+                Ok((own, current))
+            }
+        }
+    };
+}
+pub(super) use account_change;
 
 /// The names of an account.
 #[derive(Serialize, ToSchema)]

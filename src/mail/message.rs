@@ -145,13 +145,7 @@ fn path_of(kind: MailKind) -> Option<&'static str> {
         | MailKind::PasswordChanged
         | MailKind::PassphraseChanged
         | MailKind::RecoveryUsed => Some("/email/cancel"),
-        MailKind::PassphraseNeeded
-        | MailKind::AccountLocked
-        | MailKind::AccountUnlocked
-        | MailKind::NewSignIn
-        | MailKind::AccountDeleted
-        | MailKind::AddressInUse
-        | MailKind::RefreshReused => None,
+        _ => None,
     }
 }
 

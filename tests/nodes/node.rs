@@ -76,8 +76,7 @@ impl Node {
             nickname: Nickname::parse(name).unwrap(),
             password: password(PASSWORD),
             passphrase: Passphrase::parse("seven words nobody would ever guess here").unwrap(),
-            customer_account: None,
-            locale: None,
+            profile: ProfileChange::default(),
         };
         match self.handles().users.register(registration, origin()).await.unwrap() {
             Registered::Created(account) => account,

@@ -9,8 +9,8 @@ use doorward_actors::store::{
 use doorward_actors::testing::RefreshChain;
 use doorward_actors::{
     AccountChange, AccountId, AuditOrder, AuditPruning, AuditRecord, CredentialHash, CustomerAccount, Email, Locale,
-    MailKind, MailOutcome, NewAccount, NewMail, NewRole, NewToken, Nickname, Role, Session, SessionId, TokenHash,
-    TokenPurpose, Undoable, WhichSessions,
+    MailKind, MailOutcome, NewAccount, NewMail, NewRole, NewToken, Nickname, ProfileChange, Role, Session, SessionId,
+    TokenHash, TokenPurpose, Undoable, WhichSessions,
 };
 use proptest::prelude::*;
 
@@ -241,12 +241,14 @@ impl Change {
             renewed_hash: self.plan.map(|n| phc(format!("$renewed${n}"))),
             passphrase_hash: self.password.map(|n| (n != 4).then(|| phc(format!("$passphrase${n}")))),
             undoable: self.undoable.map(|(now, until)| Undoable { at: at(now), until: at(until) }),
-            customer_account: self.plan.map(|n| CustomerAccount::parse(&format!("plan {n}")).unwrap()),
+            profile: ProfileChange {
+                customer_account: self.plan.map(|n| CustomerAccount::parse(&format!("plan {n}")).unwrap()),
+                locale: self.locale,
+            },
             role: self.role,
             locked: self.locked,
             email_verified: self.verified,
             pending_email: self.pending.map(|name| (name != NOBODY).then(|| email(name))),
-            locale: self.locale,
             password_compromised: self.compromised,
         }
     }

@@ -9,12 +9,11 @@ use doorward_actors::store::{
     UpdateAccountRefusal, UsedToken,
 };
 use doorward_actors::{
-    Account, AccountChange, EmailKey, Locale, MailKind, NewAccount, NewRole, NewToken, Role, TokenHash, TokenPurpose,
-    Undoable,
+    Account, AccountChange, EmailKey, MailKind, NewAccount, NewRole, NewToken, Role, TokenHash, TokenPurpose, Undoable,
 };
 
 use crate::rules::{ADMIN, USER, create, open_engine, update};
-use crate::{at, audit, email, id, issue, mail, mails, new_account, open, session, token};
+use crate::{at, audit, email, french, id, issue, mail, mails, new_account, open, session, token};
 
 const RESET: TokenPurpose = TokenPurpose::ResetPassword;
 const VERIFY: TokenPurpose = TokenPurpose::VerifyAddress;
@@ -318,7 +317,7 @@ async fn c08_an_old_address_stays_the_accounts_own_while_the_change_can_be_undon
     store.update_account(moves(1, "newer"), audit(2).into()).await.unwrap();
     // An account that had already asked for the address can make all other changes.
     let drops = AccountChange { pending_email: Some(None), ..AccountChange::default() };
-    for change in [AccountChange { locale: Some(Locale::Fr), ..AccountChange::default() }, drops] {
+    for change in [AccountChange { profile: french(), ..AccountChange::default() }, drops] {
         store.update_account(update(2, change, EndSessions::None), audit(3).into()).await.unwrap();
     }
     let reserved = store.account(id(1)).await.unwrap().unwrap().reserved_email.unwrap();

@@ -9,7 +9,7 @@ use doorward_actors::{
 };
 
 use crate::rules::open_engine;
-use crate::{at, audit, id, issue, open, token};
+use crate::{at, audit, french, id, issue, open, token};
 
 /// What a version wrote for one registered administrator. The second version added two fields to accounts:
 /// no pending address, English.
@@ -211,7 +211,7 @@ async fn opens_and_goes_on(version: u8) {
     }
 
     let store = open(dir.path());
-    let change = AccountChange { locale: Some(Locale::Fr), ..AccountChange::default() };
+    let change = AccountChange { profile: french(), ..AccountChange::default() };
     let update = AccountUpdate {
         id: id(1),
         acting: None,

@@ -202,10 +202,8 @@ pub struct NewAccount {
     pub password_hash: CredentialHash,
     /// The hash of its recovery passphrase.
     pub passphrase_hash: CredentialHash,
-    /// Its customer plan.
-    pub customer_account: CustomerAccount,
-    /// The language of its mails.
-    pub locale: Locale,
+    /// What was chosen of its other fields.
+    pub profile: ProfileChange,
     /// When it is created.
     pub created_at: Timestamp,
     /// The acting session; `None` for owners and the operator.
@@ -216,6 +214,56 @@ pub struct NewAccount {
     /// in to and is not locked.
     /// The same commit deletes that account, so that nobody can squat on an address.
     pub replaces_unverified: bool,
+}
+
+impl NewAccount {
+    /// Builds the account with the number and the role that the store gave it.
+    pub(crate) fn into_account(self, id: AccountId, role: Role) -> Account {
+        let mut account = Account {
+            id,
+            email: self.email,
+            nickname: self.nickname,
+            password_hash: Some(self.password_hash),
+            password_revision: 0,
+            passphrase_hash: Some(self.passphrase_hash),
+            passphrase_revision: 0,
+            customer_account: CustomerAccount::none(),
+            role,
+            made_by_admin: self.acting.is_some(),
+            locked: false,
+            email_verified: false,
+            pending_email: None,
+            reserved_email: None,
+            locale: Locale::default(),
+            password_compromised: false,
+            created_at: self.created_at,
+            session_epoch: 0,
+            revision: 0,
+        };
+        self.profile.apply(&mut account);
+        account
+    }
+
+    /// Builds a user of this name, for tests: the address is at example.com, and nobody knows the secrets.
+    ///
+    /// # Panics
+    /// If the name is no nickname, or cannot begin an address.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    #[expect(clippy::unwrap_used, reason = "only tests call it, with names of their own")]
+    pub fn sample(name: &str) -> Self {
+        Self {
+            email: Email::parse(&format!("{name}@example.com")).unwrap(),
+            nickname: Nickname::parse(name).unwrap(),
+            password_hash: CredentialHash::from_phc(format!("$password${name}")),
+            passphrase_hash: CredentialHash::from_phc(format!("$passphrase${name}")),
+            profile: ProfileChange::default(),
+            created_at: Timestamp::from_millis(1),
+            acting: None,
+            role: NewRole::Exactly(Role::User),
+            replaces_unverified: false,
+        }
+    }
 }
 
 /// How the role of a new account is determined.
@@ -237,6 +285,33 @@ pub struct Undoable {
     pub until: Timestamp,
 }
 
+/// The values of the fields that need neither proof nor a check against other accounts. A new account has the default for `None`, and
+/// a change leaves the field as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProfileChange {
+    /// The customer plan; [`CustomerAccount::none`] by default.
+    pub customer_account: Option<CustomerAccount>,
+    /// The language of its mails; English by default.
+    pub locale: Option<Locale>,
+}
+
+impl ProfileChange {
+    /// Returns the fields of this account that the change modifies.
+    fn fields(&self, account: &Account) -> impl Iterator<Item = AuditField> {
+        let is_new = |new: bool, field| new.then_some(field);
+        let plan = self.customer_account.as_ref().is_some_and(|new| *new != account.customer_account);
+        let locale = self.locale.is_some_and(|new| new != account.locale);
+        [is_new(plan, AuditField::CustomerAccount), is_new(locale, AuditField::Locale)].into_iter().flatten()
+    }
+
+    fn apply(&self, account: &mut Account) {
+        if let Some(plan) = &self.customer_account {
+            account.customer_account = plan.clone();
+        }
+        account.locale = self.locale.unwrap_or(account.locale);
+    }
+}
+
 /// A change to an account; `None` leaves a field unchanged.
 #[derive(Debug, Clone, Default)]
 pub struct AccountChange {
@@ -253,8 +328,8 @@ pub struct AccountChange {
     pub renewed_hash: Option<CredentialHash>,
     /// The hash of a new passphrase; the inner `None` makes the passphrase unusable.
     pub passphrase_hash: Option<Option<CredentialHash>>,
-    /// A new customer plan.
-    pub customer_account: Option<CustomerAccount>,
+    /// New values of other fields.
+    pub profile: ProfileChange,
     /// A new role.
     pub role: Option<Role>,
     /// Locks the account if true, unlocks it if false.
@@ -263,8 +338,6 @@ pub struct AccountChange {
     pub email_verified: Option<bool>,
     /// Sets or removes the pending address.
     pub pending_email: Option<Option<Email>>,
-    /// A new language.
-    pub locale: Option<Locale>,
     /// Whether the password is known to be compromised. Applied after a new `password_hash` in the same change.
     pub password_compromised: Option<bool>,
 }
@@ -274,7 +347,7 @@ impl AccountChange {
     #[must_use]
     pub fn fields(&self, account: &Account) -> Vec<AuditField> {
         let is_new = |new: bool, field| new.then_some(field);
-        [
+        let who = [
             is_new(self.email.as_ref().is_some_and(|new| *new != account.email), AuditField::Email),
             is_new(
                 self.pending_email.as_ref().is_some_and(|new| *new != account.pending_email),
@@ -283,17 +356,13 @@ impl AccountChange {
             is_new(self.nickname.as_ref().is_some_and(|new| *new != account.nickname), AuditField::Nickname),
             is_new(self.password_hash.is_some() || self.renewed_hash.is_some(), AuditField::Password),
             is_new(self.passphrase_hash.is_some(), AuditField::Passphrase),
-            is_new(
-                self.customer_account.as_ref().is_some_and(|new| *new != account.customer_account),
-                AuditField::CustomerAccount,
-            ),
-            is_new(self.locale.is_some_and(|new| new != account.locale), AuditField::Locale),
+        ];
+        let powers = [
             is_new(self.role.is_some_and(|new| new != account.role), AuditField::Role),
             is_new(self.locked.is_some_and(|new| new != account.locked), AuditField::Lock),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
+        ];
+        let (who, powers) = (who.into_iter().flatten(), powers.into_iter().flatten());
+        who.chain(self.profile.fields(account)).chain(powers).collect()
     }
 
     /// Returns the account after this change. The store calls it, so that every engine applies a change in the same way.
@@ -325,14 +394,11 @@ impl AccountChange {
             after.passphrase_hash.clone_from(hash);
             after.passphrase_revision = after.revision;
         }
-        if let Some(plan) = &self.customer_account {
-            after.customer_account = plan.clone();
-        }
+        self.profile.apply(&mut after);
         after.email_verified = self.email_verified.unwrap_or(after.email_verified);
         if let Some(pending) = &self.pending_email {
             after.pending_email.clone_from(pending);
         }
-        after.locale = self.locale.unwrap_or(after.locale);
         after.password_compromised = self.password_compromised.unwrap_or(after.password_compromised);
         after.role = self.role.unwrap_or(after.role);
         after.locked = self.locked.unwrap_or(after.locked);

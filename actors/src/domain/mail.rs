@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::codes::codes;
 use super::email::Email;
 use super::one_time::TokenPurpose;
 use super::secret::Secret;
@@ -98,83 +99,43 @@ fn thousandths(weight: &str) -> Option<u16> {
     }
 }
 
-/// The subject of a mail. Each kind has a template of the same name in every language.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum MailKind {
-    /// Asks to verify this address; contains a link.
-    VerifyAddress,
-    /// Offers to choose a new password; contains a link.
-    ResetPassword,
-    /// Asks to confirm the new address; contains a link.
-    ConfirmNewAddress,
-    /// Tells the old address that a change of address was requested; contains a link that undoes it.
-    AddressChangePending,
-    /// Tells the old address that the account has another address now; contains a link that undoes it.
-    AddressChanged,
-    /// The password was changed; contains a link that undoes it.
-    PasswordChanged,
-    /// The password was replaced by a recovery; contains a link that undoes it.
-    RecoveryUsed,
-    /// The account was locked.
-    AccountLocked,
-    /// The account was unlocked.
-    AccountUnlocked,
-    /// Somebody logged in from an address from which the account was not used before.
-    NewSignIn,
-    /// The account was deleted.
-    AccountDeleted,
-    /// Somebody tried to register this address, which has an account already.
-    AddressInUse,
-    /// A refresh token was used again after its rotation, and its session was ended.
-    RefreshReused,
-    /// The passphrase was set; contains a link that undoes it.
-    PassphraseChanged,
-    /// The passphrase was made unusable, and the owner may choose a new one.
-    PassphraseNeeded,
+codes! {
+    /// The subject of a mail. Each kind has a template of the same name in every language.
+    MailKind {
+        /// Asks to verify this address; contains a link.
+        VerifyAddress = 1 "verify_address",
+        /// Offers to choose a new password; contains a link.
+        ResetPassword = 2 "reset_password",
+        /// Asks to confirm the new address; contains a link.
+        ConfirmNewAddress = 3 "confirm_new_address",
+        /// Tells the old address that a change of address was requested; contains a link that undoes it.
+        AddressChangePending = 4 "address_change_pending",
+        /// Tells the old address that the account has another address now; contains a link that undoes it.
+        AddressChanged = 5 "address_changed",
+        /// The password was changed; contains a link that undoes it.
+        PasswordChanged = 6 "password_changed",
+        /// The password was replaced by a recovery; contains a link that undoes it.
+        RecoveryUsed = 7 "recovery_used",
+        /// The account was locked.
+        AccountLocked = 8 "account_locked",
+        /// The account was unlocked.
+        AccountUnlocked = 9 "account_unlocked",
+        /// Somebody logged in from an address from which the account was not used before.
+        NewSignIn = 10 "new_sign_in",
+        /// The account was deleted.
+        AccountDeleted = 11 "account_deleted",
+        /// Somebody tried to register this address, which has an account already.
+        AddressInUse = 12 "address_in_use",
+        /// A refresh token was used again after its rotation, and its session was ended.
+        RefreshReused = 13 "refresh_reused",
+        /// The passphrase was set; contains a link that undoes it.
+        PassphraseChanged = 14 "passphrase_changed",
+        /// The passphrase was made unusable, and the owner may choose a new one.
+        PassphraseNeeded = 15 "passphrase_needed",
+    }
 }
 
 impl MailKind {
-    /// Every kind of mail.
-    pub const ALL: [Self; 15] = [
-        Self::VerifyAddress,
-        Self::ResetPassword,
-        Self::ConfirmNewAddress,
-        Self::AddressChangePending,
-        Self::AddressChanged,
-        Self::PasswordChanged,
-        Self::RecoveryUsed,
-        Self::AccountLocked,
-        Self::AccountUnlocked,
-        Self::NewSignIn,
-        Self::AccountDeleted,
-        Self::AddressInUse,
-        Self::RefreshReused,
-        Self::PassphraseChanged,
-        Self::PassphraseNeeded,
-    ];
-
-    /// Returns the name of its template.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::VerifyAddress => "verify_address",
-            Self::ResetPassword => "reset_password",
-            Self::ConfirmNewAddress => "confirm_new_address",
-            Self::AddressChangePending => "address_change_pending",
-            Self::AddressChanged => "address_changed",
-            Self::PasswordChanged => "password_changed",
-            Self::RecoveryUsed => "recovery_used",
-            Self::AccountLocked => "account_locked",
-            Self::AccountUnlocked => "account_unlocked",
-            Self::NewSignIn => "new_sign_in",
-            Self::AccountDeleted => "account_deleted",
-            Self::AddressInUse => "address_in_use",
-            Self::RefreshReused => "refresh_reused",
-            Self::PassphraseChanged => "passphrase_changed",
-            Self::PassphraseNeeded => "passphrase_needed",
-        }
-    }
-
     /// Returns whether it contains a link with a one-time token.
     /// The undo link is left out if the address itself results from a change that can still be undone.
     #[must_use]

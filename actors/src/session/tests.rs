@@ -8,11 +8,8 @@ use tokio_util::task::TaskTracker;
 
 use super::{Message, SessionActor, Standing};
 use crate::ask::AskError;
-use crate::domain::account::{Account, AccountChange, CredentialHash, CustomerAccount, NewAccount, NewRole, Role};
+use crate::domain::account::{Account, AccountChange, NewAccount};
 use crate::domain::audit::{AuditEvent, AuditRecord};
-use crate::domain::email::Email;
-use crate::domain::mail::Locale;
-use crate::domain::nickname::Nickname;
 use crate::domain::session::{Session, SessionId, SessionPolicy};
 use crate::health::Vitals;
 use crate::ports::Clock as _;
@@ -29,18 +26,7 @@ fn audit(at: crate::domain::time::Timestamp) -> AuditRecord {
 /// A store with one account and these sessions of it.
 async fn store_with(sessions: &[SessionId], clock: &ManualClock) -> (Store, Arc<MemoryEngine>, Account) {
     let ((store, engine), now) = (memory_store(), clock.now());
-    let new = NewAccount {
-        email: Email::parse("ann@example.com").unwrap(),
-        nickname: Nickname::parse("ann").unwrap(),
-        password_hash: CredentialHash::from_phc(String::new()),
-        passphrase_hash: CredentialHash::from_phc(String::new()),
-        customer_account: CustomerAccount::none(),
-        locale: Locale::En,
-        created_at: now,
-        role: NewRole::Exactly(Role::User),
-        acting: None,
-        replaces_unverified: false,
-    };
+    let new = NewAccount { created_at: now, ..NewAccount::sample("ann") };
     let account = store.create_account(new, audit(now).into()).await.unwrap();
     for id in sessions {
         let session = Session {

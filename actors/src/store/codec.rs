@@ -26,7 +26,6 @@ mod services;
 mod session;
 
 pub(super) use audit::{Chained, LogEnd, Refusals, chain, put_aside, put_aside_after};
-pub(super) use mail::kind_number as mail_kind_number;
 
 /// The maximum size of a value in bytes, including its version byte.
 /// The engine stores larger values in separate files, which is slower and less tested.

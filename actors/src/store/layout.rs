@@ -64,7 +64,7 @@ use crate::domain::session::SessionId;
 use crate::domain::time::Timestamp;
 use std::net::IpAddr;
 
-use super::codec::{self, mail_kind_number};
+use super::codec;
 
 const ACCOUNT: u8 = 0x10;
 const EMAIL: u8 = 0x11;
@@ -368,7 +368,7 @@ fn day_number(kind: u8, day: i64) -> [u8; 9] {
 }
 
 fn counted(count: &MailCount) -> Vec<u8> {
-    let mut key = vec![mail_kind_number(count.kind), u8::from(count.unverified)];
+    let mut key = vec![count.kind.number(), u8::from(count.unverified)];
     match count.scope {
         MailScope::Account(account) => {
             key.push(1);

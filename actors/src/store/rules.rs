@@ -77,27 +77,7 @@ pub(super) fn create_account(
         NewRole::AdminIfFirst if tx.counter(layout::HAD_ADMIN)? == 0 => Role::Admin,
         NewRole::AdminIfFirst => Role::User,
     };
-    let account = Account {
-        id,
-        email: new.email,
-        nickname: new.nickname,
-        password_hash: Some(new.password_hash),
-        password_revision: 0,
-        passphrase_hash: Some(new.passphrase_hash),
-        passphrase_revision: 0,
-        customer_account: new.customer_account,
-        role,
-        made_by_admin: new.acting.is_some(),
-        locked: false,
-        email_verified: false,
-        pending_email: None,
-        reserved_email: None,
-        locale: new.locale,
-        password_compromised: false,
-        created_at: new.created_at,
-        session_epoch: 0,
-        revision: 0,
-    };
+    let account = new.into_account(id, role);
     tx.put(&email, &id)?;
     tx.put(&nickname, &id)?;
     tx.put(&layout::account(id), &account)?;

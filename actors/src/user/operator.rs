@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::flows::{Addressee, Writer, not_created};
 use super::{RegisterError, Registration};
 use crate::auditor::log_head;
-use crate::domain::account::{Account, CustomerAccount, NewAccount, NewRole, Role};
+use crate::domain::account::{Account, NewAccount, NewRole, Role};
 use crate::domain::audit::{AuditEvent, AuditRecord, AuditRefusal};
 use crate::domain::mail::{Locale, MailKind};
 use crate::domain::one_time::{OneTimeKey, TokenPurpose};
@@ -81,7 +81,7 @@ impl Operator {
     }
 
     async fn create(&self, registration: Registration) -> Result<Account, RegisterError> {
-        let Registration { email, nickname, password, passphrase, customer_account, locale } = registration;
+        let Registration { email, nickname, password, passphrase, mut profile } = registration;
         let store = &self.ports.store;
         // Saves two hashes if the address is taken; the commit decides.
         if store.account_by_email(email.key()).await?.is_some() {
@@ -93,7 +93,7 @@ impl Operator {
                 Ok(hashes) => hashes,
                 Err(weak) => return self.refuse(AuditRefusal::WeakPassword, RegisterError::Weak(weak)).await,
             };
-        let locale = locale.unwrap_or(self.default_locale);
+        let locale = *profile.locale.get_or_insert(self.default_locale);
         let mut effects = Effects::from(self.record(None));
         if let Some(key) = &self.key {
             let writer = Writer { clock: &*self.ports.clock, entropy: &*self.ports.entropy };
@@ -109,8 +109,7 @@ impl Operator {
             nickname,
             password_hash,
             passphrase_hash,
-            customer_account: customer_account.unwrap_or_else(CustomerAccount::none),
-            locale,
+            profile,
             created_at: self.ports.clock.now(),
             acting: None,
             role: NewRole::Exactly(Role::Admin),

@@ -2,7 +2,7 @@
 //! an attack.
 
 use doorward_actors::store::Page;
-use doorward_actors::{Locale, Role, Secret, describe_idle};
+use doorward_actors::{Role, Secret, describe_idle};
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -13,10 +13,7 @@ use crate::http::edge::extract::{RequestContext, account_id, json_reply, json_re
 use crate::http::error::{ApiError, FieldError};
 use crate::http::fields::Fields;
 use crate::http::routes::{Access, Class, RouteInfo};
-use crate::http::wire::Message;
-use crate::http::wire::WireRole;
-use crate::http::wire::current_password;
-use crate::http::wire::{RegisterRequest, WireLocale};
+use crate::http::wire::{Message, RegisterRequest, WireLocale, WireRole, account_change, current_password, profile};
 use doorward_actors::{AccountOverview, AdminChange, DeleteError, OwnChange, Password, RegisterError, UpdateError};
 
 /// How many accounts a page has if the request does not say.
@@ -78,28 +75,15 @@ impl<'a> AccountObject<'a> {
     }
 }
 
-/// What to change. A member that is left out or null stays as it is. Lock, role and password affect live tokens at once.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct AccountChange {
-    #[schema(min_length = 1, max_length = 64)]
-    nickname: Option<String>,
-    #[schema(format = Email, max_length = 254)]
-    email: Option<String>,
-    #[schema(value_type = Option<String>, format = Password)]
-    password: Option<Secret>,
-    #[schema(value_type = Option<String>, format = Password, min_length = 1)]
-    passphrase: Option<Secret>,
-    #[schema(max_length = 64)]
-    customer_account: Option<String>,
-    /// The language of its mails.
-    locale: Option<WireLocale>,
-    role: Option<WireRole>,
-    lock: Option<bool>,
-    /// The caller's current password. Needed to change another account's role, email, password or passphrase, unless the caller
-    /// logged in within `ADMIN_REAUTH_MINUTES`.
-    #[schema(value_type = Option<String>, format = Password)]
-    current_password: Option<Secret>,
+account_change! {
+    /// What to change. A member that is left out or null stays as it is. Lock, role and password affect live tokens at once.
+    struct AccountChange {
+        /// The caller's current password. Needed to change another account's role, email, password or passphrase, unless the caller
+        /// logged in within `ADMIN_REAUTH_MINUTES`.
+        current_password,
+        role: Option<WireRole>,
+        lock: Option<bool>,
+    }
 }
 
 /// To delete another's account, administrators send their password or have logged in recently enough. Other members are
@@ -109,23 +93,6 @@ struct AccountDeletion {
     /// The caller's current password.
     #[schema(value_type = Option<String>, format = Password)]
     current_password: Option<Secret>,
-}
-
-impl AccountChange {
-    fn parse(self) -> Result<(AdminChange, Option<Password>), ApiError> {
-        let mut fields = Fields::default();
-        let own = OwnChange {
-            email: self.email.and_then(|email| fields.email(&email)),
-            nickname: self.nickname.and_then(|nickname| fields.nickname(&nickname)),
-            password: self.password.and_then(|password| fields.password("/password", password)),
-            passphrase: self.passphrase.and_then(|passphrase| fields.passphrase(passphrase.expose())),
-            customer_account: self.customer_account.and_then(|plan| fields.customer_account(&plan)),
-            locale: self.locale.map(Locale::from),
-        };
-        let current = self.current_password.and_then(|password| fields.password("/current_password", password));
-        fields.check()?;
-        Ok((AdminChange { own, role: self.role.map(Role::from), locked: self.lock }, current))
-    }
 }
 
 pub(in crate::http) fn routes() -> Vec<RouteInfo> {
@@ -208,7 +175,10 @@ async fn change(api: &Api, context: &RequestContext) -> Result<Response, ApiErro
     let id = context.param("id");
     api.admin(context).await?;
     let id = account_id(id)?;
-    let (change, current) = context.json::<AccountChange>().await?.parse()?;
+    let typed: AccountChange = context.json().await?;
+    let (role, locked) = (typed.role.map(Role::from), typed.lock);
+    let (own, current) = typed.parse()?;
+    let change = AdminChange { own, role, locked };
     // Checked again: while the body arrived, the session may have ended and the role may have changed (S37, S38).
     let admin = api.admin(context).await?;
     let warning = change.own.email.as_ref().map(|email| api.warning_of(email)).transpose()?.flatten();

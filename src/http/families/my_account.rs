@@ -9,11 +9,8 @@ use crate::http::edge::extract::{RequestContext, json_reply};
 use crate::http::error::ApiError;
 use crate::http::fields::Fields;
 use crate::http::routes::{Access, Class, RouteInfo};
-use crate::http::wire::Detail;
-use crate::http::wire::Message;
-use crate::http::wire::Reauthentication;
-use crate::http::wire::WireLocale;
-use doorward_actors::{DeleteError, Email, Locale, OwnChange, ProofError, Secret, UpdateError};
+use crate::http::wire::{Detail, Message, Reauthentication, WireLocale, account_change, profile};
+use doorward_actors::{DeleteError, Email, OwnChange, Password, ProofError, Secret, UpdateError};
 
 /// An account as its owner sees it.
 #[derive(Serialize, ToSchema)]
@@ -33,26 +30,13 @@ struct MyAccount<'a> {
     created_at: String,
 }
 
-/// What to change. A member that is left out or null stays as it is. A new email, password or passphrase needs
-/// `current_password` or a login within the last few minutes.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct MyAccountChange {
-    #[schema(min_length = 1, max_length = 64)]
-    nickname: Option<String>,
-    #[schema(format = Email, max_length = 254)]
-    email: Option<String>,
-    #[schema(value_type = Option<String>, format = Password)]
-    password: Option<Secret>,
-    #[schema(value_type = Option<String>, format = Password, min_length = 1)]
-    passphrase: Option<Secret>,
-    #[schema(max_length = 64)]
-    customer_account: Option<String>,
-    /// The language of its mails.
-    locale: Option<WireLocale>,
-    /// The current password.
-    #[schema(value_type = Option<String>, format = Password)]
-    current_password: Option<Secret>,
+account_change! {
+    /// What to change. A member that is left out or null stays as it is. A new email, password or passphrase needs
+    /// `current_password` or a login within the last few minutes.
+    struct MyAccountChange {
+        /// The current password.
+        current_password,
+    }
 }
 
 /// The account is changed.
@@ -108,17 +92,7 @@ async fn change(api: &Api, context: &RequestContext) -> Result<Response, ApiErro
     let typed: MyAccountChange = context.json().await?;
     // Checked again but not counted again: while the body arrived, the session may have ended (S37, S38).
     let principal = api.authenticate(context).await?;
-    let mut fields = Fields::default();
-    let change = OwnChange {
-        email: typed.email.and_then(|email| fields.email(&email)),
-        nickname: typed.nickname.and_then(|nickname| fields.nickname(&nickname)),
-        password: typed.password.and_then(|password| fields.password("/password", password)),
-        passphrase: typed.passphrase.and_then(|passphrase| fields.passphrase(passphrase.expose())),
-        customer_account: typed.customer_account.and_then(|plan| fields.customer_account(&plan)),
-        locale: typed.locale.map(Locale::from),
-    };
-    let current = typed.current_password.and_then(|password| fields.password("/current_password", password));
-    fields.check()?;
+    let (change, current) = typed.parse()?;
     let warning = change.email.as_ref().map(|email| api.warning_of(email)).transpose()?.flatten();
     match api.handles.users.update_own(&principal, change, current, context.origin()).await {
         Ok(changed) => Ok(json_reply(&Changed {

@@ -2,9 +2,9 @@
 //! It counts and searches where the real store keeps counters and indexes, so that the two can be compared.
 
 use doorward_actors::{
-    Account, AccountId, Acting, AuditPage, AuditPruned, AuditPruning, AuditQuery, AuditRecord, AuditStatus, Email,
-    EmailKey, MailId, MailOutcome, MailState, NewAccount, NewMail, NewRole, QueuedMail, RefreshFamily, Role, Session,
-    SessionId, SessionLabel, Timestamp, TokenHash, TokenPurpose,
+    Account, AccountId, Acting, AuditPage, AuditPruned, AuditPruning, AuditQuery, AuditRecord, AuditStatus,
+    CustomerAccount, Email, EmailKey, Locale, MailId, MailOutcome, MailState, NewAccount, NewMail, NewRole, QueuedMail,
+    RefreshFamily, Role, Session, SessionId, SessionLabel, Timestamp, TokenHash, TokenPurpose,
 };
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -317,14 +317,14 @@ impl Subject for Model {
             password_revision: 0,
             passphrase_hash: Some(new.passphrase_hash),
             passphrase_revision: 0,
-            customer_account: new.customer_account,
+            customer_account: new.profile.customer_account.unwrap_or_else(CustomerAccount::none),
             role,
             made_by_admin: new.acting.is_some(),
             locked: false,
             email_verified: false,
             pending_email: None,
             reserved_email: None,
-            locale: new.locale,
+            locale: new.profile.locale.unwrap_or(Locale::En),
             password_compromised: false,
             created_at: new.created_at,
             session_epoch: 0,

@@ -27,32 +27,6 @@ pub(super) fn locale(number: u8) -> Result<Locale, &'static str> {
     Locale::ALL.into_iter().find(|locale| locale_number(*locale) == number).ok_or("unknown language")
 }
 
-/// Returns the number under which a kind of mail is stored. It is never reused.
-pub(crate) const fn kind_number(kind: MailKind) -> u8 {
-    match kind {
-        MailKind::VerifyAddress => 1,
-        MailKind::ResetPassword => 2,
-        MailKind::ConfirmNewAddress => 3,
-        MailKind::AddressChangePending => 4,
-        MailKind::AddressChanged => 5,
-        MailKind::PasswordChanged => 6,
-        MailKind::RecoveryUsed => 7,
-        MailKind::AccountLocked => 8,
-        MailKind::AccountUnlocked => 9,
-        MailKind::NewSignIn => 10,
-        MailKind::AccountDeleted => 11,
-        MailKind::AddressInUse => 12,
-        MailKind::RefreshReused => 13,
-        MailKind::PassphraseChanged => 14,
-        MailKind::PassphraseNeeded => 15,
-    }
-}
-
-/// Returns the kind of mail with this number.
-fn kind(number: u8) -> Result<MailKind, &'static str> {
-    MailKind::ALL.into_iter().find(|kind| kind_number(*kind) == number).ok_or("unknown kind")
-}
-
 /// Returns the number under which a state is stored. It is never reused.
 const fn state_number(state: MailState) -> u8 {
     match state {
@@ -108,7 +82,7 @@ impl Record for QueuedMail {
             id: self.id.get(),
             account: self.account.map(crate::AccountId::get),
             to: mail.to.as_str().to_owned(),
-            kind: kind_number(mail.kind),
+            kind: mail.kind.number(),
             locale: locale_number(mail.locale),
             nickname: mail.nickname.clone(),
             seed: mail.seed.map(|seed| *seed.as_bytes()),
@@ -148,7 +122,7 @@ impl Record for QueuedMail {
             account: frozen.account.map(account_id).transpose()?,
             mail: NewMail {
                 to: email(&frozen.to)?,
-                kind: kind(frozen.kind)?,
+                kind: MailKind::from_number(frozen.kind).ok_or("unknown kind")?,
                 locale: locale(frozen.locale)?,
                 nickname: frozen.nickname,
                 seed: frozen.seed.map(TokenSeed::from_bytes),

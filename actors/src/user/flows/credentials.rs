@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::letters::Addressee;
 use super::{AuditContext, Flows, MAX_ATTEMPTS};
 use crate::ask::Unavailable;
-use crate::domain::account::{Account, AccountChange, CredentialHash, CustomerAccount, NewAccount, NewRole, Role};
+use crate::domain::account::{Account, AccountChange, CredentialHash, NewAccount, NewRole, Role};
 use crate::domain::audit::{AuditActorKind, AuditDetails, AuditEvent, AuditField, AuditRecord, AuditRefusal};
 use crate::domain::email::Email;
 use crate::domain::failures::ProtectedResource;
@@ -39,7 +39,7 @@ impl Flows {
         by: Creator,
         origin: Origin,
     ) -> Result<Registered, RegisterError> {
-        let Registration { email, nickname, password, passphrase, customer_account, locale } = registration;
+        let Registration { email, nickname, password, passphrase, mut profile } = registration;
         let conceals = by == Creator::Owner && self.rules.enumeration_safe_registration;
         let context = match by {
             Creator::Owner => AuditContext::new(AuditEvent::Registered, AuditActorKind::Anonymous, origin),
@@ -47,8 +47,8 @@ impl Flows {
                 AuditContext::new(AuditEvent::AccountCreated, AuditActorKind::Admin(admin.account), origin)
             }
         };
-        let customer_account = customer_account.unwrap_or_else(CustomerAccount::none);
-        if by == Creator::Owner && !customer_account.is_none() && !self.rules.customer_account_self_service {
+        let chooses_plan = profile.customer_account.as_ref().is_some_and(|plan| !plan.is_none());
+        if by == Creator::Owner && chooses_plan && !self.rules.customer_account_self_service {
             let answer = RegisterError::CustomerAccountNotAllowed;
             return Err(context.refuse(self, AuditRefusal::CustomerAccountNotAllowed, answer));
         }
@@ -67,7 +67,7 @@ impl Flows {
             Creator::Owner | Creator::Admin(_) => NewRole::Exactly(Role::User),
         };
         let created_at = self.clock.now();
-        let locale = locale.unwrap_or(self.rules.default_locale);
+        let locale = *profile.locale.get_or_insert(self.rules.default_locale);
         let mut effects = Effects::from(context.done(self));
         let addressee = Addressee { to: &email, nickname: nickname.as_str(), locale };
         self.ask_to_verify(&mut effects, addressee, &context.origin);
@@ -79,8 +79,7 @@ impl Flows {
             nickname,
             password_hash,
             passphrase_hash,
-            customer_account,
-            locale,
+            profile,
             created_at,
             acting: if let Creator::Admin(admin) = by { Some(admin) } else { None },
             role,

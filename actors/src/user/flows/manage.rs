@@ -49,7 +49,8 @@ impl Flows {
         // The password hash that the current password matched. While the account still has it, the password is not checked again.
         let mut shown: Option<Option<CredentialHash>> = None;
         for _ in 0..MAX_OWN_COMMITS {
-            let plan_changes = change.customer_account.as_ref().is_some_and(|plan| *plan != account.customer_account);
+            let plan_changes =
+                change.profile.customer_account.as_ref().is_some_and(|plan| *plan != account.customer_account);
             if plan_changes && !self.rules.customer_account_self_service {
                 let answer = UpdateError::CustomerAccountNotAllowed;
                 return Err(context.refuse(self, AuditRefusal::CustomerAccountNotAllowed, answer));
@@ -276,8 +277,7 @@ impl Flows {
         let mut prepared = AccountChange {
             email: change.email.clone(),
             nickname: change.nickname.clone(),
-            customer_account: change.customer_account.clone(),
-            locale: change.locale,
+            profile: change.profile.clone(),
             ..AccountChange::default()
         };
         if let Some(password) = &change.password {

@@ -6,6 +6,8 @@
 mod audit_log;
 #[path = "store_model/ends.rs"]
 mod ends;
+#[path = "store_model/export.rs"]
+mod export;
 #[path = "store_model/failures.rs"]
 mod failures;
 #[path = "store_model/model.rs"]

@@ -418,6 +418,12 @@ fn described_types(source: &str) -> Vec<String> {
         let name = name.last().unwrap().split(|c: char| !c.is_alphanumeric()).next().unwrap();
         names.push(renamed.unwrap_or(name).to_owned());
     }
+    // A macro defines the fields that these bodies share. Its own text has a name for each of them.
+    names.retain(|name| !name.is_empty());
+    names.extend(source.match_indices("\naccount_change! {").filter_map(|(at, _)| {
+        let line = source[at..].lines().find_map(|line| line.trim().strip_prefix("struct "))?;
+        Some(line.trim_end_matches(" {").to_owned())
+    }));
     if let Some((_, sets)) = source.split_once("\nclosed_sets! {") {
         let lines =
             sets.lines().take_while(|line| !line.starts_with('}')).filter(|line| !line.trim().starts_with("//"));

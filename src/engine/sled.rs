@@ -5,6 +5,7 @@
 //!
 //! - `open`: the checks before a directory is used.
 //! - `committer`: the group commit.
+//! - `export`: all rows at one point, while commits go on.
 //! - `recent`: a cache of the rows that every token check reads.
 //! - `heads`, `sync` and `witness`: protection against power cuts.
 //! - `lock`: the exclusive lock of the directory.
@@ -21,7 +22,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use doorward_actors::AuditHead;
 use doorward_actors::store::chain::verify::{self, AuditReport};
-use doorward_actors::store::engine::{Change, Engine, Fault, Question, Row, Rows};
+use doorward_actors::store::engine::{Change, Engine, Export, Fault, Question, Row, Rows};
 use doorward_actors::store::feed::Feed;
 use doorward_actors::store::{Store, StoreFailure, layout, migrations};
 
@@ -29,6 +30,7 @@ mod committer;
 #[cfg(test)]
 mod committer_tests;
 mod error;
+mod export;
 mod heads;
 mod health;
 mod lock;
@@ -39,6 +41,7 @@ mod witness;
 
 use committer::{Committer, Durable, Progress, Writer};
 pub use error::OpenError;
+use export::Exports;
 use health::Health;
 use lock::DirLock;
 use recent::{Recent, RecentRows};
@@ -85,6 +88,7 @@ pub struct SledEngine {
     health: Arc<Health>,
     recent: Arc<RecentRows>,
     feed: Arc<Feed>,
+    exports: Arc<Exports>,
 }
 
 /// The open tree. The lock is the last field: it is released after the tree has closed its files.
@@ -137,11 +141,13 @@ impl SledEngine {
         let health = Arc::new(Health::new());
         let recent = Arc::new(RecentRows::new(layout::ALL_ACCOUNTS));
         let feed = Arc::new(Feed::over(&Tree(&db))?);
+        let exports = Arc::new(Exports::default());
         let writer = Writer {
             db: db.clone(),
             health: Arc::clone(&health),
             recent: Arc::clone(&recent),
             feed: Arc::clone(&feed),
+            exports: Arc::clone(&exports),
             progress: Progress::new(Witness::of(data_dir), commits, options.witness_every),
             unflushed: false,
             _lock: Arc::clone(&lock),
@@ -149,7 +155,7 @@ impl SledEngine {
         let committer =
             Committer::start(writer, options.write_deadline).map_err(|error| OpenError::at(data_dir, error))?;
         let open = Arc::new(RwLock::new(Some(Open { db, _lock: lock })));
-        Ok(Self { committer, open, health, recent, feed })
+        Ok(Self { committer, open, health, recent, feed, exports })
     }
 
     /// Returns a store on top of this engine. A change that makes the audit log larger than `audit_max_bytes` removes its oldest records.
@@ -211,7 +217,7 @@ impl SledEngine {
 fn read<T>(
     open: &RwLock<Option<Open>>,
     health: &Health,
-    read: impl FnOnce(&dyn Rows) -> Result<T, Fault>,
+    read: impl FnOnce(&Tree<'_>) -> Result<T, Fault>,
 ) -> Result<T, StoreFailure> {
     health.check()?;
     let open = open.read().unwrap_or_else(PoisonError::into_inner);
@@ -254,6 +260,13 @@ impl Engine for SledEngine {
 
     async fn commit_soon(&self, change: Change) -> Result<(), StoreFailure> {
         self.committer.change(change, Durable::Soon).await
+    }
+
+    async fn export(&self) -> Result<Box<dyn Export>, StoreFailure> {
+        let (open, health, exports) = (Arc::clone(&self.open), Arc::clone(&self.health), Arc::clone(&self.exports));
+        tokio::task::spawn_blocking(move || export::open(open, health, exports))
+            .await
+            .unwrap_or_else(|_| Err(StoreFailure::permanent("an export was cut short")))
     }
 
     fn feed(&self) -> &Feed {

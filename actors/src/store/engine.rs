@@ -99,6 +99,35 @@ pub type Change = Box<dyn FnMut(&mut dyn View) -> Result<Verdict, Fault> + Send>
 /// A query of many rows. It may be called several times, like a [`Change`].
 pub type Question = Box<dyn FnMut(&dyn Rows) -> Result<(), Fault> + Send>;
 
+/// The rows of an engine at one point in the order of its commits. It ends when it is dropped.
+#[async_trait]
+pub trait Export: Send {
+    /// Returns the next rows, in the order of their keys: at most [`PIECE_ROWS`], and about [`PIECE_BYTES`]. No rows are the end.
+    ///
+    /// # Errors
+    /// If the engine fails, or gives up the export because too much changed meanwhile. An export that failed does not go on.
+    async fn next(&mut self) -> Result<Vec<Row>, StoreFailure>;
+}
+
+/// The maximum number of rows that an export returns at once.
+pub const PIECE_ROWS: usize = 1024;
+/// The size of the rows, keys and values, after which an export returns them, in bytes.
+pub const PIECE_BYTES: usize = 256 * 1024;
+
+/// Takes rows from an iterator up to the size of one piece of an export.
+pub fn piece<E>(rows: impl Iterator<Item = Result<Row, E>>) -> Result<Vec<Row>, E> {
+    let (mut piece, mut bytes) = (Vec::new(), 0);
+    for row in rows {
+        let (key, value) = row?;
+        bytes += key.len() + value.len();
+        piece.push((key, value));
+        if piece.len() == PIECE_ROWS || bytes >= PIECE_BYTES {
+            break;
+        }
+    }
+    Ok(piece)
+}
+
 /// A database that keeps rows.
 ///
 /// Changes have one total order. Each sees all changes before it, and one that is answered with `Ok` is durable.
@@ -119,6 +148,10 @@ pub trait Engine: Send + Sync + 'static {
     async fn commit_soon(&self, change: Change) -> Result<(), StoreFailure> {
         self.commit(change).await
     }
+
+    /// Opens an export of all rows as they are after one commit, while others go on. Every commit that was acknowledged before the
+    /// call is in it. Several exports may be open at once.
+    async fn export(&self) -> Result<Box<dyn Export>, StoreFailure>;
 
     /// Returns the feed of what commits changed.
     fn feed(&self) -> &Feed;

@@ -20,6 +20,7 @@ use doorward_actors::store::{self, StoreFailure};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::Tree;
+use super::export::Exports;
 use super::health::Health;
 use super::lock::DirLock;
 use super::recent::RecentRows;
@@ -218,6 +219,8 @@ pub(super) struct Writer {
     pub(super) recent: Arc<RecentRows>,
     /// The writer reports each durable commit to this feed.
     pub(super) feed: Arc<Feed>,
+    /// The writer saves for these what it is about to change.
+    pub(super) exports: Arc<Exports>,
     pub(super) progress: Progress,
     /// Whether the last group was not flushed.
     pub(super) unflushed: bool,
@@ -315,6 +318,9 @@ impl Writer {
             overlay.keep();
         }
         let writes = overlay.into_writes();
+        let exports = Arc::clone(&self.exports);
+        // Held until the group is durable, so that an export contains no group in part.
+        let _held = exports.save(&tree, writes.keys().map(Vec::as_slice))?;
         // The feed and the cache must know of the change before anyone can read what it writes.
         let begun = self.feed.begin(writes.iter().map(|(key, value)| (key.as_slice(), value.as_deref())));
         self.recent.change(writes.keys().map(Vec::as_slice));

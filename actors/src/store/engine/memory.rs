@@ -1,14 +1,14 @@
 //! An engine in memory, for tests. It orders, commits and feeds like any other, but keeps nothing after it ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 use std::ops::Bound;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
 use super::super::feed::Feed;
 use super::super::overlay::{Overlay, is_range};
-use super::{Change, Engine, Fault, Question, Row, Rows, StoreFailure, Verdict};
+use super::{Change, Engine, Export, Fault, Question, Row, Rows, StoreFailure, Verdict, piece};
 
 /// The rows of a [`MemoryEngine`].
 pub type MemoryRows = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -30,8 +30,14 @@ impl Rows for MemoryRows {
 /// Rows in memory. It can be [made to fail](Self::break_down).
 #[derive(Debug)]
 pub struct MemoryEngine {
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
     feed: Feed,
+}
+
+/// A copy of all rows.
+struct MemoryExport {
+    rows: btree_map::IntoIter<Vec<u8>, Vec<u8>>,
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Debug, Default)]
@@ -42,7 +48,7 @@ struct State {
 
 impl Default for MemoryEngine {
     fn default() -> Self {
-        Self { state: Mutex::default(), feed: Feed::new(0, 0) }
+        Self { state: Arc::default(), feed: Feed::new(0, 0) }
     }
 }
 
@@ -58,16 +64,32 @@ impl MemoryEngine {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic of another test must not hide the state that it left.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn working(&self) -> Result<MutexGuard<'_, State>, StoreFailure> {
-        let state = self.lock();
-        match &state.failure {
-            Some(reason) => Err(StoreFailure::permanent(reason)),
-            None => Ok(state),
-        }
+        working(&self.state)
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    // A panic of another test must not hide the state that it left.
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn working(state: &Mutex<State>) -> Result<MutexGuard<'_, State>, StoreFailure> {
+    let state = lock(state);
+    match &state.failure {
+        Some(reason) => Err(StoreFailure::permanent(reason)),
+        None => Ok(state),
+    }
+}
+
+#[async_trait]
+impl Export for MemoryExport {
+    async fn next(&mut self) -> Result<Vec<Row>, StoreFailure> {
+        drop(working(&self.state)?);
+        piece(self.rows.by_ref().map(Ok))
     }
 }
 
@@ -102,6 +124,11 @@ impl Engine for MemoryEngine {
         }
         self.feed.finish(begun);
         Ok(())
+    }
+
+    async fn export(&self) -> Result<Box<dyn Export>, StoreFailure> {
+        let rows = self.working()?.rows.clone();
+        Ok(Box::new(MemoryExport { rows: rows.into_iter(), state: Arc::clone(&self.state) }))
     }
 
     fn feed(&self) -> &Feed {

@@ -19,7 +19,7 @@ use doorward_actors::store::{AccountUpdate, Effects, EndSessions, LastUse, Shard
 use doorward_actors::testing::SeededEntropy;
 use doorward_actors::{
     AccountChange, AccountId, AuditEvent, AuditHead, AuditRecord, CredentialHash, Email, Locale, MailKind, NewAccount,
-    NewMail, NewRole, NewToken, Origin, Session, SessionId, Timestamp, TokenHash, TokenPurpose, TokenSeed,
+    NewMail, NewRole, NewToken, Nickname, Origin, Session, SessionId, Timestamp, TokenHash, TokenPurpose, TokenSeed,
 };
 
 const CHILD_DIR: &str = "DOORWARD_KILL_CHILD_DIR";
@@ -115,7 +115,7 @@ async fn live(store: &Store, name: &str) {
         password_hash: CredentialHash::from_phc("$password".repeat(10)),
         passphrase_hash: CredentialHash::from_phc("$passphrase".repeat(10)),
         role: NewRole::AdminIfFirst,
-        ..NewAccount::sample(name)
+        ..NewAccount::sample(email(name), Nickname::parse(name).unwrap())
     };
     let with =
         Effects { mails: vec![mail(name, MailKind::VerifyAddress)], tokens: vec![token(name)], ..audit().into() };

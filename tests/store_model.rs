@@ -41,7 +41,7 @@ use doorward_actors::store::{Effects, SignIn, Store, StoreFailure};
 use doorward_actors::testing::MemoryEngine;
 use doorward_actors::{
     AccountId, AuditEvent, AuditRecord, Email, Locale, MailId, MailKind, MailOutcome, NewAccount, NewMail, NewRole,
-    NewToken, Origin, ProfileChange, Session, SessionId, Timestamp, TokenHash, TokenPurpose, TokenSeed,
+    NewToken, Nickname, Origin, ProfileChange, Session, SessionId, Timestamp, TokenHash, TokenPurpose, TokenSeed,
 };
 
 use crate::subject::Subject;
@@ -67,7 +67,8 @@ fn at(millis: i64) -> Timestamp {
 }
 
 fn new_account(name: &str, role: NewRole) -> NewAccount {
-    NewAccount { role, ..NewAccount::sample(name) }
+    let email = Email::parse(&format!("{name}@example.com")).unwrap();
+    NewAccount { role, ..NewAccount::sample(email, Nickname::parse(name).unwrap()) }
 }
 
 fn french() -> ProfileChange {

@@ -406,7 +406,7 @@ mod checks {
 fn described_types(source: &str) -> Vec<String> {
     let mut names = Vec::new();
     for (at, _) in source.match_indices("ToSchema)]\n") {
-        let declaration = source[at..].lines().skip(1);
+        let declaration = source[at..].lines().skip(1).map(str::trim);
         let attributes: Vec<&str> = declaration.clone().take_while(|line| line.starts_with('#')).collect();
         let renamed = attributes
             .iter()

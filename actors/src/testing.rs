@@ -20,6 +20,9 @@ pub use memory_mail::MemoryMail;
 pub use refresh_chain::RefreshChain;
 pub use settings::system_settings;
 
+use crate::domain::account::{CredentialHash, NewAccount, NewRole, ProfileChange, Role};
+use crate::domain::email::Email;
+use crate::domain::nickname::Nickname;
 use crate::domain::time::Timestamp;
 use crate::ports::{Clock, Entropy};
 use crate::store::{Engine, Store};
@@ -29,6 +32,24 @@ use crate::store::{Engine, Store};
 pub fn memory_store() -> (Store, Arc<MemoryEngine>) {
     let engine = Arc::new(MemoryEngine::default());
     (Store::new(Arc::clone(&engine) as Arc<dyn Engine>, u64::MAX), engine)
+}
+
+impl NewAccount {
+    /// Builds a user with these names and with hashes that no secret has.
+    #[must_use]
+    pub fn sample(email: Email, nickname: Nickname) -> Self {
+        Self {
+            password_hash: CredentialHash::from_phc(format!("$password${nickname}")),
+            passphrase_hash: CredentialHash::from_phc(format!("$passphrase${nickname}")),
+            email,
+            nickname,
+            profile: ProfileChange::default(),
+            created_at: Timestamp::from_millis(1),
+            acting: None,
+            role: NewRole::Exactly(Role::User),
+            replaces_unverified: false,
+        }
+    }
 }
 
 /// The start of every [`ManualClock`]: 2025-01-01T00:00:00Z, in milliseconds since the Unix epoch.

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use doorward::engine::sled::{SledEngine, SledOptions};
 use doorward_actors::store::{AccountUpdate, EndSessions};
 use doorward_actors::{
-    AccountChange, AuditActorKind, AuditEvent, AuditRecord, CredentialHash, Email, NewAccount, Timestamp,
+    AccountChange, AuditActorKind, AuditEvent, AuditRecord, CredentialHash, Email, NewAccount, Nickname, Timestamp,
 };
 use serde_json::json;
 
@@ -52,12 +52,13 @@ pub(crate) async fn populate(data_dir: &Path, groups: &[Group]) {
     let audit = AuditRecord { actor: AuditActorKind::Anonymous, ..AuditRecord::new(AuditEvent::Registered, now) };
     let (password_hash, passphrase_hash) = (hash(PASSWORD), hash(PASSPHRASE));
     let make = async |group: &Group, number: usize| {
+        let email = Email::parse(&group.email(number)).unwrap();
+        let nickname = Nickname::parse(&format!("{}{number}", group.name)).unwrap();
         let account = NewAccount {
-            email: Email::parse(&group.email(number)).unwrap(),
             password_hash: password_hash.clone(),
             passphrase_hash: passphrase_hash.clone(),
             created_at: now,
-            ..NewAccount::sample(&format!("{}{number}", group.name))
+            ..NewAccount::sample(email, nickname)
         };
         let id = store.create_account(account, audit.clone().into()).await.unwrap().id;
         let change = AccountChange {

@@ -234,6 +234,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 impl Change {
     fn build(&self) -> AccountChange {
+        let customer_account = self.plan.map(|n| CustomerAccount::parse(&format!("plan {n}")).unwrap());
         AccountChange {
             email: self.email.map(email),
             nickname: self.nickname.map(nickname),
@@ -241,10 +242,7 @@ impl Change {
             renewed_hash: self.plan.map(|n| phc(format!("$renewed${n}"))),
             passphrase_hash: self.password.map(|n| (n != 4).then(|| phc(format!("$passphrase${n}")))),
             undoable: self.undoable.map(|(now, until)| Undoable { at: at(now), until: at(until) }),
-            profile: ProfileChange {
-                customer_account: self.plan.map(|n| CustomerAccount::parse(&format!("plan {n}")).unwrap()),
-                locale: self.locale,
-            },
+            profile: ProfileChange { customer_account, locale: self.locale },
             role: self.role,
             locked: self.locked,
             email_verified: self.verified,

@@ -243,27 +243,6 @@ impl NewAccount {
         self.profile.apply(&mut account);
         account
     }
-
-    /// Builds a user of this name, for tests: the address is at example.com, and nobody knows the secrets.
-    ///
-    /// # Panics
-    /// If the name is no nickname, or cannot begin an address.
-    #[cfg(any(test, feature = "testing"))]
-    #[must_use]
-    #[expect(clippy::unwrap_used, reason = "only tests call it, with names of their own")]
-    pub fn sample(name: &str) -> Self {
-        Self {
-            email: Email::parse(&format!("{name}@example.com")).unwrap(),
-            nickname: Nickname::parse(name).unwrap(),
-            password_hash: CredentialHash::from_phc(format!("$password${name}")),
-            passphrase_hash: CredentialHash::from_phc(format!("$passphrase${name}")),
-            profile: ProfileChange::default(),
-            created_at: Timestamp::from_millis(1),
-            acting: None,
-            role: NewRole::Exactly(Role::User),
-            replaces_unverified: false,
-        }
-    }
 }
 
 /// How the role of a new account is determined.

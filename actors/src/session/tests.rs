@@ -10,6 +10,8 @@ use super::{Message, SessionActor, Standing};
 use crate::ask::AskError;
 use crate::domain::account::{Account, AccountChange, NewAccount};
 use crate::domain::audit::{AuditEvent, AuditRecord};
+use crate::domain::email::Email;
+use crate::domain::nickname::Nickname;
 use crate::domain::session::{Session, SessionId, SessionPolicy};
 use crate::health::Vitals;
 use crate::ports::Clock as _;
@@ -26,7 +28,8 @@ fn audit(at: crate::domain::time::Timestamp) -> AuditRecord {
 /// A store with one account and these sessions of it.
 async fn store_with(sessions: &[SessionId], clock: &ManualClock) -> (Store, Arc<MemoryEngine>, Account) {
     let ((store, engine), now) = (memory_store(), clock.now());
-    let new = NewAccount { created_at: now, ..NewAccount::sample("ann") };
+    let (email, nickname) = (Email::parse("ann@example.com").unwrap(), Nickname::parse("ann").unwrap());
+    let new = NewAccount { created_at: now, ..NewAccount::sample(email, nickname) };
     let account = store.create_account(new, audit(now).into()).await.unwrap();
     for id in sessions {
         let session = Session {

@@ -5,6 +5,7 @@ mod audit;
 mod calibrate;
 mod check_config;
 mod health;
+mod import;
 mod keys;
 mod mail;
 
@@ -61,6 +62,9 @@ pub enum Command {
     /// Manage the keys that sign access tokens, with or without a running server.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Bring the accounts of another system along, with their passwords, without a running server. Exit code 0: all came along. 1: the
+    /// import was refused or failed. 2: the command line or a setting is wrong. 3: all but what the report names came along.
+    Import(ImportArgs),
     /// Accept the database in the data directory although it is missing or older than before. Use it after a start was refused for this
     /// reason, if you restored an older copy or removed the database on purpose.
     AcceptOlderData,
@@ -178,6 +182,23 @@ pub struct NewAdmin {
     pub nickname: String,
 }
 
+/// The arguments of `import`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct ImportArgs {
+    /// The database file of the auth service that Doorward replaces. Stop that service first.
+    #[arg(long, value_name = "FILE")]
+    pub from_auth_service: PathBuf,
+    /// All addresses count as verified by their owners.
+    #[arg(long)]
+    pub verified: bool,
+    /// Only report what would be imported.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// A new file for the report: one line of JSON for everything that was skipped, left out or changed. Default: standard output.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+}
+
 /// Parses the command line of this process. Ends the process with exit code 2 on a mistake, and with 0 on `--help`.
 #[must_use]
 pub fn parse() -> Cli {
@@ -235,6 +256,10 @@ impl Cli {
                 Ok(loaded) => keys::run(&loaded.settings, &command),
                 Err(error) => refuse(&error),
             },
+            Command::Import(arguments) => match load() {
+                Ok(loaded) => import::run(loaded, arguments),
+                Err(error) => refuse(&error),
+            },
             Command::AcceptOlderData => match load() {
                 Ok(loaded) => accept::older_data(&loaded.settings),
                 Err(error) => refuse(&error),
@@ -248,15 +273,26 @@ impl Cli {
 }
 
 /// Starts the log and the async runtime, and runs `work` on it.
-fn start<W, F>(loaded: Loaded, work: W) -> ExitCode
+fn start<W, F, E>(loaded: Loaded, work: W) -> ExitCode
 where
     W: FnOnce(Settings) -> F,
-    F: Future<Output = Result<(), run::RunError>>,
+    F: Future<Output = Result<(), E>>,
+    E: std::error::Error,
+{
+    start_for(loaded, work).map_or_else(|code| code, |()| ExitCode::SUCCESS)
+}
+
+/// As [`start`], and returns what `work` returned. `Err` is the exit code after a failure, which was reported.
+fn start_for<W, F, T, E>(loaded: Loaded, work: W) -> Result<T, ExitCode>
+where
+    W: FnOnce(Settings) -> F,
+    F: Future<Output = Result<T, E>>,
+    E: std::error::Error,
 {
     let Loaded { settings, warnings, .. } = loaded;
     if let Err(error) = telemetry::init(&settings.log, &SystemEntropy) {
         complain(&error);
-        return ExitCode::FAILURE;
+        return Err(ExitCode::FAILURE);
     }
     for warning in warnings {
         tracing::warn!("{warning}");
@@ -265,19 +301,16 @@ where
         Ok(runtime) => runtime,
         Err(error) => {
             complain(&error);
-            return ExitCode::FAILURE;
+            return Err(ExitCode::FAILURE);
         }
     };
     let outcome = runtime.block_on(work(settings));
     // Does not wait for threads that still block, as in a look-up of a mail server's name: the work had its own deadline.
     runtime.shutdown_background();
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(&error);
-            ExitCode::FAILURE
-        }
-    }
+    outcome.map_err(|error| {
+        complain(&error);
+        ExitCode::FAILURE
+    })
 }
 
 fn refuse(error: &SettingsError) -> ExitCode {

@@ -14,6 +14,7 @@ pub mod data_dir;
 pub mod engine;
 mod files;
 mod http;
+mod import;
 mod line_end;
 #[doc(hidden)]
 pub mod mail;

@@ -10,6 +10,8 @@ mod ends;
 mod export;
 #[path = "store_model/failures.rs"]
 mod failures;
+#[path = "store_model/imports.rs"]
+mod imports;
 #[path = "store_model/model.rs"]
 mod model;
 #[path = "store_model/outbox.rs"]

@@ -5,6 +5,8 @@ pub(crate) mod audit;
 mod codes;
 pub(crate) mod email;
 pub(crate) mod failures;
+pub(crate) mod hash_form;
+pub(crate) mod import;
 pub(crate) mod lease;
 pub(crate) mod mail;
 pub(crate) mod network;

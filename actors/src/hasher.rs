@@ -1,4 +1,5 @@
-//! A bounded pool of threads that compute argon2id. Passwords are judged and hashed only here.
+//! A bounded pool of threads that compute password hashes. Passwords are judged and hashed only here.
+//! New hashes are argon2id; those that other systems made are only verified.
 //!
 //! Neither ever runs on an async thread. Each thread reuses one block of memory, so the pool never takes more than threads × cost,
 //! however many logins arrive. A job that finds its queue full is refused at once with an estimate of when to try again.
@@ -8,6 +9,7 @@
 mod argon2id;
 mod backend;
 mod calibration;
+mod foreign;
 mod judge;
 mod lanes;
 mod pool;
@@ -20,6 +22,7 @@ use tokio::sync::oneshot;
 
 use crate::ask::Unavailable;
 use crate::domain::account::CredentialHash;
+use crate::domain::hash_form::HashForm;
 use crate::domain::password::{OwnNames, Password, PasswordPolicy, WeakPassword};
 use crate::domain::secret::Secret;
 use crate::health::HasherHealth;
@@ -28,6 +31,7 @@ use crate::ports::{BreachedPasswords, Clock, Entropy};
 pub use argon2id::HashCost;
 pub use backend::{HashBackend, HashBackendChoice};
 pub use calibration::{CalibrationError, pace_of};
+pub use foreign::ForeignHashError;
 pub(crate) use judge::Candidate;
 pub use judge::PasswordReport;
 
@@ -82,10 +86,20 @@ struct Threads(Arc<Pool>);
 pub(crate) struct Verdict {
     /// The secret is the one that was hashed.
     pub(crate) matches: bool,
-    /// The hash was made at a cost other than today's and should be renewed (S06).
+    /// The hash was made at a cost other than today's, or by another system, and should be renewed (S06).
     pub(crate) outdated: bool,
     /// The secret is on the list of breached passwords, whether it matches or not.
     pub(crate) breached: bool,
+}
+
+/// What a secret is compared with.
+#[derive(Debug, Clone)]
+pub(crate) enum Against {
+    /// This hash.
+    Hash(CredentialHash),
+    /// Nothing: there is no account, or it has no such secret. It never matches and takes the time of a hash of this form, or of
+    /// today's hashes (`None`).
+    Nobodys(Option<HashForm>),
 }
 
 impl HasherHandle {
@@ -122,7 +136,7 @@ impl HasherHandle {
         candidate: Candidate,
     ) -> Result<Result<CredentialHash, WeakPassword>, Unavailable> {
         let secret = candidate.password.secret().clone();
-        Ok(self.hash_all(Some(candidate), [secret]).await?.map(|[hash]| hash))
+        Ok(self.hash_all(Lane::Creation, Some(candidate), [secret]).await?.map(|[hash]| hash))
     }
 
     /// As [`Self::hash_new`], and also returns a hash of its passphrase.
@@ -133,24 +147,33 @@ impl HasherHandle {
         passphrase: Secret,
     ) -> Result<Result<(CredentialHash, CredentialHash), WeakPassword>, Unavailable> {
         let secret = candidate.password.secret().clone();
-        let hashes = self.hash_all(Some(candidate), [secret, passphrase]).await?;
+        let hashes = self.hash_all(Lane::Creation, Some(candidate), [secret, passphrase]).await?;
         Ok(hashes.map(|[password, passphrase]| (password, passphrase)))
     }
 
-    /// Returns a salted hash of a secret that is not judged: a passphrase, or a password in use.
+    /// Returns a salted hash of a passphrase, which is not judged.
     pub(crate) async fn hash(&self, secret: Secret) -> Result<CredentialHash, Unavailable> {
-        let hashes = self.hash_all(None, [secret]).await?;
+        let hashes = self.hash_all(Lane::Creation, None, [secret]).await?;
+        // Nothing was judged.
+        hashes.map(|[hash]| hash).map_err(|_| Unavailable::default())
+    }
+
+    /// Returns a salted hash of a password in use, whose hash is outdated. It waits among the logins that cause it, not among new
+    /// credentials.
+    pub(crate) async fn renew(&self, password: Secret) -> Result<CredentialHash, Unavailable> {
+        let hashes = self.hash_all(Lane::Verification, None, [password]).await?;
         // Nothing was judged.
         hashes.map(|[hash]| hash).map_err(|_| Unavailable::default())
     }
 
     async fn hash_all<const N: usize>(
         &self,
+        lane: Lane,
         candidate: Option<Candidate>,
         secrets: [Secret; N],
     ) -> Result<Result<[CredentialHash; N], WeakPassword>, Unavailable> {
         let secrets = secrets.into();
-        match self.ask(Lane::Creation, |reply| Task::Hash { candidate, secrets, reply }).await? {
+        match self.ask(lane, |reply| Task::Hash { candidate, secrets, reply }).await? {
             // There is a hash for each secret.
             Ok(hashes) => Ok(Ok(hashes.try_into().map_err(|_| Unavailable::default())?)),
             Err(weak) => Ok(Err(weak)),
@@ -158,9 +181,8 @@ impl HasherHandle {
     }
 
     /// Compares a password with a hash, and looks it up in the list of breached passwords.
-    /// Takes at least the time of a hash at today's cost, even if the stored one was cheaper.
-    /// Without a hash (`None`) it takes the same time and never matches.
-    pub(crate) async fn verify(&self, secret: Secret, against: Option<CredentialHash>) -> Result<Verdict, Unavailable> {
+    /// Takes at least the time of a hash at today's cost, even if the stored argon2id hash was cheaper.
+    pub(crate) async fn verify(&self, secret: Secret, against: Against) -> Result<Verdict, Unavailable> {
         let verdict = self.ask(Lane::Verification, |reply| Task::VerifyInUse { secret, against, reply }).await?;
         // Nothing was judged.
         verdict.map_err(|_| Unavailable::default())
@@ -174,6 +196,7 @@ impl HasherHandle {
         passphrase: Secret,
         against: Option<CredentialHash>,
     ) -> Result<Result<Verdict, WeakPassword>, Unavailable> {
+        let against = against.map_or(Against::Nobodys(None), Against::Hash);
         self.ask(Lane::Creation, |reply| Task::Verify { candidate, secret: passphrase, against, reply }).await
     }
 

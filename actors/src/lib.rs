@@ -30,8 +30,8 @@ pub use ask::{ActingError, Unavailable};
 pub use auditor::{AuditHandle, AuditReader, AuditSettings};
 
 pub use domain::account::{
-    Account, AccountChange, AccountId, CredentialHash, CustomerAccount, CustomerAccountError, NewAccount, NewRole,
-    ProfileChange, ReservedEmail, Role, Undoable,
+    Account, AccountChange, AccountId, AccountOrigin, CredentialHash, CustomerAccount, CustomerAccountError,
+    NewAccount, NewRole, ProfileChange, ReservedEmail, Role, Undoable,
 };
 pub use domain::audit::{
     AuditActorFilter, AuditActorKind, AuditCheckpoint, AuditDetails, AuditEvent, AuditField, AuditFilter, AuditHash,
@@ -42,6 +42,8 @@ pub use domain::email::{Email, EmailError, EmailKey};
 pub use domain::failures::{
     FailureKey, FailureRule, FailureRules, FailureScope, Failures, MustWait, ProtectedResource, SubjectKey,
 };
+pub use domain::hash_form::{HashCount, HashForm, HashForms};
+pub use domain::import::{ImportOutcome, ImportedAccount, MAX_HASH_FORMS, NumberStanding};
 pub use domain::lease::{Lease, LeaseClaim};
 pub use domain::mail::{Locale, MailKind, MailValues, OutgoingMail};
 pub use domain::network::ClientNetworks;
@@ -70,8 +72,8 @@ pub use domain::token::{
     SigningAlgorithm, SigningKey, TokenId, TokenKeyError, TokenSettings,
 };
 pub use hasher::{
-    CalibrationError, HashBackend, HashBackendChoice, HashCost, HashLane, HasherHandle, HasherSettings,
-    HasherStartError, PasswordReport, pace_of,
+    CalibrationError, ForeignHashError, HashBackend, HashBackendChoice, HashCost, HashLane, HasherHandle,
+    HasherSettings, HasherStartError, PasswordReport, pace_of,
 };
 pub use health::{ActorHealth, HasherHealth, HealthReport, LaneHealth, StoreHealth};
 pub use keys::{KeyHandle, KeyView, KeysError, RotateError};
@@ -84,8 +86,8 @@ pub use services::{CreateTokenError, IssuedToken, RevokeTokenError, RotateTokenE
 pub use session::{AuthenticateError, EndError, Inspected, Principal, SessionHandle};
 pub use system::{ActorSystem, Handles, HealthHandle, Ports, StartError, SystemSettings};
 pub use user::{
-    AccountOverview, AccountRules, AdminChange, ConfirmError, Confirmed, DeleteError, LoggedIn, LoginAttempt,
-    LoginError, MailedRecovery, MailedRecoveryError, Operator, OperatorPorts, OperatorSettings, OwnChange, OwnChanged,
-    ProofError, RecoverError, RecoveryAttempt, RecoveryMode, RefreshError, Refreshed, RegisterError, Registered,
-    Registration, TokenPreview, UpdateError, UsedLink, UserHandle,
+    AccountOverview, AccountRules, AccountToImport, AdminChange, ConfirmError, Confirmed, DeleteError, IMPORT_BATCH,
+    ImportError, Importer, LoggedIn, LoginAttempt, LoginError, MailedRecovery, MailedRecoveryError, Operator,
+    OperatorPorts, OperatorSettings, OwnChange, OwnChanged, ProofError, RecoverError, RecoveryAttempt, RecoveryMode,
+    RefreshError, Refreshed, RegisterError, Registered, Registration, TokenPreview, UpdateError, UsedLink, UserHandle,
 };

@@ -26,6 +26,7 @@ pub mod chain;
 mod codec;
 pub mod engine;
 pub mod feed;
+mod imports;
 pub mod layout;
 mod limits;
 pub mod migrations;
@@ -207,7 +208,8 @@ impl Store {
         Ok(Some(ListedAccount { account, last_active_at }))
     }
 
-    /// Returns whether this data directory ever had an administrator. Once true, always true.
+    /// Returns whether this data directory ever had an administrator or an import. Once true, always true: then nobody becomes an
+    /// administrator by registering first.
     pub async fn had_admin(&self) -> Result<bool, StoreFailure> {
         Ok(self.counter(layout::HAD_ADMIN).await? != 0)
     }

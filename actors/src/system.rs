@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::ask::AskError;
 use crate::auditor::{AuditActor, AuditHandle, AuditSettings};
+use crate::domain::hash_form::HashFormKey;
 use crate::domain::one_time::OneTimeKey;
 use crate::domain::password::PasswordPolicy;
 use crate::domain::refresh::RefreshKeys;
@@ -178,6 +179,7 @@ impl ActorSystem {
             mailer: mailer.clone(),
             key: Arc::clone(&key),
             refresh_keys,
+            hash_forms: HashFormKey::derive(&settings.tokens.secret),
             entropy: Arc::clone(&entropy),
             background: background.clone(),
             store: store.clone(),

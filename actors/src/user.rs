@@ -3,6 +3,7 @@
 mod actor;
 mod errors;
 mod flows;
+mod importer;
 mod message;
 mod operator;
 mod refresh;
@@ -16,6 +17,7 @@ pub use errors::{
     ConfirmError, DeleteError, LoginError, MailedRecoveryError, ProofError, RecoverError, RegisterError, UpdateError,
 };
 pub(crate) use flows::{Flows, IssuedLinks};
+pub use importer::{AccountToImport, IMPORT_BATCH, ImportError, Importer};
 use message::Creator;
 pub(crate) use message::Message;
 pub use operator::{Operator, OperatorPorts, OperatorSettings};

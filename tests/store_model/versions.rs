@@ -4,8 +4,8 @@ use doorward::engine::sled::{OpenError, SledEngine, SledOptions};
 use doorward_actors::store::chain::verify::{AuditBreak, AuditFinding};
 use doorward_actors::store::{AccountUpdate, EndSessions, ShardOf};
 use doorward_actors::{
-    Account, AccountChange, AuditFilter, AuditOrder, AuditQuery, AuditRefusal, CredentialHash, CustomerAccount, Email,
-    Locale, Nickname, Role, Session, SessionLabel, TokenPurpose,
+    Account, AccountChange, AccountOrigin, AuditFilter, AuditOrder, AuditQuery, AuditRefusal, CredentialHash,
+    CustomerAccount, Email, Locale, Nickname, Role, Session, SessionLabel, TokenPurpose,
 };
 
 use crate::rules::open_engine;
@@ -185,7 +185,7 @@ async fn opens_and_goes_on(version: u8) {
         passphrase_revision: 0,
         customer_account: CustomerAccount::none(),
         role: Role::Admin,
-        made_by_admin: false,
+        origin: AccountOrigin::Owner,
         locked: false,
         email_verified: true,
         pending_email: None,

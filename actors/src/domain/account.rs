@@ -53,6 +53,29 @@ impl Role {
     }
 }
 
+/// Who made an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AccountOrigin {
+    /// Its owner, by registering, or the operator.
+    Owner,
+    /// An administrator, for its owner.
+    Admin,
+    /// An import from another system.
+    Import,
+}
+
+impl AccountOrigin {
+    /// Returns the origin as exports write it: `owner`, `admin` or `import`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Admin => "admin",
+            Self::Import => "import",
+        }
+    }
+}
+
 /// The customer plan of an account: a word that Doorward keeps for other services and does not interpret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CustomerAccount(String);
@@ -119,7 +142,6 @@ impl fmt::Debug for CredentialHash {
 
 /// An account as the store keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each says something of its own, and none excludes another")]
 pub struct Account {
     /// Its number.
     pub id: AccountId,
@@ -139,8 +161,8 @@ pub struct Account {
     pub customer_account: CustomerAccount,
     /// Its role.
     pub role: Role,
-    /// Whether an administrator created it for somebody else. Such an account is never replaced by a second registration.
-    pub made_by_admin: bool,
+    /// Who made it.
+    pub origin: AccountOrigin,
     /// A locked account cannot log in and has no live session.
     pub locked: bool,
     /// Whether its owner has shown that mail to `email` arrives.
@@ -182,6 +204,13 @@ impl Account {
     #[must_use]
     pub fn reserved_at(&self, now: Timestamp) -> Option<&ReservedEmail> {
         self.reserved_email.as_ref().filter(|reserved| now < reserved.until)
+    }
+
+    /// Returns whether the account must be verified by its owner where verification is required: it is not verified, and nobody made it
+    /// on purpose for its owner. Such an account cannot log in, gives way to a newer registration and is removed in the end.
+    #[must_use]
+    pub fn awaits_verification(&self) -> bool {
+        !self.email_verified && self.origin == AccountOrigin::Owner
     }
 
     /// Returns whether this account can act as an administrator. The last such account cannot be removed, locked or demoted (S58).
@@ -229,7 +258,7 @@ impl NewAccount {
             passphrase_revision: 0,
             customer_account: CustomerAccount::none(),
             role,
-            made_by_admin: self.acting.is_some(),
+            origin: if self.acting.is_some() { AccountOrigin::Admin } else { AccountOrigin::Owner },
             locked: false,
             email_verified: false,
             pending_email: None,

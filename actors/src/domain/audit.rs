@@ -44,7 +44,7 @@ pub enum AuditDetails {
     Changed(Vec<AuditField>),
     /// The start of the log after its oldest records were removed.
     Pruned(AuditStart),
-    /// The number of refusals for which this one record stands.
+    /// The number of refusals, or of imported accounts, for which this one record stands.
     Counted(u64),
 }
 
@@ -216,6 +216,8 @@ codes! {
         MailDeleted = 17 "mail.deleted",
         /// The password of a login was found on the list of breached passwords, and the account was marked.
         PasswordCompromised = 18 "account.password_compromised",
+        /// Accounts were imported from another system; one record for each batch, with the number of accounts.
+        AccountsImported = 19 "accounts.imported",
         /// The counts of failed attempts of an account or an address were cleared.
         LimitCleared = 22 "limit.cleared",
         /// The oldest records of the audit log were removed.

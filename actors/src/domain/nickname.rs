@@ -59,6 +59,23 @@ impl Nickname {
         Ok(Self { text, key: NicknameKey(key) })
     }
 
+    /// Returns the name of an account that has none: `user-` and its number.
+    #[must_use]
+    pub fn numbered(account: u64) -> Self {
+        let text = format!("user-{account}");
+        Self { key: NicknameKey(text.clone()), text }
+    }
+
+    /// Returns the name with a suffix; shortened, if it would be too long. `None` if the suffix is not visible text of fewer than 64
+    /// characters.
+    #[must_use]
+    pub fn with_suffix(&self, suffix: &str) -> Option<Self> {
+        let room = MAX_CHARS.checked_sub(suffix.chars().count())?;
+        let mut text: String = self.text.chars().take(room).collect();
+        text.push_str(suffix);
+        Self::parse(&text).ok()
+    }
+
     /// Returns the nickname as it is shown.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -108,6 +125,16 @@ mod tests {
         assert_eq!(key("Ann"), key("ANN"));
         assert_eq!(key("é"), key("e\u{301}"));
         assert_eq!(key("Ａｎｎ"), key("ann"));
+    }
+
+    #[test]
+    fn a_suffix_shortens_a_name_that_would_be_too_long() {
+        let with = |name: &str, suffix: &str| Nickname::parse(name).unwrap().with_suffix(suffix);
+        assert_eq!(with("Ann", "-7").unwrap().as_str(), "Ann-7");
+        let long = with(&"ü".repeat(64), "-17").unwrap();
+        assert_eq!((long.as_str().chars().count(), long.as_str().ends_with("ü-17")), (64, true));
+        assert_eq!(with("Ann", &"x".repeat(65)), None);
+        assert_eq!(with("Ann", "\n7"), None);
     }
 
     #[test]

@@ -11,9 +11,10 @@ use super::argon2id;
 use super::backend::{HashBackend, Memory};
 use super::judge::{Candidate, Judge, PasswordReport, Rejected};
 use super::lanes::{LANES, Lane, Lanes};
-use super::{HasherSettings, Verdict};
+use super::{Against, HasherSettings, Verdict, foreign};
 use crate::ask::Unavailable;
 use crate::domain::account::CredentialHash;
+use crate::domain::hash_form::HashForm;
 use crate::domain::secret::Secret;
 use crate::health::{HasherHealth, LaneHealth};
 use crate::ports::{Clock, Entropy};
@@ -68,9 +69,9 @@ pub(super) enum Task {
     /// Hash some secrets. A candidate is judged first; if it is refused, no hash is computed.
     Hash { candidate: Option<Candidate>, secrets: Vec<Secret>, reply: Reply<Vec<CredentialHash>> },
     /// Judge a candidate and, if it is good enough, compare a secret with a hash, or with the decoy.
-    Verify { candidate: Candidate, secret: Secret, against: Option<CredentialHash>, reply: Reply<Verdict> },
+    Verify { candidate: Candidate, secret: Secret, against: Against, reply: Reply<Verdict> },
     /// Compare a password in use with its hash, or with the decoy, and look it up in the list of breached passwords.
-    VerifyInUse { secret: Secret, against: Option<CredentialHash>, reply: Reply<Verdict> },
+    VerifyInUse { secret: Secret, against: Against, reply: Reply<Verdict> },
     /// Report how good a password is.
     Judge { candidate: Candidate, reply: Reply<PasswordReport> },
     /// Do nothing.
@@ -245,13 +246,13 @@ impl Pool {
                 answer(reply, secrets.iter().map(hash).collect(), secrets.len())
             }
             Task::Verify { candidate, secret, against, reply } => match self.judge.admit(&candidate) {
-                Ok(()) => answer(reply, self.verify(&secret, against.as_ref(), false, memory), 1),
+                Ok(()) => answer(reply, self.verify(&secret, &against, false, memory), 1),
                 Err(rejected) => refuse(reply, rejected),
             },
             Task::VerifyInUse { secret, against, reply } => {
                 // Looked up for every client and every outcome, so that the duration reveals nothing about the account (S11).
                 let breached = self.judge.is_breached(&secret);
-                answer(reply, self.verify(&secret, against.as_ref(), breached, memory), 1)
+                answer(reply, self.verify(&secret, &against, breached, memory), 1)
             }
             Task::Judge { candidate, reply } => {
                 let _ = reply.send(self.judge.report(&candidate));
@@ -268,17 +269,21 @@ impl Pool {
         }
     }
 
-    fn verify(
-        &self,
-        secret: &Secret,
-        against: Option<&CredentialHash>,
-        breached: bool,
-        memory: &mut Memory,
-    ) -> Option<Verdict> {
-        let nobodys = against.is_none();
-        let against = against.unwrap_or(&self.decoy);
-        let found = argon2id::verify(secret.expose().as_bytes(), against, self.settings.cost, memory)?;
-        Some(Verdict { matches: found.matches && !nobodys, outdated: found.outdated, breached })
+    /// Computes the hash of a secret with the algorithm and cost of the other one. Always exactly one hash.
+    fn verify(&self, secret: &Secret, against: &Against, breached: bool, memory: &mut Memory) -> Option<Verdict> {
+        let secret = secret.expose().as_bytes();
+        let (hash, nobodys) = match against {
+            Against::Hash(hash) => (hash, false),
+            Against::Nobodys(None) => (&self.decoy, true),
+            Against::Nobodys(Some(form)) => (&foreign::decoy(form), true),
+        };
+        let (matches, outdated) = if HashForm::of(hash).is_some() {
+            (foreign::verify(secret, hash)?, true)
+        } else {
+            let found = argon2id::verify(secret, hash, self.settings.cost, memory)?;
+            (found.matches, found.outdated)
+        };
+        Some(Verdict { matches: matches && !nobodys, outdated, breached })
     }
 
     fn note_pace(&self, lane: Lane, took: Duration) {

@@ -10,6 +10,9 @@
 //! | `10` | account id, 8 bytes                      | the account                                   |
 //! | `11` | e-mail key, UTF-8                        | id of the account that has this address       |
 //! | `12` | nickname key, UTF-8                      | id of the account that has this nickname      |
+//! | `13` | account id, 8 bytes                      | nothing: it was imported, and deleted since   |
+//! | `14` | account id, 8 bytes                      | the first number that an import took, up to it |
+//! | `15` | form of a password hash, UTF-8           | how many accounts have a hash of that form    |
 //! | `20` | account id, 8 bytes; session id, 16      | the session, as it was opened                 |
 //! | `21` | account id, 8 bytes; session id, 16      | when that session was last used               |
 //! | `22` | account id, 8 bytes                      | the last activity of its ended sessions       |
@@ -47,7 +50,7 @@
 //!
 //! Counters: `00` layout version (four bytes big-endian, outside the codec, so that every version can read it), `01` the
 //! last account id given, `02` the last audit sequence number given, `03` active administrators, `04` accounts, `05`
-//! whether there ever was an administrator, `06` the probe, `07` the last mail id given. No counters: `08` where the audit
+//! whether there ever was an administrator or an import, `06` the probe, `07` the last mail id given. No counters: `08` where the audit
 //! log ends, `09` where its kept part begins, `12` how much of it refusals take. Counters again: `0A` the last service token id given, `0B` the last revocation
 //! number given, `0C` the last revocation number removed, `0D` the longest time that access tokens were ever good for, in
 //! milliseconds; `10` how many commits there were, which older versions do not count.
@@ -55,6 +58,7 @@
 use crate::domain::account::AccountId;
 use crate::domain::email::EmailKey;
 use crate::domain::failures::{FailureKey, FailureScope, ProtectedResource, SubjectKey};
+use crate::domain::hash_form::HashForm;
 use crate::domain::lease::Lease;
 use crate::domain::nickname::NicknameKey;
 use crate::domain::one_time::{TokenHash, TokenPurpose};
@@ -69,6 +73,9 @@ use super::codec;
 const ACCOUNT: u8 = 0x10;
 const EMAIL: u8 = 0x11;
 const NICKNAME: u8 = 0x12;
+const IMPORT_DELETED: u8 = 0x13;
+const IMPORT_NUMBERS: u8 = 0x14;
+const HASH_COUNT: u8 = 0x15;
 const SESSION: u8 = 0x20;
 const TOUCH: u8 = 0x21;
 const ACTIVITY: u8 = 0x22;
@@ -104,7 +111,7 @@ pub(crate) const LAST_AUDIT_SEQUENCE: &[u8] = &[0x01, 0x02];
 pub(crate) const ACTIVE_ADMINS: &[u8] = &[0x01, 0x03];
 /// The number of accounts.
 pub(crate) const ACCOUNTS: &[u8] = &[0x01, 0x04];
-/// 1 once an administrator has existed.
+/// 1 once an administrator has existed or accounts were imported: from then on, nobody becomes one by registering first.
 pub const HAD_ADMIN: &[u8] = &[0x01, 0x05];
 /// A number that every health probe increments.
 pub(crate) const PROBE: &[u8] = &[0x01, 0x06];
@@ -157,6 +164,34 @@ pub(crate) fn email(key: &EmailKey) -> Vec<u8> {
 /// Returns the key that maps a nickname to the id of its account.
 pub(crate) fn nickname(key: &NicknameKey) -> Vec<u8> {
     named(NICKNAME, key.as_str())
+}
+
+/// Returns the key that notes that an imported account was deleted.
+pub(crate) fn import_deleted(id: AccountId) -> [u8; 9] {
+    numbered(IMPORT_DELETED, id.get())
+}
+
+/// Returns the key of the numbers that an import took, by the last of them.
+pub(crate) fn import_numbers(last: AccountId) -> [u8; 9] {
+    numbered(IMPORT_NUMBERS, last.get())
+}
+
+/// Returns the end (exclusive) of the keys of the numbers that imports took.
+pub(crate) const IMPORT_NUMBERS_END: &[u8] = &[IMPORT_NUMBERS + 1];
+
+/// The key prefix of all counts of foreign password hashes.
+pub(crate) const ALL_HASH_COUNTS: &[u8] = &[HASH_COUNT];
+
+/// Returns the key of the count of password hashes of a form.
+pub(crate) fn hash_count(form: &HashForm) -> Vec<u8> {
+    named(HASH_COUNT, form.as_str())
+}
+
+/// Returns the form in the key of a count; `None` if it is not such a key.
+pub(crate) fn form_of_hash_count(key: &[u8]) -> Option<HashForm> {
+    let (&kind, form) = key.split_first()?;
+    let form = std::str::from_utf8(form).ok().filter(|_| kind == HASH_COUNT)?;
+    HashForm::from_stored(form.to_owned())
 }
 
 /// Returns the key of a session.

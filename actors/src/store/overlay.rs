@@ -5,7 +5,8 @@ use std::ops::Bound;
 
 use super::engine::{Fault, Row, Rows, View};
 
-type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+/// Rows to write, by key. `None` removes.
+pub type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 /// A view of the rows as they will be after this group. A change reads what the changes before it wrote.
 /// Its own writes join the group only when they are [kept](Self::keep).
@@ -23,6 +24,12 @@ impl<'a> Overlay<'a> {
     /// Creates an empty overlay.
     pub fn new(base: &'a dyn Rows) -> Self {
         Self { base, group: Writes::new(), change: Writes::new(), bytes: 0 }
+    }
+
+    /// Creates an overlay with the [writes](Self::into_writes) of an earlier one.
+    #[must_use]
+    pub fn resume(base: &'a dyn Rows, writes: Writes) -> Self {
+        Self { group: writes, ..Self::new(base) }
     }
 
     /// Adds the writes of the current change to the group.

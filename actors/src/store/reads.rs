@@ -16,6 +16,7 @@ use super::engine::{Fault, Row, Rows};
 use super::layout;
 
 pub(super) mod audit;
+pub(super) mod import;
 pub(super) mod services;
 
 /// The number of rows that a walk fetches at once.
@@ -139,11 +140,12 @@ pub(super) fn sessions(rows: &dyn Rows, shard: ShardOf) -> Result<Vec<Session>, 
     Ok(sessions)
 }
 
-/// Returns whether an account belongs to an ordinary user and was never verified, never locked and never logged in to.
-fn was_never_taken_up(rows: &dyn Rows, account: &Account) -> Result<bool, Fault> {
-    if account.email_verified || account.locked || account.role == Role::Admin {
+/// Returns whether an account belongs to an ordinary user who registered it, and was never verified, never locked and never logged in to.
+pub(super) fn was_never_taken_up(rows: &dyn Rows, account: &Account) -> Result<bool, Fault> {
+    if !account.awaits_verification() || account.locked || account.role == Role::Admin {
         return Ok(false);
     }
+    // If someone logged in to it when that needed no verification, it has an owner.
     let used = rows.has(&layout::activity(account.id))?
         || walk_prefix(rows, &layout::sessions_of(account.id)).next().transpose()?.is_some()
         || walk_prefix(rows, &layout::all_known(account.id)).next().transpose()?.is_some();

@@ -8,6 +8,7 @@ use crate::domain::account::{Account, AccountChange, AccountId};
 use crate::domain::audit::AuditRecord;
 use crate::domain::email::EmailKey;
 use crate::domain::failures::{FailureKey, FailureRules, MustWait};
+use crate::domain::import::{ImportedAccount, MAX_HASH_FORMS};
 use crate::domain::one_time::{NewToken, TokenHash, TokenPurpose};
 use crate::domain::outbox::NewMail;
 use crate::domain::refresh::{RefreshFamily, RefreshHash, RefreshProof};
@@ -68,6 +69,29 @@ pub enum DeleteAccountRefusal {
     Stale,
     /// No unlocked administrator would be left while other accounts exist.
     LastAdmin,
+}
+
+/// Some accounts of an import, written in one commit.
+#[derive(Debug, Clone)]
+pub struct ImportBatch {
+    /// The accounts.
+    pub accounts: Vec<ImportedAccount>,
+    /// The highest number in the whole import. All numbers up to it are kept for this import, also if it is interrupted.
+    /// `None` if its accounts have no numbers.
+    pub last_number: Option<AccountId>,
+    /// The record of the batch, completed with the number of accounts that it created. If it creates none, nothing is recorded.
+    pub audit: AuditRecord,
+}
+
+/// Why a batch of an import was not written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ImportRefusal {
+    /// An account that was not imported has this number, or had it and was deleted.
+    #[error("the account number {0} is taken here by an account that was not imported")]
+    NumberTaken(AccountId),
+    /// There would be more than [`MAX_HASH_FORMS`] forms of password hashes.
+    #[error("the passwords are hashed in more than {MAX_HASH_FORMS} ways (algorithm and cost)")]
+    TooManyHashForms,
 }
 
 /// Why nothing was recorded for an account.

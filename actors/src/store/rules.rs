@@ -6,14 +6,16 @@
 use super::codec::{self, RecordError};
 use super::engine::Fault;
 use super::layout;
+use super::reads;
 use super::requests::{
     AccountUpdate, CreateAccountRefusal, DeleteAccountRefusal, Effects, EndSessions, OnlyNetwork, RecordRefusal,
     UpdateAccountRefusal,
 };
 use super::transaction::{Abort, Transaction};
-use crate::domain::account::{Account, AccountId, NewAccount, NewRole, Role};
+use crate::domain::account::{Account, AccountId, AccountOrigin, NewAccount, NewRole, Role};
 use crate::domain::audit::AuditRecord;
 use crate::domain::email::EmailKey;
+use crate::domain::hash_form::{HashCount, HashForm};
 use crate::domain::outbox::NewMail;
 use crate::domain::revocation::{Revocation, Revoked};
 use crate::domain::session::{Acting, Session, SessionId};
@@ -22,6 +24,7 @@ use audit::{append, append_all};
 
 mod audit;
 mod failures;
+mod import;
 mod known;
 mod leases;
 mod mail_counts;
@@ -33,6 +36,7 @@ mod tokens;
 
 pub(super) use audit::{append_audit, append_audit_within, chain_unchained, prune_audit};
 pub(super) use failures::{begin_attempt, clear_limit, end_attempt, forget_failures, heed_clock, prune_failures};
+pub(super) use import::import_accounts;
 pub(super) use leases::lease;
 pub(super) use mails::{claim_mail, delete_mail, prune_mails, retry_mail, settle_mail};
 pub(super) use revocations::{note_token_lifetime, prune_revocations, record_keys};
@@ -104,14 +108,7 @@ fn is_reserved(tx: &Transaction<'_>, email: &EmailKey, but: Option<AccountId>, n
 /// Returns whether a new account may replace this one. An administrator keeps the account even with an unverified address,
 /// because the account is worth more than an address.
 fn may_be_replaced(tx: &Transaction<'_>, account: &Account) -> Result<bool, Fault> {
-    if account.email_verified || account.locked || account.role == Role::Admin || account.made_by_admin {
-        return Ok(false);
-    }
-    // Someone logged in to it when that needed no verification, so it has an owner.
-    let used = tx.has(&layout::activity(account.id))?
-        || !tx.scan(&layout::sessions_of(account.id))?.is_empty()
-        || !tx.scan(&layout::all_known(account.id))?.is_empty();
-    Ok(!used)
+    reads::was_never_taken_up(tx.rows(), account)
 }
 
 pub(super) fn update_account(
@@ -160,6 +157,7 @@ pub(super) fn update_account(
         }
     }
     count_admin(tx, Some(&before), Some(&after))?;
+    count_hash(tx, Some(&before), Some(&after))?;
     match update.ends {
         EndSessions::None => {}
         EndSessions::All => end_all(tx, &before, None, at)?,
@@ -254,6 +252,11 @@ fn remove_account(tx: &mut Transaction<'_>, account: &Account, at: Timestamp) ->
     tx.remove(&layout::nickname(account.nickname.key()));
     tx.remove(&layout::account(account.id));
     count(tx, layout::ACCOUNTS, true, false)?;
+    if account.origin == AccountOrigin::Import {
+        // So that a later import does not bring it back.
+        tx.put_raw(&layout::import_deleted(account.id), Vec::new());
+    }
+    count_hash(tx, Some(account), None)?;
     count_admin(tx, Some(account), None)
 }
 
@@ -322,6 +325,25 @@ fn count_admin(tx: &mut Transaction<'_>, before: Option<&Account>, after: Option
     }
     let counts = |account: Option<&Account>| account.is_some_and(Account::is_active_admin);
     count(tx, layout::ACTIVE_ADMINS, counts(before), counts(after))
+}
+
+/// Updates the counts of foreign password hashes when an account changes or is removed. Only an import adds such a hash.
+fn count_hash(tx: &mut Transaction<'_>, before: Option<&Account>, after: Option<&Account>) -> Result<(), Fault> {
+    let form = |account: Option<&Account>| account?.password_hash.as_ref().and_then(HashForm::of);
+    let (before, after) = (form(before), form(after));
+    if before == after {
+        return Ok(());
+    }
+    let Some(form) = before else { return Ok(()) };
+    let key = layout::hash_count(&form);
+    let Some(count) = tx.get::<HashCount>(&key)? else { return Ok(()) };
+    tx.put(&key, &HashCount { now: count.now.saturating_sub(1), ..count })?;
+    // The counts of all forms go together; see `HashForms::foreign`.
+    let forms = reads::import::hash_forms(tx.rows())?.foreign;
+    if forms.iter().all(|(_, count)| count.now == 0) {
+        forms.iter().for_each(|(form, _)| tx.remove(&layout::hash_count(form)));
+    }
+    Ok(())
 }
 
 fn is_last_admin(tx: &Transaction<'_>, account: &Account) -> Result<bool, Fault> {

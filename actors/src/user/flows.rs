@@ -21,10 +21,11 @@ use crate::domain::account::{Account, AccountChange, AccountId};
 use crate::domain::audit::{AuditActorKind, AuditDetails, AuditEvent, AuditRecord, AuditRefusal};
 use crate::domain::email::EmailKey;
 use crate::domain::failures::ProtectedResource;
+use crate::domain::hash_form::HashFormKey;
 use crate::domain::one_time::OneTimeKey;
 use crate::domain::refresh::RefreshKeys;
 use crate::domain::session::{Origin, SessionId};
-use crate::hasher::HasherHandle;
+use crate::hasher::{Against, HasherHandle};
 use crate::leases::Leases;
 use crate::mailer::MailerHandle;
 use crate::ports::{Clock, Entropy};
@@ -57,6 +58,7 @@ pub(crate) struct Flows {
     pub(crate) mailer: MailerHandle,
     pub(crate) key: Arc<OneTimeKey>,
     pub(crate) refresh_keys: RefreshKeys,
+    pub(crate) hash_forms: HashFormKey,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) links: Arc<IssuedLinks>,
     pub(crate) entropy: Arc<dyn Entropy>,
@@ -68,6 +70,16 @@ pub(crate) struct Flows {
 }
 
 impl Flows {
+    /// Returns what a presented password is compared with. For an unknown address, or an account without a password, that is a hash of
+    /// the form that the address would have (S11). The forms are read for every login, so that this read reveals nothing either.
+    async fn password_of(&self, email: &EmailKey, account: Option<&Account>) -> Result<Against, StoreFailure> {
+        let forms = self.store.hash_forms().await?;
+        Ok(match account.and_then(|account| account.password_hash.clone()) {
+            Some(hash) => Against::Hash(hash),
+            None => Against::Nobodys(forms.for_unknown(&self.hash_forms, email).cloned()),
+        })
+    }
+
     /// Does some work after the answer, with a random delay.
     /// Work that began at once would compete with the answer for the processor, and the time of the answer would reveal whether there
     /// is anything to do (S11).

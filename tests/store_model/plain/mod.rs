@@ -2,7 +2,7 @@
 //! It counts and searches where the real store keeps counters and indexes, so that the two can be compared.
 
 use doorward_actors::{
-    Account, AccountId, Acting, AuditPage, AuditPruned, AuditPruning, AuditQuery, AuditRecord, AuditStatus,
+    Account, AccountId, AccountOrigin, Acting, AuditPage, AuditPruned, AuditPruning, AuditQuery, AuditRecord, AuditStatus,
     CustomerAccount, Email, EmailKey, Locale, MailId, MailOutcome, MailState, NewAccount, NewMail, NewRole, QueuedMail,
     RefreshFamily, Role, Session, SessionId, SessionLabel, Timestamp, TokenHash, TokenPurpose,
 };
@@ -79,7 +79,8 @@ impl State {
         let used = self.last_activity.contains_key(&account.id)
             || self.sessions.keys().any(|(owner, _)| *owner == account.id)
             || self.known.keys().any(|(owner, _)| *owner == account.id);
-        !account.email_verified && !account.locked && account.role != Role::Admin && !used
+        let own = account.origin == AccountOrigin::Owner;
+        own && !account.email_verified && !account.locked && account.role != Role::Admin && !used
     }
 
     fn listed(&self, account: &Account) -> ListedAccount {
@@ -287,8 +288,7 @@ impl Subject for Model {
         if !state.may_act(new.acting) {
             return Err(StoreError::Refused(CreateAccountRefusal::Revoked));
         }
-        let gives_way =
-            |account: &Account| new.replaces_unverified && !account.made_by_admin && state.was_never_taken_up(account);
+        let gives_way = |account: &Account| new.replaces_unverified && state.was_never_taken_up(account);
         let holder = state.accounts.values().find(|account| account.email.key() == new.email.key());
         let replaced = holder.filter(|account| gives_way(account)).map(|account| account.id);
         let reserved = state.is_reserved(new.email.key(), None, new.created_at);
@@ -319,7 +319,7 @@ impl Subject for Model {
             passphrase_revision: 0,
             customer_account: new.profile.customer_account.unwrap_or_else(CustomerAccount::none),
             role,
-            made_by_admin: new.acting.is_some(),
+            origin: if new.acting.is_some() { AccountOrigin::Admin } else { AccountOrigin::Owner },
             locked: false,
             email_verified: false,
             pending_email: None,

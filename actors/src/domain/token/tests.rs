@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::domain::account::{CustomerAccount, Role};
+use crate::domain::account::{AccountOrigin, CustomerAccount, Role};
 use crate::domain::email::Email;
 use crate::domain::nickname::Nickname;
 
@@ -131,7 +131,7 @@ fn account() -> Account {
         passphrase_revision: 0,
         customer_account: CustomerAccount::none(),
         role: Role::User,
-        made_by_admin: false,
+        origin: AccountOrigin::Owner,
         locked: false,
         email_verified: false,
         pending_email: None,

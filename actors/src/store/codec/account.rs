@@ -1,6 +1,7 @@
 //! The frozen forms of accounts.
 
-use crate::domain::account::{Account, CredentialHash, CustomerAccount, ReservedEmail, Role};
+use crate::domain::account::{Account, AccountOrigin, CredentialHash, CustomerAccount, ReservedEmail, Role};
+use crate::domain::hash_form::HashCount;
 use crate::domain::nickname::Nickname;
 use crate::domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,7 @@ use super::{Record, V1, account_id, email, open, open_appended};
 const V2: u8 = 2;
 const V3: u8 = 3;
 const V4: u8 = 4;
+const V5: u8 = 5;
 
 #[derive(Serialize, Deserialize)]
 struct AccountV1 {
@@ -57,10 +59,10 @@ struct ReservedV1 {
 }
 
 /// Lets an account have no password or no passphrase. Adds when they were set, who created the account, and the address to which it
-/// can go back.
+/// can go back. The fifth version adds whether the account was imported.
 #[derive(Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "the bytes of a flag are frozen, and none excludes another")]
-pub(crate) struct AccountV4 {
+pub(crate) struct AccountV5 {
     id: u64,
     email: String,
     nickname: String,
@@ -80,6 +82,7 @@ pub(crate) struct AccountV4 {
     reserved_email: Option<ReservedV1>,
     locale: u8,
     password_compromised: bool,
+    imported: bool,
 }
 
 impl From<AccountV1> for AccountV3 {
@@ -105,7 +108,7 @@ impl From<AccountV1> for AccountV3 {
     }
 }
 
-impl From<AccountV3> for AccountV4 {
+impl From<AccountV3> for AccountV5 {
     /// It is not known when the secrets were set or who created the account. Revision 0 means that no link undoes the secrets.
     fn from(v3: AccountV3) -> Self {
         Self {
@@ -128,18 +131,20 @@ impl From<AccountV3> for AccountV4 {
             reserved_email: None,
             locale: v3.locale,
             password_compromised: v3.password_compromised,
+            imported: false,
         }
     }
 }
 
 impl Record for Account {
     const KIND: &'static str = "account";
-    const VERSION: u8 = V4;
-    type Frozen = AccountV4;
+    const VERSION: u8 = V5;
+    const APPENDED_SINCE: u8 = V4;
+    type Frozen = AccountV5;
 
-    fn freeze(&self) -> AccountV4 {
+    fn freeze(&self) -> AccountV5 {
         let phc = |hash: &Option<CredentialHash>| hash.as_ref().map(|hash| hash.as_phc().to_owned());
-        AccountV4 {
+        AccountV5 {
             id: self.id.get(),
             email: self.email.as_str().to_owned(),
             nickname: self.nickname.as_str().to_owned(),
@@ -149,7 +154,7 @@ impl Record for Account {
             passphrase_revision: self.passphrase_revision,
             customer_account: self.customer_account.as_str().to_owned(),
             admin: self.role == Role::Admin,
-            made_by_admin: self.made_by_admin,
+            made_by_admin: self.origin == AccountOrigin::Admin,
             locked: self.locked,
             email_verified: self.email_verified,
             created_at: self.created_at.as_millis(),
@@ -163,10 +168,11 @@ impl Record for Account {
             }),
             locale: locale_number(self.locale),
             password_compromised: self.password_compromised,
+            imported: self.origin == AccountOrigin::Import,
         }
     }
 
-    fn thaw(frozen: AccountV4) -> Result<Self, &'static str> {
+    fn thaw(frozen: AccountV5) -> Result<Self, &'static str> {
         let nickname = Nickname::parse(&frozen.nickname).map_err(|_| "its nickname is not one")?;
         if nickname.as_str() != frozen.nickname {
             return Err("its nickname is not in its normal form");
@@ -182,7 +188,11 @@ impl Record for Account {
             customer_account: CustomerAccount::parse(&frozen.customer_account)
                 .map_err(|_| "its customer account is not one")?,
             role: if frozen.admin { Role::Admin } else { Role::User },
-            made_by_admin: frozen.made_by_admin,
+            origin: match (frozen.imported, frozen.made_by_admin) {
+                (true, _) => AccountOrigin::Import,
+                (false, true) => AccountOrigin::Admin,
+                (false, false) => AccountOrigin::Owner,
+            },
             locked: frozen.locked,
             email_verified: frozen.email_verified,
             pending_email: frozen.pending_email.as_deref().map(email).transpose()?,
@@ -195,7 +205,7 @@ impl Record for Account {
         })
     }
 
-    fn upgrade(version: u8, body: &[u8]) -> Result<AccountV4, &'static str> {
+    fn upgrade(version: u8, body: &[u8]) -> Result<AccountV5, &'static str> {
         match version {
             V1 => Ok(AccountV3::from(open::<AccountV1>(body)?).into()),
             V2 | V3 => Ok(open_appended::<AccountV3>(body, V3 - version)?.into()),
@@ -207,4 +217,23 @@ impl Record for Account {
 fn reserved(frozen: &ReservedV1) -> Result<ReservedEmail, &'static str> {
     let until = Timestamp::from_millis(frozen.until);
     Ok(ReservedEmail { email: email(&frozen.email)?, verified: frozen.verified, until })
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct HashCountV1 {
+    now: u64,
+    ever: u64,
+}
+
+impl Record for HashCount {
+    const KIND: &'static str = "hash count";
+    type Frozen = HashCountV1;
+
+    fn freeze(&self) -> HashCountV1 {
+        HashCountV1 { now: self.now, ever: self.ever }
+    }
+
+    fn thaw(HashCountV1 { now, ever }: HashCountV1) -> Result<Self, &'static str> {
+        Ok(Self { now, ever })
+    }
 }

@@ -1,13 +1,14 @@
 //! The expected bytes of each kind of record. If one of these tests fails, existing data directories would become unreadable:
 //! add a version instead of changing an old one.
 
-use crate::domain::account::{Account, AccountId, CredentialHash, CustomerAccount, ReservedEmail, Role};
+use crate::domain::account::{Account, AccountId, AccountOrigin, CredentialHash, CustomerAccount, ReservedEmail, Role};
 use crate::domain::audit::{
     AuditActorKind, AuditCheckpoint, AuditDetails, AuditEvent, AuditField, AuditHash, AuditHead, AuditRecord,
     AuditRefusal, AuditStart, ServiceName,
 };
 use crate::domain::email::Email;
 use crate::domain::failures::Failures;
+use crate::domain::hash_form::HashCount;
 use crate::domain::mail::{Locale, MailKind};
 use crate::domain::nickname::Nickname;
 use crate::domain::one_time::{NewToken, TokenHash, TokenPurpose, TokenSeed};
@@ -65,7 +66,7 @@ fn account() -> Account {
         passphrase_revision: 4,
         customer_account: CustomerAccount::none(),
         role: Role::Admin,
-        made_by_admin: true,
+        origin: AccountOrigin::Admin,
         locked: false,
         email_verified: true,
         pending_email: Some(Email::parse("b@example.com").unwrap()),
@@ -154,12 +155,16 @@ fn an_account_keeps_its_bytes() {
         "010d62406578616d706c652e636f6d",
         "010d63406578616d706c652e636f6d0104",
         "0501",
+        "00",
     ];
-    check(&account(), &golden.concat());
+    let written = [&["05"], &golden[1..]].concat().concat();
+    check(&account(), &written);
+    // The fourth version has no last field.
+    assert_eq!(decode::<Account>(&unhex(&golden[..golden.len() - 1].concat())).unwrap(), account());
     let bare = Account {
         password_hash: None,
         passphrase_hash: None,
-        made_by_admin: false,
+        origin: AccountOrigin::Owner,
         pending_email: None,
         reserved_email: None,
         locale: Locale::En,
@@ -167,8 +172,13 @@ fn an_account_keeps_its_bytes() {
         ..account()
     };
     let golden =
-        ["04", names, "0003", "0004", "046e6f6e65", "01000001", "fd00f8523e28030000", "02", "fb2c01", "000001", "00"];
+        ["05", names, "0003", "0004", "046e6f6e65", "01000001", "fd00f8523e28030000", "02", "fb2c01", "000001", "0000"];
     check(&bare, &golden.concat());
+    let imported = Account { origin: AccountOrigin::Import, ..bare };
+    let golden =
+        ["05", names, "0003", "0004", "046e6f6e65", "01000001", "fd00f8523e28030000", "02", "fb2c01", "000001", "0001"];
+    check(&imported, &golden.concat());
+    check(&HashCount { now: 3, ever: 300 }, "0103fb2c01");
 }
 
 #[test]
@@ -176,7 +186,7 @@ fn accounts_of_older_versions_are_still_read() {
     let third = Account {
         password_revision: 0,
         passphrase_revision: 0,
-        made_by_admin: false,
+        origin: AccountOrigin::Owner,
         reserved_email: None,
         ..account()
     };

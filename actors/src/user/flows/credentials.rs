@@ -116,19 +116,21 @@ impl Flows {
         let found = self.store.account_by_email(email.key()).await?;
         let context = found.iter().fold(context, |context, account| context.about(account.id));
         let mut attempt = self.attempt(ProtectedResource::Login, email.key(), found.as_ref(), &context).await??;
+        let verify = async {
+            let against = self.password_of(email.key(), found.as_ref()).await?;
+            self.hasher.verify(password.secret().clone(), against).await
+        };
+        let verdict = attempt.spare(verify).await?;
         let Some(account) = found else {
-            attempt.spare(self.hasher.verify(password.secret().clone(), None)).await?;
             return Err(context.refuse(&self, AuditRefusal::UnknownAccount, LoginError::Incorrect));
         };
-        let verify = self.hasher.verify(password.secret().clone(), account.password_hash.clone());
-        let verdict = attempt.spare(verify).await?;
         if !verdict.matches {
             return Err(context.refuse(&self, AuditRefusal::WrongPassword, LoginError::Incorrect));
         }
         if account.locked {
             return Err(context.refuse(&self, AuditRefusal::Locked, LoginError::Incorrect));
         }
-        if self.rules.require_email_verification && !account.email_verified {
+        if self.rules.require_email_verification && account.awaits_verification() {
             // This was no failed attempt: the password is right.
             attempt.withdraw();
             // This happens after the answer, whose duration would otherwise reveal that the password is right.
@@ -209,7 +211,7 @@ impl Flows {
         Ok(())
     }
 
-    /// Replaces the hash of a password that was just presented by one at the current cost (S06), after the login was answered.
+    /// Replaces the hash of a password that was just presented by argon2id at the current cost (S06), after the login was answered.
     /// If that fails, the next login tries again.
     fn renew_hash(&self, account: &Account, password: Secret, origin: Origin) {
         let (id, revision) = (account.id, account.revision);
@@ -218,7 +220,7 @@ impl Flows {
         let record = AuditRecord { details, ..renewal.done(self) };
         let (hasher, store) = (self.hasher.clone(), self.store.clone());
         self.background.spawn(async move {
-            let Ok(hash) = hasher.hash(password).await else { return };
+            let Ok(hash) = hasher.renew(password).await else { return };
             let update = AccountUpdate {
                 id,
                 acting: None,

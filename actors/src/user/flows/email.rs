@@ -251,7 +251,10 @@ impl Flows {
         let context = AuditContext::new(AuditEvent::Recovered, AuditActorKind::Anonymous, origin).about(account.id);
         let mut attempt =
             self.attempt(ProtectedResource::Login, account.email.key(), Some(&account), &context).await??;
-        let verify = self.hasher.verify(password.secret().clone(), account.password_hash);
+        let verify = async {
+            let against = self.password_of(account.email.key(), Some(&account)).await?;
+            self.hasher.verify(password.secret().clone(), against).await
+        };
         if !attempt.spare(verify).await?.matches {
             return Ok(context.refuse(self, AuditRefusal::WrongPassword, false));
         }
@@ -379,7 +382,7 @@ impl Flows {
         for id in found.unwrap_or_default() {
             let Ok(Some(account)) = self.store.account(id).await else { continue };
             // Only the operator removes an administrator who cannot log in.
-            if account.email_verified || account.is_active_admin() {
+            if !account.awaits_verification() || account.is_active_admin() {
                 continue;
             }
             let context =

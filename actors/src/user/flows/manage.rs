@@ -246,7 +246,10 @@ impl Flows {
             let email = account.email.key();
             let mut attempt =
                 self.attempt(ProtectedResource::Reauthentication, email, Some(account), context).await??;
-            let verify = self.hasher.verify(password.secret().clone(), account.password_hash.clone());
+            let verify = async {
+                let against = self.password_of(email, Some(account)).await?;
+                self.hasher.verify(password.secret().clone(), against).await
+            };
             if !attempt.spare(verify).await?.matches {
                 return refuse(AuditRefusal::WrongPassword);
             }

@@ -1,7 +1,7 @@
 //! The store of durable state, with one method for each atomic change of the domain.
 //!
 //! The modules: `layout` (the keys), `codec` (the records), `rules` (the changes), `reads` (the queries), `migrations`,
-//! `chain` (the audit log), [`engine`] (the interface of a database) and [`feed`] (what commits changed).
+//! `chain` (the audit log), [`integrity`] and [`restored`] (backups), [`engine`] (the interface of a database) and [`feed`] (what commits changed).
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,6 +27,7 @@ mod codec;
 pub mod engine;
 pub mod feed;
 mod imports;
+pub mod integrity;
 pub mod layout;
 mod limits;
 pub mod migrations;
@@ -34,6 +35,7 @@ mod outbox;
 pub mod overlay;
 mod reads;
 mod requests;
+pub mod restored;
 mod rules;
 mod transaction;
 

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use doorward::engine::sled::{SledEngine, SledOptions};
 use doorward_actors::store::engine::{Engine, Export, PIECE_BYTES, PIECE_ROWS, Rows, Verdict, View};
+use doorward_actors::store::integrity::Integrity;
 use doorward_actors::testing::MemoryEngine;
 
 use crate::runtime;
@@ -86,6 +88,24 @@ fn random_writes(rng: &mut fastrand::Rng, most: usize) -> Vec<(u16, Option<Vec<u
         (rng.u16(..KEYS), value)
     };
     (0..rng.usize(..most)).map(|_| write(rng)).collect()
+}
+
+/// Fails if the rows of a data directory violate what the rules keep true.
+pub(crate) async fn assert_whole(dir: &Path) {
+    let engine = SledEngine::open(dir, SledOptions::default()).unwrap();
+    let (mut integrity, mut export) = (Integrity::new([7; 32]), engine.export().await.unwrap());
+    let mut rows = 0;
+    loop {
+        let piece = export.next().await.unwrap();
+        if piece.is_empty() {
+            break;
+        }
+        rows += piece.len();
+        for (key, value) in piece {
+            integrity.row(&key, &value).unwrap_or_else(|violation| panic!("{key:02X?}: {violation}"));
+        }
+    }
+    assert_eq!(integrity.finish().unwrap().rows, rows as u64);
 }
 
 #[test]

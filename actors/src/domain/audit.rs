@@ -256,6 +256,10 @@ codes! {
         ServiceTokenRevoked = 57 "service_token.revoked",
         /// A session was ended by a service that holds its token.
         SessionRevokedByService = 58 "session.revoked_by_service",
+        /// A backup was made.
+        BackupMade = 60 "backup.made",
+        /// A backup was restored, and this log goes on from what it contains.
+        BackupRestored = 61 "backup.restored",
         /// A mail was not queued because a quota was used up; one record a day for each quota.
         MailWithheld = 75 "mail.withheld",
     }

@@ -199,6 +199,11 @@ pub(crate) fn session(account: AccountId, session: SessionId) -> [u8; 25] {
     of_session(SESSION, account, session)
 }
 
+/// Returns the first key after those of all sessions.
+pub(crate) fn after_sessions() -> [u8; 1] {
+    [SESSION + 1]
+}
+
 /// Returns the key prefix of all sessions of an account.
 pub(crate) fn sessions_of(account: AccountId) -> [u8; 9] {
     numbered(SESSION, account.get())
@@ -569,6 +574,9 @@ fn of_session(kind: u8, account: AccountId, session: SessionId) -> [u8; 25] {
     key[9..].copy_from_slice(session.as_bytes());
     key
 }
+
+mod parsed;
+pub(crate) use parsed::{Parsed, parse};
 
 #[cfg(test)]
 mod tests;

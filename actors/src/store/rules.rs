@@ -44,7 +44,7 @@ pub(super) use service_tokens::{
     create_service_token, delete_service_token, rotate_service_token, touch_service_tokens,
 };
 pub(crate) use sessions::{
-    end_idle, end_sessions, end_sessions_of, label_session, open_session, rotate_refresh, touch_sessions,
+    end_idle, end_restored, end_sessions, end_sessions_of, label_session, open_session, rotate_refresh, touch_sessions,
 };
 
 pub(super) fn create_account(

@@ -3,6 +3,7 @@
 use super::super::codec::{self, Chained, LogEnd};
 use super::super::engine::{Fault, Rows};
 use super::super::{layout, reads};
+use crate::domain::account::AccountId;
 use crate::domain::audit::{AuditCheckpoint, AuditDetails, AuditEvent, AuditHash, AuditHead, AuditStart};
 
 /// The result of a walk.
@@ -106,13 +107,7 @@ pub enum AuditBreak {
 /// Walks over the log in constant memory. `expected` is a head that was noted elsewhere.
 pub fn walk(rows: &dyn Rows, expected: Option<AuditHead>) -> Result<AuditReport, Fault> {
     let checkpoint = reads::audit::checkpoint(rows)?;
-    let mut walk = Walk {
-        expected,
-        seen_expected: false,
-        last: AuditHead { sequence: checkpoint.first - 1, hash: checkpoint.before },
-        pruned: None,
-        put_aside: (0, Vec::new()),
-    };
+    let mut walk = Walk::new(&checkpoint, expected);
     let mut records = 0;
     let mut broken = walk.compare().err();
     for row in reads::walk_prefix(rows, layout::ALL_AUDIT) {
@@ -120,14 +115,17 @@ pub fn walk(rows: &dyn Rows, expected: Option<AuditHead>) -> Result<AuditReport,
             break;
         }
         let (key, value) = row?;
-        match walk.step(rows, checkpoint.first, &key, &value)? {
+        match walk.step(rows, &key, &value)? {
             Ok(()) => records += 1,
             Err(found) => broken = Some(found),
         }
     }
-    let mut end = broken.map_or_else(|| walk.end(rows), |broken| Ok(Err(broken)))?;
+    let mut end = match broken {
+        Some(broken) => Err(broken),
+        None => walk.end(&reads::audit::end(rows)?, reads::counter(rows, layout::LAST_AUDIT_SEQUENCE)?),
+    };
     if end.is_ok() {
-        end = walk.begins_rightly(&checkpoint);
+        end = walk.begins_rightly();
     }
     let finding = match end {
         Err(broken) => AuditFinding::Broken(broken),
@@ -141,7 +139,10 @@ pub fn walk(rows: &dyn Rows, expected: Option<AuditHead>) -> Result<AuditReport,
     Ok(AuditReport { checkpoint, records, put_aside: walk.put_aside, start_is_on_record, finding })
 }
 
-struct Walk {
+/// A walk over the log, record by record.
+#[derive(Debug)]
+pub(in crate::store) struct Walk {
+    checkpoint: AuditCheckpoint,
     expected: Option<AuditHead>,
     seen_expected: bool,
     /// The last verified record.
@@ -155,23 +156,51 @@ struct Walk {
 type Step = Result<(), AuditBreak>;
 
 impl Walk {
-    /// Verifies one record. The outer result is about the storage.
-    fn step(&mut self, rows: &dyn Rows, first: u64, key: &[u8], value: &[u8]) -> Result<Step, Fault> {
-        let wanted = self.last.sequence + 1;
+    /// Begins before the first kept record. `expected` is a head that was noted elsewhere.
+    pub(in crate::store) fn new(checkpoint: &AuditCheckpoint, expected: Option<AuditHead>) -> Self {
+        Self {
+            checkpoint: *checkpoint,
+            expected,
+            seen_expected: false,
+            last: AuditHead { sequence: checkpoint.first - 1, hash: checkpoint.before },
+            pruned: None,
+            put_aside: (0, Vec::new()),
+        }
+    }
+
+    /// Returns the last verified record.
+    pub(in crate::store) fn last(&self) -> AuditHead {
+        self.last
+    }
+
+    /// Verifies one record and its entry in the index. The outer result is about the storage.
+    fn step(&mut self, rows: &dyn Rows, key: &[u8], value: &[u8]) -> Result<Step, Fault> {
         let sequence = layout::sequence_of_audit(key).unwrap_or(0);
-        if sequence < first {
-            return Ok(Err(AuditBreak::Foreign(sequence)));
+        Ok(match self.link(sequence, value) {
+            Ok(Some(subject)) if !rows.has(&layout::audit_of(subject, sequence))? => {
+                Err(AuditBreak::Unindexed(sequence))
+            }
+            Ok(_) => self.compare(),
+            Err(broken) => Err(broken),
+        })
+    }
+
+    /// Verifies one record, without the index. Returns the account that it is about.
+    pub(in crate::store) fn link(&mut self, sequence: u64, value: &[u8]) -> Result<Option<AccountId>, AuditBreak> {
+        let wanted = self.last.sequence + 1;
+        if sequence < self.checkpoint.first {
+            return Err(AuditBreak::Foreign(sequence));
         }
         if sequence != wanted {
-            return Ok(Err(AuditBreak::Missing(wanted)));
+            return Err(AuditBreak::Missing(wanted));
         }
         let (previous, record) = match (codec::decode(value), codec::put_aside_after(value)) {
             (Ok(Chained { previous, record }), _) => (previous, Some(record)),
             (Err(_), Some(previous)) => (previous, None),
-            (Err(_), None) => return Ok(Err(AuditBreak::Unreadable(sequence))),
+            (Err(_), None) => return Err(AuditBreak::Unreadable(sequence)),
         };
         if previous != self.last.hash {
-            return Ok(Err(AuditBreak::Unchained { before: self.last.sequence, record: sequence }));
+            return Err(AuditBreak::Unchained { before: self.last.sequence, record: sequence });
         }
         match &record {
             None => {
@@ -189,13 +218,8 @@ impl Walk {
             }
             Some(_) => {}
         }
-        if let Some(subject) = record.and_then(|record| record.subject)
-            && !rows.has(&layout::audit_of(subject, sequence))?
-        {
-            return Ok(Err(AuditBreak::Unindexed(sequence)));
-        }
         self.last = AuditHead { sequence, hash: super::hash(sequence, value) };
-        Ok(self.compare())
+        Ok(record.and_then(|record| record.subject))
     }
 
     /// Compares the last verified record with the noted head, if it has the same number.
@@ -211,8 +235,8 @@ impl Walk {
     }
 
     /// Compares the start of the log with its last record of a removal.
-    fn begins_rightly(&self, checkpoint: &AuditCheckpoint) -> Step {
-        let found = checkpoint.first;
+    pub(in crate::store) fn begins_rightly(&self) -> Step {
+        let (checkpoint, found) = (&self.checkpoint, self.checkpoint.first);
         match self.pruned {
             Some((record, Some(start))) if start != checkpoint.start() => {
                 Err(AuditBreak::Start { found, expected: start.first, record })
@@ -222,16 +246,15 @@ impl Walk {
         }
     }
 
-    /// Compares the end of the log with the one that the store keeps.
-    fn end(&self, rows: &dyn Rows) -> Result<Step, Fault> {
-        let LogEnd { head, .. } = reads::audit::end(rows)?;
-        let counted = reads::counter(rows, layout::LAST_AUDIT_SEQUENCE)?;
-        Ok(if head.sequence != self.last.sequence || counted != self.last.sequence {
+    /// Compares the end of the log with the one that the store keeps, and with the last number that the store counts.
+    pub(in crate::store) fn end(&self, stored: &LogEnd, counted: u64) -> Step {
+        let head = stored.head;
+        if head.sequence != self.last.sequence || counted != self.last.sequence {
             Err(AuditBreak::Cut { found: self.last.sequence, expected: head.sequence.max(counted) })
         } else if head.hash != self.last.hash {
             Err(AuditBreak::Head(head.sequence))
         } else {
             Ok(())
-        })
+        }
     }
 }

@@ -135,3 +135,45 @@ fn a_session_key_names_its_account_and_nothing_else_does() {
     assert_eq!(account_of_session(&sessions_of(id)), None);
     assert_eq!(account_of_session(&[]), None);
 }
+
+#[test]
+fn every_key_is_parsed_and_no_shorter_or_longer_one_of_a_fixed_length() {
+    let (account, session) = (AccountId::new(7).unwrap(), SessionId::from_bytes([1; 16]));
+    let (mail, hash) = (MailId::new(9).unwrap(), TokenHash::from_bytes([3; 32]));
+    let at = Timestamp::from_millis(5);
+    let fixed: Vec<(Vec<u8>, Parsed)> = vec![
+        (COMMITS.to_vec(), Parsed::Single(0x10)),
+        (super::account(account).to_vec(), Parsed::Account(account)),
+        (super::session(account, session).to_vec(), Parsed::Session(account, session)),
+        (touch(account, session).to_vec(), Parsed::Touch(account, session)),
+        (refresh(account, session).to_vec(), Parsed::Refresh(account, session)),
+        (activity(account).to_vec(), Parsed::Activity(account)),
+        (known(account, [192, 0, 2, 1].into()), Parsed::Known(account)),
+        (audit(4).to_vec(), Parsed::Audit(4)),
+        (audit_of(account, 4).to_vec(), Parsed::AuditOf(account, 4)),
+        (token(&hash).to_vec(), Parsed::Token(hash)),
+        (token_of(account, TokenPurpose::VerifyAddress).to_vec(), Parsed::TokenOf(account)),
+        (undo_of(account, 8).to_vec(), Parsed::TokenOf(account)),
+        (used_token(&hash).to_vec(), Parsed::UsedToken(hash)),
+        (used_token_of(account, TokenPurpose::VerifyAddress).to_vec(), Parsed::UsedTokenOf(account)),
+        (super::mail(mail).to_vec(), Parsed::Mail(mail)),
+        (due(at, mail).to_vec(), Parsed::Due(mail)),
+        (mail_of(account, mail).to_vec(), Parsed::MailOf(account, mail)),
+        (GIVEN_UP.to_vec(), Parsed::MailCount),
+        (service_token(ServiceTokenId::new(2)).to_vec(), Parsed::ServiceToken(2)),
+        (service_token_use(ServiceTokenId::new(2)).to_vec(), Parsed::ServiceTokenUse(2)),
+        (revocation(6).to_vec(), Parsed::Revocation(6)),
+        (lease(Lease::PruneAudit).to_vec(), Parsed::Lease),
+    ];
+    for (key, parsed) in fixed {
+        assert_eq!(parse(&key).as_ref(), Some(&parsed));
+        assert_ne!(parse(&key[..key.len() - 1]).as_ref(), Some(&parsed));
+        assert_eq!(parse(&[&key[..], &[0]].concat()), None, "{parsed:?}");
+    }
+    let address = Email::parse("ann@example.com").unwrap();
+    assert_eq!(parse(&reserved(address.key(), account)), Some(Parsed::Reserved(account)));
+    assert_eq!(parse(&email(address.key())), Some(Parsed::Email));
+    assert_eq!(parse(&super::account(account)[..1]), None);
+    assert_eq!(parse(&[0x7F, 1]), None);
+    assert_eq!(parse(&[]), None);
+}

@@ -249,3 +249,16 @@ pub(crate) fn touch_sessions<R>(tx: &mut Transaction<'_>, touches: &[LastUse]) -
     }
     Ok(())
 }
+
+/// Ends at most `limit` sessions of a restored backup, whatever their state. Returns whether there may be more.
+pub(crate) fn end_restored(tx: &mut Transaction<'_>, at: Timestamp, limit: usize) -> Result<bool, Fault> {
+    let sessions = tx.keys(layout::ALL_SESSIONS, &layout::after_sessions(), limit)?;
+    for key in &sessions {
+        if let (Some(account), Some(session)) = (layout::account_of_session(key), layout::id_of_session(key)) {
+            let last_use = end(tx, account, session, at)?;
+            note_activity(tx, account, last_use)?;
+        }
+        tx.remove(key);
+    }
+    Ok(!sessions.is_empty())
+}

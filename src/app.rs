@@ -27,7 +27,7 @@ use crate::settings::{Rate, Settings};
 /// The file in the data directory that holds a generated signing secret.
 pub(crate) const SECRET_KEY_FILE: &str = "secret_key";
 /// The file in the data directory that holds a generated service token.
-const SERVICE_TOKEN_FILE: &str = "service_token";
+pub(crate) const SERVICE_TOKEN_FILE: &str = "service_token";
 /// The share of the stop timeout for requests in flight. The rest is for the actors and the store.
 const HTTP_SHARE: f64 = 0.6;
 /// The share of the remaining time for the actors. The rest is for the last commit.

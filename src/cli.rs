@@ -2,6 +2,7 @@
 
 mod accept;
 mod audit;
+mod backup;
 mod calibrate;
 mod check_config;
 mod health;
@@ -13,6 +14,7 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+pub use backup::{BackupArgs, RestoreArgs, VerifyBackupArgs};
 use clap::{Args, Parser, Subcommand};
 use doorward_actors::{AuditHash, AuditHead, HashBackendChoice};
 
@@ -65,6 +67,13 @@ pub enum Command {
     /// Bring the accounts of another system along, with their passwords, without a running server. Exit code 0: all came along. 1: the
     /// import was refused or failed. 2: the command line or a setting is wrong. 3: all but what the report names came along.
     Import(ImportArgs),
+    /// Make a backup of the data directory while no server uses it: accounts, audit log, secrets and keys in one file.
+    Backup(BackupArgs),
+    /// Check a backup completely and print what it contains. Exit code 0: a restore accepts it. 1: it does not.
+    VerifyBackup(VerifyBackupArgs),
+    /// Restore a backup into a data directory without a database. Ends all sessions, because a backup does not know which of them ended
+    /// after it was made.
+    Restore(RestoreArgs),
     /// Accept the database in the data directory although it is missing or older than before. Use it after a start was refused for this
     /// reason, if you restored an older copy or removed the database on purpose.
     AcceptOlderData,
@@ -258,6 +267,15 @@ impl Cli {
             },
             Command::Import(arguments) => match load() {
                 Ok(loaded) => import::run(loaded, arguments),
+                Err(error) => refuse(&error),
+            },
+            Command::Backup(args) => match load() {
+                Ok(loaded) => start(loaded, |settings| backup::make(settings, args)),
+                Err(error) => refuse(&error),
+            },
+            Command::VerifyBackup(args) => backup::verify(&args),
+            Command::Restore(args) => match load() {
+                Ok(loaded) => start(loaded, |settings| backup::restore(settings, args)),
                 Err(error) => refuse(&error),
             },
             Command::AcceptOlderData => match load() {

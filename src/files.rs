@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Creates a directory that only its owner may enter, with its parents, unless it exists. An existing directory keeps its permissions.
 /// All names that this creates are durable when it returns.
@@ -41,6 +41,52 @@ pub(crate) fn write_whole(path: &Path, unfinished: &Path, bytes: &[u8]) -> io::R
         return Err(error);
     }
     sync_dir(parent(path))
+}
+
+/// A file for its owner only that appears under its name when it is complete. Until then it has `.unfinished` behind its name.
+pub(crate) struct NewFile {
+    file: File,
+    path: PathBuf,
+    unfinished: PathBuf,
+}
+
+impl NewFile {
+    /// Begins a file. A file that a kill left unfinished is replaced.
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        let mut unfinished = path.as_os_str().to_owned();
+        unfinished.push(".unfinished");
+        let unfinished = PathBuf::from(unfinished);
+        if fs::symlink_metadata(path).is_ok_and(|present| !present.is_file()) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "there is something that is no file"));
+        }
+        remove_if_there(&unfinished)?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+        Ok(Self { file, path: path.to_owned(), unfinished })
+    }
+
+    /// Makes the file durable and gives it its name, in the place of an older one.
+    pub(crate) fn complete(self) -> io::Result<()> {
+        self.file.sync_all()?;
+        fs::rename(&self.unfinished, &self.path)?;
+        sync_dir(parent(&self.path))
+    }
+}
+
+impl io::Write for &mut NewFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        // After `complete` there is no such file.
+        let _ = fs::remove_file(&self.unfinished);
+    }
 }
 
 /// Removes a file and returns whether it existed. The caller syncs the directory.

@@ -6,6 +6,8 @@
 mod ambient;
 mod app;
 #[doc(hidden)]
+pub mod backup;
+#[doc(hidden)]
 pub mod breached;
 pub mod cli;
 #[doc(hidden)]

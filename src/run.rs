@@ -1,12 +1,15 @@
 //! The commands that need the application or an open data directory.
 
 use std::io::BufRead as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use doorward_actors::ports::SendError;
 use doorward_actors::{Email, Nickname, Passphrase, Password, ProfileChange, RegisterError, Registration};
 
 use crate::app::{Ambient, App, BuildError, Ended};
+use crate::backup::create::CreateError;
+use crate::backup::restore::RestoreError;
 use crate::line_end::without_line_end;
 use crate::mail::MailSetupError;
 use crate::offline::Offline;
@@ -39,6 +42,20 @@ pub(crate) enum RunError {
     /// A mail was not sent.
     #[error("the mail was not sent: {0}")]
     Mail(#[from] SendError),
+    /// No backup was made.
+    #[error(transparent)]
+    Backup(#[from] CreateError),
+    /// A backup was refused or not restored.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    /// A file cannot be used.
+    #[error("cannot use {}: {source}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The error of the operating system.
+        source: std::io::Error,
+    },
     /// A value on the command line is not usable.
     #[error("{what}: {why}")]
     Input {

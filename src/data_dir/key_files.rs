@@ -96,6 +96,20 @@ impl KeyFiles {
         Ok(Some(ring).filter(|ring| ring.revision > 0))
     }
 
+    /// Returns the ring and the key pairs that it names, as files with their names in the data directory.
+    pub(crate) fn contents(&self) -> Result<Vec<(String, Secret)>, KeyVaultFailure> {
+        let Some(_lock) = self.lock()? else { return Ok(Vec::new()) };
+        let Some(ring) = self.ring()? else { return Ok(Vec::new()) };
+        let pairs = ring.keys.iter().filter(|key| !key.algorithm.is_symmetric()).map(|key| pair_name(&key.id));
+        let names = std::iter::once(RING.to_owned()).chain(pairs);
+        let file = |name: String| {
+            let path = self.path(&name);
+            let content = self.read(&path)?.ok_or_else(|| KeyVaultFailure(format!("{} is missing", path.display())))?;
+            Ok((format!("{DIRECTORY}/{name}"), content))
+        };
+        names.map(file).collect()
+    }
+
     /// Writes an empty ring of revision 0, which marks that the first ring is being made. If a kill then leaves a key pair without a ring,
     /// that pair is not mistaken for the remains of a lost ring.
     fn announce(&self) -> Result<(), KeyVaultFailure> {

@@ -8,6 +8,7 @@
 //! - `export`: all rows at one point, while commits go on.
 //! - `recent`: a cache of the rows that every token check reads.
 //! - `heads`, `sync` and `witness`: protection against power cuts.
+//! - `load` and `moved`: filling an engine from a backup, and the mark of one that moved away.
 //! - `lock`: the exclusive lock of the directory.
 //! - `health`: the failed state of the engine.
 
@@ -33,7 +34,9 @@ mod error;
 mod export;
 mod heads;
 mod health;
+mod load;
 mod lock;
+pub(crate) mod moved;
 mod open;
 mod recent;
 mod sync;
@@ -43,6 +46,7 @@ use committer::{Committer, Durable, Progress, Writer};
 pub use error::OpenError;
 use export::Exports;
 use health::Health;
+pub(crate) use load::Loader;
 use lock::DirLock;
 use recent::{Recent, RecentRows};
 use witness::Witness;
@@ -136,6 +140,7 @@ impl SledEngine {
     pub fn open(data_dir: &Path, options: SledOptions) -> Result<Self, OpenError> {
         files::create_private_dir(data_dir).map_err(|error| OpenError::at(data_dir, error))?;
         let lock = Arc::new(DirLock::take(data_dir)?);
+        moved::check(data_dir)?;
         let (db, commits) = open::open_or_make(data_dir, options)?;
 
         let health = Arc::new(Health::new());

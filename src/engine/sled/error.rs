@@ -58,6 +58,30 @@ pub enum OpenError {
         /// The minimum number of commits that it held before.
         noted: u64,
     },
+    /// There is or was an engine where a backup was to be restored.
+    #[error("{} has or had a database already; restore into an empty directory", .data_dir.display())]
+    NotEmpty {
+        /// The data directory.
+        data_dir: PathBuf,
+    },
+    /// A restore was interrupted.
+    #[error(
+        "a restore of a backup was interrupted, {} is left of it; run `doorward restore` again, or remove that directory to start empty",
+        .path.display()
+    )]
+    HalfRestored {
+        /// The directory that is left.
+        path: PathBuf,
+    },
+    /// What was here went elsewhere.
+    #[error(
+        "this data directory was moved by `doorward backup --move` and must not be used any more: where its backup was restored, its \
+         sessions live on. If that backup was never restored and never will be, remove {}", .path.display()
+    )]
+    Moved {
+        /// The mark.
+        path: PathBuf,
+    },
     /// The file that notes the number of commits cannot be read.
     #[error("{} cannot be read; restore it from a backup, or run `doorward accept-older-data`", .path.display())]
     Unreadable {

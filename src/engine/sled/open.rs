@@ -10,7 +10,7 @@ use doorward_actors::store::overlay::Overlay;
 use doorward_actors::store::{self, layout};
 
 use super::witness::Witness;
-use super::{OpenError, SledOptions, Tree, heads, sync};
+use super::{OpenError, SledOptions, Tree, heads, load, sync};
 use crate::files::{create_private_dir, sync_dir};
 
 /// How often the engine cleans up and flushes in the background, in milliseconds. Its garbage collection depends on it.
@@ -68,6 +68,7 @@ fn migrate(db: &sled::Db) -> Result<(), OpenError> {
 /// Opens the engine of a data directory. The caller holds the lock. Changes no record.
 /// Refuses an engine that is missing, empty or older than it was, if possible before the engine writes to its file.
 pub(super) fn open(data_dir: &Path, options: SledOptions) -> Result<sled::Db, OpenError> {
+    load::check(data_dir)?;
     let (engine_dir, noted) = (dir(data_dir), Witness::of(data_dir).commits()?);
     let at = |error| OpenError::at(&engine_dir, error);
     let lost = || OpenError::Lost { data_dir: data_dir.to_owned() };
@@ -111,7 +112,7 @@ pub(super) fn put_aside_if_empty(data_dir: &Path) -> Result<(), OpenError> {
 /// Opens the engine's files.
 /// This process already holds the lock of the directory. If the files are still locked, the owner is an engine of this process
 /// whose background threads have not ended yet.
-fn open_files(engine_dir: &Path, options: SledOptions) -> Result<sled::Db, OpenError> {
+pub(super) fn open_files(engine_dir: &Path, options: SledOptions) -> Result<sled::Db, OpenError> {
     let config =
         sled::Config::new().path(engine_dir).cache_capacity(options.cache_bytes).flush_every_ms(Some(FLUSH_EVERY_MS));
     for _ in 0..REOPEN_TRIES {
@@ -154,7 +155,7 @@ fn is_whole(parameters: &[u8]) -> bool {
 }
 
 /// Makes the engine's files and their names durable. The engine syncs only what it writes later.
-fn sync_files(engine_dir: &Path) -> io::Result<()> {
+pub(super) fn sync_files(engine_dir: &Path) -> io::Result<()> {
     for path in files(engine_dir)? {
         File::open(path)?.sync_all()?;
     }

@@ -1,0 +1,14 @@
+//! Backups: one file with all rows of a store at one point, and the generated secrets and keys if wanted.
+//!
+//! - `format`: the bytes of the file.
+//! - `writer` and `reader`: the file as a stream. They know no engine.
+//! - `check`: reads a whole file and checks everything in it.
+//! - `create`: writes a file from an export of a store.
+//! - `restore`: fills an empty data directory from a file.
+
+pub mod check;
+pub(crate) mod create;
+pub mod format;
+pub mod reader;
+pub(crate) mod restore;
+pub mod writer;

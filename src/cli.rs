@@ -275,7 +275,7 @@ impl Cli {
             },
             Command::VerifyBackup(args) => backup::verify(&args),
             Command::Restore(args) => match load() {
-                Ok(loaded) => start(loaded, |settings| backup::restore(settings, args)),
+                Ok(loaded) => start(loaded, async |settings| backup::restore(&settings, &args)),
                 Err(error) => refuse(&error),
             },
             Command::AcceptOlderData => match load() {

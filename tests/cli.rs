@@ -111,6 +111,8 @@ fn r13_every_command_that_reads_settings_stops_on_a_mistake() {
         &[],
         &["admin", "create", "--email", "a@example.org", "--nickname", "a"],
         &["accept-older-data"],
+        &["backup", "--to", "file"],
+        &["restore", "--from", "file"],
     ] {
         let run = Doorward::new(arguments).env("PORT", "65536").env("SECRET_KEY", "kanarienvogel").run();
         assert_eq!(run.code, Some(2), "{arguments:?}");

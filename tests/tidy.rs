@@ -202,6 +202,11 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("src/http", &["crate::engine", "sled"]),
     ("src/http/edge", &["crate::http::families", "crate::http::wire", "crate::http::pages"]),
     ("src/http/wire.rs", &["crate::http::families", "crate::http::edge"]),
+    ("src/backup/format", &["crate::engine", "crate::http", "sled"]),
+    ("src/backup/writer", &["crate::engine", "crate::http", "sled"]),
+    ("src/backup/reader", &["crate::engine", "crate::http", "sled"]),
+    ("src/backup/check", &["crate::engine", "crate::http", "sled"]),
+    ("src/backup/create", &["crate::engine", "crate::http", "sled"]),
     ("src/engine", &["crate::http", "crate::settings", "crate::app"]),
 ];
 

@@ -103,7 +103,7 @@ pub fn pass<S: Sink>(input: impl Read, salt: [u8; 32], sink: &mut S) -> Result<C
     let mut integrity = Integrity::new(salt);
     let (mut files, mut rows_began) = (0, false);
     loop {
-        match reader.next().map_err(Refusal::from)? {
+        match reader.next_block().map_err(Refusal::from)? {
             Block::File(name, content) => {
                 let place = reader.place();
                 if rows_began {

@@ -131,7 +131,7 @@ impl<R: Read> Reader<R> {
     ///
     /// # Errors
     /// Also if a block is missing, or if anything follows the end.
-    pub fn next(&mut self) -> Result<Block, ReadError> {
+    pub fn next_block(&mut self) -> Result<Block, ReadError> {
         self.place = Place { block: self.place.block + 1, offset: self.offset };
         let place = self.place;
         let mut head = [0; BLOCK_HEAD];

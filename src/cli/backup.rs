@@ -151,7 +151,7 @@ fn check(input: Box<dyn Read>, wishes: Wishes) -> Result<Checked, RunError> {
 ///
 /// A file is checked as a whole before anything is written. What comes from a stream is checked on its way, and the database appears
 /// after its end.
-pub(super) async fn restore(settings: Settings, args: RestoreArgs) -> Result<(), RunError> {
+pub(super) fn restore(settings: &Settings, args: &RestoreArgs) -> Result<(), RunError> {
     let data_dir = &settings.storage.data_dir;
     let wishes = Wishes {
         keep_sessions: args.keep_sessions,

@@ -10,9 +10,9 @@ use doorward_actors::store::{
 };
 use doorward_actors::testing::RefreshChain;
 use doorward_actors::{
-    AccountChange, AccountId, AuditActorKind, AuditEvent, AuditRecord, CredentialHash, CustomerAccount, Email, Locale,
-    MailKind, NewAccount, NewMail, NewRole, NewServiceToken, NewToken, Nickname, Origin, Role, SecretDigest,
-    ServiceName, ServiceScopes, Session, SessionId, Timestamp, TokenHash, TokenPurpose, TokenSeed, Undoable,
+    AccountChange, AccountId, AuditActorKind, AuditEvent, AuditRecord, Email, Locale, MailKind, NewAccount, NewMail,
+    NewRole, NewServiceToken, NewToken, Nickname, Origin, Role, SecretDigest, ServiceName, ServiceScopes, Session,
+    SessionId, Timestamp, TokenHash, TokenPurpose, TokenSeed, Undoable,
 };
 use tempfile::TempDir;
 use tokio::sync::{Mutex, MutexGuard};
@@ -88,18 +88,8 @@ async fn account(store: &Store, number: u64, role: Role) {
         audit: vec![audit(AuditEvent::Registered, 1)],
         ..Effects::default()
     };
-    let new = NewAccount {
-        email: email(&name),
-        nickname: Nickname::parse(&name).unwrap(),
-        password_hash: CredentialHash::from_phc(format!("$password${name}")),
-        passphrase_hash: CredentialHash::from_phc(format!("$passphrase${name}")),
-        customer_account: CustomerAccount::none(),
-        locale: Locale::En,
-        created_at: at(1),
-        role: NewRole::Exactly(role),
-        acting: None,
-        replaces_unverified: false,
-    };
+    let nickname = Nickname::parse(&name).unwrap();
+    let new = NewAccount { role: NewRole::Exactly(role), ..NewAccount::sample(email(&name), nickname) };
     let id = store.create_account(new, effects).await.unwrap().id;
     for session in 0..2 {
         open_session(store, id, session).await.unwrap();

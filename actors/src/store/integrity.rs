@@ -13,6 +13,7 @@ use super::requests::{StoredToken, UsedToken};
 use crate::domain::account::{Account, AccountId, Role};
 use crate::domain::audit::{AuditCheckpoint, AuditHead};
 use crate::domain::failures::Failures;
+use crate::domain::hash_form::{HashCount, HashForm};
 use crate::domain::lease::LeaseClaim;
 use crate::domain::one_time::{TokenHash, TokenPurpose};
 use crate::domain::outbox::{MailId, MailState, QueuedMail};
@@ -117,7 +118,7 @@ pub struct Contents {
 /// - Every row is of a known kind, can be read, and comes after the one before it.
 /// - Every address and nickname belongs to one account. All index rows lead to their records, and all records have their index rows.
 /// - Rows of an account belong to an account that exists.
-/// - The counters of accounts and active administrators are right, and no counter of given numbers is below a number in use.
+/// - The counters of accounts, active administrators and hashes of other systems are right, and no counter of given numbers is below a number in use.
 /// - If there is an administrator, the rows say that there was one.
 /// - The audit log is a chain that ends with its head, and the log of revocations has no gap.
 ///
@@ -140,6 +141,8 @@ pub struct Integrity {
     administrators: u64,
     active_administrators: u64,
     sessions: u64,
+    /// How many accounts have a password hash of each foreign form, without those whose count was compared.
+    forms: BTreeMap<HashForm, u64>,
     highest_mail: u64,
     highest_service_token: u64,
     relations: Relations,
@@ -194,6 +197,7 @@ impl Integrity {
             administrators: 0,
             active_administrators: 0,
             sessions: 0,
+            forms: BTreeMap::new(),
             highest_mail: 0,
             highest_service_token: 0,
             relations: Relations::default(),
@@ -281,6 +285,9 @@ impl Integrity {
                 return Err(Violation::Given { what, counter, found });
             }
         }
+        if let Some(found) = self.forms.values().next() {
+            return Err(Violation::Count { what: "hashes of another system", counter: 0, found: *found });
+        }
         let had_admin = self.counter(layout::HAD_ADMIN) != 0;
         if self.administrators > 0 && !had_admin {
             return Err(Violation::UnknownAdministrator);
@@ -341,6 +348,14 @@ impl Integrity {
             Parsed::Account(id) => self.account(id, value)?,
             Parsed::Email => relations.emails.subtract(salt, &[key, &id_of(value)?]),
             Parsed::Nickname => relations.nicknames.subtract(salt, &[key, &id_of(value)?]),
+            Parsed::ImportDeleted(_) => require(value.is_empty(), "deleted import")?,
+            Parsed::ImportNumbers(last) => require(read::<AccountId>(value)? <= last, "numbers of an import")?,
+            Parsed::HashCount(ref form) => {
+                let (counter, found) = (read::<HashCount>(value)?.now, self.forms.remove(form).unwrap_or(0));
+                if counter != found {
+                    return Err(Violation::Count { what: "hashes of another system", counter, found });
+                }
+            }
             Parsed::Session(account, id) => {
                 let session = read::<Session>(value)?;
                 require(session.account == account && session.id == id, "session")?;
@@ -375,6 +390,9 @@ impl Integrity {
         if let Some(reserved) = &account.reserved_email {
             let until = reserved.until.as_millis().to_be_bytes();
             relations.reserved.add(salt, &[&layout::reserved(reserved.email.key(), id), &until]);
+        }
+        if let Some(form) = account.password_hash.as_ref().and_then(HashForm::of) {
+            *self.forms.entry(form).or_default() += 1;
         }
         self.ids.insert(id);
         self.accounts += 1;

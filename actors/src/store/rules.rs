@@ -341,7 +341,9 @@ fn count_hash(tx: &mut Transaction<'_>, before: Option<&Account>, after: Option<
     // The counts of all forms go together; see `HashForms::foreign`.
     let forms = reads::import::hash_forms(tx.rows())?.foreign;
     if forms.iter().all(|(_, count)| count.now == 0) {
-        forms.iter().for_each(|(form, _)| tx.remove(&layout::hash_count(form)));
+        for (form, _) in &forms {
+            tx.remove(&layout::hash_count(form));
+        }
     }
     Ok(())
 }

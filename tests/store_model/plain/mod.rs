@@ -2,9 +2,9 @@
 //! It counts and searches where the real store keeps counters and indexes, so that the two can be compared.
 
 use doorward_actors::{
-    Account, AccountId, AccountOrigin, Acting, AuditPage, AuditPruned, AuditPruning, AuditQuery, AuditRecord, AuditStatus,
-    CustomerAccount, Email, EmailKey, Locale, MailId, MailOutcome, MailState, NewAccount, NewMail, NewRole, QueuedMail,
-    RefreshFamily, Role, Session, SessionId, SessionLabel, Timestamp, TokenHash, TokenPurpose,
+    Account, AccountId, AccountOrigin, Acting, AuditPage, AuditPruned, AuditPruning, AuditQuery, AuditRecord,
+    AuditStatus, CustomerAccount, Email, EmailKey, Locale, MailId, MailOutcome, MailState, NewAccount, NewMail,
+    NewRole, QueuedMail, RefreshFamily, Role, Session, SessionId, SessionLabel, Timestamp, TokenHash, TokenPurpose,
 };
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -1,12 +1,13 @@
 //! Keys, read back: what each row is, for those who look at all of them.
 
 use super::{
-    ACCOUNT, ACTIVITY, AUDIT, AUDIT_OF, DUE, EMAIL, FAILURES, KNOWN, LEASE, MAIL, MAIL_OF, MAILS_OF_DAY, NICKNAME,
-    REFRESH, RESERVED, REVOCATION, SERVICE_TOKEN, SERVICE_TOKEN_USE, SESSION, TOKEN, TOKEN_OF, TOUCH, UNDO_OF,
-    USED_TOKEN, USED_TOKEN_OF, WAITING_MAILS, WITHHELD_OF_DAY,
+    ACCOUNT, ACTIVITY, AUDIT, AUDIT_OF, DUE, EMAIL, FAILURES, HASH_COUNT, IMPORT_DELETED, IMPORT_NUMBERS, KNOWN, LEASE,
+    MAIL, MAIL_OF, MAILS_OF_DAY, NICKNAME, REFRESH, RESERVED, REVOCATION, SERVICE_TOKEN, SERVICE_TOKEN_USE, SESSION,
+    TOKEN, TOKEN_OF, TOUCH, UNDO_OF, USED_TOKEN, USED_TOKEN_OF, WAITING_MAILS, WITHHELD_OF_DAY,
 };
-use super::{GIVEN_UP, failures_of};
+use super::{GIVEN_UP, failures_of, form_of_hash_count};
 use crate::domain::account::AccountId;
+use crate::domain::hash_form::HashForm;
 use crate::domain::lease::Lease;
 use crate::domain::one_time::TokenHash;
 use crate::domain::outbox::MailId;
@@ -23,6 +24,10 @@ pub(crate) enum Parsed {
     Account(AccountId),
     Email,
     Nickname,
+    ImportDeleted(AccountId),
+    /// The numbers that an import took, by the last of them.
+    ImportNumbers(AccountId),
+    HashCount(HashForm),
     Session(AccountId, SessionId),
     Touch(AccountId, SessionId),
     Activity(AccountId),
@@ -56,6 +61,9 @@ pub(crate) fn parse(key: &[u8]) -> Option<Parsed> {
         ACCOUNT => Parsed::Account(account(rest)?),
         EMAIL => Parsed::Email,
         NICKNAME => Parsed::Nickname,
+        IMPORT_DELETED => Parsed::ImportDeleted(account(rest)?),
+        IMPORT_NUMBERS => Parsed::ImportNumbers(account(rest)?),
+        HASH_COUNT => Parsed::HashCount(form_of_hash_count(key)?),
         SESSION => of_session(rest).map(|(account, session)| Parsed::Session(account, session))?,
         TOUCH => of_session(rest).map(|(account, session)| Parsed::Touch(account, session))?,
         REFRESH => of_session(rest).map(|(account, session)| Parsed::Refresh(account, session))?,

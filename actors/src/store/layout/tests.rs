@@ -1,6 +1,7 @@
 //! Tests that the bytes of keys never change.
 
 use crate::domain::email::Email;
+use crate::domain::hash_form::HashForm;
 use crate::domain::mail::MailKind;
 use crate::domain::nickname::Nickname;
 
@@ -144,6 +145,8 @@ fn every_key_is_parsed_and_no_shorter_or_longer_one_of_a_fixed_length() {
     let fixed: Vec<(Vec<u8>, Parsed)> = vec![
         (COMMITS.to_vec(), Parsed::Single(0x10)),
         (super::account(account).to_vec(), Parsed::Account(account)),
+        (import_deleted(account).to_vec(), Parsed::ImportDeleted(account)),
+        (import_numbers(account).to_vec(), Parsed::ImportNumbers(account)),
         (super::session(account, session).to_vec(), Parsed::Session(account, session)),
         (touch(account, session).to_vec(), Parsed::Touch(account, session)),
         (refresh(account, session).to_vec(), Parsed::Refresh(account, session)),
@@ -173,6 +176,8 @@ fn every_key_is_parsed_and_no_shorter_or_longer_one_of_a_fixed_length() {
     let address = Email::parse("ann@example.com").unwrap();
     assert_eq!(parse(&reserved(address.key(), account)), Some(Parsed::Reserved(account)));
     assert_eq!(parse(&email(address.key())), Some(Parsed::Email));
+    let form = HashForm::from_stored("$2b$10".to_owned()).unwrap();
+    assert_eq!(parse(&hash_count(&form)), Some(Parsed::HashCount(form)));
     assert_eq!(parse(&super::account(account)[..1]), None);
     assert_eq!(parse(&[0x7F, 1]), None);
     assert_eq!(parse(&[]), None);

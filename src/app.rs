@@ -14,6 +14,8 @@ use doorward_actors::{
     TokenSettings,
 };
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use crate::ambient::{SystemClock, SystemEntropy};
 use crate::breached::{BreachedList, BreachedListError};
@@ -35,6 +37,13 @@ const ACTORS_SHARE: f64 = 0.7;
 
 /// The share of the request timeout for which a response may wait for an event.
 const WAIT_SHARE: f64 = 0.8;
+
+/// How many connections may be open to the listener of the metrics.
+const METRICS_CONNECTIONS: usize = 16;
+/// How long a request to it may take.
+const METRICS_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a request to it may take at a stop.
+const METRICS_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Why the application did not start.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +110,8 @@ pub struct App {
     core: Core,
     listener: TcpListener,
     address: SocketAddr,
+    /// The listener of the metrics for this machine.
+    metrics: Option<TcpListener>,
     service_token: Secret,
     tls: Option<Tls>,
     settings: Settings,
@@ -166,7 +177,8 @@ impl App {
     /// Does the same as [`App::build`] with another clock, source of randomness or mail transport.
     pub async fn build_with(settings: Settings, ambient: Ambient) -> Result<Self, BuildError> {
         let tls = settings.http.tls.as_ref().map(Tls::load).transpose()?;
-        let core = Core::start(&settings, &ambient).await?;
+        // Boxed, because callers would otherwise hold all that a start needs for as long as they live.
+        let core = Box::pin(Core::start(&settings, &ambient)).await?;
         let service_token = secret(&settings, settings.tokens.service_token.as_ref(), SERVICE_TOKEN_FILE, &ambient)?;
         if settings.accounts.first_user_is_admin && !core.store.had_admin().await? {
             tracing::warn!(
@@ -174,18 +186,26 @@ impl App {
                  (set FIRST_USER_IS_ADMIN=false and use `doorward admin create` to prevent it)"
             );
         }
-        let wanted = SocketAddr::new(settings.http.host, settings.http.port);
-        let listen = |source| BuildError::Listen { address: wanted, source };
-        let listener = http::listen(wanted).map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
+        let (listener, address) = listen(SocketAddr::new(settings.http.host, settings.http.port))?;
+        let metrics = settings.http.metrics.map(listen).transpose()?;
+        if let Some((_, address)) = &metrics {
+            tracing::info!(%address, "the metrics are served to this machine without a token");
+        }
+        let metrics = metrics.map(|(listener, _)| listener);
         tracing::info!(%address, tls = tls.is_some(), data_dir = %settings.storage.data_dir.display(), "listening");
-        Ok(Self { core, listener, address, service_token, tls, settings })
+        Ok(Self { core, listener, address, metrics, service_token, tls, settings })
     }
 
     /// Returns the address on which it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Returns the address on which the metrics are served without a token, if there is one.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().and_then(|listener| listener.local_addr().ok())
     }
 
     /// Returns the built-in service token, with which services authenticate.
@@ -203,7 +223,7 @@ impl App {
     /// Serves until `shutdown` resolves or a part fails for good. Then stops in order: refuses new connections, finishes requests in
     /// flight, drains the actors, makes the last commit.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), Ended> {
-        let Self { core, listener, service_token, tls, settings, .. } = self;
+        let Self { core, listener, metrics, service_token, tls, settings, .. } = self;
         let stop_within = settings.http.shutdown_timeout;
         let server =
             ServerSettings::new(&settings.http, stop_within.mul_f64(HTTP_SHARE), tls, settings.log.verify_sample);
@@ -216,6 +236,7 @@ impl App {
             longest_wait: settings.http.request_timeout.mul_f64(WAIT_SHARE),
         };
         let api = Api::new(core.system.handles().clone(), service_token, rules);
+        let metrics = metrics.map(|listener| MetricsServer::start(listener, &api));
         let (actors, store) = (core.system.gave_up(), core.engine.failed());
         let mut ended = None;
         let mut stop_began = Instant::now();
@@ -226,14 +247,54 @@ impl App {
                 reason = store => ended = Some(Ended::StoreFailed(reason)),
             }
             stop_began = Instant::now();
+            core.system.handles().health.begin_stop();
             api.end_streams();
         })
         .await;
+        if let Some(metrics) = metrics {
+            metrics.stop().await;
+        }
         let stopped = core.stop(stop_within.saturating_sub(stop_began.elapsed())).await;
         match ended {
             Some(ended) => Err(ended),
             None => stopped,
         }
+    }
+}
+
+/// Binds a listener and returns it with its address.
+fn listen(wanted: SocketAddr) -> Result<(TcpListener, SocketAddr), BuildError> {
+    let failed = |source| BuildError::Listen { address: wanted, source };
+    let listener = http::listen(wanted).map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+/// Serves the metrics to this machine. It goes on while the other listener stops, so that a stop can be watched.
+struct MetricsServer {
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<bool>,
+}
+
+impl MetricsServer {
+    fn start(listener: TcpListener, api: &Arc<Api>) -> Self {
+        let settings = ServerSettings {
+            shutdown_timeout: METRICS_PATIENCE,
+            ..ServerSettings::plain(METRICS_CONNECTIONS, METRICS_DEADLINE)
+        };
+        let (stop, stopped) = oneshot::channel::<()>();
+        let api = Arc::clone(api);
+        let serving = tokio::spawn(async move {
+            // A dropped sender is a stop too.
+            http::serve_metrics(listener, &api, settings, async { drop(stopped.await) }).await
+        });
+        Self { stop, serving }
+    }
+
+    async fn stop(self) {
+        drop(self.stop);
+        // A panic in it was logged, and there is nothing left to stop.
+        let _ = self.serving.await;
     }
 }
 
@@ -362,5 +423,6 @@ fn system_settings(settings: &Settings, secret_key: Secret) -> SystemSettings {
         audit: AuditSettings { retention: settings.audit.retention, max_bytes: settings.audit.max_bytes },
         // The embedded engine belongs to one process, which has one clock.
         clock_skew: Duration::ZERO,
+        min_free_disk: settings.storage.min_free,
     }
 }

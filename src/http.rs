@@ -10,9 +10,11 @@ mod error;
 mod families;
 mod feeds;
 mod fields;
+mod figures;
 mod form;
 mod json;
 mod links;
+mod metrics;
 mod openapi;
 mod pages;
 mod routes;
@@ -35,6 +37,7 @@ use error::ApiError;
 use families::audit::Readers;
 use families::docs::Docs;
 pub use families::route_table;
+use figures::RequestFigures;
 use routes::Table;
 pub use routes::{Access, Class, Documented, RouteInfo};
 
@@ -46,6 +49,7 @@ pub(crate) struct Api {
     readers: Readers,
     /// The documentation, once somebody has read it.
     docs: OnceLock<Docs>,
+    figures: Arc<RequestFigures>,
 }
 
 /// The operator's settings for answers.
@@ -92,17 +96,16 @@ impl Default for ApiRules {
     }
 }
 
+fn new_figures() -> Arc<RequestFigures> {
+    Arc::new(RequestFigures::new(Table(route_table())))
+}
+
 impl Api {
     /// Creates the API in front of these actors. `service_token` is the token from the settings.
     pub(crate) fn new(handles: Handles, service_token: SecretDigest, rules: ApiRules) -> Arc<Self> {
         handles.services.admit_built_in(service_token);
-        Arc::new(Self {
-            handles,
-            rules,
-            admission: Admission::default(),
-            readers: Readers::default(),
-            docs: OnceLock::new(),
-        })
+        let (admission, readers, docs) = (Admission::default(), Readers::default(), OnceLock::new());
+        Arc::new(Self { handles, rules, admission, readers, docs, figures: new_figures() })
     }
 
     /// Creates the same with another heartbeat of streams.
@@ -110,7 +113,8 @@ impl Api {
     fn beating(handles: Handles, service_token: SecretDigest, heartbeat: Duration) -> Arc<Self> {
         handles.services.admit_built_in(service_token);
         let (rules, readers) = (ApiRules::default(), Readers::beating(heartbeat));
-        Arc::new(Self { handles, rules, admission: Admission::default(), readers, docs: OnceLock::new() })
+        let (admission, docs) = (Admission::default(), OnceLock::new());
+        Arc::new(Self { handles, rules, admission, readers, docs, figures: new_figures() })
     }
 
     /// Returns the warning for a request that sets this address: no mail can be sent to it, as far as the mailer knows.
@@ -125,6 +129,13 @@ impl Api {
         }
     }
 
+    /// Returns the settings of a listener in front of this API, with its routes and its count of requests.
+    fn over_routes(&self, mut settings: ServerSettings) -> ServerSettings {
+        settings.edge.routes = Table(route_table());
+        settings.edge.figures = Arc::clone(&self.figures);
+        settings
+    }
+
     /// Ends the answers that would go on forever, so that the listener can stop.
     pub(crate) fn end_streams(&self) {
         self.readers.end();
@@ -135,10 +146,10 @@ impl Api {
 pub(crate) async fn serve_api(
     listener: TcpListener,
     api: &Arc<Api>,
-    mut settings: ServerSettings,
+    settings: ServerSettings,
     shutdown: impl Future<Output = ()>,
 ) -> bool {
-    settings.edge.routes = Table(route_table());
+    let settings = api.over_routes(settings);
     let api = Arc::clone(api);
     let all = warp::ext::get::<Arc<RequestContext>>().and(warp::body::stream()).then(
         move |context: Arc<RequestContext>, body| {
@@ -153,6 +164,23 @@ pub(crate) async fn serve_api(
     );
     let all = all.recover(error::recover).unify();
     serve(listener, TowerToHyperService::new(warp::service(all)), settings, shutdown).await
+}
+
+/// Serves the route of the metrics alone, which then needs no token, until `shutdown` resolves; see [`serve`].
+pub(crate) async fn serve_metrics(
+    listener: TcpListener,
+    api: &Arc<Api>,
+    settings: ServerSettings,
+    shutdown: impl Future<Output = ()>,
+) -> bool {
+    let settings = api.over_routes(settings);
+    let api = Arc::clone(api);
+    let route = warp::ext::get::<Arc<RequestContext>>().then(move |context: Arc<RequestContext>| {
+        let api = Arc::clone(&api);
+        async move { families::metrics::openly(&api, &context).await }
+    });
+    let route = route.recover(error::recover).unify();
+    serve(listener, TowerToHyperService::new(warp::service(route)), settings, shutdown).await
 }
 
 /// Returns `openapi.json`, for tests that compare every answer with it.

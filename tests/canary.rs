@@ -142,7 +142,16 @@ async fn successes(drive: &mut Drive) {
     let (mut ann, bob) = (drive.register("visible-ann").await, drive.register("bob").await);
     let admin = drive.login(&admin_person).await;
     let token = drive.login(&ann).await;
-    for path in ["/", "/docs", "/docs/index.css", "/openapi.json", "/health/live", "/health/ready", "/health/actors"] {
+    for path in [
+        "/",
+        "/docs",
+        "/docs/index.css",
+        "/openapi.json",
+        "/health/live",
+        "/health/ready",
+        "/health/actors",
+        "/metrics",
+    ] {
         assert_eq!(drive.call(Method::GET, path, Some(&admin), None).await.status, 200, "{path}");
     }
     assert_eq!(drive.call(Method::GET, "/my_account/", Some(&token), None).await.status, 200);

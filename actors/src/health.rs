@@ -1,143 +1,58 @@
 //! What each actor and the parts around it report about themselves.
 
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+mod checks;
+mod histogram;
+mod letters;
+mod vitals;
+
 use std::time::Duration;
 
 use crate::domain::time::Timestamp;
 
-/// Marks a time that has not occurred yet.
-const NEVER: i64 = i64::MIN;
+pub(crate) use checks::problems;
+pub use checks::{Check, Problem};
+pub use histogram::{Distribution, Histogram, RequestTimes, Sizes, Times};
+pub(crate) use letters::Letters;
+pub(crate) use vitals::{ActorState, Vitals};
 
-/// Whether an actor runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum ActorState {
-    Starting = 0,
-    Running = 1,
-    Restarting = 2,
-    Stopped = 3,
-}
-
-impl ActorState {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Running => "running",
-            Self::Restarting => "restarting",
-            Self::Stopped => "stopped",
-        }
-    }
-}
-
-/// The vital signs of one actor. They outlive its incarnations. Any thread may read them at any time.
-pub(crate) struct Vitals {
-    name: String,
-    state: AtomicU8,
-    started_at: AtomicI64,
-    handled: AtomicU64,
-    failed: AtomicU64,
-    restarts: AtomicU64,
-    last_restart: AtomicI64,
-    last_progress: AtomicI64,
-    last_failure: Mutex<Option<String>>,
-}
-
-impl Vitals {
-    pub(crate) fn new(name: impl Into<String>) -> Arc<Self> {
-        Arc::new(Self {
-            name: name.into(),
-            state: AtomicU8::new(ActorState::Starting as u8),
-            started_at: AtomicI64::new(NEVER),
-            handled: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
-            restarts: AtomicU64::new(0),
-            last_restart: AtomicI64::new(NEVER),
-            last_progress: AtomicI64::new(NEVER),
-            last_failure: Mutex::new(None),
-        })
-    }
-
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
-    pub(crate) fn set_state(&self, state: ActorState) {
-        self.state.store(state as u8, Ordering::Relaxed);
-    }
-
-    /// Notes that an incarnation is ready for messages.
-    pub(crate) fn started(&self, now: Timestamp) {
-        self.set_state(ActorState::Running);
-        if self.started_at.swap(now.as_millis(), Ordering::Relaxed) != NEVER {
-            self.restarts.fetch_add(1, Ordering::Relaxed);
-            self.last_restart.store(now.as_millis(), Ordering::Relaxed);
-        }
-    }
-
-    /// Notes that a message was handled.
-    pub(crate) fn progressed(&self, now: Timestamp) {
-        self.handled.fetch_add(1, Ordering::Relaxed);
-        self.last_progress.store(now.as_millis(), Ordering::Relaxed);
-    }
-
-    /// Notes that a message, a piece of work or the actor itself failed.
-    pub(crate) fn failed(&self, cause: String) {
-        self.failed.fetch_add(1, Ordering::Relaxed);
-        *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause);
-    }
-
-    pub(crate) fn report(&self, now: Timestamp, mailbox: u64) -> ActorHealth {
-        let time = |at: &AtomicI64| match at.load(Ordering::Relaxed) {
-            NEVER => None,
-            millis => Some(Timestamp::from_millis(millis)),
-        };
-        let state = match self.state.load(Ordering::Relaxed) {
-            0 => ActorState::Starting,
-            1 => ActorState::Running,
-            2 => ActorState::Restarting,
-            _ => ActorState::Stopped,
-        };
-        ActorHealth {
-            name: self.name.clone(),
-            state: state.as_str(),
-            uptime: time(&self.started_at)
-                .filter(|_| state == ActorState::Running)
-                .map_or(Duration::ZERO, |started| now.since(started)),
-            mailbox,
-            handled: self.handled.load(Ordering::Relaxed),
-            failed: self.failed.load(Ordering::Relaxed),
-            restarts: self.restarts.load(Ordering::Relaxed),
-            last_restart: time(&self.last_restart),
-            last_failure: self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            last_progress: time(&self.last_progress),
-        }
-    }
-}
+/// The name of the root of the supervision tree.
+pub(crate) const SUPERVISOR: &str = "supervisor";
 
 /// What one actor reports.
 #[derive(Debug, Clone)]
 pub struct ActorHealth {
     /// Its name; shards have a number.
     pub name: String,
+    /// The actor that supervises it; `None` for the supervisor itself.
+    pub parent: Option<&'static str>,
     /// `starting`, `running`, `restarting` or `stopped`.
     pub state: &'static str,
     /// How long its present incarnation has run.
     pub uptime: Duration,
     /// How many messages wait for it.
     pub mailbox: u64,
+    /// For how long the oldest of them has waited at least. `None` if none waits. Looks at the actor, one a second, tell it.
+    pub oldest_message: Option<Duration>,
     /// How many messages it has handled since the process started.
     pub handled: u64,
     /// How often it, or a piece of its work, has failed.
     pub failed: u64,
     /// How often it was restarted.
     pub restarts: u64,
+    /// How often it was restarted within the last minute.
+    pub recent_restarts: usize,
     /// When it was last restarted.
     pub last_restart: Option<Timestamp>,
+    /// Why it was last restarted.
+    pub last_restart_cause: Option<String>,
     /// Why it last failed.
     pub last_failure: Option<String>,
     /// When it last finished a message.
     pub last_progress: Option<Timestamp>,
+    /// How long ago that was.
+    pub since_progress: Option<Duration>,
+    /// How long messages took, since the process started: the first 1,024, and every eighth after them.
+    pub handling: Distribution,
 }
 
 /// What the store reports.
@@ -147,6 +62,94 @@ pub struct StoreHealth {
     pub ok: bool,
     /// How long they took.
     pub probe: Duration,
+    /// What the engine reports.
+    pub engine: EngineHealth,
+}
+
+/// What an engine reports.
+#[derive(Debug, Clone)]
+pub struct EngineHealth {
+    /// Why it failed; `None` while it works.
+    pub failure: Option<String>,
+    /// How long commits took, from the first change of a group to the durable group. In nanoseconds.
+    pub commits: Distribution,
+    /// How many changes a group had.
+    pub groups: Distribution,
+    /// How many changes wait for their commit.
+    pub waiting: usize,
+    /// How long ago a group was last made durable. `None` if none was since the engine was opened.
+    pub last_sync: Option<Duration>,
+    /// The disk. `None` for an engine without one, or if the disk cannot be asked.
+    pub disk: Option<DiskHealth>,
+}
+
+impl EngineHealth {
+    /// Creates the report of an engine of which nothing is known but that it failed.
+    pub(crate) fn failed(why: &str) -> Self {
+        Self {
+            failure: Some(why.to_owned()),
+            commits: Times::of_times().read(),
+            groups: Sizes::of_sizes().read(),
+            waiting: 0,
+            last_sync: None,
+            disk: None,
+        }
+    }
+}
+
+/// What is known of the disk of an engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskHealth {
+    /// How many bytes the files of the engine take.
+    pub used_bytes: u64,
+    /// How many bytes this process can still write to the file system.
+    pub free_bytes: u64,
+}
+
+/// What the outbox reports.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OutboxHealth {
+    /// How many mails wait to be sent, at most [`MAX_COUNTED_MAILS`](crate::store::MAX_COUNTED_MAILS).
+    pub waiting: usize,
+    /// How many mails were given up.
+    pub dead: u64,
+    /// When the oldest waiting mail was written.
+    pub oldest: Option<Timestamp>,
+    /// Why an attempt of this process last failed, without addresses, and when.
+    pub last_error: Option<(Timestamp, String)>,
+}
+
+/// What the rate limiter reports: how many keys have a counter, and how many requests were refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimiterHealth {
+    /// Each quota of requests, by the name of its policy.
+    pub quotas: [QuotaHealth; 3],
+    /// How many counters of failed attempts are stored, as far as this process knows.
+    pub failures: usize,
+}
+
+/// One quota of requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuotaHealth {
+    /// `public`, `docs` or `private`.
+    pub policy: &'static str,
+    /// How many clients or accounts have used some of it.
+    pub keys: usize,
+    /// How many requests it has refused since the process started.
+    pub refused: u64,
+}
+
+/// What the feed of changes reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FeedHealth {
+    /// The number of the last commit since the process started.
+    pub position: u64,
+    /// The number of the last durable commit.
+    pub settled: u64,
+    /// The number of the newest audit record.
+    pub audit_head: u64,
+    /// The number of the newest revocation.
+    pub revocation_head: u64,
 }
 
 /// What the pool of hashing threads reports.
@@ -192,16 +195,26 @@ pub struct LaneHealth {
 /// What the whole system reports.
 #[derive(Debug, Clone)]
 pub struct HealthReport {
-    /// `ok`, or `degraded` when an actor is not running or the store does not work.
+    /// `ok`, or `degraded` if there is a problem.
     pub status: &'static str,
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+    /// When it was put together.
+    pub at: Timestamp,
     /// How long the system has run.
     pub uptime: Duration,
-    /// Every actor.
+    /// Every actor, the supervisor first.
     pub actors: Vec<ActorHealth>,
     /// The store.
     pub store: StoreHealth,
     /// The hashing threads.
     pub hasher: HasherHealth,
+    /// The outbox. `None` if the store cannot tell.
+    pub outbox: Option<OutboxHealth>,
+    /// The rate limiter.
+    pub limiter: LimiterHealth,
+    /// The feed of changes.
+    pub feed: FeedHealth,
     /// How many sessions live.
     pub live_sessions: usize,
 }

@@ -75,7 +75,10 @@ pub use hasher::{
     CalibrationError, ForeignHashError, HashBackend, HashBackendChoice, HashCost, HashLane, HasherHandle,
     HasherSettings, HasherStartError, PasswordReport, pace_of,
 };
-pub use health::{ActorHealth, HasherHealth, HealthReport, LaneHealth, StoreHealth};
+pub use health::{
+    ActorHealth, Check, DiskHealth, Distribution, EngineHealth, FeedHealth, HasherHealth, HealthReport, Histogram,
+    LaneHealth, LimiterHealth, OutboxHealth, Problem, QuotaHealth, RequestTimes, Sizes, StoreHealth, Times,
+};
 pub use keys::{KeyHandle, KeyView, KeysError, RotateError};
 pub use mailer::{MailerHandle, MailerSettings};
 pub use rate_limiter::{

@@ -15,7 +15,7 @@ mod state;
 mod tests;
 mod turns;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub(crate) use actor::{MailerActor, Message};
@@ -25,12 +25,14 @@ use crate::ask::{ActingError, Unavailable};
 use crate::domain::account::Role;
 use crate::domain::audit::{AuditEvent, AuditRecord};
 use crate::domain::email::Email;
-use crate::domain::outbox::{MailId, QueuedMail};
+use crate::domain::outbox::{MailId, QueuedMail, without_addresses};
 use crate::domain::session::Origin;
+use crate::domain::time::Timestamp;
+use crate::health::OutboxHealth;
 use crate::ports::{Clock, MailTransport};
 use crate::process::Mailbox;
 use crate::session::Principal;
-use crate::store::Store;
+use crate::store::{OutboxCounts, Store};
 
 /// The settings for sending mails.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +52,21 @@ pub struct MailerHandle {
     store: Store,
     transport: Arc<dyn MailTransport>,
     clock: Arc<dyn Clock>,
+    troubles: Arc<Troubles>,
+}
+
+/// Why an attempt of this process last failed, without addresses, and when.
+#[derive(Debug, Default)]
+pub(crate) struct Troubles(Mutex<Option<(Timestamp, String)>>);
+
+impl Troubles {
+    pub(crate) fn note(&self, at: Timestamp, error: &str) {
+        *self.lock() = Some((at, without_addresses(error)));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(Timestamp, String)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl MailerHandle {
@@ -59,7 +76,18 @@ impl MailerHandle {
         transport: Arc<dyn MailTransport>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { mailbox, store, transport, clock }
+        Self { mailbox, store, transport, clock, troubles: Arc::default() }
+    }
+
+    /// Returns where the failures of attempts are noted.
+    pub(crate) fn troubles(&self) -> Arc<Troubles> {
+        Arc::clone(&self.troubles)
+    }
+
+    /// Returns the health report of the outbox. `None` if the store cannot tell.
+    pub(crate) async fn health(&self) -> Option<OutboxHealth> {
+        let OutboxCounts { waiting, dead, oldest } = self.store.outbox_counts().await.ok()?;
+        Some(OutboxHealth { waiting, dead, oldest, last_error: self.troubles.lock().clone() })
     }
 
     /// Returns whether mails to this address can be sent, as far as is known.

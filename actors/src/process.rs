@@ -5,7 +5,6 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -13,7 +12,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 
 use crate::ask::AskError;
-use crate::health::Vitals;
+use crate::health::{ActorHealth, Letters, Vitals};
 use crate::ports::Clock;
 
 /// The channel for an answer. Dropping it tells the caller that there will be no answer.
@@ -58,11 +57,11 @@ pub(crate) struct Mailbox<M: Send + 'static> {
     vitals: Arc<Vitals>,
 }
 
-/// One incarnation of an actor and the number of its waiting letters.
+/// One incarnation of an actor and the count of its letters.
 /// Each incarnation starts counting at zero, because a crash loses the queue.
 struct Address<M: Send + 'static> {
     actor: ActorRef<Letter<M>>,
-    waiting: Arc<AtomicU64>,
+    letters: Arc<Letters>,
 }
 
 impl<M: Send + 'static> Mailbox<M> {
@@ -74,9 +73,11 @@ impl<M: Send + 'static> Mailbox<M> {
         &self.vitals
     }
 
-    /// Returns the number of waiting letters.
-    pub(crate) fn depth(&self) -> u64 {
-        self.current.load().as_ref().map_or(0, |address| address.waiting.load(Ordering::Relaxed))
+    /// Looks at the actor, without asking it anything, and returns what it reports.
+    pub(crate) fn report(&self, clock: &dyn Clock) -> ActorHealth {
+        let letters = self.current.load().as_ref().map(|address| Arc::clone(&address.letters));
+        let waiting = letters.map_or_else(Default::default, |letters| letters.look(clock.monotonic()));
+        self.vitals.report(clock, waiting)
     }
 
     /// Sends a message without waiting.
@@ -106,10 +107,9 @@ impl<M: Send + 'static> Mailbox<M> {
     fn post(&self, letter: Letter<M>) -> Result<(), AskError> {
         let current = self.current.load();
         let address = current.as_ref().ok_or(AskError::NotRunning)?;
-        // Counted before it is sent, so that the actor never takes more letters than were counted.
-        address.waiting.fetch_add(1, Ordering::Relaxed);
+        address.letters.sending();
         address.actor.send_message(letter).map_err(|_| {
-            address.waiting.fetch_sub(1, Ordering::Relaxed);
+            address.letters.not_sent();
             AskError::NotRunning
         })
     }
@@ -141,10 +141,10 @@ impl<P: Process> Host<P> {
     }
 }
 
-/// The state of an incarnation and the number of its waiting letters.
+/// The state of an incarnation and the count of its letters.
 pub(crate) struct Hosted<S> {
     state: S,
-    waiting: Arc<AtomicU64>,
+    letters: Arc<Letters>,
 }
 
 impl<P: Process> Actor for Host<P> {
@@ -158,10 +158,10 @@ impl<P: Process> Actor for Host<P> {
         (): Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         let state = self.process.start(&self.mailbox).await?;
-        let waiting = Arc::new(AtomicU64::new(0));
-        self.mailbox.vitals.started(self.clock.now());
-        self.mailbox.current.store(Some(Arc::new(Address { actor: myself, waiting: Arc::clone(&waiting) })));
-        Ok(Hosted { state, waiting })
+        let letters = Arc::new(Letters::default());
+        self.mailbox.vitals.started(&*self.clock);
+        self.mailbox.current.store(Some(Arc::new(Address { actor: myself, letters: Arc::clone(&letters) })));
+        Ok(Hosted { state, letters })
     }
 
     async fn handle(
@@ -170,14 +170,15 @@ impl<P: Process> Actor for Host<P> {
         letter: Self::Msg,
         hosted: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        hosted.waiting.fetch_sub(1, Ordering::Relaxed);
+        hosted.letters.taken();
+        let began = self.mailbox.vitals.begins(&*self.clock);
         match letter {
             Letter::Work(message) => self.process.handle(&mut hosted.state, message).await?,
             Letter::Ping(reply) => drop(reply.send(())),
             #[cfg(feature = "testing")]
             Letter::Fault(fault) => fault.happen().await?,
         }
-        self.mailbox.vitals.progressed(self.clock.now());
+        self.mailbox.vitals.progressed(began, &*self.clock);
         Ok(())
     }
 
@@ -214,6 +215,13 @@ pub(crate) fn every<M: Send + 'static>(
 
 /// A running timer, which ends when it is dropped.
 pub(crate) struct Timer(tokio::task::JoinHandle<()>);
+
+impl Timer {
+    /// Wraps the task of a timer.
+    pub(crate) fn of(task: tokio::task::JoinHandle<()>) -> Self {
+        Self(task)
+    }
+}
 
 impl Drop for Timer {
     fn drop(&mut self) {

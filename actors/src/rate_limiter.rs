@@ -35,6 +35,7 @@ use crate::domain::failures::{FailureKey, FailureRule, FailureRules, FailureScop
 use crate::domain::network::ClientNetworks;
 use crate::domain::outbox::{OTHERS_A_DAY, until_tomorrow};
 use crate::domain::time::Timestamp;
+use crate::health::LimiterHealth;
 use crate::ports::Clock;
 use crate::store::{Store, StoreFailure};
 use quota::{Keyed, Monotonic};
@@ -242,6 +243,13 @@ impl RateLimiterHandle {
             return Err(Limited::new(DENIED, 0, REFUSED_FOR, REFUSED_FOR));
         }
         Ok(())
+    }
+
+    /// Returns the health report of the rate limiter.
+    pub(crate) fn health(&self) -> LimiterHealth {
+        let Limiters { public, docs, private, rows, .. } = &*self.limiters;
+        let quotas = [public.health(), docs.health(), private.health()];
+        LimiterHealth { quotas, failures: rows.load(Ordering::Relaxed) }
     }
 
     /// Counts a wrong guess of a secret that belongs to no account, by address only. The secret is too long to be guessed.

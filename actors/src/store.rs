@@ -21,6 +21,7 @@ use crate::domain::revocation::{Revocation, RevocationSpan};
 use crate::domain::service_token::{NewServiceToken, ServiceToken, ServiceTokenId, ServiceTokenRotation};
 use crate::domain::session::{Acting, Session, SessionId, SessionLabel};
 use crate::domain::time::Timestamp;
+use crate::health::EngineHealth;
 
 pub mod chain;
 mod codec;
@@ -43,6 +44,7 @@ use codec::Record;
 pub use codec::RecordError;
 pub use engine::{Engine, FailureKind, StoreFailure};
 use engine::{Rows, Verdict};
+pub use outbox::{MAX_COUNTED_MAILS, OutboxCounts};
 pub use requests::*;
 use transaction::{Abort, Transaction};
 
@@ -90,6 +92,13 @@ impl Store {
     #[must_use]
     pub fn is_shared(&self) -> bool {
         self.engine.is_shared()
+    }
+
+    /// Returns what the engine reports about itself.
+    pub async fn health(&self) -> EngineHealth {
+        let engine = Arc::clone(&self.engine);
+        let asked = tokio::task::spawn_blocking(move || engine.health());
+        asked.await.unwrap_or_else(|_| EngineHealth::failed("its report was cut short"))
     }
 
     async fn get<R: Record>(&self, key: &[u8]) -> Result<Option<R>, StoreFailure> {

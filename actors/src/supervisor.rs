@@ -9,7 +9,7 @@ use std::time::Duration;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, ActorStatus, SupervisionEvent};
 use tokio::sync::watch;
 
-use crate::health::{ActorState, Vitals};
+use crate::health::{ActorHealth, ActorState, Letters, SUPERVISOR, Vitals};
 use crate::ports::Clock;
 use crate::process::{Host, Mailbox, Process};
 
@@ -68,6 +68,8 @@ pub(crate) struct Supervisor {
     clock: Arc<dyn Clock>,
     /// Set once, with the reason, when a child cannot be kept running.
     gave_up: watch::Sender<Option<String>>,
+    vitals: Arc<Vitals>,
+    letters: Arc<Letters>,
 }
 
 pub(crate) enum SupervisorMessage {
@@ -79,14 +81,51 @@ pub(crate) enum SupervisorMessage {
     Drain(tokio::sync::oneshot::Sender<()>),
 }
 
+/// What is counted of the supervisor, and where its messages are sent.
+pub(crate) struct WatchedSupervisor {
+    vitals: Arc<Vitals>,
+    letters: Arc<Letters>,
+}
+
+impl WatchedSupervisor {
+    pub(crate) fn new() -> Self {
+        Self { vitals: Vitals::below(SUPERVISOR, None), letters: Arc::default() }
+    }
+
+    /// Looks at the supervisor, without asking it anything.
+    pub(crate) fn report(&self, clock: &dyn Clock) -> ActorHealth {
+        self.vitals.report(clock, self.letters.look(clock.monotonic()))
+    }
+
+    /// Sends it a message. Returns whether it runs.
+    pub(crate) fn tell(&self, supervisor: &ActorRef<SupervisorMessage>, message: SupervisorMessage) -> bool {
+        Supervisor::tell(supervisor, &self.letters, message)
+    }
+}
+
 pub(crate) struct SupervisorState {
     children: Vec<Child>,
     draining: bool,
 }
 
 impl Supervisor {
-    pub(crate) fn new(clock: Arc<dyn Clock>, gave_up: watch::Sender<Option<String>>) -> Self {
-        Self { clock, gave_up }
+    pub(crate) fn new(
+        clock: Arc<dyn Clock>,
+        gave_up: watch::Sender<Option<String>>,
+        watched: &WatchedSupervisor,
+    ) -> Self {
+        let WatchedSupervisor { vitals, letters } = watched;
+        Self { clock, gave_up, vitals: Arc::clone(vitals), letters: Arc::clone(letters) }
+    }
+
+    /// Sends a message to the supervisor itself.
+    fn tell(myself: &ActorRef<SupervisorMessage>, letters: &Letters, message: SupervisorMessage) -> bool {
+        letters.sending();
+        let sent = myself.send_message(message).is_ok();
+        if !sent {
+            letters.not_sent();
+        }
+        sent
     }
 
     /// Notes a failure and either restarts the child after a pause or gives up.
@@ -94,7 +133,7 @@ impl Supervisor {
         let vitals = &child.spec.vitals;
         child.cell = None;
         (child.spec.clear)();
-        vitals.failed(cause.to_owned());
+        vitals.crashed(cause.to_owned());
         let now = self.clock.monotonic();
         child.failures.push_back(now);
         child.failures.retain(|at| now.saturating_sub(*at) <= BUDGET_WINDOW);
@@ -112,7 +151,11 @@ impl Supervisor {
         vitals.set_state(ActorState::Restarting);
         let pause = back_off(child.failures.len());
         tracing::warn!(actor = vitals.name(), %cause, pause_ms = pause.as_secs_f64() * 1000.0, "an actor failed and is restarted");
-        myself.send_after(pause, move || SupervisorMessage::Restart(index));
+        let (myself, letters) = (myself.clone(), Arc::clone(&self.letters));
+        tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
+            Self::tell(&myself, &letters, SupervisorMessage::Restart(index));
+        });
     }
 
     /// Adopts a restarted child. If it has already failed, its failure event came too early to be assigned and is handled here.
@@ -155,6 +198,7 @@ impl Actor for Supervisor {
                 .map_err(|cause| format!("actor {} did not start: {cause}", spec.vitals.name()))?;
             children.push(Child { spec, cell: Some(cell), failures: VecDeque::new() });
         }
+        self.vitals.started(&*self.clock);
         Ok(SupervisorState { children, draining: false })
     }
 
@@ -164,13 +208,16 @@ impl Actor for Supervisor {
         message: Self::Msg,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
+        self.letters.taken();
+        let began = self.vitals.begins(&*self.clock);
         match message {
             SupervisorMessage::Restart(index) if !state.draining => {
                 if let Some(child) = state.children.get(index) {
                     let start = (child.spec.start)(myself.get_cell());
+                    let letters = Arc::clone(&self.letters);
                     tokio::spawn(async move {
                         let outcome = start.await;
-                        let _ = myself.send_message(SupervisorMessage::Started(index, outcome));
+                        Self::tell(&myself, &letters, SupervisorMessage::Started(index, outcome));
                     });
                 }
             }
@@ -193,9 +240,11 @@ impl Actor for Supervisor {
                     (child.spec.clear)();
                     child.spec.vitals.set_state(ActorState::Stopped);
                 }
+                self.vitals.set_state(ActorState::Stopped);
                 let _ = done.send(());
             }
         }
+        self.vitals.progressed(began, &*self.clock);
         Ok(())
     }
 

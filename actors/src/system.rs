@@ -1,35 +1,33 @@
 //! The actor system: starts all actors, watches them, and drains them in order.
 
+mod health;
 #[cfg(feature = "testing")]
 mod testing;
 
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ractor::{Actor as _, ActorRef};
-use tokio::sync::{Mutex, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
-use crate::ask::AskError;
 use crate::auditor::{AuditActor, AuditHandle, AuditSettings};
 use crate::domain::hash_form::HashFormKey;
 use crate::domain::one_time::OneTimeKey;
 use crate::domain::password::PasswordPolicy;
 use crate::domain::refresh::RefreshKeys;
 use crate::domain::session::SessionPolicy;
-use crate::domain::time::Timestamp;
 use crate::domain::token::{AccessTokens, TokenSettings};
 use crate::hasher::{HasherHandle, HasherSettings, HasherStartError};
-use crate::health::{ActorHealth, HealthReport, StoreHealth, Vitals};
+use crate::health::Vitals;
 use crate::keys::{self, KeyActor, KeyHandle, KeyKeeper, KeysError};
 use crate::leases::Leases;
-use crate::mailer::{MailerActor, MailerHandle, MailerSettings, Postman};
+use crate::mailer::{MailerActor, MailerHandle, MailerSettings, Postman, Troubles};
 use crate::ports::{BreachedPasswords, Clock, Entropy, KeyVault, MailTransport};
-use crate::process::{Mailbox, Process};
+use crate::process::{Mailbox, Process, Timer};
 #[cfg(feature = "testing")]
 use crate::rate_limiter::Message;
 use crate::rate_limiter::{AFTER_HASH, AttemptTiming, RateLimiterActor, RateLimiterHandle, RateLimits};
@@ -37,15 +35,13 @@ use crate::revocations::RevocationHandle;
 use crate::services::{self, ServiceActor, ServiceHandle};
 use crate::session::{self, SessionActor, SessionHandle, Shard, shard_of};
 use crate::store::Store;
-use crate::supervisor::{ChildSpec, Supervisor, SupervisorMessage};
-use crate::user::{AccountRules, Flows, IssuedLinks, UserActor, UserHandle};
+use crate::supervisor::{ChildSpec, Supervisor, SupervisorMessage, WatchedSupervisor};
+use crate::user::{self, AccountRules, Flows, IssuedLinks, UserActor, UserHandle};
+pub use health::HealthHandle;
+use health::{Sources, Watched};
 
 /// How long the leases may take to be given back at a stop.
 const RELEASE_DEADLINE: Duration = Duration::from_secs(1);
-/// How long readiness waits for each actor, and for a write and a read of the store.
-const READY_DEADLINE: Duration = Duration::from_secs(2);
-/// How long a result of the readiness check is reused: anonymous clients may ask, and each check costs a commit.
-const READY_FOR: Duration = Duration::from_secs(1);
 
 /// The ports to the outside that the actors need.
 #[derive(Clone)]
@@ -87,6 +83,8 @@ pub struct SystemSettings {
     pub audit: AuditSettings,
     /// The maximum difference between the clocks of the nodes on one store. Zero if one process has the store to itself.
     pub clock_skew: Duration,
+    /// The free space of the disk below which the health is `degraded`, in bytes.
+    pub min_free_disk: u64,
 }
 
 /// Why the actors did not start.
@@ -141,6 +139,8 @@ pub struct ActorSystem {
     draining: Arc<AtomicBool>,
     leases: Leases,
     handles: Handles,
+    /// Looks at all parts until the system is dropped.
+    _watch: Timer,
 }
 
 impl ActorSystem {
@@ -193,43 +193,43 @@ impl ActorSystem {
             clock_skew: settings.clock_skew,
         };
 
-        let users = UserHandle::new(
-            Arc::clone(&user_mailbox),
-            store.clone(),
-            sessions.clone(),
-            Arc::clone(&clock),
-            settings.accounts.recovery_mode,
-        );
+        let users = user_handle(&settings, &user_mailbox, &store, &sessions, &clock);
         cast.add(UserActor::new(flows), &user_mailbox);
         for (actor, mailbox) in session_actors {
             cast.add(actor, &mailbox);
         }
-        let postman = postman(&settings, &store, mail, key, &clock, &entropy, links);
+        let postman = postman(&settings, &store, mail, key, &clock, &entropy, (links, mailer.troubles()));
         let mailer_actor = MailerActor { postman, attempts: TaskTracker::new(), leases: leases.clone() };
         cast.add(RateLimiterActor::new(limits.clone(), leases.clone()), &limiter_mailbox);
         cast.add(keys.actor, &keys.mailbox);
         cast.add(service_actor, &service_mailbox);
-        let auditor = AuditActor::new(
-            store.clone(),
-            Arc::clone(&clock),
-            settings.audit,
-            settings.limits.networks.ipv6_prefix,
-            leases.clone(),
-        );
-        cast.add(auditor, &audit_mailbox);
+        cast.add(auditor(&settings, &store, &clock, &leases), &audit_mailbox);
         // Only the flows ask it. It may wait for a mail server that does not answer, and that must not keep another actor from
         // draining.
         cast.add(mailer_actor, &mailer_mailbox);
 
         let draining = Arc::new(AtomicBool::new(false));
-        let (supervisor, gave_up) = supervise(cast.children, &clock, &draining).await?;
+        let root = WatchedSupervisor::new();
+        let (supervisor, gave_up) = supervise(cast.children, &clock, &draining, &root).await?;
         let revocations = RevocationHandle::new(store.clone());
-        let health = HealthHandle::new(cast.watched, store, clock, hasher.clone(), sessions.clone());
+        let health = HealthHandle::new(Sources {
+            supervisor: root,
+            watched: cast.watched,
+            store,
+            clock,
+            hasher: hasher.clone(),
+            sessions: sessions.clone(),
+            limits: limits.clone(),
+            mailer: mailer.clone(),
+            min_free: settings.min_free_disk,
+        });
+        let watch = health.watch();
         Ok(Self {
             supervisor,
             gave_up,
             draining,
             leases,
+            _watch: watch,
             handles: Handles {
                 users,
                 sessions,
@@ -270,8 +270,10 @@ impl ActorSystem {
     /// Lets every actor handle its waiting messages and stop, in order. Returns false if the deadline passes first.
     pub async fn drain(&self, deadline: Duration) -> bool {
         self.draining.store(true, Ordering::Release);
+        self.handles.health.begin_stop();
         let (done, drained) = oneshot::channel();
-        if self.supervisor.send_message(SupervisorMessage::Drain(done)).is_err() {
+        let supervisor = &self.handles.health.inner.sources.supervisor;
+        if !supervisor.tell(&self.supervisor, SupervisorMessage::Drain(done)) {
             return false;
         }
         let drained = tokio::time::timeout(deadline, drained).await.is_ok_and(|answer| answer.is_ok());
@@ -381,6 +383,24 @@ fn service_tokens(
     (handle, actor, mailbox)
 }
 
+/// Creates the handle of the accounts.
+fn user_handle(
+    settings: &SystemSettings,
+    mailbox: &Arc<Mailbox<user::Message>>,
+    store: &Store,
+    sessions: &SessionHandle,
+    clock: &Arc<dyn Clock>,
+) -> UserHandle {
+    let mode = settings.accounts.recovery_mode;
+    UserHandle::new(Arc::clone(mailbox), store.clone(), sessions.clone(), Arc::clone(clock), mode)
+}
+
+/// Creates the actor of the audit log.
+fn auditor(settings: &SystemSettings, store: &Store, clock: &Arc<dyn Clock>, leases: &Leases) -> AuditActor {
+    let prefix = settings.limits.networks.ipv6_prefix;
+    AuditActor::new(store.clone(), Arc::clone(clock), settings.audit, prefix, leases.clone())
+}
+
 /// What makes attempts to send mails.
 fn postman(
     settings: &SystemSettings,
@@ -389,7 +409,7 @@ fn postman(
     key: Arc<OneTimeKey>,
     clock: &Arc<dyn Clock>,
     entropy: &Arc<dyn Entropy>,
-    links: Arc<IssuedLinks>,
+    (links, troubles): (Arc<IssuedLinks>, Arc<Troubles>),
 ) -> Arc<Postman> {
     Arc::new(Postman {
         settings: settings.mailer,
@@ -400,6 +420,7 @@ fn postman(
         clock: Arc::clone(clock),
         entropy: Arc::clone(entropy),
         links,
+        troubles,
     })
 }
 
@@ -408,9 +429,10 @@ async fn supervise(
     children: Vec<ChildSpec>,
     clock: &Arc<dyn Clock>,
     draining: &Arc<AtomicBool>,
+    watched: &WatchedSupervisor,
 ) -> Result<(ActorRef<SupervisorMessage>, watch::Receiver<Option<String>>), StartError> {
     let (gave_up_sender, gave_up) = watch::channel(None);
-    let supervisor = Supervisor::new(Arc::clone(clock), gave_up_sender.clone());
+    let supervisor = Supervisor::new(Arc::clone(clock), gave_up_sender.clone(), watched);
     let started = Supervisor::spawn(None, supervisor, children).await;
     let (supervisor, ended) = started.map_err(|error| StartError::Supervisor(error.to_string()))?;
     watch_supervisor(ended, Arc::clone(draining), gave_up_sender);
@@ -428,108 +450,4 @@ fn watch_supervisor(ended: JoinHandle<()>, draining: Arc<AtomicBool>, gave_up: w
             });
         }
     });
-}
-
-type PingFuture<'a> = Pin<Box<dyn Future<Output = Result<(), AskError>> + Send + 'a>>;
-
-/// An actor as the health report sees it, independent of its message type.
-trait Watched: Send + Sync {
-    fn report(&self, now: Timestamp) -> ActorHealth;
-    fn ping(&self, deadline: Duration) -> PingFuture<'_>;
-    #[cfg(feature = "testing")]
-    fn inject(&self, fault: crate::testing::Fault) -> Result<(), AskError>;
-}
-
-impl<M: Send + 'static> Watched for Mailbox<M> {
-    fn report(&self, now: Timestamp) -> ActorHealth {
-        self.vitals().report(now, self.depth())
-    }
-
-    fn ping(&self, deadline: Duration) -> PingFuture<'_> {
-        Box::pin(Mailbox::ping(self, deadline))
-    }
-
-    #[cfg(feature = "testing")]
-    fn inject(&self, fault: crate::testing::Fault) -> Result<(), AskError> {
-        Mailbox::inject(self, fault)
-    }
-}
-
-/// The handle of the health report.
-#[derive(Clone)]
-pub struct HealthHandle {
-    inner: Arc<Health>,
-}
-
-struct Health {
-    watched: Vec<Arc<dyn Watched>>,
-    store: Store,
-    clock: Arc<dyn Clock>,
-    hasher: HasherHandle,
-    sessions: SessionHandle,
-    started_at: Timestamp,
-    /// The last look and its time on the monotonic clock. Held during a look, so that many callers cost one look.
-    last_look: Mutex<Option<(Duration, Look)>>,
-}
-
-/// The result of a look.
-#[derive(Clone)]
-struct Look {
-    store: StoreHealth,
-    actors_answer: bool,
-}
-
-impl HealthHandle {
-    fn new(
-        watched: Vec<Arc<dyn Watched>>,
-        store: Store,
-        clock: Arc<dyn Clock>,
-        hasher: HasherHandle,
-        sessions: SessionHandle,
-    ) -> Self {
-        let (started_at, last_look) = (clock.now(), Mutex::new(None));
-        Self { inner: Arc::new(Health { watched, store, clock, hasher, sessions, started_at, last_look }) }
-    }
-
-    /// Returns whether requests can be served: the store takes a write and reads it back, and every actor answers.
-    pub async fn ready(&self) -> bool {
-        let look = self.look().await;
-        look.store.ok && look.actors_answer
-    }
-
-    /// Returns the health of all parts.
-    pub async fn report(&self) -> HealthReport {
-        let look = self.look().await;
-        let inner = &*self.inner;
-        let now = inner.clock.now();
-        HealthReport {
-            status: if look.store.ok && look.actors_answer { "ok" } else { "degraded" },
-            uptime: now.since(inner.started_at),
-            actors: inner.watched.iter().map(|watched| watched.report(now)).collect(),
-            store: look.store,
-            hasher: inner.hasher.health(),
-            live_sessions: inner.sessions.live(),
-        }
-    }
-
-    async fn look(&self) -> Look {
-        let inner = &*self.inner;
-        let mut last_look = inner.last_look.lock().await;
-        let began = inner.clock.monotonic();
-        if let Some((at, look)) = &*last_look
-            && began.saturating_sub(*at) < READY_FOR
-        {
-            return look.clone();
-        }
-        let probe = tokio::time::timeout(READY_DEADLINE, inner.store.probe());
-        let pings = futures_util::future::join_all(inner.watched.iter().map(|watched| watched.ping(READY_DEADLINE)));
-        let (probed, pinged) = futures_util::future::join(probe, pings).await;
-        let ended = inner.clock.monotonic();
-        let look = Look {
-            store: StoreHealth { ok: matches!(probed, Ok(Ok(()))), probe: ended.saturating_sub(began) },
-            actors_answer: pinged.iter().all(Result::is_ok),
-        };
-        *last_look = Some((ended, look.clone()));
-        look
-    }
 }

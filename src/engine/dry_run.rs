@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use doorward_actors::EngineHealth;
 use doorward_actors::store::StoreFailure;
 use doorward_actors::store::engine::{Change, Engine, Export, Fault, Question, Rows, Verdict};
 use doorward_actors::store::feed::Feed;
@@ -74,6 +75,10 @@ impl Engine for DryRun {
 
     fn is_shared(&self) -> bool {
         false
+    }
+
+    fn health(&self) -> EngineHealth {
+        self.base.health()
     }
 
     fn fail(&self, why: String) -> StoreFailure {

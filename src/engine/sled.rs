@@ -11,27 +11,29 @@
 //! - `load` and `moved`: filling an engine from a backup, and the mark of one that moved away.
 //! - `lock`: the exclusive lock of the directory.
 //! - `health`: the failed state of the engine.
+//! - `figures`: what is counted, and the free space of the disk.
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::ops::Bound;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use doorward_actors::AuditHead;
 use doorward_actors::store::chain::verify::{self, AuditReport};
 use doorward_actors::store::engine::{Change, Engine, Export, Fault, Question, Row, Rows};
 use doorward_actors::store::feed::Feed;
 use doorward_actors::store::{Store, StoreFailure, layout, migrations};
+use doorward_actors::{AuditHead, EngineHealth};
 
 mod committer;
 #[cfg(test)]
 mod committer_tests;
 mod error;
 mod export;
+mod figures;
 mod heads;
 mod health;
 mod load;
@@ -45,6 +47,7 @@ mod witness;
 use committer::{Committer, Durable, Progress, Writer};
 pub use error::OpenError;
 use export::Exports;
+use figures::Figures;
 use health::Health;
 pub(crate) use load::Loader;
 use lock::DirLock;
@@ -93,6 +96,9 @@ pub struct SledEngine {
     recent: Arc<RecentRows>,
     feed: Arc<Feed>,
     exports: Arc<Exports>,
+    figures: Arc<Figures>,
+    /// The directory of the engine's files.
+    dir: PathBuf,
 }
 
 /// The open tree. The lock is the last field: it is released after the tree has closed its files.
@@ -147,8 +153,10 @@ impl SledEngine {
         let recent = Arc::new(RecentRows::new(layout::ALL_ACCOUNTS));
         let feed = Arc::new(Feed::over(&Tree(&db))?);
         let exports = Arc::new(Exports::default());
+        let figures = Arc::new(Figures::new());
         let writer = Writer {
             db: db.clone(),
+            figures: Arc::clone(&figures),
             health: Arc::clone(&health),
             recent: Arc::clone(&recent),
             feed: Arc::clone(&feed),
@@ -160,7 +168,7 @@ impl SledEngine {
         let committer =
             Committer::start(writer, options.write_deadline).map_err(|error| OpenError::at(data_dir, error))?;
         let open = Arc::new(RwLock::new(Some(Open { db, _lock: lock })));
-        Ok(Self { committer, open, health, recent, feed, exports })
+        Ok(Self { committer, open, health, recent, feed, exports, figures, dir: open::dir(data_dir) })
     }
 
     /// Returns a store on top of this engine. A change that makes the audit log larger than `audit_max_bytes` removes its oldest records.
@@ -281,6 +289,17 @@ impl Engine for SledEngine {
     /// The lock of the data directory keeps other processes out.
     fn is_shared(&self) -> bool {
         false
+    }
+
+    fn health(&self) -> EngineHealth {
+        EngineHealth {
+            failure: self.health.reason(),
+            commits: self.figures.commits.read(),
+            groups: self.figures.groups.read(),
+            waiting: self.committer.waiting(),
+            last_sync: self.figures.last_sync(),
+            disk: figures::disk(&self.dir),
+        }
     }
 
     fn fail(&self, why: String) -> StoreFailure {

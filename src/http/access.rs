@@ -206,6 +206,41 @@ impl Api {
         Ok(self.handles.limits.count_failure(ProtectedResource::ServiceToken, context.address()).await??)
     }
 
+    /// Authenticates an administrator with a live session, or a service with this scope. A service may send its token in
+    /// `X-Service-Token` or as bearer, because Prometheus can only do the latter. Others get 404.
+    pub(in crate::http) async fn admin_or_hidden_service(
+        &self,
+        context: &RequestContext,
+        scope: ServiceScope,
+    ) -> Result<(), ApiError> {
+        if let Some(service) = self.service_of(context).await? {
+            return self.must_have(&service, scope, context);
+        }
+        if !context.claims_to_be_a_service()
+            && let Ok(bearer) = context.bearer()
+            && let Some(service) = self.handles.services.find(bearer.as_bytes()).await?
+        {
+            return self.must_have(&service, scope, context);
+        }
+        // A wrong service token is counted whatever else comes along, so that no bearer makes guesses free (S22).
+        let is_wrong = context.claims_to_be_a_service();
+        let wrong = if is_wrong { Some(self.hidden(context).await) } else { None };
+        let is_admin = match self.authenticate(context).await {
+            Ok(principal) if principal.account.role == Role::Admin => true,
+            Ok(principal) => {
+                self.handles.audit.denied(Some(&principal), AuditRefusal::AdminOnly, context.origin());
+                false
+            }
+            Err(unavailable @ ApiError::Unavailable(_)) => return Err(unavailable),
+            Err(_) => false,
+        };
+        match (is_admin, wrong) {
+            (true, _) => Ok(()),
+            (false, Some(counted)) => Err(counted),
+            (false, None) => Err(self.hidden(context).await),
+        }
+    }
+
     /// What somebody gets who may not know of a route. A wrong service token is put on record.
     pub(in crate::http) async fn hidden(&self, context: &RequestContext) -> ApiError {
         if context.claims_to_be_a_service() {

@@ -60,6 +60,12 @@ closed_sets! {
     HasherBackend = ["avx512", "avx2", "neon", "portable"];
     /// `verification`: logins and sensitive changes. `creation`: registrations, new passwords, recoveries, password checks.
     HasherLaneName = ["verification", "creation"];
+    /// What is wrong. `stopping`: the service stops. `store`: it does not take a write and return it. `disk_full`: the next commits may
+    /// fail. `disk_low`: less is free than `MIN_FREE_MIB`. `actor`: it does not answer. `stuck_actor`: it has messages and finishes none.
+    /// `restart_storm`: it was restarted five times or more within a minute.
+    HealthCheck = doorward_actors::Check::ALL.map(doorward_actors::Check::as_str);
+    /// A quota of requests.
+    QuotaPolicy = ["public", "docs", "private"];
     /// Whether everything works.
     SystemStatus = ["ok", "degraded"];
     /// Whether the process answers (`ok`), and whether it can work.

@@ -49,6 +49,7 @@ use crate::http::edge::refusals::Refusals;
 use crate::http::edge::requests::RequestPlaces;
 use crate::http::edge::unreadable::HSTS;
 use crate::http::error::ApiError;
+use crate::http::figures::RequestFigures;
 use crate::http::routes::{Class, Resolved, Table};
 use crate::settings::Networks;
 
@@ -67,6 +68,8 @@ pub(crate) struct EdgeSettings {
     pub(crate) sampling: Sampling,
     /// Which refusals are logged.
     pub(in crate::http) refusals: Refusals,
+    /// Counts every answer.
+    pub(in crate::http) figures: Arc<RequestFigures>,
 }
 
 /// Picks every n-th request.
@@ -140,7 +143,8 @@ where
     let chunked = parts.headers.contains_key(TRANSFER_ENCODING);
     let cors = arrival.settings.cors.judge(&parts.headers, resolved);
     let (tls, version, peer, table) = (arrival.tls, parts.version, arrival.peer, arrival.settings.routes);
-    let (sampling, refusals) = (arrival.settings.sampling.clone(), arrival.settings.refusals.clone());
+    let settings = Arc::clone(&arrival.settings);
+    let EdgeSettings { sampling, refusals, figures, .. } = &*settings;
     let quiet = resolved.is_quiet();
     let span = if quiet {
         tracing::debug_span!("request", request_id = id_text)
@@ -177,7 +181,9 @@ where
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let (class, status) = (resolved.class(), response.status());
-        let duration_ms = started.elapsed().as_secs_f64() * 1000.0;
+        let took = started.elapsed();
+        figures.count(resolved, status, took);
+        let duration_ms = took.as_secs_f64() * 1000.0;
         let route = resolved.template();
         let (account, address) = (noted.account.map(AccountId::get), noted.address);
         macro_rules! answered {

@@ -9,6 +9,7 @@ pub(in crate::http) mod forward_auth;
 pub(in crate::http) mod health;
 pub(in crate::http) mod keys;
 pub(in crate::http) mod login;
+pub(in crate::http) mod metrics;
 pub(in crate::http) mod my_account;
 pub(in crate::http) mod oauth2;
 pub(in crate::http) mod outbox;
@@ -35,6 +36,7 @@ static ROUTES: LazyLock<Vec<RouteInfo>> = LazyLock::new(|| {
         forward_auth::routes(),
         oauth2::routes(),
         health::routes(),
+        metrics::routes(),
         revocations::routes(),
         login::routes(),
         refresh::routes(),

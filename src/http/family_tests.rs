@@ -5,6 +5,8 @@
 mod session_tests;
 #[cfg(test)]
 mod streaming_tests;
+#[cfg(test)]
+mod watching_tests;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -377,7 +379,22 @@ async fn s52_s72_a_failing_store_is_never_valid_and_strangers_learn_no_more() {
     assert_eq!((ready.status.as_u16(), &ready.body), (503, &json!({"status": "not_ready"})));
     assert_eq!(app.send(Method::GET, "/health/live", &[], None).await.body, json!({"status": "ok"}));
     let health = app.send(Method::GET, "/health/actors", &[("x-service-token", SERVICE_TOKEN)], None).await.body;
-    assert_eq!(keys(&health), ["actors", "hasher", "log", "sessions", "status", "store", "uptime_seconds"]);
+    assert_eq!(
+        keys(&health),
+        [
+            "actors",
+            "feed",
+            "hasher",
+            "limiter",
+            "log",
+            "outbox",
+            "problems",
+            "sessions",
+            "status",
+            "store",
+            "uptime_seconds"
+        ]
+    );
     assert_eq!(
         (&health["status"], &health["store"]["ok"], &health["sessions"]["live"]),
         (&json!("degraded"), &json!(false), &json!(1))

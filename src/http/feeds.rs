@@ -52,6 +52,11 @@ impl Feeds {
         Ok(FeedPlace { feeds: self.clone(), service })
     }
 
+    /// Returns how many services wait.
+    pub(in crate::http) fn waiting(&self) -> usize {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
+    }
+
     /// Waits for a turn to read the log, first come, first served. The result is always `Some`, because the semaphore is never closed.
     pub(in crate::http) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.turns).acquire_owned().await.ok()

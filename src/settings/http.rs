@@ -1,6 +1,6 @@
 //! The listener.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ pub struct HttpSettings {
     pub cors_origins: Origins,
     /// Whether the documentation is served.
     pub docs: bool,
+    /// The loopback address on which metrics are served without a token; port 0 selects any free port.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// The files of the certificate and its key.
@@ -61,6 +63,8 @@ impl HttpSettings {
         let tls = TlsFiles::read(reader);
         let cors_origins = reader.origins(&table::CORS_ORIGINS);
         let docs = reader.parse(&table::DOCS, on_or_off);
+        let loopback = |text: &str| text.parse().ok().filter(|address: &SocketAddr| address.ip().is_loopback());
+        let metrics = reader.optional(&table::METRICS_ADDR, loopback);
         Some(Self {
             host: host?,
             port: port?,
@@ -74,6 +78,7 @@ impl HttpSettings {
             tls: tls?,
             cors_origins: cors_origins?,
             docs: docs?,
+            metrics: metrics?,
         })
     }
 }

@@ -31,6 +31,8 @@ pub enum Kind {
     Text,
     /// An IP address, not a host name.
     Address,
+    /// A loopback IP address with a port.
+    LoopbackSocket,
     /// A whole number between two limits, both included.
     Integer {
         /// The smallest value.
@@ -136,6 +138,7 @@ impl fmt::Display for Kind {
         match self {
             Self::Text => f.write_str("1 to 255 characters, none of them a control character"),
             Self::Address => f.write_str("an IP address"),
+            Self::LoopbackSocket => f.write_str("a loopback IP address with a port, such as 127.0.0.1:9100 or [::1]:9100"),
             Self::Integer { min, max } => write!(f, "a whole number from {min} to {max}"),
             Self::PerCore { min, max } => {
                 write!(f, "a whole number from {min} to {max}, or auto (the number of cores)")
@@ -218,9 +221,13 @@ keys! {
         "The origins whose pages may read answers in browsers (CORS), on every route except those of services.";
     DOCS = "http.docs", Kind::Choice(&["on", "off"]), Some("on"),
         "Whether /docs and /openapi.json are served; with off, both answer 404.";
+    METRICS_ADDR = "http.metrics_addr", Kind::LoopbackSocket, None,
+        "An address of this machine on which /metrics is served without a token, over plain HTTP, for a Prometheus on the same machine.";
 
     DATA_DIR = "storage.data_dir", Kind::Path, Some("./data"),
         "The directory of the database, the generated secrets and the mail spool.";
+    MIN_FREE_MIB = "storage.min_free_mib", integer(0, 1_048_576), Some("256"),
+        "How much of the disk of DATA_DIR must be free, in MiB; with less, the health is degraded and the log warns. 0 switches this off.";
 
     SECRET_KEY = "tokens.secret_key", Kind::Secret, None,
         "The secret that signs access tokens; if it is not set, the first start creates one in the data directory.";

@@ -158,6 +158,7 @@ impl World {
                 | "/health/live"
                 | "/health/ready"
                 | "/health/actors"
+                | "/metrics"
                 | "/my_account/"
                 | "/accounts_management/"
                 | "/outbox/"

@@ -54,23 +54,50 @@ async fn the_inside_is_shown_with_all_its_parts() {
     app.pass(Duration::from_secs(90));
     let answer = app.call(Method::GET, "/health/actors/", &admin, &Value::Null).await;
     assert_eq!(answer.status, 200, "{answer:?}");
-    assert_eq!(answer.members(), ["actors", "hasher", "log", "sessions", "status", "store", "uptime_seconds"]);
+    assert_eq!(
+        answer.members(),
+        [
+            "actors",
+            "feed",
+            "hasher",
+            "limiter",
+            "log",
+            "outbox",
+            "problems",
+            "sessions",
+            "status",
+            "store",
+            "uptime_seconds"
+        ]
+    );
     let body = &answer.body;
     assert_eq!((&body["status"], &body["uptime_seconds"]), (&json!("ok"), &json!(90)));
     assert_eq!(body["sessions"], json!({"live": 2}));
     // The tests of this process do not log to standard error.
     assert_eq!(body["log"], json!({"written": 0, "dropped": 0}));
-    assert_eq!(body["store"]["ok"], true);
+    assert_eq!(body["problems"], json!([]));
+    the_store_is_shown(&body["store"]);
+    let quota = |policy: &str, keys: u64| json!({"policy": policy, "keys": keys, "refused": 0});
+    let quotas = json!([quota("public", 1), quota("docs", 0), quota("private", 0)]);
+    assert_eq!(body["limiter"], json!({"quotas": quotas, "failures": 0}));
+    assert_eq!(members(&body["feed"]), ["audit_head", "position", "readers", "revocation_head", "settled"]);
+    assert_eq!(body["feed"]["position"], body["feed"]["settled"], "nothing is under way");
+    assert_eq!(body["feed"]["readers"], 0);
     let mut names: Vec<&str> = Vec::new();
     for actor in body["actors"].as_array().unwrap() {
         let expected = [
             "failed",
             "handled",
+            "handling",
             "last_failure",
             "last_progress",
             "last_restart",
+            "last_restart_cause",
             "mailbox",
             "name",
+            "oldest_message_seconds",
+            "parent",
+            "recent_restarts",
             "restarts",
             "state",
             "uptime_seconds",
@@ -79,10 +106,14 @@ async fn the_inside_is_shown_with_all_its_parts() {
         assert_eq!((&actor["state"], &actor["restarts"]), (&json!("running"), &json!(0)), "{actor}");
         assert_eq!((&actor["failed"], &actor["last_failure"]), (&json!(0), &Value::Null), "{actor}");
         assert_eq!(actor["uptime_seconds"], 90, "{actor}");
+        assert_eq!((&actor["mailbox"], &actor["oldest_message_seconds"]), (&json!(0), &Value::Null), "{actor}");
+        let parent = if actor["name"] == "supervisor" { Value::Null } else { json!("supervisor") };
+        assert_eq!(actor["parent"], parent);
+        assert_eq!(actor["handling"]["count"], actor["handled"], "few messages are all timed: {actor}");
         names.push(actor["name"].as_str().unwrap());
     }
-    names.sort_unstable();
-    assert_eq!(names, ["audit", "keys", "mailer", "rate_limiter", "services", "session-0", "session-1", "user"]);
+    let order = ["user", "session-0", "session-1", "rate_limiter", "keys", "services", "audit", "mailer"];
+    assert_eq!(names, [&["supervisor"], &order[..]].concat(), "each actor comes after its parent");
     let hasher = &body["hasher"];
     let expected = [
         "backend",
@@ -104,6 +135,19 @@ async fn the_inside_is_shown_with_all_its_parts() {
     // Counting the hashes added one job to the lane of the logins.
     let lane = |name: &str, handled: u64| json!({"name": name, "queued": 0, "capacity": 256, "handled": handled, "refused": 0});
     assert_eq!(hasher["lanes"], json!([lane("verification", 3), lane("creation", 2)]));
+}
+
+fn the_store_is_shown(store: &Value) {
+    let expected =
+        ["commit", "disk_free_bytes", "disk_used_bytes", "group_size", "last_sync", "ok", "probe_ms", "waiting"];
+    assert_eq!(members(store), expected);
+    assert_eq!((&store["ok"], &store["waiting"]), (&json!(true), &json!(0)));
+    assert!(store["commit"]["count"].as_u64().unwrap() > 4, "{store}");
+    assert!(store["commit"]["p50_ms"].as_f64().unwrap() > 0.0, "{store}");
+    assert!(store["group_size"]["p99"].as_u64().unwrap() > 0, "{store}");
+    assert!(store["disk_used_bytes"].as_u64().unwrap() > 1000, "{store}");
+    assert!(store["disk_free_bytes"].as_u64().unwrap() > 1000, "{store}");
+    assert!(store["last_sync"].is_string(), "{store}");
 }
 
 #[tokio::test]

@@ -159,6 +159,12 @@ pub(crate) fn tidy_error(error: &str) -> String {
     kept
 }
 
+/// Replaces each word of a text that contains an `@`. A mail server may quote the recipient, whom a report must not name.
+pub(crate) fn without_addresses(text: &str) -> String {
+    let words = text.split(' ').map(|word| if word.contains('@') { "(address)" } else { word });
+    words.collect::<Vec<_>>().join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,6 +180,12 @@ mod tests {
         assert_eq!(pause_after(1, 0), Duration::from_secs(8));
         assert_eq!(pause_after(1, 400), Duration::from_secs(12));
         assert_eq!(pause_after(1, u32::MAX), pause_after(1, u32::MAX % 401));
+    }
+
+    #[test]
+    fn a_report_names_no_recipient() {
+        let told = without_addresses("550 5.1.1 <ann@example.com>: Recipient rejected (see ann@example.com)");
+        assert_eq!(told, "550 5.1.1 (address) Recipient rejected (see (address)");
     }
 
     #[test]

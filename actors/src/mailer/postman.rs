@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::MailerSettings;
+use super::{MailerSettings, Troubles};
 use crate::domain::mail::{MailValues, OutgoingMail};
 use crate::domain::one_time::{OneTimeKey, TokenHash, TokenPurpose, TokenSeed};
 use crate::domain::outbox::{MailId, MailOutcome, QueuedMail, pause_after, tidy_error};
@@ -31,6 +31,7 @@ pub(crate) struct Postman {
     pub(crate) previous_key: Option<OneTimeKey>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) troubles: Arc<Troubles>,
     /// When the links expire, on the monotonic clock.
     pub(crate) links: Arc<IssuedLinks>,
 }
@@ -83,6 +84,11 @@ impl Postman {
     fn outcome(&self, queued: &QueuedMail, sent: Result<(), SendError>) -> MailOutcome {
         let (at, attempt) = (self.clock.now(), queued.attempts.saturating_add(1));
         let (mail, template) = (queued.id.get(), queued.mail.kind.as_str());
+        if let Err(SendError::Transient(error) | SendError::Permanent(error)) = &sent
+            && error != POINTLESS
+        {
+            self.troubles.note(at, &tidy_error(error));
+        }
         match sent {
             Ok(()) => {
                 if let Some((token, ttl)) = queued.mail.token.zip(queued.mail.valid_for) {

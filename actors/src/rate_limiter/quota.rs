@@ -4,7 +4,7 @@ use std::hash::Hash;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -18,6 +18,7 @@ use governor::{Quota, RateLimiter};
 use super::{Limited, Standing};
 use crate::domain::account::AccountId;
 use crate::domain::network::coarser;
+use crate::health::QuotaHealth;
 use crate::ports::Clock;
 
 /// The maximum number of keys with a quota of their own, of about 100 bytes each.
@@ -113,6 +114,7 @@ pub(super) struct Keyed<K: Key> {
     started: Duration,
     limiter: RateLimiter<K, Shared<K>, Monotonic, StateInformationMiddleware>,
     table: Arc<Table<K>>,
+    refused: AtomicU64,
 }
 
 impl<K: Key> Keyed<K> {
@@ -125,7 +127,7 @@ impl<K: Key> Keyed<K> {
         let table = Arc::new(Table { states: DashMap::new(), len: AtomicUsize::new(0) });
         let started = clock.now();
         let limiter = RateLimiter::new(quota, Shared(Arc::clone(&table)), clock.clone());
-        Self { policy, rate, period, clock, started, limiter, table }
+        Self { policy, rate, period, clock, started, limiter, table, refused: AtomicU64::new(0) }
     }
 
     /// Counts a request and returns the state of the quota after it.
@@ -135,6 +137,7 @@ impl<K: Key> Keyed<K> {
         match self.limiter.check_key(&key) {
             Ok(snapshot) => Ok(self.standing(snapshot.remaining_burst_capacity())),
             Err(not_until) => {
+                self.refused.fetch_add(1, Ordering::Relaxed);
                 let wait = not_until.wait_time_from(self.clock.now());
                 Err(Limited::new(self.policy, self.rate.permits.get(), self.rate.per, wait))
             }
@@ -171,6 +174,11 @@ impl<K: Key> Keyed<K> {
             used
         });
         states.shrink_to_fit();
+    }
+
+    /// Returns what this quota reports.
+    pub(super) fn health(&self) -> QuotaHealth {
+        QuotaHealth { policy: self.policy, keys: self.len(), refused: self.refused.load(Ordering::Relaxed) }
     }
 
     /// Returns the number of keys in the table.

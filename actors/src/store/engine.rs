@@ -10,6 +10,7 @@ use async_trait::async_trait;
 
 use super::codec::RecordError;
 use super::feed::Feed;
+use crate::health::EngineHealth;
 
 pub mod memory;
 
@@ -158,6 +159,9 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Returns whether other processes may have the same rows open. If not, claims and leases are not needed.
     fn is_shared(&self) -> bool;
+
+    /// Returns what it reports about itself. May block for the time that the file system needs to tell its free space.
+    fn health(&self) -> EngineHealth;
 
     /// Declares the engine failed, because it returned wrong data.
     fn fail(&self, why: String) -> StoreFailure;

@@ -8,7 +8,26 @@ use crate::domain::outbox::{MailId, MailOutcome, QueuedMail};
 use crate::domain::session::Acting;
 use crate::domain::time::Timestamp;
 
+/// The maximum number of waiting mails that are counted for a report. Counting this many takes milliseconds.
+pub const MAX_COUNTED_MAILS: usize = 10_000;
+
+/// How many mails there are, and when the oldest waiting one was written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OutboxCounts {
+    /// How many mails wait to be sent, at most [`MAX_COUNTED_MAILS`].
+    pub waiting: usize,
+    /// How many mails were given up.
+    pub dead: u64,
+    /// When the oldest waiting mail was written.
+    pub oldest: Option<Timestamp>,
+}
+
 impl Store {
+    /// Counts the mails of the outbox.
+    pub async fn outbox_counts(&self) -> Result<OutboxCounts, StoreFailure> {
+        self.ask(reads::outbox_counts).await
+    }
+
     /// Returns queued mails that are due, the longest due first.
     pub async fn due_mails(&self, now: Timestamp, limit: usize) -> Result<Vec<QueuedMail>, StoreFailure> {
         self.ask(move |rows| reads::due_mails(rows, now, limit)).await

@@ -14,6 +14,7 @@ use std::ops::Bound;
 use super::codec::{self, Record};
 use super::engine::{Fault, Row, Rows};
 use super::layout;
+use super::outbox::{MAX_COUNTED_MAILS, OutboxCounts};
 
 pub(super) mod audit;
 pub(super) mod import;
@@ -189,6 +190,22 @@ pub(super) fn due_mails(rows: &dyn Rows, now: Timestamp, limit: usize) -> Result
         }
     }
     Ok(due)
+}
+
+pub(super) fn outbox_counts(rows: &dyn Rows) -> Result<OutboxCounts, Fault> {
+    let (first, last) = layout::due_until(Timestamp::from_millis(i64::MAX));
+    let waiting = rows.range_raw(Bound::Included(&first), Bound::Included(&last), MAX_COUNTED_MAILS)?;
+    // Numbers are given in the order in which mails are written.
+    let ids = waiting.iter().filter_map(|(_, value)| codec::decode::<MailId>(value).ok());
+    let oldest = match ids.min() {
+        Some(id) => readable(get::<QueuedMail>(rows, &layout::mail(id)))?.flatten(),
+        None => None,
+    };
+    Ok(OutboxCounts {
+        waiting: waiting.len(),
+        dead: counter(rows, layout::GIVEN_UP)?,
+        oldest: oldest.map(|mail| mail.mail.written_at),
+    })
 }
 
 pub(super) fn mails(rows: &dyn Rows, after: Option<MailId>, limit: usize) -> Result<Vec<QueuedMail>, Fault> {

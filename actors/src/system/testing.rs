@@ -1,6 +1,8 @@
 //! What tests do with a system that timers and faults do otherwise.
 
-use super::{ActorHealth, Handles, Message, READY_DEADLINE};
+use super::health::READY_DEADLINE;
+use super::{Handles, Message};
+use crate::health::ActorHealth;
 
 impl Handles {
     /// Makes the actor of this name fail in this way; `hasher` stands for a hashing thread.
@@ -12,17 +14,17 @@ impl Handles {
             self.hasher.inject_panic().await;
             return Ok(());
         }
-        let now = self.health.inner.clock.now();
-        let watched = self.health.inner.watched.iter().find(|watched| watched.report(now).name == name);
+        let sources = &self.health.inner.sources;
+        let watched = sources.watched.iter().find(|watched| watched.report(&*sources.clock).name == name);
         let watched = watched.ok_or_else(|| format!("no actor {name}"))?;
         watched.inject(fault).map_err(|error| error.to_string())
     }
 
-    /// Returns the current vital signs of every actor, without asking any of them.
+    /// Returns the current vital signs of every actor but the supervisor, without asking any of them.
     #[must_use]
     pub fn vitals(&self) -> Vec<ActorHealth> {
-        let now = self.health.inner.clock.now();
-        self.health.inner.watched.iter().map(|watched| watched.report(now)).collect()
+        let sources = &self.health.inner.sources;
+        sources.watched.iter().map(|watched| watched.report(&*sources.clock)).collect()
     }
 
     /// Waits for the work that flows do after their answer, sends what is due in the outbox, and returns when nothing is due or

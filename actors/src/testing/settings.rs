@@ -65,5 +65,6 @@ pub fn system_settings() -> SystemSettings {
         mailer: MailerSettings { concurrency: 2, send_timeout: Duration::from_secs(30), max_attempts: 3 },
         audit: AuditSettings { retention: Duration::from_hours(24), max_bytes: u64::MAX },
         clock_skew: Duration::ZERO,
+        min_free_disk: 256 * 1024 * 1024,
     }
 }

@@ -21,6 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::Tree;
 use super::export::Exports;
+use super::figures::Figures;
 use super::health::Health;
 use super::lock::DirLock;
 use super::recent::RecentRows;
@@ -120,6 +121,11 @@ impl Committer {
             answer = made => answer,
             () = patience => Err(self.health.fail(format!("a write took longer than {:?}", self.deadline))),
         }
+    }
+
+    /// Returns how many changes wait in the queue.
+    pub(super) fn waiting(&self) -> usize {
+        QUEUE_CHANGES.saturating_sub(self.room.available_permits())
     }
 
     async fn enqueue(&self, change: Change, durable: Durable, answer: Answer) -> Result<(), StoreFailure> {
@@ -222,6 +228,7 @@ pub(super) struct Writer {
     /// The writer saves for these what it is about to change.
     pub(super) exports: Arc<Exports>,
     pub(super) progress: Progress,
+    pub(super) figures: Arc<Figures>,
     /// Whether the last group was not flushed.
     pub(super) unflushed: bool,
     /// A stuck writer still has the directory open, so it holds the lock too. Last field: released after the engine.
@@ -287,6 +294,7 @@ impl Writer {
         changes: &mpsc::Receiver<Queued>,
         answers: &mut Vec<(Answer, Result<(), StoreFailure>)>,
     ) -> Result<Option<Begun>, Broken> {
+        let start = Instant::now();
         let tree = Tree(&self.db);
         let mut overlay = Overlay::new(&tree);
         let (mut next, mut flushes) = (Some(first), false);
@@ -332,6 +340,7 @@ impl Writer {
             self.progress.commits = commits;
         }
         self.unflushed = !flushes;
+        self.figures.committed(answers.len(), start.elapsed(), flushes);
         Ok(Some(begun))
     }
 }

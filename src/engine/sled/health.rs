@@ -41,6 +41,11 @@ impl Health {
         if self.failed.load(Ordering::Acquire) { Err(self.failure()) } else { Ok(()) }
     }
 
+    /// Returns why the store failed; `None` while it works.
+    pub(super) fn reason(&self) -> Option<String> {
+        self.reason.borrow().clone()
+    }
+
     /// Returns whether the store failed.
     pub(super) fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)

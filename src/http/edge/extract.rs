@@ -226,6 +226,12 @@ impl RequestContext {
         codings.any(|(name, wanted)| wanted && name.eq_ignore_ascii_case("gzip"))
     }
 
+    /// Returns the media types that the client accepts, as one list. Empty if it does not say.
+    pub(in crate::http) fn accept(&self) -> String {
+        let values = self.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        values.collect::<Vec<_>>().join(",")
+    }
+
     /// Reads the body as a form.
     pub(in crate::http) async fn form(&self) -> Result<BTreeMap<String, Secret>, ApiError> {
         if !is_of_type(&self.headers, "application/x-www-form-urlencoded") {

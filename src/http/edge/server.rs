@@ -126,6 +126,7 @@ impl ServerSettings {
                 cors: Cors::new(&http.cors_origins),
                 sampling: Sampling::new(verify_sample),
                 refusals: Refusals::new(http.ipv6_prefix),
+                figures: Arc::default(),
             },
         }
     }

@@ -27,6 +27,8 @@ const SECRET_KEY: &str = "test-secret-key-0123456789abcdef";
 /// that checks the orderly stop calls [`TestApp::stop`].
 pub(crate) struct TestApp {
     pub(crate) address: SocketAddr,
+    /// The address on which metrics are served without a token.
+    pub(crate) metrics_address: Option<SocketAddr>,
     /// Only the test moves this clock.
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) handles: Handles,
@@ -235,12 +237,23 @@ impl TestAppBuilder {
         };
         let app = App::build_with(settings.clone(), ambient).await.unwrap();
         let (stop, stopped) = oneshot::channel();
-        let (address, handles) = (app.address(), app.handles().clone());
+        let (address, metrics_address, handles) = (app.address(), app.metrics_address(), app.handles().clone());
         let running = tokio::spawn(app.run_until(async move {
             let _ = stopped.await;
         }));
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        TestApp { address, clock, handles, mail, client, settings, directory, stop: Some(stop), running: Some(running) }
+        TestApp {
+            address,
+            metrics_address,
+            clock,
+            handles,
+            mail,
+            client,
+            settings,
+            directory,
+            stop: Some(stop),
+            running: Some(running),
+        }
     }
 }
 

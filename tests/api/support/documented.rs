@@ -111,12 +111,17 @@ fn conforms(value: &Value, schema: &'static Value, at: &mut String) {
     let kind = match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_f64() => "number",
         Value::Number(_) => "integer",
         Value::String(_) => "string",
         Value::Array(_) => "array",
         Value::Object(_) => "object",
     };
-    let is_of = |kinds: &Value| *kinds == kind || kinds.as_array().is_some_and(|kinds| kinds.contains(&kind.into()));
+    let is_one_of = |kinds: &Value, kind: &str| {
+        *kinds == kind || kinds.as_array().is_some_and(|kinds| kinds.contains(&kind.into()))
+    };
+    // Each integer is a number too.
+    let is_of = |kinds: &Value| is_one_of(kinds, kind) || kind == "integer" && is_one_of(kinds, "number");
     assert!(is_of(&schema["type"]), "{at}: {value} is not {}", schema["type"]);
     let words = schema["enum"].as_array();
     assert!(words.is_none_or(|words| words.contains(value)), "{at}: {value} is not one of the set");

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use super::super::feed::Feed;
 use super::super::overlay::{Overlay, is_range};
 use super::{Change, Engine, Export, Fault, Question, Row, Rows, StoreFailure, Verdict, piece};
+use crate::health::{DiskHealth, EngineHealth, Sizes, Times};
 
 /// The rows of a [`MemoryEngine`].
 pub type MemoryRows = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -32,6 +33,9 @@ impl Rows for MemoryRows {
 pub struct MemoryEngine {
     state: Arc<Mutex<State>>,
     feed: Feed,
+    /// A commit in memory takes no time that would be worth measuring.
+    commits: Times,
+    groups: Sizes,
 }
 
 /// A copy of all rows.
@@ -44,11 +48,13 @@ struct MemoryExport {
 struct State {
     rows: MemoryRows,
     failure: Option<String>,
+    free_disk: Option<u64>,
 }
 
 impl Default for MemoryEngine {
     fn default() -> Self {
-        Self { state: Arc::default(), feed: Feed::new(0, 0) }
+        let (commits, groups) = (Times::of_times(), Sizes::of_sizes());
+        Self { state: Arc::default(), feed: Feed::new(0, 0), commits, groups }
     }
 }
 
@@ -61,6 +67,11 @@ impl MemoryEngine {
     /// Ends the failure that [`break_down`](Self::break_down) began. A real engine may need a restart.
     pub fn heal(&self) {
         self.lock().failure = None;
+    }
+
+    /// Makes the engine report a disk with this much free space, in bytes.
+    pub fn set_free_disk(&self, bytes: u64) {
+        self.lock().free_disk = Some(bytes);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -123,6 +134,8 @@ impl Engine for MemoryEngine {
             };
         }
         self.feed.finish(begun);
+        self.commits.count(0);
+        self.groups.count(1);
         Ok(())
     }
 
@@ -138,6 +151,18 @@ impl Engine for MemoryEngine {
     /// Two actor systems over one engine behave like two processes.
     fn is_shared(&self) -> bool {
         true
+    }
+
+    fn health(&self) -> EngineHealth {
+        let state = self.lock();
+        EngineHealth {
+            failure: state.failure.clone(),
+            commits: self.commits.read(),
+            groups: self.groups.read(),
+            waiting: 0,
+            last_sync: None,
+            disk: state.free_disk.map(|free_bytes| DiskHealth { used_bytes: 0, free_bytes }),
+        }
     }
 
     fn fail(&self, why: String) -> StoreFailure {

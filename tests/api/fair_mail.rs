@@ -17,6 +17,11 @@ async fn outbox(app: &TestApp) -> Vec<QueuedMail> {
     app.handles.mailer.list(None, 100_000).await.unwrap()
 }
 
+/// Starts an application that sends one mail at a time, so that their order is the order in which they were chosen.
+async fn one_at_a_time() -> TestApp {
+    TestApp::builder().with(|settings| settings.mail.concurrency = 1).spawn().await
+}
+
 fn hold_mails(app: &TestApp) {
     app.mail.refuse(Some(SendError::Transient("451 later".to_owned())));
 }
@@ -110,7 +115,7 @@ async fn d12_a_newer_link_withdraws_the_mail_of_the_one_before() {
 
 #[tokio::test]
 async fn d12_recovery_and_notices_leave_before_confirmations() {
-    let app = TestApp::spawn().await;
+    let app = one_at_a_time().await;
     hold_mails(&app);
     let mut people = Vec::new();
     for n in 0..6 {
@@ -131,7 +136,7 @@ async fn d12_recovery_and_notices_leave_before_confirmations() {
 
 #[tokio::test]
 async fn d12_clients_and_their_accounts_take_turns() {
-    let app = TestApp::spawn().await;
+    let app = one_at_a_time().await;
     hold_mails(&app);
     for n in 0..30 {
         let crowd = Person::named(&format!("crowd{n}"));

@@ -9,6 +9,7 @@ mod health;
 mod import;
 mod keys;
 mod mail;
+mod top;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -50,6 +51,9 @@ pub enum Command {
     CheckConfig,
     /// Ask a running server whether it is ready. For the health check of a container.
     Health(HealthArgs),
+    /// Show the actors of the running server as a tree, live in a terminal until Ctrl-C, else once as plain text. It uses the service
+    /// token of the settings or of the data directory.
+    Top(TopArgs),
     /// Measure the cost of a password hash on this machine and print matching settings. Takes about ten seconds.
     Calibrate(CalibrateArgs),
     /// Manage accounts without a running server.
@@ -171,6 +175,14 @@ pub struct HealthArgs {
     pub url: Option<String>,
 }
 
+/// The arguments of `top`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
+pub struct TopArgs {
+    /// How long to wait between two looks, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=60))]
+    pub interval: u8,
+}
+
 /// The commands for accounts.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum AdminCommand {
@@ -245,6 +257,10 @@ impl Cli {
                     complain(&error);
                     ExitCode::FAILURE
                 }
+            },
+            Command::Top(arguments) => match load() {
+                Ok(loaded) => top::run(&loaded.settings, arguments),
+                Err(error) => refuse(&error),
             },
             Command::Calibrate(args) => calibrate::run(args),
             Command::Serve => match load() {

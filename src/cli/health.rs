@@ -29,9 +29,11 @@ use crate::settings::HttpSettings;
 const DEADLINE: Duration = Duration::from_secs(4);
 /// The maximum length of the status line, in bytes.
 const MAX_STATUS_LINE: u64 = 256;
+/// The maximum length of a whole answer, in bytes. The report of 64 shards has some 30 KB.
+const MAX_ANSWER: u64 = 1024 * 1024;
 
 #[derive(Debug, thiserror::Error)]
-enum HealthError {
+pub(super) enum HealthError {
     #[error("the address to ask must look like http://host:port/path or https://host:port/path")]
     BadUrl,
     #[error("PORT is 0, so the port of the server is not known: use --url")]
@@ -44,17 +46,24 @@ enum HealthError {
     Tls(#[from] rustls::Error),
     #[error("not ready: {0}")]
     NotReady(String),
+    #[error("the server refuses to answer: {0}")]
+    Refused(String),
 }
 
-/// Returns the URL of a server with these settings, as seen from the same machine.
+/// Returns the URL of the readiness of a server with these settings, as seen from the same machine.
 pub(super) fn url_of(http: &HttpSettings) -> String {
+    format!("{}/health/ready", server_of(http))
+}
+
+/// Returns the URL of a server with these settings, as seen from the same machine, without a path.
+pub(super) fn server_of(http: &HttpSettings) -> String {
     let host = match http.host {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
         host => host,
     };
     let scheme = if http.tls.is_some() { "https" } else { "http" };
-    format!("{scheme}://{}/health/ready", SocketAddr::new(host, http.port))
+    format!("{scheme}://{}", SocketAddr::new(host, http.port))
 }
 
 /// Asks the server. Succeeds if the status is 200.
@@ -77,7 +86,36 @@ async fn ask_within(deadline: Duration, url: &str) -> Result<(), HealthError> {
     timeout(deadline, exchange(url)).await.unwrap_or(Err(HealthError::TimedOut))
 }
 
+/// Asks the server with these headers, each a line with its end, and returns the body of its answer.
+pub(super) async fn body(url: &str, headers: &str) -> Result<String, HealthError> {
+    let answer = async {
+        let mut text = String::new();
+        connect(url, headers).await?.take(MAX_ANSWER).read_to_string(&mut text).await?;
+        Ok(text)
+    };
+    let answer = timeout(DEADLINE, answer).await.unwrap_or(Err(HealthError::TimedOut))?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status_line = head.lines().next().unwrap_or_default();
+    if is_ok(status_line) { Ok(body.to_owned()) } else { Err(HealthError::Refused(printable(status_line))) }
+}
+
 async fn exchange(url: &str) -> Result<(), HealthError> {
+    let answer = connect(url, "").await?;
+    let mut status_line = String::new();
+    BufReader::new(answer.take(MAX_STATUS_LINE)).read_line(&mut status_line).await?;
+    if is_ok(&status_line) { Ok(()) } else { Err(HealthError::NotReady(printable(&status_line))) }
+}
+
+fn is_ok(status_line: &str) -> bool {
+    status_line.starts_with("HTTP/1.") && status_line.split(' ').nth(1) == Some("200")
+}
+
+fn printable(status_line: &str) -> String {
+    status_line.trim_end().escape_debug().to_string()
+}
+
+/// Sends the request with these headers, each a line with its end. Returns the connection, from which the answer can be read.
+async fn connect(url: &str, headers: &str) -> Result<Box<dyn AsyncRead + Send + Unpin>, HealthError> {
     // A URI contains no spaces and no line breaks, so nothing can be injected into the request below.
     let uri: Uri = url.parse().map_err(|_| HealthError::BadUrl)?;
     let (encrypted, usual_port) = match uri.scheme_str() {
@@ -91,25 +129,23 @@ async fn exchange(url: &str) -> Result<(), HealthError> {
         return Err(HealthError::AnyPort);
     }
     let stream = TcpStream::connect(format!("{host}:{port}")).await?;
-    let request = format!("GET {} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n", uri.path());
+    let request = format!("GET {} HTTP/1.1\r\nHost: {host}:{port}\r\n{headers}Connection: close\r\n\r\n", uri.path());
     if !encrypted {
-        return converse(stream, &request).await;
+        return asked(stream, &request).await;
     }
     let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let name = ServerName::try_from(name).map_err(|_| HealthError::BadUrl)?;
-    converse(connector()?.connect(name, stream).await?, &request).await
+    asked(connector()?.connect(name, stream).await?, &request).await
 }
 
-/// Sends the request and reads the status line of the response.
-async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> Result<(), HealthError> {
+/// Sends the request.
+async fn asked(
+    mut stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    request: &str,
+) -> Result<Box<dyn AsyncRead + Send + Unpin>, HealthError> {
     stream.write_all(request.as_bytes()).await?;
     stream.flush().await?;
-    let mut status_line = String::new();
-    BufReader::new(stream.take(MAX_STATUS_LINE)).read_line(&mut status_line).await?;
-    match status_line.split(' ').nth(1) {
-        Some("200") if status_line.starts_with("HTTP/1.") => Ok(()),
-        _ => Err(HealthError::NotReady(status_line.trim_end().escape_debug().to_string())),
-    }
+    Ok(Box::new(stream))
 }
 
 fn connector() -> Result<TlsConnector, rustls::Error> {

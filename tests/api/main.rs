@@ -50,6 +50,7 @@ mod supervision;
 mod support;
 mod tls;
 mod token_faults;
+mod top;
 mod undo;
 mod upgrade;
 mod upgrade_in_use;

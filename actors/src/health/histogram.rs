@@ -145,7 +145,8 @@ impl Distribution {
         for (bound, count) in self.buckets() {
             let inside = u128::from(count) * 100;
             if inside > 0 && below + inside >= rank {
-                let part = u128::from(bound - lower) * (rank - below) / inside;
+                // Rounded up: a size of one lies above the bound of zero.
+                let part = (u128::from(bound - lower) * (rank - below)).div_ceil(inside);
                 return Some(lower + u64::try_from(part).unwrap_or(u64::MAX));
             }
             below += inside;
@@ -186,6 +187,9 @@ mod tests {
             [(1, 2), (2, 1), (4, 1), (512, 1)]
         );
         assert_eq!((read.count(), read.sum()), (7, 11_031));
+        let ones = Histogram::of_sizes();
+        (0..10).for_each(|_| ones.count(1));
+        assert_eq!((ones.read().percentile(50), ones.read().percentile(99)), (Some(1), Some(1)));
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod audit;
 mod backup;
 mod calibrate;
 mod check_config;
+mod export;
 mod health;
 mod import;
 mod keys;
@@ -71,6 +72,8 @@ pub enum Command {
     /// Bring the accounts of another system along, with their passwords, without a running server. Exit code 0: all came along. 1: the
     /// import was refused or failed. 2: the command line or a setting is wrong. 3: all but what the report names came along.
     Import(ImportArgs),
+    /// Write all accounts as lines of JSON, in the form that `import --ndjson` reads, without a running server.
+    Export(ExportArgs),
     /// Make a backup of the data directory while no server uses it: accounts, audit log, secrets and keys in one file.
     Backup(BackupArgs),
     /// Check a backup completely and print what it contains. Exit code 0: a restore accepts it. 1: it does not.
@@ -203,12 +206,27 @@ pub struct NewAdmin {
     pub nickname: String,
 }
 
+/// The arguments of `export`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct ExportArgs {
+    /// Export the hashes of passwords and passphrases too. Who has them can try passwords without limit, so keep the file safe.
+    #[arg(long)]
+    pub with_hashes: bool,
+    /// A new file, which only its owner can read. Default: standard output.
+    #[arg(long, value_name = "FILE")]
+    pub to: Option<PathBuf>,
+}
+
 /// The arguments of `import`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(group(clap::ArgGroup::new("source").required(true).args(["from_auth_service", "ndjson"])))]
 pub struct ImportArgs {
     /// The database file of the auth service that Doorward replaces. Stop that service first.
     #[arg(long, value_name = "FILE")]
-    pub from_auth_service: PathBuf,
+    pub from_auth_service: Option<PathBuf>,
+    /// A file with one account on each line, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub ndjson: Option<PathBuf>,
     /// All addresses count as verified by their owners.
     #[arg(long)]
     pub verified: bool,
@@ -283,6 +301,10 @@ impl Cli {
             },
             Command::Import(arguments) => match load() {
                 Ok(loaded) => import::run(loaded, arguments),
+                Err(error) => refuse(&error),
+            },
+            Command::Export(arguments) => match load() {
+                Ok(loaded) => export::run(loaded, arguments),
                 Err(error) => refuse(&error),
             },
             Command::Backup(args) => match load() {

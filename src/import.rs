@@ -4,6 +4,7 @@
 //! are written in batches, one commit after the other. An import that was interrupted is continued by the same command.
 
 mod auth_service;
+mod ndjson;
 mod report;
 
 use std::collections::BTreeSet;
@@ -26,6 +27,9 @@ use crate::engine::sled::SledEngine;
 use crate::settings::Settings;
 use crate::telemetry;
 use auth_service::{AuthService, AuthServiceError};
+pub(crate) use ndjson::AccountLine;
+use ndjson::NdjsonError;
+pub(crate) use report::private_file;
 use report::{Note, Reason, Report, Subject};
 
 /// The highest account number that an import accepts: the highest that every JSON reader keeps exactly.
@@ -40,14 +44,45 @@ const READ_AHEAD: usize = 2;
 /// What to import, and how.
 #[derive(Debug, Clone)]
 pub(crate) struct ImportRequest {
-    /// The database of the auth service that Doorward replaces.
-    pub(crate) file: PathBuf,
+    /// Where the accounts are.
+    pub(crate) source: Source,
     /// Whether all addresses count as verified.
     pub(crate) verified: bool,
     /// Whether to report only what would be done.
     pub(crate) dry_run: bool,
     /// The file for the report. Standard output without one.
     pub(crate) report: Option<PathBuf>,
+}
+
+/// A file of accounts.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    /// The database of the auth service that Doorward replaces.
+    AuthService(PathBuf),
+    /// Lines of JSON, as `doorward export` writes them.
+    Ndjson(PathBuf),
+}
+
+/// Why a file cannot be imported.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SourceError {
+    /// A database.
+    #[error(transparent)]
+    AuthService(#[from] AuthServiceError),
+    /// Lines of JSON.
+    #[error(transparent)]
+    Ndjson(#[from] NdjsonError),
+}
+
+impl Source {
+    /// Opens the file, checks it, and hands over every account in it. Stops when `each` returns false.
+    fn read(&self, defaults: Defaults, each: impl FnMut(Item) -> bool) -> Result<(), SourceError> {
+        match self {
+            Self::AuthService(file) => AuthService::open(file)?.read(defaults, each)?,
+            Self::Ndjson(file) => ndjson::read(file, defaults, each)?,
+        }
+        Ok(())
+    }
 }
 
 /// Why an import did not finish.
@@ -61,12 +96,12 @@ pub(crate) enum ImportFailure {
     Ended(#[from] Ended),
     /// The file cannot be imported.
     #[error("{0}; nothing was imported")]
-    AuthService(#[from] AuthServiceError),
+    Source(#[from] SourceError),
     /// The file changed or broke after it was checked.
     #[error("{source}; {done} accounts were imported before, and the same command continues")]
     Interrupted {
         /// What happened.
-        source: AuthServiceError,
+        source: SourceError,
         /// The accounts that were imported.
         done: u64,
     },
@@ -150,14 +185,14 @@ pub(crate) async fn run(settings: Settings, request: ImportRequest) -> Result<bo
     let ambient = Ambient::default();
     let defaults = Defaults { verified: request.verified, locale: settings.mail.locale, now: ambient.clock.now() };
     // Read before the data directory is opened, so that a wrong file does not even create one.
-    let file = request.file.clone();
+    let source = request.source.clone();
     let overview = blocking(move || {
         let mut overview = Overview::default();
-        AuthService::open(&file)?.read(defaults, |item| {
+        source.read(defaults, |item| {
             overview.add(&item);
             true
         })?;
-        Ok::<_, AuthServiceError>(overview)
+        Ok::<_, SourceError>(overview)
     })
     .await?;
     let opened = Opened::open(&settings, request.dry_run).await?;
@@ -230,7 +265,7 @@ impl Opened {
         if !request.dry_run {
             work.importer.log_audit_head().await;
         }
-        let outcome = work.write_all(request.file.clone(), defaults).await;
+        let outcome = work.write_all(request.source.clone(), defaults).await;
         if !request.dry_run {
             work.importer.log_audit_head().await;
         }
@@ -279,11 +314,11 @@ struct Work {
 
 impl Work {
     /// Reads the file again, and writes its accounts batch by batch.
-    async fn write_all(&mut self, file: PathBuf, defaults: Defaults) -> Result<(), ImportFailure> {
+    async fn write_all(&mut self, source: Source, defaults: Defaults) -> Result<(), ImportFailure> {
         let (sender, mut batches) = mpsc::channel::<Vec<Item>>(READ_AHEAD);
         let reading = tokio::task::spawn_blocking(move || {
             let mut batch = Vec::with_capacity(IMPORT_BATCH);
-            AuthService::open(&file)?.read(defaults, |item| {
+            source.read(defaults, |item| {
                 batch.push(item);
                 // If nobody takes batches any more, the import failed and says why.
                 batch.len() < IMPORT_BATCH || sender.blocking_send(std::mem::take(&mut batch)).is_ok()

@@ -14,6 +14,7 @@ pub mod cli;
 pub mod data_dir;
 #[doc(hidden)]
 pub mod engine;
+mod export;
 mod files;
 mod http;
 mod import;

@@ -5,6 +5,8 @@
 mod auth_service;
 #[path = "import/bad_files.rs"]
 mod bad_files;
+#[path = "import/ndjson.rs"]
+mod ndjson;
 #[path = "import/old.rs"]
 mod old;
 #[path = "import/program.rs"]

@@ -249,7 +249,7 @@ fn nickname(typed: Option<&str>, id: AccountId, note: &mut impl FnMut(Reason, &s
         }
         _ => note(Reason::NicknameMissing, "it has no nickname and is called by its number"),
     }
-    cleaned_nickname(typed.unwrap_or_default(), Nickname::numbered(id.get()))
+    cleaned_nickname(typed.unwrap_or_default(), Nickname::numbered(Some(id.get())))
 }
 
 fn password(stored: Option<&str>, note: &mut impl FnMut(Reason, &str)) -> Option<CredentialHash> {

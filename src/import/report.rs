@@ -46,6 +46,8 @@ pub(crate) enum Reason {
     LockUnclear,
     /// It is not clear when it was created.
     CreationUnclear,
+    /// Its language is none of those of mails.
+    LocaleUnknown,
 }
 
 /// How much a reason costs.
@@ -77,7 +79,8 @@ impl Reason {
             | Self::NicknameTaken
             | Self::RoleUnknown
             | Self::LockUnclear
-            | Self::CreationUnclear => Weight::Changed,
+            | Self::CreationUnclear
+            | Self::LocaleUnknown => Weight::Changed,
         }
     }
 }

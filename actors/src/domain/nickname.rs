@@ -59,10 +59,10 @@ impl Nickname {
         Ok(Self { text, key: NicknameKey(key) })
     }
 
-    /// Returns the name of an account that has none: `user-` and its number.
+    /// Returns the name of an account that has none: `user-` and its number, or `user` if that is not known yet.
     #[must_use]
-    pub fn numbered(account: u64) -> Self {
-        let text = format!("user-{account}");
+    pub fn numbered(account: Option<u64>) -> Self {
+        let text = account.map_or_else(|| "user".to_owned(), |account| format!("user-{account}"));
         Self { key: NicknameKey(text.clone()), text }
     }
 

@@ -13,7 +13,7 @@ const OUTPUT_BYTES: usize = 32;
 /// The maximum memory cost of a stored hash that is computed, in KiB, so that an imported hash cannot choose how much memory we use.
 const MAX_STORED_MEMORY_KIB: u32 = 1 << 20;
 /// The maximum time cost of a stored hash that is computed.
-const MAX_STORED_ITERATIONS: u32 = 16;
+pub(super) const MAX_STORED_ITERATIONS: u32 = 16;
 /// A cost difference of less than 1/`UNNOTICEABLE` of today's cost cannot be noticed by its duration.
 const UNNOTICEABLE: u64 = 50;
 

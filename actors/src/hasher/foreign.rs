@@ -6,15 +6,30 @@
 use std::num::NonZeroU32;
 
 use argon2::password_hash::phc::{Ident, Output, ParamsString, PasswordHash, Salt};
+use argon2::{Algorithm, Argon2, Params, Version};
 use aws_lc_rs::pbkdf2;
 use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
+use super::argon2id::MAX_STORED_ITERATIONS;
 use crate::domain::account::CredentialHash;
 use crate::domain::hash_form::HashForm;
 
-/// The maximum passes of PBKDF2. With SHA-256 they take 0.5 s on a slow processor; Django asks for 1,200,000 today.
+/// The maximum passes of PBKDF2. They take 0.3 to 0.7 s; Django asks for 1,200,000 with SHA-256 today.
 const MAX_PBKDF2_ITERATIONS: u32 = 1_500_000;
+/// The maximum memory of an imported argon2 hash, in KiB, and its maximum memory × passes. That is 27 times our default, about 0.4 s.
+const MAX_ARGON2_MEMORY_KIB: u32 = 256 * 1024;
+const MAX_ARGON2_WORK_KIB: u64 = 1024 * 1024;
+/// The maximum lanes of an imported argon2 hash, which are computed one after the other.
+const MAX_ARGON2_LANES: u32 = 64;
+/// The maximum `N` × `r` × `p` of scrypt: 128 MiB and about 0.4 s.
+const MAX_SCRYPT_WORK: u64 = 1 << 20;
+/// The maximum cost of bcrypt, about 0.6 s, and the minimum that bcrypt has.
+const BCRYPT_COSTS: std::ops::RangeInclusive<u32> = 4..=13;
+/// The length of a bcrypt hash.
+const BCRYPT_CHARS: usize = 60;
+/// The maximum length of the text of a hash that is read at all, in bytes.
+const MAX_TEXT_BYTES: usize = 512;
 /// The lengths of salt and key, in bytes, that are accepted: those that fit the PHC format.
 const SALT_BYTES: std::ops::RangeInclusive<usize> = 8..=48;
 const KEY_BYTES: std::ops::RangeInclusive<usize> = 16..=64;
@@ -56,6 +71,56 @@ impl CredentialHash {
         let passes = if digits { passes.parse().unwrap_or(u32::MAX) } else { 0 };
         pbkdf2_hash("pbkdf2-sha256", passes, &from_base64(salt)?, &from_base64(key)?)
     }
+
+    /// Reads a password hash of any system: argon2id, argon2i, argon2d, scrypt, PBKDF2 with SHA-256 or SHA-512 as a PHC string, or bcrypt
+    /// in its own format.
+    ///
+    /// # Errors
+    /// It has another form, an unusual length or too high a cost.
+    pub fn from_foreign(text: &str) -> Result<Self, ForeignHashError> {
+        if text.len() > MAX_TEXT_BYTES {
+            return Err(ForeignHashError::Length);
+        }
+        if text.starts_with("$2") {
+            bcrypt_cost(text)?;
+            return Ok(Self::from_phc(text.to_owned()));
+        }
+        let stored = PasswordHash::new(text).map_err(|_| ForeignHashError::Unknown)?;
+        let (Some(salt), Some(key)) = (&stored.salt, &stored.hash) else { return Err(ForeignHashError::Unknown) };
+        if !SALT_BYTES.contains(&salt.as_ref().len()) || !KEY_BYTES.contains(&key.as_bytes().len()) {
+            return Err(ForeignHashError::Length);
+        }
+        Kdf::of(&stored)?;
+        Ok(Self::from_phc(stored.to_string()))
+    }
+
+    /// Reads a passphrase hash: argon2id as a PHC string, which is the form of all passphrase hashes here.
+    ///
+    /// # Errors
+    /// It has another form or too high a cost.
+    pub fn from_own(text: &str) -> Result<Self, ForeignHashError> {
+        let hash = Self::from_foreign(text)?;
+        if HashForm::of(&hash).is_none() { Ok(hash) } else { Err(ForeignHashError::Unknown) }
+    }
+}
+
+/// Returns the cost of a bcrypt hash that may be computed.
+fn bcrypt_cost(text: &str) -> Result<u32, ForeignHashError> {
+    if text.len() != BCRYPT_CHARS {
+        return Err(ForeignHashError::Length);
+    }
+    // `2x` marks hashes of an implementation with a fault, which others must not repeat.
+    let rest = ["$2a$", "$2b$", "$2y$"].iter().find_map(|prefix| text.strip_prefix(prefix));
+    let (cost, encoded) = rest.and_then(|rest| rest.split_once('$')).ok_or(ForeignHashError::Unknown)?;
+    let is_base64 = |b: u8| b.is_ascii_alphanumeric() || b == b'.' || b == b'/';
+    if cost.len() != 2 || !cost.bytes().all(|b| b.is_ascii_digit()) || !encoded.bytes().all(is_base64) {
+        return Err(ForeignHashError::Unknown);
+    }
+    match cost.parse() {
+        Ok(cost) if BCRYPT_COSTS.contains(&cost) => Ok(cost),
+        Ok(cost) if cost > *BCRYPT_COSTS.end() => Err(ForeignHashError::TooCostly),
+        _ => Err(ForeignHashError::Unknown),
+    }
 }
 
 /// Builds the PHC text of a PBKDF2 hash.
@@ -91,34 +156,96 @@ fn from_base64(text: &str) -> Result<Vec<u8>, ForeignHashError> {
     STANDARD.decode(text).or_else(|_| URL_SAFE.decode(text)).map_err(|_| ForeignHashError::Unknown)
 }
 
-/// A PBKDF2 hash that may be computed.
-struct Pbkdf2 {
-    algorithm: pbkdf2::Algorithm,
-    passes: NonZeroU32,
+/// A function that makes a key of a secret, at a cost that may be computed.
+enum Kdf {
+    Pbkdf2(pbkdf2::Algorithm, NonZeroU32),
+    Scrypt(scrypt::Params),
+    Argon2(Algorithm, Version, Params),
 }
 
-impl Pbkdf2 {
-    fn of(stored: &PasswordHash) -> Option<Self> {
-        let algorithm = match stored.algorithm.as_str() {
-            "pbkdf2-sha256" => pbkdf2::PBKDF2_HMAC_SHA256,
-            "pbkdf2-sha512" => pbkdf2::PBKDF2_HMAC_SHA512,
-            _ => return None,
+impl Kdf {
+    fn of(stored: &PasswordHash) -> Result<Self, ForeignHashError> {
+        let number = |name: &str| stored.params.get_decimal(name).ok_or(ForeignHashError::Unknown);
+        let pbkdf2 = |algorithm| match NonZeroU32::new(number("i")?) {
+            Some(passes) if passes.get() <= MAX_PBKDF2_ITERATIONS => Ok(Self::Pbkdf2(algorithm, passes)),
+            Some(_) => Err(ForeignHashError::TooCostly),
+            None => Err(ForeignHashError::Unknown),
         };
-        let passes = NonZeroU32::new(stored.params.get_decimal("i")?)?;
-        (passes.get() <= MAX_PBKDF2_ITERATIONS).then_some(Self { algorithm, passes })
+        match stored.algorithm.as_str() {
+            "pbkdf2-sha256" => pbkdf2(pbkdf2::PBKDF2_HMAC_SHA256),
+            "pbkdf2-sha512" => pbkdf2(pbkdf2::PBKDF2_HMAC_SHA512),
+            "scrypt" => Self::scrypt(number("ln")?, number("r")?, number("p")?),
+            "argon2id" | "argon2i" | "argon2d" => Self::argon2(stored),
+            _ => Err(ForeignHashError::Unknown),
+        }
+    }
+
+    fn scrypt(log_n: u32, r: u32, p: u32) -> Result<Self, ForeignHashError> {
+        let n = 1_u64.checked_shl(log_n).filter(|n| *n > 1).ok_or(ForeignHashError::TooCostly)?;
+        let work = n.checked_mul(u64::from(r)).and_then(|work| work.checked_mul(u64::from(p)));
+        if work.is_none_or(|work| work > MAX_SCRYPT_WORK) {
+            return Err(ForeignHashError::TooCostly);
+        }
+        let log_n = u8::try_from(log_n).map_err(|_| ForeignHashError::TooCostly)?;
+        scrypt::Params::new(log_n, r, p).map(Self::Scrypt).map_err(|_| ForeignHashError::Unknown)
+    }
+
+    fn argon2(stored: &PasswordHash) -> Result<Self, ForeignHashError> {
+        let params = Params::try_from(stored).map_err(|_| ForeignHashError::Unknown)?;
+        let work = u64::from(params.m_cost()) * u64::from(params.t_cost());
+        let lanes = params.p_cost();
+        let passes = params.t_cost();
+        if params.m_cost() > MAX_ARGON2_MEMORY_KIB
+            || work > MAX_ARGON2_WORK_KIB
+            || passes > MAX_STORED_ITERATIONS
+            || lanes > MAX_ARGON2_LANES
+        {
+            return Err(ForeignHashError::TooCostly);
+        }
+        let algorithm = Algorithm::try_from(stored.algorithm.as_str()).map_err(|_| ForeignHashError::Unknown)?;
+        // The first version wrote none.
+        let version = Version::try_from(stored.version.unwrap_or(0x10)).map_err(|_| ForeignHashError::Unknown)?;
+        if algorithm == Algorithm::Argon2id && version != Version::V0x13 {
+            return Err(ForeignHashError::Unknown);
+        }
+        Ok(Self::Argon2(algorithm, version, params))
+    }
+
+    /// Returns whether the secret makes this key.
+    fn makes(self, secret: &[u8], salt: &[u8], key: &[u8]) -> Option<bool> {
+        let mut made = vec![0; key.len()];
+        match self {
+            Self::Pbkdf2(algorithm, passes) => {
+                return Some(pbkdf2::verify(algorithm, passes, salt, secret, key).is_ok());
+            }
+            Self::Scrypt(params) => scrypt::scrypt(secret, salt, &params, &mut made).ok()?,
+            Self::Argon2(algorithm, version, params) => {
+                Argon2::new(algorithm, version, params).hash_password_into(secret, salt, &mut made).ok()?;
+            }
+        }
+        Some(aws_lc_rs::constant_time::verify_slices_are_equal(&made, key).is_ok())
     }
 }
 
 /// Compares a secret with a hash of another system. `None` if the hash is none that is known here, or costs too much.
 pub(super) fn verify(secret: &[u8], against: &CredentialHash) -> Option<bool> {
-    let stored = PasswordHash::new(against.as_phc()).ok()?;
-    let Pbkdf2 { algorithm, passes } = Pbkdf2::of(&stored)?;
+    let text = against.as_phc();
+    if text.starts_with("$2") {
+        bcrypt_cost(text).ok()?;
+        // Secrets are cut to 72 bytes, as the system did that made the hash.
+        return bcrypt::verify(secret, text).ok();
+    }
+    let stored = PasswordHash::new(text).ok()?;
     let (salt, key) = (stored.salt.as_ref()?, stored.hash.as_ref()?);
-    Some(pbkdf2::verify(algorithm, passes, salt.as_ref(), secret, key.as_bytes()).is_ok())
+    Kdf::of(&stored).ok()?.makes(secret, salt.as_ref(), key.as_bytes())
 }
 
 /// Returns a hash of this form that nobody has, to take its time.
 pub(super) fn decoy(form: &HashForm) -> CredentialHash {
+    if form.as_str().starts_with("$2") {
+        // 22 characters of salt and 31 of the hash.
+        return CredentialHash::from_phc(format!("{}${}", form.as_str(), ".".repeat(53)));
+    }
     // 16 bytes of salt. A key of the length that the form names; of 32 bytes if it names none.
     let length = form.as_str().rsplit_once("l=").and_then(|(_, length)| length.parse().ok()).unwrap_or(32_usize);
     let key = Output::new(&vec![0x5A; length.clamp(*KEY_BYTES.start(), *KEY_BYTES.end())]);
@@ -167,12 +294,83 @@ mod tests {
         assert_eq!(verify(b"secret", &stored), None, "a hash that got into the store in another way");
     }
 
+    /// Hashes of `correct horse`, made by Python's hashlib (PBKDF2 and scrypt), by crypt(3) (bcrypt) and by the crate itself (argon2).
+    fn others() -> Vec<CredentialHash> {
+        let argon2 = |algorithm: Algorithm, lanes| {
+            let params = Params::new(256, 2, lanes, Some(32)).unwrap();
+            let mut key = [0; 32];
+            let salt = b"0123456789abcdef";
+            Argon2::new(algorithm, Version::V0x13, params)
+                .hash_password_into(b"correct horse", salt, &mut key)
+                .unwrap();
+            let (salt, key) = (Salt::new(salt).unwrap(), Output::new(&key).unwrap());
+            format!("${}$v=19$m=256,t=2,p={lanes}${salt}${key}", algorithm.ident())
+        };
+        let texts = [
+            argon2(Algorithm::Argon2i, 1),
+            argon2(Algorithm::Argon2d, 4),
+            "$scrypt$ln=10,r=8,p=1$MDEyMzQ1Njc4OWFiY2RlZg$6g3umF+uVrJsObaTZhIbbTlgrvOEFcCItdwSjtPF67M".to_owned(),
+            "$pbkdf2-sha512$i=1000,l=64$MDEyMzQ1Njc4OWFiY2RlZg$OM0FAoIqCVK1sWtxDiffVlBejtLa+ks4TP71JiecwuSZCG8iLbnlIEPOMoVX+i2B2wkSxjQ8CRGR9OkNGuIPMQ".to_owned(),
+            "$2b$04$KBCwKxOzLha2MUDyiq.5ve0B8l4VLCNgW3iezEF4xH2yBbe.5Q7QW".to_owned(),
+        ];
+        texts
+            .iter()
+            .map(|text| CredentialHash::from_foreign(text).unwrap_or_else(|error| panic!("{text}: {error}")))
+            .collect()
+    }
+
+    #[test]
+    fn hashes_of_many_systems_verify_as_they_are() {
+        for hash in others() {
+            assert_eq!(verify(b"correct horse", &hash), Some(true), "{}", hash.as_phc());
+            assert_eq!(verify(b"Correct horse", &hash), Some(false), "{}", hash.as_phc());
+            assert_eq!(CredentialHash::from_own(hash.as_phc()).unwrap_err(), ForeignHashError::Unknown);
+        }
+    }
+
+    #[test]
+    fn s85_no_form_can_choose_a_ruinous_cost() {
+        let (salt, key) = ("A".repeat(22), "A".repeat(43));
+        let of =
+            |params: &str| CredentialHash::from_foreign(&format!("{params}${salt}${key}")).map(|_| ()).unwrap_err();
+        for params in [
+            "$argon2id$v=19$m=262145,t=1,p=1",
+            "$argon2id$v=19$m=131072,t=9,p=1",
+            "$argon2d$v=19$m=1024,t=4000000,p=1",
+            "$argon2id$v=19$m=64,t=17,p=1",
+            "$argon2i$v=19$m=65536,t=1,p=65",
+            "$scrypt$ln=18,r=8,p=1",
+            "$scrypt$ln=10,r=8,p=4096",
+            "$scrypt$ln=64,r=8,p=1",
+            "$scrypt$ln=200,r=4294967295,p=4294967295",
+            "$pbkdf2-sha512$i=1500001,l=32",
+        ] {
+            assert_eq!(of(params), ForeignHashError::TooCostly, "{params}");
+        }
+        for params in
+            ["$scrypt$ln=10,r=8", "$md5$i=1", "$argon2id$v=16$m=64,t=1,p=1", "$pbkdf2-sha256$i=0,l=32", "$argon2x$m=1"]
+        {
+            assert_eq!(of(params), ForeignHashError::Unknown, "{params}");
+        }
+        let bcrypt =
+            |head: &str| CredentialHash::from_foreign(&format!("{head}{}", ".".repeat(53))).map(|_| ()).unwrap_err();
+        assert_eq!(bcrypt("$2b$14$"), ForeignHashError::TooCostly);
+        assert_eq!(bcrypt("$2b$99$"), ForeignHashError::TooCostly);
+        for head in ["$2x$10$", "$2b$03$", "$2b$1a$", "$2b$+9$"] {
+            assert_eq!(bcrypt(head), ForeignHashError::Unknown, "{head}");
+        }
+        assert_eq!(CredentialHash::from_foreign("$2b$10$short").unwrap_err(), ForeignHashError::Length);
+        assert_eq!(CredentialHash::from_foreign(&"$".repeat(1_000_000)).unwrap_err(), ForeignHashError::Length);
+        assert!(CredentialHash::from_own(&format!("$argon2id$v=19$m=65536,t=3,p=4${salt}${key}")).is_ok());
+    }
+
     #[test]
     fn s11_a_decoy_has_the_form_it_stands_for() {
-        let hash = CredentialHash::from_auth_service(OLD).unwrap();
-        let form = HashForm::of(&hash).unwrap();
-        let decoy = decoy(&form);
-        assert_eq!(HashForm::of(&decoy), Some(form));
-        assert_eq!(verify(b"correct horse", &decoy), Some(false));
+        for hash in others().into_iter().chain([CredentialHash::from_auth_service(OLD).unwrap()]) {
+            let form = HashForm::of(&hash).unwrap();
+            let decoy = decoy(&form);
+            assert_eq!(HashForm::of(&decoy), Some(form));
+            assert_eq!(verify(b"correct horse", &decoy), Some(false), "{}", decoy.as_phc());
+        }
     }
 }

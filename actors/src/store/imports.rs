@@ -1,7 +1,7 @@
 //! The store's methods for accounts of other systems.
 
 use super::{ImportBatch, ImportRefusal, Store, StoreError, StoreFailure, reads, rules};
-use crate::domain::account::AccountId;
+use crate::domain::account::{Account, AccountId};
 use crate::domain::hash_form::HashForms;
 use crate::domain::import::{ImportOutcome, NumberStanding};
 
@@ -9,6 +9,14 @@ impl Store {
     /// Returns what is known of each of these numbers, in their order.
     pub async fn number_standings(&self, ids: Vec<AccountId>) -> Result<Vec<NumberStanding>, StoreFailure> {
         self.ask(move |rows| ids.iter().map(|id| reads::import::standing(rows, *id)).collect()).await
+    }
+
+    /// Returns at most `limit` accounts with numbers after this one, by number.
+    ///
+    /// # Errors
+    /// Also if one of them cannot be read: an export without it would look complete.
+    pub async fn accounts_after(&self, after: Option<AccountId>, limit: usize) -> Result<Vec<Account>, StoreFailure> {
+        self.ask(move |rows| reads::import::accounts_after(rows, after, limit)).await
     }
 
     /// Returns how many accounts have which foreign form of a password hash.

@@ -148,6 +148,8 @@ pub(crate) const AUDIT_OF_BYTES: usize = 17;
 pub(crate) const ALL_AUDIT: &[u8] = &[AUDIT];
 /// The key prefix of all accounts.
 pub const ALL_ACCOUNTS: &[u8] = &[ACCOUNT];
+/// The end (exclusive) of the keys of all accounts.
+pub(crate) const ACCOUNTS_END: &[u8] = &[ACCOUNT + 1];
 /// The key prefix of all sessions.
 pub(crate) const ALL_SESSIONS: &[u8] = &[SESSION];
 

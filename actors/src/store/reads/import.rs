@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use super::super::engine::{Fault, Rows};
 use super::super::{codec, layout};
-use super::{counter, get, walk_prefix};
+use super::{counter, get, walk, walk_prefix};
 use crate::domain::account::{Account, AccountId, AccountOrigin};
 use crate::domain::hash_form::HashForms;
 use crate::domain::import::NumberStanding;
@@ -28,6 +28,15 @@ pub(crate) fn standing(rows: &dyn Rows, id: AccountId) -> Result<NumberStanding,
     let next = rows.range_raw(Bound::Included(&from), Bound::Excluded(layout::IMPORT_NUMBERS_END), 1)?;
     let first = next.first().map(|(_, first)| codec::decode::<AccountId>(first)).transpose()?;
     Ok(if first.is_some_and(|first| first <= id) { NumberStanding::Free } else { NumberStanding::Taken })
+}
+
+/// Returns at most `limit` accounts with numbers after this one, by number.
+pub(crate) fn accounts_after(rows: &dyn Rows, after: Option<AccountId>, limit: usize) -> Result<Vec<Account>, Fault> {
+    let from = after.map_or(Bound::Included(layout::ALL_ACCOUNTS.to_vec()), |after| {
+        Bound::Excluded(layout::account(after).to_vec())
+    });
+    let found = walk(rows, from, Bound::Excluded(layout::ACCOUNTS_END.to_vec())).take(limit);
+    found.map(|row| Ok(codec::decode(&row?.1)?)).collect()
 }
 
 /// Returns how many accounts have which foreign form of a password hash.

@@ -18,7 +18,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::ambient::{SystemClock, SystemEntropy};
+use crate::backup::source::Source;
 use crate::breached::{BreachedList, BreachedListError};
+use crate::control::{Commands, Control};
 use crate::data_dir::key_files::KeyFiles;
 use crate::data_dir::{permissions, secrets};
 use crate::engine::sled::{OpenError, SledEngine, SledOptions};
@@ -115,6 +117,7 @@ pub struct App {
     service_token: Secret,
     tls: Option<Tls>,
     settings: Settings,
+    ambient: Ambient,
 }
 
 /// The sources of time and randomness and the mail transport.
@@ -193,7 +196,7 @@ impl App {
         }
         let metrics = metrics.map(|(listener, _)| listener);
         tracing::info!(%address, tls = tls.is_some(), data_dir = %settings.storage.data_dir.display(), "listening");
-        Ok(Self { core, listener, address, metrics, service_token, tls, settings })
+        Ok(Self { core, listener, address, metrics, service_token, tls, settings, ambient })
     }
 
     /// Returns the address on which it listens.
@@ -223,7 +226,7 @@ impl App {
     /// Serves until `shutdown` resolves or a part fails for good. Then stops in order: refuses new connections, finishes requests in
     /// flight, drains the actors, makes the last commit.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), Ended> {
-        let Self { core, listener, metrics, service_token, tls, settings, .. } = self;
+        let Self { core, listener, metrics, service_token, tls, settings, ambient, .. } = self;
         let stop_within = settings.http.shutdown_timeout;
         let server =
             ServerSettings::new(&settings.http, stop_within.mul_f64(HTTP_SHARE), tls, settings.log.verify_sample);
@@ -237,6 +240,14 @@ impl App {
         };
         let api = Api::new(core.system.handles().clone(), service_token, rules);
         let metrics = metrics.map(|listener| MetricsServer::start(listener, &api));
+        let control = Control::listen(&settings.storage.data_dir).map(|control| {
+            let source = Source {
+                engine: Arc::clone(&core.engine) as Arc<dyn Engine>,
+                data_dir: settings.storage.data_dir.clone(),
+                secret_key: settings.tokens.secret_key.clone(),
+            };
+            tokio::spawn(control.serve(Commands { source, clock: ambient.clock, entropy: ambient.entropy }))
+        });
         let (actors, store) = (core.system.gave_up(), core.engine.failed());
         let mut ended = None;
         let mut stop_began = Instant::now();
@@ -253,6 +264,9 @@ impl App {
         .await;
         if let Some(metrics) = metrics {
             metrics.stop().await;
+        }
+        if let Some(control) = control {
+            control.abort();
         }
         let stopped = core.stop(stop_within.saturating_sub(stop_began.elapsed())).await;
         match ended {

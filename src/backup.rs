@@ -4,6 +4,7 @@
 //! - `writer` and `reader`: the file as a stream. They know no engine.
 //! - `check`: reads a whole file and checks everything in it.
 //! - `create`: writes a file from an export of a store.
+//! - `source`: a store with the secrets beside it, offline or in a running server.
 //! - `restore`: fills an empty data directory from a file.
 
 pub mod check;
@@ -11,4 +12,5 @@ pub(crate) mod create;
 pub mod format;
 pub mod reader;
 pub(crate) mod restore;
+pub(crate) mod source;
 pub mod writer;

@@ -74,7 +74,7 @@ pub enum Command {
     Import(ImportArgs),
     /// Write all accounts as lines of JSON, in the form that `import --ndjson` reads, without a running server.
     Export(ExportArgs),
-    /// Make a backup of the data directory while no server uses it: accounts, audit log, secrets and keys in one file.
+    /// Make a backup, of a running server too: accounts, audit log, secrets and keys in one file.
     Backup(BackupArgs),
     /// Check a backup completely and print what it contains. Exit code 0: a restore accepts it. 1: it does not.
     VerifyBackup(VerifyBackupArgs),

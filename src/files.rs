@@ -72,7 +72,7 @@ impl NewFile {
     }
 }
 
-impl io::Write for &mut NewFile {
+impl io::Write for NewFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.file.write(bytes)
     }

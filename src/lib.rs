@@ -10,6 +10,7 @@ pub mod backup;
 #[doc(hidden)]
 pub mod breached;
 pub mod cli;
+mod control;
 #[doc(hidden)]
 pub mod data_dir;
 #[doc(hidden)]

@@ -10,6 +10,7 @@ use doorward_actors::{Email, Nickname, Passphrase, Password, ProfileChange, Regi
 use crate::app::{Ambient, App, BuildError, Ended};
 use crate::backup::create::CreateError;
 use crate::backup::restore::RestoreError;
+use crate::control::CommandError;
 use crate::line_end::without_line_end;
 use crate::mail::MailSetupError;
 use crate::offline::Offline;
@@ -45,6 +46,9 @@ pub(crate) enum RunError {
     /// No backup was made.
     #[error(transparent)]
     Backup(#[from] CreateError),
+    /// The server did not do what was asked.
+    #[error(transparent)]
+    Command(#[from] CommandError),
     /// A backup was refused or not restored.
     #[error(transparent)]
     Restore(#[from] RestoreError),

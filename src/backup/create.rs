@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use doorward_actors::ports::KeyVaultFailure;
 use doorward_actors::store::StoreFailure;
 use doorward_actors::store::engine::Export;
 use doorward_actors::store::integrity::{Contents, Integrity, Violation};
@@ -16,6 +17,12 @@ pub(crate) enum CreateError {
     /// The store could not be read.
     #[error(transparent)]
     Store(#[from] StoreFailure),
+    /// A generated secret cannot be read.
+    #[error(transparent)]
+    Secret(io::Error),
+    /// The signing keys cannot be read.
+    #[error("the signing keys cannot be read: {0}")]
+    Keys(#[from] KeyVaultFailure),
     /// The backup could not be written.
     #[error("the backup cannot be written: {0}")]
     Write(#[from] io::Error),

@@ -1,7 +1,7 @@
 //! `doorward backup`, `verify-backup` and `restore`.
 
 use std::fs::File;
-use std::io::{self, BufReader, IsTerminal as _, Read};
+use std::io::{self, BufReader, IsTerminal as _, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,20 +9,18 @@ use std::time::Duration;
 
 use clap::Args;
 use doorward_actors::ports::{Clock as _, Entropy as _};
-use doorward_actors::store::engine::{Engine as _, Verdict};
-use doorward_actors::store::restored;
-use doorward_actors::{AuditEvent, KeyId, Secret};
+use doorward_actors::store::Engine;
 
 use super::complain;
 use crate::ambient::{SystemClock, SystemEntropy};
-use crate::app::{self, BuildError, SECRET_KEY_FILE, SERVICE_TOKEN_FILE};
+use crate::app::{self, BuildError};
 use crate::backup::check::{Checked, Nowhere, PassError, pass};
-use crate::backup::create::{self, hex};
-use crate::backup::format::{Header, Purpose};
+use crate::backup::create::hex;
+use crate::backup::format::Purpose;
 use crate::backup::restore::{self, RestoreError, Wishes};
-use crate::data_dir::key_files::KeyFiles;
-use crate::data_dir::secrets;
-use crate::engine::sled::moved;
+use crate::backup::source::{Source, kept_secret};
+use crate::control::{self, Request};
+use crate::engine::sled::{OpenError, SledEngine, moved};
 use crate::files::NewFile;
 use crate::run::RunError;
 use crate::settings::Settings;
@@ -75,43 +73,27 @@ pub struct VerifyBackupArgs {
     pub without_administrator: bool,
 }
 
-/// Makes a backup of a data directory that no server has open.
+/// Makes a backup: of the server that uses the data directory, or of the data directory itself.
 pub(super) async fn make(settings: Settings, args: BackupArgs) -> Result<(), RunError> {
-    let data_dir = &settings.storage.data_dir;
     let to_stream = args.to.as_os_str() == STREAM;
     if to_stream && io::stdout().is_terminal() {
         return Err(RunError::Input { what: "--to", why: "standard output is a terminal; redirect it".to_owned() });
     }
-    let clock = SystemClock::new();
-    let engine = app::open_engine(&settings).await?;
-    let now = clock.now();
-    let audit = move |view: &mut dyn doorward_actors::store::engine::View| {
-        restored::record(view, AuditEvent::BackupMade, now)?;
-        Ok(Verdict::Keep)
+    let checked = match app::open_engine(&settings).await {
+        Ok(engine) => {
+            let made = make_offline(&settings, &args, Arc::clone(&engine)).await;
+            app::close_engine(engine, STOP_DEADLINE).await?;
+            made?
+        }
+        Err(BuildError::Store(OpenError::InUse { .. })) if args.moves => {
+            return Err(RunError::Input {
+                what: "--move",
+                why: "a server uses the data directory; stop it first".to_owned(),
+            });
+        }
+        Err(BuildError::Store(OpenError::InUse { data_dir })) => ask_for(&data_dir, &args).await?,
+        Err(error) => return Err(error.into()),
     };
-    engine.commit(Box::new(audit)).await.map_err(create::CreateError::from)?;
-    let export = engine.export().await.map_err(create::CreateError::from)?;
-    let kept = kept_secret(data_dir)?;
-    let secret = settings.tokens.secret_key.as_ref().or(kept.as_ref());
-    let purpose = if args.moves { Purpose::Move } else { Purpose::Backup };
-    let header = Header::new(now, purpose, secret.map(KeyId::of_secret).as_ref(), !args.no_secrets);
-    let files = if args.no_secrets { Vec::new() } else { secret_files(data_dir)? };
-    let before_end = || if args.moves { moved::mark(data_dir, &header.made_at) } else { Ok(()) };
-    let at = |source| RunError::File { path: args.to.clone(), source };
-    let made = if to_stream {
-        create::write(io::stdout().lock(), &header, &files, export, salt(), before_end).await.map(|made| (made, None))
-    } else {
-        let mut file = NewFile::create(&args.to).map_err(at)?;
-        create::write(&mut file, &header, &files, export, salt(), before_end).await.map(|made| (made, Some(file)))
-    };
-    if made.is_err() && args.moves {
-        // Nobody has a complete backup.
-        moved::unmark(data_dir).map_err(|source| RunError::File { path: data_dir.clone(), source })?;
-    }
-    app::close_engine(Arc::clone(&engine), STOP_DEADLINE).await?;
-    let ((contents, digest), file) = made?;
-    file.map_or(Ok(()), NewFile::complete).map_err(at)?;
-    let checked = Checked { header, contents, files: files.len(), digest };
     if checked.contents.lacks_administrator {
         telemetry::say(
             "doorward: warning: no account can administer the others; `doorward admin create` makes one. \
@@ -122,10 +104,94 @@ pub(super) async fn make(settings: Settings, args: BackupArgs) -> Result<(), Run
     Ok(())
 }
 
+/// Makes a backup of a data directory that no server uses.
+async fn make_offline(settings: &Settings, args: &BackupArgs, engine: Arc<SledEngine>) -> Result<Checked, RunError> {
+    let data_dir = settings.storage.data_dir.clone();
+    let source = Source { engine: engine as Arc<dyn Engine>, data_dir, secret_key: settings.tokens.secret_key.clone() };
+    let purpose = if args.moves { Purpose::Move } else { Purpose::Backup };
+    let begun = source.begin(purpose, !args.no_secrets, SystemClock::new().now()).await?;
+    let (header, files) = (begun.header.clone(), begun.files.len());
+    let before_end = || if args.moves { moved::mark(&source.data_dir, &header.made_at) } else { Ok(()) };
+    let mut out = Output::create(&args.to)?;
+    let made = begun.write(&mut out, salt(), before_end).await;
+    if made.is_err() && args.moves {
+        // Nobody has a complete backup.
+        let data_dir = &source.data_dir;
+        moved::unmark(data_dir).map_err(|error| RunError::File { path: data_dir.clone(), source: error })?;
+    }
+    let (contents, digest) = made?;
+    out.complete(&args.to)?;
+    Ok(Checked { header, contents, files, digest })
+}
+
+/// Asks the server for a backup, and checks it on its way to the file.
+async fn ask_for(data_dir: &Path, args: &BackupArgs) -> Result<Checked, RunError> {
+    let input = control::command(data_dir, &Request::Backup { with_secrets: !args.no_secrets }).await?;
+    let mut out = Output::create(&args.to)?;
+    let checked = check(Tee { input, out: &mut out })
+        .map_err(|error| RunError::Input { what: "the backup that the server sent", why: error.to_string() })?;
+    out.complete(&args.to)?;
+    Ok(checked)
+}
+
+/// Where a backup goes.
+enum Output {
+    Stream(io::Stdout),
+    File(NewFile),
+}
+
+impl Output {
+    fn create(to: &Path) -> Result<Self, RunError> {
+        if to.as_os_str() == STREAM {
+            return Ok(Self::Stream(io::stdout()));
+        }
+        let file = NewFile::create(to).map_err(|source| RunError::File { path: to.to_owned(), source })?;
+        Ok(Self::File(file))
+    }
+
+    fn complete(self, to: &Path) -> Result<(), RunError> {
+        let done = match self {
+            Self::Stream(mut out) => out.flush(),
+            Self::File(file) => file.complete(),
+        };
+        done.map_err(|source| RunError::File { path: to.to_owned(), source })
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Stream(out) => out.write(bytes),
+            Self::File(file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Stream(out) => out.flush(),
+            Self::File(file) => file.flush(),
+        }
+    }
+}
+
+/// A reader that writes what it reads.
+struct Tee<'a, R> {
+    input: R,
+    out: &'a mut Output,
+}
+
+impl<R: Read> Read for Tee<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.input.read(buffer)?;
+        self.out.write_all(&buffer[..read])?;
+        Ok(read)
+    }
+}
+
 /// Checks a backup and prints what it contains.
 pub(super) fn verify(args: &VerifyBackupArgs) -> ExitCode {
     let wishes = Wishes { without_administrator: args.without_administrator, ..Wishes::default() };
-    let checked = read(&args.file).and_then(|input| check(input, wishes));
+    let checked = read(&args.file).and_then(|input| accept(input, wishes));
     match checked {
         Ok(checked) => {
             super::print(&text(&checked));
@@ -138,11 +204,17 @@ pub(super) fn verify(args: &VerifyBackupArgs) -> ExitCode {
     }
 }
 
-fn check(input: Box<dyn Read>, wishes: Wishes) -> Result<Checked, RunError> {
+fn check(input: impl Read) -> Result<Checked, RunError> {
     let checked = pass(input, salt(), &mut Nowhere).map_err(|error| match error {
         PassError::Refused(refusal) => RestoreError::from(refusal),
         PassError::Sink(never) => match never {},
-    })?;
+    });
+    Ok(checked?)
+}
+
+/// Checks a backup, and whether a restore accepts it.
+fn accept(input: impl Read, wishes: Wishes) -> Result<Checked, RunError> {
+    let checked = check(input)?;
     restore::refuse_unwanted(&checked, wishes)?;
     Ok(checked)
 }
@@ -159,7 +231,7 @@ pub(super) fn restore(settings: &Settings, args: &RestoreArgs) -> Result<(), Run
         without_administrator: args.without_administrator,
     };
     if args.from.as_os_str() != STREAM {
-        check(read(&args.from)?, wishes)?;
+        accept(read(&args.from)?, wishes)?;
     }
     let kept = kept_secret(data_dir)?;
     let configured = settings.tokens.secret_key.as_ref();
@@ -186,23 +258,6 @@ fn read(path: &Path) -> Result<Box<dyn Read>, RunError> {
     }
     let file = File::open(path).map_err(|source| RunError::File { path: path.to_owned(), source })?;
     Ok(Box::new(BufReader::new(file)))
-}
-
-/// Returns the generated signing secret of the data directory, if there is one.
-fn kept_secret(data_dir: &Path) -> Result<Option<Secret>, BuildError> {
-    secrets::load(data_dir, SECRET_KEY_FILE).map_err(|source| BuildError::Secret { file: SECRET_KEY_FILE, source })
-}
-
-/// Returns the generated secrets and the signing keys of the data directory, by their names in it.
-fn secret_files(data_dir: &Path) -> Result<Vec<(String, Secret)>, RunError> {
-    let mut files = Vec::new();
-    for file in [SECRET_KEY_FILE, SERVICE_TOKEN_FILE] {
-        let secret = secrets::load(data_dir, file).map_err(|source| BuildError::Secret { file, source })?;
-        files.extend(secret.map(|secret| (file.to_owned(), secret)));
-    }
-    let keys = KeyFiles::in_data_dir(data_dir).contents();
-    files.extend(keys.map_err(|failure| RunError::Input { what: "the signing keys", why: failure.to_string() })?);
-    Ok(files)
 }
 
 fn salt() -> [u8; 32] {

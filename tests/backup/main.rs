@@ -4,6 +4,7 @@
 mod damage;
 mod fixture;
 mod invariants;
+mod live;
 mod moves;
 mod refusals;
 mod round_trip;

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use crate::fixture::{alone, run};
 use crate::server::{PATIENCE, Server};
 
-const PASSWORD: &str = "Correct-horse-9-battery";
+pub(crate) const PASSWORD: &str = "Correct-horse-9-battery";
 
 /// Registers and logs in. Returns the access token and the refresh token.
-async fn account(server: &Server, name: &str) -> (String, String) {
+pub(crate) async fn account(server: &Server, name: &str) -> (String, String) {
     let email = format!("{name}@example.com");
     let body = json!({
         "email": email, "nickname": name, "password": PASSWORD, "passphrase": "seven quiet words",
@@ -38,7 +38,7 @@ async fn revocations(server: &Server, reader: &str, after: &str) -> (u16, Value)
     (status.as_u16(), body)
 }
 
-fn stop(server: Server) {
+pub(crate) fn stop(server: Server) {
     let (status, log) = server.stop_within(PATIENCE);
     assert!(status.success() && status.signal().is_none(), "{log}");
 }

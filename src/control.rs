@@ -1,0 +1,276 @@
+//! The control socket of a running server: commands of the operator that need what the server has open.
+//!
+//! The socket is in `DATA_DIR/control`, which only the server's user may enter, and takes that user and the superuser. A request is one
+//! line of JSON. The answer is one line of JSON, and what the command gives follows it.
+
+use std::fs::{self, Permissions};
+use std::io::{self, BufRead as _, BufReader, Read, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixStream as BlockingStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use doorward_actors::ports::{Clock, Entropy};
+use rustix::process::{geteuid, setpriority_process};
+use serde::{Deserialize, Serialize};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+
+use crate::backup::format::Purpose;
+use crate::backup::source::Source;
+use crate::files;
+
+/// The directory in the data directory, and the socket in it.
+const DIRECTORY: &str = "control";
+const SOCKET: &str = "socket";
+/// How many commands run at a time. Each of them may read the whole store.
+const MOST_COMMANDS: usize = 2;
+/// How long a client may take to send its request, or to take what it asked for from the socket.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The maximum length of a request or of the first line of an answer, in bytes.
+const MAX_LINE: u64 = 4096;
+/// The nice value of a thread that makes a backup. The threads that answer requests run at 0.
+const NICE: i32 = 10;
+
+/// A command.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Request {
+    /// Make a backup. It follows the answer, as it is in a file.
+    Backup {
+        /// Whether it contains the generated secrets and the keys.
+        with_secrets: bool,
+    },
+}
+
+/// The first line of an answer.
+#[derive(Debug, Serialize, Deserialize)]
+struct Answer {
+    /// Why there is no more than this line.
+    error: Option<String>,
+}
+
+/// What commands act on.
+pub(crate) struct Commands {
+    pub(crate) source: Source,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+}
+
+/// The listening socket. Its file is removed when this is dropped.
+pub(crate) struct Control {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        // A file that stays is replaced at the next start.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Control {
+    /// Opens the socket of a data directory, whose lock this process holds. So a socket that is there was left by a crash.
+    ///
+    /// Returns `None`, with a warning, where the file system can hold no socket: the server works without it.
+    pub(crate) fn listen(data_dir: &Path) -> Option<Self> {
+        match Self::open(data_dir) {
+            Ok(control) => Some(control),
+            Err(error) => {
+                let path = path_in(data_dir);
+                tracing::warn!(%error, path = %path.display(), "there is no control socket, so `doorward backup` needs a stopped server");
+                None
+            }
+        }
+    }
+
+    fn open(data_dir: &Path) -> io::Result<Self> {
+        let path = path_in(data_dir);
+        files::create_private_dir(&data_dir.join(DIRECTORY))?;
+        fs::set_permissions(data_dir.join(DIRECTORY), Permissions::from_mode(0o700))?;
+        files::remove_if_there(&path)?;
+        let listener = UnixListener::bind(&path)?;
+        let control = Self { listener, path };
+        fs::set_permissions(&control.path, Permissions::from_mode(0o600))?;
+        Ok(control)
+    }
+
+    /// Runs commands. Does not end by itself.
+    pub(crate) async fn serve(self, commands: Commands) {
+        let (commands, room) = (Arc::new(commands), Arc::new(Semaphore::new(MOST_COMMANDS)));
+        loop {
+            let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+            let stream = match self.listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "the control socket took no connection");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    continue;
+                }
+            };
+            let commands = Arc::clone(&commands);
+            let runtime = tokio::runtime::Handle::current();
+            // Each command has a thread, because it writes at the pace of its client. It has a lower priority than requests.
+            let spawned = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
+                let _place = place;
+                if let Err(error) = setpriority_process(None, NICE) {
+                    tracing::debug!(%error, "a command runs at the priority of requests");
+                }
+                if let Err(error) = commands.run(stream, &runtime) {
+                    tracing::warn!(%error, "a command at the control socket failed");
+                }
+            });
+            if let Err(error) = spawned {
+                tracing::warn!(%error, "no thread for a command at the control socket");
+            }
+        }
+    }
+}
+
+impl Commands {
+    /// Runs the command of a connection.
+    fn run(&self, stream: UnixStream, runtime: &tokio::runtime::Handle) -> io::Result<()> {
+        let user = stream.peer_cred()?.uid();
+        if !may_command(user, geteuid().as_raw()) {
+            tracing::warn!(user, "a command of another user was refused at the control socket");
+            return Ok(());
+        }
+        let mut stream = stream.into_std()?;
+        stream.set_nonblocking(false)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let request = match serde_json::from_slice(&line_of(&mut stream)?) {
+            Ok(request) => request,
+            Err(error) => return answer(&mut stream, Some(format!("this server does not know the command: {error}"))),
+        };
+        match request {
+            Request::Backup { with_secrets } => self.backup(&mut stream, with_secrets, runtime),
+        }
+    }
+
+    fn backup(
+        &self,
+        stream: &mut BlockingStream,
+        with_secrets: bool,
+        runtime: &tokio::runtime::Handle,
+    ) -> io::Result<()> {
+        let begun = self.source.begin(Purpose::Backup, with_secrets, self.clock.now());
+        let begun = match runtime.block_on(begun) {
+            Ok(begun) => begun,
+            Err(error) => return answer(stream, Some(error.to_string())),
+        };
+        answer(stream, None)?;
+        let mut salt = [0; 32];
+        self.entropy.fill(&mut salt);
+        // Whoever reads it sees from the missing end that it failed.
+        let written = runtime.block_on(begun.write(&mut *stream, salt, || Ok(())));
+        let (contents, _) = written.map_err(io::Error::other)?;
+        tracing::info!(rows = contents.rows, accounts = contents.accounts, "a backup was made");
+        Ok(())
+    }
+}
+
+/// Returns whether a user may command the server: the server's own user, who could do it all anyway, and the superuser.
+fn may_command(user: u32, own: u32) -> bool {
+    user == own || user == 0
+}
+
+fn answer(stream: &mut BlockingStream, error: Option<String>) -> io::Result<()> {
+    let mut line = serde_json::to_vec(&Answer { error })?;
+    line.push(b'\n');
+    stream.write_all(&line)
+}
+
+/// Reads a line, and nothing of what follows it.
+fn line_of(stream: &mut BlockingStream) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    // A buffer of one byte reads no further than the line.
+    BufReader::with_capacity(1, stream.take(MAX_LINE)).read_until(b'\n', &mut line)?;
+    Ok(line)
+}
+
+fn path_in(data_dir: &Path) -> PathBuf {
+    data_dir.join(DIRECTORY).join(SOCKET)
+}
+
+/// Why a server could not be commanded.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CommandError {
+    /// It cannot be reached.
+    #[error("a server uses the data directory, and its control socket {} cannot be used: {source}", .path.display())]
+    Unreachable {
+        /// The socket.
+        path: PathBuf,
+        /// The error of the operating system.
+        source: io::Error,
+    },
+    /// Somebody else answers.
+    #[error("the control socket {} belongs to a process of user {user}, and the data directory to user {owner}", .path.display())]
+    Foreign {
+        /// The socket.
+        path: PathBuf,
+        /// The user of the process that answers.
+        user: u32,
+        /// The owner of the data directory.
+        owner: u32,
+    },
+    /// It refused.
+    #[error("the server did not do it: {0}")]
+    Refused(String),
+}
+
+/// Sends a command to the server of a data directory. Returns what follows the answer.
+pub(crate) async fn command(data_dir: &Path, request: &Request) -> Result<impl Read + use<>, CommandError> {
+    let path = path_in(data_dir);
+    let unreachable = |source| CommandError::Unreachable { path: path.clone(), source };
+    let stream = UnixStream::connect(&path).await.map_err(unreachable)?;
+    let user = stream.peer_cred().map_err(unreachable)?.uid();
+    let owner = fs::metadata(data_dir).map_err(unreachable)?.uid();
+    if !may_command(user, owner) {
+        return Err(CommandError::Foreign { path, user, owner });
+    }
+    let sent = || {
+        let mut stream = stream.into_std()?;
+        stream.set_nonblocking(false)?;
+        let mut line = serde_json::to_vec(request)?;
+        line.push(b'\n');
+        stream.write_all(&line)?;
+        let answer: Answer = serde_json::from_slice(&line_of(&mut stream)?)?;
+        Ok((stream, answer))
+    };
+    let (stream, answer) = sent().map_err(unreachable)?;
+    match answer.error {
+        Some(error) => Err(CommandError::Refused(error)),
+        None => Ok(BufReader::new(stream)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_own_user_and_the_superuser_may_command_and_nobody_else() {
+        assert!(may_command(10001, 10001) && may_command(0, 10001));
+        assert!(!may_command(10001, 0) && !may_command(1000, 10001));
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_a_crash_left_is_replaced_and_others_cannot_use_the_new_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Control::listen(dir.path()).unwrap();
+        let path = first.path.clone();
+        std::mem::forget(first);
+        let second = Control::listen(dir.path()).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&path), mode(&dir.path().join(DIRECTORY))), (0o600, 0o700));
+        drop(second);
+        assert!(!path.exists());
+        // A path that is too long for a socket.
+        let long = dir.path().join("x".repeat(120));
+        fs::create_dir(&long).unwrap();
+        assert!(Control::listen(&long).is_none());
+    }
+}

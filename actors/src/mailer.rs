@@ -25,7 +25,7 @@ use crate::ask::{ActingError, Unavailable};
 use crate::domain::account::Role;
 use crate::domain::audit::{AuditEvent, AuditRecord};
 use crate::domain::email::Email;
-use crate::domain::outbox::{MailId, QueuedMail, without_addresses};
+use crate::domain::outbox::{MailId, QueuedMail, tidy_error, without_addresses};
 use crate::domain::session::Origin;
 use crate::domain::time::Timestamp;
 use crate::health::OutboxHealth;
@@ -61,7 +61,8 @@ pub(crate) struct Troubles(Mutex<Option<(Timestamp, String)>>);
 
 impl Troubles {
     pub(crate) fn note(&self, at: Timestamp, error: &str) {
-        *self.lock() = Some((at, without_addresses(error)));
+        // Addresses go first: a cut could leave a part of one.
+        *self.lock() = Some((at, tidy_error(&without_addresses(error))));
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<(Timestamp, String)>> {

@@ -8,6 +8,11 @@ use doorward_actors::store::integrity::{Contents, Integrity, Violation};
 use super::format::{DIGEST, End, Header};
 use super::reader::{Block, Place, ReadError, Reader};
 
+/// The maximum number of secrets and keys in a backup. A ring has at most 32 keys.
+const MAX_FILES: usize = 64;
+/// The maximum size of one of them, in bytes.
+const MAX_FILE_BYTES: usize = 64 * 1024;
+
 /// Why a backup is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
@@ -102,6 +107,7 @@ pub fn pass<S: Sink>(input: impl Read, salt: [u8; 32], sink: &mut S) -> Result<C
     let mut reader = Reader::open(input).map_err(Refusal::from)?;
     let mut integrity = Integrity::new(salt);
     let (mut files, mut rows_began) = (0, false);
+    let mut names = Vec::new();
     loop {
         match reader.next_block().map_err(Refusal::from)? {
             Block::File(name, content) => {
@@ -116,7 +122,13 @@ pub fn pass<S: Sink>(input: impl Read, salt: [u8; 32], sink: &mut S) -> Result<C
                     }
                     .into());
                 }
+                if files == MAX_FILES || content.len() > MAX_FILE_BYTES || names.contains(&name) {
+                    return Err(
+                        Refusal::Misfit { place, what: "there are too many, too large or repeated secrets" }.into()
+                    );
+                }
                 files += 1;
+                names.push(name.clone());
                 sink.file(&name, &content).map_err(PassError::Sink)?;
             }
             Block::Rows(rows) => {

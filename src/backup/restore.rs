@@ -127,6 +127,7 @@ pub(crate) fn restore(
         while loader.step(|view| Ok(restoration.step(view)?))? == migrations::Progress::More {}
     }
     loader.step(|view| {
+        restored::end_first_user_rule(view)?;
         restored::record(view, AuditEvent::BackupRestored, now)?;
         Ok(migrations::Progress::Done)
     })?;

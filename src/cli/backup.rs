@@ -79,6 +79,12 @@ pub(super) async fn make(settings: Settings, args: BackupArgs) -> Result<(), Run
     if to_stream && io::stdout().is_terminal() {
         return Err(RunError::Input { what: "--to", why: "standard output is a terminal; redirect it".to_owned() });
     }
+    // An engine that is opened is made if there is none, and its empty backup would take the place of a good one.
+    let data_dir = &settings.storage.data_dir;
+    if !data_dir.join("db").exists() {
+        let why = format!("there is no database in {}", data_dir.display());
+        return Err(RunError::Input { what: "DATA_DIR", why });
+    }
     let checked = match app::open_engine(&settings).await {
         Ok(engine) => {
             let made = make_offline(&settings, &args, Arc::clone(&engine)).await;
@@ -120,7 +126,13 @@ async fn make_offline(settings: &Settings, args: &BackupArgs, engine: Arc<SledEn
         moved::unmark(data_dir).map_err(|error| RunError::File { path: data_dir.clone(), source: error })?;
     }
     let (contents, digest) = made?;
-    out.complete(&args.to)?;
+    let completed = out.complete(&args.to);
+    if completed.is_err() && args.moves && !args.to.exists() {
+        // Nobody has a backup.
+        let data_dir = &source.data_dir;
+        moved::unmark(data_dir).map_err(|error| RunError::File { path: data_dir.clone(), source: error })?;
+    }
+    completed?;
     Ok(Checked { header, contents, files, digest })
 }
 

@@ -67,8 +67,13 @@ impl Reason {
     /// Returns how much the reason costs.
     pub(crate) fn weight(self) -> Weight {
         match self {
-            Self::NumberInvalid | Self::NumberRepeated | Self::EmailInvalid | Self::EmailTaken => Weight::Skipped,
-            Self::DeletedSince | Self::EmailChangedSince => Weight::LeftAlone,
+            // The number of a row with another address may be that of another account, so the row may be missing here.
+            Self::NumberInvalid
+            | Self::NumberRepeated
+            | Self::EmailInvalid
+            | Self::EmailTaken
+            | Self::EmailChangedSince => Weight::Skipped,
+            Self::DeletedSince => Weight::LeftAlone,
             Self::PasswordMissing
             | Self::PasswordUnknown
             | Self::PasswordTooCostly

@@ -38,6 +38,18 @@ async fn foreign_files_and_newer_versions_are_refused() {
 }
 
 #[tokio::test]
+async fn a_backup_of_nothing_makes_no_database_and_keeps_the_older_backup() {
+    let _alone = alone().await;
+    let dir = filled().await;
+    let good = backup(dir.path());
+    for arguments in [&["backup", "--to", "backup.dw"][..], &["backup", "--to", "backup.dw", "--move"]] {
+        run(dir.path(), "elsewhere", arguments).refused("there is no database in elsewhere");
+        assert!(!dir.path().join("elsewhere/db").exists());
+        assert_eq!(std::fs::read(dir.path().join("backup.dw")).unwrap(), good);
+    }
+}
+
+#[tokio::test]
 async fn a_restore_never_writes_over_data() {
     let _alone = alone().await;
     let dir = filled().await;

@@ -100,6 +100,9 @@ class Recording:
             if name.startswith("mkdir"):
                 self.make(began, ended, paths[0], True)
                 return
+            if name.startswith("unlink") and paths[0] not in self.names:
+                # A socket: `bind` made it, and it holds no data.
+                return
             node = self.names.pop(paths[0])
             folder, leaf = self.place(paths[0])
             if name.startswith("rename"):

@@ -87,7 +87,7 @@ impl Postman {
         if let Err(SendError::Transient(error) | SendError::Permanent(error)) = &sent
             && error != POINTLESS
         {
-            self.troubles.note(at, &tidy_error(error));
+            self.troubles.note(at, error);
         }
         match sent {
             Ok(()) => {

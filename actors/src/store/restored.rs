@@ -55,6 +55,12 @@ impl Restoration {
     }
 }
 
+/// Ends the first-user rule if there are accounts: nobody becomes their administrator by registering first.
+pub fn end_first_user_rule(view: &mut dyn View) -> Result<(), Fault> {
+    let tx = &mut Transaction::new(view, u64::MAX);
+    if tx.counter(layout::ACCOUNTS)? > 0 { Ok(tx.put(layout::HAD_ADMIN, &1_u64)?) } else { Ok(()) }
+}
+
 /// Writes the audit record that a backup was made or restored.
 pub fn record(view: &mut dyn View, event: AuditEvent, at: Timestamp) -> Result<(), Fault> {
     let record = AuditRecord {

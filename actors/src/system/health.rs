@@ -206,7 +206,11 @@ impl HealthHandle {
         let outbox = tokio::time::timeout(READY_DEADLINE, mailer.health());
         let (engine, outbox) = futures_util::future::join(engine, outbox).await;
         let survey = Survey {
-            engine: engine.unwrap_or_else(|_| EngineHealth::failed("its disk gave no answer in time")),
+            // A slow disk is no failed store, and what was counted stays.
+            engine: engine.unwrap_or_else(|_| match last_survey.as_ref() {
+                Some((_, survey)) => EngineHealth { disk: None, ..survey.engine.clone() },
+                None => EngineHealth::failed("its disk gave no answer in time"),
+            }),
             outbox: outbox.ok().flatten(),
         };
         *last_survey = Some((clock.monotonic(), survey.clone()));

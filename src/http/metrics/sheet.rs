@@ -78,8 +78,12 @@ impl Sheet<'_> {
         help: &str,
         rows: impl IntoIterator<Item = (Labels<'a>, &'a Distribution)>,
     ) -> fmt::Result {
-        // A size is far below 2^52, so it keeps its value.
-        self.histogram(name, None, help, rows, |size| u32::try_from(size).map_or(f64::INFINITY, f64::from))
+        // In two halves, which floats hold exactly.
+        let float = |size: u64| {
+            let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).map_or(0.0, f64::from);
+            half(size >> 32) * 4_294_967_296.0 + half(size)
+        };
+        self.histogram(name, None, help, rows, float)
     }
 
     fn histogram<'a>(

@@ -34,7 +34,7 @@ pub(crate) enum Step {
     Record { account: u64, with: With },
     Open { account: u64, name: u8, epoch: Epoch, used: i64, from: Option<u8>, crowded: bool },
     Settle { mail: u64, at: i64, outcome: Outcome },
-    Claim { mail: u64, now: i64 },
+    Claim { mail: u64, now: i64, keeps: bool },
     RetryMail { mail: u64, at: i64 },
     DeleteMail(u64),
     PruneMails { now: i64 },
@@ -204,7 +204,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (account(), name(), epoch, 0_i64..100, proptest::option::of(0_u8..6), any::<bool>())
             .prop_map(|(account, name, epoch, used, from, crowded)|
                 Step::Open { account, name, epoch, used, from, crowded }),
-        1 => (mail(), -50_i64..100).prop_map(|(mail, now)| Step::Claim { mail, now }),
+        1 => (mail(), -50_i64..100, any::<bool>()).prop_map(|(mail, now, keeps)| Step::Claim { mail, now, keeps }),
         4 => (mail(), -50_i64..100, outcome).prop_map(|(mail, at, outcome)| Step::Settle { mail, at, outcome }),
         1 => (mail(), -50_i64..100).prop_map(|(mail, at)| Step::RetryMail { mail, at }),
         1 => mail().prop_map(Step::DeleteMail),
@@ -400,9 +400,10 @@ async fn run(store: &dyn Subject, step: &Step, mark: i64) -> String {
             };
             done(store.settle_mail(mail_id(*mail), outcome).await)
         }
-        Step::Claim { mail, now } => {
-            let claimed = store.claim_mail(mail_id(*mail), at(*now), at(now + 40)).await.unwrap();
-            format!("claimed: {:?}", claimed.map(|mail| mail.id))
+        Step::Claim { mail, now, keeps } => {
+            let until = keeps.then(|| at(now + 40));
+            let claimed = store.claim_mail(mail_id(*mail), at(*now), until).await.unwrap();
+            format!("claimed: {:?}", claimed.map(|mail| (mail.id, mail.next_attempt_at)))
         }
         Step::RetryMail { mail, at: millis } => {
             format!("retried: {}", store.retry_mail(mail_id(*mail), at(*millis), audit).await.unwrap())

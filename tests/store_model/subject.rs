@@ -72,7 +72,7 @@ pub(crate) trait Subject: ServiceSubject {
         &self,
         id: MailId,
         now: Timestamp,
-        until: Timestamp,
+        until: Option<Timestamp>,
     ) -> Result<Option<QueuedMail>, StoreFailure>;
     /// Stores the outcome of a claimed mail.
     async fn settle_mail(&self, id: MailId, outcome: MailOutcome) -> Result<(), StoreFailure>;
@@ -210,7 +210,7 @@ impl Subject for Store {
         &self,
         id: MailId,
         now: Timestamp,
-        until: Timestamp,
+        until: Option<Timestamp>,
     ) -> Result<Option<QueuedMail>, StoreFailure> {
         Store::claim_mail(self, id, now, until).await
     }

@@ -46,7 +46,7 @@ pub(super) struct Tried {
 impl Postman {
     /// Claims a mail and tries to send it. Returns `None` if the mail is gone, not due, or claimed by another process.
     pub(super) async fn attempt(&self, id: MailId) -> Result<Option<Tried>, StoreFailure> {
-        let Some((queued, claimed_until)) = self.claim(id).await? else { return Ok(None) };
+        let Some(queued) = self.claim(id).await? else { return Ok(None) };
         let sent = if self.is_pointless(&queued).await {
             Err(SendError::Permanent(POINTLESS.to_owned()))
         } else {
@@ -56,24 +56,15 @@ impl Postman {
                 Err(_) => Err(SendError::Transient("the attempt took too long".to_owned())),
             }
         };
-        Ok(Some(Tried { id, claimed_until, outcome: self.outcome(&queued, sent) }))
+        Ok(Some(Tried { id, claimed_until: queued.next_attempt_at, outcome: self.outcome(&queued, sent) }))
     }
 
-    /// Claims a due mail, so that no other process sends it before the returned time.
-    /// If no other process shares the store, no claim is written, and that time is when the mail was due.
-    /// After a kill, the next process then need not wait.
-    async fn claim(&self, id: MailId) -> Result<Option<(QueuedMail, Timestamp)>, StoreFailure> {
+    /// Claims a due mail, so that no other process sends it before its next attempt is due.
+    /// If no other process shares the store, it stays due: after a kill, the next process then need not wait.
+    async fn claim(&self, id: MailId) -> Result<Option<QueuedMail>, StoreFailure> {
         let now = self.clock.now();
-        if !self.store.is_shared() {
-            let mails = self.store.mails(MailId::new(id.get() - 1), 1).await?;
-            let due = mails.into_iter().find(|mail| mail.id == id && mail.is_due(now));
-            return Ok(due.map(|mail| {
-                let due_at = mail.next_attempt_at;
-                (mail, due_at)
-            }));
-        }
-        let until = now.plus(self.settings.send_timeout + GRACE + SETTLED_WITHIN);
-        Ok(self.store.claim_mail(id, now, until).await?.map(|mail| (mail, until)))
+        let until = self.store.is_shared().then(|| now.plus(self.settings.send_timeout + GRACE + SETTLED_WITHIN));
+        self.store.claim_mail(id, now, until).await
     }
 
     /// Stores the outcome of an attempt.

@@ -38,13 +38,15 @@ impl Store {
         self.ask(move |rows| reads::mails(rows, after, limit)).await
     }
 
-    /// Claims a due mail until a time. It is due again only then, so one process at a time sends it.
-    /// Returns the mail as it was, or `None` if it is not due, for example because another process claimed it.
+    /// Claims a due mail. With `until` it is due again only then, so one process at a time sends it.
+    /// Returns the mail, or `None` if it is not due, for example because another process claimed it.
+    ///
+    /// The returned mail is durable, and so is all that was committed with it. A read could show a mail that a crash still loses.
     pub async fn claim_mail(
         &self,
         id: MailId,
         now: Timestamp,
-        until: Timestamp,
+        until: Option<Timestamp>,
     ) -> Result<Option<QueuedMail>, StoreFailure> {
         self.note(move |tx| rules::claim_mail(tx, id, now, until)).await
     }

@@ -526,7 +526,7 @@ impl Subject for Model {
         &self,
         id: MailId,
         now: Timestamp,
-        until: Timestamp,
+        until: Option<Timestamp>,
     ) -> Result<Option<QueuedMail>, StoreFailure> {
         Ok(self.working()?.claim(id, now, until))
     }

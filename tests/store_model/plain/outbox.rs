@@ -110,14 +110,13 @@ impl State {
         }
     }
 
-    pub(super) fn claim(&mut self, id: MailId, now: Timestamp, until: Timestamp) -> Option<QueuedMail> {
+    pub(super) fn claim(&mut self, id: MailId, now: Timestamp, until: Option<Timestamp>) -> Option<QueuedMail> {
         let due = self.mails.iter_mut().find(|mail| mail.id == id)?;
         if due.state != MailState::Queued || due.next_attempt_at > now {
             return None;
         }
-        let claimed = due.clone();
-        due.next_attempt_at = until;
-        Some(claimed)
+        due.next_attempt_at = until.unwrap_or(due.next_attempt_at);
+        Some(due.clone())
     }
 
     pub(super) fn settle(&mut self, id: MailId, outcome: MailOutcome) {

@@ -5,6 +5,7 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 
 use super::super::feed::Feed;
 use super::super::overlay::{Overlay, is_range};
@@ -33,6 +34,8 @@ impl Rows for MemoryRows {
 pub struct MemoryEngine {
     state: Arc<Mutex<State>>,
     feed: Feed,
+    /// Whether changes are not answered.
+    held: watch::Sender<bool>,
     /// A commit in memory takes no time that would be worth measuring.
     commits: Times,
     groups: Sizes,
@@ -49,12 +52,13 @@ struct State {
     rows: MemoryRows,
     failure: Option<String>,
     free_disk: Option<u64>,
+    is_alone: bool,
 }
 
 impl Default for MemoryEngine {
     fn default() -> Self {
         let (commits, groups) = (Times::of_times(), Sizes::of_sizes());
-        Self { state: Arc::default(), feed: Feed::new(0, 0), commits, groups }
+        Self { state: Arc::default(), feed: Feed::new(0, 0), held: watch::Sender::new(false), commits, groups }
     }
 }
 
@@ -69,9 +73,44 @@ impl MemoryEngine {
         self.lock().failure = None;
     }
 
+    /// With `true`, changes can be read but are not answered, as while a disk makes them durable. With `false`, they are answered.
+    pub fn hold_answers(&self, holds: bool) {
+        self.held.send_replace(holds);
+    }
+
+    /// Says from now on that no other process has the rows open.
+    pub fn keep_others_out(&self) {
+        self.lock().is_alone = true;
+    }
+
     /// Makes the engine report a disk with this much free space, in bytes.
     pub fn set_free_disk(&self, bytes: u64) {
         self.lock().free_disk = Some(bytes);
+    }
+
+    fn apply(&self, mut change: Change) -> Result<(), StoreFailure> {
+        let mut state = self.working()?;
+        let mut overlay = Overlay::new(&state.rows);
+        if change(&mut overlay).map_err(StoreFailure::permanent)? == Verdict::Discard {
+            return Ok(());
+        }
+        overlay.keep();
+        let writes = overlay.into_writes();
+        if writes.is_empty() {
+            return Ok(());
+        }
+        // No one reads in the meantime.
+        let begun = self.feed.begin(writes.iter().map(|(key, value)| (key.as_slice(), value.as_deref())));
+        for (key, value) in &writes {
+            match value {
+                Some(value) => state.rows.insert(key.clone(), value.clone()),
+                None => state.rows.remove(key),
+            };
+        }
+        self.feed.finish(begun);
+        self.commits.count(0);
+        self.groups.count(1);
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -114,28 +153,9 @@ impl Engine for MemoryEngine {
         question(&self.working()?.rows).map_err(StoreFailure::permanent)
     }
 
-    async fn commit(&self, mut change: Change) -> Result<(), StoreFailure> {
-        let mut state = self.working()?;
-        let mut overlay = Overlay::new(&state.rows);
-        if change(&mut overlay).map_err(StoreFailure::permanent)? == Verdict::Discard {
-            return Ok(());
-        }
-        overlay.keep();
-        let writes = overlay.into_writes();
-        if writes.is_empty() {
-            return Ok(());
-        }
-        // No one reads in the meantime.
-        let begun = self.feed.begin(writes.iter().map(|(key, value)| (key.as_slice(), value.as_deref())));
-        for (key, value) in &writes {
-            match value {
-                Some(value) => state.rows.insert(key.clone(), value.clone()),
-                None => state.rows.remove(key),
-            };
-        }
-        self.feed.finish(begun);
-        self.commits.count(0);
-        self.groups.count(1);
+    async fn commit(&self, change: Change) -> Result<(), StoreFailure> {
+        self.apply(change)?;
+        let _ = self.held.subscribe().wait_for(|held| !held).await;
         Ok(())
     }
 
@@ -150,7 +170,7 @@ impl Engine for MemoryEngine {
 
     /// Two actor systems over one engine behave like two processes.
     fn is_shared(&self) -> bool {
-        true
+        !self.lock().is_alone
     }
 
     fn health(&self) -> EngineHealth {

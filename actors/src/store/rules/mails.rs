@@ -82,13 +82,17 @@ pub(crate) fn claim_mail<R>(
     tx: &mut Transaction<'_>,
     id: MailId,
     now: Timestamp,
-    until: Timestamp,
+    until: Option<Timestamp>,
 ) -> Result<Option<QueuedMail>, Abort<R>> {
-    let Some(due) = stored(tx, id)?.filter(|mail| mail.is_due(now)) else {
+    let Some(mut mail) = stored(tx, id)?.filter(|mail| mail.is_due(now)) else {
         return Ok(None);
     };
-    put(tx, Some(&due), &QueuedMail { next_attempt_at: until, ..due.clone() })?;
-    Ok(Some(due))
+    if let Some(until) = until {
+        let due = mail.clone();
+        mail.next_attempt_at = until;
+        put(tx, Some(&due), &mail)?;
+    }
+    Ok(Some(mail))
 }
 
 pub(crate) fn settle_mail<R>(

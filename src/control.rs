@@ -164,7 +164,7 @@ impl Commands {
         answer(stream, None)?;
         let mut salt = [0; 32];
         self.entropy.fill(&mut salt);
-        // Whoever reads it sees from the missing end that it failed.
+        // The reader sees from the missing end that it failed.
         let written = runtime.block_on(begun.write(&mut *stream, salt, || Ok(())));
         let (contents, _) = written.map_err(io::Error::other)?;
         tracing::info!(rows = contents.rows, accounts = contents.accounts, "a backup was made");

@@ -13,6 +13,7 @@ use prometheus_client::encoding::{DescriptorEncoder, prometheus_text, text};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::http::figures::RouteCounts;
+use crate::http::negotiation::weight;
 use crate::telemetry::LogCounts;
 use outcomes::Outcomes;
 use sheet::{Labels, Sheet};
@@ -29,16 +30,8 @@ pub(in crate::http) enum Format {
 impl Format {
     /// Returns the format for an `Accept` header: OpenMetrics if the client prefers it or likes both equally.
     pub(in crate::http) fn accepted(accept: &str) -> Self {
-        let weight = |range: &str, wanted: &str| {
-            let mut parts = range.split(';').map(str::trim);
-            let is_named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(wanted));
-            let quality = parts.find_map(|part| part.strip_prefix("q="));
-            let quality = quality.map_or(Ok(1.0), str::parse::<f32>);
-            if is_named { quality.unwrap_or(0.0) } else { 0.0 }
-        };
-        let best = |wanted: &str| accept.split(',').map(|range| weight(range, wanted)).fold(0.0, f32::max);
-        let open = best("application/openmetrics-text");
-        if open > 0.0 && open >= best("text/plain") { Self::OpenMetrics } else { Self::Prometheus }
+        let open = weight(accept, "application/openmetrics-text");
+        if open > 0.0 && open >= weight(accept, "text/plain") { Self::OpenMetrics } else { Self::Prometheus }
     }
 
     /// Returns the media type.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use doorward_actors::{
     Account, AccountId, AccountToImport, CredentialHash, CustomerAccount, Email, EmailKey, ForeignHashError,
-    ImportedAccount, Locale, Nickname, Role, Timestamp,
+    ImportedAccount, Locale, Nickname, ProfileChange, Role, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -197,11 +197,10 @@ fn account(line: AccountLine, defaults: Defaults, seen: &mut Seen) -> Item {
         nickname,
         password_hash,
         passphrase_hash,
-        customer_account,
         role,
         locked: line.lock,
         email_verified: line.email_verified || defaults.verified,
-        locale,
+        profile: ProfileChange { customer_account: Some(customer_account), locale: Some(locale) },
         created_at,
     };
     Item::Account { subject, account: Box::new(AccountToImport { account, passphrase: None }), notes }

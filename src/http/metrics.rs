@@ -108,8 +108,8 @@ impl Metrics {
 
     fn requests(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
         let named = |counts: &RouteCounts| vec![("method", counts.method), ("route", counts.route)];
-        let occurred: Vec<_> = self.requests.iter().filter(|counts| !counts.statuses.is_empty()).collect();
-        let statuses: Vec<(Labels<'_>, String, u64)> = occurred
+        let statuses: Vec<(Labels<'_>, String, u64)> = self
+            .requests
             .iter()
             .flat_map(|counts| {
                 counts.statuses.iter().map(|(status, count)| (named(counts), status.to_string(), *count))
@@ -119,8 +119,9 @@ impl Metrics {
             let status = if status == "0" { "other" } else { status.as_str() };
             ([labels.as_slice(), &[("status", status)]].concat(), *count)
         });
-        sheet.counter("http_requests", "Requests by route and status, since the first of them", statuses)?;
-        let times = occurred.iter().map(|counts| (named(counts), &counts.times));
+        sheet.counter("http_requests", "Requests by route and status", statuses)?;
+        let occurred = self.requests.iter().filter(|counts| counts.times.count() > 0);
+        let times = occurred.map(|counts| (named(counts), &counts.times));
         sheet.times("http_request_duration", "How long requests took until their answer began", times)
     }
 
@@ -180,7 +181,7 @@ impl Metrics {
         let synced = engine.last_sync.map(|ago| (Vec::new(), seconds(self.report.at.minus(ago))));
         let help = "When a commit was last made durable, since 1970";
         sheet.gauge("store_last_sync_timestamp", Some(&Unit::Seconds), help, synced)?;
-        let used = engine.disk.map(|disk| (Vec::new(), disk.used_bytes));
+        let used = engine.disk.and_then(|disk| disk.used_bytes).map(|bytes| (Vec::new(), bytes));
         sheet.gauge("store_disk_used", Some(&Unit::Bytes), "How much of the disk the database takes", used)?;
         let free = engine.disk.map(|disk| (Vec::new(), disk.free_bytes));
         sheet.gauge("store_disk_free", Some(&Unit::Bytes), "How much of the disk of the database is free", free)

@@ -159,26 +159,24 @@ impl MailerActor {
         });
     }
 
-    /// Removes expired given-up mails and counts, at most once per [`PRUNE_PERIOD`].
+    /// Removes a group of expired given-up mails and counts, at most once per [`PRUNE_PERIOD`]. If there may be more, looks again at once,
+    /// so that other messages have their turn in between.
     async fn prune(&self, own: &mut Incarnation) {
         let now = self.postman.clock.monotonic();
         if own.pruned.is_some_and(|pruned| now.saturating_sub(pruned) < PRUNE_PERIOD) {
             return;
         }
-        own.pruned = Some(now);
-        if !self.leases.hold(Lease::PruneMails).await {
-            return;
-        }
-        loop {
+        if self.leases.hold(Lease::PruneMails).await {
             match self.postman.store.prune_mails(self.postman.clock.now(), PRUNE_AT_ONCE).await {
-                Ok(PRUNE_AT_ONCE) => {}
-                Ok(_) => return,
-                Err(failure) => {
-                    tracing::error!(%failure, "old mails and counts cannot be removed from the outbox");
+                Ok(PRUNE_AT_ONCE) => {
+                    let _ = own.mailbox.tell(Message::Look);
                     return;
                 }
+                Ok(_) => {}
+                Err(failure) => tracing::error!(%failure, "old mails and counts cannot be removed from the outbox"),
             }
         }
+        own.pruned = Some(now);
     }
 }
 

@@ -25,6 +25,7 @@ pub mod mail;
 mod memory;
 mod offline;
 mod run;
+mod service_manager;
 pub mod settings;
 mod shutdown;
 mod telemetry;

@@ -14,6 +14,7 @@ use crate::control::CommandError;
 use crate::line_end::without_line_end;
 use crate::mail::MailSetupError;
 use crate::offline::Offline;
+use crate::service_manager::{ServiceManager, Serving};
 use crate::settings::Settings;
 use crate::shutdown;
 use crate::terminal::Hidden;
@@ -76,8 +77,19 @@ pub(crate) async fn serve(settings: Settings) -> Result<(), RunError> {
     if settings.http.tls.is_none() {
         shutdown::outlive_hangups().map_err(RunError::Signals)?;
     }
+    let manager = ServiceManager::of_process();
     let app = App::build(settings).await?;
-    app.run_until(stop).await?;
+    let feeding = manager.keep_fed(app.handles().health.clone());
+    // The listener polls this for the first time when it begins to serve, and drops it when a stop begins, for whatever reason.
+    let stop = async {
+        let _serving = Serving::begin(manager);
+        stop.await;
+    };
+    let stopped = app.run_until(stop).await;
+    if let Some(feeding) = feeding {
+        feeding.abort();
+    }
+    stopped?;
     tracing::info!("stopped");
     Ok(())
 }

@@ -5,6 +5,7 @@ mod keys;
 mod kills;
 mod log;
 mod mail;
+mod manager;
 mod model;
 mod operators;
 mod power;

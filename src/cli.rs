@@ -21,6 +21,7 @@ use clap::{Args, Parser, Subcommand};
 use doorward_actors::{AuditHash, AuditHead, HashBackendChoice};
 
 use crate::ambient::SystemEntropy;
+use crate::reload::InForce;
 use crate::settings::{Loaded, Settings, SettingsError, Sources};
 use crate::{memory, run, telemetry};
 
@@ -262,6 +263,7 @@ impl Cli {
 
     fn run(self) -> ExitCode {
         let command = self.command.unwrap_or_default();
+        let config = self.config.clone();
         let load = || Settings::load(&Sources::of_process(self.config));
         match command {
             Command::CheckConfig => match load() {
@@ -282,7 +284,10 @@ impl Cli {
             },
             Command::Calibrate(args) => calibrate::run(args),
             Command::Serve => match load() {
-                Ok(loaded) => start(loaded, run::serve),
+                Ok(loaded) => {
+                    let in_force = InForce { config, entries: loaded.entries.clone() };
+                    start(loaded, |settings| run::serve(settings, in_force))
+                }
                 Err(error) => refuse(&error),
             },
             Command::Admin(AdminCommand::Create(admin)) => match load() {

@@ -24,6 +24,7 @@ mod line_end;
 pub mod mail;
 mod memory;
 mod offline;
+mod reload;
 mod run;
 mod service_manager;
 pub mod settings;

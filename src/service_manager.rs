@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use doorward_actors::HealthHandle;
-use tokio::task::JoinHandle;
 
 /// The variable that names the socket. A name that begins with `@` is in the abstract namespace of Linux.
 const SOCKET_VARIABLE: &str = "NOTIFY_SOCKET";
@@ -54,6 +53,13 @@ impl ServiceManager {
         self.tell("READY=1\nSTATUS=Serving requests");
     }
 
+    /// Says that the settings are read again. [`ServiceManager::ready`] ends that.
+    pub(crate) fn reloading(&self) {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let usec = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1_000;
+        self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={usec}\nSTATUS=Reading the settings again"));
+    }
+
     /// Says that the process stops.
     pub(crate) fn stopping(&self) {
         self.tell("STOPPING=1\nSTATUS=Stopping: requests in flight are finished");
@@ -61,10 +67,10 @@ impl ServiceManager {
 
     /// Feeds the watchdog until the process ends, whatever readiness says, but only while every actor makes progress.
     /// Does nothing if the service manager has no watchdog for this process.
-    pub(crate) fn keep_fed(&self, health: HealthHandle) -> Option<JoinHandle<()>> {
-        let period = self.feed_every?;
+    pub(crate) fn keep_fed(&self, health: HealthHandle) {
+        let Some(period) = self.feed_every else { return };
         let manager = self.clone();
-        Some(tokio::spawn(async move {
+        tokio::spawn(async move {
             let mut hungry = false;
             loop {
                 let stuck = health.stuck_actors();
@@ -78,7 +84,7 @@ impl ServiceManager {
                 hungry = !stuck.is_empty();
                 tokio::time::sleep(if hungry { period.min(LOOK_AGAIN) } else { period }).await;
             }
-        }))
+        });
     }
 
     /// A lost message is no failure of the service: the manager decides what follows from silence.

@@ -9,6 +9,7 @@ mod manager;
 mod model;
 mod operators;
 mod power;
+mod reloads;
 mod server;
 mod side;
 mod starts;

@@ -6,6 +6,7 @@ mod backup;
 mod calibrate;
 mod check_config;
 mod export;
+mod generate;
 mod health;
 mod import;
 mod keys;
@@ -19,6 +20,7 @@ use std::process::ExitCode;
 pub use backup::{BackupArgs, RestoreArgs, VerifyBackupArgs};
 use clap::{Args, Parser, Subcommand};
 use doorward_actors::{AuditHash, AuditHead, HashBackendChoice};
+pub use generate::GenerateArgs;
 
 use crate::ambient::SystemEntropy;
 use crate::reload::InForce;
@@ -85,6 +87,9 @@ pub enum Command {
     /// Accept the database in the data directory although it is missing or older than before. Use it after a start was refused for this
     /// reason, if you restored an older copy or removed the database on purpose.
     AcceptOlderData,
+    /// Write the man pages and the completions for shells into a directory. For those who make packages.
+    #[command(hide = true)]
+    Generate(GenerateArgs),
 }
 
 /// The commands for the signing keys.
@@ -283,6 +288,7 @@ impl Cli {
                 Err(error) => refuse(&error),
             },
             Command::Calibrate(args) => calibrate::run(args),
+            Command::Generate(args) => generate::run(&args),
             Command::Serve => match load() {
                 Ok(loaded) => {
                     let in_force = InForce { config, entries: loaded.entries.clone() };

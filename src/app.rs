@@ -25,7 +25,8 @@ use crate::data_dir::key_files::KeyFiles;
 use crate::data_dir::{permissions, secrets};
 use crate::engine::sled::{OpenError, SledEngine, SledOptions};
 use crate::http::{self, Api, ApiRules, ServerSettings, Tls, TlsError};
-use crate::mail::{self, MailSetupError};
+use crate::mail::{MailSetupError, Transport};
+use crate::reload::Reloadable;
 use crate::settings::{Rate, Settings};
 
 /// The file in the data directory that holds a generated signing secret.
@@ -105,6 +106,8 @@ struct Core {
     engine: Arc<SledEngine>,
     store: Store,
     system: ActorSystem,
+    /// The mail transport of the settings; `None` if there is another one.
+    mail: Option<Arc<Transport>>,
 }
 
 /// The application: it is listening but does not answer yet.
@@ -115,7 +118,7 @@ pub struct App {
     /// The listener of the metrics for this machine.
     metrics: Option<TcpListener>,
     service_token: Secret,
-    tls: Option<Tls>,
+    server: ServerSettings,
     settings: Settings,
     ambient: Ambient,
 }
@@ -145,19 +148,22 @@ impl Core {
         let engine = open_engine(settings).await?;
         let store = Store::new(Arc::clone(&engine) as Arc<dyn Engine>, settings.audit.max_bytes);
         let secret_key = secret(settings, settings.tokens.secret_key.as_ref(), SECRET_KEY_FILE, ambient)?;
+        let (port, mail): (Arc<dyn MailTransport>, _) = if let Some(transport) = &ambient.mail {
+            (Arc::clone(transport), None)
+        } else {
+            let transport = Arc::new(Transport::new(settings)?);
+            (Arc::clone(&transport) as _, Some(transport))
+        };
         let ports = Ports {
             store: store.clone(),
             clock: Arc::clone(&ambient.clock),
             entropy: Arc::clone(&ambient.entropy),
-            mail: match &ambient.mail {
-                Some(transport) => Arc::clone(transport),
-                None => mail::transport(settings)?,
-            },
+            mail: port,
             breached: breached_list(settings)?,
             keys: Arc::new(KeyFiles::in_data_dir(&settings.storage.data_dir)),
         };
         let system = ActorSystem::start(ports, system_settings(settings, secret_key)).await?;
-        Ok(Self { engine, store, system })
+        Ok(Self { engine, store, system, mail })
     }
 
     /// Drains the actors, makes the last commit and releases the data directory, all within the deadline. Acknowledged changes are on disk
@@ -196,7 +202,9 @@ impl App {
         }
         let metrics = metrics.map(|(listener, _)| listener);
         tracing::info!(%address, tls = tls.is_some(), data_dir = %settings.storage.data_dir.display(), "listening");
-        Ok(Self { core, listener, address, metrics, service_token, tls, settings, ambient })
+        let patience = settings.http.shutdown_timeout.mul_f64(HTTP_SHARE);
+        let server = ServerSettings::new(&settings.http, patience, tls, settings.log.verify_sample);
+        Ok(Self { core, listener, address, metrics, service_token, server, settings, ambient })
     }
 
     /// Returns the address on which it listens.
@@ -223,13 +231,23 @@ impl App {
         self.core.system.handles()
     }
 
+    /// Returns the parts that take new settings while they run.
+    pub(crate) fn reloadable(&self) -> Reloadable {
+        let Handles { limits, hasher, .. } = self.handles();
+        Reloadable {
+            limits: limits.clone(),
+            hasher: hasher.clone(),
+            cors: Arc::clone(&self.server.edge.cors),
+            mail: self.core.mail.clone(),
+            tls: self.server.tls.clone(),
+        }
+    }
+
     /// Serves until `shutdown` resolves or a part fails for good. Then stops in order: refuses new connections, finishes requests in
     /// flight, drains the actors, makes the last commit.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), Ended> {
-        let Self { core, listener, metrics, service_token, tls, settings, ambient, .. } = self;
+        let Self { core, listener, metrics, service_token, server, settings, ambient, .. } = self;
         let stop_within = settings.http.shutdown_timeout;
-        let server =
-            ServerSettings::new(&settings.http, stop_within.mul_f64(HTTP_SHARE), tls, settings.log.verify_sample);
         let service_token = SecretDigest::of(service_token.expose().as_bytes());
         let rules = ApiRules {
             verify_cache: settings.tokens.verify_cache,
@@ -379,8 +397,23 @@ pub(crate) fn password_policy(settings: &Settings) -> PasswordPolicy {
     PasswordPolicy { min_score: settings.passwords.min_score }
 }
 
-fn system_settings(settings: &Settings, secret_key: Secret) -> SystemSettings {
+/// Returns the limits of requests and of failed attempts.
+pub(crate) fn rate_limits(settings: &Settings) -> RateLimits {
     let quota = |rate: Rate| RateQuota { permits: rate.permits, per: rate.per };
+    RateLimits {
+        public: quota(settings.limits.public),
+        private: quota(settings.limits.private),
+        account_failures: settings.limits.login_failures,
+        address_failures: settings.limits.address_failures,
+        networks: ClientNetworks {
+            ipv6_prefix: settings.http.ipv6_prefix,
+            allow: settings.limits.allow.clone(),
+            deny: settings.limits.deny.clone(),
+        },
+    }
+}
+
+fn system_settings(settings: &Settings, secret_key: Secret) -> SystemSettings {
     SystemSettings {
         tokens: TokenSettings {
             algorithm: settings.tokens.algorithm,
@@ -418,17 +451,7 @@ fn system_settings(settings: &Settings, secret_key: Secret) -> SystemSettings {
         },
         hasher: hasher_settings(settings),
         passwords: password_policy(settings),
-        limits: RateLimits {
-            public: quota(settings.limits.public),
-            private: quota(settings.limits.private),
-            account_failures: settings.limits.login_failures,
-            address_failures: settings.limits.address_failures,
-            networks: ClientNetworks {
-                ipv6_prefix: settings.http.ipv6_prefix,
-                allow: settings.limits.allow.clone(),
-                deny: settings.limits.deny.clone(),
-            },
-        },
+        limits: rate_limits(settings),
         mailer: MailerSettings {
             concurrency: settings.mail.concurrency,
             send_timeout: settings.mail.send_timeout,

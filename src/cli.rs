@@ -6,6 +6,7 @@ mod backup;
 mod calibrate;
 mod check_config;
 mod export;
+mod generate;
 mod health;
 mod import;
 mod keys;
@@ -19,8 +20,10 @@ use std::process::ExitCode;
 pub use backup::{BackupArgs, RestoreArgs, VerifyBackupArgs};
 use clap::{Args, Parser, Subcommand};
 use doorward_actors::{AuditHash, AuditHead, HashBackendChoice};
+pub use generate::GenerateArgs;
 
 use crate::ambient::SystemEntropy;
+use crate::reload::InForce;
 use crate::settings::{Loaded, Settings, SettingsError, Sources};
 use crate::{memory, run, telemetry};
 
@@ -84,6 +87,9 @@ pub enum Command {
     /// Accept the database in the data directory although it is missing or older than before. Use it after a start was refused for this
     /// reason, if you restored an older copy or removed the database on purpose.
     AcceptOlderData,
+    /// Write the man pages and the completions for shells into a directory. For those who make packages.
+    #[command(hide = true)]
+    Generate(GenerateArgs),
 }
 
 /// The commands for the signing keys.
@@ -262,6 +268,7 @@ impl Cli {
 
     fn run(self) -> ExitCode {
         let command = self.command.unwrap_or_default();
+        let config = self.config.clone();
         let load = || Settings::load(&Sources::of_process(self.config));
         match command {
             Command::CheckConfig => match load() {
@@ -281,8 +288,12 @@ impl Cli {
                 Err(error) => refuse(&error),
             },
             Command::Calibrate(args) => calibrate::run(args),
+            Command::Generate(args) => generate::run(&args),
             Command::Serve => match load() {
-                Ok(loaded) => start(loaded, run::serve),
+                Ok(loaded) => {
+                    let in_force = InForce { config, entries: loaded.entries.clone() };
+                    start(loaded, |settings| run::serve(settings, in_force))
+                }
                 Err(error) => refuse(&error),
             },
             Command::Admin(AdminCommand::Create(admin)) => match load() {

@@ -30,6 +30,7 @@ use tokio::net::TcpListener;
 use warp::Filter;
 
 use admission::Admission;
+pub(crate) use edge::cors::{Cors, SharedCors};
 use edge::extract::RequestContext;
 use edge::server::serve;
 pub(crate) use edge::server::{ServerSettings, listen};

@@ -13,11 +13,12 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use doorward_actors::ports::{MailTransport, SendError};
 use doorward_actors::{Email, Locale, OutgoingMail, Timestamp};
 
-use crate::settings::Settings;
+use crate::settings::{MailSettings, Settings};
 use message::{Composed, Composer};
 use smtp::Smtp;
 use spool::Spool;
@@ -55,9 +56,13 @@ pub fn transport(settings: &Settings) -> Result<Arc<dyn MailTransport>, MailSetu
 
 /// Composes mails and delivers them.
 pub(crate) struct Transport {
-    composer: Composer,
+    /// A reload replaces it.
+    composer: ArcSwap<Composer>,
     way: TransportKind,
 }
+
+/// Templates that were read and checked.
+pub(crate) struct NewTemplates(Composer);
 
 /// The transport of mails.
 enum TransportKind {
@@ -77,12 +82,23 @@ impl Transport {
             let spool = Spool::open(path.clone());
             TransportKind::Spool(spool.map_err(|source| MailSetupError::Spool { path, source })?)
         };
-        Ok(Self { composer, way })
+        Ok(Self { composer: ArcSwap::from_pointee(composer), way })
     }
 
     /// Sends a test mail. Returns a text that says where it was delivered.
     pub(crate) async fn send_test(&self, to: &Email, locale: Locale, at: Timestamp) -> Result<String, SendError> {
-        self.carry(self.composer.compose_test(to, locale, at)?).await
+        self.carry(self.composer.load().compose_test(to, locale, at)?).await
+    }
+
+    /// Reads and checks the templates of these settings. The sender and the public URL stay as they are.
+    pub(crate) fn read_templates(&self, mail: &MailSettings) -> Result<NewTemplates, MailSetupError> {
+        let templates = Templates::load(mail.templates_dir.as_deref())?;
+        Ok(NewTemplates(self.composer.load().with(templates)))
+    }
+
+    /// Writes all further mails with these templates.
+    pub(crate) fn use_templates(&self, templates: NewTemplates) {
+        self.composer.store(Arc::new(templates.0));
     }
 
     async fn carry(&self, composed: Composed) -> Result<String, SendError> {
@@ -98,7 +114,7 @@ impl Transport {
 #[async_trait]
 impl MailTransport for Transport {
     async fn send(&self, mail: &OutgoingMail) -> Result<(), SendError> {
-        self.carry(self.composer.compose(mail)?).await.map(drop)
+        self.carry(self.composer.load().compose(mail)?).await.map(drop)
     }
 
     async fn probe(&self) {

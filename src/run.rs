@@ -14,6 +14,8 @@ use crate::control::CommandError;
 use crate::line_end::without_line_end;
 use crate::mail::MailSetupError;
 use crate::offline::Offline;
+use crate::reload::{self, InForce};
+use crate::service_manager::{ServiceManager, Serving};
 use crate::settings::Settings;
 use crate::shutdown;
 use crate::terminal::Hidden;
@@ -70,13 +72,20 @@ pub(crate) enum RunError {
     },
 }
 
-/// Serves until a signal stops it.
-pub(crate) async fn serve(settings: Settings) -> Result<(), RunError> {
+/// Serves until a signal stops it. `in_force` says where the settings come from.
+pub(crate) async fn serve(settings: Settings, in_force: InForce) -> Result<(), RunError> {
     let stop = shutdown::requested().map_err(RunError::Signals)?;
-    if settings.http.tls.is_none() {
-        shutdown::outlive_hangups().map_err(RunError::Signals)?;
-    }
+    let hangups = shutdown::hangups().map_err(RunError::Signals)?;
+    let manager = ServiceManager::of_process();
     let app = App::build(settings).await?;
+    let reloading = tokio::spawn(reload::at_hangups(hangups, in_force, app.reloadable(), manager.clone()));
+    manager.keep_fed(app.handles().health.clone());
+    // The listener polls this for the first time when it begins to serve, and drops it when a stop begins, for whatever reason.
+    let stop = async {
+        let _serving = Serving::begin(manager);
+        stop.await;
+        reloading.abort();
+    };
     app.run_until(stop).await?;
     tracing::info!("stopped");
     Ok(())

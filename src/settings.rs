@@ -27,6 +27,7 @@ use std::path::PathBuf;
 pub use accounts::AccountSettings;
 pub use audit::AuditSettings;
 pub use doorward_actors::Networks;
+use doorward_actors::SecretDigest;
 pub use http::{HttpSettings, TlsFiles};
 pub use limits::{LimitSettings, Rate};
 pub use logging::{LogFormat, LogSettings};
@@ -132,6 +133,15 @@ pub struct Entry {
     pub value: String,
     /// Its source.
     pub source: String,
+    /// The digest of the value as it was given, secret or not; `None` if it is not set.
+    digest: Option<SecretDigest>,
+}
+
+impl Entry {
+    /// Returns whether both have the same value, wherever it comes from.
+    pub(crate) fn has_value_of(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
 }
 
 /// One mistake in the settings. It contains no value, secret or not.

@@ -1,4 +1,4 @@
-//! The signals: which ones stop the process, and which one does not.
+//! The signals: which ones stop the process, and which one reloads the settings.
 
 use std::future::Future;
 
@@ -27,21 +27,12 @@ pub(crate) fn requested() -> std::io::Result<impl Future<Output = ()> + Send> {
     })
 }
 
-/// Ignores SIGHUP, which would otherwise end the process. At SIGHUP other programs read their files again, and so does this one if it
-/// has a certificate.
+/// Returns SIGHUP, which from now on does not end the process but asks for a reload.
 ///
 /// # Errors
 /// The operating system refuses to deliver signals.
-pub(crate) fn outlive_hangups() -> std::io::Result<()> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
-            tracing::info!(
-                "SIGHUP has no effect: there is no certificate to reload, and settings are read only at the start"
-            );
-        }
-    });
-    Ok(())
+pub(crate) fn hangups() -> std::io::Result<Signal> {
+    signal(SignalKind::hangup())
 }
 
 async fn either(terminate: &mut Signal, interrupt: &mut Signal) {

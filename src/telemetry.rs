@@ -7,6 +7,7 @@ mod stderr;
 use std::fmt;
 use std::io::{self, IsTerminal as _};
 use std::panic::PanicHookInfo;
+use std::sync::OnceLock;
 
 use doorward_actors::ports::Entropy;
 
@@ -19,6 +20,7 @@ use tracing_subscriber::filter::{ParseError, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
 use crate::settings::{LogFormat, LogSettings};
@@ -32,10 +34,18 @@ pub(crate) enum TelemetryError {
     /// The level is not a valid filter. This never happens with loaded settings.
     #[error("the log level is not a filter")]
     Filter(#[from] ParseError),
+    /// The level cannot be changed. This never happens while there is a log.
+    #[error("the log level cannot be changed: {0}")]
+    Change(#[from] reload::Error),
     /// The process already has a log.
     #[error("the log is set up already")]
     Twice(#[from] TryInitError),
 }
+
+/// Changes the filter of the log.
+type ChangeFilter = dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync;
+/// Changes the filter of the log of this process. Like the log, there is one for each process.
+static CHANGE_FILTER: OnceLock<Box<ChangeFilter>> = OnceLock::new();
 
 /// Sets up the log of this process. Call it once. `entropy` creates the key of the pseudonyms.
 pub(crate) fn init(settings: &LogSettings, entropy: &dyn Entropy) -> Result<(), TelemetryError> {
@@ -53,11 +63,26 @@ pub(crate) fn init(settings: &LogSettings, entropy: &dyn Entropy) -> Result<(), 
     });
     let writer = Pseudonymous::new(Stderr, pseudonyms);
     if pretty {
-        for_people(filter, writer, terminal).with(filter_fn(is_safe)).try_init()?;
+        let (log, change) = for_people(filter, writer, terminal);
+        log.with(filter_fn(is_safe)).try_init()?;
+        keep(change);
     } else {
-        for_machines(filter, writer).with(filter_fn(is_safe)).try_init()?;
+        let (log, change) = for_machines(filter, writer);
+        log.with(filter_fn(is_safe)).try_init()?;
+        keep(change);
     }
     Ok(())
+}
+
+/// Changes what the log of this process contains. `level` is that of checked settings. Without a log there is nothing to change.
+pub(crate) fn set_level(level: &str) -> Result<(), TelemetryError> {
+    let filter = EnvFilter::try_new(level)?;
+    Ok(CHANGE_FILTER.get().map_or(Ok(()), |change| change(filter))?)
+}
+
+fn keep(change: impl Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync + 'static) {
+    // The process has one log, which was set up just now.
+    let _ = CHANGE_FILTER.set(Box::new(change));
 }
 
 /// Reports panics in the log, once there is one. The default report goes directly to standard error, contains paths of the machine
@@ -82,33 +107,44 @@ fn is_safe(event: &Metadata<'_>) -> bool {
     *event.level() <= Level::INFO || !event.target().starts_with("sled")
 }
 
-/// Writes each event as one line of text. Colours are escape sequences, which do not belong in a file.
-fn for_people<W>(filter: EnvFilter, writer: W, colours: bool) -> impl Subscriber + Send + Sync
+/// Writes each event as one line of text, and returns what changes the filter. Colours are escape sequences, which do not belong in a file.
+fn for_people<W>(
+    filter: EnvFilter,
+    writer: W,
+    colours: bool,
+) -> (impl Subscriber + Send + Sync, impl Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync + 'static)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(writer)
         .with_ansi(colours)
         .log_internal_errors(false)
         .fmt_fields(debug_fn(write_field).delimited(" "))
-        .finish()
+        .with_filter_reloading();
+    let handle = log.reload_handle();
+    (log.finish(), move |filter| handle.reload(filter))
 }
 
-/// Writes each event as one JSON object, with its fields next to its time and level.
-fn for_machines<W>(filter: EnvFilter, writer: W) -> impl Subscriber + Send + Sync
+/// Writes each event as one JSON object, with its fields next to its time and level. Returns also what changes the filter.
+fn for_machines<W>(
+    filter: EnvFilter,
+    writer: W,
+) -> (impl Subscriber + Send + Sync, impl Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync + 'static)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(writer)
         .log_internal_errors(false)
         .json()
         .flatten_event(true)
         .with_span_list(false)
-        .finish()
+        .with_filter_reloading();
+    let handle = log.reload_handle();
+    (log.finish(), move |filter| handle.reload(filter))
 }
 
 /// Writes a field and escapes its control characters, so that a client's input can neither begin a new line nor control the terminal
@@ -167,14 +203,14 @@ mod tests {
     fn s71_input_never_forges_a_line() {
         let captured = Captured::default();
         let filter = || EnvFilter::new("info");
-        tracing::subscriber::with_default(for_people(filter(), captured.writer(), false), log_forged_lines);
+        tracing::subscriber::with_default(for_people(filter(), captured.writer(), false).0, log_forged_lines);
         let text = captured.text();
         assert_eq!(text.lines().count(), 2, "{text}");
         assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");
         assert!(text.contains("display=a\\r\\nINFO forged \\u{1b}[31m"), "{text}");
 
         let captured = Captured::default();
-        tracing::subscriber::with_default(for_machines(filter(), captured.writer()), log_forged_lines);
+        tracing::subscriber::with_default(for_machines(filter(), captured.writer()).0, log_forged_lines);
         let text = captured.text();
         assert_eq!(text.lines().count(), 2, "{text}");
         let first: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();

@@ -146,6 +146,22 @@ fn a_wrong_command_line_is_refused() {
 }
 
 /// Answers one request with `answer` and returns the request.
+#[test]
+fn a_package_gets_a_man_page_for_each_command_and_completions_for_each_shell() {
+    let generated = Doorward::new(&["generate", "package"]);
+    let directory = generated.directory.path().join("package");
+    let read = |name: &str| fs::read_to_string(directory.join(name)).unwrap();
+    let mut command = generated.command;
+    assert!(command.status().unwrap().success());
+    let page = read("man/doorward.1");
+    assert!(page.contains(".TH doorward 1") && page.contains("doorward\\-check\\-config(1)"), "{page}");
+    assert!(!page.contains("doorward\\-generate"), "only those who make packages need it");
+    assert!(read("man/doorward-admin-create.1").contains("DOORWARD_ADMIN_PASSWORD"));
+    for name in ["doorward.bash", "_doorward", "doorward.fish"] {
+        assert!(read(&format!("completions/{name}")).contains("verify-backup"), "{name}");
+    }
+}
+
 fn answer_once(answer: &'static str) -> (u16, thread::JoinHandle<String>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();

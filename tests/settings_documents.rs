@@ -124,7 +124,8 @@ fn the_default_file_explains_every_setting() {
 fn row(key: &Key) -> String {
     let names = key.names().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     let default = key.default.map_or(key.when_unset().to_owned(), |default| format!("`{default}`"));
-    format!("| {names} | `{}` | {default} | {} | {} |", key.path, key.meaning, key.kind)
+    let reloads = if key.reloads { " Reloaded at SIGHUP." } else { "" };
+    format!("| {names} | `{}` | {default} | {}{reloads} | {} |", key.path, key.meaning, key.kind)
 }
 
 #[test]

@@ -130,6 +130,11 @@ impl HasherHandle {
         Ok(Self { pool, _threads: threads })
     }
 
+    /// Replaces the operator's list of breached passwords.
+    pub fn replace_breached(&self, list: Option<Arc<dyn BreachedPasswords>>) {
+        self.pool.replace_breached(list);
+    }
+
     /// Returns a salted hash of a new password, if it is good enough. For a weak password no hash is computed.
     pub(crate) async fn hash_new(
         &self,

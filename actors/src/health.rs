@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use crate::domain::time::Timestamp;
 
-pub(crate) use checks::problems;
 pub use checks::{Check, Problem};
+pub(crate) use checks::{is_stuck, problems};
 pub use histogram::{Distribution, Histogram, RequestTimes, Sizes, Times};
 pub(crate) use letters::Letters;
 pub(crate) use vitals::{ActorState, Vitals};

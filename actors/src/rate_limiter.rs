@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::{ArcSwap, Guard};
 use dashmap::DashMap;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
@@ -132,12 +133,10 @@ pub(crate) const AFTER_HASH: Duration = Duration::from_secs(5);
 
 struct Limiters {
     clock: Arc<dyn Clock>,
-    networks: ClientNetworks,
-    public: Keyed<IpAddr>,
+    /// The limits of the operator, which a reload replaces.
+    current: ArcSwap<Current>,
     docs: Keyed<IpAddr>,
-    private: Keyed<AccountId>,
     store: Store,
-    rules: FailureRules,
     /// The wall clock at the start, and the monotonic clock then. Setting the wall clock while the process runs changes no wait.
     began: (Timestamp, Duration),
     timing: AttemptTiming,
@@ -154,7 +153,20 @@ struct Limiters {
     recovered: DashMap<(SubjectKey, IpAddr), Duration>,
 }
 
+/// The limits in force, with the counters of the quotas that they set.
+struct Current {
+    networks: ClientNetworks,
+    public: Arc<Keyed<IpAddr>>,
+    private: Arc<Keyed<AccountId>>,
+    rules: FailureRules,
+}
+
 impl Limiters {
+    /// Returns the limits in force.
+    fn current(&self) -> Guard<Arc<Current>> {
+        self.current.load()
+    }
+
     /// Returns whether the account was recovered from this network recently.
     fn was_recovered(&self, subject: SubjectKey, network: IpAddr) -> bool {
         let at = self.recovered.get(&(subject, network)).map(|at| *at);
@@ -174,9 +186,10 @@ impl Limiters {
 
     /// Removes what this process remembers and no longer has an effect.
     fn forget(&self) {
-        self.public.prune();
+        let current = self.current();
+        current.public.prune();
         self.docs.prune();
-        self.private.prune();
+        current.private.prune();
         let now = self.clock.monotonic();
         self.recovered.retain(|_, at| now.saturating_sub(*at) < RECOVERED_FOR);
     }
@@ -191,17 +204,18 @@ const DENIED: &str = "denied";
 impl RateLimiterHandle {
     pub(crate) fn new(limits: RateLimits, timing: AttemptTiming, clock: &Arc<dyn Clock>, store: Store) -> Self {
         let monotonic = Monotonic(Arc::clone(clock));
-        let account = FailureRule { allowance: limits.account_failures.max(1), forget: ACCOUNT_FORGETS };
-        let address = FailureRule { allowance: limits.address_failures.max(1), forget: ADDRESS_FORGETS };
+        let current = Current {
+            rules: rules_of(&limits),
+            networks: limits.networks,
+            public: Arc::new(Keyed::new(PUBLIC, limits.public, monotonic.clone())),
+            private: Arc::new(Keyed::new(PRIVATE, limits.private, monotonic.clone())),
+        };
         Self {
             limiters: Arc::new(Limiters {
                 clock: Arc::clone(clock),
-                networks: limits.networks,
-                public: Keyed::new(PUBLIC, limits.public, monotonic.clone()),
-                docs: Keyed::new(DOCS, RateQuota { permits: DOCS_PERMITS, per: DOCS_PER }, monotonic.clone()),
-                private: Keyed::new(PRIVATE, limits.private, monotonic),
+                current: ArcSwap::from_pointee(current),
+                docs: Keyed::new(DOCS, RateQuota { permits: DOCS_PERMITS, per: DOCS_PER }, monotonic),
                 store,
-                rules: FailureRules { account, address },
                 began: (clock.now(), clock.monotonic()),
                 timing,
                 rows: AtomicUsize::new(0),
@@ -214,9 +228,24 @@ impl RateLimiterHandle {
         }
     }
 
+    /// Replaces the limits. A quota that changes begins with no requests counted. Failed attempts stay counted. The length of the IPv6
+    /// prefix stays: counters are kept under it.
+    pub fn replace(&self, limits: RateLimits) {
+        let current = self.limiters.current();
+        let ipv6_prefix = current.networks.ipv6_prefix;
+        self.limiters.current.store(Arc::new(Current {
+            rules: rules_of(&limits),
+            networks: ClientNetworks { ipv6_prefix, ..limits.networks },
+            public: Keyed::at_rate(&current.public, limits.public),
+            private: Keyed::at_rate(&current.private, limits.private),
+        }));
+        // Attempts that wait for others under way may now be allowed.
+        self.limiters.outcomes.send_replace(());
+    }
+
     /// Counts a request to a public route from this address. Returns the state of the quota if the address is counted.
     pub fn check_public(&self, client: IpAddr) -> Result<Option<Standing>, Limited> {
-        self.check_client(&self.limiters.public, client)
+        self.check_client(&self.limiters.current().public, client)
     }
 
     /// Counts a request to the documentation, which has a quota of its own.
@@ -225,7 +254,7 @@ impl RateLimiterHandle {
     }
 
     fn check_client(&self, keyed: &Keyed<IpAddr>, client: IpAddr) -> Result<Option<Standing>, Limited> {
-        let networks = &self.limiters.networks;
+        let networks = &self.limiters.current().networks;
         if networks.allows(client) {
             return Ok(None);
         }
@@ -234,12 +263,12 @@ impl RateLimiterHandle {
 
     /// Counts a request of this account to a bearer route.
     pub fn check_private(&self, account: AccountId) -> Result<Standing, Limited> {
-        self.limiters.private.check(account)
+        self.limiters.current().private.check(account)
     }
 
     /// Fails if this address is on the list of refused networks.
     pub fn check_denied(&self, client: IpAddr) -> Result<(), Limited> {
-        if self.limiters.networks.denies(client) {
+        if self.limiters.current().networks.denies(client) {
             return Err(Limited::new(DENIED, 0, REFUSED_FOR, REFUSED_FOR));
         }
         Ok(())
@@ -247,8 +276,9 @@ impl RateLimiterHandle {
 
     /// Returns the health report of the rate limiter.
     pub(crate) fn health(&self) -> LimiterHealth {
-        let Limiters { public, docs, private, rows, .. } = &*self.limiters;
-        let quotas = [public.health(), docs.health(), private.health()];
+        let Limiters { docs, rows, .. } = &*self.limiters;
+        let current = self.limiters.current();
+        let quotas = [current.public.health(), docs.health(), current.private.health()];
         LimiterHealth { quotas, failures: rows.load(Ordering::Relaxed) }
     }
 
@@ -287,7 +317,7 @@ impl RateLimiterHandle {
 
     fn counters(&self, kind: ProtectedResource, target: Option<Target<'_>>, client: Option<IpAddr>) -> Counters {
         let limiters = &*self.limiters;
-        let network = client.map(|client| limiters.networks.of(client));
+        let network = client.map(|client| limiters.current().networks.of(client));
         let counted = client.and_then(|client| self.counted(client));
         let account = target.as_ref().and_then(|target| target.account);
         let subject = target.as_ref().map(|target| SubjectKey::of(target.email));
@@ -311,7 +341,7 @@ impl RateLimiterHandle {
     pub(crate) async fn start_anew(&self, email: &EmailKey, client: Option<IpAddr>) {
         let limiters = &*self.limiters;
         let subject = SubjectKey::of(email);
-        let network = client.map(|client| limiters.networks.of(client));
+        let network = client.map(|client| limiters.current().networks.of(client));
         let scopes = [Some(FailureScope::Account(subject)), network.map(|from| FailureScope::Known(subject, from))];
         let kinds = [ProtectedResource::Login, ProtectedResource::Passphrase, ProtectedResource::Reauthentication];
         let keys = kinds.into_iter().flat_map(|kind| scopes.iter().flatten().map(move |scope| (kind, *scope)));
@@ -328,14 +358,22 @@ impl RateLimiterHandle {
     /// Returns the network by which a client is counted. `None` for a client that is not counted.
     #[must_use]
     pub(crate) fn counted(&self, client: IpAddr) -> Option<IpAddr> {
-        let networks = &self.limiters.networks;
+        let networks = &self.limiters.current().networks;
         (!networks.allows(client)).then(|| networks.of(client))
     }
 
     /// Returns the network that stands for a client.
     #[must_use]
     pub(crate) fn network_of(&self, client: IpAddr) -> IpAddr {
-        self.limiters.networks.of(client)
+        self.limiters.current().networks.of(client)
+    }
+}
+
+/// Returns the rules for failed attempts.
+fn rules_of(limits: &RateLimits) -> FailureRules {
+    FailureRules {
+        account: FailureRule { allowance: limits.account_failures.max(1), forget: ACCOUNT_FORGETS },
+        address: FailureRule { allowance: limits.address_failures.max(1), forget: ADDRESS_FORGETS },
     }
 }
 

@@ -42,7 +42,7 @@ use warp::reply::{Reply as _, Response};
 
 use crate::http::edge::bodies::MAX_BODY_BYTES;
 use crate::http::edge::body::{BodyProgress, TrackedBody};
-use crate::http::edge::cors::{Cors, CorsAnswer};
+use crate::http::edge::cors::{CorsAnswer, SharedCors};
 use crate::http::edge::extract::RequestContext;
 use crate::http::edge::forwarded::UnlistedProxies;
 use crate::http::edge::refusals::Refusals;
@@ -63,7 +63,7 @@ pub(crate) struct EdgeSettings {
     /// The peers that send the same headers but are not trusted.
     pub(crate) unlisted_proxies: UnlistedProxies,
     /// The origins whose pages may read answers.
-    pub(crate) cors: Cors,
+    pub(crate) cors: SharedCors,
     /// Which successes of the busiest routes are logged.
     pub(crate) sampling: Sampling,
     /// Which refusals are logged.
@@ -141,7 +141,7 @@ where
     let id = request_id::of(&parts.headers);
     let id_text = id.to_str().unwrap_or_default();
     let chunked = parts.headers.contains_key(TRANSFER_ENCODING);
-    let cors = arrival.settings.cors.judge(&parts.headers, resolved);
+    let cors = arrival.settings.cors.load().judge(&parts.headers, resolved);
     let (tls, version, peer, table) = (arrival.tls, parts.version, arrival.peer, arrival.settings.routes);
     let settings = Arc::clone(&arrival.settings);
     let EdgeSettings { sampling, refusals, figures, .. } = &*settings;

@@ -27,7 +27,7 @@ fn settings(dir: &TempDir) -> Settings {
 }
 
 fn composer(dir: &TempDir) -> Composer {
-    Transport::new(&settings(dir)).unwrap().composer
+    Arc::into_inner(Transport::new(&settings(dir)).unwrap().composer.into_inner()).unwrap()
 }
 
 fn mail(kind: MailKind, locale: Locale) -> OutgoingMail {
@@ -205,7 +205,7 @@ fn s35_line_breaks_and_control_characters_never_reach_a_header_or_a_line_of_thei
     fs::write(replaced.path().join("en/new_sign_in.jinja"), template).unwrap();
     let mut settings = settings(&dir);
     settings.mail.templates_dir = Some(replaced.path().to_owned());
-    let composer = Transport::new(&settings).unwrap().composer;
+    let composer = Transport::new(&settings).unwrap().composer.into_inner();
     for breaking in
         ["\r\nBcc: x@example.com", "\nBcc: x@example.com", "\r", "\0", "\u{85}", "\u{2028}", "\u{202e}", "\x1b[2J"]
     {

@@ -46,6 +46,11 @@ impl Composer {
         Self { templates, from: settings.from.clone(), public_url: settings.public_url.clone() }
     }
 
+    /// Returns the same with other templates.
+    pub(super) fn with(&self, templates: Templates) -> Self {
+        Self { templates, from: self.from.clone(), public_url: self.public_url.clone() }
+    }
+
     /// Returns the domain of `Message-ID`. This host also introduces itself by it to a mail server.
     pub(super) fn domain(&self) -> &str {
         self.public_url.domain().unwrap_or_else(|| self.from.email.domain())

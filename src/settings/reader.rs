@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use doorward_actors::Secret;
+use doorward_actors::{Secret, SecretDigest};
 use figment::{Figment, Profile};
 
 use super::layers::{self, must_be};
@@ -39,10 +39,15 @@ impl Reader {
 
     /// Returns every setting as it took effect.
     pub(super) fn entries(&self) -> Vec<Entry> {
-        let entry = |key: &'static Key| match self.find(key) {
-            Some((_, source)) if key.is_secret() => Entry { key, value: "***".to_owned(), source },
-            Some((value, source)) => Entry { key, value, source },
-            None => Entry { key, value: format!("({})", key.when_unset()), source: "default".to_owned() },
+        let entry = |key: &'static Key| {
+            let found = self.find(key);
+            let digest = found.as_ref().map(|(value, _)| SecretDigest::of(value.as_bytes()));
+            let (value, source) = match found {
+                Some((_, source)) if key.is_secret() => ("***".to_owned(), source),
+                Some(found) => found,
+                None => (format!("({})", key.when_unset()), "default".to_owned()),
+            };
+            Entry { key, value, source, digest }
         };
         table::ALL.iter().copied().map(entry).collect()
     }

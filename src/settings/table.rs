@@ -22,6 +22,8 @@ pub struct Key {
     pub default: Option<&'static str>,
     /// Its meaning, in one line.
     pub meaning: &'static str,
+    /// Whether SIGHUP brings a changed value into force. Otherwise it takes a restart.
+    pub reloads: bool,
 }
 
 /// The kinds of values.
@@ -79,7 +81,7 @@ impl Key {
         default: Option<&'static str>,
         meaning: &'static str,
     ) -> Self {
-        Self { name, aliases: &[], path, path_aliases: &[], kind, default, meaning }
+        Self { name, aliases: &[], path, path_aliases: &[], kind, default, meaning, reloads: false }
     }
 
     const fn or(mut self, aliases: &'static [&'static str]) -> Self {
@@ -89,6 +91,11 @@ impl Key {
 
     const fn also_at(mut self, path_aliases: &'static [&'static str]) -> Self {
         self.path_aliases = path_aliases;
+        self
+    }
+
+    const fn reloads(mut self, reloads: bool) -> Self {
+        self.reloads = reloads;
         self
     }
 
@@ -182,11 +189,13 @@ pub static RETIRED: &[&str] = &["DATABASE_URL", "LOG_DATABASE_URL"];
 
 macro_rules! keys {
     ($($name:ident = $path:literal, $kind:expr, $default:expr, $meaning:expr
-        $(, or $aliases:expr)? $(, also_at $places:expr)?;)*) => {
+        $(, or $aliases:expr)? $(, also_at $places:expr)?
+        $(, reloads $reloads:literal)?;)*) => {
         $(
             #[doc = concat!("`", $path, "`")]
             pub static $name: Key =
-                Key::new(stringify!($name), $path, $kind, $default, $meaning)$(.or($aliases))?$(.also_at($places))?;
+                Key::new(stringify!($name), $path, $kind, $default, $meaning)$(.or($aliases))?$(.also_at($places))?
+                    $(.reloads($reloads))?;
         )*
 
         /// Every setting, in the order in which the documents list them.
@@ -218,7 +227,7 @@ keys! {
     TLS_KEY = "http.tls_key", Kind::Path, None,
         "A PEM file with the private key of TLS_CERT.";
     CORS_ORIGINS = "http.cors_origins", Kind::Origins, None,
-        "The origins whose pages may read answers in browsers (CORS), on every route except those of services.";
+        "The origins whose pages may read answers in browsers (CORS), on every route except those of services.", reloads true;
     DOCS = "http.docs", Kind::Choice(&["on", "off"]), Some("on"),
         "Whether /docs and /openapi.json are served; with off, both answer 404.";
     METRICS_ADDR = "http.metrics_addr", Kind::LoopbackSocket, None,
@@ -280,26 +289,26 @@ keys! {
     PASSWORD_MIN_SCORE = "passwords.min_score", integer(0, 4), Some("2"),
         "The minimum zxcvbn score of a new password; 0 accepts every score, 4 only passwords that are very hard to guess.";
     BREACHED_PASSWORDS_FILE = "passwords.breached_file", Kind::Path, None,
-        "A file with the SHA-1 hashes of breached passwords, sorted, in the format of Have I Been Pwned; new passwords on this list are refused.";
+        "A file with the SHA-1 hashes of breached passwords, sorted, in the format of Have I Been Pwned; new passwords on this list are refused.", reloads true;
 
     RATE_LIMITS_PUBLIC_ROUTES = "limits.public_routes", integer(1, MAX_PERMITS), Some("100"),
-        "How many requests a client address may make on public routes in RATE_LIMITS_PUBLIC_TIME_UNIT; further ones are answered with 429.";
+        "How many requests a client address may make on public routes in RATE_LIMITS_PUBLIC_TIME_UNIT; further ones are answered with 429.", reloads true;
     RATE_LIMITS_PUBLIC_TIME_UNIT = "limits.public_time_unit", Kind::TimeUnit, Some("10minute"),
         "The period for which RATE_LIMITS_PUBLIC_ROUTES counts requests.",
-        or &["RATE_LIMITS_PUBLIC_ROUTES_TIME_UNIT"], also_at &["limits.public_routes_time_unit"];
+        or &["RATE_LIMITS_PUBLIC_ROUTES_TIME_UNIT"], also_at &["limits.public_routes_time_unit"], reloads true;
     RATE_LIMITS_PRIVATE_ROUTES = "limits.private_routes", integer(1, MAX_PERMITS), Some("300"),
-        "How many requests an account may make on bearer routes in RATE_LIMITS_PRIVATE_TIME_UNIT; further ones are answered with 429.";
+        "How many requests an account may make on bearer routes in RATE_LIMITS_PRIVATE_TIME_UNIT; further ones are answered with 429.", reloads true;
     RATE_LIMITS_PRIVATE_TIME_UNIT = "limits.private_time_unit", Kind::TimeUnit, Some("60minute"),
         "The period for which RATE_LIMITS_PRIVATE_ROUTES counts requests.",
-        or &["RATE_LIMITS_PRIVATE_ROUTES_TIME_UNIT"], also_at &["limits.private_routes_time_unit"];
+        or &["RATE_LIMITS_PRIVATE_ROUTES_TIME_UNIT"], also_at &["limits.private_routes_time_unit"], reloads true;
     RATE_LIMITS_ALLOW = "limits.allow", Kind::Networks, None,
-        "The client addresses whose requests are not counted by address.";
+        "The client addresses whose requests are not counted by address.", reloads true;
     RATE_LIMITS_DENY = "limits.deny", Kind::Networks, None,
-        "The client addresses whose requests are refused with 429.";
+        "The client addresses whose requests are refused with 429.", reloads true;
     LOGIN_FAILURES = "limits.login_failures", integer(1, 100), Some("5"),
-        "How many attempts at an account may fail from unknown addresses; then it answers them with 429 for 1, 2, 4 … 60 minutes.";
+        "How many attempts at an account may fail from unknown addresses; then it answers them with 429 for 1, 2, 4 … 60 minutes.", reloads true;
     ADDRESS_FAILURES = "limits.address_failures", integer(1, 10_000), Some("50"),
-        "How many attempts of one client address may fail, over all accounts; then it gets 429 for 1, 2, 4 … 60 minutes.";
+        "How many attempts of one client address may fail, over all accounts; then it gets 429 for 1, 2, 4 … 60 minutes.", reloads true;
 
     FIRST_USER_IS_ADMIN = "accounts.first_user_is_admin", Kind::Flag, Some("true"),
         "Whether the first account ever registered in a data directory becomes an administrator.";
@@ -335,7 +344,7 @@ keys! {
     MAIL_LOCALE = "mail.locale", Kind::Choice(&["en", "de", "fr", "es", "ro"]), Some("en"),
         "The language of mails to people whose language is not known.";
     MAIL_TEMPLATES_DIR = "mail.templates_dir", Kind::Path, None,
-        "A directory of templates that replace the built-in ones of the same names.";
+        "A directory of templates that replace the built-in ones of the same names.", reloads true;
     MAIL_SEND_TIMEOUT_SECONDS = "mail.send_timeout_seconds", integer(1, 600), Some("30"),
         "How long the delivery of one mail may take, in seconds; then the attempt has failed.";
     MAIL_MAX_ATTEMPTS = "mail.max_attempts", integer(1, 100), Some("56"),
@@ -349,7 +358,7 @@ keys! {
         "The maximum size of the audit log, in MiB of records; beyond it the oldest records are removed.";
 
     LOG_LEVEL = "log.level", Kind::LogFilter, Some("info"),
-        "What is logged: a level, or a list of target=level.";
+        "What is logged: a level, or a list of target=level.", reloads true;
     LOG_FORMAT = "log.format", Kind::Choice(&["auto", "pretty", "json"]), Some("auto"),
         "The format of the log on standard error; auto means pretty on a terminal, else json.";
     LOG_PII = "log.pii", Kind::Flag, Some("false"),

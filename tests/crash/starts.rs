@@ -21,11 +21,11 @@ fn registration(n: usize) -> (String, serde_json::Value) {
 }
 
 #[tokio::test]
-async fn a_hangup_ends_nothing_where_there_is_no_certificate() {
+async fn a_hangup_ends_nothing() {
     let directory = TempDir::new().unwrap();
     let server = Server::start(directory.path());
     server.hang_up();
-    server.says("SIGHUP").await;
+    server.says("reloaded").await;
     let (status, _) = server.call(Method::GET, "/health/live", None, None).await.unwrap();
     assert_eq!(status, StatusCode::OK);
     server.terminate();

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwap;
+
 use crate::domain::password::{Appraisal, OwnNames, Password, PasswordPolicy, WeakPassword};
 use crate::domain::secret::Secret;
 use crate::ports::{BreachedListFailure, BreachedPasswords};
@@ -41,14 +43,21 @@ pub(super) enum Rejected {
 /// The rules for new passwords, and the list of breached ones.
 pub(super) struct Judge {
     policy: PasswordPolicy,
-    breached: Option<Arc<dyn BreachedPasswords>>,
+    /// A reload replaces it.
+    breached: ArcSwap<Option<Arc<dyn BreachedPasswords>>>,
     /// Whether the last look-up could read the list.
     readable: AtomicBool,
 }
 
 impl Judge {
     pub(super) fn new(policy: PasswordPolicy, breached: Option<Arc<dyn BreachedPasswords>>) -> Self {
-        Self { policy, breached, readable: AtomicBool::new(true) }
+        Self { policy, breached: ArcSwap::from_pointee(breached), readable: AtomicBool::new(true) }
+    }
+
+    /// Replaces the list. The new one was just opened.
+    pub(super) fn replace_list(&self, breached: Option<Arc<dyn BreachedPasswords>>) {
+        self.breached.store(Arc::new(breached));
+        self.readable.store(true, Ordering::Relaxed);
     }
 
     /// Accepts a new password if it is good enough.
@@ -78,11 +87,12 @@ impl Judge {
 
     /// Returns whether the last look-up could read the list; `None` if there is no list.
     pub(super) fn list_is_readable(&self) -> Option<bool> {
-        self.breached.as_ref().map(|_| self.readable.load(Ordering::Relaxed))
+        self.breached.load().as_ref().as_ref().map(|_| self.readable.load(Ordering::Relaxed))
     }
 
     fn look_up(&self, password: &Secret) -> Result<Option<bool>, BreachedListFailure> {
-        let Some(list) = &self.breached else { return Ok(None) };
+        let breached = self.breached.load();
+        let Some(list) = &**breached else { return Ok(None) };
         let found = list.contains(password);
         // Logged once, not for every login.
         match (&found, self.readable.swap(found.is_ok(), Ordering::Relaxed)) {

@@ -17,7 +17,7 @@ use crate::domain::account::CredentialHash;
 use crate::domain::hash_form::HashForm;
 use crate::domain::secret::Secret;
 use crate::health::{HasherHealth, LaneHealth};
-use crate::ports::{Clock, Entropy};
+use crate::ports::{BreachedPasswords, Clock, Entropy};
 
 /// How long an idle thread keeps its memory block: far longer than an allocation takes, and short enough that an idle service
 /// needs little memory.
@@ -104,6 +104,11 @@ enum Done {
 }
 
 impl Pool {
+    /// Replaces the list of breached passwords.
+    pub(super) fn replace_breached(&self, list: Option<Arc<dyn BreachedPasswords>>) {
+        self.judge.replace_list(list);
+    }
+
     /// `pace` is the duration of one hash, as far as it is known.
     pub(super) fn new(
         settings: HasherSettings,

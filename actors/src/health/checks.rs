@@ -93,8 +93,7 @@ pub(crate) fn problems(stopping: bool, actors: &[ActorHealth], engine: &EngineHe
         if !stopping && actor.state != "running" {
             problems.push(Problem::with(Check::Actor, &actor.name));
         }
-        let since_progress = actor.since_progress.unwrap_or(Duration::MAX);
-        if actor.oldest_message.is_some_and(|oldest| oldest.min(since_progress) >= STUCK_AFTER) {
+        if is_stuck(actor) {
             problems.push(Problem::with(Check::StuckActor, &actor.name));
         }
         if actor.recent_restarts >= STORM {
@@ -102,6 +101,12 @@ pub(crate) fn problems(stopping: bool, actors: &[ActorHealth], engine: &EngineHe
         }
     }
     problems
+}
+
+/// Returns whether an actor has messages and finishes none.
+pub(crate) fn is_stuck(actor: &ActorHealth) -> bool {
+    let since_progress = actor.since_progress.unwrap_or(Duration::MAX);
+    actor.oldest_message.is_some_and(|oldest| oldest.min(since_progress) >= STUCK_AFTER)
 }
 
 #[cfg(all(test, feature = "testing"))]
@@ -148,6 +153,7 @@ mod tests {
         vitals.progressed(None, &clock);
         let seen = |waiting, oldest| [vitals.report(&clock, (waiting, oldest))];
         clock.advance(STUCK_AFTER);
+        assert!(is_stuck(&seen(1, STUCK_AFTER)[0]) && !is_stuck(&seen(0, Duration::ZERO)[0]));
         assert_eq!(found(&seen(1, STUCK_AFTER), &engine(u64::MAX)), [Problem::with(Check::StuckActor, "x")]);
         assert_eq!(found(&seen(0, Duration::ZERO), &engine(u64::MAX)), [], "nothing waits");
         assert_eq!(found(&seen(1, STUCK_AFTER / 2), &engine(u64::MAX)), [], "it was idle before");

@@ -84,7 +84,7 @@ impl RateLimiterActor {
 /// Counts the counters, and where this process has the lease removes those that no longer have an effect. If there are nearly as
 /// many as allowed, removes more, those with the fewest failures first.
 async fn prune(limiters: &Limiters, leases: &Leases, stopping: &AtomicBool) -> Result<(), StoreFailure> {
-    let (rules, now) = (limiters.rules, limiters.now());
+    let (rules, now) = (limiters.current().rules, limiters.now());
     let mut counters = limiters.store.failures().await?;
     limiters.rows.store(counters.len(), Ordering::Relaxed);
     if !leases.hold(Lease::PruneFailures).await {

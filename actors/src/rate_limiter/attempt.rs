@@ -142,7 +142,7 @@ async fn count(
     is_under_way: bool,
 ) -> Result<Result<Vec<CountedAttempt>, AttemptRefusal>, StoreFailure> {
     let under_way = is_under_way.then_some(limiters.timing.lasts);
-    let (now, clock_skew, rules) = (limiters.now(), limiters.timing.clock_skew, limiters.rules);
+    let (now, clock_skew, rules) = (limiters.now(), limiters.timing.clock_skew, limiters.current().rules);
     // A guess beyond the quota costs no commit.
     for (key, _) in counters.all() {
         let Some(mut failures) = limiters.store.failures_in(&key).await? else { continue };
@@ -167,7 +167,7 @@ async fn count(
 
 impl Limiters {
     fn limited(&self, AttemptRefusal { key, must_wait }: AttemptRefusal) -> Limited {
-        let rule = self.rules.of(&key);
+        let rule = self.current().rules.of(&key);
         let MustWait { wait, .. } = must_wait;
         Limited::new(key.kind.as_str(), rule.allowance, rule.forget.saturating_mul(rule.allowance), wait)
     }

@@ -189,11 +189,11 @@ impl RateLimiterHandle {
         limit: usize,
         failures: Vec<(FailureKey, Failures)>,
     ) -> LimitViews {
-        let limiters = &*self.limiters;
+        let (limiters, current) = (&*self.limiters, self.limiters.current());
         let wanted = Wanted {
             filter,
             subject: filter.email.as_ref().map(|email| SubjectKey::of(email.key())),
-            network: filter.address.map(|address| limiters.networks.of(address)),
+            network: filter.address.map(|address| limiters.current().networks.of(address)),
         };
         // Collect one more than asked for, to know whether more follow.
         let mut page = Page { after, room: limit.saturating_add(1), kept: BTreeMap::new() };
@@ -204,15 +204,15 @@ impl RateLimiterHandle {
             remaining: standing.remaining,
             wait: if standing.remaining == 0 { standing.window / standing.quota.max(1) } else { Duration::ZERO },
         };
-        limiters.public.visit(|address, standing| page.offer(&wanted, view(LimitKey::Public(address), None, standing)));
+        current.public.visit(|address, standing| page.offer(&wanted, view(LimitKey::Public(address), None, standing)));
         limiters.docs.visit(|address, standing| page.offer(&wanted, view(LimitKey::Docs(address), None, standing)));
-        limiters
+        current
             .private
             .visit(|account, standing| page.offer(&wanted, view(LimitKey::Private(account), Some(account), standing)));
         let now = limiters.now();
         for (key, mut failures) in failures {
             failures.heed_clock(now, limiters.timing.clock_skew);
-            let rule = limiters.rules.of(&key);
+            let rule = current.rules.of(&key);
             if failures.is_forgotten(rule, now) {
                 continue;
             }
@@ -245,8 +245,8 @@ impl RateLimiterHandle {
             LimitKey::Public(_) | LimitKey::Docs(_) => ClearedLimit::InMemory(None),
         };
         let there = match key {
-            LimitKey::Public(address) => limiters.public.has(address),
-            LimitKey::Private(account) => limiters.private.has(account),
+            LimitKey::Public(address) => limiters.current().public.has(address),
+            LimitKey::Private(account) => limiters.current().private.has(account),
             LimitKey::Docs(address) => limiters.docs.has(address),
             LimitKey::Failures(_) => true,
         };
@@ -257,8 +257,8 @@ impl RateLimiterHandle {
         let record = admin.record_as_admin(AuditEvent::LimitCleared, now, origin);
         let cleared = limiters.store.clear_limit(limit, limiters.now(), acting, record).await?;
         match key {
-            LimitKey::Public(address) => limiters.public.forget(address),
-            LimitKey::Private(account) => limiters.private.forget(account),
+            LimitKey::Public(address) => limiters.current().public.forget(address),
+            LimitKey::Private(account) => limiters.current().private.forget(account),
             LimitKey::Docs(address) => limiters.docs.forget(address),
             LimitKey::Failures(_) => limiters.outcomes.send_replace(()),
         }
@@ -268,8 +268,8 @@ impl RateLimiterHandle {
     /// Returns the number of clients and counters in memory.
     #[must_use]
     pub fn len(&self) -> usize {
-        let limiters = &*self.limiters;
-        limiters.public.len() + limiters.docs.len() + limiters.private.len() + limiters.rows.load(Ordering::Relaxed)
+        let (limiters, current) = (&*self.limiters, self.limiters.current());
+        current.public.len() + limiters.docs.len() + current.private.len() + limiters.rows.load(Ordering::Relaxed)
     }
 
     /// Returns whether no client is counted.

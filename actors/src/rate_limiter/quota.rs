@@ -130,6 +130,17 @@ impl<K: Key> Keyed<K> {
         Self { policy, rate, period, clock, started, limiter, table, refused: AtomicU64::new(0) }
     }
 
+    /// Returns this quota if it has that rate already, else one that has counted no requests yet: times of another rate mean nothing
+    /// to it. The count of refusals goes on.
+    pub(super) fn at_rate(this: &Arc<Self>, rate: RateQuota) -> Arc<Self> {
+        if this.rate == rate {
+            return Arc::clone(this);
+        }
+        let mut fresh = Self::new(this.policy, rate, this.clock.clone());
+        *fresh.refused.get_mut() = this.refused.load(Ordering::Relaxed);
+        Arc::new(fresh)
+    }
+
     /// Counts a request and returns the state of the quota after it.
     pub(super) fn check(&self, key: K) -> Result<Standing, Limited> {
         let crowded = self.len() >= MAX_KEYS && !self.table.states.contains_key(&key);

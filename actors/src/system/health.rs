@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use crate::domain::time::Timestamp;
 use crate::hasher::HasherHandle;
 use crate::health::{
-    ActorHealth, Check, EngineHealth, FeedHealth, HealthReport, OutboxHealth, Problem, StoreHealth, problems,
+    ActorHealth, Check, EngineHealth, FeedHealth, HealthReport, OutboxHealth, Problem, StoreHealth, is_stuck, problems,
 };
 use crate::mailer::MailerHandle;
 use crate::ports::Clock;
@@ -105,6 +105,13 @@ impl HealthHandle {
     /// for an actor that is busy or stuck.
     pub async fn figures(&self) -> HealthReport {
         self.put_together(None).await
+    }
+
+    /// Returns the names of the actors that have messages and finish none, without asking any. A service manager restarts a process in
+    /// which this does not end, so nothing else counts here: a full disk or a drain is no reason for a restart.
+    #[must_use]
+    pub fn stuck_actors(&self) -> Vec<String> {
+        self.actors().into_iter().filter(is_stuck).map(|actor| actor.name).collect()
     }
 
     async fn put_together(&self, look: Option<Look>) -> HealthReport {

@@ -4,8 +4,9 @@
 //! no cookies. So an allowed origin is one whose scripts are trusted with the tokens of their users.
 
 use std::collections::BTreeSet;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
+use arc_swap::ArcSwap;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, HeaderValue, ORIGIN, VARY,
@@ -38,6 +39,9 @@ const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 pub(crate) struct Cors {
     origins: Vec<HeaderValue>,
 }
+
+/// The allowed origins in force, which a reload replaces.
+pub(crate) type SharedCors = Arc<ArcSwap<Cors>>;
 
 /// What an answer says about the page that may read it.
 #[derive(Debug, Clone)]

@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use hyper::Request;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
@@ -123,7 +124,7 @@ impl ServerSettings {
                 routes: Table::default(),
                 trusted_proxies: http.trusted_proxies.clone(),
                 unlisted_proxies: UnlistedProxies::default(),
-                cors: Cors::new(&http.cors_origins),
+                cors: Arc::new(ArcSwap::from_pointee(Cors::new(&http.cors_origins))),
                 sampling: Sampling::new(verify_sample),
                 refusals: Refusals::new(http.ipv6_prefix),
                 figures: Arc::default(),

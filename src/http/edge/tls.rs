@@ -10,7 +10,6 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 use doorward_actors::Secret;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
@@ -56,9 +55,6 @@ pub enum TlsError {
     /// The TLS library refused.
     #[error("TLS_CERT: {0}")]
     Library(#[from] rustls::Error),
-    /// SIGHUP, which asks for a reload, cannot be received.
-    #[error("TLS_CERT: signals cannot be received: {0}")]
-    Signal(io::Error),
 }
 
 /// The certificate in use and the acceptor that uses it.
@@ -66,12 +62,10 @@ pub enum TlsError {
 pub(crate) struct Tls {
     acceptor: TlsAcceptor,
     files: Arc<Files>,
-    /// SIGHUP, until [`Tls::keep_fresh`] takes it.
-    hangup: Arc<Mutex<Option<Signal>>>,
 }
 
 impl Tls {
-    /// Reads the files. From here on, SIGHUP does not end the process but reloads them.
+    /// Reads the files.
     ///
     /// # Errors
     /// The files cannot be used.
@@ -83,9 +77,7 @@ impl Tls {
             .with_no_client_auth()
             .with_cert_resolver(resolver);
         config.alpn_protocols = vec![H2.to_vec(), HTTP_1_1.to_vec()];
-        let hangup = signal(SignalKind::hangup()).map_err(TlsError::Signal)?;
-        let hangup = Arc::new(Mutex::new(Some(hangup)));
-        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), files, hangup })
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), files })
     }
 
     pub(in crate::http) fn acceptor(&self) -> TlsAcceptor {
@@ -94,19 +86,20 @@ impl Tls {
 
     /// Reloads the files when they change. Never returns.
     pub(in crate::http) async fn keep_fresh(self) {
-        let mut hangup = self.hangup.lock().unwrap_or_else(PoisonError::into_inner).take();
         loop {
-            match &mut hangup {
-                Some(hangup) => _ = tokio::time::timeout(LOOK_EVERY, hangup.recv()).await,
-                None => tokio::time::sleep(LOOK_EVERY).await,
-            }
-            let files = Arc::clone(&self.files);
-            match tokio::task::spawn_blocking(move || files.look()).await {
-                Ok(Ok(Look::Unchanged)) => {}
-                Ok(Ok(Look::Replaced)) => tracing::info!("a new certificate is in use"),
-                Ok(Err(error)) => tracing::error!(%error, "a new certificate is refused, the old one stays in use"),
-                Err(error) => tracing::error!(%error, "the check for a new certificate failed"),
-            }
+            tokio::time::sleep(LOOK_EVERY).await;
+            self.look().await;
+        }
+    }
+
+    /// Reloads the files now if they have changed, and logs it. If the new ones cannot be used, the old ones stay in use.
+    pub(crate) async fn look(&self) {
+        let files = Arc::clone(&self.files);
+        match tokio::task::spawn_blocking(move || files.look()).await {
+            Ok(Ok(Look::Unchanged)) => {}
+            Ok(Ok(Look::Replaced)) => tracing::info!("a new certificate is in use"),
+            Ok(Err(error)) => tracing::error!(%error, "a new certificate is refused, the old one stays in use"),
+            Err(error) => tracing::error!(%error, "the check for a new certificate failed"),
         }
     }
 }

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::ambient::{SystemClock, SystemEntropy};
+use crate::backup::live::Backups;
 use crate::backup::source::Source;
 use crate::breached::{BreachedList, BreachedListError};
 use crate::control::{Commands, Control};
@@ -238,16 +239,16 @@ impl App {
             refuse_unreachable: settings.mail.refuse_unreachable,
             longest_wait: settings.http.request_timeout.mul_f64(WAIT_SHARE),
         };
-        let api = Api::new(core.system.handles().clone(), service_token, rules);
+        let source = Source {
+            engine: Arc::clone(&core.engine) as Arc<dyn Engine>,
+            data_dir: settings.storage.data_dir.clone(),
+            secret_key: settings.tokens.secret_key.clone(),
+        };
+        let backups = Arc::new(Backups::new(source, ambient.clock, ambient.entropy));
+        let api = Api::new(core.system.handles().clone(), service_token, rules, Arc::clone(&backups));
         let metrics = metrics.map(|listener| MetricsServer::start(listener, &api));
-        let control = Control::listen(&settings.storage.data_dir).map(|control| {
-            let source = Source {
-                engine: Arc::clone(&core.engine) as Arc<dyn Engine>,
-                data_dir: settings.storage.data_dir.clone(),
-                secret_key: settings.tokens.secret_key.clone(),
-            };
-            tokio::spawn(control.serve(Commands { source, clock: ambient.clock, entropy: ambient.entropy }))
-        });
+        let control = Control::listen(&settings.storage.data_dir)
+            .map(|control| tokio::spawn(control.serve(Commands { backups })));
         let (actors, store) = (core.system.gave_up(), core.engine.failed());
         let mut ended = None;
         let mut stop_began = Instant::now();

@@ -11,14 +11,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use doorward_actors::ports::{Clock, Entropy};
-use rustix::process::{geteuid, setpriority_process};
+use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
-use crate::backup::format::Purpose;
-use crate::backup::source::Source;
+use crate::backup::live::{BUSY, Backups, in_background};
 use crate::files;
 
 /// The directory in the data directory, and the socket in it.
@@ -30,8 +28,6 @@ const MOST_COMMANDS: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The maximum length of a request or of the first line of an answer, in bytes.
 const MAX_LINE: u64 = 4096;
-/// The nice value of a thread that makes a backup. The threads that answer requests run at 0.
-const NICE: i32 = 10;
 
 /// A command.
 #[derive(Debug, Serialize, Deserialize)]
@@ -53,9 +49,7 @@ struct Answer {
 
 /// What commands act on.
 pub(crate) struct Commands {
-    pub(crate) source: Source,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) backups: Arc<Backups>,
 }
 
 /// The listening socket. Its file is removed when this is dropped.
@@ -113,11 +107,8 @@ impl Control {
             let commands = Arc::clone(&commands);
             let runtime = tokio::runtime::Handle::current();
             // Each command has a thread, because it writes at the pace of its client. It has a lower priority than requests.
-            let spawned = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
+            let spawned = in_background("control", move || {
                 let _place = place;
-                if let Err(error) = setpriority_process(None, NICE) {
-                    tracing::debug!(%error, "a command runs at the priority of requests");
-                }
                 if let Err(error) = commands.run(stream, &runtime) {
                     tracing::warn!(%error, "a command at the control socket failed");
                 }
@@ -156,19 +147,15 @@ impl Commands {
         with_secrets: bool,
         runtime: &tokio::runtime::Handle,
     ) -> io::Result<()> {
-        let begun = self.source.begin(Purpose::Backup, with_secrets, self.clock.now());
-        let begun = match runtime.block_on(begun) {
+        let Some(_place) = self.backups.place() else { return answer(stream, Some(BUSY.to_owned())) };
+        let begun = match runtime.block_on(self.backups.begin(with_secrets)) {
             Ok(begun) => begun,
             Err(error) => return answer(stream, Some(error.to_string())),
         };
         answer(stream, None)?;
-        let mut salt = [0; 32];
-        self.entropy.fill(&mut salt);
         // Whoever reads it sees from the missing end that it failed.
-        let written = runtime.block_on(begun.write(&mut *stream, salt, || Ok(())));
-        let (contents, _) = written.map_err(io::Error::other)?;
-        tracing::info!(rows = contents.rows, accounts = contents.accounts, "a backup was made");
-        Ok(())
+        let written = runtime.block_on(self.backups.write(begun, &mut *stream));
+        written.map(drop).map_err(io::Error::other)
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::Args;
 use doorward_actors::ports::{Clock as _, Entropy as _};
 use doorward_actors::store::Engine;
+use doorward_actors::{AuditEvent, AuditRecord};
 
 use super::complain;
 use crate::ambient::{SystemClock, SystemEntropy};
@@ -115,7 +116,8 @@ async fn make_offline(settings: &Settings, args: &BackupArgs, engine: Arc<SledEn
     let data_dir = settings.storage.data_dir.clone();
     let source = Source { engine: engine as Arc<dyn Engine>, data_dir, secret_key: settings.tokens.secret_key.clone() };
     let purpose = if args.moves { Purpose::Move } else { Purpose::Backup };
-    let begun = source.begin(purpose, !args.no_secrets, SystemClock::new().now()).await?;
+    let record = AuditRecord::new(AuditEvent::BackupMade, SystemClock::new().now());
+    let begun = source.begin(purpose, !args.no_secrets, record, None).await?;
     let (header, files) = (begun.header.clone(), begun.files.len());
     let before_end = || if args.moves { moved::mark(&source.data_dir, &header.made_at) } else { Ok(()) };
     let mut out = Output::create(&args.to)?;

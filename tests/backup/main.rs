@@ -3,6 +3,7 @@
 
 mod damage;
 mod fixture;
+mod http;
 mod invariants;
 mod live;
 mod moves;

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use doorward_actors::ports::{BreachedPasswords, Clock, Entropy, MailTransport};
 use doorward_actors::store::{Engine, Store};
 use doorward_actors::{
-    AccountRules, ActorSystem, AuditSettings, ClientNetworks, Handles, HashCost, HasherSettings, MailerSettings,
-    PasswordPolicy, Ports, RateLimits, RateQuota, Secret, SecretDigest, SessionPolicy, StartError, SystemSettings,
-    TokenSettings,
+    AccountRules, ActorSystem, AuditSettings, BackupPlan, ClientNetworks, Handles, HashCost, HasherSettings,
+    MailerSettings, PasswordPolicy, Ports, RateLimits, RateQuota, Secret, SecretDigest, SessionPolicy, StartError,
+    SystemSettings, TokenSettings,
 };
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 
 use crate::ambient::{SystemClock, SystemEntropy};
 use crate::backup::live::Backups;
+use crate::backup::shelf::Shelf;
 use crate::backup::source::Source;
 use crate::breached::{BreachedList, BreachedListError};
 use crate::control::{Commands, Control};
@@ -106,6 +107,7 @@ struct Core {
     engine: Arc<SledEngine>,
     store: Store,
     system: ActorSystem,
+    backups: Arc<Backups>,
 }
 
 /// The application: it is listening but does not answer yet.
@@ -118,7 +120,6 @@ pub struct App {
     service_token: Secret,
     tls: Option<Tls>,
     settings: Settings,
-    ambient: Ambient,
 }
 
 /// The sources of time and randomness and the mail transport.
@@ -146,6 +147,12 @@ impl Core {
         let engine = open_engine(settings).await?;
         let store = Store::new(Arc::clone(&engine) as Arc<dyn Engine>, settings.audit.max_bytes);
         let secret_key = secret(settings, settings.tokens.secret_key.as_ref(), SECRET_KEY_FILE, ambient)?;
+        let source = Source {
+            engine: Arc::clone(&engine) as Arc<dyn Engine>,
+            data_dir: settings.storage.data_dir.clone(),
+            secret_key: settings.tokens.secret_key.clone(),
+        };
+        let backups = Arc::new(Backups::new(source, Arc::clone(&ambient.clock), Arc::clone(&ambient.entropy)));
         let ports = Ports {
             store: store.clone(),
             clock: Arc::clone(&ambient.clock),
@@ -156,9 +163,10 @@ impl Core {
             },
             breached: breached_list(settings)?,
             keys: Arc::new(KeyFiles::in_data_dir(&settings.storage.data_dir)),
+            backups: backup_plan(settings, &backups),
         };
         let system = ActorSystem::start(ports, system_settings(settings, secret_key)).await?;
-        Ok(Self { engine, store, system })
+        Ok(Self { engine, store, system, backups })
     }
 
     /// Drains the actors, makes the last commit and releases the data directory, all within the deadline. Acknowledged changes are on disk
@@ -197,7 +205,7 @@ impl App {
         }
         let metrics = metrics.map(|(listener, _)| listener);
         tracing::info!(%address, tls = tls.is_some(), data_dir = %settings.storage.data_dir.display(), "listening");
-        Ok(Self { core, listener, address, metrics, service_token, tls, settings, ambient })
+        Ok(Self { core, listener, address, metrics, service_token, tls, settings })
     }
 
     /// Returns the address on which it listens.
@@ -227,7 +235,7 @@ impl App {
     /// Serves until `shutdown` resolves or a part fails for good. Then stops in order: refuses new connections, finishes requests in
     /// flight, drains the actors, makes the last commit.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), Ended> {
-        let Self { core, listener, metrics, service_token, tls, settings, ambient, .. } = self;
+        let Self { core, listener, metrics, service_token, tls, settings, .. } = self;
         let stop_within = settings.http.shutdown_timeout;
         let server =
             ServerSettings::new(&settings.http, stop_within.mul_f64(HTTP_SHARE), tls, settings.log.verify_sample);
@@ -239,12 +247,7 @@ impl App {
             refuse_unreachable: settings.mail.refuse_unreachable,
             longest_wait: settings.http.request_timeout.mul_f64(WAIT_SHARE),
         };
-        let source = Source {
-            engine: Arc::clone(&core.engine) as Arc<dyn Engine>,
-            data_dir: settings.storage.data_dir.clone(),
-            secret_key: settings.tokens.secret_key.clone(),
-        };
-        let backups = Arc::new(Backups::new(source, ambient.clock, ambient.entropy));
+        let backups = Arc::clone(&core.backups);
         let api = Api::new(core.system.handles().clone(), service_token, rules, Arc::clone(&backups));
         let metrics = metrics.map(|listener| MetricsServer::start(listener, &api));
         let control = Control::listen(&settings.storage.data_dir)
@@ -373,6 +376,14 @@ pub(crate) fn hasher_settings(settings: &Settings) -> HasherSettings {
         queue: settings.passwords.hash_queue,
         deadline: settings.passwords.hash_deadline,
     }
+}
+
+/// Returns the schedule of backups, if the settings have one.
+fn backup_plan(settings: &Settings, backups: &Arc<Backups>) -> Option<BackupPlan> {
+    let every = settings.backup.every?;
+    let dir = settings.backup.dir.clone().unwrap_or_else(|| settings.storage.data_dir.join("backups"));
+    let shelf = Shelf::new(Arc::clone(backups), dir, settings.backup.keep, settings.storage.min_free);
+    Some(BackupPlan { every, vault: Arc::new(shelf) })
 }
 
 /// Returns the rules for new passwords.

@@ -6,6 +6,7 @@
 //! - `create`: writes a file from an export of a store.
 //! - `source`: a store with the secrets beside it, offline or in a running server.
 //! - `live`: the backups of a running server, whoever asks for them.
+//! - `shelf`: the backups that a server makes on a schedule.
 //! - `restore`: fills an empty data directory from a file.
 
 pub mod check;
@@ -14,5 +15,6 @@ pub mod format;
 pub(crate) mod live;
 pub mod reader;
 pub(crate) mod restore;
+pub(crate) mod shelf;
 pub(crate) mod source;
 pub mod writer;

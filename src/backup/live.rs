@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use doorward_actors::ports::{Clock, Entropy};
 use doorward_actors::store::integrity::Contents;
-use doorward_actors::{Acting, AuditEvent, AuditRecord};
+use doorward_actors::{Acting, AuditEvent, AuditRecord, Timestamp};
 use rustix::process::setpriority_process;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -38,6 +38,24 @@ impl Backups {
         Arc::clone(&self.room).try_acquire_owned().ok()
     }
 
+    /// Waits for a place.
+    pub(crate) async fn wait(&self) -> Option<OwnedSemaphorePermit> {
+        // It is never closed.
+        Arc::clone(&self.room).acquire_owned().await.ok()
+    }
+
+    /// Returns what the wall clock shows.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Returns random bytes for a check of a backup.
+    pub(crate) fn salt(&self) -> [u8; 32] {
+        let mut salt = [0; 32];
+        self.entropy.fill(&mut salt);
+        salt
+    }
+
     /// Begins a backup of the operator.
     pub(crate) async fn begin(&self, with_secrets: bool) -> Result<Begun, CreateError> {
         let record = AuditRecord::new(AuditEvent::BackupMade, self.clock.now());
@@ -51,12 +69,26 @@ impl Backups {
 
     /// Writes a backup that was begun. Compresses on the present thread.
     pub(crate) async fn write(&self, begun: Begun, out: impl Destination) -> Result<Contents, CreateError> {
-        let mut salt = [0; 32];
-        self.entropy.fill(&mut salt);
-        let (contents, _) = begun.write(out, salt, || Ok(())).await?;
+        let (contents, _) = begun.write(out, self.salt(), || Ok(())).await?;
         tracing::info!(rows = contents.rows, accounts = contents.accounts, "a backup was made");
         Ok(contents)
     }
+}
+
+/// The name of a backup before and behind its time.
+const NAME: (&str, &str) = ("doorward-", ".backup");
+
+/// Returns the name of a backup that is made now. Names sort by time.
+pub(crate) fn file_name(at: Timestamp) -> String {
+    format!("{}{}{}", NAME.0, at.to_rfc3339().replace(':', ""), NAME.1)
+}
+
+/// Returns when a backup with this name was made; `None` if it is no such name.
+pub(crate) fn time_in(name: &str) -> Option<Timestamp> {
+    let written = name.strip_prefix(NAME.0)?.strip_suffix(NAME.1)?;
+    let (hour, minute) = (written.get(..13)?, written.get(13..15)?);
+    let at = Timestamp::parse_rfc3339(&format!("{hour}:{minute}:{}", written.get(15..)?))?;
+    (file_name(at) == name).then_some(at)
 }
 
 /// Runs work on a thread of its own that has a lower priority than requests.
@@ -68,4 +100,27 @@ pub(crate) fn in_background(name: &str, work: impl FnOnce() + Send + 'static) ->
         work();
     };
     std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_backup_has_its_time() {
+        let at = Timestamp::from_millis(1_796_075_397_632);
+        assert_eq!(file_name(at), "doorward-2026-11-30T214957.632Z.backup");
+        assert_eq!(time_in(&file_name(at)), Some(at));
+        for other in [
+            "doorward.backup",
+            "doorward-2026.backup",
+            "doorward-2026-11-30T21:49:57.632Z.backup",
+            "x",
+            "doorward-2026-11-30T214957Z.backup",
+            "doorward-2026-11-30T214957.632Z.backup.unfinished",
+            "doorward-ééééééééé.backup",
+        ] {
+            assert_eq!(time_in(other), None, "{other}");
+        }
+    }
 }

@@ -65,7 +65,7 @@ closed_sets! {
     /// `verification`: logins and sensitive changes. `creation`: registrations, new passwords, recoveries, password checks.
     HasherLaneName = ["verification", "creation"];
     /// What is wrong. `stopping`: the service stops. `store`: it does not take a write and return it. `disk_full`: the next commits may
-    /// fail. `disk_low`: less is free than `MIN_FREE_MIB`. `actor`: it does not answer. `stuck_actor`: it has messages and finishes none.
+    /// fail. `disk_low`: less is free than `MIN_FREE_MIB`. `backup_overdue`: a scheduled backup failed or takes too long. `actor`: it does not answer. `stuck_actor`: it has messages and finishes none.
     /// `restart_storm`: it was restarted five times or more within a minute.
     HealthCheck = doorward_actors::Check::ALL.map(doorward_actors::Check::as_str);
     /// A quota of requests.

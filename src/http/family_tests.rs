@@ -65,6 +65,7 @@ impl App {
             mail: Arc::new(MemoryMail::new()),
             breached: None,
             keys: Arc::new(MemoryKeys::default()),
+            backups: None,
         };
         let quota = |permits| RateQuota { permits: NonZeroU32::new(permits).unwrap(), per: Duration::from_mins(10) };
         let mut settings = system_settings();

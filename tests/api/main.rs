@@ -46,6 +46,7 @@ mod refresh;
 mod register;
 mod revocations;
 mod root_and_docs;
+mod schedule;
 mod service_tokens;
 mod sessions;
 mod supervision;

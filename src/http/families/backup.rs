@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use warp::reply::Response;
 
 use crate::backup::create::{CreateError, Destination};
-use crate::backup::live::in_background;
+use crate::backup::live::{file_name, in_background};
 use crate::http::edge::extract::RequestContext;
 use crate::http::edge::pieces::{self, Over, Pieces};
 use crate::http::error::ApiError;
@@ -64,7 +64,7 @@ async fn make(api: &Arc<Api>, context: &RequestContext) -> Result<Response, ApiE
     let backups = api.backups.clone().ok_or(BUSY)?;
     let place = backups.place().ok_or(BUSY)?;
     let record = api.handles.audit.by_reader(&reader.named(), AuditEvent::BackupMade, context.origin());
-    let name = format!("doorward-{}.backup", record.at.to_rfc3339().replace(':', ""));
+    let name = file_name(record.at);
     let begun = match backups.begin_bare(record, acting).await {
         Ok(begun) => begun,
         Err(CreateError::Revoked) => return Err(api.revoked_admin(context).await),

@@ -24,6 +24,7 @@ use crate::backup::source::Source;
 use crate::breached::{BreachedList, BreachedListError};
 use crate::control::{Commands, Control};
 use crate::data_dir::key_files::KeyFiles;
+use crate::data_dir::owner::OtherOwner;
 use crate::data_dir::{permissions, secrets};
 use crate::engine::sled::{OpenError, SledEngine, SledOptions};
 use crate::http::{self, Api, ApiRules, ServerSettings, Tls, TlsError};
@@ -55,6 +56,9 @@ pub enum BuildError {
     /// The data directory cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// The data directory belongs to another user.
+    #[error(transparent)]
+    OtherOwner(#[from] OtherOwner),
     /// A generated secret could not be created or read.
     #[error("{file} in the data directory: {source}")]
     Secret {

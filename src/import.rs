@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 use crate::app::{self, Ambient, BuildError, Ended};
 use crate::engine::dry_run::DryRun;
 use crate::engine::sled::SledEngine;
+use crate::offline;
 use crate::settings::Settings;
 use crate::telemetry;
 use auth_service::{AuthService, AuthServiceError};
@@ -220,11 +221,11 @@ impl Opened {
     /// Opens the data directory. A dry run writes to memory only, and creates no data directory.
     async fn open(settings: &Settings, dry_run: bool) -> Result<Self, BuildError> {
         if !dry_run {
-            let sled = app::open_engine(settings).await?;
+            let sled = offline::open_engine(settings).await?;
             return Ok(Self { engine: Arc::clone(&sled) as Arc<dyn Engine>, sled: Some(sled) });
         }
         let sled =
-            if has_database(&settings.storage.data_dir) { Some(app::open_engine(settings).await?) } else { None };
+            if has_database(&settings.storage.data_dir) { Some(offline::open_engine(settings).await?) } else { None };
         let base = match &sled {
             Some(sled) => Arc::clone(sled) as Arc<dyn Engine>,
             None => Arc::new(MemoryEngine::default()),

@@ -7,6 +7,7 @@ mod http;
 mod invariants;
 mod live;
 mod moves;
+mod owner;
 mod refusals;
 mod round_trip;
 #[expect(dead_code, reason = "the tests of kills need more of it")]

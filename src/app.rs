@@ -112,6 +112,7 @@ struct Core {
     store: Store,
     system: ActorSystem,
     backups: Arc<Backups>,
+    clock: Arc<dyn Clock>,
 }
 
 /// The application: it is listening but does not answer yet.
@@ -170,7 +171,7 @@ impl Core {
             backups: backup_plan(settings, &backups),
         };
         let system = ActorSystem::start(ports, system_settings(settings, secret_key)).await?;
-        Ok(Self { engine, store, system, backups })
+        Ok(Self { engine, store, system, backups, clock: Arc::clone(&ambient.clock) })
     }
 
     /// Drains the actors, makes the last commit and releases the data directory, all within the deadline. Acknowledged changes are on disk
@@ -251,11 +252,13 @@ impl App {
             refuse_unreachable: settings.mail.refuse_unreachable,
             longest_wait: settings.http.request_timeout.mul_f64(WAIT_SHARE),
         };
-        let backups = Arc::clone(&core.backups);
+        let (backups, clock) = (Arc::clone(&core.backups), Arc::clone(&core.clock));
         let api = Api::new(core.system.handles().clone(), service_token, rules, Arc::clone(&backups));
         let metrics = metrics.map(|listener| MetricsServer::start(listener, &api));
-        let control = Control::listen(&settings.storage.data_dir)
-            .map(|control| tokio::spawn(control.serve(Commands { backups })));
+        let control = Control::listen(&settings.storage.data_dir).map(|control| {
+            let engine = Arc::clone(&core.engine) as Arc<dyn Engine>;
+            tokio::spawn(control.serve(Commands { backups, engine, clock }))
+        });
         let (actors, store) = (core.system.gave_up(), core.engine.failed());
         let mut ended = None;
         let mut stop_began = Instant::now();

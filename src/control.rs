@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use doorward_actors::ports::Clock;
+use doorward_actors::store::Engine;
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
@@ -20,6 +22,7 @@ use tokio::sync::Semaphore;
 use crate::backup::create::Destination;
 use crate::backup::live::{BUSY, Backups, in_background};
 use crate::files;
+use crate::import;
 
 /// The directory in the data directory, and the socket in it.
 const DIRECTORY: &str = "control";
@@ -44,6 +47,11 @@ pub(crate) enum Request {
         /// Whether it contains the generated secrets and the keys.
         with_secrets: bool,
     },
+    /// Import accounts. A conversation follows, see `import::wire`.
+    Import {
+        /// Whether to write nothing.
+        dry_run: bool,
+    },
 }
 
 /// The first line of an answer.
@@ -56,6 +64,8 @@ struct Answer {
 /// What commands act on.
 pub(crate) struct Commands {
     pub(crate) backups: Arc<Backups>,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 /// The listening socket. Its file is removed when this is dropped.
@@ -80,7 +90,7 @@ impl Control {
             Ok(control) => Some(control),
             Err(error) => {
                 let path = path_in(data_dir);
-                tracing::warn!(%error, path = %path.display(), "there is no control socket, so `doorward backup` needs a stopped server");
+                tracing::warn!(%error, path = %path.display(), "there is no control socket, so `doorward backup` and `doorward import` need a stopped server");
                 None
             }
         }
@@ -146,6 +156,11 @@ impl Commands {
         };
         match request {
             Request::Backup { with_secrets } => self.backup(&mut stream, with_secrets, runtime),
+            Request::Import { dry_run } => {
+                answer(&mut stream, None)?;
+                let rows = (Arc::clone(&self.engine), Arc::clone(&self.clock));
+                import::serve(&stream, rows, dry_run, runtime)
+            }
         }
     }
 
@@ -282,6 +297,12 @@ fn told(error: io::Error) -> io::Error {
 /// Sends a command to the server of a data directory. Returns what it gives.
 pub(crate) async fn command(data_dir: &Path, request: &Request) -> Result<Given, CommandError> {
     command_within(data_dir, request, SERVER_PATIENCE).await
+}
+
+/// Begins an import through the server of a data directory. Returns the connection for the conversation.
+pub(crate) async fn import(data_dir: &Path, dry_run: bool) -> Result<BufReader<BlockingStream>, CommandError> {
+    let given = command_within(data_dir, &Request::Import { dry_run }, SERVER_PATIENCE).await?;
+    Ok(given.stream)
 }
 
 async fn command_within(data_dir: &Path, request: &Request, patience: Duration) -> Result<Given, CommandError> {

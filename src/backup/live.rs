@@ -17,7 +17,7 @@ use super::source::{Begun, Source};
 const AT_ONCE: usize = 2;
 /// What is said when there are that many already.
 pub(crate) const BUSY: &str = "two backups are being made; try again when one of them is done";
-/// The nice value of a thread that makes a backup. The threads that answer requests run at 0.
+/// The nice value of a thread that makes a backup or imports. The threads that answer requests run at 0.
 const NICE: i32 = 10;
 
 /// Makes backups of the store of this process.
@@ -91,12 +91,17 @@ pub(crate) fn time_in(name: &str) -> Option<Timestamp> {
     (file_name(at) == name).then_some(at)
 }
 
+/// Gives the present thread, and those that it begins, a lower priority than requests.
+pub(crate) fn give_way() {
+    if let Err(error) = setpriority_process(None, NICE) {
+        tracing::debug!(%error, "a thread runs at the priority of requests");
+    }
+}
+
 /// Runs work on a thread of its own that has a lower priority than requests.
 pub(crate) fn in_background(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let work = move || {
-        if let Err(error) = setpriority_process(None, NICE) {
-            tracing::debug!(%error, "a thread runs at the priority of requests");
-        }
+        give_way();
         work();
     };
     std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)

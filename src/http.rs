@@ -15,6 +15,7 @@ mod form;
 mod json;
 mod links;
 mod metrics;
+mod negotiation;
 mod openapi;
 mod pages;
 mod reader;

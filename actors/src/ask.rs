@@ -10,7 +10,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Why an actor gave no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AskError {
-    /// The actor is restarting, or the system is stopping.
+    /// The actor has ended for good, or the system is stopping.
     #[error("the actor is not running")]
     NotRunning,
     /// The actor took the request, but failed or was stopped before it answered.

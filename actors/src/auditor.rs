@@ -26,7 +26,7 @@ use crate::domain::session::{Origin, SessionId};
 use crate::domain::time::Timestamp;
 use crate::leases::{Lease, Leases};
 use crate::ports::Clock;
-use crate::process::{Mailbox, Process, Reply, Timer, every};
+use crate::process::{Mailbox, OwnMailbox, Process, Reply, Timer, every};
 use crate::session::Principal;
 use crate::store::{Store, StoreFailure};
 use refusal_sampler::{RefusalSampler, Verdict};
@@ -241,7 +241,7 @@ pub(crate) struct State {
     counted_at: Duration,
     /// The callers that wait for the running removal; `None` if none is running.
     tending: Option<Vec<Reply<()>>>,
-    mailbox: Arc<Mailbox<Message>>,
+    mailbox: OwnMailbox<Message>,
     _timers: [Timer; 3],
 }
 
@@ -249,7 +249,7 @@ impl Process for AuditActor {
     type Message = Message;
     type State = State;
 
-    async fn start(&self, mailbox: &Arc<Mailbox<Message>>) -> Result<State, String> {
+    async fn start(&self, mailbox: &OwnMailbox<Message>) -> Result<State, String> {
         let status = self.store.audit_status().await.map_err(|failure| failure.to_string())?;
         self.believes_the_clock(status.newest_at);
         tell_head(&status);
@@ -262,7 +262,7 @@ impl Process for AuditActor {
             attempts: RefusalSampler::new(ATTEMPTS_IN_WINDOW, self.ipv6_prefix),
             counted_at: self.clock.monotonic(),
             tending: None,
-            mailbox: Arc::clone(mailbox),
+            mailbox: mailbox.clone(),
             _timers: [
                 every(TEND_PERIOD, mailbox, || Message::Tend(None)),
                 every(COUNT_PERIOD, mailbox, || Message::Count),
@@ -302,7 +302,7 @@ impl Process for AuditActor {
         self.count(state);
         if !state.committing && !state.pending.is_empty() {
             state.committing = true;
-            let (committer, mailbox) = (self.committer(), Arc::clone(&state.mailbox));
+            let (committer, mailbox) = (self.committer(), state.mailbox.clone());
             let records = std::mem::take(&mut state.pending);
             self.commits.spawn(async move {
                 committer.commit(records).await;
@@ -389,7 +389,7 @@ impl AuditActor {
         }
         let now = self.clock.now();
         let before = self.believes_the_clock(None).then(|| now.minus(self.settings.retention));
-        let (store, mailbox, leases) = (self.store.clone(), Arc::clone(&state.mailbox), self.leases.clone());
+        let (store, mailbox, leases) = (self.store.clone(), state.mailbox.clone(), self.leases.clone());
         let (max_bytes, stopping) = (self.settings.max_bytes, Arc::clone(&self.stopping));
         self.commits.spawn(async move {
             if !leases.hold(Lease::PruneAudit).await {

@@ -101,8 +101,8 @@ impl EngineHealth {
 /// What is known of the disk of an engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DiskHealth {
-    /// How many bytes the files of the engine take.
-    pub used_bytes: u64,
+    /// How many bytes the files of the engine take. `None` if they cannot be looked at.
+    pub used_bytes: Option<u64>,
     /// How many bytes this process can still write to the file system.
     pub free_bytes: u64,
 }

@@ -6,12 +6,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, ActorStatus, SupervisionEvent};
+use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, ActorStatus, SupervisionEvent};
 use tokio::sync::watch;
 
 use crate::health::{ActorHealth, ActorState, Letters, SUPERVISOR, Vitals};
 use crate::ports::Clock;
-use crate::process::{Host, Mailbox, Process};
+use crate::process::{AnyMailbox, Host, Mailbox, Process};
 
 /// The number of restarts of one actor within [`BUDGET_WINDOW`] that are tolerated.
 /// With one more, restarting does not help, and the process exits so that its own supervisor (or a person) notices.
@@ -23,23 +23,21 @@ const FIRST_BACK_OFF: Duration = Duration::from_millis(20);
 /// The maximum pause. All ten pauses of a budget add up to 0.02 + 0.04 + … + 2 + 2 + 2 ≈ 8.5 s.
 /// So an actor that fails at every start ends the process after about that time.
 const MAX_BACK_OFF: Duration = Duration::from_secs(2);
+/// The maximum number of ended actors of which the cause is remembered until their start is reported.
+const MAX_ENDED: usize = 32;
 
 type StartFuture = Pin<Box<dyn Future<Output = Result<ActorCell, String>> + Send>>;
 
 /// How one child is started and identified. It lives as long as the supervisor.
 pub(crate) struct ChildSpec {
-    vitals: Arc<Vitals>,
+    mailbox: Arc<dyn AnyMailbox>,
     start: Box<dyn Fn(ActorCell) -> StartFuture + Send + Sync>,
-    /// Clears the mailbox of the incarnation that ended.
-    clear: Box<dyn Fn() + Send + Sync>,
 }
 
 impl ChildSpec {
     pub(crate) fn new<P: Process>(process: Arc<P>, mailbox: Arc<Mailbox<P::Message>>, clock: Arc<dyn Clock>) -> Self {
-        let vitals = Arc::clone(mailbox.vitals());
-        let cleared = Arc::clone(&mailbox);
         Self {
-            vitals,
+            mailbox: Arc::clone(&mailbox) as _,
             start: Box::new(move |supervisor| {
                 let host = Host::new(Arc::clone(&process), Arc::clone(&mailbox), Arc::clone(&clock));
                 // Without a name, because ractor's names are global to the process, but ours belong to one system.
@@ -50,8 +48,11 @@ impl ChildSpec {
                     }
                 })
             }),
-            clear: Box::new(move || cleared.clear()),
         }
+    }
+
+    fn vitals(&self) -> &Vitals {
+        self.mailbox.vitals()
     }
 }
 
@@ -77,6 +78,8 @@ pub(crate) enum SupervisorMessage {
     Restart(usize),
     /// The outcome of a start, which runs outside the mailbox because a child may wait for a commit before it is ready.
     Started(usize, Result<ActorCell, String>),
+    /// Replaces this incarnation of a child, which is frozen.
+    Replace(usize, u64),
     /// Drains every child in the given order, including its queue, and waits for it. Nothing is restarted afterwards.
     Drain(tokio::sync::oneshot::Sender<()>),
 }
@@ -105,6 +108,8 @@ impl WatchedSupervisor {
 
 pub(crate) struct SupervisorState {
     children: Vec<Child>,
+    /// Why actors ended that are no child: they were replaced, or they ended before their start was reported.
+    ended: VecDeque<(ActorId, String)>,
     draining: bool,
 }
 
@@ -130,15 +135,17 @@ impl Supervisor {
 
     /// Notes a failure and either restarts the child after a pause or gives up.
     fn child_failed(&self, myself: &ActorRef<SupervisorMessage>, index: usize, child: &mut Child, cause: &str) {
-        let vitals = &child.spec.vitals;
+        let vitals = child.spec.vitals();
         child.cell = None;
-        (child.spec.clear)();
+        child.spec.mailbox.end_incarnation();
         vitals.crashed(cause.to_owned());
         let now = self.clock.monotonic();
         child.failures.push_back(now);
         child.failures.retain(|at| now.saturating_sub(*at) <= BUDGET_WINDOW);
         if child.failures.len() > RESTART_BUDGET {
             vitals.set_state(ActorState::Stopped);
+            child.spec.mailbox.close();
+            child.spec.mailbox.drop_letters();
             let reason = format!("actor {} failed {} times in a row: {cause}", vitals.name(), child.failures.len());
             tracing::error!(actor = vitals.name(), %cause, "an actor cannot be kept alive");
             self.gave_up.send_if_modified(|reported| {
@@ -163,12 +170,16 @@ impl Supervisor {
         &self,
         myself: &ActorRef<SupervisorMessage>,
         index: usize,
-        child: &mut Child,
+        SupervisorState { children, ended, .. }: &mut SupervisorState,
         outcome: Result<ActorCell, String>,
     ) {
+        let Some(child) = children.get_mut(index) else { return };
         match outcome {
             Ok(cell) if cell.get_status() < ActorStatus::Stopping => child.cell = Some(cell),
-            Ok(_) => self.child_failed(myself, index, child, "it ended as soon as it had started"),
+            Ok(cell) => {
+                let cause = ended.iter().find(|(id, _)| *id == cell.get_id()).map(|(_, cause)| cause.as_str());
+                self.child_failed(myself, index, child, cause.unwrap_or("it ended as soon as it had started"));
+            }
             Err(cause) => self.child_failed(myself, index, child, &format!("it did not start: {cause}")),
         }
     }
@@ -195,11 +206,11 @@ impl Actor for Supervisor {
             // At the first start there is no earlier incarnation: if a child cannot start, the system does not start.
             let cell = (spec.start)(myself.get_cell())
                 .await
-                .map_err(|cause| format!("actor {} did not start: {cause}", spec.vitals.name()))?;
+                .map_err(|cause| format!("actor {} did not start: {cause}", spec.vitals().name()))?;
             children.push(Child { spec, cell: Some(cell), failures: VecDeque::new() });
         }
         self.vitals.started(&*self.clock);
-        Ok(SupervisorState { children, draining: false })
+        Ok(SupervisorState { children, ended: VecDeque::new(), draining: false })
     }
 
     async fn handle(
@@ -222,23 +233,33 @@ impl Actor for Supervisor {
                 }
             }
             SupervisorMessage::Started(index, outcome) if !state.draining => {
-                if let Some(child) = state.children.get_mut(index) {
-                    self.child_started(&myself, index, child, outcome);
+                self.child_started(&myself, index, state, outcome);
+            }
+            SupervisorMessage::Replace(index, incarnation) if !state.draining => {
+                if let Some(child) = state.children.get_mut(index)
+                    && child.spec.mailbox.incarnation() == incarnation
+                    && let Some(frozen) = child.cell.take()
+                {
+                    // A handler that waits ends at once. One that blocks its thread ends when it next waits; until then it works on a
+                    // state that nobody else sees.
+                    frozen.kill();
+                    self.child_failed(&myself, index, child, "it was frozen: it had messages and finished none");
                 }
             }
             // Nothing is started any more; a start that is still running is stopped together with the supervisor.
-            SupervisorMessage::Restart(_) | SupervisorMessage::Started(..) => {}
+            SupervisorMessage::Restart(_) | SupervisorMessage::Started(..) | SupervisorMessage::Replace(..) => {}
             SupervisorMessage::Drain(done) => {
                 state.draining = true;
                 for child in &mut state.children {
+                    child.spec.mailbox.close();
                     if let Some(cell) = child.cell.take() {
                         // The caller enforces the deadline of the whole stop.
                         if let Err(error) = cell.drain_and_wait(None).await {
-                            tracing::warn!(actor = child.spec.vitals.name(), %error, "an actor did not drain");
+                            tracing::warn!(actor = child.spec.vitals().name(), %error, "an actor did not drain");
                         }
                     }
-                    (child.spec.clear)();
-                    child.spec.vitals.set_state(ActorState::Stopped);
+                    child.spec.mailbox.drop_letters();
+                    child.spec.vitals().set_state(ActorState::Stopped);
                 }
                 self.vitals.set_state(ActorState::Stopped);
                 let _ = done.send(());
@@ -267,6 +288,9 @@ impl Actor for Supervisor {
         let ended = |child: &Child| child.cell.as_ref().is_some_and(|running| running.get_id() == cell.get_id());
         if let Some(index) = state.children.iter().position(ended) {
             self.child_failed(&myself, index, &mut state.children[index], &cause);
+        } else {
+            state.ended.truncate(MAX_ENDED - 1);
+            state.ended.push_front((cell.get_id(), cause));
         }
         Ok(())
     }

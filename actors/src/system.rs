@@ -30,7 +30,7 @@ use crate::keys::{self, KeyActor, KeyHandle, KeyKeeper, KeysError};
 use crate::leases::Leases;
 use crate::mailer::{MailerActor, MailerHandle, MailerSettings, Postman, Troubles};
 use crate::ports::{BreachedPasswords, Clock, Entropy, KeyVault, MailTransport};
-use crate::process::{Mailbox, Process, Timer};
+use crate::process::{AnyMailbox, Mailbox, Process, Timer};
 #[cfg(feature = "testing")]
 use crate::rate_limiter::Message;
 use crate::rate_limiter::{AFTER_HASH, AttemptTiming, RateLimiterActor, RateLimiterHandle, RateLimits};
@@ -41,7 +41,7 @@ use crate::store::Store;
 use crate::supervisor::{ChildSpec, Supervisor, SupervisorMessage, WatchedSupervisor};
 use crate::user::{self, AccountRules, Flows, IssuedLinks, UserActor, UserHandle};
 pub use health::HealthHandle;
-use health::{Sources, Watched};
+use health::Sources;
 
 /// How long the leases may take to be given back at a stop.
 const RELEASE_DEADLINE: Duration = Duration::from_secs(1);
@@ -135,6 +135,9 @@ pub struct Handles {
     /// The work that flows do after their answer. Tests wait for it.
     #[cfg(feature = "testing")]
     background: TaskTracker,
+    /// The supervisor, of which tests have frozen actors replaced.
+    #[cfg(feature = "testing")]
+    supervisor: ActorRef<SupervisorMessage>,
 }
 
 /// The running actors. Dropping it without [`ActorSystem::drain`] leaves them running until the runtime ends.
@@ -231,11 +234,11 @@ impl ActorSystem {
             min_free: settings.min_free_disk,
         });
         Ok(Self {
-            supervisor,
+            supervisor: supervisor.clone(),
             gave_up,
             draining,
             leases,
-            _watch: health.watch(),
+            _watch: health.watch(supervisor.clone()),
             handles: Handles {
                 users,
                 sessions,
@@ -251,6 +254,8 @@ impl ActorSystem {
                 limiter: limiter_mailbox,
                 #[cfg(feature = "testing")]
                 background,
+                #[cfg(feature = "testing")]
+                supervisor,
             },
         })
     }
@@ -294,7 +299,8 @@ impl ActorSystem {
 struct Cast {
     clock: Arc<dyn Clock>,
     children: Vec<ChildSpec>,
-    watched: Vec<Arc<dyn Watched>>,
+    /// The mailboxes of the children, in the same order.
+    watched: Vec<Arc<dyn AnyMailbox>>,
 }
 
 impl Cast {

@@ -508,7 +508,7 @@ impl UserHandle {
     #[cfg(feature = "testing")]
     pub(crate) async fn remove_unverified(&self) -> Result<(), crate::ask::AskError> {
         self.mailbox.tell(Message::RemoveUnverified)?;
-        self.mailbox.ping(FLOW_DEADLINE).await
+        crate::process::AnyMailbox::ping(&*self.mailbox, FLOW_DEADLINE).await
     }
 
     /// Runs a flow in the user actor, and waits for its outcome.

@@ -16,6 +16,8 @@ const STATUSES: [u16; 24] = [
     200, 401, 404, 429, 403, 503, 400, 201, 202, 204, 422, 409, 405, 408, 410, 413, 415, 304, 206, 421, 426, 431, 500,
     501,
 ];
+/// A status that is told of each route before it occurs. Else a monitor could not see the first one as an increase.
+const ALERTED: u16 = 500;
 /// The label of a request that matches no route.
 const UNMATCHED: (&str, &str) = ("other", "unmatched");
 
@@ -42,7 +44,7 @@ pub(in crate::http) struct RouteCounts {
     pub(in crate::http) method: &'static str,
     /// The template of its path.
     pub(in crate::http) route: &'static str,
-    /// The statuses that occurred, with their number. 0 stands for those that are not listed.
+    /// The statuses that occurred, with their number, and [`ALERTED`]. 0 stands for those that are not listed.
     pub(in crate::http) statuses: Vec<(u16, u64)>,
     pub(in crate::http) times: Distribution,
 }
@@ -59,7 +61,7 @@ impl RouteFigures {
         RouteCounts {
             method,
             route,
-            statuses: statuses.filter(|(_, count)| *count > 0).collect(),
+            statuses: statuses.filter(|(status, count)| *count > 0 || *status == ALERTED).collect(),
             times: self.times.read(),
         }
     }
@@ -120,10 +122,10 @@ mod tests {
         for (counts, info) in read.iter().zip(route_table()) {
             assert_eq!((counts.method, counts.route), (info.method.as_str(), info.path));
             let teapots = if info.path == "/login" { vec![(0, 1)] } else { vec![] };
-            assert_eq!(counts.statuses, [vec![(200, 1)], teapots].concat());
+            assert_eq!(counts.statuses, [vec![(200, 1), (ALERTED, 0)], teapots].concat());
             assert_eq!(counts.times.count(), counts.statuses.iter().map(|(_, count)| count).sum::<u64>());
         }
         let last = read.last().unwrap();
-        assert_eq!((last.route, last.statuses.as_slice()), ("unmatched", &[(404, 3), (405, 1)][..]));
+        assert_eq!((last.route, last.statuses.as_slice()), ("unmatched", &[(404, 3), (405, 1), (ALERTED, 0)][..]));
     }
 }

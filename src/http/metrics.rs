@@ -13,6 +13,7 @@ use prometheus_client::encoding::{DescriptorEncoder, prometheus_text, text};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::http::figures::RouteCounts;
+use crate::http::negotiation::weight;
 use crate::telemetry::LogCounts;
 use outcomes::Outcomes;
 use sheet::{Labels, Sheet};
@@ -29,16 +30,8 @@ pub(in crate::http) enum Format {
 impl Format {
     /// Returns the format for an `Accept` header: OpenMetrics if the client prefers it or likes both equally.
     pub(in crate::http) fn accepted(accept: &str) -> Self {
-        let weight = |range: &str, wanted: &str| {
-            let mut parts = range.split(';').map(str::trim);
-            let is_named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(wanted));
-            let quality = parts.find_map(|part| part.strip_prefix("q="));
-            let quality = quality.map_or(Ok(1.0), str::parse::<f32>);
-            if is_named { quality.unwrap_or(0.0) } else { 0.0 }
-        };
-        let best = |wanted: &str| accept.split(',').map(|range| weight(range, wanted)).fold(0.0, f32::max);
-        let open = best("application/openmetrics-text");
-        if open > 0.0 && open >= best("text/plain") { Self::OpenMetrics } else { Self::Prometheus }
+        let open = weight(accept, "application/openmetrics-text");
+        if open > 0.0 && open >= weight(accept, "text/plain") { Self::OpenMetrics } else { Self::Prometheus }
     }
 
     /// Returns the media type.
@@ -116,8 +109,8 @@ impl Metrics {
 
     fn requests(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
         let named = |counts: &RouteCounts| vec![("method", counts.method), ("route", counts.route)];
-        let occurred: Vec<_> = self.requests.iter().filter(|counts| !counts.statuses.is_empty()).collect();
-        let statuses: Vec<(Labels<'_>, String, u64)> = occurred
+        let statuses: Vec<(Labels<'_>, String, u64)> = self
+            .requests
             .iter()
             .flat_map(|counts| {
                 counts.statuses.iter().map(|(status, count)| (named(counts), status.to_string(), *count))
@@ -127,8 +120,9 @@ impl Metrics {
             let status = if status == "0" { "other" } else { status.as_str() };
             ([labels.as_slice(), &[("status", status)]].concat(), *count)
         });
-        sheet.counter("http_requests", "Requests by route and status, since the first of them", statuses)?;
-        let times = occurred.iter().map(|counts| (named(counts), &counts.times));
+        sheet.counter("http_requests", "Requests by route and status", statuses)?;
+        let occurred = self.requests.iter().filter(|counts| counts.times.count() > 0);
+        let times = occurred.map(|counts| (named(counts), &counts.times));
         sheet.times("http_request_duration", "How long requests took until their answer began", times)
     }
 
@@ -188,7 +182,7 @@ impl Metrics {
         let synced = engine.last_sync.map(|ago| (Vec::new(), seconds(self.report.at.minus(ago))));
         let help = "When a commit was last made durable, since 1970";
         sheet.gauge("store_last_sync_timestamp", Some(&Unit::Seconds), help, synced)?;
-        let used = engine.disk.map(|disk| (Vec::new(), disk.used_bytes));
+        let used = engine.disk.and_then(|disk| disk.used_bytes).map(|bytes| (Vec::new(), bytes));
         sheet.gauge("store_disk_used", Some(&Unit::Bytes), "How much of the disk the database takes", used)?;
         let free = engine.disk.map(|disk| (Vec::new(), disk.free_bytes));
         sheet.gauge("store_disk_free", Some(&Unit::Bytes), "How much of the disk of the database is free", free)

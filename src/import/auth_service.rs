@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use doorward_actors::{
     AccountId, AccountToImport, CredentialHash, CustomerAccount, Email, ForeignHashError, ImportedAccount, Nickname,
-    Passphrase, Role, Timestamp,
+    Passphrase, ProfileChange, Role, Timestamp,
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use rusqlite::types::ValueRef;
@@ -230,11 +230,10 @@ fn account(row: &Row<'_>, number: Option<AccountId>, defaults: Defaults) -> rusq
         nickname,
         password_hash,
         passphrase_hash: None,
-        customer_account,
         role,
         locked,
         email_verified,
-        locale: defaults.locale,
+        profile: ProfileChange { customer_account: Some(customer_account), locale: Some(defaults.locale) },
         created_at,
     };
     Ok(Item::Account { subject, account: Box::new(AccountToImport { account, passphrase }), notes })

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use doorward_actors::{
     Account, AccountId, AccountToImport, CredentialHash, CustomerAccount, Email, EmailKey, ForeignHashError,
-    ImportedAccount, Locale, Nickname, Role, Timestamp,
+    ImportedAccount, Locale, Nickname, ProfileChange, Role, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -100,9 +100,9 @@ impl AccountLine {
             passphrase_hash: hash(&account.passphrase_hash),
             role: Some(account.role.as_str().to_owned()),
             lock: account.locked,
-            customer_account: Some(account.customer_account.as_str().to_owned()),
+            customer_account: account.profile.customer_account.as_ref().map(|plan| plan.as_str().to_owned()),
             email_verified: account.email_verified,
-            locale: Some(account.locale.as_str().to_owned()),
+            locale: account.profile.locale.map(|locale| locale.as_str().to_owned()),
             created_at: Some(account.created_at.to_rfc3339()),
         }
     }
@@ -233,11 +233,10 @@ fn account(line: AccountLine, defaults: Defaults, seen: &mut Seen) -> Item {
         nickname,
         password_hash,
         passphrase_hash,
-        customer_account,
         role,
         locked: line.lock,
         email_verified: line.email_verified || defaults.verified,
-        locale,
+        profile: ProfileChange { customer_account: Some(customer_account), locale: Some(locale) },
         created_at,
     };
     Item::Account { subject, account: Box::new(AccountToImport { account, passphrase: None }), notes }

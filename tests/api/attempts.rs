@@ -122,7 +122,7 @@ async fn d14_a_success_forgives_no_guess_that_is_under_way() {
 }
 
 #[tokio::test]
-async fn d14_s76_whoever_recovered_logs_in_at_once_from_where_they_are() {
+async fn d14_s76_an_owner_logs_in_at_once_after_a_recovery() {
     let app = TestApp::builder().with(|settings| settings.limits.address_failures = 8).spawn().await;
     let (ann, bob) = (app.register("ann").await, app.register("bob").await);
     app.login(&ann).await;

@@ -244,7 +244,7 @@ async fn s70_every_action_of_owners_and_administrators_is_on_record() {
 }
 
 #[tokio::test]
-async fn s70_whoever_is_kept_out_is_on_record_and_cannot_flood_it() {
+async fn s70_refused_clients_are_on_record_and_cannot_flood_it() {
     let app = TestApp::spawn().await;
     let admin = app.admin().await;
     let mut log = Log { app: &app, admin: admin.clone(), seen: 0 };

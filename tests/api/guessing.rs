@@ -88,7 +88,7 @@ async fn s19_success_resets_what_strangers_may_guess() {
 }
 
 #[tokio::test]
-async fn s19_whoever_recovers_the_account_waits_no_longer() {
+async fn s19_a_recovery_ends_the_wait() {
     let app = TestApp::spawn().await;
     let ann = app.register("ann").await;
     guess(&app, &ann.email).await;

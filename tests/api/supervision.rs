@@ -1,53 +1,20 @@
 //! Internal failures as clients see them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use doorward::Ended;
+use doorward_actors::ActorHealth;
 use doorward_actors::testing::Fault;
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Person, SERVICE_TOKEN, TestApp, within};
-
-/// The number of polls for a condition and the pause between two. Together they last ten seconds, far longer than the
-/// longest restart.
-const LOOKS: usize = 1000;
-const PAUSE: Duration = Duration::from_millis(10);
-
-async fn inside(app: &TestApp) -> Value {
-    let request = app.request(Method::GET, "/health/actors").header("X-Service-Token", SERVICE_TOKEN);
-    let answer = within(app.send(request)).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
-    answer.body
-}
+use crate::support::{Answer, Person, TestApp, until, within};
 
 async fn actor(app: &TestApp, name: &str) -> Value {
-    let inside = inside(app).await;
+    let inside = app.inside().await;
     inside["actors"].as_array().unwrap().iter().find(|actor| actor["name"] == name).unwrap().clone()
-}
-
-/// Waits until an actor has been restarted this many times and runs.
-async fn restarted(app: &TestApp, name: &str, times: u64) -> Value {
-    for _ in 0..LOOKS {
-        let seen = actor(app, name).await;
-        if seen["restarts"].as_u64() >= Some(times) && seen["state"] == "running" {
-            return seen;
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-    panic!("{name} did not come back: {}", actor(app, name).await);
-}
-
-/// Injects a fault as soon as the actor runs.
-async fn fail(app: &TestApp, name: &str, fault: Fault) {
-    for _ in 0..LOOKS {
-        if app.handles.inject(name, fault).await.is_ok() {
-            return;
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-    panic!("{name} is not running");
 }
 
 /// Asserts that a request during a failure got its normal answer or a 503 with `Retry-After`.
@@ -85,11 +52,12 @@ async fn r09_fails_and_recovers(name: &str, fault: Fault, cause: &str) {
     injected.unwrap();
     everybody_is_answered(&app, &people).await;
 
-    let back = restarted(&app, name, 1).await;
+    app.restarted(name, 1).await;
+    let back = actor(&app, name).await;
     assert_eq!((&back["restarts"], &back["failed"]), (&json!(1), &json!(1)), "{back}");
     assert_eq!(back["last_restart"], "2025-01-01T00:00:00.000Z");
     assert!(back["last_failure"].as_str().unwrap().contains(cause), "{back}");
-    for other in inside(&app).await["actors"].as_array().unwrap() {
+    for other in app.inside().await["actors"].as_array().unwrap() {
         if other["name"] != name {
             let untouched = (&other["restarts"], &other["failed"], &other["state"]);
             assert_eq!(untouched, (&json!(0), &json!(0), &json!("running")), "{other}");
@@ -104,7 +72,7 @@ async fn r09_fails_and_recovers(name: &str, fault: Fault, cause: &str) {
     // Readiness is checked again once the cached result has expired.
     app.pass(Duration::from_secs(2));
     app.get("/health/ready").await.assert_body(200, &json!({"status": "ready"}));
-    assert_eq!(inside(&app).await["status"], "ok");
+    assert_eq!(app.inside().await["status"], "ok");
 }
 
 #[tokio::test]
@@ -126,18 +94,61 @@ async fn r09_the_hashing_threads_outlive_their_panics() {
             tokio::join!(within(app.handles.inject("hasher", Fault::Panic)), everybody_is_answered(&app, &people));
         injected.unwrap();
         // The job is counted shortly after its caller has the result.
-        let mut hasher = app.handles.hasher.health();
-        for _ in 0..LOOKS {
-            if hasher.failed == n {
-                break;
-            }
-            tokio::time::sleep(PAUSE).await;
-            hasher = app.handles.hasher.health();
-        }
-        assert_eq!((hasher.failed, hasher.threads), (n, 2));
-        assert_eq!(inside(&app).await["hasher"]["failed"], n);
+        until(async || app.handles.hasher.health().failed == n).await;
+        assert_eq!(app.handles.hasher.health().threads, 2);
+        assert_eq!(app.inside().await["hasher"]["failed"], n);
         app.login(&people[0].0).await;
     }
+}
+
+/// More seconds than a handler may wait for a commit.
+const FROZEN: usize = 13;
+
+#[tokio::test]
+async fn r19_a_frozen_actor_is_replaced_and_its_queue_is_kept() {
+    let app = TestApp::spawn().await;
+    let people = [app.register_and_login("ann").await, app.register_and_login("bob").await];
+    for ActorHealth { name, .. } in app.handles.vitals() {
+        app.fail(&name, Fault::Hang(Duration::from_hours(1))).await;
+        until(async || app.vitals_of(&name).mailbox == 0).await;
+        // The next incarnation takes it from the queue, and ends by it.
+        app.fail(&name, Fault::Error).await;
+        app.handles.look_for_frozen(FROZEN / 2);
+        assert_eq!(app.vitals_of(&name).restarts, 0, "{name}");
+        app.handles.look_for_frozen(FROZEN);
+        app.restarted(&name, 2).await;
+        let seen = app.vitals_of(&name);
+        assert_eq!((seen.failed, seen.last_failure.as_deref()), (2, Some("injected error")), "{name}");
+        app.handles.look_for_frozen(FROZEN);
+        app.pass(Duration::from_secs(61));
+    }
+    everybody_is_answered(&app, &people).await;
+    assert!(app.handles.vitals().iter().all(|actor| actor.restarts == 2), "a working actor was replaced");
+}
+
+static BLOCKED: AtomicBool = AtomicBool::new(true);
+
+fn block() {
+    while BLOCKED.load(Ordering::Acquire) {
+        std::thread::yield_now();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn r19_an_actor_that_blocks_its_thread_is_replaced_too() {
+    let app = TestApp::spawn().await;
+    let people = [app.register_and_login("ann").await];
+    for name in ["user", "keys"] {
+        app.fail(name, Fault::Block(block)).await;
+        until(async || app.vitals_of(name).mailbox == 0).await;
+        app.fail(name, Fault::Hang(Duration::ZERO)).await;
+        app.handles.look_for_frozen(FROZEN);
+        app.restarted(name, 1).await;
+        everybody_is_answered(&app, &people).await;
+    }
+    BLOCKED.store(false, Ordering::Release);
+    everybody_is_answered(&app, &people).await;
+    assert_eq!(["user", "keys"].map(|name| app.vitals_of(name).restarts), [1, 1]);
 }
 
 #[tokio::test]
@@ -147,7 +158,7 @@ async fn s52_while_a_shard_hangs_its_tokens_are_neither_valid_nor_dead_and_other
     let (two, free) = app.register_and_login("bob").await;
     assert_ne!(one.id % 2, two.id % 2, "both are in one shard");
     app.pass(Duration::from_secs(2));
-    fail(&app, &format!("session-{}", one.id % 2), Fault::Hang(Duration::from_secs(30))).await;
+    app.fail(&format!("session-{}", one.id % 2), Fault::Hang(Duration::from_secs(30))).await;
     let (held_up, through) = tokio::join!(within(app.verify(&stuck)), within(app.verify(&free)));
     held_up.assert_problem(503, "The service is busy, try again later");
     assert_eq!(held_up.header("retry-after"), Some("1"));
@@ -161,16 +172,8 @@ async fn s52_while_a_shard_hangs_its_tokens_are_neither_valid_nor_dead_and_other
 async fn r12_fails_for_good(name: &str) {
     let app = TestApp::spawn().await;
     for failures in 1..=11 {
-        fail(&app, name, Fault::Error).await;
-        // A second fault sent to the same actor instance would be lost with its mailbox.
-        let has_failed = || app.handles.vitals().iter().any(|actor| actor.name == name && actor.failed == failures);
-        for _ in 0..LOOKS {
-            if has_failed() {
-                break;
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-        assert!(has_failed(), "{name} survived its fault");
+        app.fail(name, Fault::Error).await;
+        until(async || app.vitals_of(name).failed == failures).await;
     }
     let ended = within(app.ended()).await;
     let Err(Ended::ActorGaveUp(reason)) = ended else { panic!("{ended:?}") };
@@ -188,8 +191,8 @@ async fn r12_failures_that_are_far_apart_are_survived_however_many() {
     let app = TestApp::spawn().await;
     let (ann, _) = app.register_and_login("ann").await;
     for n in 1..=25 {
-        fail(&app, "user", Fault::Panic).await;
-        restarted(&app, "user", n).await;
+        app.fail("user", Fault::Panic).await;
+        app.restarted("user", n).await;
         app.pass(Duration::from_secs(61));
     }
     app.login(&ann).await;
@@ -197,29 +200,29 @@ async fn r12_failures_that_are_far_apart_are_survived_however_many() {
 
 /// Repeats the logout until it is acknowledged or the token is refused.
 async fn log_out_for_sure(app: &TestApp, token: &str) {
-    for _ in 0..LOOKS {
+    until(async || {
         let answer = within(app.logout(token)).await;
-        match answer.status {
-            200 | 401 => return,
-            _ => assert_answered(&answer, 200),
+        if answer.status != 401 {
+            assert_answered(&answer, 200);
         }
-        tokio::time::sleep(PAUSE).await;
-    }
-    panic!("nobody could log out");
+        answer.status != 503
+    })
+    .await;
 }
 
 /// Repeats the check until it says whether the token is live.
 async fn is_live_at_last(app: &TestApp, token: &str) -> bool {
-    for _ in 0..LOOKS {
+    let mut is_live = false;
+    until(async || {
         let answer = within(app.verify(token)).await;
-        match answer.status {
-            200 => return true,
-            401 => return false,
-            _ => assert_answered(&answer, 200),
+        if answer.status != 401 {
+            assert_answered(&answer, 200);
         }
-        tokio::time::sleep(PAUSE).await;
-    }
-    panic!("no shard came back");
+        is_live = answer.status == 200;
+        answer.status != 503
+    })
+    .await;
+    is_live
 }
 
 #[tokio::test]
@@ -237,7 +240,7 @@ async fn r09_no_failure_under_load_revives_a_session_or_ends_one() {
         }
         let faults = async {
             for name in ["session-0", "session-1", "user", "audit", "services"] {
-                fail(&app, name, if round % 2 == 0 { Fault::Panic } else { Fault::Error }).await;
+                app.fail(name, if round % 2 == 0 { Fault::Panic } else { Fault::Error }).await;
                 tokio::task::yield_now().await;
             }
         };
@@ -255,7 +258,7 @@ async fn r09_no_failure_under_load_revives_a_session_or_ends_one() {
             assert!(is_live_at_last(&app, token).await, "a session was lost in round {round}");
         }
         for name in ["session-0", "session-1", "user", "audit", "services"] {
-            restarted(&app, name, round + 1).await;
+            app.restarted(name, round + 1).await;
         }
         // Past the window in which restarts are counted.
         app.pass(Duration::from_secs(61));

@@ -6,21 +6,9 @@ use doorward::settings::Settings;
 use doorward_actors::MailKind;
 use doorward_actors::ports::SendError;
 use doorward_actors::testing::Fault;
-use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{SERVICE_TOKEN, TestApp, within};
-
-/// The number of polls for a condition and the pause between two. Together they last ten seconds.
-const LOOKS: usize = 1000;
-const PAUSE: Duration = Duration::from_millis(10);
-
-async fn inside(app: &TestApp) -> Value {
-    let request = app.request(Method::GET, "/health/actors").header("X-Service-Token", SERVICE_TOKEN);
-    let answer = within(app.send(request)).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
-    answer.body
-}
+use crate::support::{TestApp, within};
 
 fn actor<'a>(inside: &'a Value, name: &str) -> &'a Value {
     inside["actors"].as_array().unwrap().iter().find(|actor| actor["name"] == name).unwrap()
@@ -43,20 +31,8 @@ async fn assert_ready(app: &TestApp, ready: bool) {
 /// Makes an actor fail this often, each time after it is back.
 pub(crate) async fn crash(app: &TestApp, name: &str, times: u64) {
     for n in 1..=times {
-        let restarts = || app.handles.vitals().into_iter().find(|actor| actor.name == name).unwrap().restarts;
-        for _ in 0..LOOKS {
-            if app.handles.inject(name, Fault::Error).await.is_ok() {
-                break;
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-        for _ in 0..LOOKS {
-            if restarts() == n {
-                break;
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-        assert_eq!(restarts(), n, "{name} came back");
+        app.fail(name, Fault::Error).await;
+        app.restarted(name, n).await;
     }
 }
 
@@ -68,10 +44,10 @@ async fn r19_s72_a_frozen_actor_is_seen_and_named_to_insiders_alone() {
     app.pass(Duration::from_secs(1));
     assert_ready(&app, false).await;
     // Nothing was asked of it for three seconds before, so it was idle until now.
-    let seen = inside(&app).await;
+    let seen = app.inside().await;
     assert_eq!(seen["problems"], json!([problem("actor", Some("rate_limiter"), true)]));
     app.pass(Duration::from_secs(4));
-    let seen = inside(&app).await;
+    let seen = app.inside().await;
     assert_eq!(seen["status"], "degraded");
     let expected = ["stuck_actor", "actor"].map(|check| problem(check, Some("rate_limiter"), true));
     assert_eq!(seen["problems"], json!(expected));
@@ -91,7 +67,7 @@ async fn r09_an_actor_that_is_restarted_again_and_again_makes_the_service_not_re
     crash(&app, "keys", 5).await;
     app.pass(Duration::from_secs(2));
     assert_ready(&app, false).await;
-    let seen = inside(&app).await;
+    let seen = app.inside().await;
     assert_eq!(seen["problems"], json!([problem("restart_storm", Some("keys"), true)]));
     let keys = actor(&seen, "keys");
     assert_eq!((&keys["restarts"], &keys["recent_restarts"]), (&json!(5), &json!(5)));
@@ -99,7 +75,7 @@ async fn r09_an_actor_that_is_restarted_again_and_again_makes_the_service_not_re
     assert_eq!(keys["last_restart"], "2025-01-01T00:00:00.000Z");
     app.pass(Duration::from_mins(1));
     assert_ready(&app, true).await;
-    let seen = inside(&app).await;
+    let seen = app.inside().await;
     assert_eq!((&seen["status"], &actor(&seen, "keys")["recent_restarts"]), (&json!("ok"), &json!(0)));
 }
 
@@ -110,7 +86,7 @@ async fn r03_a_nearly_full_disk_is_told_and_stops_nothing() {
     let (_, token) = app.register_and_login("ann").await;
     assert_ready(&app, true).await;
     assert!(app.is_live(&token).await);
-    let seen = inside(&app).await;
+    let seen = app.inside().await;
     assert_eq!((&seen["status"], &seen["problems"]), (&json!("degraded"), &json!([problem("disk_low", None, false)])));
 }
 
@@ -120,7 +96,7 @@ async fn r11_a_service_that_stops_is_not_ready() {
     assert_ready(&app, true).await;
     app.handles.health.begin_stop();
     assert_ready(&app, false).await;
-    assert_eq!(inside(&app).await["problems"], json!([problem("stopping", None, true)]));
+    assert_eq!(app.inside().await["problems"], json!([problem("stopping", None, true)]));
     assert_eq!(app.get("/health/live").await.status, 200);
 }
 
@@ -133,7 +109,7 @@ async fn the_outbox_is_shown_without_the_addresses_that_a_mail_server_quotes() {
     app.pass(Duration::from_secs(10));
     assert_eq!(app.post("/recovery/request", &json!({"email": ann.email})).await.status, 202);
     app.handles.tend_mail().await.unwrap();
-    let seen = inside(&app).await;
+    let seen = app.inside().await;
     let expected = json!({
         "waiting": 1,
         "dead": 0,
@@ -145,7 +121,7 @@ async fn the_outbox_is_shown_without_the_addresses_that_a_mail_server_quotes() {
     app.mail.refuse(Some(SendError::Permanent("550 no".to_owned())));
     app.pass(Duration::from_mins(1));
     app.handles.tend_mail().await.unwrap();
-    let seen = inside(&app).await;
+    let seen = app.inside().await;
     assert_eq!((&seen["outbox"]["waiting"], &seen["outbox"]["dead"]), (&json!(0), &json!(1)), "{seen}");
     assert_eq!((&seen["outbox"]["oldest"], &seen["outbox"]["last_error"]), (&Value::Null, &json!("550 no")));
     app.mail.refuse(None);

@@ -81,7 +81,7 @@ async fn r16_accounts_come_back_and_sessions_and_cursors_do_not() {
     let (status, body) = server.login("bob@example.com", PASSWORD).await.unwrap();
     assert_eq!(status, 200, "{body}");
     assert!(server.is_live(body["access_token"].as_str().unwrap()).await);
-    // Whoever followed the log learns that it has to begin again, and then what ended.
+    // A reader of the log learns that it has to begin again, and then what ended.
     assert_eq!(revocations(&server, &reader, &format!("?after={cursor}")).await.0, 410);
     let (status, body) = revocations(&server, &reader, "?after=start").await;
     assert_eq!(status, 200);

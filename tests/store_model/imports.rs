@@ -2,8 +2,8 @@
 
 use doorward_actors::store::{EndSessions, ImportBatch, ImportRefusal, Store, StoreError};
 use doorward_actors::{
-    AccountChange, AccountOrigin, CredentialHash, CustomerAccount, HashCount, HashForm, ImportOutcome, ImportedAccount,
-    Locale, MAX_HASH_FORMS, NewRole, Nickname, NumberStanding, Role,
+    AccountChange, AccountOrigin, CredentialHash, HashCount, HashForm, ImportOutcome, ImportedAccount, MAX_HASH_FORMS,
+    NewRole, Nickname, NumberStanding, ProfileChange, Role,
 };
 
 use crate::{at, audit, email, id, memory, new_account, open};
@@ -15,11 +15,10 @@ fn old(number: u64, name: &str) -> ImportedAccount {
         nickname: Nickname::parse(name).unwrap(),
         password_hash: Some(hash(10)),
         passphrase_hash: None,
-        customer_account: CustomerAccount::none(),
         role: Role::User,
         locked: false,
         email_verified: false,
-        locale: Locale::En,
+        profile: ProfileChange::default(),
         created_at: at(1),
     }
 }

@@ -401,8 +401,7 @@ async fn run(store: &dyn Subject, step: &Step, mark: i64) -> String {
             done(store.settle_mail(mail_id(*mail), outcome).await)
         }
         Step::Claim { mail, now, keeps } => {
-            let until = keeps.then(|| at(now + 40));
-            let claimed = store.claim_mail(mail_id(*mail), at(*now), until).await.unwrap();
+            let claimed = store.claim_mail(mail_id(*mail), at(*now), keeps.then(|| at(now + 40))).await.unwrap();
             format!("claimed: {:?}", claimed.map(|mail| (mail.id, mail.next_attempt_at)))
         }
         Step::RetryMail { mail, at: millis } => {

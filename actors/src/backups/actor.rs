@@ -4,7 +4,7 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
 use super::keeper::BackupKeeper;
-use crate::process::{Mailbox, Process, Reply, Timer, every};
+use crate::process::{OwnMailbox, Process, Reply, Timer, every};
 
 /// How often the keeper looks whether a backup is due.
 const LOOK_PERIOD: Duration = Duration::from_secs(5);
@@ -31,7 +31,7 @@ impl Process for BackupActor {
     type Message = Message;
     type State = Timer;
 
-    async fn start(&self, mailbox: &Arc<Mailbox<Message>>) -> Result<Timer, String> {
+    async fn start(&self, mailbox: &OwnMailbox<Message>) -> Result<Timer, String> {
         Ok(every(LOOK_PERIOD, mailbox, || Message::Look(None)))
     }
 

@@ -200,6 +200,31 @@ pub struct ReservedEmail {
 }
 
 impl Account {
+    /// Builds an account of its owner, without secrets and with the default for everything else.
+    pub(crate) fn new(id: AccountId, email: Email, nickname: Nickname, role: Role, created_at: Timestamp) -> Self {
+        Self {
+            id,
+            email,
+            nickname,
+            password_hash: None,
+            password_revision: 0,
+            passphrase_hash: None,
+            passphrase_revision: 0,
+            customer_account: CustomerAccount::none(),
+            role,
+            origin: AccountOrigin::Owner,
+            locked: false,
+            email_verified: false,
+            pending_email: None,
+            reserved_email: None,
+            locale: Locale::default(),
+            password_compromised: false,
+            created_at,
+            session_epoch: 0,
+            revision: 0,
+        }
+    }
+
     /// Returns the address before the changes of address that can still be undone at this time.
     #[must_use]
     pub fn reserved_at(&self, now: Timestamp) -> Option<&ReservedEmail> {
@@ -249,25 +274,10 @@ impl NewAccount {
     /// Builds the account with the number and the role that the store gave it.
     pub(crate) fn into_account(self, id: AccountId, role: Role) -> Account {
         let mut account = Account {
-            id,
-            email: self.email,
-            nickname: self.nickname,
             password_hash: Some(self.password_hash),
-            password_revision: 0,
             passphrase_hash: Some(self.passphrase_hash),
-            passphrase_revision: 0,
-            customer_account: CustomerAccount::none(),
-            role,
             origin: if self.acting.is_some() { AccountOrigin::Admin } else { AccountOrigin::Owner },
-            locked: false,
-            email_verified: false,
-            pending_email: None,
-            reserved_email: None,
-            locale: Locale::default(),
-            password_compromised: false,
-            created_at: self.created_at,
-            session_epoch: 0,
-            revision: 0,
+            ..Account::new(id, self.email, self.nickname, role, self.created_at)
         };
         self.profile.apply(&mut account);
         account
@@ -312,7 +322,7 @@ impl ProfileChange {
         [is_new(plan, AuditField::CustomerAccount), is_new(locale, AuditField::Locale)].into_iter().flatten()
     }
 
-    fn apply(&self, account: &mut Account) {
+    pub(crate) fn apply(&self, account: &mut Account) {
         if let Some(plan) = &self.customer_account {
             account.customer_account = plan.clone();
         }

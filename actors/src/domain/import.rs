@@ -1,8 +1,7 @@
 //! Accounts that come from another system.
 
-use super::account::{AccountId, CredentialHash, CustomerAccount, Role};
+use super::account::{AccountId, CredentialHash, ProfileChange, Role};
 use super::email::Email;
-use super::mail::Locale;
 use super::nickname::Nickname;
 use super::time::Timestamp;
 
@@ -22,16 +21,14 @@ pub struct ImportedAccount {
     pub password_hash: Option<CredentialHash>,
     /// The hash of its recovery passphrase; `None` if it has no usable one.
     pub passphrase_hash: Option<CredentialHash>,
-    /// Its customer plan.
-    pub customer_account: CustomerAccount,
     /// Its role.
     pub role: Role,
     /// Whether it is locked.
     pub locked: bool,
     /// Whether its address counts as verified.
     pub email_verified: bool,
-    /// The language of its mails.
-    pub locale: Locale,
+    /// Its customer plan and the language of its mails.
+    pub profile: ProfileChange,
     /// When it was created; the time of the import if that is not known.
     pub created_at: Timestamp,
 }

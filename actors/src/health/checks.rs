@@ -128,7 +128,7 @@ mod tests {
             groups: Sizes::of_sizes().read(),
             waiting: 0,
             last_sync: None,
-            disk: Some(DiskHealth { used_bytes: 0, free_bytes }),
+            disk: Some(DiskHealth { used_bytes: None, free_bytes }),
         }
     }
 

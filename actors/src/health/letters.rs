@@ -1,4 +1,4 @@
-//! The letters of one incarnation of an actor: how many wait, and for how long.
+//! The letters of an actor: how many wait, and for how long.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use std::time::Duration;
 /// The maximum number of looks that are kept. If there are more, every second one is forgotten.
 const MAX_LOOKS: usize = 64;
 
-/// Counts the letters of one incarnation.
+/// Counts the letters of an actor.
 ///
 /// A sender does not read the clock, because that would cost more than the rest of the sending. Instead each look at the actor is
 /// remembered with the number of letters sent until then. A letter that was already there at a look has waited at least since that

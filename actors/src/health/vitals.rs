@@ -102,6 +102,11 @@ impl Vitals {
         self.state.store(state as u8, Ordering::Relaxed);
     }
 
+    /// Returns how many messages were handled.
+    pub(crate) fn handled(&self) -> u64 {
+        self.handled.load(Ordering::Relaxed)
+    }
+
     /// Notes that an incarnation is ready for messages.
     pub(crate) fn started(&self, clock: &dyn Clock) {
         let now = clock.now();

@@ -7,7 +7,7 @@ use super::keeper::KeyKeeper;
 use super::{KeyView, RotateError};
 use crate::domain::session::Acting;
 use crate::domain::session::Origin;
-use crate::process::{Mailbox, Process, Reply, Timer, every};
+use crate::process::{OwnMailbox, Process, Reply, Timer, every};
 
 /// How often the ring is read. A change by a command line while the server runs takes at most this long to be noticed.
 const LOOK_PERIOD: Duration = Duration::from_secs(5);
@@ -37,7 +37,7 @@ impl Process for KeyActor {
     type Message = Message;
     type State = Timer;
 
-    async fn start(&self, mailbox: &Arc<Mailbox<Message>>) -> Result<Timer, String> {
+    async fn start(&self, mailbox: &OwnMailbox<Message>) -> Result<Timer, String> {
         Ok(every(LOOK_PERIOD, mailbox, || Message::Look(None)))
     }
 

@@ -11,7 +11,7 @@ use crate::domain::outbox::MailId;
 use crate::leases::{Lease, Leases};
 #[cfg(feature = "testing")]
 use crate::process::Reply;
-use crate::process::{Mailbox, Process, Timer, every};
+use crate::process::{OwnMailbox, Process, Timer, every};
 use crate::store::StoreFailure;
 
 /// How often the actor looks for due mails without another reason.
@@ -51,7 +51,7 @@ pub(crate) struct Incarnation {
     /// The tests that wait until nothing is due or under way.
     #[cfg(feature = "testing")]
     waiting: Vec<Reply<()>>,
-    mailbox: Arc<Mailbox<Message>>,
+    mailbox: OwnMailbox<Message>,
     _timer: Timer,
 }
 
@@ -59,7 +59,7 @@ impl Process for MailerActor {
     type Message = Message;
     type State = Incarnation;
 
-    async fn start(&self, mailbox: &Arc<Mailbox<Message>>) -> Result<Incarnation, String> {
+    async fn start(&self, mailbox: &OwnMailbox<Message>) -> Result<Incarnation, String> {
         self.attempts.close();
         self.attempts.wait().await;
         self.attempts.reopen();
@@ -71,7 +71,7 @@ impl Process for MailerActor {
             pruned: None,
             #[cfg(feature = "testing")]
             waiting: Vec::new(),
-            mailbox: Arc::clone(mailbox),
+            mailbox: mailbox.clone(),
             _timer: every(LOOK_PERIOD, mailbox, || Message::Look),
         })
     }
@@ -134,7 +134,7 @@ impl MailerActor {
 
     /// Makes an attempt in a task of its own. Its place becomes free for another mail as soon as the transport has finished.
     fn begin(&self, own: &Incarnation, mail: MailId) {
-        let (postman, mailbox) = (Arc::clone(&self.postman), Arc::clone(&own.mailbox));
+        let (postman, mailbox) = (Arc::clone(&self.postman), own.mailbox.clone());
         self.attempts.spawn(async move {
             // A panic must not keep the place of the mail for ever.
             let tried = AssertUnwindSafe(postman.attempt(mail)).catch_unwind().await;
@@ -159,26 +159,24 @@ impl MailerActor {
         });
     }
 
-    /// Removes expired given-up mails and counts, at most once per [`PRUNE_PERIOD`].
+    /// Removes a group of expired given-up mails and counts, at most once per [`PRUNE_PERIOD`]. If there may be more, looks again at once,
+    /// so that other messages have their turn in between.
     async fn prune(&self, own: &mut Incarnation) {
         let now = self.postman.clock.monotonic();
         if own.pruned.is_some_and(|pruned| now.saturating_sub(pruned) < PRUNE_PERIOD) {
             return;
         }
-        own.pruned = Some(now);
-        if !self.leases.hold(Lease::PruneMails).await {
-            return;
-        }
-        loop {
+        if self.leases.hold(Lease::PruneMails).await {
             match self.postman.store.prune_mails(self.postman.clock.now(), PRUNE_AT_ONCE).await {
-                Ok(PRUNE_AT_ONCE) => {}
-                Ok(_) => return,
-                Err(failure) => {
-                    tracing::error!(%failure, "old mails and counts cannot be removed from the outbox");
+                Ok(PRUNE_AT_ONCE) => {
+                    let _ = own.mailbox.tell(Message::Look);
                     return;
                 }
+                Ok(_) => {}
+                Err(failure) => tracing::error!(%failure, "old mails and counts cannot be removed from the outbox"),
             }
         }
+        own.pruned = Some(now);
     }
 }
 

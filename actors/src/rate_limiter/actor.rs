@@ -7,7 +7,7 @@ use tokio_util::task::TaskTracker;
 use super::{Limiters, MAX_COUNTERS, RateLimiterHandle};
 use crate::domain::failures::{FailureKey, Failures};
 use crate::leases::{Lease, Leases};
-use crate::process::{Mailbox, Process, Reply, Timer, every};
+use crate::process::{OwnMailbox, Process, Reply, Timer, every};
 use crate::store::StoreFailure;
 
 /// How often keys with their full quota are removed.
@@ -33,7 +33,7 @@ impl Process for RateLimiterActor {
     type Message = Message;
     type State = Timer;
 
-    async fn start(&self, mailbox: &Arc<Mailbox<Message>>) -> Result<Timer, String> {
+    async fn start(&self, mailbox: &OwnMailbox<Message>) -> Result<Timer, String> {
         self.heed_clock().await.map_err(|failure| failure.to_string())?;
         Ok(every(PRUNE_PERIOD, mailbox, || Message::Prune(None)))
     }

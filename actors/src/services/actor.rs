@@ -8,7 +8,7 @@ use super::{NEVER, Service};
 use crate::domain::time::Timestamp;
 use crate::leases::{Lease, Leases};
 use crate::ports::Clock;
-use crate::process::{Mailbox, Process, Reply, Timer, every};
+use crate::process::{OwnMailbox, Process, Reply, Timer, every};
 use crate::store::{Store, StoreFailure};
 
 /// How often uses are written. This matches the precision with which they are noted.
@@ -41,7 +41,7 @@ pub(crate) struct ServiceActor {
 }
 
 pub(crate) struct State {
-    mailbox: Arc<Mailbox<Message>>,
+    mailbox: OwnMailbox<Message>,
     _timers: [Timer; 2],
 }
 
@@ -49,14 +49,14 @@ impl Process for ServiceActor {
     type Message = Message;
     type State = State;
 
-    async fn start(&self, mailbox: &Arc<Mailbox<Message>>) -> Result<State, String> {
+    async fn start(&self, mailbox: &OwnMailbox<Message>) -> Result<State, String> {
         let failed = |failure: StoreFailure| failure.to_string();
         self.directory.read_anew(&self.store).await.map_err(failed)?;
         self.directory.set_built_in(self.store.built_in_last_used().await.map_err(failed)?);
         self.store.note_token_lifetime(self.token_lifetime).await.map_err(failed)?;
         self.known_up_to(self.keep().await.map_err(failed)?).await.map_err(failed)?;
         Ok(State {
-            mailbox: Arc::clone(mailbox),
+            mailbox: mailbox.clone(),
             _timers: [
                 every(FLUSH_PERIOD, mailbox, || Message::Flush),
                 every(PRUNE_PERIOD, mailbox, || Message::Prune(None)),

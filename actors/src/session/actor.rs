@@ -12,7 +12,7 @@ use super::state::{State, touch};
 use crate::domain::audit::{AuditEvent, AuditRecord};
 use crate::domain::session::{Now, Session, SessionPolicy};
 use crate::ports::Clock;
-use crate::process::{Mailbox, Process, Reply, Timer, every};
+use crate::process::{OwnMailbox, Process, Reply, Timer, every};
 use crate::store::{LastUse, ShardOf, Store, StoreFailure};
 
 /// How often uses are written. A crash loses at most this much idle progress and the time of one commit:
@@ -45,7 +45,7 @@ pub(crate) struct SessionActor {
 /// The state that one incarnation owns.
 pub(crate) struct Incarnation {
     state: State<Asker, Reply<()>>,
-    mailbox: Arc<Mailbox<Message>>,
+    mailbox: OwnMailbox<Message>,
     _timers: [Timer; 2],
 }
 
@@ -57,17 +57,15 @@ impl Process for SessionActor {
     type Message = Message;
     type State = Incarnation;
 
-    async fn start(&self, mailbox: &Arc<Mailbox<Message>>) -> Result<Incarnation, String> {
+    async fn start(&self, mailbox: &OwnMailbox<Message>) -> Result<Incarnation, String> {
         self.settle().await;
         // Take the position before reading the sessions, so that the feed repeats every change that is made meanwhile or under way.
         let position = self.store.feed().settled();
         let stored = self.store.sessions(self.shard).await.map_err(|failure| failure.to_string())?;
         let state = State::new(self.shard, self.policy, position, stored, self.now());
-        let mailbox = Arc::clone(mailbox);
-        let timers =
-            [every(FLUSH_PERIOD, &mailbox, || Message::Flush), every(SWEEP_PERIOD, &mailbox, || Message::Sweep)];
+        let timers = [every(FLUSH_PERIOD, mailbox, || Message::Flush), every(SWEEP_PERIOD, mailbox, || Message::Sweep)];
         self.live.store(state.live(), Ordering::Relaxed);
-        Ok(Incarnation { state, mailbox, _timers: timers })
+        Ok(Incarnation { state, mailbox: mailbox.clone(), _timers: timers })
     }
 
     async fn handle(&self, own: &mut Incarnation, message: Message) -> Result<(), String> {
@@ -140,7 +138,7 @@ impl SessionActor {
     }
 
     fn read(&self, own: &Incarnation, names: Vec<Name>) {
-        let (store, mailbox) = (self.store.clone(), Arc::clone(&own.mailbox));
+        let (store, mailbox) = (self.store.clone(), own.mailbox.clone());
         self.commits.spawn(async move {
             let mut found = Vec::with_capacity(names.len());
             for name in names {
@@ -153,7 +151,7 @@ impl SessionActor {
     }
 
     fn write(&self, own: &Incarnation, touches: Vec<LastUse>) {
-        let (store, mailbox) = (self.store.clone(), Arc::clone(&own.mailbox));
+        let (store, mailbox) = (self.store.clone(), own.mailbox.clone());
         self.commits.spawn(async move {
             let mut outcome = Ok(());
             for group in touches.chunks(COMMIT_GROUP) {
@@ -167,7 +165,7 @@ impl SessionActor {
     }
 
     fn write_and_ask(&self, own: &Incarnation, touch: LastUse, reply: Asker) {
-        let (store, mailbox) = (self.store.clone(), Arc::clone(&own.mailbox));
+        let (store, mailbox) = (self.store.clone(), own.mailbox.clone());
         self.commits.spawn(async move {
             // After a failure the caller gets no answer.
             if done(store.touch_sessions(vec![touch]), "a use of a session could not be recorded").await.is_ok() {
@@ -178,7 +176,7 @@ impl SessionActor {
 
     fn end(&self, own: &Incarnation, sessions: Vec<Session>) {
         let at = self.clock.now();
-        let (store, mailbox) = (self.store.clone(), Arc::clone(&own.mailbox));
+        let (store, mailbox) = (self.store.clone(), own.mailbox.clone());
         self.commits.spawn(async move {
             // After a long stop, all sessions may have expired at once. They end in groups, so that other writers do not wait for
             // all of them.

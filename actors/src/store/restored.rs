@@ -4,8 +4,7 @@ use super::engine::{Fault, View};
 use super::migrations::Progress;
 use super::transaction::{Abort, Transaction};
 use super::{layout, rules};
-use crate::domain::audit::{AuditActorKind, AuditEvent, AuditRecord};
-use crate::domain::session::Origin;
+use crate::domain::audit::{AuditEvent, AuditRecord};
 use crate::domain::time::Timestamp;
 
 /// The maximum number of revocations or sessions that one step removes.
@@ -58,22 +57,13 @@ impl Restoration {
 /// Ends the first-user rule if there are accounts: nobody becomes their administrator by registering first.
 pub fn end_first_user_rule(view: &mut dyn View) -> Result<(), Fault> {
     let tx = &mut Transaction::new(view, u64::MAX);
-    if tx.counter(layout::ACCOUNTS)? > 0 { Ok(tx.put(layout::HAD_ADMIN, &1_u64)?) } else { Ok(()) }
+    if tx.counter(layout::ACCOUNTS)? > 0 { rules::end_first_user_rule(tx) } else { Ok(()) }
 }
 
 /// Writes the audit record that a backup was made or restored.
 pub fn record(view: &mut dyn View, event: AuditEvent, at: Timestamp) -> Result<(), Fault> {
-    let record = AuditRecord {
-        at,
-        event,
-        actor: AuditActorKind::System,
-        subject: None,
-        session: None,
-        origin: Origin::default(),
-        refusal: None,
-        details: None,
-    };
-    let appended: Result<(), Abort<()>> = rules::append_audit(&mut Transaction::new(view, u64::MAX), &[record]);
+    let record = [AuditRecord::new(event, at)];
+    let appended: Result<(), Abort<()>> = rules::append_audit(&mut Transaction::new(view, u64::MAX), &record);
     match appended {
         Err(Abort::Fault(fault)) => Err(fault),
         Ok(()) | Err(Abort::Refused(())) => Ok(()),

@@ -318,10 +318,15 @@ fn count(tx: &mut Transaction<'_>, key: &[u8], before: bool, after: bool) -> Res
     tx.put(key, &counted)
 }
 
+/// Ends the rule that the first to register becomes an administrator.
+pub(super) fn end_first_user_rule(tx: &mut Transaction<'_>) -> Result<(), Fault> {
+    if tx.counter(layout::HAD_ADMIN)? == 0 { tx.put(layout::HAD_ADMIN, &1) } else { Ok(()) }
+}
+
 /// Updates the counters of administrators when an account changes, appears or is removed.
 fn count_admin(tx: &mut Transaction<'_>, before: Option<&Account>, after: Option<&Account>) -> Result<(), Fault> {
-    if after.is_some_and(|account| account.role == Role::Admin) && tx.counter(layout::HAD_ADMIN)? == 0 {
-        tx.put(layout::HAD_ADMIN, &1)?;
+    if after.is_some_and(|account| account.role == Role::Admin) {
+        end_first_user_rule(tx)?;
     }
     let counts = |account: Option<&Account>| account.is_some_and(Account::is_active_admin);
     count(tx, layout::ACTIVE_ADMINS, counts(before), counts(after))

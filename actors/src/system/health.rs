@@ -1,16 +1,14 @@
 //! The handle of the health report, and the watch that looks at all parts once a second.
 
 use std::collections::HashSet;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use ractor::ActorRef;
 use tokio::sync::Mutex;
 
 use super::BackupPart;
-use crate::ask::AskError;
 use crate::domain::time::Timestamp;
 use crate::hasher::HasherHandle;
 use crate::health::{
@@ -18,11 +16,11 @@ use crate::health::{
 };
 use crate::mailer::MailerHandle;
 use crate::ports::Clock;
-use crate::process::{Mailbox, Timer};
+use crate::process::{AnyMailbox, Timer};
 use crate::rate_limiter::RateLimiterHandle;
 use crate::session::SessionHandle;
 use crate::store::Store;
-use crate::supervisor::WatchedSupervisor;
+use crate::supervisor::{SupervisorMessage, WatchedSupervisor};
 
 /// How long readiness waits for each actor, and for a write and a read of the store.
 pub(super) const READY_DEADLINE: Duration = Duration::from_secs(2);
@@ -33,31 +31,6 @@ const LOOK_PERIOD: Duration = Duration::from_secs(1);
 /// The number of looks of the watch for each time that it asks for the state of the disk.
 const DISK_LOOKS: u32 = 5;
 
-type PingFuture<'a> = Pin<Box<dyn Future<Output = Result<(), AskError>> + Send + 'a>>;
-
-/// An actor as the health report sees it, independent of its message type.
-pub(super) trait Watched: Send + Sync {
-    fn report(&self, clock: &dyn Clock) -> ActorHealth;
-    fn ping(&self, deadline: Duration) -> PingFuture<'_>;
-    #[cfg(feature = "testing")]
-    fn inject(&self, fault: crate::testing::Fault) -> Result<(), AskError>;
-}
-
-impl<M: Send + 'static> Watched for Mailbox<M> {
-    fn report(&self, clock: &dyn Clock) -> ActorHealth {
-        Mailbox::report(self, clock)
-    }
-
-    fn ping(&self, deadline: Duration) -> PingFuture<'_> {
-        Box::pin(Mailbox::ping(self, deadline))
-    }
-
-    #[cfg(feature = "testing")]
-    fn inject(&self, fault: crate::testing::Fault) -> Result<(), AskError> {
-        Mailbox::inject(self, fault)
-    }
-}
-
 /// The handle of the health report.
 #[derive(Clone)]
 pub struct HealthHandle {
@@ -67,7 +40,7 @@ pub struct HealthHandle {
 /// What the health report reads.
 pub(super) struct Sources {
     pub(super) supervisor: WatchedSupervisor,
-    pub(super) watched: Vec<Arc<dyn Watched>>,
+    pub(super) watched: Vec<Arc<dyn AnyMailbox>>,
     pub(super) store: Store,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) hasher: HasherHandle,
@@ -224,8 +197,18 @@ impl HealthHandle {
         survey
     }
 
-    /// Looks at all parts once a second until the returned guard is dropped, and logs which checks begin and end to fail.
-    pub(super) fn watch(&self) -> Timer {
+    /// Has frozen actors replaced. Each call is a look at all of them.
+    pub(super) fn replace_frozen(&self, supervisor: &ActorRef<SupervisorMessage>) {
+        for (child, watched) in self.inner.sources.watched.iter().enumerate() {
+            if let Some(frozen) = watched.find_frozen() {
+                self.inner.sources.supervisor.tell(supervisor, SupervisorMessage::Replace(child, frozen));
+            }
+        }
+    }
+
+    /// Looks at all parts once a second until the returned guard is dropped, has frozen actors replaced, and logs which checks begin
+    /// and end to fail.
+    pub(super) fn watch(&self, supervisor: ActorRef<SupervisorMessage>) -> Timer {
         let handle = self.clone();
         Timer::of(tokio::spawn(async move {
             let mut ticks = tokio::time::interval(LOOK_PERIOD);
@@ -233,6 +216,7 @@ impl HealthHandle {
             let (mut looks, mut engine, mut known) = (0_u32, None, HashSet::new());
             loop {
                 ticks.tick().await;
+                handle.replace_frozen(&supervisor);
                 if looks.is_multiple_of(DISK_LOOKS) {
                     engine = Some(handle.survey().await.engine);
                 }

@@ -32,6 +32,13 @@ impl Handles {
         sources.watched.iter().map(|watched| watched.report(&*sources.clock)).collect()
     }
 
+    /// Has frozen actors replaced, as if this many seconds had passed without progress. Otherwise a timer looks once a second.
+    pub fn look_for_frozen(&self, seconds: usize) {
+        for _ in 0..seconds {
+            self.health.replace_frozen(&self.supervisor);
+        }
+    }
+
     /// Waits for the work that flows do after their answer, sends what is due in the outbox, and returns when nothing is due or
     /// under way.
     ///

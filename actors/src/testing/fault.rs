@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 /// A way for an actor to fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub enum Fault {
     /// The actor's handler panics.
     Panic,
@@ -9,6 +9,8 @@ pub enum Fault {
     Error,
     /// The actor's handler hangs for this long, by the runtime's clock.
     Hang(Duration),
+    /// The actor's handler blocks its thread in this function.
+    Block(fn()),
 }
 
 impl Fault {
@@ -19,6 +21,10 @@ impl Fault {
             Self::Error => Err("injected error".to_owned()),
             Self::Hang(duration) => {
                 tokio::time::sleep(duration).await;
+                Ok(())
+            }
+            Self::Block(block) => {
+                block();
                 Ok(())
             }
         }

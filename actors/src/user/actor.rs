@@ -10,7 +10,7 @@ use tracing::{Instrument as _, Span};
 use super::flows::Flows;
 use super::message::{Message, Run};
 use crate::health::Vitals;
-use crate::process::{Mailbox, Process, Timer, every};
+use crate::process::{OwnMailbox, Process, Timer, every};
 
 /// The maximum number of flows that run at the same time; further ones wait in the mailbox.
 /// A flow mostly waits for a hash, whose queue is bounded and far shorter, and takes a few KiB.
@@ -61,7 +61,7 @@ impl Process for UserActor {
     type Message = Message;
     type State = State;
 
-    async fn start(&self, mailbox: &Arc<Mailbox<Message>>) -> Result<Self::State, String> {
+    async fn start(&self, mailbox: &OwnMailbox<Message>) -> Result<Self::State, String> {
         let remove = || Message::RemoveUnverified;
         let removal = self.flows.rules.require_email_verification.then(|| every(REMOVAL_PERIOD, mailbox, remove));
         Ok(State { vitals: Arc::clone(mailbox.vitals()), _removal: removal })

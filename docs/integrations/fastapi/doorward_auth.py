@@ -159,7 +159,7 @@ class Offline(Guard):
 
     async def key(self, kid):
         if kid not in self.keys:
-            async with self.fetching:  # whoever names the same new key waits for the same answer
+            async with self.fetching:  # others that name the same new key wait for the same answer
                 if kid not in self.keys and time.monotonic() - self.keys_tried > self.refetch:
                     await self.fetch_keys()
         if kid not in self.keys:
@@ -167,7 +167,7 @@ class Offline(Guard):
         return self.keys[kid]
 
     async def fetch_keys(self):
-        # Whoever calls this holds `fetching`, so that no older answer takes the place of a newer one.
+        # The caller holds `fetching`, so that no older answer takes the place of a newer one.
         # Noted before the answer: one that fails must not be asked for by every request either.
         self.keys_tried = time.monotonic()
         try:

@@ -54,12 +54,14 @@ fn millis(time: Duration) -> u64 {
 }
 
 /// Asks the file system of a directory for its free space, and adds up the files below the directory.
+/// The free space is told even if the files cannot be looked at.
 pub(super) fn disk(dir: &Path) -> Option<DiskHealth> {
-    let asked = rustix::fs::statvfs(dir).map_err(io::Error::from).and_then(|about| {
-        let free_bytes = about.f_bavail.saturating_mul(about.f_frsize);
-        Ok(DiskHealth { used_bytes: size_of(dir)?, free_bytes })
-    });
-    asked.inspect_err(|error| tracing::warn!(%error, "the disk of the store cannot be asked for its free space")).ok()
+    let asked = rustix::fs::statvfs(dir);
+    let about = asked
+        .inspect_err(|error| tracing::warn!(%error, "the disk of the store cannot be asked for its free space"))
+        .ok()?;
+    let used = size_of(dir).inspect_err(|error| tracing::warn!(%error, "the size of the store cannot be told"));
+    Some(DiskHealth { used_bytes: used.ok(), free_bytes: about.f_bavail.saturating_mul(about.f_frsize) })
 }
 
 /// Returns the size of all files below a directory. Files that vanish meanwhile are skipped.
@@ -90,7 +92,7 @@ mod tests {
         fs::write(dir.path().join("db"), [0; 1000]).unwrap();
         fs::write(dir.path().join("blobs/1"), [0; 234]).unwrap();
         let told = disk(dir.path()).unwrap();
-        assert_eq!(told.used_bytes, 1234);
+        assert_eq!(told.used_bytes, Some(1234));
         assert!(told.free_bytes > 0);
         assert_eq!(disk(&dir.path().join("none")), None);
     }

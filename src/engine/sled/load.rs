@@ -10,7 +10,6 @@ use std::time::Duration;
 use doorward_actors::store;
 use doorward_actors::store::engine::{Fault, Row, Rows, View};
 use doorward_actors::store::migrations::{MigrationError, Progress};
-use doorward_actors::store::overlay::Overlay;
 use fs4::fs_std::FileExt as _;
 
 use super::lock::DirLock;
@@ -93,13 +92,7 @@ impl Loader {
         &mut self,
         step: impl FnOnce(&mut dyn View) -> Result<Progress, MigrationError>,
     ) -> Result<Progress, OpenError> {
-        let db = self.db()?;
-        let tree = Tree(db);
-        let mut overlay = Overlay::new(&tree);
-        let progress = step(&mut overlay)?;
-        overlay.keep();
-        db.apply_batch(super::batch(&overlay.into_writes()))?;
-        Ok(progress)
+        open::apply(self.db()?, step)
     }
 
     /// Makes the engine durable and puts it in its place.

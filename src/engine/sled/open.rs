@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use doorward_actors::store::engine::View;
 use doorward_actors::store::migrations::{self, Progress};
 use doorward_actors::store::overlay::Overlay;
 use doorward_actors::store::{self, layout};
@@ -35,13 +36,7 @@ pub(super) fn open_or_make(data_dir: &Path, options: SledOptions) -> Result<(sle
     // Each start makes one commit of its own: this write shows whether the engine syncs.
     let commits = store::commits_of(&Tree(&db))? + 1;
     let before = sync::calls();
-    {
-        let tree = Tree(&db);
-        let mut overlay = Overlay::new(&tree);
-        store::note_commits(&mut overlay, commits)?;
-        overlay.keep();
-        db.apply_batch(super::batch(&overlay.into_writes()))?;
-    }
+    apply(&db, |view| Ok::<_, OpenError>(store::note_commits(view, commits)?))?;
     db.flush()?;
     if cfg!(target_os = "linux") && sync::calls() == before {
         return Err(OpenError::Unsynced);
@@ -53,16 +48,21 @@ pub(super) fn open_or_make(data_dir: &Path, options: SledOptions) -> Result<(sle
 
 /// Migrates the rows to the current layout. Each step is a batch of its own.
 fn migrate(db: &sled::Db) -> Result<(), OpenError> {
-    loop {
-        let tree = Tree(db);
-        let mut overlay = Overlay::new(&tree);
-        let progress = migrations::step(&mut overlay)?;
-        overlay.keep();
-        db.apply_batch(super::batch(&overlay.into_writes()))?;
-        if progress == Progress::Done {
-            return Ok(());
-        }
-    }
+    while apply(db, migrations::step)? != Progress::Done {}
+    Ok(())
+}
+
+/// Applies what a step writes, as one batch that is not durable yet. For an engine that nobody else uses.
+pub(super) fn apply<T, E>(db: &sled::Db, step: impl FnOnce(&mut dyn View) -> Result<T, E>) -> Result<T, OpenError>
+where
+    OpenError: From<E>,
+{
+    let tree = Tree(db);
+    let mut overlay = Overlay::new(&tree);
+    let done = step(&mut overlay)?;
+    overlay.keep();
+    db.apply_batch(super::batch(&overlay.into_writes()))?;
+    Ok(done)
 }
 
 /// Opens the engine of a data directory. The caller holds the lock. Changes no record.

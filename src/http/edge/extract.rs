@@ -28,6 +28,7 @@ use crate::http::edge::bodies::MAX_BODY_BYTES;
 use crate::http::error::{ApiError, FieldError};
 use crate::http::form;
 use crate::http::json;
+use crate::http::negotiation::{joined, weight};
 use crate::http::routes::{Class, Resolved};
 
 /// The header in which services send their token.
@@ -114,8 +115,7 @@ impl RequestContext {
 
     /// Returns the language that the client prefers among the supported ones.
     pub(in crate::http) fn language(&self) -> Option<Locale> {
-        let lines = self.headers.get_all(ACCEPT_LANGUAGE).iter().filter_map(|line| line.to_str().ok());
-        Locale::from_accept_language(&lines.collect::<Vec<_>>().join(","))
+        Locale::from_accept_language(&joined(&self.headers.get_all(ACCEPT_LANGUAGE)))
     }
 
     /// Returns the language of a page that answers. This is the language of the page before it, which the query names, or
@@ -216,20 +216,12 @@ impl RequestContext {
 
     /// Whether the client says that it can read gzip (RFC 9110 §12.5.3).
     pub(in crate::http) fn accepts_gzip(&self) -> bool {
-        let codings = self.headers.get_all(ACCEPT_ENCODING).iter().filter_map(|line| line.to_str().ok());
-        let mut codings = codings.flat_map(|line| line.split(',')).map(|coding| {
-            let mut parts = coding.split(';').map(str::trim);
-            let name = parts.next().unwrap_or_default();
-            let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
-            (name, weight.is_none_or(|weight| weight.parse::<f32>().is_ok_and(|weight| weight > 0.0)))
-        });
-        codings.any(|(name, wanted)| wanted && name.eq_ignore_ascii_case("gzip"))
+        weight(&joined(&self.headers.get_all(ACCEPT_ENCODING)), "gzip") > 0.0
     }
 
     /// Returns the media types that the client accepts, as one list. Empty if it does not say.
     pub(in crate::http) fn accept(&self) -> String {
-        let values = self.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-        values.collect::<Vec<_>>().join(",")
+        joined(&self.headers.get_all(ACCEPT))
     }
 
     /// Reads the body as a form.

@@ -108,7 +108,7 @@ async fn poll(app: Arc<TestApp>, secret: String, mut after: String, over: Arc<At
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn s37_whoever_saw_an_end_acknowledged_finds_it_in_the_log_once_and_in_order() {
+async fn s37_an_acknowledged_end_is_in_the_log_once_and_in_order() {
     let mut luck = Chance::of_the_test();
     let app = Arc::new(patient().spawn().await);
     let admin_person = app.register("admin").await;

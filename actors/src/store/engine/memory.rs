@@ -181,7 +181,7 @@ impl Engine for MemoryEngine {
             groups: self.groups.read(),
             waiting: 0,
             last_sync: None,
-            disk: state.free_disk.map(|free_bytes| DiskHealth { used_bytes: 0, free_bytes }),
+            disk: state.free_disk.map(|free_bytes| DiskHealth { used_bytes: None, free_bytes }),
         }
     }
 

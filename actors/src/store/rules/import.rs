@@ -5,7 +5,7 @@ use super::super::layout;
 use super::super::reads::import::{hash_forms, standing};
 use super::super::requests::{ImportBatch, ImportRefusal};
 use super::super::transaction::{Abort, Transaction};
-use super::{append, count_admin, is_reserved, next};
+use super::{append, count_admin, end_first_user_rule, is_reserved, next};
 use crate::domain::account::{Account, AccountId, AccountOrigin};
 use crate::domain::audit::{AuditDetails, AuditRecord};
 use crate::domain::email::EmailKey;
@@ -41,9 +41,7 @@ pub(crate) fn import_accounts(
     let accounts = tx.counter(layout::ACCOUNTS)?.saturating_add(created);
     tx.put(layout::ACCOUNTS, &accounts)?;
     // The first-user rule is for a new directory. Nobody who registers now came first.
-    if tx.counter(layout::HAD_ADMIN)? == 0 {
-        tx.put(layout::HAD_ADMIN, &1)?;
-    }
+    end_first_user_rule(tx)?;
     append(tx, &AuditRecord { details: Some(AuditDetails::Counted(created)), ..batch.audit.clone() })?;
     Ok(outcomes)
 }
@@ -111,27 +109,16 @@ fn holder(tx: &Transaction<'_>, email: &EmailKey) -> Result<Option<Account>, Fau
 }
 
 fn account(new: &ImportedAccount, id: AccountId, nickname: Nickname) -> Account {
-    Account {
-        id,
-        email: new.email.clone(),
-        nickname,
+    let mut account = Account {
         password_hash: new.password_hash.clone(),
-        password_revision: 0,
         passphrase_hash: new.passphrase_hash.clone(),
-        passphrase_revision: 0,
-        customer_account: new.customer_account.clone(),
-        role: new.role,
         origin: AccountOrigin::Import,
         locked: new.locked,
         email_verified: new.email_verified,
-        pending_email: None,
-        reserved_email: None,
-        locale: new.locale,
-        password_compromised: false,
-        created_at: new.created_at,
-        session_epoch: 0,
-        revision: 0,
-    }
+        ..Account::new(id, new.email.clone(), nickname, new.role, new.created_at)
+    };
+    new.profile.apply(&mut account);
+    account
 }
 
 /// Keeps the numbers of the whole import from being given to others, so that an import that was interrupted can continue.

@@ -317,7 +317,7 @@ impl Store {
             group_size: SizePercentiles { p50: groups.percentile(50), p99: groups.percentile(99) },
             waiting: *waiting,
             last_sync: last_sync.map(|ago| now.minus(ago).to_rfc3339()),
-            disk_used_bytes: disk.map(|disk| disk.used_bytes),
+            disk_used_bytes: disk.and_then(|disk| disk.used_bytes),
             disk_free_bytes: disk.map(|disk| disk.free_bytes),
         }
     }

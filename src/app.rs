@@ -9,19 +9,22 @@ use std::time::{Duration, Instant};
 use doorward_actors::ports::{BreachedPasswords, Clock, Entropy, MailTransport};
 use doorward_actors::store::{Engine, Store};
 use doorward_actors::{
-    AccountRules, ActorSystem, AuditSettings, ClientNetworks, Handles, HashCost, HasherSettings, MailerSettings,
-    PasswordPolicy, Ports, RateLimits, RateQuota, Secret, SecretDigest, SessionPolicy, StartError, SystemSettings,
-    TokenSettings,
+    AccountRules, ActorSystem, AuditSettings, BackupPlan, ClientNetworks, Handles, HashCost, HasherSettings,
+    MailerSettings, PasswordPolicy, Ports, RateLimits, RateQuota, Secret, SecretDigest, SessionPolicy, StartError,
+    SystemSettings, TokenSettings,
 };
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::ambient::{SystemClock, SystemEntropy};
+use crate::backup::live::Backups;
+use crate::backup::shelf::Shelf;
 use crate::backup::source::Source;
 use crate::breached::{BreachedList, BreachedListError};
 use crate::control::{Commands, Control};
 use crate::data_dir::key_files::KeyFiles;
+use crate::data_dir::owner::OtherOwner;
 use crate::data_dir::{permissions, secrets};
 use crate::engine::sled::{OpenError, SledEngine, SledOptions};
 use crate::http::{self, Api, ApiRules, ServerSettings, Tls, TlsError};
@@ -54,6 +57,9 @@ pub enum BuildError {
     /// The data directory cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// The data directory belongs to another user.
+    #[error(transparent)]
+    OtherOwner(#[from] OtherOwner),
     /// A generated secret could not be created or read.
     #[error("{file} in the data directory: {source}")]
     Secret {
@@ -108,6 +114,8 @@ struct Core {
     system: ActorSystem,
     /// The mail transport of the settings; `None` if there is another one.
     mail: Option<Arc<Transport>>,
+    backups: Arc<Backups>,
+    clock: Arc<dyn Clock>,
 }
 
 /// The application: it is listening but does not answer yet.
@@ -120,7 +128,6 @@ pub struct App {
     service_token: Secret,
     server: ServerSettings,
     settings: Settings,
-    ambient: Ambient,
 }
 
 /// The sources of time and randomness and the mail transport.
@@ -154,6 +161,12 @@ impl Core {
             let transport = Arc::new(Transport::new(settings)?);
             (Arc::clone(&transport) as _, Some(transport))
         };
+        let source = Source {
+            engine: Arc::clone(&engine) as Arc<dyn Engine>,
+            data_dir: settings.storage.data_dir.clone(),
+            secret_key: settings.tokens.secret_key.clone(),
+        };
+        let backups = Arc::new(Backups::new(source, Arc::clone(&ambient.clock), Arc::clone(&ambient.entropy)));
         let ports = Ports {
             store: store.clone(),
             clock: Arc::clone(&ambient.clock),
@@ -161,9 +174,10 @@ impl Core {
             mail: port,
             breached: breached_list(settings)?,
             keys: Arc::new(KeyFiles::in_data_dir(&settings.storage.data_dir)),
+            backups: backup_plan(settings, &backups),
         };
         let system = ActorSystem::start(ports, system_settings(settings, secret_key)).await?;
-        Ok(Self { engine, store, system, mail })
+        Ok(Self { engine, store, system, mail, backups, clock: Arc::clone(&ambient.clock) })
     }
 
     /// Drains the actors, makes the last commit and releases the data directory, all within the deadline. Acknowledged changes are on disk
@@ -204,7 +218,7 @@ impl App {
         tracing::info!(%address, tls = tls.is_some(), data_dir = %settings.storage.data_dir.display(), "listening");
         let patience = settings.http.shutdown_timeout.mul_f64(HTTP_SHARE);
         let server = ServerSettings::new(&settings.http, patience, tls, settings.log.verify_sample);
-        Ok(Self { core, listener, address, metrics, service_token, server, settings, ambient })
+        Ok(Self { core, listener, address, metrics, service_token, server, settings })
     }
 
     /// Returns the address on which it listens.
@@ -246,7 +260,7 @@ impl App {
     /// Serves until `shutdown` resolves or a part fails for good. Then stops in order: refuses new connections, finishes requests in
     /// flight, drains the actors, makes the last commit.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), Ended> {
-        let Self { core, listener, metrics, service_token, server, settings, ambient, .. } = self;
+        let Self { core, listener, metrics, service_token, server, settings, .. } = self;
         let stop_within = settings.http.shutdown_timeout;
         let service_token = SecretDigest::of(service_token.expose().as_bytes());
         let rules = ApiRules {
@@ -256,15 +270,12 @@ impl App {
             refuse_unreachable: settings.mail.refuse_unreachable,
             longest_wait: settings.http.request_timeout.mul_f64(WAIT_SHARE),
         };
-        let api = Api::new(core.system.handles().clone(), service_token, rules);
+        let (backups, clock) = (Arc::clone(&core.backups), Arc::clone(&core.clock));
+        let api = Api::new(core.system.handles().clone(), service_token, rules, Arc::clone(&backups));
         let metrics = metrics.map(|listener| MetricsServer::start(listener, &api));
         let control = Control::listen(&settings.storage.data_dir).map(|control| {
-            let source = Source {
-                engine: Arc::clone(&core.engine) as Arc<dyn Engine>,
-                data_dir: settings.storage.data_dir.clone(),
-                secret_key: settings.tokens.secret_key.clone(),
-            };
-            tokio::spawn(control.serve(Commands { source, clock: ambient.clock, entropy: ambient.entropy }))
+            let engine = Arc::clone(&core.engine) as Arc<dyn Engine>;
+            tokio::spawn(control.serve(Commands { backups, engine, clock }))
         });
         let (actors, store) = (core.system.gave_up(), core.engine.failed());
         let mut ended = None;
@@ -390,6 +401,14 @@ pub(crate) fn hasher_settings(settings: &Settings) -> HasherSettings {
         queue: settings.passwords.hash_queue,
         deadline: settings.passwords.hash_deadline,
     }
+}
+
+/// Returns the schedule of backups, if the settings have one.
+fn backup_plan(settings: &Settings, backups: &Arc<Backups>) -> Option<BackupPlan> {
+    let every = settings.backup.every?;
+    let dir = settings.backup.dir.clone().unwrap_or_else(|| settings.storage.data_dir.join("backups"));
+    let shelf = Shelf::new(Arc::clone(backups), dir, settings.backup.keep, settings.storage.min_free);
+    Some(BackupPlan { every, vault: Arc::new(shelf) })
 }
 
 /// Returns the rules for new passwords.

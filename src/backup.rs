@@ -5,12 +5,16 @@
 //! - `check`: reads a whole file and checks everything in it.
 //! - `create`: writes a file from an export of a store.
 //! - `source`: a store with the secrets beside it, offline or in a running server.
+//! - `live`: the backups of a running server, whoever asks for them.
+//! - `shelf`: the backups that a server makes on a schedule.
 //! - `restore`: fills an empty data directory from a file.
 
 pub mod check;
 pub(crate) mod create;
 pub mod format;
+pub(crate) mod live;
 pub mod reader;
 pub(crate) mod restore;
+pub(crate) mod shelf;
 pub(crate) mod source;
 pub mod writer;

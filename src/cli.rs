@@ -72,8 +72,8 @@ pub enum Command {
     /// Manage the keys that sign access tokens, with or without a running server.
     #[command(subcommand)]
     Keys(KeysCommand),
-    /// Bring the accounts of another system along, with their passwords, without a running server. Exit code 0: all came along. 1: the
-    /// import was refused or failed. 2: the command line or a setting is wrong. 3: all but what the report names came along.
+    /// Bring the accounts of another system along, with their passwords, beside a running server or without one. Exit code 0: all came
+    /// along. 1: the import was refused or failed. 2: the command line or a setting is wrong. 3: all but what the report names came along.
     Import(ImportArgs),
     /// Write all accounts as lines of JSON, in the form that `import --ndjson` reads, without a running server.
     Export(ExportArgs),

@@ -1,5 +1,6 @@
 //! `doorward export`: writes the accounts of a data directory that no server has open as lines of JSON, for `doorward import --ndjson`.
 
+use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use doorward_actors::store::{Engine, Store, StoreFailure};
 
 use crate::app::{self, BuildError, Ended};
 use crate::import::{AccountLine, private_file};
+use crate::offline;
 use crate::settings::Settings;
 
 /// The number of accounts that are read at once.
@@ -51,15 +53,25 @@ pub(crate) async fn run(settings: Settings, request: ExportRequest) -> Result<u6
     if !data_dir.join("db").exists() {
         return Err(ExportFailure::Nothing(data_dir.clone()));
     }
+    let engine = offline::open_engine(&settings).await?;
+    let store = Store::new(Arc::clone(&engine) as Arc<dyn Engine>, u64::MAX);
+    let written = write_to(&store, &request).await;
+    drop(store);
+    app::close_engine(engine, STOP_DEADLINE).await?;
+    written
+}
+
+/// Writes all accounts. A file of an export that failed is removed.
+async fn write_to(store: &Store, request: &ExportRequest) -> Result<u64, ExportFailure> {
     let mut out: Box<dyn Write + Send> = match &request.to {
         Some(path) => Box::new(BufWriter::new(private_file(path)?)),
         None => Box::new(BufWriter::new(io::stdout())),
     };
-    let engine = app::open_engine(&settings).await?;
-    let store = Store::new(Arc::clone(&engine) as Arc<dyn Engine>, u64::MAX);
-    let written = write_all(&store, request.with_hashes, &mut *out).await;
-    drop(store);
-    app::close_engine(engine, STOP_DEADLINE).await?;
+    let written = write_all(store, request.with_hashes, &mut *out).await;
+    if let (Err(_), Some(path)) = (&written, &request.to) {
+        // The error of the export matters more than one of its removal.
+        let _ = fs::remove_file(path);
+    }
     written
 }
 

@@ -18,7 +18,9 @@ mod metrics;
 mod negotiation;
 mod openapi;
 mod pages;
+mod reader;
 mod routes;
+mod shown;
 mod wire;
 
 use std::sync::{Arc, OnceLock};
@@ -29,6 +31,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use warp::Filter;
 
+use crate::backup::live::Backups;
 use admission::Admission;
 pub(crate) use edge::cors::{Cors, SharedCors};
 use edge::extract::RequestContext;
@@ -52,6 +55,8 @@ pub(crate) struct Api {
     /// The documentation, once somebody has read it.
     docs: OnceLock<Docs>,
     figures: Arc<RequestFigures>,
+    /// Makes backups. `None` in tests of routes alone, whose store has no data directory.
+    backups: Option<Arc<Backups>>,
 }
 
 /// The operator's settings for answers.
@@ -104,10 +109,15 @@ fn new_figures() -> Arc<RequestFigures> {
 
 impl Api {
     /// Creates the API in front of these actors. `service_token` is the token from the settings.
-    pub(crate) fn new(handles: Handles, service_token: SecretDigest, rules: ApiRules) -> Arc<Self> {
+    pub(crate) fn new(
+        handles: Handles,
+        service_token: SecretDigest,
+        rules: ApiRules,
+        backups: Arc<Backups>,
+    ) -> Arc<Self> {
         handles.services.admit_built_in(service_token);
         let (admission, readers, docs) = (Admission::default(), Readers::default(), OnceLock::new());
-        Arc::new(Self { handles, rules, admission, readers, docs, figures: new_figures() })
+        Arc::new(Self { handles, rules, admission, readers, docs, figures: new_figures(), backups: Some(backups) })
     }
 
     /// Creates the same with another heartbeat of streams.
@@ -116,7 +126,7 @@ impl Api {
         handles.services.admit_built_in(service_token);
         let (rules, readers) = (ApiRules::default(), Readers::beating(heartbeat));
         let (admission, docs) = (Admission::default(), OnceLock::new());
-        Arc::new(Self { handles, rules, admission, readers, docs, figures: new_figures() })
+        Arc::new(Self { handles, rules, admission, readers, docs, figures: new_figures(), backups: None })
     }
 
     /// Returns the warning for a request that sets this address: no mail can be sent to it, as far as the mailer knows.

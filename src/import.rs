@@ -1,4 +1,4 @@
-//! `doorward import`: brings the accounts of another system into a data directory that no server has open.
+//! `doorward import`: brings the accounts of another system into a data directory, by itself or through the server that has it open.
 //!
 //! The file is read twice. First it is checked as a whole, and if something forbids the import, nothing is written. Then its accounts
 //! are written in batches, one commit after the other. An import that was interrupted is continued by the same command.
@@ -6,6 +6,9 @@
 mod auth_service;
 mod ndjson;
 mod report;
+mod server;
+mod target;
+mod wire;
 
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -16,14 +19,17 @@ use std::time::Duration;
 use doorward_actors::store::engine::memory::MemoryEngine;
 use doorward_actors::store::{Engine, Store};
 use doorward_actors::{
-    AccountId, AccountToImport, HashForm, IMPORT_BATCH, ImportError, ImportOutcome, Importer, Locale, MAX_HASH_FORMS,
-    Nickname, NumberStanding, OperatorPorts, Role, StartError, Timestamp,
+    AccountId, AccountToImport, HashForm, ImportOutcome, Importer, Locale, MAX_HASH_FORMS, Nickname, NumberStanding,
+    OperatorPorts, Role, StartError, Timestamp,
 };
 use tokio::sync::mpsc;
 
 use crate::app::{self, Ambient, BuildError, Ended};
+use crate::backup::live::give_way;
+use crate::control::{self, CommandError};
 use crate::engine::dry_run::DryRun;
-use crate::engine::sled::SledEngine;
+use crate::engine::sled::{OpenError, SledEngine};
+use crate::offline;
 use crate::settings::Settings;
 use crate::telemetry;
 use auth_service::{AuthService, AuthServiceError};
@@ -31,6 +37,8 @@ pub(crate) use ndjson::AccountLine;
 use ndjson::NdjsonError;
 pub(crate) use report::private_file;
 use report::{Note, Reason, Report, Subject};
+pub(crate) use server::serve;
+use target::{Connection, Target, TargetError};
 
 /// The highest account number that an import accepts: the highest that every JSON reader keeps exactly.
 const NUMBER_LIMIT: u64 = (1 << 53) - 1;
@@ -136,11 +144,17 @@ pub(crate) enum ImportFailure {
         /// The accounts that were imported.
         done: u64,
     },
+    /// The server that has the data directory open cannot be asked.
+    #[error("{0}; nothing was imported")]
+    Server(#[from] CommandError),
+    /// What is there cannot be read.
+    #[error("{0}; nothing was imported")]
+    Target(#[from] TargetError),
     /// A batch could not be written.
     #[error("{source}; {done} accounts were imported before, and the same command continues")]
     Batch {
         /// What happened.
-        source: ImportError,
+        source: TargetError,
         /// The accounts that were imported.
         done: u64,
     },
@@ -195,10 +209,39 @@ pub(crate) async fn run(settings: Settings, request: ImportRequest) -> Result<bo
         Ok::<_, SourceError>(overview)
     })
     .await?;
-    let opened = Opened::open(&settings, request.dry_run).await?;
-    let outcome = opened.import(&settings, &ambient, &request, defaults, overview).await;
+    let opened = match Opened::open(&settings, request.dry_run).await {
+        Ok(opened) => opened,
+        Err(error @ (BuildError::Store(OpenError::InUse { .. }) | BuildError::OtherOwner(_))) => {
+            let connection = match control::import(&settings.storage.data_dir, request.dry_run).await {
+                Ok(stream) => Connection(stream),
+                // Without a server, the reason is that root may not open the directory.
+                Err(CommandError::Unreachable { .. }) if matches!(error, BuildError::OtherOwner(_)) => {
+                    return Err(error.into());
+                }
+                Err(error) => return Err(error.into()),
+            };
+            // The server hashes, too, for people who wait.
+            give_way();
+            let engine = Arc::new(MemoryEngine::default()) as Arc<dyn Engine>;
+            let target = Target::There(importer(engine, &settings, &ambient)?, Box::new(connection));
+            return carry_out(target, &request, defaults, overview).await;
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let target = Target::Here(importer(Arc::clone(&opened.engine), &settings, &ambient)?);
+    let outcome = carry_out(target, &request, defaults, overview).await;
     opened.close().await?;
     outcome
+}
+
+fn importer(engine: Arc<dyn Engine>, settings: &Settings, ambient: &Ambient) -> Result<Importer, BuildError> {
+    let ports = OperatorPorts {
+        store: Store::new(engine, u64::MAX),
+        clock: Arc::clone(&ambient.clock),
+        entropy: Arc::clone(&ambient.entropy),
+        breached: None,
+    };
+    Importer::start(ports, app::hasher_settings(settings)).map_err(|error| StartError::from(error).into())
 }
 
 /// Runs work that blocks.
@@ -220,11 +263,11 @@ impl Opened {
     /// Opens the data directory. A dry run writes to memory only, and creates no data directory.
     async fn open(settings: &Settings, dry_run: bool) -> Result<Self, BuildError> {
         if !dry_run {
-            let sled = app::open_engine(settings).await?;
+            let sled = offline::open_engine(settings).await?;
             return Ok(Self { engine: Arc::clone(&sled) as Arc<dyn Engine>, sled: Some(sled) });
         }
         let sled =
-            if has_database(&settings.storage.data_dir) { Some(app::open_engine(settings).await?) } else { None };
+            if has_database(&settings.storage.data_dir) { Some(offline::open_engine(settings).await?) } else { None };
         let base = match &sled {
             Some(sled) => Arc::clone(sled) as Arc<dyn Engine>,
             None => Arc::new(MemoryEngine::default()),
@@ -239,42 +282,33 @@ impl Opened {
             None => Ok(()),
         }
     }
+}
 
-    async fn import(
-        &self,
-        settings: &Settings,
-        ambient: &Ambient,
-        request: &ImportRequest,
-        defaults: Defaults,
-        overview: Overview,
-    ) -> Result<bool, ImportFailure> {
-        let ports = OperatorPorts {
-            store: Store::new(Arc::clone(&self.engine), u64::MAX),
-            clock: Arc::clone(&ambient.clock),
-            entropy: Arc::clone(&ambient.entropy),
-            breached: None,
-        };
-        let importer = Importer::start(ports, app::hasher_settings(settings))
-            .map_err(|error| BuildError::from(StartError::from(error)))?;
-        check(&importer, &overview).await?;
-        let report = Report::begin(request.report.as_deref())
-            .map_err(|source| ImportFailure::Report { file: request.report.clone().unwrap_or_default(), source })?;
-        let had_admin = importer.had_admin().await.map_err(BuildError::from)?;
-        let last_number = overview.numbers.iter().copied().max();
-        let mut work = Work { importer, report, last_number, admins: 0, progress: Progress::new(overview.accounts) };
-        if !request.dry_run {
-            work.importer.log_audit_head().await;
-        }
-        let outcome = work.write_all(request.source.clone(), defaults).await;
-        if !request.dry_run {
-            work.importer.log_audit_head().await;
-        }
-        work.progress.end();
-        let done = work.report.created;
-        outcome.and(work.report.flush().map_err(|source| ImportFailure::ReportBroken { source, done }))?;
-        work.tell(request, had_admin);
-        Ok(!work.report.is_incomplete())
+/// Checks an import and does it. Returns whether all accounts came along with all of their parts.
+async fn carry_out(
+    mut target: Target,
+    request: &ImportRequest,
+    defaults: Defaults,
+    overview: Overview,
+) -> Result<bool, ImportFailure> {
+    check(&mut target, &overview).await?;
+    let report = Report::begin(request.report.as_deref())
+        .map_err(|source| ImportFailure::Report { file: request.report.clone().unwrap_or_default(), source })?;
+    let had_admin = target.had_admin().await?;
+    let last_number = overview.numbers.iter().copied().max();
+    let mut work = Work { target, report, last_number, admins: 0, progress: Progress::new(overview.accounts) };
+    if !request.dry_run {
+        work.target.log_audit_head().await;
     }
+    let outcome = work.write_all(request.source.clone(), defaults).await;
+    if !request.dry_run {
+        work.target.log_audit_head().await;
+    }
+    work.progress.end();
+    let done = work.report.created;
+    outcome.and(work.report.flush().map_err(|source| ImportFailure::ReportBroken { source, done }))?;
+    work.tell(request, had_admin);
+    Ok(!work.report.is_incomplete())
 }
 
 fn has_database(data_dir: &Path) -> bool {
@@ -282,10 +316,10 @@ fn has_database(data_dir: &Path) -> bool {
 }
 
 /// Checks what forbids the whole import, before anything is written.
-async fn check(importer: &Importer, overview: &Overview) -> Result<(), ImportFailure> {
+async fn check(target: &mut Target, overview: &Overview) -> Result<(), ImportFailure> {
     let mut taken = Vec::new();
     for numbers in overview.numbers.chunks(NUMBERS_AT_ONCE) {
-        let standings = importer.number_standings(numbers.to_vec()).await.map_err(BuildError::from)?;
+        let standings = target.number_standings(numbers.to_vec()).await?;
         let is_taken =
             |(id, standing): (&AccountId, NumberStanding)| (standing == NumberStanding::Taken).then_some(*id);
         taken.extend(numbers.iter().zip(standings).filter_map(is_taken));
@@ -295,7 +329,7 @@ async fn check(importer: &Importer, overview: &Overview) -> Result<(), ImportFai
         return Err(ImportFailure::NumbersTaken { first, more });
     }
     let mut forms = overview.forms.clone();
-    forms.extend(importer.hash_forms().await.map_err(BuildError::from)?.foreign.into_iter().map(|(form, _)| form));
+    forms.extend(target.hash_forms().await?);
     if forms.len() > MAX_HASH_FORMS {
         return Err(ImportFailure::TooManyHashForms(forms.len()));
     }
@@ -304,7 +338,7 @@ async fn check(importer: &Importer, overview: &Overview) -> Result<(), ImportFai
 
 /// An import under way.
 struct Work {
-    importer: Importer,
+    target: Target,
     report: Report,
     last_number: Option<AccountId>,
     /// The administrators that were created.
@@ -316,12 +350,13 @@ impl Work {
     /// Reads the file again, and writes its accounts batch by batch.
     async fn write_all(&mut self, source: Source, defaults: Defaults) -> Result<(), ImportFailure> {
         let (sender, mut batches) = mpsc::channel::<Vec<Item>>(READ_AHEAD);
+        let size = self.target.batch();
         let reading = tokio::task::spawn_blocking(move || {
-            let mut batch = Vec::with_capacity(IMPORT_BATCH);
+            let mut batch = Vec::with_capacity(size);
             source.read(defaults, |item| {
                 batch.push(item);
                 // If nobody takes batches any more, the import failed and says why.
-                batch.len() < IMPORT_BATCH || sender.blocking_send(std::mem::take(&mut batch)).is_ok()
+                batch.len() < size || sender.blocking_send(std::mem::take(&mut batch)).is_ok()
             })?;
             // As above.
             let _ = sender.blocking_send(batch);
@@ -345,7 +380,7 @@ impl Work {
             Item::Skipped(..) => None,
         });
         let done = self.report.created;
-        let outcomes = self.importer.import(accounts.collect(), self.last_number).await;
+        let outcomes = self.target.import(accounts.collect(), self.last_number).await;
         let outcomes = outcomes.map_err(|source| ImportFailure::Batch { source, done })?;
         // Counted before the report is written, which may fail.
         let created = outcomes.iter().filter(|outcome| matches!(outcome, ImportOutcome::Created { .. })).count();

@@ -11,9 +11,16 @@ use doorward_actors::{KeyId, Operator, OperatorPorts, OperatorSettings, Secret, 
 
 use crate::app::{self, Ambient, BuildError, Ended, SECRET_KEY_FILE};
 use crate::data_dir::key_files::KeyFiles;
-use crate::data_dir::secrets;
+use crate::data_dir::{owner, secrets};
 use crate::engine::sled::SledEngine;
 use crate::settings::Settings;
+
+/// Opens the data directory for a command. Fails while a server has it open, and if the superuser would leave files in it that its owner
+/// cannot read.
+pub(crate) async fn open_engine(settings: &Settings) -> Result<Arc<SledEngine>, BuildError> {
+    owner::check(&settings.storage.data_dir)?;
+    app::open_engine(settings).await
+}
 
 /// A data directory that an operator's command has open.
 pub(crate) struct Offline {
@@ -24,7 +31,7 @@ pub(crate) struct Offline {
 impl Offline {
     /// Opens the data directory. Fails while a server has it open.
     pub(crate) async fn open(settings: &Settings, ambient: &Ambient) -> Result<Self, BuildError> {
-        let engine = app::open_engine(settings).await?;
+        let engine = open_engine(settings).await?;
         let secret = secret_of_the_server(settings, ambient.clock.now())?;
         if secret.is_none() {
             tracing::warn!(

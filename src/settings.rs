@@ -6,6 +6,7 @@
 
 mod accounts;
 mod audit;
+mod backup;
 mod dotenv;
 mod http;
 mod layers;
@@ -26,6 +27,7 @@ use std::path::PathBuf;
 
 pub use accounts::AccountSettings;
 pub use audit::AuditSettings;
+pub use backup::BackupSettings;
 pub use doorward_actors::Networks;
 use doorward_actors::SecretDigest;
 pub use http::{HttpSettings, TlsFiles};
@@ -95,6 +97,8 @@ pub struct Settings {
     pub http: HttpSettings,
     /// The data directory.
     pub storage: StorageSettings,
+    /// Backups on a schedule.
+    pub backup: BackupSettings,
     /// Access tokens and the service token.
     pub tokens: TokenSettings,
     /// Sessions.
@@ -194,6 +198,7 @@ impl Settings {
     fn read(reader: &mut Reader) -> Option<Self> {
         let http = HttpSettings::read(reader);
         let storage = StorageSettings::read(reader);
+        let backup = BackupSettings::read(reader);
         let tokens = TokenSettings::read(reader);
         let sessions = SessionSettings::read(reader);
         let passwords = PasswordSettings::read(reader);
@@ -205,6 +210,7 @@ impl Settings {
         Some(Self {
             http: http?,
             storage: storage?,
+            backup: backup?,
             tokens: tokens?,
             sessions: sessions?,
             passwords: passwords?,

@@ -11,3 +11,5 @@ mod ndjson;
 mod old;
 #[path = "import/program.rs"]
 mod program;
+#[path = "import/running.rs"]
+mod running;

@@ -201,7 +201,9 @@ impl AuditHandle {
         }
     }
 
-    fn by_reader(&self, reader: &AuditReader, event: AuditEvent, origin: Origin) -> AuditRecord {
+    /// Returns the record of something that a reader does now.
+    #[must_use]
+    pub fn by_reader(&self, reader: &AuditReader, event: AuditEvent, origin: Origin) -> AuditRecord {
         let (actor, session) = match reader {
             AuditReader::Admin { account, session } => (AuditActorKind::Admin(*account), Some(*session)),
             AuditReader::Service(name) => (AuditActorKind::Service(name.clone()), None),

@@ -7,6 +7,7 @@ mod vitals;
 
 use std::time::Duration;
 
+use crate::backups::BackupHealth;
 use crate::domain::time::Timestamp;
 
 pub use checks::{Check, Problem};
@@ -217,4 +218,6 @@ pub struct HealthReport {
     pub feed: FeedHealth,
     /// How many sessions live.
     pub live_sessions: usize,
+    /// The scheduled backups; `None` if there is no schedule.
+    pub backups: Option<BackupHealth>,
 }

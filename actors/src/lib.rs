@@ -6,6 +6,7 @@
 
 mod ask;
 mod auditor;
+mod backups;
 mod clock_check;
 mod domain;
 mod hasher;
@@ -28,6 +29,7 @@ mod user;
 
 pub use ask::{ActingError, Unavailable};
 pub use auditor::{AuditHandle, AuditReader, AuditSettings};
+pub use backups::{BackupHealth, BackupPlan};
 
 pub use domain::account::{
     Account, AccountChange, AccountId, AccountOrigin, CredentialHash, CustomerAccount, CustomerAccountError,

@@ -76,6 +76,24 @@ pub enum ReplaceKeysError {
     Failed(#[from] KeyVaultFailure),
 }
 
+/// The place where backups are made and kept.
+#[async_trait]
+pub trait BackupVault: Send + Sync + 'static {
+    /// Returns when the newest whole backup was made, of those that were not made after `now`. Removes what a kill left unfinished.
+    async fn newest(&self, now: Timestamp) -> Result<Option<Timestamp>, BackupFailure>;
+
+    /// Makes a backup, checks it, and removes older ones that are not to be kept. Returns when it was made.
+    async fn make(&self) -> Result<Timestamp, BackupFailure>;
+
+    /// Gives up the backup under way, and makes no more.
+    fn stop(&self);
+}
+
+/// No backup was made. The text is for operators.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BackupFailure(pub String);
+
 /// The transport that delivers mails.
 #[async_trait]
 pub trait MailTransport: Send + Sync + 'static {

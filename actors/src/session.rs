@@ -121,7 +121,8 @@ impl Principal {
 impl Principal {
     /// Like [`acting`](Self::acting), for a change that needs a recent proof of identity.
     /// The proof was checked when this principal was found.
-    pub(crate) fn acting_proven(&self, role: Role) -> Acting {
+    #[must_use]
+    pub fn acting_proven(&self, role: Role) -> Acting {
         Acting { proven_at: Some(self.account.session_epoch), ..self.acting(role) }
     }
 

@@ -34,6 +34,7 @@ mod limits;
 pub mod migrations;
 mod outbox;
 pub mod overlay;
+mod personal;
 mod reads;
 mod requests;
 pub mod restored;
@@ -45,6 +46,7 @@ pub use codec::RecordError;
 pub use engine::{Engine, FailureKind, StoreFailure};
 use engine::{Rows, Verdict};
 pub use outbox::{MAX_COUNTED_MAILS, OutboxCounts};
+pub use personal::{OpenLink, PersonalData};
 pub use requests::*;
 use transaction::{Abort, Transaction};
 

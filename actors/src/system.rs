@@ -15,6 +15,9 @@ use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use crate::auditor::{AuditActor, AuditHandle, AuditSettings};
+#[cfg(feature = "testing")]
+use crate::backups;
+use crate::backups::{BackupActor, BackupKeeper, BackupPlan};
 use crate::domain::hash_form::HashFormKey;
 use crate::domain::one_time::OneTimeKey;
 use crate::domain::password::PasswordPolicy;
@@ -58,6 +61,8 @@ pub struct Ports {
     pub breached: Option<Arc<dyn BreachedPasswords>>,
     /// The vault of the signing keys.
     pub keys: Arc<dyn KeyVault>,
+    /// The schedule of backups, if there is one.
+    pub backups: Option<BackupPlan>,
 }
 
 /// The settings of the actors.
@@ -149,7 +154,7 @@ pub struct ActorSystem {
 impl ActorSystem {
     /// Starts the hashing threads and every actor, in the order of their dependencies.
     pub async fn start(ports: Ports, settings: SystemSettings) -> Result<Self, StartError> {
-        let Ports { store, clock, entropy, mail, breached, keys: vault } = ports;
+        let Ports { store, clock, entropy, mail, breached, keys: vault, backups } = ports;
         let hasher = HasherHandle::start(
             settings.hasher,
             settings.passwords,
@@ -206,6 +211,7 @@ impl ActorSystem {
         cast.add(RateLimiterActor::new(limits.clone(), leases.clone()), &limiter_mailbox);
         cast.add(keys.actor, &keys.mailbox);
         cast.add(service_actor, &service_mailbox);
+        let backups = backups.map(|plan| cast.add_backups(plan, &leases));
         cast.add(auditor(&settings, &store, &clock, &leases), &audit_mailbox);
         // Only the flows ask it. It may wait for a mail server that does not answer, and that must not keep another actor from
         // draining.
@@ -224,15 +230,15 @@ impl ActorSystem {
             sessions: sessions.clone(),
             limits: limits.clone(),
             mailer: mailer.clone(),
+            backups,
             min_free: settings.min_free_disk,
         });
-        let watch = health.watch(supervisor.clone());
         Ok(Self {
             supervisor: supervisor.clone(),
             gave_up,
             draining,
             leases,
-            _watch: watch,
+            _watch: health.watch(supervisor.clone()),
             handles: Handles {
                 users,
                 sessions,
@@ -306,6 +312,28 @@ impl Cast {
         self.watched.push(mailbox.clone());
         self.children.push(ChildSpec::new(Arc::new(process), Arc::clone(mailbox), Arc::clone(&self.clock)));
     }
+}
+
+impl Cast {
+    /// Adds the schedule of backups.
+    fn add_backups(&mut self, plan: BackupPlan, leases: &Leases) -> BackupPart {
+        let mailbox = Mailbox::new(Vitals::new("backups"));
+        let keeper = Arc::new(BackupKeeper::new(plan, Arc::clone(&self.clock), leases.clone()));
+        self.add(BackupActor::new(Arc::clone(&keeper)), &mailbox);
+        BackupPart {
+            keeper,
+            #[cfg(feature = "testing")]
+            mailbox,
+        }
+    }
+}
+
+/// The schedule of backups.
+struct BackupPart {
+    keeper: Arc<BackupKeeper>,
+    /// With this, tests trigger its timer.
+    #[cfg(feature = "testing")]
+    mailbox: Arc<Mailbox<backups::Message>>,
 }
 
 /// The opened signing keys.

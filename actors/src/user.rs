@@ -40,7 +40,7 @@ use crate::domain::time::Timestamp;
 use crate::ports::Clock;
 use crate::process::{Mailbox, Reply};
 use crate::session::{Principal, SessionHandle, SessionSummary};
-use crate::store::{ListedAccount, Page, Store, StoredToken};
+use crate::store::{ListedAccount, Page, PersonalData, Store, StoredToken};
 
 /// The minimum pause between two requested mails of one purpose to one account.
 pub(crate) const RESEND_PAUSE: Duration = Duration::from_mins(1);
@@ -419,6 +419,18 @@ impl UserHandle {
     ) -> Result<(), DeleteError> {
         let principal = principal.clone();
         self.ask(move |flows| async move { flows.delete_own(&principal, current_password, origin).await }).await?
+    }
+
+    /// Returns what is stored about the principal's own account, except its sessions and its audit records; requires the current
+    /// password or a recent login. `None` if the session ended in the meantime.
+    pub async fn export_own(
+        &self,
+        principal: &Principal,
+        current_password: Option<Password>,
+        origin: Origin,
+    ) -> Result<Option<PersonalData>, ProofError> {
+        let principal = principal.clone();
+        self.ask(move |flows| async move { flows.export_own(&principal, current_password, origin).await }).await?
     }
 
     /// Verifies that an administrator may do something sensitive that does not change an account, and returns the administrator.

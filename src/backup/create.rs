@@ -11,6 +11,20 @@ use doorward_actors::{AuditHash, Secret};
 use super::format::{DIGEST, End, Header};
 use super::writer::Writer;
 
+/// Where a backup goes, as it is made.
+pub(crate) trait Destination {
+    /// Takes the next bytes. Waits until there is room for more. An error ends the backup.
+    async fn take(&mut self, bytes: Vec<u8>) -> io::Result<()>;
+}
+
+/// A writer, which may block.
+impl<W: Write> Destination for W {
+    async fn take(&mut self, bytes: Vec<u8>) -> io::Result<()> {
+        self.write_all(&bytes)?;
+        self.flush()
+    }
+}
+
 /// Why no backup was made.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CreateError {
@@ -20,6 +34,9 @@ pub(crate) enum CreateError {
     /// A generated secret cannot be read.
     #[error(transparent)]
     Secret(io::Error),
+    /// The session of the request has ended, or lost its role.
+    #[error("its session has ended")]
+    Revoked,
     /// The signing keys cannot be read.
     #[error("the signing keys cannot be read: {0}")]
     Keys(#[from] KeyVaultFailure),
@@ -34,15 +51,15 @@ pub(crate) enum CreateError {
 }
 
 /// Writes a backup. `before_end` runs when everything but the end is written; if it fails, so does the backup.
-pub(crate) async fn write<W: Write>(
-    out: W,
+pub(crate) async fn write(
+    mut out: impl Destination,
     header: &Header,
     files: &[(String, Secret)],
     mut export: Box<dyn Export>,
     salt: [u8; 32],
     before_end: impl FnOnce() -> io::Result<()>,
 ) -> Result<(Contents, [u8; DIGEST]), CreateError> {
-    let mut writer = Writer::begin(out, header)?;
+    let mut writer = Writer::begin(Vec::new(), header)?;
     for (name, content) in files {
         writer.file(name, content.expose().as_bytes())?;
     }
@@ -56,10 +73,12 @@ pub(crate) async fn write<W: Write>(
             integrity.row(key, value).map_err(CreateError::Damaged)?;
         }
         writer.rows(&rows)?;
+        out.take(std::mem::take(writer.out())).await?;
     }
     let contents = integrity.finish().map_err(CreateError::Damaged)?;
     before_end()?;
-    let (_, digest) = writer.finish(&End::new(contents.rows, contents.commits, contents.audit_head))?;
+    let (rest, digest) = writer.finish(&End::new(contents.rows, contents.commits, contents.audit_head))?;
+    out.take(rest).await?;
     Ok((contents, digest))
 }
 

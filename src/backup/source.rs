@@ -1,15 +1,15 @@
 //! A store that backups are made of, with the secrets beside it.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use doorward_actors::store::engine::{Engine, Export, Verdict, View};
+use doorward_actors::store::engine::{Engine, Export};
 use doorward_actors::store::integrity::Contents;
-use doorward_actors::store::restored;
-use doorward_actors::{AuditEvent, KeyId, Secret, Timestamp};
+use doorward_actors::store::{ActingRefusal, Store, StoreError};
+use doorward_actors::{Acting, AuditRecord, KeyId, Secret};
 
-use super::create::{self, CreateError};
+use super::create::{self, CreateError, Destination};
 use super::format::{DIGEST, Header, Purpose};
 use crate::app::{SECRET_KEY_FILE, SERVICE_TOKEN_FILE};
 use crate::data_dir::key_files::KeyFiles;
@@ -36,20 +36,28 @@ pub(crate) struct Begun {
 }
 
 impl Source {
-    /// Puts a backup on record and begins it. The record is in the backup.
+    /// Puts a backup on record and begins it. The record, which says who makes it, is in the backup.
+    ///
+    /// `acting` is the session that makes it; `None` for a service and for the operator.
     pub(crate) async fn begin(
         &self,
         purpose: Purpose,
         with_secrets: bool,
-        now: Timestamp,
+        record: AuditRecord,
+        acting: Option<Acting>,
     ) -> Result<Begun, CreateError> {
         let kept = kept_secret(&self.data_dir)?;
         let files = if with_secrets { secret_files(&self.data_dir)? } else { Vec::new() };
-        let audit = move |view: &mut dyn View| {
-            restored::record(view, AuditEvent::BackupMade, now)?;
-            Ok(Verdict::Keep)
-        };
-        self.engine.commit(Box::new(audit)).await?;
+        let now = record.at;
+        // The server keeps its audit log within its bounds. A backup removes nothing from it.
+        let store = Store::new(Arc::clone(&self.engine), u64::MAX);
+        match acting {
+            Some(acting) => store.append_audit_as(acting, record).await.map_err(|error| match error {
+                StoreError::Refused(ActingRefusal) => CreateError::Revoked,
+                StoreError::Failed(failure) => failure.into(),
+            })?,
+            None => store.append_audit(vec![record]).await?,
+        }
         let secret = self.secret_key.as_ref().or(kept.as_ref()).map(KeyId::of_secret);
         let header = Header::new(now, purpose, secret.as_ref(), with_secrets);
         Ok(Begun { header, files, export: self.engine.export().await? })
@@ -58,9 +66,9 @@ impl Source {
 
 impl Begun {
     /// Writes the backup. `before_end` runs when everything but its end is written.
-    pub(crate) async fn write<W: Write>(
+    pub(crate) async fn write(
         self,
-        out: W,
+        out: impl Destination,
         salt: [u8; 32],
         before_end: impl FnOnce() -> io::Result<()>,
     ) -> Result<(Contents, [u8; DIGEST]), CreateError> {

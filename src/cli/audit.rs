@@ -7,6 +7,7 @@ use doorward_actors::{AuditHead, AuditStart};
 
 use super::{EXIT_USAGE, NotedStart, VerifyAudit, complain};
 use crate::ambient::SystemEntropy;
+use crate::data_dir::owner;
 use crate::engine::sled::{SledEngine, SledOptions};
 use crate::settings::Settings;
 use crate::telemetry;
@@ -23,6 +24,9 @@ pub(super) fn verify(settings: &Settings, arguments: &VerifyAudit) -> ExitCode {
         ExitCode::from(EXIT_USAGE)
     };
     if let Err(error) = telemetry::init(&settings.log, &SystemEntropy) {
+        return unknown(&error);
+    }
+    if let Err(error) = owner::check(&settings.storage.data_dir) {
         return unknown(&error);
     }
     let options = SledOptions { cache_bytes: CACHE_BYTES, ..SledOptions::default() };

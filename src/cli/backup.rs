@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::Args;
 use doorward_actors::ports::{Clock as _, Entropy as _};
 use doorward_actors::store::Engine;
+use doorward_actors::{AuditEvent, AuditRecord};
 
 use super::complain;
 use crate::ambient::{SystemClock, SystemEntropy};
@@ -19,9 +20,11 @@ use crate::backup::create::hex;
 use crate::backup::format::Purpose;
 use crate::backup::restore::{self, RestoreError, Wishes};
 use crate::backup::source::{Source, kept_secret};
-use crate::control::{self, Request};
+use crate::control::{self, CommandError, Request};
+use crate::data_dir::owner;
 use crate::engine::sled::{OpenError, SledEngine, moved};
 use crate::files::NewFile;
+use crate::offline;
 use crate::run::RunError;
 use crate::settings::Settings;
 use crate::telemetry;
@@ -85,7 +88,7 @@ pub(super) async fn make(settings: Settings, args: BackupArgs) -> Result<(), Run
         let why = format!("there is no database in {}", data_dir.display());
         return Err(RunError::Input { what: "DATA_DIR", why });
     }
-    let checked = match app::open_engine(&settings).await {
+    let checked = match offline::open_engine(&settings).await {
         Ok(engine) => {
             let made = make_offline(&settings, &args, Arc::clone(&engine)).await;
             app::close_engine(engine, STOP_DEADLINE).await?;
@@ -98,6 +101,11 @@ pub(super) async fn make(settings: Settings, args: BackupArgs) -> Result<(), Run
             });
         }
         Err(BuildError::Store(OpenError::InUse { data_dir })) => ask_for(&data_dir, &args).await?,
+        // A server that runs as the owner may be asked, because it writes nothing as root.
+        Err(error @ BuildError::OtherOwner(_)) if !args.moves => match ask_for(data_dir, &args).await {
+            Err(RunError::Command(CommandError::Unreachable { .. })) => return Err(error.into()),
+            asked => asked?,
+        },
         Err(error) => return Err(error.into()),
     };
     if checked.contents.lacks_administrator {
@@ -115,7 +123,8 @@ async fn make_offline(settings: &Settings, args: &BackupArgs, engine: Arc<SledEn
     let data_dir = settings.storage.data_dir.clone();
     let source = Source { engine: engine as Arc<dyn Engine>, data_dir, secret_key: settings.tokens.secret_key.clone() };
     let purpose = if args.moves { Purpose::Move } else { Purpose::Backup };
-    let begun = source.begin(purpose, !args.no_secrets, SystemClock::new().now()).await?;
+    let record = AuditRecord::new(AuditEvent::BackupMade, SystemClock::new().now());
+    let begun = source.begin(purpose, !args.no_secrets, record, None).await?;
     let (header, files) = (begun.header.clone(), begun.files.len());
     let before_end = || if args.moves { moved::mark(&source.data_dir, &header.made_at) } else { Ok(()) };
     let mut out = Output::create(&args.to)?;
@@ -138,10 +147,14 @@ async fn make_offline(settings: &Settings, args: &BackupArgs, engine: Arc<SledEn
 
 /// Asks the server for a backup, and checks it on its way to the file.
 async fn ask_for(data_dir: &Path, args: &BackupArgs) -> Result<Checked, RunError> {
-    let input = control::command(data_dir, &Request::Backup { with_secrets: !args.no_secrets }).await?;
+    let mut input = control::command(data_dir, &Request::Backup { with_secrets: !args.no_secrets }).await?;
     let mut out = Output::create(&args.to)?;
-    let checked = check(Tee { input, out: &mut out })
-        .map_err(|error| RunError::Input { what: "the backup that the server sent", why: error.to_string() })?;
+    let checked = check(Tee { input: &mut input, out: &mut out });
+    if let Some(why) = input.failure() {
+        return Err(CommandError::Refused(why).into());
+    }
+    let checked =
+        checked.map_err(|error| RunError::Input { what: "the backup that the server sent", why: error.to_string() })?;
     out.complete(&args.to)?;
     Ok(checked)
 }
@@ -237,6 +250,7 @@ fn accept(input: impl Read, wishes: Wishes) -> Result<Checked, RunError> {
 /// after its end.
 pub(super) fn restore(settings: &Settings, args: &RestoreArgs) -> Result<(), RunError> {
     let data_dir = &settings.storage.data_dir;
+    owner::check(data_dir).map_err(BuildError::from)?;
     let wishes = Wishes {
         keep_sessions: args.keep_sessions,
         other_secret: args.accept_other_secret,

@@ -8,6 +8,7 @@ use doorward_actors::{BadKey, KeyRing, KeyState, RingKey, RotateRefusal, Signing
 use super::{KeysCommand, complain};
 use crate::ambient::SystemClock;
 use crate::data_dir::key_files::KeyFiles;
+use crate::data_dir::owner;
 use crate::settings::Settings;
 
 /// The maximum number of attempts. Each attempt but the first follows a change that a server made meanwhile.
@@ -24,6 +25,8 @@ enum KeysCommandError {
     Refused(#[from] RotateRefusal),
     #[error(transparent)]
     Bad(#[from] BadKey),
+    #[error(transparent)]
+    OtherOwner(#[from] owner::OtherOwner),
     #[error("another process is changing the keys; try again")]
     Contended,
 }
@@ -70,6 +73,7 @@ fn list(settings: &Settings, now: Timestamp) -> Result<String, KeysCommandError>
 }
 
 fn rotate(settings: &Settings, compromised: bool, now: Timestamp) -> Result<String, KeysCommandError> {
+    owner::check(&settings.storage.data_dir)?;
     let files = files(settings);
     for _ in 0..MAX_ATTEMPTS {
         let mut ring = files.load()?.ok_or_else(|| none(settings))?.ring;

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use crate::engine::sled::OpenError;
 
-/// The directories that hold secrets: hashes, signing keys, mails with links that open accounts, and the socket that gives all of them.
-const DIRECTORIES: [&str; 5] = ["db", "keys", "mail", "control", "restoring"];
+/// The directories that hold secrets: hashes, signing keys, mails with links that open accounts, the socket that
+/// gives all of them, and backups.
+const DIRECTORIES: [&str; 6] = ["db", "keys", "mail", "control", "restoring", "backups"];
 /// The secret files outside those directories.
 const FILES: [&str; 2] = ["secret_key", "service_token"];
 /// The permission bits of everyone but the owner.

@@ -19,8 +19,8 @@ const LOGIN: usize = 256;
 const CREDENTIAL: usize = 256;
 /// Requests of owners about their own accounts: their bodies take 32 MiB at worst.
 const ACCOUNT: usize = 512;
-/// Requests of owners about the events of their accounts. A full page is about 1,000 × 600 bytes, held twice while it is
-/// written, so 40 MiB at worst. They have no bodies.
+/// Requests of owners about the events of their accounts, and their exports. A full page is about 1,000 × 600 bytes, held twice
+/// while it is written, so 40 MiB at worst. The bodies of exports take 2 MiB.
 const EVENTS: usize = 32;
 /// Requests of administrators. A full page of a list is about 1,000 × 300 bytes, held twice while it is written, so 40 MiB
 /// at worst. Their bodies take 4 MiB.

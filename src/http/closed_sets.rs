@@ -40,6 +40,10 @@ closed_sets! {
     AuditRefusal = doorward_actors::AuditRefusal::ALL.iter().map(|refusal| refusal.as_str());
     /// The format of an export of the audit log.
     ExportFormat = ["ndjson", "csv"];
+    /// Who made an account: its owner, an administrator, or an import from another system.
+    AccountOrigin = ["owner", "admin", "import"];
+    /// What the link in a mail is for.
+    LinkPurpose = doorward_actors::TokenPurpose::ALL.map(doorward_actors::TokenPurpose::as_str);
     /// What a mail is about.
     MailTemplate = doorward_actors::MailKind::ALL.map(doorward_actors::MailKind::as_str);
     /// `queued`: it will be tried. `dead`: it will not, unless an administrator retries it.
@@ -61,7 +65,7 @@ closed_sets! {
     /// `verification`: logins and sensitive changes. `creation`: registrations, new passwords, recoveries, password checks.
     HasherLaneName = ["verification", "creation"];
     /// What is wrong. `stopping`: the service stops. `store`: it does not take a write and return it. `disk_full`: the next commits may
-    /// fail. `disk_low`: less is free than `MIN_FREE_MIB`. `actor`: it does not answer. `stuck_actor`: it has messages and finishes none.
+    /// fail. `disk_low`: less is free than `MIN_FREE_MIB`. `backup_overdue`: a scheduled backup failed or takes too long. `actor`: it does not answer. `stuck_actor`: it has messages and finishes none.
     /// `restart_storm`: it was restarted five times or more within a minute.
     HealthCheck = doorward_actors::Check::ALL.map(doorward_actors::Check::as_str);
     /// A quota of requests.
@@ -72,6 +76,21 @@ closed_sets! {
     ProbeStatus = ["ok", "ready", "not_ready"];
     /// The codes of RFC 6749 §5.2 and RFC 6750 §3.1.
     OauthError = ["invalid_client", "invalid_request", "insufficient_scope"];
+}
+
+/// A file of another format than text.
+pub(in crate::http) enum BinaryFile {}
+
+impl PartialSchema for BinaryFile {
+    fn schema() -> RefOr<Schema> {
+        TextFile::schema()
+    }
+}
+
+impl ToSchema for BinaryFile {
+    fn name() -> Cow<'static, str> {
+        Cow::Borrowed("BinaryFile")
+    }
 }
 
 /// A text file. Its schema is binary, so that clients do not parse it by its media type: a line is not the whole document.

@@ -3,6 +3,7 @@
 
 pub(in crate::http) mod accounts_management;
 pub(in crate::http) mod audit;
+pub(in crate::http) mod backup;
 pub(in crate::http) mod docs;
 pub(in crate::http) mod email;
 pub(in crate::http) mod forward_auth;
@@ -52,6 +53,7 @@ static ROUTES: LazyLock<Vec<RouteInfo>> = LazyLock::new(|| {
         service_tokens::routes(),
         rate_limits::routes(),
         audit::routes(),
+        backup::routes(),
         keys::routes(),
         root::routes(),
         docs::routes(),

@@ -7,7 +7,7 @@ mod sheet;
 
 use std::fmt;
 
-use doorward_actors::{Check, HasherHealth, HealthReport, OutboxHealth, Timestamp};
+use doorward_actors::{BackupHealth, Check, HasherHealth, HealthReport, OutboxHealth, Timestamp};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, prometheus_text, text};
 use prometheus_client::registry::{Registry, Unit};
@@ -77,6 +77,7 @@ impl Collector for Metrics {
         self.store(&mut sheet)?;
         hasher(&mut sheet, &self.report.hasher)?;
         outbox(&mut sheet, self.report.outbox.as_ref(), self.report.at)?;
+        backups(&mut sheet, self.report.backups.as_ref())?;
         self.limiter(&mut sheet)?;
         self.feed(&mut sheet)
     }
@@ -224,6 +225,16 @@ fn hasher(sheet: &mut Sheet<'_>, hasher: &HasherHealth) -> fmt::Result {
     sheet.counter("hasher_refused", "Jobs that were refused because too many waited", refused)?;
     let readable = hasher.breached_list_readable.map(|readable| (Vec::new(), u64::from(readable)));
     sheet.gauge("breached_list_readable", None, "1 if the list of breached passwords can be read", readable)
+}
+
+fn backups(sheet: &mut Sheet<'_>, backups: Option<&BackupHealth>) -> fmt::Result {
+    let every = backups.map(|backups| (Vec::new(), backups.every.as_secs_f64()));
+    sheet.gauge("backup_interval", Some(&Unit::Seconds), "How long after a backup the next one is due", every)?;
+    let last = backups.and_then(|backups| backups.last_success).map(|at| (Vec::new(), seconds(at)));
+    let help = "When the newest scheduled backup was made, since 1970, on the node that makes them";
+    sheet.gauge("backup_last_success_timestamp", Some(&Unit::Seconds), help, last)?;
+    let failures = backups.map(|backups| (Vec::new(), backups.failures));
+    sheet.counter("backup_failures", "Scheduled backups that failed", failures)
 }
 
 fn outbox(sheet: &mut Sheet<'_>, outbox: Option<&OutboxHealth>, now: Timestamp) -> fmt::Result {

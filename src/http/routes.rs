@@ -45,7 +45,7 @@ pub enum Class {
     Credential,
     /// A user's requests about their own account.
     Account,
-    /// A user's requests about the events of their own account.
+    /// A user's requests about the events of their own account, and for all that is stored about it.
     Events,
     /// An administrator's requests about other accounts.
     Admin,

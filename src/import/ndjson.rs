@@ -88,6 +88,42 @@ impl AccountLine {
     }
 }
 
+impl AccountLine {
+    /// Describes an account to import, with its hashes.
+    pub(super) fn of_import(account: &ImportedAccount) -> Self {
+        let hash = |hash: &Option<CredentialHash>| hash.as_ref().map(|hash| hash.as_phc().to_owned());
+        Self {
+            id: account.id.map(AccountId::get),
+            email: account.email.as_str().to_owned(),
+            nickname: Some(account.nickname.as_str().to_owned()),
+            password_hash: hash(&account.password_hash),
+            passphrase_hash: hash(&account.passphrase_hash),
+            role: Some(account.role.as_str().to_owned()),
+            lock: account.locked,
+            customer_account: account.profile.customer_account.as_ref().map(|plan| plan.as_str().to_owned()),
+            email_verified: account.email_verified,
+            locale: account.profile.locale.map(|locale| locale.as_str().to_owned()),
+            created_at: Some(account.created_at.to_rfc3339()),
+        }
+    }
+
+    /// Takes the hash of the passphrase away.
+    pub(super) fn take_passphrase_hash(&mut self) -> Option<String> {
+        self.passphrase_hash.take()
+    }
+}
+
+/// Turns a line that was written for an account into that account; `None` if any part of it is lost.
+pub(super) fn to_import(line: AccountLine, now: Timestamp) -> Option<ImportedAccount> {
+    let has_password = line.password_hash.is_some();
+    let defaults = Defaults { verified: false, locale: Locale::default(), now };
+    match account(line, defaults, &mut Seen::default()) {
+        // Without a password, the only note says so.
+        Item::Account { account, notes, .. } if notes.len() == usize::from(!has_password) => Some(account.account),
+        _ => None,
+    }
+}
+
 /// What earlier lines had.
 #[derive(Default)]
 struct Seen {

@@ -71,7 +71,7 @@ impl Default for LimitSettings {
 }
 
 /// Parses a unit with an optional positive whole number before it: `minute`, `10minute`.
-fn time_unit(text: &str) -> Option<Duration> {
+pub(super) fn time_unit(text: &str) -> Option<Duration> {
     let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
     let number = text.strip_suffix(unit)?;
     let count: u64 = match number {

@@ -238,6 +238,13 @@ keys! {
     MIN_FREE_MIB = "storage.min_free_mib", integer(0, 1_048_576), Some("256"),
         "How much of the disk of DATA_DIR must be free, in MiB; with less, the health is degraded and the log warns. 0 switches this off.";
 
+    BACKUP_EVERY = "backup.every", Kind::TimeUnit, None,
+        "How long after a backup the server makes the next one; if it is not set, the server makes none by itself.";
+    BACKUP_KEEP = "backup.keep", integer(1, 10_000), Some("7"),
+        "How many of the backups that the server made by itself are kept; the oldest are removed after a new one was checked.";
+    BACKUP_DIR = "backup.dir", Kind::Path, None,
+        "The directory of these backups; if it is not set, it is backups in DATA_DIR. Use another disk than that of DATA_DIR.";
+
     SECRET_KEY = "tokens.secret_key", Kind::Secret, None,
         "The secret that signs access tokens; if it is not set, the first start creates one in the data directory.";
     SECRET_KEY_PREVIOUS = "tokens.secret_key_previous", Kind::Secret, None,

@@ -175,7 +175,7 @@ impl World {
                 | "/revocations"
                 | "/.well-known/oauth-authorization-server",
             )
-            | ("POST", "/logout" | "/verify" | "/keys/rotate")
+            | ("POST", "/logout" | "/verify" | "/keys/rotate" | "/my_account/export" | "/backup")
             | ("DELETE", "/my_account/delete" | "/my_account/sessions") => (route.path.to_owned(), None),
             ("GET", "/docs/{file}") => ("/docs/index.css".to_owned(), None),
             ("POST", "/login") => {

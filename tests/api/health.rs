@@ -58,6 +58,7 @@ async fn the_inside_is_shown_with_all_its_parts() {
         answer.members(),
         [
             "actors",
+            "backups",
             "feed",
             "hasher",
             "limiter",

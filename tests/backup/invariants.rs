@@ -170,3 +170,19 @@ async fn accounts_that_nobody_can_administer_are_restored_only_on_request() {
     run(dir.path(), "data", &["verify-backup", "backup.dw", "--without-administrator"]).done();
     run(dir.path(), "new", &["restore", "--from", "backup.dw", "--without-administrator"]).done();
 }
+
+#[tokio::test]
+async fn a_counter_that_leaves_no_room_for_the_next_numbers_is_refused() {
+    let _alone = alone().await;
+    let dir = filled().await;
+    let mut kept = Kept::default();
+    let checked = pass(backup(dir.path()).as_slice(), [2; 32], &mut kept).unwrap();
+    // The numbers of accounts, audit records, mails, service tokens and revocations, the probe, the lifetime of tokens and the commits.
+    for counter in [0x01, 0x02, 0x06, 0x07, 0x0A, 0x0B, 0x0D, 0x10] {
+        let mut rows = kept.0.clone();
+        rows.insert(vec![1, counter], [&[1, 253][..], &u64::MAX.to_le_bytes()].concat());
+        let bytes = rewritten(&checked, rows, checked.contents.audit_head);
+        let why = refusal(&bytes).unwrap_or_else(|| panic!("accepted: {counter:02X}"));
+        assert!(why.contains("higher than any store counts"), "{counter:02X}: {why}");
+    }
+}

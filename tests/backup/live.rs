@@ -2,10 +2,13 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use doorward::engine::sled::{SledEngine, SledOptions};
+use doorward_actors::store::engine::{Engine as _, Verdict, View};
+use doorward_actors::store::layout::HAD_ADMIN;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::fixture::{alone, command, run};
+use crate::fixture::{alone, command, run, write};
 use crate::round_trip::{PASSWORD, account, stop};
 use crate::server::Server;
 
@@ -99,4 +102,31 @@ async fn a_backup_comes_through_the_control_socket_with_the_secrets_and_after_a_
     assert!(!dir.path().join("third.dw").exists());
     stop(server);
     assert!(!socket.exists());
+}
+
+#[tokio::test]
+async fn the_command_says_why_the_server_made_no_backup() {
+    let _alone = alone().await;
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Server::start(&data);
+    account(&server, "ann").await;
+    stop(server);
+    // Something outside of doorward took away a row.
+    let engine = SledEngine::open(&data, SledOptions::default()).unwrap();
+    let damage = |view: &mut dyn View| {
+        view.remove(HAD_ADMIN);
+        Ok(Verdict::Keep)
+    };
+    engine.commit(Box::new(damage)).await.unwrap();
+    drop(engine);
+    let server = Server::start(&data);
+    write(dir.path(), "backup.dw", b"an older one");
+    run(dir.path(), "data", &["backup", "--to", "backup.dw"]).refused(
+        "the server did not do it: the store is damaged, and no restore would take a backup of it: there are administrators, and \
+         the rows say that there never was one",
+    );
+    assert_eq!(std::fs::read(dir.path().join("backup.dw")).unwrap(), b"an older one");
+    assert!(!dir.path().join("backup.dw.unfinished").exists());
+    stop(server);
 }

@@ -3,9 +3,11 @@
 
 mod damage;
 mod fixture;
+mod http;
 mod invariants;
 mod live;
 mod moves;
+mod owner;
 mod refusals;
 mod round_trip;
 #[expect(dead_code, reason = "the tests of kills need more of it")]

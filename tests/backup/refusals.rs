@@ -6,6 +6,9 @@ use std::path::Path;
 use std::process::Stdio;
 
 use doorward::backup::format::MAGIC;
+use doorward::engine::sled::{SledEngine, SledOptions};
+use doorward_actors::store::engine::{Engine as _, Verdict, View};
+use doorward_actors::store::layout::ALL_ACCOUNTS;
 
 use crate::fixture::{alone, backup, command, filled, run, write};
 
@@ -149,4 +152,19 @@ async fn r01_a_restore_that_was_killed_is_refused_at_the_start_and_redone() {
     std::fs::create_dir(dir.path().join("new/restoring")).unwrap();
     run(dir.path(), "new", &["backup", "--to", "b.dw"]).done();
     assert!(!dir.path().join("new/restoring").exists());
+}
+
+#[tokio::test]
+async fn an_export_that_failed_leaves_no_file() {
+    let _alone = alone().await;
+    let dir = filled().await;
+    let engine = SledEngine::open(&dir.path().join("data"), SledOptions::default()).unwrap();
+    let damage = |view: &mut dyn View| {
+        view.put_raw(&[ALL_ACCOUNTS, &7_u64.to_be_bytes()].concat(), vec![255]);
+        Ok(Verdict::Keep)
+    };
+    engine.commit(Box::new(damage)).await.unwrap();
+    drop(engine);
+    run(dir.path(), "data", &["export", "--to", "out.ndjson"]).refused("the accounts cannot be read");
+    assert!(!dir.path().join("out.ndjson").exists());
 }

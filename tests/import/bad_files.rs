@@ -93,14 +93,3 @@ fn a_taken_number_refuses_the_whole_import() {
     assert_eq!(data.import(&database.file, &[]).code, Some(0));
     assert!(data.account(3).is_some());
 }
-
-#[test]
-fn a_data_directory_in_use_is_left_alone() {
-    let database = OldDatabase::with(&[Row::new(1)]);
-    let data = Data::new();
-    let server = data.serve(&[]);
-    let run = data.import(&database.file, &[]);
-    assert_eq!(run.code, Some(1), "{run:?}");
-    server.stop();
-    assert!(data.account(1).is_none());
-}

@@ -48,6 +48,16 @@ pub(crate) struct Person {
 impl Node {
     /// Starts a node over shared state. `seed` makes its random numbers differ from those of the other nodes.
     pub(crate) async fn start(shared: &Shared, seed: u64, change: impl FnOnce(&mut SystemSettings)) -> Self {
+        Self::start_with(shared, seed, change, |_| None).await
+    }
+
+    /// Does the same with a schedule of backups.
+    pub(crate) async fn start_with(
+        shared: &Shared,
+        seed: u64,
+        change: impl FnOnce(&mut SystemSettings),
+        backups: impl FnOnce(&Arc<ManualClock>) -> Option<BackupPlan>,
+    ) -> Self {
         let (clock, mail) = (Arc::new(ManualClock::new()), Arc::new(MemoryMail::new()));
         let store = shared.store();
         let ports = Ports {
@@ -57,6 +67,7 @@ impl Node {
             mail: Arc::clone(&mail) as _,
             breached: None,
             keys: Arc::clone(&shared.keys) as _,
+            backups: backups(&clock),
         };
         let mut settings = system_settings();
         settings.sessions.access_lifetime = Duration::from_hours(5);
@@ -68,6 +79,11 @@ impl Node {
 
     pub(crate) fn handles(&self) -> &Handles {
         self.system.handles()
+    }
+
+    /// Stops in order.
+    pub(crate) async fn stop(&self) {
+        assert!(self.system.drain(Duration::from_mins(1)).await);
     }
 
     pub(crate) async fn register(&self, name: &str) -> Account {

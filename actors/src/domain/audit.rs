@@ -218,6 +218,8 @@ codes! {
         PasswordCompromised = 18 "account.password_compromised",
         /// Accounts were imported from another system; one record for each batch, with the number of accounts.
         AccountsImported = 19 "accounts.imported",
+        /// The owner exported what is stored about the account.
+        AccountExported = 20 "account.exported",
         /// The counts of failed attempts of an account or an address were cleared.
         LimitCleared = 22 "limit.cleared",
         /// The oldest records of the audit log were removed.

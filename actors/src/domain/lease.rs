@@ -23,17 +23,20 @@ pub enum Lease {
     RemoveUnverified,
     /// Making a signing key when the present one is old.
     RotateKeys,
+    /// Making a backup when one is due.
+    MakeBackup,
 }
 
 impl Lease {
     /// Every lease.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::PruneFailures,
         Self::PruneAudit,
         Self::PruneMails,
         Self::PruneRevocations,
         Self::RemoveUnverified,
         Self::RotateKeys,
+        Self::MakeBackup,
     ];
 
     /// The number under which it is stored; never given to another one.
@@ -46,6 +49,7 @@ impl Lease {
             Self::PruneRevocations => 4,
             Self::RemoveUnverified => 5,
             Self::RotateKeys => 6,
+            Self::MakeBackup => 7,
         }
     }
 }

@@ -53,6 +53,18 @@ impl TokenPurpose {
         }
     }
 
+    /// Returns the purpose as text.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::VerifyAddress => "verify_address",
+            Self::ResetPassword => "reset_password",
+            Self::ConfirmAddress => "confirm_address",
+            Self::CancelAddressChange => "cancel_address_change",
+            Self::Undo => "undo",
+        }
+    }
+
     /// Returns the number from which the token is derived.
     /// `Undo` shares that of `CancelAddressChange`, because mails queued by earlier versions may still contain such a link.
     const fn derivation(self) -> u8 {

@@ -67,7 +67,7 @@ scopes! {
     Audit = 4 "audit",
     /// Read the metrics of the service.
     Metrics = 5 "metrics",
-    /// Take backups. No route requires it yet.
+    /// Take backups, which have no secrets.
     Backup = 6 "backup",
 }
 

@@ -15,7 +15,8 @@ use super::argon2id::MAX_STORED_ITERATIONS;
 use crate::domain::account::CredentialHash;
 use crate::domain::hash_form::HashForm;
 
-/// The maximum passes of PBKDF2. They take 0.3 to 0.7 s; Django asks for 1,200,000 with SHA-256 today.
+/// The maximum passes of PBKDF2, over all blocks of the key: each block of the length of a digest takes all passes. They take 0.3 to 0.7 s;
+/// Django asks for 1,200,000 with SHA-256 today.
 const MAX_PBKDF2_ITERATIONS: u32 = 1_500_000;
 /// The maximum memory of an imported argon2 hash, in KiB, and its maximum memory × passes. That is 27 times our default, about 0.4 s.
 const MAX_ARGON2_MEMORY_KIB: u32 = 64 * 1024;
@@ -144,12 +145,19 @@ fn without_padding_bits(text: &str) -> String {
     text.bytes().enumerate().map(cleared).collect()
 }
 
+/// Returns how many passes PBKDF2 makes for a key of this length (RFC 8018 §5.2).
+fn pbkdf2_work(algorithm: &str, passes: u32, key_bytes: usize) -> u64 {
+    let digest = if algorithm == "pbkdf2-sha512" { 64 } else { 32 };
+    let blocks = u64::try_from(key_bytes.div_ceil(digest)).unwrap_or(u64::MAX);
+    u64::from(passes).saturating_mul(blocks)
+}
+
 /// Builds the PHC text of a PBKDF2 hash.
 fn pbkdf2_hash(algorithm: &str, passes: u32, salt: &[u8], key: &[u8]) -> Result<CredentialHash, ForeignHashError> {
     if passes == 0 {
         return Err(ForeignHashError::Unknown);
     }
-    if passes > MAX_PBKDF2_ITERATIONS {
+    if pbkdf2_work(algorithm, passes, key.len()) > u64::from(MAX_PBKDF2_ITERATIONS) {
         return Err(ForeignHashError::TooCostly);
     }
     if !SALT_BYTES.contains(&salt.len()) || !KEY_BYTES.contains(&key.len()) {
@@ -187,10 +195,12 @@ enum Kdf {
 impl Kdf {
     fn of(stored: &PasswordHash) -> Result<Self, ForeignHashError> {
         let number = |name: &str| stored.params.get_decimal(name).ok_or(ForeignHashError::Unknown);
-        let pbkdf2 = |algorithm| match NonZeroU32::new(number("i")?) {
-            Some(passes) if passes.get() <= MAX_PBKDF2_ITERATIONS => Ok(Self::Pbkdf2(algorithm, passes)),
-            Some(_) => Err(ForeignHashError::TooCostly),
-            None => Err(ForeignHashError::Unknown),
+        let key_bytes = stored.hash.as_ref().map_or(0, |key| key.as_bytes().len());
+        let pbkdf2 = |algorithm| {
+            let passes = NonZeroU32::new(number("i")?).ok_or(ForeignHashError::Unknown)?;
+            let work = pbkdf2_work(stored.algorithm.as_str(), passes.get(), key_bytes);
+            let fits = work <= u64::from(MAX_PBKDF2_ITERATIONS);
+            if fits { Ok(Self::Pbkdf2(algorithm, passes)) } else { Err(ForeignHashError::TooCostly) }
         };
         match stored.algorithm.as_str() {
             "pbkdf2-sha256" => pbkdf2(pbkdf2::PBKDF2_HMAC_SHA256),
@@ -366,9 +376,16 @@ mod tests {
             "$scrypt$ln=64,r=8,p=1",
             "$scrypt$ln=200,r=4294967295,p=4294967295",
             "$pbkdf2-sha512$i=1500001,l=32",
+            "$pbkdf2-sha256$i=1500001",
         ] {
             assert_eq!(of(params), ForeignHashError::TooCostly, "{params}");
         }
+        // A key of two digests takes all passes twice.
+        let long = "A".repeat(86);
+        let long = |params: &str| CredentialHash::from_foreign(&format!("{params}${salt}${long}")).map(drop);
+        assert_eq!(long("$pbkdf2-sha256$i=750001,l=64"), Err(ForeignHashError::TooCostly));
+        assert_eq!(long("$pbkdf2-sha256$i=750000,l=64"), Ok(()));
+        assert_eq!(long("$pbkdf2-sha512$i=1500000,l=64"), Ok(()));
         for params in
             ["$scrypt$ln=10,r=8", "$md5$i=1", "$argon2id$v=16$m=64,t=1,p=1", "$pbkdf2-sha256$i=0,l=32", "$argon2x$m=1"]
         {

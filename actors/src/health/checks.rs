@@ -22,6 +22,8 @@ pub enum Check {
     DiskFull,
     /// Less of the disk is free than `MIN_FREE_MIB`.
     DiskLow,
+    /// A scheduled backup is due and was not made.
+    BackupOverdue,
     /// An actor does not answer.
     Actor,
     /// An actor has messages and finishes none.
@@ -32,8 +34,16 @@ pub enum Check {
 
 impl Check {
     /// Every check.
-    pub const ALL: [Self; 7] =
-        [Self::Stopping, Self::Store, Self::DiskFull, Self::DiskLow, Self::Actor, Self::StuckActor, Self::RestartStorm];
+    pub const ALL: [Self; 8] = [
+        Self::Stopping,
+        Self::Store,
+        Self::DiskFull,
+        Self::DiskLow,
+        Self::BackupOverdue,
+        Self::Actor,
+        Self::StuckActor,
+        Self::RestartStorm,
+    ];
 
     /// Returns its name.
     #[must_use]
@@ -43,6 +53,7 @@ impl Check {
             Self::Store => "store",
             Self::DiskFull => "disk_full",
             Self::DiskLow => "disk_low",
+            Self::BackupOverdue => "backup_overdue",
             Self::Actor => "actor",
             Self::StuckActor => "stuck_actor",
             Self::RestartStorm => "restart_storm",
@@ -52,7 +63,7 @@ impl Check {
     /// Returns whether the process is not ready because of it.
     #[must_use]
     pub const fn blocks(self) -> bool {
-        !matches!(self, Self::DiskLow)
+        !matches!(self, Self::DiskLow | Self::BackupOverdue)
     }
 }
 

@@ -30,6 +30,10 @@ use relation::Relation;
 /// The first layout that was ever written to a backup.
 const FIRST_LAYOUT: u32 = 6;
 
+/// The highest value of a counter: the highest number that every JSON reader keeps exactly. No store gets there, and the next increments
+/// of a counter that is higher could overflow.
+const MAX_COUNTER: u64 = (1 << 53) - 1;
+
 /// What the rows violate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
@@ -81,6 +85,14 @@ pub enum Violation {
         counter: u64,
         /// The highest number in use.
         found: u64,
+    },
+    /// A counter is so high that it was never counted.
+    #[error("the counter of {what} is {counter}, which is higher than any store counts")]
+    TooHigh {
+        /// What it counts.
+        what: &'static str,
+        /// The counter.
+        counter: u64,
     },
     /// There is an administrator, and the rows say that there never was one.
     #[error("there are administrators, and the rows say that there never was one")]
@@ -334,7 +346,9 @@ impl Integrity {
             | layout::REVOCATIONS_GONE
             | layout::LONGEST_TOKEN_LIFETIME
             | layout::COMMITS => {
-                self.counters.insert(number, codec::decode(value)?);
+                let counter = codec::decode(value)?;
+                bounded("a single row", counter)?;
+                self.counters.insert(number, counter);
             }
             _ => return Err(Violation::UnknownKind),
         }
@@ -351,7 +365,9 @@ impl Integrity {
             Parsed::ImportDeleted(_) => require(value.is_empty(), "deleted import")?,
             Parsed::ImportNumbers(last) => require(read::<AccountId>(value)? <= last, "numbers of an import")?,
             Parsed::HashCount(ref form) => {
-                let (counter, found) = (read::<HashCount>(value)?.now, self.forms.remove(form).unwrap_or(0));
+                let count = read::<HashCount>(value)?;
+                bounded("hashes of another system", count.ever)?;
+                let (counter, found) = (count.now, self.forms.remove(form).unwrap_or(0));
                 if counter != found {
                     return Err(Violation::Count { what: "hashes of another system", counter, found });
                 }
@@ -384,6 +400,8 @@ impl Integrity {
     fn account(&mut self, id: AccountId, value: &[u8]) -> Result<(), Violation> {
         let account = read::<Account>(value)?;
         require(account.id == id, "account")?;
+        bounded("changes of an account", account.revision)?;
+        bounded("ends of sessions of an account", account.session_epoch)?;
         let (salt, relations, number) = (&self.salt, &mut self.relations, id.get().to_be_bytes());
         relations.emails.add(salt, &[&layout::email(account.email.key()), &number]);
         relations.nicknames.add(salt, &[&layout::nickname(account.nickname.key()), &number]);
@@ -475,7 +493,7 @@ impl Integrity {
                 self.relations.mails.subtract(salt, &[key, &id.get().to_be_bytes()]);
                 self.exists(account)?;
             }
-            Parsed::MailCount => read::<u64>(value).map(drop)?,
+            Parsed::MailCount => bounded("mails", read(value)?)?,
             Parsed::Failures => read::<Failures>(value).map(drop)?,
             Parsed::ServiceToken(number) => {
                 require(read::<ServiceToken>(value)?.id.get() == number, "service token")?;
@@ -503,6 +521,10 @@ impl Integrity {
 
 fn read<R: Record>(value: &[u8]) -> Result<R, Violation> {
     Ok(codec::decode(value)?)
+}
+
+fn bounded(what: &'static str, counter: u64) -> Result<(), Violation> {
+    if counter <= MAX_COUNTER { Ok(()) } else { Err(Violation::TooHigh { what, counter }) }
 }
 
 fn id_of(value: &[u8]) -> Result<[u8; 8], Violation> {

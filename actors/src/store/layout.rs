@@ -273,6 +273,14 @@ pub(crate) fn all_known(account: AccountId) -> [u8; 9] {
     numbered(KNOWN, account.get())
 }
 
+/// Returns the address in the key of the last login from it; `None` if it is not such a key.
+pub(crate) fn address_of_known(key: &[u8]) -> Option<IpAddr> {
+    let (&kind, rest) = key.split_first()?;
+    let address = rest.get(8..).filter(|_| kind == KNOWN)?;
+    let v6 = || <[u8; 16]>::try_from(address).map(IpAddr::from);
+    <[u8; 4]>::try_from(address).map(IpAddr::from).or_else(|_| v6()).ok()
+}
+
 /// Returns the key of a one-time token.
 pub(crate) fn token(hash: &TokenHash) -> [u8; 33] {
     let mut key = [TOKEN; 33];

@@ -18,6 +18,7 @@ use super::outbox::{MAX_COUNTED_MAILS, OutboxCounts};
 
 pub(super) mod audit;
 pub(super) mod import;
+pub(super) mod personal;
 pub(super) mod services;
 
 /// The number of rows that a walk fetches at once.

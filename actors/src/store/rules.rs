@@ -34,7 +34,7 @@ mod service_tokens;
 mod sessions;
 mod tokens;
 
-pub(super) use audit::{append_audit, append_audit_within, chain_unchained, prune_audit};
+pub(super) use audit::{append_audit, append_audit_as, append_audit_within, chain_unchained, prune_audit};
 pub(super) use failures::{begin_attempt, clear_limit, end_attempt, forget_failures, heed_clock, prune_failures};
 pub(super) use import::import_accounts;
 pub(super) use leases::lease;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ractor::ActorRef;
 use tokio::sync::Mutex;
 
+use super::BackupPart;
 use crate::domain::time::Timestamp;
 use crate::hasher::HasherHandle;
 use crate::health::{
@@ -46,6 +47,7 @@ pub(super) struct Sources {
     pub(super) sessions: SessionHandle,
     pub(super) limits: RateLimiterHandle,
     pub(super) mailer: MailerHandle,
+    pub(super) backups: Option<BackupPart>,
     /// The free space below which the disk is a problem, in bytes.
     pub(super) min_free: u64,
 }
@@ -127,6 +129,10 @@ impl HealthHandle {
         for silent in look.iter().flat_map(|look| &look.silent) {
             add(Problem::with(Check::Actor, silent));
         }
+        let backups = inner.sources.backups.as_ref().map(|backups| backups.keeper.health());
+        if backups.as_ref().is_some_and(|backups| backups.overdue) {
+            add(Problem::of(Check::BackupOverdue));
+        }
         let ok = look.as_ref().map_or(engine.failure.is_none(), |look| look.store_ok);
         if !ok {
             add(Problem::of(Check::Store));
@@ -144,6 +150,7 @@ impl HealthHandle {
             limiter: inner.sources.limits.health(),
             feed: feed(&inner.sources.store),
             live_sessions: inner.sources.sessions.live(),
+            backups,
         }
     }
 
@@ -225,7 +232,11 @@ impl HealthHandle {
                 let actors = handle.actors();
                 let found =
                     engine.iter().flat_map(|engine| problems(stopping, &actors, engine, handle.inner.sources.min_free));
-                let found: HashSet<Problem> = found.filter(|problem| problem.check != Check::Stopping).collect();
+                let mut found: HashSet<Problem> = found.filter(|problem| problem.check != Check::Stopping).collect();
+                let backups = handle.inner.sources.backups.as_ref();
+                if backups.is_some_and(|backups| backups.keeper.health().overdue) {
+                    found.insert(Problem::of(Check::BackupOverdue));
+                }
                 log_changes(&known, &found);
                 known = found;
             }

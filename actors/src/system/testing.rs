@@ -1,8 +1,13 @@
 //! What tests do with a system that timers and faults do otherwise.
 
+use std::time::Duration;
+
 use super::health::READY_DEADLINE;
 use super::{Handles, Message};
 use crate::health::ActorHealth;
+
+/// How long a backup of a test may take.
+const BACKUP_DEADLINE: Duration = Duration::from_mins(1);
 
 impl Handles {
     /// Makes the actor of this name fail in this way; `hasher` stands for a hashing thread.
@@ -44,6 +49,16 @@ impl Handles {
         self.background.wait().await;
         self.background.reopen();
         self.mailer.settle().await.map_err(|error| error.to_string())
+    }
+
+    /// Makes a scheduled backup if one is due. Otherwise a timer does it.
+    ///
+    /// # Errors
+    /// There is no schedule, or its actor is not running.
+    pub async fn tend_backups(&self) -> Result<(), String> {
+        let backups = self.health.inner.sources.backups.as_ref().ok_or("there is no schedule")?;
+        let asked = backups.mailbox.ask(BACKUP_DEADLINE, |reply| crate::backups::Message::Look(Some(reply)));
+        asked.await.map_err(|error| error.to_string())
     }
 
     /// Removes limiter state that no longer has an effect. Otherwise a timer does it.

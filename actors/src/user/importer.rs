@@ -119,7 +119,7 @@ impl Importer {
     }
 
     /// Hashes the passphrases of the accounts that will be created. The others need none.
-    async fn hash_passphrases(&self, accounts: Vec<AccountToImport>) -> Result<Vec<ImportedAccount>, ImportError> {
+    pub async fn hash_passphrases(&self, accounts: Vec<AccountToImport>) -> Result<Vec<ImportedAccount>, ImportError> {
         let hashed = stream::iter(accounts).map(async |AccountToImport { account, passphrase }| {
             let hash = match passphrase {
                 Some(passphrase) if self.will_be_created(&account).await? => {

@@ -6,27 +6,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use doorward_actors::{
-    AccountId, AuditActorFilter, AuditEvent, AuditFilter, AuditOrder, AuditOutcome, AuditPage, AuditQuery, AuditReader,
-    Principal, Role, SecretDigest, ServiceName, ServiceScope, Timestamp,
+    AccountId, AuditActorFilter, AuditEvent, AuditFilter, AuditOrder, AuditOutcome, AuditPage, AuditQuery,
+    ServiceScope, Timestamp,
 };
-use futures_util::Stream;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use utoipa::ToSchema;
-use warp::reply::{Reply as _, Response};
+use warp::reply::Response;
 
 use crate::http::Api;
 use crate::http::closed_sets;
 use crate::http::edge::extract::{RequestContext, json_reply};
-use crate::http::edge::pieces::Piece;
 use crate::http::error::{ApiError, FieldError};
 use crate::http::feeds::Feeds;
 use crate::http::form;
+use crate::http::reader::Reader;
 use crate::http::routes::{Access, Class, RouteInfo};
-use event::Event;
+use crate::http::shown::event::Event;
 
-mod event;
 pub(in crate::http) mod export;
 pub(in crate::http) mod stream;
 
@@ -79,19 +76,6 @@ impl Readers {
     pub(in crate::http) fn end(&self) {
         self.ending.send_replace(true);
     }
-}
-
-/// Takes a place. If there is none, the error says to retry in a minute, because an export is often finished by then.
-pub(in crate::http) fn place(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ApiError> {
-    let busy = |_| ApiError::Unavailable(Duration::from_mins(1));
-    Arc::clone(places).try_acquire_owned().map_err(busy)
-}
-
-/// Returns an answer whose body is produced piece by piece.
-fn streamed(body: impl Stream<Item = Piece> + Send + Sync + 'static, media_type: &'static str) -> Response {
-    let mut response = warp::reply::stream(body).into_response();
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-    response
 }
 
 /// A page of events, the newest first.
@@ -151,7 +135,7 @@ pub(in crate::http) fn routes() -> Vec<RouteInfo> {
     (status = 422, description = "A filter, `limit` or `cursor` is not possible"),
 ))]
 async fn list(api: &Api, context: &RequestContext) -> Result<Response, ApiError> {
-    let reader = reader(api, context).await?;
+    let reader = Reader::of(api, context, ServiceScope::Audit).await?;
     let mut fields = Fields::of(context)?;
     let query = AuditQuery {
         filter: fields.filter(),
@@ -203,70 +187,6 @@ async fn own(api: &Api, context: &RequestContext) -> Result<Response, ApiError> 
     fields.finish()?;
     let page = api.handles.audit.page(query).await?;
     Ok(json_reply(&Events::of(&page, |sequence, record| Event::for_owner(sequence, record, owner))))
-}
-
-/// Who reads the log. Keeps what is needed to check again whether they still may.
-enum Reader {
-    Admin { bearer: String, principal: Box<Principal> },
-    Service { name: ServiceName, digest: SecretDigest },
-}
-
-/// Admits an administrator or a service with the scope `audit`.
-async fn reader(api: &Api, context: &RequestContext) -> Result<Reader, ApiError> {
-    let service = api.service_of(context).await?;
-    if let (Some(service), Some(secret)) = (&service, context.service_token())
-        && service.may(ServiceScope::Audit)
-    {
-        return Ok(Reader::Service { name: service.name().clone(), digest: SecretDigest::of(secret) });
-    }
-    // A wrong service token is counted even if a bearer token is sent too. Otherwise a bearer would make guesses free (S22).
-    let is_wrong = service.is_none() && context.claims_to_be_a_service();
-    let wrong = if is_wrong { Some(api.unknown_service(context, false, true).await) } else { None };
-    if context.has_bearer() || !context.claims_to_be_a_service() {
-        let principal = Box::new(api.admin(context).await.map_err(|refused| match &wrong {
-            Some(ApiError::Limited(limited)) => ApiError::Limited(*limited),
-            _ => refused,
-        })?);
-        return Ok(Reader::Admin { bearer: context.bearer()?.to_owned(), principal });
-    }
-    match service {
-        Some(service) => {
-            api.must_have(&service, ServiceScope::Audit, context)?;
-            Err(ApiError::ScopeMissing { bearer: false })
-        }
-        None => Err(wrong.unwrap_or(ApiError::NotFound)),
-    }
-}
-
-impl Reader {
-    /// Whether they may still read. This does not count as a use of the session, because nobody needs to be there for a long answer.
-    async fn may_still_read(&self, api: &Api) -> bool {
-        match self {
-            Self::Admin { bearer, .. } => {
-                let found = api.handles.sessions.look(bearer).await;
-                found.is_ok_and(|principal| principal.account.role == Role::Admin)
-            }
-            Self::Service { digest, .. } => api.still_may(digest, ServiceScope::Audit).await,
-        }
-    }
-
-    /// Resolves when they may no longer read. It checks this once per heartbeat.
-    async fn barred(&self, api: &Api) {
-        loop {
-            tokio::time::sleep(api.readers.heartbeat).await;
-            if !self.may_still_read(api).await {
-                return;
-            }
-        }
-    }
-
-    /// Returns who they are, for the audit log.
-    fn named(&self) -> AuditReader {
-        match self {
-            Self::Admin { principal, .. } => AuditReader::from(&**principal),
-            Self::Service { name, .. } => AuditReader::Service(name.clone()),
-        }
-    }
 }
 
 /// The fields of a query, read one by one. Unknown ones are ignored.

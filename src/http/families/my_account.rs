@@ -12,6 +12,8 @@ use crate::http::routes::{Access, Class, RouteInfo};
 use crate::http::wire::{Detail, Message, Reauthentication, WireLocale, account_change, profile};
 use doorward_actors::{DeleteError, Email, OwnChange, Password, ProofError, Secret, UpdateError};
 
+mod export;
+
 /// An account as its owner sees it.
 #[derive(Serialize, ToSchema)]
 struct MyAccount<'a> {
@@ -55,6 +57,9 @@ pub(in crate::http) fn routes() -> Vec<RouteInfo> {
         RouteInfo::new(__path_show, Access::Bearer, Class::Account, |api, context| Box::pin(show(api, context))),
         RouteInfo::new(__path_change, Access::Bearer, Class::Account, |api, context| Box::pin(change(api, context))),
         RouteInfo::new(__path_delete, Access::Bearer, Class::Account, |api, context| Box::pin(delete(api, context))),
+        RouteInfo::new(export::__path_export, Access::Bearer, Class::Events, |api, context| {
+            Box::pin(export::export(api, context))
+        }),
     ]
 }
 

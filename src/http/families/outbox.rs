@@ -1,17 +1,17 @@
 //! `/outbox`: the mails that wait to be sent, and the dead letters. The content of a mail and the token of its link are
 //! never shown (S24).
 
-use doorward_actors::{MailId, MailState, QueuedMail};
+use doorward_actors::MailId;
 use serde::Serialize;
 use utoipa::ToSchema;
 use warp::reply::Response;
 
 use crate::http::Api;
-use crate::http::closed_sets;
 use crate::http::edge::extract::{RequestContext, json_reply, mail_id, no_content};
 use crate::http::error::{ApiError, FieldError};
 use crate::http::form;
 use crate::http::routes::{Access, Class, RouteInfo};
+use crate::http::shown::mail::Mail;
 use crate::http::wire::Message;
 
 /// How many mails a page has if the request does not say.
@@ -25,50 +25,6 @@ struct Outbox<'a> {
     mails: Vec<Mail<'a>>,
     /// The value of `cursor` for the next page; null on the last one.
     next: Option<String>,
-}
-
-/// A mail that the mail server has not accepted yet.
-#[derive(Serialize, ToSchema)]
-struct Mail<'a> {
-    /// Never reused.
-    #[schema(minimum = 1)]
-    id: u64,
-    #[schema(format = Email)]
-    to: &'a str,
-    /// What it is about.
-    #[schema(value_type = closed_sets::MailTemplate)]
-    template: &'static str,
-    #[schema(value_type = closed_sets::MailState)]
-    state: &'static str,
-    /// The number of attempts.
-    attempts: u32,
-    /// RFC 3339, UTC; null if the mail is dead.
-    #[schema(format = DateTime)]
-    next_attempt_at: Option<String>,
-    /// Why the last attempt failed.
-    last_error: Option<&'a str>,
-    /// RFC 3339, UTC.
-    #[schema(format = DateTime)]
-    created_at: String,
-}
-
-impl<'a> Mail<'a> {
-    fn of(queued: &'a QueuedMail) -> Self {
-        let (state, due) = match queued.state {
-            MailState::Queued => ("queued", Some(queued.next_attempt_at)),
-            MailState::Dead => ("dead", None),
-        };
-        Self {
-            id: queued.id.get(),
-            to: queued.mail.to.as_str(),
-            template: queued.mail.kind.as_str(),
-            state,
-            attempts: queued.attempts,
-            next_attempt_at: due.map(doorward_actors::Timestamp::to_rfc3339),
-            last_error: queued.last_error.as_deref(),
-            created_at: queued.mail.written_at.to_rfc3339(),
-        }
-    }
 }
 
 pub(in crate::http) fn routes() -> Vec<RouteInfo> {
@@ -162,8 +118,6 @@ fn page(query: Option<&str>) -> Result<(Option<MailId>, usize), ApiError> {
 
 #[cfg(test)]
 mod tests {
-    use doorward_actors::{Email, Locale, MailKind, NewMail, Timestamp, TokenSeed};
-
     use super::*;
 
     #[test]
@@ -185,42 +139,5 @@ mod tests {
         ] {
             assert_eq!(read(bad), None, "{bad}");
         }
-    }
-
-    #[test]
-    fn s24_what_is_shown_of_a_mail_holds_nothing_of_its_link() {
-        let at = Timestamp::from_millis(0);
-        let mail = NewMail {
-            to: Email::parse("ann@example.com").unwrap(),
-            kind: MailKind::ResetPassword,
-            locale: Locale::De,
-            nickname: "ann".to_owned(),
-            seed: Some(TokenSeed::from_bytes([b'S'; 32])),
-            token: None,
-            valid_for: None,
-            new_address: None,
-            client_address: None,
-            network: None,
-            user_agent: None,
-            written_at: at,
-            message_key: [b'K'; 16],
-        };
-        let mut queued = QueuedMail {
-            id: MailId::new(3).unwrap(),
-            account: None,
-            mail,
-            state: MailState::Queued,
-            attempts: 2,
-            next_attempt_at: at,
-            last_error: Some("no connection".to_owned()),
-        };
-        let shown = serde_json::to_value(Mail::of(&queued)).unwrap();
-        let expected = serde_json::json!({"id": 3, "to": "ann@example.com", "template": "reset_password",
-            "state": "queued", "attempts": 2, "next_attempt_at": "1970-01-01T00:00:00.000Z",
-            "last_error": "no connection", "created_at": "1970-01-01T00:00:00.000Z"});
-        assert_eq!(shown, expected);
-        queued.state = MailState::Dead;
-        let shown = serde_json::to_value(Mail::of(&queued)).unwrap();
-        assert_eq!((&shown["state"], &shown["next_attempt_at"]), (&"dead".into(), &serde_json::Value::Null));
     }
 }

@@ -11,6 +11,7 @@ use crate::http::Api;
 use crate::http::edge::extract::{RequestContext, account_id, json_reply};
 use crate::http::error::{ApiError, FieldError};
 use crate::http::routes::{Access, Class, RouteInfo};
+use crate::http::shown::session::SessionObject;
 
 /// The live sessions of an account, the newest login first. An account has at most `MAX_SESSIONS_PER_USER`, so there is one
 /// page.
@@ -19,41 +20,6 @@ struct Sessions<'a> {
     sessions: Vec<SessionObject<'a>>,
     /// Always null.
     next: Option<&'static str>,
-}
-
-/// A live session.
-#[derive(Serialize, ToSchema)]
-struct SessionObject<'a> {
-    /// The id for the other routes. It is not a credential.
-    id: String,
-    /// The name that its owner gave it; null if none.
-    label: Option<&'a str>,
-    /// When the login opened it, RFC 3339, UTC.
-    #[schema(format = DateTime)]
-    created_at: String,
-    /// When it was last used, RFC 3339, UTC.
-    #[schema(format = DateTime)]
-    last_active_at: String,
-    /// The address that the login came from.
-    address: Option<String>,
-    /// The `User-Agent` of the client at the login.
-    user_agent: Option<&'a str>,
-    /// Whether the request was made in this session.
-    current: bool,
-}
-
-impl<'a> SessionObject<'a> {
-    fn of(session: &'a Session, current: SessionId) -> Self {
-        Self {
-            id: session.id.to_string(),
-            label: session.label.as_ref().map(SessionLabel::as_str),
-            created_at: session.created_at.to_rfc3339(),
-            last_active_at: session.last_active_at.to_rfc3339(),
-            address: session.address.map(|address| address.to_string()),
-            user_agent: session.user_agent.as_deref(),
-            current: session.id == current,
-        }
-    }
 }
 
 /// The new name of a session.

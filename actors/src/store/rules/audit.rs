@@ -2,12 +2,15 @@
 
 use super::super::codec::{self, Chained, LogEnd, RecordError, Refusals};
 use super::super::engine::Fault;
+use super::super::requests::ActingRefusal;
 use super::super::transaction::{Abort, Transaction};
 use super::super::{chain, layout};
+use super::sessions::may_act;
 use crate::domain::account::AccountId;
 use crate::domain::audit::{
     AuditCheckpoint, AuditDetails, AuditEvent, AuditHead, AuditPruned, AuditPruning, AuditRecord,
 };
+use crate::domain::session::Acting;
 
 /// The maximum number of records that the migration to layout 4 writes at once: about 150 KB.
 const MIGRATION_GROUP: usize = 512;
@@ -16,6 +19,18 @@ const REMOVED_AT_ONCE: usize = 512;
 
 pub(crate) fn append_audit<R>(tx: &mut Transaction<'_>, records: &[AuditRecord]) -> Result<(), Abort<R>> {
     Ok(append_all(tx, records)?)
+}
+
+/// Appends a record if its session may act.
+pub(crate) fn append_audit_as(
+    tx: &mut Transaction<'_>,
+    acting: Acting,
+    record: &AuditRecord,
+) -> Result<(), Abort<ActingRefusal>> {
+    if !may_act(tx, Some(acting))? {
+        return Err(Abort::Refused(ActingRefusal));
+    }
+    Ok(append(tx, record)?)
 }
 
 pub(super) fn append_all(tx: &mut Transaction<'_>, records: &[AuditRecord]) -> Result<(), Fault> {

@@ -19,7 +19,10 @@ use crate::domain::session::{Now, Origin};
 use crate::hasher::Candidate;
 use crate::rate_limiter::Limited;
 use crate::session::{AuthenticateError, Principal};
-use crate::store::{AccountUpdate, DeleteAccountRefusal, Effects, EndSessions, StoreError, UpdateAccountRefusal};
+use crate::store::{
+    AccountUpdate, ActingRefusal, DeleteAccountRefusal, Effects, EndSessions, PersonalData, StoreError,
+    UpdateAccountRefusal,
+};
 use crate::user::{AdminChange, DeleteError, OwnChange, OwnChanged, ProofError, UpdateError};
 
 /// The maximum number of commits that an owner's change tries because the account changed in the meantime.
@@ -129,6 +132,24 @@ impl Flows {
             }
         }
         Err(DeleteError::Unavailable(Unavailable::default()))
+    }
+
+    /// Returns what is stored about the principal's own account, except its sessions and its audit records. The export is on record.
+    /// `None` if the session ended in the meantime.
+    pub(crate) async fn export_own(
+        &self,
+        principal: &Principal,
+        current_password: Option<Password>,
+        origin: Origin,
+    ) -> Result<Option<PersonalData>, ProofError> {
+        let context = own_story(AuditEvent::AccountExported, principal, origin);
+        let (account, window) = (&principal.account, self.rules.reauth_window);
+        self.reauthenticate(principal, account, current_password.as_ref(), window, &context).await?;
+        match self.store.append_audit_as(principal.acting_proven(Role::User), context.done(self)).await {
+            Ok(()) => Ok(self.store.personal_data(account.id).await?),
+            Err(StoreError::Refused(ActingRefusal)) => Ok(context.refuse(self, AuditRefusal::Revoked, None)),
+            Err(StoreError::Failed(failure)) => Err(failure.into()),
+        }
     }
 
     /// Verifies that an administrator may do something sensitive that does not change an account.

@@ -4,16 +4,17 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use doorward_actors::{AuditEvent, AuditFilter, AuditOrder, AuditPage, AuditQuery};
-use hyper::header::{CONTENT_DISPOSITION, HeaderValue};
+use doorward_actors::{AuditEvent, AuditFilter, AuditOrder, AuditPage, AuditQuery, ServiceScope};
+use hyper::header::CONTENT_DISPOSITION;
 use tokio::sync::OwnedSemaphorePermit;
 use warp::reply::Response;
 
-use super::event::Event;
-use super::{Fields, Reader, place, reader, streamed};
+use super::Fields;
 use crate::http::edge::extract::RequestContext;
 use crate::http::edge::pieces::{self, Over, Piece, Pieces};
 use crate::http::error::ApiError;
+use crate::http::reader::{Reader, attachment, place, streamed};
+use crate::http::shown::event::Event;
 use crate::http::{Api, closed_sets};
 
 /// The most events of one piece: some 75 KB, at worst 150 KB.
@@ -75,7 +76,7 @@ impl Format {
     (status = 422, description = "A filter or `format` is not possible"),
 ))]
 pub(in crate::http) async fn export(api: &Arc<Api>, context: &RequestContext) -> Result<Response, ApiError> {
-    let reader = reader(api, context).await?;
+    let reader = Reader::of(api, context, ServiceScope::Audit).await?;
     let mut fields = Fields::of(context)?;
     let format = fields.read("format", "This must be ndjson or csv", Format::parse).unwrap_or(Format::Ndjson);
     let filter = fields.filter();
@@ -88,8 +89,7 @@ pub(in crate::http) async fn export(api: &Arc<Api>, context: &RequestContext) ->
     let work = Export { api: Arc::clone(api), reader, filter, format, last, _place: place };
     tokio::spawn(work.run(pieces));
     let mut response = streamed(body, format.media_type());
-    let name = format!("attachment; filename=\"doorward-audit-{last}.{}\"", format.ending());
-    if let Ok(disposition) = HeaderValue::from_str(&name) {
+    if let Some(disposition) = attachment(&format!("doorward-audit-{last}.{}", format.ending())) {
         response.headers_mut().insert(CONTENT_DISPOSITION, disposition);
     }
     Ok(response)

@@ -3,17 +3,18 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use doorward_actors::{AuditEvent, AuditFilter, AuditOrder, AuditQuery, AuditStatus};
+use doorward_actors::{AuditEvent, AuditFilter, AuditOrder, AuditQuery, AuditStatus, ServiceScope};
 use hyper::header::{HeaderName, HeaderValue};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::MissedTickBehavior;
 use warp::reply::Response;
 
-use super::event::Event;
-use super::{Fields, Reader, number, place, reader, streamed};
+use super::{Fields, number};
 use crate::http::edge::extract::RequestContext;
 use crate::http::edge::pieces::{self, Over, Pieces};
 use crate::http::error::{ApiError, FieldError};
+use crate::http::reader::{Reader, place, streamed};
+use crate::http::shown::event::Event;
 use crate::http::{Api, closed_sets};
 
 /// The most events that are sent at once.
@@ -43,7 +44,7 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
     (status = 422, description = "A filter or `Last-Event-ID` is not possible"),
 ))]
 pub(in crate::http) async fn stream(api: &Arc<Api>, context: &RequestContext) -> Result<Response, ApiError> {
-    let reader = reader(api, context).await?;
+    let reader = Reader::of(api, context, ServiceScope::Audit).await?;
     let mut fields = Fields::of(context)?;
     let filter = fields.filter();
     fields.finish()?;

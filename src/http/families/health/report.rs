@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use doorward_actors::{
-    ActorHealth, Distribution, EngineHealth, FeedHealth, HasherHealth, HealthReport, LaneHealth, LimiterHealth,
-    OutboxHealth, Problem as FoundProblem, QuotaHealth, StoreHealth, Timestamp,
+    ActorHealth, BackupHealth, Distribution, EngineHealth, FeedHealth, HasherHealth, HealthReport, LaneHealth,
+    LimiterHealth, OutboxHealth, Problem as FoundProblem, QuotaHealth, StoreHealth, Timestamp,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -26,6 +26,8 @@ pub(super) struct SystemHealth<'a> {
     hasher: Hasher,
     /// Null if the store cannot tell.
     outbox: Option<Outbox<'a>>,
+    /// The scheduled backups; null if there is no schedule.
+    backups: Option<Backups<'a>>,
     limiter: Limiter,
     sessions: Sessions,
     feed: Feed,
@@ -125,6 +127,23 @@ struct Outbox<'a> {
     #[schema(format = DateTime)]
     oldest: Option<String>,
     /// Why the last failed attempt of this process failed, without addresses.
+    last_error: Option<&'a str>,
+    #[schema(format = DateTime)]
+    last_error_at: Option<String>,
+}
+
+/// The backups that the service makes on a schedule.
+#[derive(Serialize, ToSchema)]
+#[schema(as = BackupsHealth)]
+struct Backups<'a> {
+    /// How long after a backup the next one is due.
+    every_seconds: u64,
+    /// When the newest backup was made; null if there is none, it is not known yet, or another node makes the backups.
+    #[schema(format = DateTime)]
+    last_success: Option<String>,
+    /// How many attempts failed.
+    failures: u64,
+    /// Why an attempt of this process last failed.
     last_error: Option<&'a str>,
     #[schema(format = DateTime)]
     last_error_at: Option<String>,
@@ -316,6 +335,18 @@ impl<'a> From<&'a OutboxHealth> for Outbox<'a> {
     }
 }
 
+impl<'a> From<&'a BackupHealth> for Backups<'a> {
+    fn from(backups: &'a BackupHealth) -> Self {
+        Self {
+            every_seconds: backups.every.as_secs(),
+            last_success: backups.last_success.map(Timestamp::to_rfc3339),
+            failures: backups.failures,
+            last_error: backups.last_error.as_ref().map(|(_, error)| error.as_str()),
+            last_error_at: backups.last_error.as_ref().map(|(at, _)| at.to_rfc3339()),
+        }
+    }
+}
+
 impl From<LimiterHealth> for Limiter {
     fn from(LimiterHealth { quotas, failures }: LimiterHealth) -> Self {
         let quota = |QuotaHealth { policy, keys, refused }: QuotaHealth| Quota { policy, keys, refused };
@@ -341,6 +372,7 @@ impl<'a> SystemHealth<'a> {
             store: Store::of(&report.store, report.at),
             hasher: report.hasher.into(),
             outbox: report.outbox.as_ref().map(Outbox::from),
+            backups: report.backups.as_ref().map(Backups::from),
             limiter: report.limiter.into(),
             sessions: Sessions { live: report.live_sessions },
             feed: Feed::of(report.feed, readers),

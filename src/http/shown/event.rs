@@ -12,7 +12,7 @@ use crate::http::closed_sets;
 /// An event of the audit log.
 #[derive(Serialize, ToSchema)]
 #[expect(clippy::struct_field_names, reason = "the names are those of the interface")]
-pub(super) struct Event {
+pub(in crate::http) struct Event {
     /// Its number in the log. The log has no gaps, but the events of one account do.
     #[schema(minimum = 1)]
     sequence: u64,
@@ -46,7 +46,7 @@ pub(super) struct Event {
 
 impl Event {
     /// The names of the members, in their order.
-    pub(super) const NAMES: [&'static str; 12] = [
+    pub(in crate::http) const NAMES: [&'static str; 12] = [
         "sequence",
         "at",
         "event",
@@ -61,7 +61,7 @@ impl Event {
         "details",
     ];
 
-    pub(super) fn of(sequence: u64, record: &AuditRecord) -> Self {
+    pub(in crate::http) fn of(sequence: u64, record: &AuditRecord) -> Self {
         Self {
             sequence,
             at: record.at.to_rfc3339(),
@@ -80,7 +80,7 @@ impl Event {
 
     /// Shows the record to the owner of the account. Owners see the addresses of their own and of anonymous requests. They do
     /// not see where an administrator or a service was, nor which of them it was.
-    pub(super) fn for_owner(sequence: u64, record: &AuditRecord, owner: AccountId) -> Self {
+    pub(in crate::http) fn for_owner(sequence: u64, record: &AuditRecord, owner: AccountId) -> Self {
         let whole = Self::of(sequence, record);
         let actor = match &record.actor {
             AuditActorKind::Anonymous => return whole,
@@ -97,7 +97,7 @@ impl Event {
     }
 
     /// Returns the cells of a CSV line, in the order of [`Self::NAMES`], safe to open in a spreadsheet.
-    pub(super) fn cells(&self) -> [Cow<'_, str>; 12] {
+    pub(in crate::http) fn cells(&self) -> [Cow<'_, str>; 12] {
         let optional = |text: &'_ Option<String>| text.clone().unwrap_or_default();
         [
             self.sequence.to_string().into(),

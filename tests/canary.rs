@@ -230,6 +230,8 @@ async fn services(drive: &mut Drive) {
     let secrets = [&made, &rotated].map(|answer| answer.body["token"].as_str().unwrap().to_owned());
     let gil = drive.register("gil").await;
     let token = drive.login(&gil).await;
+    assert_eq!(drive.call(Method::POST, "/my_account/export", Some(&token), None).await.status, 200);
+    assert_eq!(drive.call(Method::POST, "/backup", Some(&admin), None).await.status, 200);
     for (route, secret) in [("/oauth2/introspect", SERVICE_TOKEN), ("/oauth2/revoke", secrets[1].as_str())] {
         let request = drive.app.form(route, &format!("token={token}")).header("X-Service-Token", secret);
         assert_eq!(drive.app.send(request).await.status, 200, "{route}");

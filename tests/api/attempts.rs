@@ -208,7 +208,7 @@ async fn d14_s22_wrong_service_tokens_count_whatever_bearer_comes_along() {
         let app = TestApp::builder().with(|settings| settings.limits.address_failures = 3).spawn().await;
         let admin = app.admin().await;
         let (_, user) = app.register_and_login("ann").await;
-        let (_, service) = app.service_token(&admin, "watch", &["verify", "metrics", "audit"]).await;
+        let (_, service) = app.service_token(&admin, "watch", &["verify", "metrics", "audit", "backup"]).await;
         let ask = |token: &str, bearer: &str| {
             app.send(app.request(route.method.clone(), route.path).header("X-Service-Token", token).bearer_auth(bearer))
         };
@@ -221,7 +221,7 @@ async fn d14_s22_wrong_service_tokens_count_whatever_bearer_comes_along() {
         // The correct token needs no wait.
         assert_eq!(ask(&service, &user).await.status, 200, "{}", route.path);
         if !matches!(route.access, Access::ServiceAndBearer(_)) {
-            let by_bearer = app.call(Method::GET, route.path, &admin, &Value::Null).await;
+            let by_bearer = app.call(route.method.clone(), route.path, &admin, &Value::Null).await;
             assert_eq!(by_bearer.status, 200, "{}", route.path);
         }
     }

@@ -76,9 +76,12 @@ impl ServiceManager {
                 let stuck = health.stuck_actors();
                 if stuck.is_empty() {
                     manager.tell(if hungry { "WATCHDOG=1\nSTATUS=Serving requests" } else { "WATCHDOG=1" });
-                } else if !hungry {
+                } else {
                     let names = stuck.join(", ");
-                    tracing::error!(actors = names, "the watchdog is not fed while an actor is stuck");
+                    if !hungry {
+                        tracing::error!(actors = names, "the watchdog is not fed while an actor is stuck");
+                    }
+                    // Each time, because a reload replaces the status.
                     manager.tell(&format!("STATUS=Not feeding the watchdog: stuck: {names}"));
                 }
                 hungry = !stuck.is_empty();

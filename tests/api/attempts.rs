@@ -7,7 +7,6 @@ use std::time::Duration;
 use doorward::{Access, route_table};
 use doorward_actors::MailKind;
 use futures_util::future::join_all;
-use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::{Answer, NEW_PASSWORD, Person, TestApp};

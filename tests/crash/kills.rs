@@ -12,10 +12,12 @@ use tempfile::TempDir;
 use crate::model::{Account, Acknowledged, Dice};
 use crate::server::{Server, doorward};
 
+/// How many kills there are, unless `DOORWARD_KILLS` says another number.
 const KILLS: u64 = 25;
 const WORKERS: usize = 4;
 
 #[tokio::test]
+#[expect(clippy::print_stdout, reason = "a long run tells its figures")]
 async fn r01_a_kill_loses_nothing_that_was_acknowledged_and_revives_nothing() {
     let directory = TempDir::new().unwrap();
     let mut server = Server::start(directory.path());
@@ -27,8 +29,9 @@ async fn r01_a_kill_loses_nothing_that_was_acknowledged_and_revives_nothing() {
         workers.push(Account::register(&server, &format!("worker{n}")).await.0);
     }
     let mut others: Vec<Account> = Vec::new();
-    let mut highest_id = 0;
-    for kill in 0..KILLS {
+    let (mut highest_id, mut answers) = (0, 0);
+    let kills = std::env::var("DOORWARD_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
+    for kill in 0..kills {
         let mut dice = Dice::new(kill + 1);
         let acknowledged = Acknowledged::after(3 + dice.roll(30));
         let mut made: Vec<Vec<Account>> = (0..WORKERS).map(|_| Vec::new()).collect();
@@ -44,6 +47,7 @@ async fn r01_a_kill_loses_nothing_that_was_acknowledged_and_revives_nothing() {
             };
             tokio::join!(load, killer);
         }
+        answers += acknowledged.count();
         server.kill();
         server = Server::start(directory.path());
 
@@ -76,6 +80,7 @@ async fn r01_a_kill_loses_nothing_that_was_acknowledged_and_revives_nothing() {
     server.kill();
     let report = SledEngine::verify_audit(directory.path(), SledOptions::default(), None).unwrap();
     assert!(matches!(report.finding, AuditFinding::Whole(_)), "the chain of the audit log: {report:?}");
+    println!("{kills} kills, {answers} acknowledged changes, 0 lost");
 }
 
 #[tokio::test]

@@ -26,19 +26,24 @@ impl Dice {
 
 /// Counts acknowledgements and notifies when there are enough.
 pub(crate) struct Acknowledged {
-    left: AtomicU64,
+    wanted: u64,
+    count: AtomicU64,
     enough: Notify,
 }
 
 impl Acknowledged {
     pub(crate) fn after(count: u64) -> Self {
-        Self { left: AtomicU64::new(count), enough: Notify::new() }
+        Self { wanted: count, count: AtomicU64::new(0), enough: Notify::new() }
     }
 
     fn one(&self) {
-        if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+        if self.count.fetch_add(1, Ordering::Relaxed) + 1 == self.wanted {
             self.enough.notify_one();
         }
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
     }
 
     pub(crate) async fn enough(&self) {

@@ -97,7 +97,7 @@ pub(crate) trait AnyMailbox: Send + Sync {
     /// Checks that the actor takes a letter from its queue within the deadline.
     fn ping(&self, deadline: Duration) -> Pin<Box<dyn Future<Output = Result<(), AskError>> + Send + '_>>;
 
-    /// Looks at the actor, once a second. Returns the number of an incarnation that was just found to be frozen.
+    /// Looks at the actor, once a second. Returns the number of the incarnation while it is frozen.
     fn find_frozen(&self) -> Option<u64>;
 
     /// Returns the number of the incarnation that runs, or of the next one.
@@ -221,7 +221,7 @@ impl<M: Send + 'static> AnyMailbox for Mailbox<M> {
             (before, looks) if waits && before == handled => (handled, looks.saturating_add(1)),
             _ => (handled, 0),
         };
-        (queue.looks.1 == FROZEN_LOOKS).then(|| self.incarnation())
+        (queue.looks.1 >= FROZEN_LOOKS).then(|| self.incarnation())
     }
 
     fn incarnation(&self) -> u64 {

@@ -211,11 +211,12 @@ impl ActorSystem {
         cast.add(RateLimiterActor::new(limits.clone(), leases.clone()), &limiter_mailbox);
         cast.add(keys.actor, &keys.mailbox);
         cast.add(service_actor, &service_mailbox);
-        let backups = backups.map(|plan| cast.add_backups(plan, &leases));
         cast.add(auditor(&settings, &store, &clock, &leases), &audit_mailbox);
         // Only the flows ask it. It may wait for a mail server that does not answer, and that must not keep another actor from
         // draining.
         cast.add(mailer_actor, &mailer_mailbox);
+        // Nobody asks it, and it may wait for a disk.
+        let backups = backups.map(|plan| cast.add_backups(plan, &leases));
 
         let draining = Arc::new(AtomicBool::new(false));
         let root = WatchedSupervisor::new();

@@ -1,7 +1,7 @@
 //! The directory of the backups that a server makes on a schedule.
 
 use std::fs;
-use std::io::{self, BufReader, Write as _};
+use std::io::{self, BufReader, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,6 +18,8 @@ use crate::files::{NewFile, create_private_dir, remove_unfinished, sync_dir};
 
 /// What the name of an unfinished backup ends with.
 const UNFINISHED: &str = ".unfinished";
+/// What the names of the files begin with. A backup that was made in another way and put here is not theirs.
+const SCHEDULED: &str = "scheduled-";
 /// Why a backup was given up at a stop.
 const STOPS: &str = "the server stops";
 
@@ -76,19 +78,21 @@ impl Inner {
         let mut newest = None;
         for name in self.names()? {
             if let Some(whole) = name.strip_suffix(UNFINISHED)
-                && time_in(whole).is_some()
+                && time_of(whole).is_some()
             {
                 match remove_unfinished(&self.dir.join(&name)) {
-                    Err(error) if error.kind() != io::ErrorKind::ResourceBusy => return Err(error),
+                    Err(error) if error.kind() != io::ErrorKind::ResourceBusy => {
+                        tracing::warn!(%error, name, "an unfinished backup cannot be removed");
+                    }
                     _ => {}
                 }
             }
-            newest = newest.max(time_in(&name).filter(|at| *at <= now));
+            newest = newest.max(time_of(&name).filter(|at| *at <= now));
         }
         Ok(newest)
     }
 
-    /// Returns the names in the directory. It has none if it is not there.
+    /// Returns the names of the files in the directory. It has none if it is not there.
     fn names(&self) -> io::Result<Vec<String>> {
         let entries = match fs::read_dir(&self.dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -96,7 +100,10 @@ impl Inner {
         };
         let mut names = Vec::new();
         for entry in entries {
-            names.extend(entry?.file_name().into_string());
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                names.extend(entry.file_name().into_string());
+            }
         }
         Ok(names)
     }
@@ -105,7 +112,7 @@ impl Inner {
         let unusable = |error: io::Error| self.unusable(&error);
         create_private_dir(&self.dir).map_err(unusable)?;
         let at = self.backups.now();
-        let path = self.dir.join(file_name(at));
+        let path = self.dir.join(format!("{SCHEDULED}{}", file_name(at)));
         let mut file = NewFile::create(&path).map_err(unusable)?;
         let written = runtime.block_on(async {
             let begun = self.backups.begin(true).await?;
@@ -115,7 +122,7 @@ impl Inner {
             CreateError::Write(error) => self.unusable(&error),
             other => BackupFailure(other.to_string()),
         })?;
-        let input = BufReader::new(file.reread().map_err(unusable)?);
+        let input = BufReader::new(UntilStop { input: file.reread().map_err(unusable)?, inner: self });
         pass(input, self.backups.salt(), &mut Nowhere)
             .map_err(|error| BackupFailure(format!("{} is not what was written: {error}", path.display())))?;
         file.complete().map_err(unusable)?;
@@ -130,11 +137,13 @@ impl Inner {
     /// Removes the oldest backups, so that as many stay as are kept. Those of the future, made by a clock that was ahead, stay.
     fn remove_old(&self, now: Timestamp) -> io::Result<()> {
         let mut names = self.names()?;
-        names.retain(|name| time_in(name).is_some_and(|at| at <= now));
+        names.retain(|name| time_of(name).is_some_and(|at| at <= now));
         names.sort_unstable();
         let surplus = names.len().saturating_sub(self.keep);
         for name in names.iter().take(surplus) {
-            fs::remove_file(self.dir.join(name))?;
+            if let Err(error) = fs::remove_file(self.dir.join(name)) {
+                tracing::warn!(%error, name, "an older backup cannot be removed");
+            }
         }
         if surplus > 0 { sync_dir(&self.dir) } else { Ok(()) }
     }
@@ -156,6 +165,23 @@ impl Destination for &mut Out<'_> {
         }
         self.file.write_all(&bytes)
     }
+}
+
+/// Reads a backup again until the server stops.
+struct UntilStop<'a, R> {
+    input: R,
+    inner: &'a Inner,
+}
+
+impl<R: Read> Read for UntilStop<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if *self.inner.stopping.borrow() { Err(io::Error::other(STOPS)) } else { self.input.read(buffer) }
+    }
+}
+
+/// Returns when a scheduled backup was made, by its name. `None` for other files.
+fn time_of(name: &str) -> Option<Timestamp> {
+    name.strip_prefix(SCHEDULED).and_then(time_in)
 }
 
 fn free_bytes(dir: &Path) -> io::Result<u64> {

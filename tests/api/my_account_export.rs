@@ -58,7 +58,7 @@ async fn an_export_has_all_that_is_stored_about_the_account_and_no_secret() {
     let mails = data["mails"].as_array().unwrap();
     let waiting = mails.iter().find(|mail| mail["template"] == "confirm_new_address").unwrap();
     assert_eq!((&waiting["to"], &waiting["state"]), (&json!("anna@example.org"), &json!("queued")));
-    assert_eq!(waiting["address"], "127.0.0.1");
+    assert!(waiting.get("address").is_none() && waiting["last_error"].is_null(), "{waiting}");
     assert_eq!(
         (&data["events"][0]["event"], &data["events"][0]["outcome"]),
         (&json!("account.exported"), &json!("success"))

@@ -34,7 +34,7 @@ fn names(dir: &Path) -> Vec<String> {
 
 /// The name of a backup that was made so many minutes after the start of the test.
 fn named(minutes: u32) -> String {
-    format!("doorward-2025-01-01T{:02}{:02}00.000Z.backup", minutes / 60, minutes % 60)
+    format!("scheduled-doorward-2025-01-01T{:02}{:02}00.000Z.backup", minutes / 60, minutes % 60)
 }
 
 async fn health(app: &TestApp) -> Value {
@@ -71,7 +71,12 @@ async fn backups_are_made_when_they_are_due_and_the_oldest_go() {
     app.handles.tend_backups().await.unwrap();
     assert_eq!(names(&shelf), [named(0), named(60)]);
     // What else is there stays: other files, and a backup of a clock that was ahead.
-    let others = ["doorward.backup", "doorward-2031-01-01T000000.000Z.backup", "notes"];
+    let others = [
+        "doorward-2025-01-01T000000.000Z.backup",
+        "doorward.backup",
+        "notes",
+        "scheduled-doorward-2031-01-01T000000.000Z.backup",
+    ];
     for name in others {
         fs::write(shelf.join(name), "").unwrap();
     }
@@ -136,11 +141,11 @@ async fn a_directory_that_cannot_be_used_degrades_the_health_until_it_can() {
 #[tokio::test(flavor = "multi_thread")]
 async fn r03_a_backup_that_would_fill_the_disk_is_given_up_and_leaves_nothing() {
     let dir = TempDir::new().unwrap();
-    let old = dir.path().join("doorward-2024-12-31T000000.000Z.backup");
+    let old = dir.path().join("scheduled-doorward-2024-12-31T000000.000Z.backup");
     fs::write(&old, "an older one").unwrap();
     let app = hourly(dir.path()).with(|settings| settings.storage.min_free = u64::MAX).spawn().await;
     app.handles.tend_backups().await.unwrap();
-    assert_eq!(names(dir.path()), ["doorward-2024-12-31T000000.000Z.backup"]);
+    assert_eq!(names(dir.path()), ["scheduled-doorward-2024-12-31T000000.000Z.backup"]);
     let report = health(&app).await;
     let error = report["backups"]["last_error"].as_str().unwrap();
     assert!(error.ends_with("less than MIN_FREE_MIB would be free"), "{error}");

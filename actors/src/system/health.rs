@@ -113,7 +113,9 @@ impl HealthHandle {
     /// which this does not end, so nothing else counts here: a full disk or a drain is no reason for a restart.
     #[must_use]
     pub fn stuck_actors(&self) -> Vec<String> {
-        self.actors().into_iter().filter(is_stuck).map(|actor| actor.name).collect()
+        // One that is being started again is slow at worst, and ends the process by itself if it cannot be started.
+        let stuck = |actor: &ActorHealth| actor.state == "running" && is_stuck(actor);
+        self.actors().into_iter().filter(stuck).map(|actor| actor.name).collect()
     }
 
     async fn put_together(&self, look: Option<Look>) -> HealthReport {

@@ -32,6 +32,11 @@ pub(in crate::http) struct Mail<'a> {
 }
 
 impl<'a> Mail<'a> {
+    /// Returns what its owner sees: not what a mail server said, which is for operators.
+    pub(in crate::http) fn for_owner(queued: &'a QueuedMail) -> Self {
+        Self { last_error: None, ..Self::of(queued) }
+    }
+
     pub(in crate::http) fn of(queued: &'a QueuedMail) -> Self {
         let (state, due) = match queued.state {
             MailState::Queued => ("queued", Some(queued.next_attempt_at)),

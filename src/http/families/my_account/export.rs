@@ -131,7 +131,7 @@ struct UsedLink {
     used_at: String,
 }
 
-/// A mail that waits to be sent, and what it says beside fixed texts.
+/// A mail that waits to be sent, and the new address that it names. It may tell of an administrator's act, so it does not say from where.
 #[derive(Serialize, ToSchema)]
 struct WaitingMail<'a> {
     #[serde(flatten)]
@@ -139,9 +139,6 @@ struct WaitingMail<'a> {
     /// The new address that it names.
     #[schema(format = Email)]
     new_address: Option<&'a str>,
-    /// The address that the request came from.
-    address: Option<String>,
-    user_agent: Option<&'a str>,
 }
 
 /// Export all that is stored about my account
@@ -241,12 +238,7 @@ fn used_link(used: &UsedToken) -> UsedLink {
 }
 
 fn mail(queued: &QueuedMail) -> WaitingMail<'_> {
-    WaitingMail {
-        mail: Mail::of(queued),
-        new_address: queued.mail.new_address.as_ref().map(Email::as_str),
-        address: queued.mail.client_address.as_ref().map(IpAddr::to_string),
-        user_agent: queued.mail.user_agent.as_deref(),
-    }
+    WaitingMail { mail: Mail::for_owner(queued), new_address: queued.mail.new_address.as_ref().map(Email::as_str) }
 }
 
 fn next(page: &AuditPage) -> Option<String> {

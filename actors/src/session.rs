@@ -119,7 +119,7 @@ impl Principal {
 }
 
 impl Principal {
-    /// Like [`acting`](Self::acting), for a change that needs a recent proof of identity.
+    /// Names the session that acts, like `acting`, for a change that needs a recent proof of identity.
     /// The proof was checked when this principal was found.
     #[must_use]
     pub fn acting_proven(&self, role: Role) -> Acting {

@@ -356,6 +356,9 @@ pub(crate) async fn open_engine(settings: &Settings) -> Result<Arc<SledEngine>, 
     }
 }
 
+/// How long a command may take to make its last commit and release the data directory.
+pub(crate) const STOP_DEADLINE: Duration = Duration::from_secs(15);
+
 /// Makes the last commit and releases the data directory.
 pub(crate) async fn close_engine(engine: Arc<SledEngine>, deadline: Duration) -> Result<(), Ended> {
     let closing = tokio::task::spawn_blocking(move || engine.close());

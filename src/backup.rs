@@ -5,7 +5,7 @@
 //! - `check`: reads a whole file and checks everything in it.
 //! - `create`: writes a file from an export of a store.
 //! - `source`: a store with the secrets beside it, offline or in a running server.
-//! - `live`: the backups of a running server, whoever asks for them.
+//! - `live`: the backups of a running server, however they are asked for.
 //! - `shelf`: the backups that a server makes on a schedule.
 //! - `restore`: fills an empty data directory from a file.
 

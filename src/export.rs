@@ -4,19 +4,17 @@ use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use doorward_actors::store::{Engine, Store, StoreFailure};
 
 use crate::app::{self, BuildError, Ended};
-use crate::import::{AccountLine, private_file};
+use crate::files::create_private;
+use crate::import::AccountLine;
 use crate::offline;
 use crate::settings::Settings;
 
 /// The number of accounts that are read at once.
 const AT_ONCE: usize = 512;
-/// How long the last commit of the command may take.
-const STOP_DEADLINE: Duration = Duration::from_secs(15);
 
 /// What to export, and where to.
 #[derive(Debug, Clone)]
@@ -50,21 +48,21 @@ pub(crate) enum ExportFailure {
 /// Exports all accounts in the order of their numbers. Returns how many.
 pub(crate) async fn run(settings: Settings, request: ExportRequest) -> Result<u64, ExportFailure> {
     let data_dir = &settings.storage.data_dir;
-    if !data_dir.join("db").exists() {
+    if !offline::has_database(data_dir) {
         return Err(ExportFailure::Nothing(data_dir.clone()));
     }
     let engine = offline::open_engine(&settings).await?;
     let store = Store::new(Arc::clone(&engine) as Arc<dyn Engine>, u64::MAX);
     let written = write_to(&store, &request).await;
     drop(store);
-    app::close_engine(engine, STOP_DEADLINE).await?;
+    app::close_engine(engine, app::STOP_DEADLINE).await?;
     written
 }
 
 /// Writes all accounts. A file of an export that failed is removed.
 async fn write_to(store: &Store, request: &ExportRequest) -> Result<u64, ExportFailure> {
     let mut out: Box<dyn Write + Send> = match &request.to {
-        Some(path) => Box::new(BufWriter::new(private_file(path)?)),
+        Some(path) => Box::new(BufWriter::new(create_private(path)?)),
         None => Box::new(BufWriter::new(io::stdout())),
     };
     let written = write_all(store, request.with_hashes, &mut *out).await;

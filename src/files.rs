@@ -27,12 +27,23 @@ pub(crate) fn create_private_dir(path: &Path) -> io::Result<()> {
     sync_dir(parent(path))
 }
 
+/// Creates a file that only its owner can read. It must not exist yet.
+pub(crate) fn create_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Returns how many bytes this process can still write to the file system of a directory.
+pub(crate) fn free_bytes(dir: &Path) -> io::Result<u64> {
+    let about = rustix::fs::statvfs(dir)?;
+    Ok(about.f_bavail.saturating_mul(about.f_frsize))
+}
+
 /// Writes a file for its owner only, completely or not at all. The file is durable when this returns.
 /// Until it is complete, it is named `unfinished`, in the same directory. A file that a kill left under that name is replaced.
 pub(crate) fn write_whole(path: &Path, unfinished: &Path, bytes: &[u8]) -> io::Result<()> {
     remove_if_there(unfinished)?;
     let written = (|| {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(unfinished)?;
+        let mut file = create_private(unfinished)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(unfinished, path)
@@ -72,7 +83,7 @@ impl NewFile {
         }
         remove_unfinished(&unfinished)?;
         // Somebody may begin it at the same moment. One of the two gets the lock on the file that has the name.
-        let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished);
+        let created = create_private(&unfinished);
         let file =
             created.map_err(|error| if error.kind() == io::ErrorKind::AlreadyExists { busy() } else { error })?;
         file.try_lock().map_err(|_| busy())?;

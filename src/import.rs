@@ -12,9 +12,8 @@ mod wire;
 
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use doorward_actors::store::engine::memory::MemoryEngine;
 use doorward_actors::store::{Engine, Store};
@@ -35,7 +34,6 @@ use crate::telemetry;
 use auth_service::{AuthService, AuthServiceError};
 pub(crate) use ndjson::AccountLine;
 use ndjson::NdjsonError;
-pub(crate) use report::private_file;
 use report::{Note, Reason, Report, Subject};
 pub(crate) use server::serve;
 use target::{Connection, Target, TargetError};
@@ -44,8 +42,6 @@ use target::{Connection, Target, TargetError};
 const NUMBER_LIMIT: u64 = (1 << 53) - 1;
 /// The number of account numbers that are looked up at once.
 const NUMBERS_AT_ONCE: usize = 8192;
-/// How long the last commit of the command may take.
-const STOP_DEADLINE: Duration = Duration::from_secs(15);
 /// The number of batches that are read ahead.
 const READ_AHEAD: usize = 2;
 
@@ -266,8 +262,11 @@ impl Opened {
             let sled = offline::open_engine(settings).await?;
             return Ok(Self { engine: Arc::clone(&sled) as Arc<dyn Engine>, sled: Some(sled) });
         }
-        let sled =
-            if has_database(&settings.storage.data_dir) { Some(offline::open_engine(settings).await?) } else { None };
+        let sled = if offline::has_database(&settings.storage.data_dir) {
+            Some(offline::open_engine(settings).await?)
+        } else {
+            None
+        };
         let base = match &sled {
             Some(sled) => Arc::clone(sled) as Arc<dyn Engine>,
             None => Arc::new(MemoryEngine::default()),
@@ -278,7 +277,7 @@ impl Opened {
     async fn close(self) -> Result<(), Ended> {
         drop(self.engine);
         match self.sled {
-            Some(sled) => app::close_engine(sled, STOP_DEADLINE).await,
+            Some(sled) => app::close_engine(sled, app::STOP_DEADLINE).await,
             None => Ok(()),
         }
     }
@@ -309,10 +308,6 @@ async fn carry_out(
     outcome.and(work.report.flush().map_err(|source| ImportFailure::ReportBroken { source, done }))?;
     work.tell(request, had_admin);
     Ok(!work.report.is_incomplete())
-}
-
-fn has_database(data_dir: &Path) -> bool {
-    data_dir.join("db").exists()
 }
 
 /// Checks what forbids the whole import, before anything is written.

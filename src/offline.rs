@@ -2,6 +2,7 @@
 //!
 //! A command has the settings of its shell, which may differ from those of the server. So this starts nothing that would act on them.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,11 @@ use crate::data_dir::key_files::KeyFiles;
 use crate::data_dir::{owner, secrets};
 use crate::engine::sled::SledEngine;
 use crate::settings::Settings;
+
+/// Returns whether a data directory has a database. [`open_engine`] makes one if not.
+pub(crate) fn has_database(data_dir: &Path) -> bool {
+    data_dir.join("db").exists()
+}
 
 /// Opens the data directory for a command. Fails while a server has it open, and if the superuser would leave files in it that its owner
 /// cannot read.

@@ -2,12 +2,11 @@
 
 use std::io::BufRead as _;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use doorward_actors::ports::SendError;
 use doorward_actors::{Email, Nickname, Passphrase, Password, ProfileChange, RegisterError, Registration};
 
-use crate::app::{Ambient, App, BuildError, Ended};
+use crate::app::{self, Ambient, App, BuildError, Ended};
 use crate::backup::create::CreateError;
 use crate::backup::restore::RestoreError;
 use crate::control::CommandError;
@@ -24,8 +23,6 @@ use crate::terminal::Hidden;
 const PASSWORD_VARIABLE: &str = "DOORWARD_ADMIN_PASSWORD";
 /// The variable that gives the passphrase of a new administrator, instead of standard input.
 const PASSPHRASE_VARIABLE: &str = "DOORWARD_ADMIN_PASSPHRASE";
-/// How long the last commit of a command may take.
-const STOP_DEADLINE: Duration = Duration::from_secs(15);
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +93,7 @@ pub(crate) async fn create_admin(settings: Settings, email: &str, nickname: &str
     let registration = registration(email, nickname)?;
     let offline = Offline::open(&settings, &Ambient::default()).await?;
     let created = offline.operator().create_admin(registration).await;
-    offline.close(STOP_DEADLINE).await?;
+    offline.close(app::STOP_DEADLINE).await?;
     let refused = |what, why: &str| Err(RunError::Input { what, why: why.to_owned() });
     match created {
         Ok(account) => {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, BufReader, Read, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -14,7 +14,7 @@ use tokio::sync::{oneshot, watch};
 use super::check::{Nowhere, pass};
 use super::create::{CreateError, Destination};
 use super::live::{Backups, file_name, in_background, time_in};
-use crate::files::{NewFile, create_private_dir, remove_unfinished, sync_dir};
+use crate::files::{NewFile, create_private_dir, free_bytes, remove_unfinished, sync_dir};
 
 /// What the name of an unfinished backup ends with.
 const UNFINISHED: &str = ".unfinished";
@@ -182,9 +182,4 @@ impl<R: Read> Read for UntilStop<'_, R> {
 /// Returns when a scheduled backup was made, by its name. `None` for other files.
 fn time_of(name: &str) -> Option<Timestamp> {
     name.strip_prefix(SCHEDULED).and_then(time_in)
-}
-
-fn free_bytes(dir: &Path) -> io::Result<u64> {
-    let about = rustix::fs::statvfs(dir)?;
-    Ok(about.f_bavail.saturating_mul(about.f_frsize))
 }

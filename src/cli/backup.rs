@@ -5,7 +5,6 @@ use std::io::{self, BufReader, IsTerminal as _, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Args;
 use doorward_actors::ports::{Clock as _, Entropy as _};
@@ -31,8 +30,6 @@ use crate::telemetry;
 
 /// The name that stands for standard input or output.
 const STREAM: &str = "-";
-/// How long the last commit of a command may take.
-const STOP_DEADLINE: Duration = Duration::from_secs(15);
 
 /// The arguments of `backup`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
@@ -84,14 +81,14 @@ pub(super) async fn make(settings: Settings, args: BackupArgs) -> Result<(), Run
     }
     // An engine that is opened is made if there is none, and its empty backup would take the place of a good one.
     let data_dir = &settings.storage.data_dir;
-    if !data_dir.join("db").exists() {
+    if !offline::has_database(data_dir) {
         let why = format!("there is no database in {}", data_dir.display());
         return Err(RunError::Input { what: "DATA_DIR", why });
     }
     let checked = match offline::open_engine(&settings).await {
         Ok(engine) => {
             let made = make_offline(&settings, &args, Arc::clone(&engine)).await;
-            app::close_engine(engine, STOP_DEADLINE).await?;
+            app::close_engine(engine, app::STOP_DEADLINE).await?;
             made?
         }
         Err(BuildError::Store(OpenError::InUse { .. })) if args.moves => {

@@ -1,12 +1,12 @@
 //! The report of an import: one line of JSON for everything that was not taken over as it was.
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use doorward_actors::AccountId;
 use serde::Serialize;
+
+use crate::files::create_private;
 
 /// What an import changed or left out, as the report writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -155,7 +155,7 @@ impl Report {
     /// The file exists already or cannot be created.
     pub(crate) fn begin(file: Option<&Path>) -> io::Result<Self> {
         let out: Box<dyn Write + Send> = match file {
-            Some(path) => Box::new(BufWriter::new(private_file(path)?)),
+            Some(path) => Box::new(BufWriter::new(create_private(path)?)),
             None => Box::new(io::stdout()),
         };
         Ok(Self { out, created: 0, left_alone: 0, skipped: 0, left_out: 0, changed: 0 })
@@ -192,9 +192,4 @@ impl Report {
     pub(crate) fn is_incomplete(&self) -> bool {
         self.skipped > 0 || self.left_out > 0
     }
-}
-
-/// Creates a file that only its owner can read. It must not exist yet.
-pub(crate) fn private_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use doorward_actors::{DiskHealth, Sizes, Times};
 
+use crate::files::free_bytes;
+
 /// Marks that no group was made durable yet.
 const NEVER: u64 = u64::MAX;
 
@@ -56,12 +58,11 @@ fn millis(time: Duration) -> u64 {
 /// Asks the file system of a directory for its free space, and adds up the files below the directory.
 /// The free space is told even if the files cannot be looked at.
 pub(super) fn disk(dir: &Path) -> Option<DiskHealth> {
-    let asked = rustix::fs::statvfs(dir);
-    let about = asked
+    let free_bytes = free_bytes(dir)
         .inspect_err(|error| tracing::warn!(%error, "the disk of the store cannot be asked for its free space"))
         .ok()?;
     let used = size_of(dir).inspect_err(|error| tracing::warn!(%error, "the size of the store cannot be told"));
-    Some(DiskHealth { used_bytes: used.ok(), free_bytes: about.f_bavail.saturating_mul(about.f_frsize) })
+    Some(DiskHealth { used_bytes: used.ok(), free_bytes })
 }
 
 /// Returns the size of all files below a directory. Files that vanish meanwhile are skipped.
